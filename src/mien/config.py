@@ -1,0 +1,131 @@
+"""Configuration is a value: read once from YAML and `--set a.b=c`, checked, frozen, and stored with every result."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mien.errors import ConfigError
+
+
+class Frozen(BaseModel):
+    """A pydantic model that rejects unknown keys and cannot be written to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Frozen):
+    """Which dataset, where, under which protocol, and how its crops are augmented."""
+
+    reader: str = Field(description="a name in mien.data.READERS")
+    root: Path = Field(description="the dataset's folder")
+    protocol: str | None = Field(None, description="a name in mien/protocols; None takes every record")
+    colour: bool = Field(False, description="keep RGB; False trains on luma, as most sets are grey")
+    size: int = Field(80, ge=32, le=512, description="side of the square network input, pixels")
+    cache: Path = Field(Path("cache"), description="where decoded, aligned crops are kept (memory-mapped uint8)")
+    drop_duplicates: bool = Field(True, description="leave out training images whose pixels stand in valid or test")
+    balance: float = Field(0.0, ge=0, le=1, description="0 natural sampling, 1 every class equally often")
+    soft_votes: bool = Field(True, description="train on vote shares where the set has them")
+    mirror: bool = Field(True, description="mirror half of the training crops")
+    rotate: float = Field(12.0, ge=0, le=180, description="rotation, plus or minus degrees")
+    scale: float = Field(0.12, ge=0, lt=1, description="zoom, plus or minus this share")
+    shift: float = Field(0.06, ge=0, lt=1, description="translation, plus or minus this share of the side")
+    light: float = Field(0.3, ge=0, le=1, description="brightness and contrast, plus or minus this share")
+    erase: float = Field(0.3, ge=0, le=1, description="probability of blanking a rectangle of 2-20 % of the crop")
+    limit: int | None = Field(None, ge=1, description="use only this many training records (for trials)")
+
+
+class OptimConfig(Frozen):
+    """One schedule for all players: linear warm-up, then cosine to zero."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    rate: float = Field(1e-3, gt=0, description="peak learning rate of new layers")
+    backbone_rate: float = Field(1.0, ge=0, description="multiplies `rate` for pretrained parameters")
+    weight_decay: float = Field(0.02, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    warmup: float = Field(0.05, ge=0, le=1, description="share of all steps")
+    clip: float | None = Field(5.0, gt=0, description="largest gradient norm")
+    ema: float | None = Field(0.999, gt=0, lt=1, description="decay of the weight average; None trains without")
+
+
+class RunConfig(Frozen):
+    """Everything that decides a training run, apart from the data's bytes."""
+
+    name: str = Field(description="names the run folder")
+    method: dict[str, Any] = Field(description="`name` is a key of mien.methods.METHODS; the rest goes to its Config")
+    data: DataConfig
+    optim: OptimConfig = OptimConfig()
+    epochs: int = Field(10, ge=1)
+    batch: int = Field(64, ge=1, description="images a step, over all processes")
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = True
+    threads: int | None = Field(None, ge=1, description="None takes all of the affinity mask")
+    mixup: float = Field(0.0, ge=0, description="Beta parameter; 0 turns mixup off")
+    smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
+    select: str = Field("accuracy", description="validation metric that chooses the kept weights")
+    patience: int | None = Field(None, ge=1, description="stop after this many epochs without a better one")
+    runs: Path = Path("runs")
+
+
+def set_key(tree: dict[str, Any], assignment: str) -> None:
+    """Apply one `a.b=value` to a nested dict; the value is read as YAML."""
+    key, sign, text = assignment.partition("=")
+    if not sign:
+        raise ConfigError(f"'{assignment}' is not an assignment: write it as section.key=value")
+    *parents, last = key.strip().split(".")
+    node = tree
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"'{assignment}': '{parent}' is a value, not a section")
+        node = child
+    node[last] = yaml.safe_load(text)
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A hint that names the most similar known word, or lists them all."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def explain(problem: ValidationError, model: type[BaseModel], source: str) -> ConfigError:
+    """Turn pydantic's report into one line that names the key and the remedy."""
+    first = problem.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        owner: Any = model
+        for part in location[:-1]:
+            annotation = owner.model_fields[part].annotation
+            owner = annotation if isinstance(annotation, type) else owner
+        return ConfigError(f"{source}: no key '{'.'.join(location)}': {nearest(location[-1], list(owner.model_fields))}")
+    return ConfigError(f"{source}: '{'.'.join(location)}': {first['msg'].lower()}")
+
+
+def load_config(path: Path | str, assignments: list[str] | None = None) -> RunConfig:
+    """Read a run configuration from YAML, apply assignments, and check it.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a key or value is wrong.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration: see configs/ for the ones that ship") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise ConfigError(f"{path}: not YAML: {str(problem).splitlines()[0]}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping of keys, see configs/tiny.yaml")
+    for assignment in assignments or []:
+        set_key(tree, assignment)
+    try:
+        return RunConfig(**tree)
+    except ValidationError as problem:
+        raise explain(problem, RunConfig, str(path)) from None
+    except TypeError as problem:
+        raise ConfigError(f"{path}: {problem}") from None

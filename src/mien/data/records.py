@@ -1,0 +1,60 @@
+"""The two words of data: a `Record` is one labelled picture on disk, a `Batch` is what a method trains on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from mien.labels import UNLABELLED
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+Split = Literal["train", "valid", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One labelled face picture.
+
+    Attributes:
+        path: the picture's file; for a video frame, the video.
+        split: "train", "valid" or "test" as the dataset's protocol says.
+        expression: index into `mien.labels.EXPRESSIONS`, or `UNLABELLED`.
+        valence, arousal: in [-1, 1], or None.
+        votes: one non-negative count or share for each of `EXPRESSIONS`, or () for none.
+        subject: who it is, where the set says; video: which clip; frame: its number in the clip, from 0.
+        box: (left, top, right, bottom) in pixels where the set gives one; None means find it, or the whole picture.
+        name: the dataset's own name of the picture, stable across machines; sorts and hashes file lists.
+        attributes: anything else the set states, such as gender, race and age codes for slices.
+    """
+
+    path: Path
+    split: Split
+    expression: int = UNLABELLED
+    valence: float | None = None
+    arousal: float | None = None
+    votes: tuple[float, ...] = ()
+    subject: str | None = None
+    video: str | None = None
+    frame: int | None = None
+    box: tuple[float, float, float, float] | None = None
+    name: str = ""
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+class Batch(NamedTuple):
+    """What training hands to a method; `torch.utils.data.default_collate` and device moves understand it.
+
+    `extra` holds targets that only one method knows (landmarks, presence, a teacher's logits), each with its first
+    dimension n.
+    """
+
+    image: Float[Tensor, "n 3 h w"]
+    expression: Int[Tensor, " n"]
+    affect: Float[Tensor, "n 2"]
+    votes: Float[Tensor, "n k"]
+    subject: Int[Tensor, " n"]
+    extra: dict[str, Tensor]

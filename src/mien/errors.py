@@ -1,0 +1,45 @@
+"""What can go wrong, said once: every message names the thing and the remedy.
+
+A batch turns a `MienError` into a row with the message in its `error` column; a single call raises it.
+Anything that is not a `MienError` is a defect of ours.
+"""
+
+
+class MienError(Exception):
+    """Base of every error that a user can mend. The message is one line and says what to do."""
+
+
+class ImageError(MienError):
+    """A picture could not be read, or is too large to read safely."""
+
+
+class NoFace(MienError):
+    """No face was found and the caller asked for that to be an error."""
+
+
+class DatasetNotFound(MienError):
+    """A folder does not hold the dataset it was passed as; the message names what is missing."""
+
+
+class DatasetDamaged(MienError):
+    """A dataset's files are there but contradict its published layout."""
+
+
+class ConfigError(MienError):
+    """A configuration key or value is wrong; the message names the nearest right one."""
+
+
+class WeightsError(MienError):
+    """A weight file is missing, damaged, tampered with, or made for something else."""
+
+
+class ExtraMissing(MienError):
+    """A command needs an optional dependency group that is not installed."""
+
+    def __init__(self, extra: str, module: str) -> None:
+        super().__init__(f"this needs '{module}': install it with  pip install 'mien[{extra}]'")
+        self.extra = extra
+
+
+class TrainingError(MienError):
+    """Training cannot go on (NaN loss, disk full); the last good checkpoint is kept."""

@@ -1,0 +1,117 @@
+"""What every method is: a network that returns named loss terms, and can be asked for predictions.
+
+A method is a game between named players. Supervised learning has one; an adversarial method has more, and the loop in
+`mien.train` steps them one after the other without knowing what they do.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from mien.config import Frozen
+from mien.data.records import Batch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+Terms = dict[str, torch.Tensor]
+"""Weighted scalar losses by name. The loop sums them for the step and logs each."""
+
+
+class MethodConfig(Frozen):
+    """The numbers of a method; a subclass stands above its method with the paper's values as defaults."""
+
+    backbone: str = "mobilefacenet"
+    weights: str | None = None
+    """File of pretrained backbone weights, or None for a random start."""
+    classes: int = 8
+    affect_weight: float = 1.0
+    """Weight of the valence/arousal term on labelled samples; 0 leaves the affect head out of training."""
+
+
+class Prediction(NamedTuple):
+    """What a recogniser says of a batch. `logits` over `EXPRESSIONS`; `affect` is (valence, arousal) in [-1, 1]."""
+
+    logits: Float[Tensor, "n k"]
+    affect: Float[Tensor, "n 2"]
+    embedding: Float[Tensor, "n d"]
+
+
+class Method(nn.Module, ABC):
+    """A trainable network with its own objective."""
+
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    turns: ClassVar[tuple[str, ...]] = ("model",)
+    pretrained: ClassVar[tuple[str, ...]] = ("backbone",)
+    """Names of sub-modules whose parameters take the backbone's learning rate."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, turn: str) -> Terms:
+        """The terms of this turn's loss; whatever the turn holds fixed is detached here."""
+
+    def parameters_for(self, turn: str) -> Iterable[nn.Parameter]:
+        """The parameters that this turn steps; a single player owns them all."""
+        return self.parameters()
+
+    def advance(self, progress: float) -> None:
+        """Told once a step how far training is, 0 to 1, for schedules inside a method. Nothing by default."""
+
+
+class Recognition(Method):
+    """A method that labels faces."""
+
+    @abstractmethod
+    def predict(self, images: Float[Tensor, "n 3 h w"]) -> Prediction:
+        """Logits, affect and embedding; no gradient bookkeeping and no dependence between images in eval mode."""
+
+
+class Manipulation(Method):
+    """A method that changes faces."""
+
+    @abstractmethod
+    def edit(self, images: Any, target: Any, intensity: Any) -> Any:
+        """Edited images of the same shape and range as `images`."""
+
+
+def expression_loss(logits: Float[Tensor, "n k"], batch: Batch, smoothing: float = 0.0) -> Float[Tensor, ""]:
+    """Cross-entropy against vote shares where an image has them, else against its label; unlabelled rows do not count.
+
+    Returns an exact zero (with a gradient path) when no row is labelled.
+    """
+    shares, labelled = expression_target(batch, logits.shape[1])
+    if smoothing:
+        shares = shares * (1 - smoothing) + smoothing / logits.shape[1]
+    each = -(shares * functional.log_softmax(logits.float(), dim=1)).sum(dim=1)
+    return (each * labelled).sum() / labelled.sum().clamp(min=1)
+
+
+def expression_target(batch: Batch, classes: int) -> tuple[Tensor, Tensor]:
+    """(shares [n, classes], labelled [n] of 0 or 1) from votes where finite, else from the label."""
+    voted = torch.isfinite(batch.votes).all(dim=1)
+    known = batch.expression >= 0
+    hard = functional.one_hot(batch.expression.clamp(min=0), classes).to(batch.votes.dtype)
+    shares = torch.where(voted[:, None], torch.nan_to_num(batch.votes), hard)
+    return shares, (voted | known).to(batch.votes.dtype)
+
+
+def affect_loss(affect: Float[Tensor, "n 2"], batch: Batch) -> Float[Tensor, ""]:
+    """Mean of (1 - CCC) and the mean squared error over valence and arousal, on the rows that have both.
+
+    Our choice: the CCC term pulls towards the reported metric, the squared error keeps it defined for small or
+    constant batches. Zero when fewer than two rows are labelled.
+    """
+    from mien.methods.layers import ccc
+
+    known = torch.isfinite(batch.affect).all(dim=1)
+    if int(known.sum()) < 2:
+        return (affect * 0).sum()
+    predicted, target = affect[known].float(), batch.affect[known].float()
+    error = functional.mse_loss(predicted, target)
+    return 0.5 * (1 - ccc(predicted, target).mean()) + error

@@ -1,0 +1,211 @@
+"""What `mien` returns: frozen values that print, compare, and go to JSON, CSV and Parquet unchanged.
+
+Conventions, everywhere in this package:
+
+- pictures are RGB, uint8, height x width x 3, already upright (EXIF orientation applied);
+- coordinates are pixels of that upright picture, x to the right and y down, the centre of the top left pixel at (0, 0);
+- "left" and "right" of a face are the subject's own;
+- probabilities are in [0, 1]; valence and arousal in [-1, 1]; intensity in [0, 1]; angles in degrees.
+
+Empty is empty: a picture without a face is an `Analysis` whose `faces` is `()`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mien.labels import BASIC, EXPRESSIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An upright rectangle in pixels: left edge `x`, top edge `y`, `width`, `height` (all may be fractional)."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        """The x coordinate of the right edge."""
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> float:
+        """The y coordinate of the bottom edge."""
+        return self.y + self.height
+
+    @property
+    def area(self) -> float:
+        """The area in square pixels."""
+        return self.width * self.height
+
+    @property
+    def corners(self) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom)."""
+        return self.x, self.y, self.right, self.bottom
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """Where a detector saw a face: `box` and a confidence `score` in [0, 1] on that detector's own scale."""
+
+    box: Box
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Head rotation in degrees; signs as documented in `mien.landmarks`."""
+
+    yaw: float
+    pitch: float
+    roll: float
+
+
+@dataclass(frozen=True, slots=True)
+class Landmarks:
+    """Facial points in pixels of the picture, in the order of `mien.landmarks.POINTS`.
+
+    `presence` in [0, 1] is the landmark network's own estimate that this is a face at all.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    presence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the recogniser says of one face crop.
+
+    Attributes:
+        probabilities: calibrated probability of each of the eight `EXPRESSIONS`, summing to 1.
+        valence: apparent valence in [-1, 1], negative to positive.
+        arousal: apparent arousal in [-1, 1], calm to activated.
+        intensity: strength of the expression in [0, 1]; 0 is neutral.
+        uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card).
+        embedding: the recogniser's feature vector; empty unless embeddings were asked for.
+    """
+
+    probabilities: dict[str, float]
+    valence: float
+    arousal: float
+    intensity: float
+    uncertain: bool
+    embedding: tuple[float, ...] = ()
+
+    @property
+    def expression(self) -> str:
+        """The most probable expression label."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def probability(self) -> float:
+        """The probability of `expression`."""
+        return max(self.probabilities.values())
+
+    def basic(self) -> dict[str, float]:
+        """The seven-class view: contempt left out and the rest renormalised to sum to 1."""
+        total = sum(self.probabilities[name] for name in BASIC)
+        return {name: self.probabilities[name] / total if total > 0 else 1 / len(BASIC) for name in BASIC}
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face of a picture. `quality` in [0, 1] summarises size, sharpness, frontality and presence."""
+
+    detection: Detection
+    landmarks: Landmarks
+    pose: Pose
+    reading: Reading
+    quality: float
+
+    @property
+    def box(self) -> Box:
+        """The detector's box."""
+        return self.detection.box
+
+    @property
+    def expression(self) -> str:
+        """The most probable expression label."""
+        return self.reading.expression
+
+    @property
+    def probability(self) -> float:
+        """The calibrated probability of `expression`."""
+        return self.reading.probability
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """The probability of each of the eight expressions."""
+        return self.reading.probabilities
+
+    @property
+    def valence(self) -> float:
+        """Apparent valence in [-1, 1]."""
+        return self.reading.valence
+
+    @property
+    def arousal(self) -> float:
+        """Apparent arousal in [-1, 1]."""
+        return self.reading.arousal
+
+    @property
+    def intensity(self) -> float:
+        """Strength of the expression in [0, 1]."""
+        return self.reading.intensity
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """Everything found in one picture or one video frame.
+
+    `source` is the path as given (or "array"), `width` and `height` the upright picture's size in pixels, `frame` and
+    `time` the frame number and seconds for video, `error` one line for a picture that could not be analysed.
+    """
+
+    source: str
+    width: int
+    height: int
+    faces: tuple[Face, ...] = ()
+    error: str | None = None
+    frame: int | None = None
+    time: float | None = None
+    model: str = field(default="", compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain nested dict of JSON types; `from_dict` reads it back."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """One line of JSON; numbers keep full precision."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Analysis:
+        """Rebuild and validate an analysis from `to_dict`'s form.
+
+        Raises:
+            ConfigError: a field is missing, unknown or of the wrong type.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        from mien.errors import ConfigError
+
+        try:
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as problem:
+            raise ConfigError(f"not an analysis: {problem.error_count()} wrong fields, first {problem.errors()[0]['loc']}") from None
+
+    @classmethod
+    def from_json(cls, line: str) -> Analysis:
+        """Rebuild an analysis from `to_json`'s line."""
+        return cls.from_dict(json.loads(line))
+
+
+def ordered_probabilities(values: Any) -> dict[str, float]:
+    """Name eight numbers by `EXPRESSIONS`, as plain floats."""
+    return {name: float(value) for name, value in zip(EXPRESSIONS, values, strict=True)}
