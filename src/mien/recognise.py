@@ -1,0 +1,165 @@
+"""What an aligned face crop shows: expression probabilities, apparent valence and arousal, intensity, an embedding.
+
+A recogniser takes crops and returns one `Reading` each. `OnnxRecogniser` runs the network that ships with the package,
+on ONNX Runtime alone; anything else with the same two members can stand in its place.
+
+The network's contract: input `crops`, uint8 [n, s, s], luma of faces aligned by `mien.align` to a square of s pixels
+(s on the card; scaling of pixel values is part of the graph); outputs `logits` [n, 8] over `EXPRESSIONS`, `affect`
+[n, 2] as (valence, arousal), and `embedding` [n, d].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien import cards
+from mien.errors import WeightsError
+from mien.labels import EXPRESSIONS, NEUTRAL
+from mien.types import Reading
+
+SHIPPED = cards.FOLDER / "recogniser.onnx"
+
+BATCH = 32
+"""Crops in one run of the network. Larger batches bring nothing more (`benchmarks/throughput.py` prints the rates at 1,
+8, 32 and 64) and only take memory."""
+
+
+class Recogniser(Protocol):
+    """Anything that reads aligned face crops."""
+
+    @property
+    def name(self) -> str:
+        """Name of the weights, stored with every result."""
+
+    @property
+    def size(self) -> int:
+        """Side of the square crop, pixels."""
+
+    def __call__(self, crops: NDArray[np.uint8], embeddings: bool = False) -> list[Reading]:
+        """One reading for each of `crops`, uint8 luma [n, size, size]; n may be 0."""
+
+
+class OnnxRecogniser:
+    """The shipped network, or another that was exported by `mien`, on ONNX Runtime.
+
+    Make one with `OnnxRecogniser.load()`. Calling it is thread-safe.
+    """
+
+    def __init__(self, session: Any, card: cards.Card) -> None:
+        self.card = card
+        self._session = session
+        given = {entry.name: entry.shape for entry in session.get_inputs()}
+        wanted = {entry.name for entry in session.get_outputs()}
+        if "crops" not in given or not {"logits", "affect"} <= wanted:
+            raise WeightsError(
+                f"{card.path}: the network takes {sorted(given)} and gives {sorted(wanted)}, where a recogniser takes "
+                "'crops' and gives 'logits', 'affect' and 'embedding': pass weights exported by mien"
+            )
+        if list(card.fields.get("classes", EXPRESSIONS)) != list(EXPRESSIONS):
+            raise WeightsError(
+                f"{card.path}: the classes are {card.fields['classes']}, expected {', '.join(EXPRESSIONS)} in this "
+                "order: export the weights again"
+            )
+        self._size = _size(card)
+        if given["crops"][-1] not in (self._size, None) and not isinstance(given["crops"][-1], str):
+            raise WeightsError(
+                f"{card.path}: the card says {self._size} px, the network {given['crops'][-1]}: {_AGAIN}"
+            )
+        self._has_embedding = "embedding" in wanted
+        self._temperature = card.number("temperature", 1.0)
+        self._uncertain_below = card.number("uncertain_below", 0.0)
+        if self._temperature <= 0:
+            raise WeightsError(
+                f"{card.path}: the temperature is {self._temperature}, must be above 0: {_AGAIN}"
+            )
+
+    @classmethod
+    def load(cls, path: Path | str | None = None, threads: int | None = None) -> OnnxRecogniser:
+        """Open the shipped weights, or those at `path`, with `threads` threads (None: all of the affinity mask).
+
+        Raises:
+            WeightsError: the weights or their card are missing, damaged, exchanged, or no recogniser's.
+        """
+        from mien.threads import session
+
+        content, card = cards.verified(path or SHIPPED)
+        return cls(session(content, threads), card)
+
+    @property
+    def name(self) -> str:
+        """Name of the weights, as on the card."""
+        return self.card.name
+
+    @property
+    def size(self) -> int:
+        """Side of the square crop, pixels."""
+        return self._size
+
+    def __call__(self, crops: NDArray[np.uint8], embeddings: bool = False) -> list[Reading]:
+        """One reading for each of `crops`, uint8 luma [n, size, size]; n may be 0.
+
+        Raises:
+            ValueError: the array has another shape or type.
+        """
+        if crops.ndim != 3 or crops.shape[1:] != (self._size, self._size) or crops.dtype != np.uint8:
+            raise ValueError(
+                f"crops are uint8 [n, {self._size}, {self._size}], not {crops.dtype} {list(crops.shape)}: "
+                "cut them with mien.align.crop"
+            )
+        readings: list[Reading] = []
+        for start in range(0, len(crops), BATCH):
+            readings += self._read(np.ascontiguousarray(crops[start : start + BATCH]), embeddings)
+        return readings
+
+    def _read(self, crops: NDArray[np.uint8], embeddings: bool) -> list[Reading]:
+        wanted = ["logits", "affect"] + (["embedding"] if embeddings and self._has_embedding else [])
+        logits, affect, *rest = self._session.run(wanted, {"crops": crops})
+        probabilities = calibrated(logits, self._temperature)
+        affect = np.clip(affect, -1.0, 1.0)
+        vectors: Sequence[Any] = rest[0].tolist() if rest else ((),) * len(crops)
+        return [
+            Reading(
+                probabilities=dict(zip(EXPRESSIONS, shares, strict=True)),
+                valence=valence,
+                arousal=arousal,
+                intensity=1.0 - shares[NEUTRAL],
+                uncertain=max(shares) < self._uncertain_below,
+                embedding=tuple(vector),
+            )
+            for shares, (valence, arousal), vector in zip(
+                probabilities.tolist(), affect.tolist(), vectors, strict=True
+            )
+        ]
+
+
+def calibrated(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
+    """Probabilities [n, 8] from logits [n, 8]: softmax of logits / temperature, in double precision.
+
+    Temperature scaling (Guo et al. 2017): one number, fitted on validation data, that changes confidence but never
+    which class comes first.
+    """
+    scaled = logits.astype(np.float64) / temperature
+    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    shares: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return shares
+
+
+_AGAIN = "export the weights again"
+
+
+def _size(card: cards.Card) -> int:
+    described = card.fields["input"]
+    if (
+        not isinstance(described, dict)
+        or not isinstance(described.get("size"), int)
+        or described["size"] < 16
+    ):
+        raise WeightsError(f"{card.path}: 'input' does not state the crop's size: {_AGAIN}")
+    if described.get("colour", "grey") != "grey":
+        raise WeightsError(f"{card.path}: the network takes {described['colour']} crops, not grey: {_AGAIN}")
+    return int(described["size"])
