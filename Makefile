@@ -1,0 +1,51 @@
+# `make demo` and `make test` work on a fresh clone; each keeps its own environment and reinstalls when its inputs change.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP = -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+TEST_EXTRAS = all,dev
+
+.PHONY: demo test test-slow check bench constraints clean
+
+demo: .venv/ready
+	.venv/bin/mien predict examples --annotate demo-output
+	@echo "annotated pictures: demo-output/"
+
+test: .venv-test/ready
+	.venv-test/bin/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
+
+test-slow: .venv-test/ready
+	.venv-test/bin/python -m pytest -m "slow or browser" $(PYTEST_ARGS)
+
+check: .venv-test/ready
+	.venv-test/bin/ruff format --check .
+	.venv-test/bin/ruff check .
+	.venv-test/bin/mypy
+	.venv-test/bin/lint-imports
+
+bench: .venv-test/ready
+	.venv-test/bin/python benchmarks/cold_start.py
+	.venv-test/bin/python benchmarks/throughput.py
+
+# The core alone, not editable: what a user gets from `pip install`.
+.venv/ready: pyproject.toml constraints.txt $(shell find src -type f -not -name '*.pyc')
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python $(PIP) --force-reinstall --no-deps .
+	.venv/bin/python $(PIP) .
+	touch $@
+
+# Everything, editable. torch and torchvision are pinned as a pair in constraints.txt.
+.venv-test/ready: pyproject.toml constraints.txt
+	test -x .venv-test/bin/python || $(PYTHON) -m venv .venv-test
+	.venv-test/bin/python $(PIP) --editable '.[$(TEST_EXTRAS)]'
+	touch $@
+
+# Resolve everything anew for this Python and pin it. Look at the difference before committing it.
+constraints:
+	rm -rf .venv-resolve && $(PYTHON) -m venv .venv-resolve
+	.venv-resolve/bin/python -m pip --disable-pip-version-check install --quiet '.[$(TEST_EXTRAS)]' \
+		torch==2.14.1 torchvision==0.29.1
+	.venv-resolve/bin/python -m pip freeze --exclude mien > constraints.txt
+	rm -rf .venv-resolve
+
+clean:
+	rm -rf .venv .venv-test .venv-resolve build dist demo-output .mypy_cache .pytest_cache .ruff_cache
