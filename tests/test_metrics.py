@@ -1,0 +1,316 @@
+"""Metrics against slow loops, closed forms, scikit-learn, scipy and torchmetrics, and against their own invariances."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy import linalg, stats
+from sklearn import metrics as sk
+from torchmetrics import functional as tm
+
+from mien import bootstrap, metrics
+
+K = 8
+
+
+@pytest.fixture(scope="module")
+def answers() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, truth and prediction of 400 images, unbalanced, right about two times in three."""
+    generator = np.random.default_rng(3)
+    truth = generator.choice(K, 400, p=np.array([30, 25, 12, 12, 10, 1, 8, 2]) / 100)
+    logits = generator.normal(size=(400, K)) + 2.2 * np.eye(K)[truth]
+    return logits, truth, logits.argmax(axis=1)
+
+
+def test_headline_figures_equal_scikit_learn(answers) -> None:
+    _, truth, predicted = answers
+    found = metrics.classification(metrics.confusion(truth, predicted, K))
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(truth, predicted))
+    assert found["macro_accuracy"] == pytest.approx(sk.balanced_accuracy_score(truth, predicted))
+    for average, name in (("macro", "macro_f1"), ("weighted", "weighted_f1")):
+        oracle = sk.f1_score(truth, predicted, average=average, labels=range(K), zero_division=0)
+        assert found[name] == pytest.approx(oracle)
+
+
+def test_confusion_rows_are_the_truth(answers) -> None:
+    _, truth, predicted = answers
+    matrix = metrics.confusion(truth, predicted, K)
+    np.testing.assert_array_equal(matrix[:, :K], sk.confusion_matrix(truth, predicted, labels=range(K)))
+    assert matrix[:, K].sum() == 0
+    one = metrics.confusion([3], [5], K)
+    assert one[3, 5] == 1
+    assert one[5, 3] == 0
+
+
+def test_a_missed_face_is_an_error_of_its_class_only() -> None:
+    truth, predicted = np.array([0, 0, 1, 1]), np.array([0, metrics.MISSED, 1, 1])
+    matrix = metrics.confusion(truth, predicted, 2)
+    found, each = metrics.classification(matrix), metrics.per_class(matrix)
+    assert matrix.tolist() == [[1, 0, 1], [0, 2, 0]]
+    assert found["accuracy"] == 0.75
+    assert found["macro_accuracy"] == 0.75
+    np.testing.assert_allclose(each["precision"], [1, 1])
+    np.testing.assert_allclose(each["f1"], [2 / 3, 1])
+
+
+def test_an_absent_class_counts_zero_in_f1_and_not_at_all_in_recall() -> None:
+    found = metrics.classification(metrics.confusion([0, 1], [0, 1], 3))
+    assert found["macro_accuracy"] == 1
+    assert found["macro_f1"] == pytest.approx(2 / 3)
+
+
+def test_an_empty_set_is_undefined_without_a_warning() -> None:
+    found = metrics.classification(metrics.confusion([], [], K))
+    assert all(math.isnan(value) for value in found.values())
+    assert math.isnan(metrics.calibration_error([], []))
+    assert math.isnan(metrics.affect([], [])["ccc"])
+
+
+def test_a_class_out_of_range_is_refused() -> None:
+    with pytest.raises(metrics.MetricError, match="leave unlabelled images out"):
+        metrics.confusion([-1], [0], K)
+    with pytest.raises(metrics.MetricError, match="2 true classes but 1 predictions"):
+        metrics.confusion([0, 1], [0], K)
+
+
+def test_calibration_error_equals_torchmetrics(answers) -> None:
+    logits, truth, predicted = answers
+    shares = metrics.softmax(logits)
+    oracle = tm.calibration_error(
+        torch.tensor(shares), torch.tensor(truth), task="multiclass", n_bins=15, norm="l1", num_classes=K
+    )
+    found = metrics.calibration_error(shares.max(axis=1), predicted == truth)
+    assert found == pytest.approx(float(oracle), abs=1e-6)
+
+
+def test_calibration_error_of_known_cases() -> None:
+    assert metrics.calibration_error([0.8] * 10, [1] * 8 + [0] * 2) == pytest.approx(0)
+    assert metrics.calibration_error([1.0] * 10, [1] * 4 + [0] * 6) == pytest.approx(0.6)
+    bins = metrics.reliability([1.0, 0.0, 0.5], [1, 0, 1], bins=2)
+    assert [(part.low, part.high, part.count) for part in bins] == [(0.0, 0.5, 1), (0.5, 1.0, 2)]
+
+
+def test_brier_and_log_loss_equal_slow_loops(answers) -> None:
+    logits, truth, _ = answers
+    shares = metrics.softmax(logits)
+    slow = np.mean(
+        [sum((p[c] - (c == y)) ** 2 for c in range(K)) for p, y in zip(shares, truth, strict=True)]
+    )
+    assert metrics.brier(shares, truth) == pytest.approx(slow)
+    assert metrics.log_loss(shares, truth) == pytest.approx(sk.log_loss(truth, shares, labels=range(K)))
+    assert metrics.log_loss([[0.0, 1.0]], [0]) == pytest.approx(-math.log(1e-12))
+
+
+def test_risk_coverage_equals_a_slow_loop_and_ends_at_the_error_rate(answers) -> None:
+    logits, truth, predicted = answers
+    sure, right = metrics.softmax(logits).max(axis=1), predicted == truth
+    coverage, risk, area = metrics.risk_coverage(sure, right)
+    order = sorted(range(len(sure)), key=lambda index: -sure[index])
+    slow = [1 - np.mean([right[i] for i in order[: kept + 1]]) for kept in range(len(order))]
+    np.testing.assert_allclose(risk, slow)
+    assert coverage[-1] == 1
+    assert risk[-1] == pytest.approx(1 - right.mean())
+    assert area == pytest.approx(np.mean(slow))
+
+
+def test_ties_of_confidence_do_not_depend_on_the_order() -> None:
+    _, risk, _ = metrics.risk_coverage([0.5] * 4, [1, 1, 0, 0])
+    _, turned, _ = metrics.risk_coverage([0.5] * 4, [0, 0, 1, 1])
+    np.testing.assert_allclose(risk, 0.5)
+    np.testing.assert_allclose(turned, 0.5)
+
+
+def test_temperature_recovers_the_one_that_was_applied() -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(20000, 4)) * 1.5
+    shares = metrics.softmax(logits)
+    truth = (shares.cumsum(axis=1) < generator.random((20000, 1))).sum(axis=1)
+    assert metrics.fit_temperature(logits, truth) == pytest.approx(1, abs=0.05)
+    assert metrics.fit_temperature(logits * 3, truth) == pytest.approx(3, rel=0.05)
+    with pytest.raises(metrics.MetricError, match="validation"):
+        metrics.fit_temperature(np.empty((0, 4)), [])
+
+
+def test_mcnemar_equals_the_binomial_test_and_the_mid_p_definition() -> None:
+    first = np.array([1] * 12 + [0] * 4 + [1] * 30, dtype=bool)
+    second = np.array([0] * 12 + [1] * 4 + [1] * 30, dtype=bool)
+    found = metrics.mcnemar(first, second)
+    assert (found.first_only, found.second_only) == (12, 4)
+    assert found.p_exact == pytest.approx(stats.binomtest(4, 16).pvalue)
+    chance = [math.comb(16, i) / 2**16 for i in range(17)]
+    assert found.p_mid == pytest.approx(2 * (sum(chance[:4]) + chance[4] / 2))
+    assert metrics.mcnemar(first, first).p_exact == 1
+    assert metrics.mcnemar([1, 0], [0, 1]).p_mid == 1
+
+
+def test_affect_equals_closed_forms_and_torchmetrics() -> None:
+    """Acceptance check A1: exact to 1e-6."""
+    generator = np.random.default_rng(1)
+    y = generator.uniform(-1, 1, 500)
+    p = np.clip(0.6 * y + 0.1 + 0.3 * generator.normal(size=500), -1, 1)
+    found = metrics.affect(p, y)
+    assert found["pcc"] == pytest.approx(stats.pearsonr(p, y).statistic, abs=1e-9)
+    assert found["rmse"] == pytest.approx(math.sqrt(sk.mean_squared_error(y, p)), abs=1e-9)
+    cov = np.mean((p - p.mean()) * (y - y.mean()))
+    assert found["ccc"] == pytest.approx(2 * cov / (p.var() + y.var() + (p.mean() - y.mean()) ** 2), abs=1e-9)
+    assert found["sagr"] == pytest.approx(np.mean([(a > 0) == (b > 0) for a, b in zip(p, y, strict=True)]))
+    # torchmetrics takes sample moments (n - 1), which moves CCC only through the squared gap of the means.
+    near = tm.concordance_corrcoef(torch.tensor(p), torch.tensor(y))
+    assert found["ccc"] == pytest.approx(float(near), abs=1e-3)
+
+
+def test_affect_relations_and_shuffled_order() -> None:
+    generator = np.random.default_rng(2)
+    y = generator.uniform(-1, 1, 300)
+    p = 0.5 * y + 0.2 * generator.normal(size=300)
+    base = metrics.affect(p, y)
+    assert metrics.affect(y, y) == pytest.approx({"ccc": 1, "pcc": 1, "rmse": 0, "sagr": 1})
+    assert abs(base["ccc"]) <= abs(base["pcc"]) <= 1
+    moved, flipped = metrics.affect(p + 0.3, y), metrics.affect(-p, y)
+    assert moved["pcc"] == pytest.approx(base["pcc"])
+    assert moved["ccc"] < base["ccc"]
+    assert flipped["pcc"] == pytest.approx(-base["pcc"])
+    order = generator.permutation(300)
+    assert metrics.affect(p[order], y[order]) == pytest.approx(base, abs=1e-12)
+
+
+def test_affect_of_a_constant_and_the_sign_of_zero() -> None:
+    found = metrics.affect([0.2, 0.2], [0.1, 0.5])
+    assert math.isnan(found["pcc"])
+    assert found["ccc"] == 0
+    assert math.isnan(metrics.affect([0.1, 0.1], [0.1, 0.1])["ccc"])
+    assert metrics.affect([0.0, 0.1, 0.2, -0.3], [0.0, 0.0, 0.5, 0.5])["sagr"] == 0.5
+
+
+def test_affect_weights_equal_repeated_images() -> None:
+    p, y = np.array([0.1, -0.4, 0.7]), np.array([0.2, -0.1, 0.4])
+    repeated = metrics.affect(np.repeat(p, [2, 0, 3]), np.repeat(y, [2, 0, 3]))
+    assert metrics.affect(p, y, weights=[2, 0, 3]) == pytest.approx(repeated)
+
+
+def test_frechet_equals_the_matrix_square_root() -> None:
+    generator = np.random.default_rng(5)
+    a = generator.normal(size=(200, 6))
+    b = generator.normal(size=(150, 6)) @ generator.normal(size=(6, 6)) + 0.5
+    s, t = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    oracle = np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(s + t - 2 * linalg.sqrtm(s @ t).real)
+    assert metrics.frechet(a, b) == pytest.approx(oracle, rel=1e-9)
+    assert metrics.frechet(a, b) == pytest.approx(metrics.frechet(b, a), rel=1e-9)
+    assert metrics.frechet(a, a) == pytest.approx(0, abs=1e-9)
+    assert metrics.frechet(a, a + 2) == pytest.approx(4 * 6, rel=1e-9)
+
+
+def test_frechet_bias_falls_with_samples_and_is_ordered_floor_to_ceiling() -> None:
+    """Acceptance check A2 in small: the same distribution < a half-way edit < the unedited one, at equal n."""
+    generator = np.random.default_rng(6)
+    near = [metrics.frechet(*generator.normal(size=(2, n, 16))) for n in (50, 200, 800)]
+    assert all(before > after for before, after in pairwise(near))
+    real, other, half = generator.normal(size=(3, 400, 16))
+    assert metrics.frechet(real, other) < metrics.frechet(real, half + 0.5) < metrics.frechet(real, half + 1)
+
+
+def test_frechet_survives_fewer_samples_than_dimensions() -> None:
+    generator = np.random.default_rng(7)
+    assert math.isfinite(metrics.frechet(*generator.normal(size=(2, 10, 40))))
+    with pytest.raises(metrics.MetricError, match="same d"):
+        metrics.frechet(np.zeros((4, 3)), np.zeros((4, 2)))
+    with pytest.raises(metrics.MetricError, match="two or more"):
+        metrics.frechet(np.zeros((1, 3)), np.zeros((4, 3)))
+
+
+def test_kernel_distance_equals_a_slow_loop_and_is_unbiased() -> None:
+    generator = np.random.default_rng(8)
+    a, b = generator.normal(size=(12, 5)), generator.normal(size=(9, 5)) + 0.4
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> float:
+        return float((x @ y / 5 + 1) ** 3)
+
+    slow = (
+        np.mean([kernel(a[i], a[j]) for i in range(12) for j in range(12) if i != j])
+        + np.mean([kernel(b[i], b[j]) for i in range(9) for j in range(9) if i != j])
+        - 2 * np.mean([kernel(x, y) for x in a for y in b])
+    )
+    assert metrics.kernel_distance(a, b) == pytest.approx(slow)
+    same = [metrics.kernel_distance(*generator.normal(size=(2, 30, 5))) for _ in range(200)]
+    assert abs(np.mean(same)) < 3 * np.std(same) / math.sqrt(len(same))
+
+
+def test_separation_of_known_clouds() -> None:
+    generator = np.random.default_rng(9)
+    labels = np.repeat(np.arange(4), 25)
+    apart = np.eye(8)[labels] + 0.02 * generator.normal(size=(100, 8))
+    found = metrics.separation(apart, labels)
+    assert found["silhouette"] > 0.95
+    assert found["nmi"] == pytest.approx(1)
+    assert found["recall_at_1"] == 1
+    mixed = metrics.separation(generator.normal(size=(100, 8)), labels)
+    assert abs(mixed["silhouette"]) < 0.1
+    assert mixed["recall_at_1"] < 0.5
+    assert all(math.isnan(value) for value in metrics.separation(apart[:3], [0, 0, 0]).values())
+
+
+def test_spearman_is_one_for_any_rising_curve() -> None:
+    x = np.linspace(0, 1, 11)
+    assert metrics.spearman(x, x**5) == pytest.approx(1)
+    assert metrics.spearman(x, -x) == pytest.approx(-1)
+    assert math.isnan(metrics.spearman(x, np.ones(11)))
+
+
+def test_bootstrap_interval_equals_the_binomial_one(answers) -> None:
+    _, truth, predicted = answers
+    found = bootstrap.classification_intervals(truth, predicted, K, draws=4000)["accuracy"]
+    share = (truth == predicted).mean()
+    half = 1.96 * math.sqrt(share * (1 - share) / len(truth))
+    assert found.value == pytest.approx(share)
+    assert found.low == pytest.approx(share - half, abs=0.006)
+    assert found.high == pytest.approx(share + half, abs=0.006)
+
+
+def test_bootstrap_draws_equal_repeated_images(answers) -> None:
+    _, truth, predicted = answers
+    drawn = bootstrap.classification_draws(truth, predicted, K, draws=3, seed=1)
+    counts = np.concatenate(list(bootstrap.resamples(len(truth), 3, seed=1)))
+    for row, times in enumerate(counts):
+        matrix = metrics.confusion(np.repeat(truth, times), np.repeat(predicted, times), K)
+        for name, value in metrics.classification(matrix).items():
+            assert drawn[name][row] == pytest.approx(float(value)), name
+
+
+def test_subjects_are_drawn_whole_and_widen_the_interval() -> None:
+    subjects = [f"s{index // 20}" for index in range(400)]
+    for counts in bootstrap.resamples(400, 20, subjects=subjects):
+        assert (counts.reshape(-1, 20, 20).std(axis=2) == 0).all()
+    right = np.repeat(np.arange(20) % 2, 20)
+    images = bootstrap.classification_intervals(np.ones(400, int), right, 2)["accuracy"]
+    people = bootstrap.classification_intervals(np.ones(400, int), right, 2, subjects=subjects)["accuracy"]
+    assert people.high - people.low > 3 * (images.high - images.low)
+
+
+def test_unknown_subjects_are_subjects_of_their_own() -> None:
+    subjects = ["a", None, "a", None, "b"]
+    counts = np.concatenate(list(bootstrap.resamples(5, 500, subjects=subjects)))
+    assert (counts[:, 0] == counts[:, 2]).all()
+    for other in (1, 3, 4):
+        assert (counts[:, 0] != counts[:, other]).any()
+    assert (counts[:, 1] != counts[:, 3]).any()
+
+
+def test_blocks_do_not_change_the_draws(monkeypatch) -> None:
+    whole = np.concatenate(list(bootstrap.resamples(50, 40, seed=4)))
+    monkeypatch.setattr(bootstrap, "_CHUNK", 300)
+    parts = list(bootstrap.resamples(50, 40, seed=4))
+    assert len(parts) > 1
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_affect_interval_holds_the_value_and_shrinks_with_images() -> None:
+    generator = np.random.default_rng(10)
+    y = generator.uniform(-1, 1, 1600)
+    p = 0.5 * y + 0.3 * generator.normal(size=1600)
+    wide, narrow = (bootstrap.affect_intervals(p[:n], y[:n], draws=300)["ccc"] for n in (100, 1600))
+    assert wide.low < wide.value < wide.high
+    assert (narrow.high - narrow.low) < 0.5 * (wide.high - wide.low)
