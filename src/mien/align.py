@@ -1,0 +1,260 @@
+"""The one similarity warp: from a face in a picture to an upright square, and back.
+
+Training, evaluation, prediction and editing all see a face through this module, so that they see the same thing. Three
+anchors that expressions hardly move (both eye centres and the base of the nose) are brought to fixed places of a
+square by rotation, uniform scale and translation.
+
+A **matrix** here is [2, 3] and maps picture pixels (the centre of the top left pixel is (0, 0)) to *unit coordinates*
+of the square: (0, 0) its top left corner, (1, 1) its bottom right. It does not depend on the size of the crop, so one
+matrix serves a 112 px and a 64 px network alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mien.errors import MienError
+
+Matrix = NDArray[np.float64]
+"""[2, 3]: picture pixels to unit coordinates."""
+
+TEMPLATE: Final[NDArray[np.float64]] = np.array([[0.33, 0.38], [0.67, 0.38], [0.50, 0.625]])
+"""Where the anchors go: the subject's right eye centre (image left), left eye centre, nose base.
+
+Our choice: eyes 0.34 of the side apart leave room for raised brows above and a dropped chin below.
+"""
+TEMPLATE.setflags(write=False)
+
+_SHARPEST: Final = 6
+"""At most this many samples a crop pixel in each direction; beyond that anti-aliasing gains nothing visible."""
+
+
+class DegenerateFace(MienError, ValueError):
+    """Anchors that fix no similarity: they coincide, are not finite, or form a mirrored face."""
+
+
+def anchors_from(
+    points: ArrayLike, right_corners: Sequence[int], left_corners: Sequence[int], nose_base: int
+) -> NDArray[np.float64]:
+    """Take the three anchors out of facial points.
+
+    An eye's centre is the mean of its corners: unlike the iris or the lids these do not move when it looks or blinks.
+
+    Args:
+        points: [n, p, 2] or [p, 2], pixels.
+        right_corners: indices of the corners of the subject's right eye; `left_corners` of the left.
+        nose_base: index of the point below the nasal septum.
+
+    Returns:
+        [n, 3, 2] in the order of `TEMPLATE` (n = 1 for a single face).
+    """
+    values = np.asarray(points, dtype=np.float64)
+    values = values[None] if values.ndim == 2 else values
+    right = values[:, list(right_corners)].mean(axis=1)
+    left = values[:, list(left_corners)].mean(axis=1)
+    return np.stack([right, left, values[:, nose_base]], axis=1)
+
+
+def fit(anchors: ArrayLike, template: ArrayLike = TEMPLATE) -> NDArray[np.float64]:
+    """The similarity that brings each face's anchors closest to the template, in the least squares sense.
+
+    The closed form of Umeyama (1991) in two dimensions: with points as complex numbers, `w = a z + b` has the solution
+    `a = <z, w> / <z, z>` about the centroids. A reflection cannot be expressed, so none is ever returned.
+
+    Args:
+        anchors: [n, k, 2], pixels; k >= 2 points in the order of the template.
+        template: [k, 2], unit coordinates.
+
+    Returns:
+        [n, 2, 3] matrices from picture pixels to unit coordinates.
+
+    Raises:
+        DegenerateFace: the anchors of some face are not finite, coincide (spread under a thousandth of a pixel) or are a
+            mirror image of the template, which no rotation brings into place.
+    """
+    pixels = np.asarray(anchors, dtype=np.float64)
+    target = np.asarray(template, dtype=np.float64)
+    if pixels.ndim != 3 or pixels.shape[1:] != target.shape:
+        raise DegenerateFace(f"anchors of shape {pixels.shape}: they must be [n, {target.shape[0]}, 2]")
+    z = pixels[..., 0] + 1j * pixels[..., 1]
+    w = target[:, 0] + 1j * target[:, 1]
+    centre, goal = z.mean(axis=1), w.mean()
+    z = z - centre[:, None]
+    w = w - goal
+    spread = (z.real**2 + z.imag**2).sum(axis=1)
+    sound = np.isfinite(spread) & (spread > 1e-6)
+    a = (z.conj() * w).sum(axis=1) / np.where(sound, spread, 1)
+    # How much of the anchors' spread the similarity explains: 1 is a perfect fit, and a mirrored face is far below.
+    explained = (abs(a) ** 2) * spread / (w.real**2 + w.imag**2).sum()
+    sound &= explained > 0.2
+    if not sound.all():
+        face = int(np.flatnonzero(~sound)[0])
+        raise DegenerateFace(
+            f"face {face}: its eyes and nose base coincide, are mirrored or are not finite: "
+            "drop it, or check the order of the points"
+        )
+    b = goal - a * centre
+    return np.stack(
+        [np.stack([a.real, -a.imag, b.real], axis=1), np.stack([a.imag, a.real, b.imag], axis=1)], axis=1
+    )
+
+
+def apply(matrix: ArrayLike, points: ArrayLike) -> NDArray[np.float64]:
+    """Map points [..., 2] by a matrix [2, 3]."""
+    linear = np.asarray(matrix, dtype=np.float64)
+    return np.asarray(np.asarray(points, dtype=np.float64) @ linear[:, :2].T + linear[:, 2])
+
+
+def invert(matrix: ArrayLike) -> Matrix:
+    """The matrix [2, 3] that undoes `matrix`: from unit coordinates to picture pixels.
+
+    Raises:
+        DegenerateFace: it maps everything to one point or line.
+    """
+    linear = np.asarray(matrix, dtype=np.float64)
+    (a, b, c), (d, e, f) = linear
+    determinant = a * e - b * d
+    if not np.isfinite(determinant) or determinant == 0:
+        raise DegenerateFace("this matrix cannot be inverted: fit it to sound anchors first")
+    return np.array([[e, -b, b * f - e * c], [-d, a, d * c - a * f]]) / determinant
+
+
+def to_pixels(matrix: ArrayLike, size: int) -> Matrix:
+    """The matrix from picture pixels to *pixels of a crop* of this size (centre of its top left pixel at (0, 0))."""
+    return np.asarray(matrix, dtype=np.float64) * size - [[0, 0, 0.5], [0, 0, 0.5]]
+
+
+def scale_of(matrix: ArrayLike) -> float:
+    """Unit lengths per picture pixel; times the crop's size this is the magnification of a crop."""
+    linear = np.asarray(matrix, dtype=np.float64)
+    return float(np.hypot(linear[0, 0], linear[1, 0]))
+
+
+def crop(image: NDArray[np.uint8], matrix: ArrayLike, size: int, grey: bool = False) -> NDArray[np.uint8]:
+    """Cut an aligned square out of a picture.
+
+    Faces larger than the crop are averaged, not skipped over: several bilinear samples are taken for each pixel when the
+    magnification is below a half. Outside the picture its border pixels are repeated.
+
+    Args:
+        image: [height, width, 3] RGB uint8 (or [height, width]).
+        matrix: [2, 3] from `fit`.
+        size: side of the square, pixels.
+        grey: return luma (0.299 R + 0.587 G + 0.114 B) instead of colour.
+
+    Returns:
+        uint8 [size, size, 3], or [size, size] for grey.
+    """
+    magnification = scale_of(matrix) * size
+    samples = min(_SHARPEST, max(1, int(np.ceil(0.5 / magnification)))) if magnification < 0.5 else 1
+    region, warp = _region(image, to_pixels(matrix, size * samples), size * samples)
+    square: Any = cv2.warpAffine(
+        region,
+        warp,
+        (size * samples, size * samples),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    if samples > 1:
+        square = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)
+    if grey and square.ndim == 3:
+        square = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)
+    return np.asarray(square, dtype=np.uint8)
+
+
+def crops(image: NDArray[np.uint8], matrices: ArrayLike, size: int, grey: bool = False) -> NDArray[np.uint8]:
+    """`crop` for each of [n, 2, 3] matrices: uint8 [n, size, size, 3], or [n, size, size] for grey; n may be 0."""
+    values = np.asarray(matrices, dtype=np.float64).reshape(-1, 2, 3)
+    out = np.empty((len(values), size, size) if grey else (len(values), size, size, 3), dtype=np.uint8)
+    for slot, matrix in zip(out, values, strict=True):
+        slot[...] = crop(image, matrix, size, grey)
+    return out
+
+
+def paste(
+    image: NDArray[np.uint8], patch: NDArray[np.uint8], matrix: ArrayLike, mask: ArrayLike
+) -> NDArray[np.uint8]:
+    """Put an aligned square back where `crop` took it from.
+
+    Only the square's bounding rectangle is computed; every byte outside it, and every pixel where the mask is 0, is the
+    picture's own. A mask that has reached 0 at its rim (see `feather`) leaves no seam.
+
+    Args:
+        image: [height, width, 3] RGB uint8; it is not changed.
+        patch: [size, size, 3] RGB uint8.
+        matrix: the [2, 3] matrix the patch was cropped with.
+        mask: [size, size] in [0, 1]: how much of the patch to take.
+
+    Returns:
+        A new picture of the same shape.
+    """
+    size = patch.shape[0]
+    opacity = np.ascontiguousarray(mask, dtype=np.float32)
+    out = image.copy()
+    # A patch finer than the picture is averaged down first, as in `crop`.
+    magnification = scale_of(matrix) * size
+    if magnification > 2:
+        size = max(1, round(size / magnification))
+        patch = np.asarray(cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        opacity = np.asarray(
+            cv2.resize(opacity, (size, size), interpolation=cv2.INTER_AREA), dtype=np.float32
+        )
+    left, top, right, bottom = _bounds(to_pixels(matrix, size), size, image.shape)
+    if right <= left or bottom <= top:
+        return out
+    warp = _shifted(to_pixels(matrix, size), left, top)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    extent = (right - left, bottom - top)
+    fresh = cv2.warpAffine(patch, warp, extent, flags=flags, borderMode=cv2.BORDER_REPLICATE).astype(
+        np.float32
+    )
+    share = cv2.warpAffine(opacity, warp, extent, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=0)[
+        ..., None
+    ]
+    region = out[top:bottom, left:right]
+    region[...] = np.rint(region + share * (fresh - region)).clip(0, 255).astype(np.uint8)
+    return out
+
+
+def feather(size: int, margin: float = 10 / 64) -> NDArray[np.float32]:
+    """A mask [size, size] for `paste`: 1 inside, falling smoothly to 0 at the rim over `margin` of the side."""
+    position = (np.arange(size) + 0.5) / size
+    rise = np.clip(np.minimum(position, 1 - position) / margin - 0.5 / (size * margin), 0, 1)
+    ramp = rise * rise * (3 - 2 * rise)
+    return np.outer(ramp, ramp).astype(np.float32)
+
+
+def _bounds(warp: Matrix, size: int, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the picture's pixels that a crop of this size touches, clipped to the picture."""
+    corners = np.array([[-1, -1], [size, -1], [-1, size], [size, size]])
+    spots = apply(invert(warp), corners)
+    (left, top), (right, bottom) = np.floor(spots.min(axis=0)) - 1, np.ceil(spots.max(axis=0)) + 2
+    height, width = shape[:2]
+    return (
+        int(np.clip(left, 0, width)),
+        int(np.clip(top, 0, height)),
+        int(np.clip(right, 0, width)),
+        int(np.clip(bottom, 0, height)),
+    )
+
+
+def _shifted(warp: Matrix, left: int, top: int) -> Matrix:
+    """The same warp from the coordinates of a region whose top left pixel is (left, top)."""
+    moved = warp.copy()
+    moved[:, 2] += warp[:, :2] @ (left, top)
+    return moved
+
+
+def _region(image: NDArray[np.uint8], warp: Matrix, size: int) -> tuple[NDArray[np.uint8], Matrix]:
+    """The picture, or where it is wider than OpenCV can warp (32,767 px) the part of it that the warp touches."""
+    height, width = image.shape[:2]
+    if max(height, width) < 32_000:
+        return image, warp
+    left, top, right, bottom = _bounds(warp, size, image.shape)
+    left, top = min(left, width - 1), min(top, height - 1)
+    return image[top : max(bottom, top + 1), left : max(right, left + 1)], _shifted(warp, left, top)

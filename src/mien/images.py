@@ -1,0 +1,476 @@
+"""Pictures in and out. Inside `mien` a picture is always RGB, uint8, height x width x 3, upright, and nothing else.
+
+`read` takes whatever people have (JPEG from a phone lying on its side, CMYK from a printer, 16-bit from a microscope,
+a GIF, a drawing with alpha) and returns that one form. Two libraries that disagree about rotation or colour order are
+the commonest cause of silently wrong results in this field, so the rules are few and stated:
+
+- EXIF orientation is applied, always;
+- transparent pixels are laid on white; of an animation the first frame is taken;
+- 16-bit values keep their high byte (65,535 becomes 255), they are not clipped;
+- CMYK is converted by its plain formula, and embedded colour profiles are not applied;
+- the number of pixels is read from the header and bounded before a single one is decoded.
+
+Ordinary JPEGs are decoded by OpenCV, everything else by Pillow, which is imported only then. Both use the same decoder
+library, and the tests hold them to equal pixels.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import secrets
+import stat
+import warnings
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL import Image as PillowImage
+
+Rgb = NDArray[np.uint8]
+"""A picture: [height, width, 3], uint8, RGB, upright."""
+
+Source = str | Path | bytes | BinaryIO
+"""What `read` takes: a path, a file's bytes, or an open binary file."""
+
+# fmt: off
+SUFFIXES: Final = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif",
+    ".heic", ".heif", ".avif", ".ppm", ".pgm", ".pbm", ".pnm",
+)
+# fmt: on
+"""File name endings, in lower case, that `find` takes for pictures when it looks into a folder."""
+
+LIST_SUFFIXES: Final = (".txt", ".lst")
+"""File name endings that `find` reads as a list of paths, one a line."""
+
+MAX_PIXELS: Final = 100_000_000
+"""Largest picture decoded unless the caller says otherwise: 300 MB of RGB."""
+
+_LARGEST_FILE: Final = 2**31 - 1
+
+_FORMATS: Final = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"BM": "BMP",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+    b"II+\x00": "TIFF",
+    b"MM\x00+": "TIFF",
+    **{b"P%d" % number: "PPM" for number in range(1, 7)},
+}
+_HEIF_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+# Frame headers of the JPEG processes that hold a picture's size: all of C0..CF but DHT (C4), JPG (C8) and DAC (CC).
+_JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def read(source: Source, *, max_pixels: int = MAX_PIXELS, reduce_to: int | None = None) -> Rgb:
+    """Read a picture as RGB uint8 [height, width, 3], upright.
+
+    Args:
+        source: a path, the bytes of a file, or an open binary file (read to its end).
+        max_pixels: refuse a larger picture, before decoding it.
+        reduce_to: the longest side that the caller needs, in pixels. A JPEG may then be decoded at a half, a quarter or
+            an eighth of its size, as long as its longest side stays at least this: 3 to 5 times faster for photographs.
+            `size` tells the full size, to which coordinates must be scaled back.
+
+    Raises:
+        ImageError: missing, unreadable, no picture, damaged, or too large; the message says which and the remedy.
+    """
+    name = describe(source)
+    data = _bytes_of(source, name)
+    if data[:3] == b"\xff\xd8\xff":
+        picture = _read_jpeg(data, name, max_pixels, reduce_to)
+        if picture is not None:
+            return picture
+    return _read_pillow(data, name, max_pixels)
+
+
+def size(source: Source) -> tuple[int, int]:
+    """The (width, height) in pixels that `read` would return, from the header alone.
+
+    Raises:
+        ImageError: as `read`, except that nothing is decoded, so damage further on is not seen.
+    """
+    name = describe(source)
+    with _open_pillow(_bytes_of(source, name), name) as picture:
+        width, height = picture.size
+        # Orientations 5 to 8 of the EXIF standard lay the picture on its side; 0x0112 is the orientation tag.
+        sideways = picture.getexif().get(0x0112) in (5, 6, 7, 8)
+    return (height, width) if sideways else (width, height)
+
+
+def check(array: Any) -> Rgb:
+    """Accept a caller's array as a picture, unchanged and contiguous, or say what is wrong with it.
+
+    Colour order cannot be seen in numbers: the array **must be RGB**. One from `cv2.imread` is BGR and must be turned
+    with `array[..., ::-1]` first.
+
+    Raises:
+        ImageError: not a uint8 array of shape [height, width, 3] with at least one pixel.
+    """
+    if not isinstance(array, np.ndarray):
+        raise ImageError(
+            f"a picture must be a numpy array, this is a {type(array).__name__}: pass a path, or numpy.asarray(...)"
+        )
+    shape = "x".join(str(side) for side in array.shape) or "empty"
+    if array.ndim == 4:
+        raise ImageError(f"a {shape} array is a batch: pass a list of [height, width, 3] pictures")
+    if array.ndim == 2:
+        raise ImageError(f"a {shape} array is grey: stack it to RGB with numpy.stack([grey] * 3, axis=-1)")
+    if array.ndim == 3 and array.shape[2] == 4:
+        raise ImageError(f"a {shape} array has four channels: drop alpha with array[..., :3], in RGB order")
+    if array.ndim == 3 and array.shape[0] == 3 != array.shape[2]:
+        raise ImageError(f"a {shape} array has its channels first: turn it with array.transpose(1, 2, 0)")
+    if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise ImageError(f"a {shape} array is not a picture: it must be [height, width, 3] RGB")
+    if array.dtype != np.uint8:
+        remedy = (
+            "multiply by 255 if it is in [0, 1], then "
+            if array.dtype.kind == "f"
+            else "scale to 0..255, then "
+        )
+        raise ImageError(
+            f"a picture must be uint8, this array is {array.dtype}: {remedy}array.astype('uint8')"
+        )
+    return np.ascontiguousarray(array)
+
+
+def write(path: str | Path, rgb: Rgb, quality: int = 95) -> None:
+    """Write a picture in the format of its suffix; the file appears whole or not at all.
+
+    `quality` (1 to 100) is for JPEG and WebP. JPEG keeps full colour resolution, so that lettering stays sharp.
+
+    Raises:
+        ImageError: the suffix is unknown, the array is no picture, or the file cannot be written.
+    """
+    path = Path(path)
+    picture = check(rgb)
+    suffix = path.suffix.lower()
+    options: list[int] = []
+    if suffix in (".jpg", ".jpeg"):
+        sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling]
+    elif suffix == ".webp":
+        options = [cv2.IMWRITE_WEBP_QUALITY, quality]
+    elif suffix not in (".png", ".bmp", ".tif", ".tiff"):
+        raise ImageError(f"{describe(path)}: cannot write '{suffix}': use .jpg, .png, .webp, .bmp or .tiff")
+    encoded, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    if not encoded:
+        raise ImageError(
+            f"{describe(path)}: a {picture.shape[1]} x {picture.shape[0]} picture does not fit this format"
+        )
+    replace(path, data.tobytes())
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Put `data` into the file at `path` in one step: readers see the old file or the new one, never a part.
+
+    Raises:
+        ImageError: the folder is missing or cannot be written, or the disk is full.
+    """
+    temporary = path.parent / f".mien-{secrets.token_hex(6)}.part"
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as problem:
+        temporary.unlink(missing_ok=True)
+        raise ImageError(f"{describe(path)}: cannot be written: {_reason(problem)}") from None
+
+
+def describe(source: object) -> str:
+    """Name a source on one line: a path in quotes with newlines escaped, or what else it is."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"<{len(source)} bytes>"
+    if isinstance(source, str | Path):
+        text = str(source)
+        return text if text.isprintable() and text == text.strip() and text else repr(text)
+    name = getattr(source, "name", None)
+    return describe(name) if isinstance(name, str) else f"<{type(source).__name__}>"
+
+
+def find(paths: Iterable[str | Path], recursive: bool = True) -> Iterator[Path]:
+    """Yield every picture that the arguments mean, each once, in an order that is the same on every machine.
+
+    - a file is yielded whatever its name; one that does not exist too, so that `read` can say so;
+    - a list file (.txt, .lst) gives one path a line, relative to the list's own folder; blank lines are skipped;
+    - a folder gives its files with a picture's suffix, sorted by name, then its sub-folders' (unless `recursive` is
+      False); hidden files and folders and links to folders are left out. A folder without a picture is itself yielded
+      if it was named or is called like a picture, again so that `read` can say so;
+    - anything with `*`, `?` or `[` that is not an existing path is a pattern (`**` crosses folders).
+    """
+    seen: set[str] = set()
+    for path in _expand(paths, recursive):
+        if str(path) not in seen:
+            seen.add(str(path))
+            yield path
+
+
+def _expand(paths: Iterable[str | Path], recursive: bool) -> Iterator[Path]:
+    for given in paths:
+        path = Path(given)
+        try:
+            exists, folder = path.exists(), path.is_dir()
+        except (OSError, ValueError):  # a name too long for the file system, or with a null byte
+            exists, folder = False, False
+        if folder:
+            yield from _walk(path, recursive, named=True)
+        elif exists and path.suffix.lower() in LIST_SUFFIXES:
+            yield from _listed(path, recursive)
+        elif not exists and glob.has_magic(str(given)):
+            matches = sorted(glob.glob(str(given), recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
+            yield from _expand(matches, recursive) if matches else (path,)
+        else:
+            yield path
+
+
+def _walk(folder: Path, recursive: bool, named: bool) -> Iterator[Path]:
+    try:
+        entries = sorted(
+            (entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=lambda e: e.name
+        )
+    except OSError:  # a folder that cannot be listed is yielded: `read` names it and the reason
+        yield folder
+        return
+    empty = True
+    subfolders = []
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            subfolders.append(Path(entry.path))
+        elif Path(entry.name).suffix.lower() in SUFFIXES:
+            empty = False
+            yield Path(entry.path)
+    for subfolder in subfolders if recursive else ():
+        for path in _walk(subfolder, recursive, named=False):
+            empty = False
+            yield path
+    if empty and (named or folder.suffix.lower() in SUFFIXES):
+        yield folder
+
+
+def _listed(path: Path, recursive: bool) -> Iterator[Path]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as problem:
+        raise ImageError(f"{describe(path)}: this list cannot be read: {_reason(problem)}") from None
+    for line in lines:
+        if line.strip():
+            entry = path.parent / line.strip()
+            yield from _expand([entry], recursive) if entry.suffix.lower() not in LIST_SUFFIXES else (entry,)
+
+
+def _bytes_of(source: Source, name: str) -> bytes:
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+    elif isinstance(source, str | Path):
+        data = _bytes_at(Path(source), name)
+    elif hasattr(source, "read"):
+        try:
+            data = source.read()
+        except (OSError, ValueError) as problem:  # ValueError: the file is closed
+            raise ImageError(f"{name}: cannot be read: {problem}") from None
+        if not isinstance(data, bytes):
+            raise ImageError(f"{name}: is open as text: open it in binary mode, open(path, 'rb')")
+    else:
+        raise ImageError(
+            f"{name} is not a path, bytes or a binary file: pass arrays to the pipeline directly"
+        )
+    if not data:
+        raise ImageError(f"{name}: is empty (0 bytes): copy or download it again")
+    return data
+
+
+def _bytes_at(path: Path, name: str) -> bytes:
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError(
+                f"{name}: is a folder without a picture in it: name picture files, or the folder that holds them"
+            )
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(
+                f"{name}: is not a regular file: copy it to one, or pass it as an open binary file"
+            )
+        if status.st_size > _LARGEST_FILE:
+            raise ImageError(
+                f"{name}: holds {status.st_size:,} bytes, more than 2 GiB: is it a picture? Scale it down"
+            )
+        return path.read_bytes()
+    except FileNotFoundError:
+        if path.is_symlink():
+            target = describe(path.readlink())
+            raise ImageError(
+                f"{name}: is a link to {target}, which does not exist: mend or remove the link"
+            ) from None
+        raise ImageError(f"{name}: no such file: check the path and the current folder") from None
+    except PermissionError:
+        raise ImageError(f"{name}: may not be read: grant permission with chmod u+r") from None
+    except (OSError, ValueError) as problem:  # ValueError: a null byte in the name
+        raise ImageError(f"{name}: cannot be read: {_reason(problem)}") from None
+
+
+def _reason(problem: Exception) -> str:
+    return (getattr(problem, "strerror", None) or str(problem) or type(problem).__name__).lower()
+
+
+def _bound(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: {width:,} x {height:,} pixels is more than the limit of {max_pixels:,}: "
+            "scale it down, or raise max_pixels if you trust it"
+        )
+
+
+def _jpeg_frame(data: bytes) -> tuple[int, int, int, int] | None:
+    """(width, height, components, bits) from the JPEG's frame header; None where the segments make no sense."""
+    position = 2
+    while position + 9 < len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # padding
+            position += 1
+        elif marker in _JPEG_FRAMES:
+            height = int.from_bytes(data[position + 5 : position + 7], "big")
+            width = int.from_bytes(data[position + 7 : position + 9], "big")
+            return width, height, data[position + 9], data[position + 4]
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return None
+
+
+def _read_jpeg(data: bytes, name: str, max_pixels: int, reduce_to: int | None) -> Rgb | None:
+    """Decode an ordinary JPEG with OpenCV; None for anything out of the ordinary, which Pillow decodes or explains."""
+    frame = _jpeg_frame(data)
+    if frame is None:
+        return None
+    width, height, components, bits = frame
+    _bound(width, height, name, max_pixels)
+    # Without the end marker the file may be cut off, which OpenCV versions treat differently: Pillow is strict.
+    if components not in (1, 3) or bits != 8 or not data.rstrip(b"\x00").endswith(b"\xff\xd9"):
+        return None
+    flags = cv2.IMREAD_COLOR
+    for factor, reduced in (
+        (8, cv2.IMREAD_REDUCED_COLOR_8),
+        (4, cv2.IMREAD_REDUCED_COLOR_4),
+        (2, cv2.IMREAD_REDUCED_COLOR_2),
+    ):
+        if reduce_to is not None and max(width, height) >= factor * reduce_to:
+            flags = reduced
+            break
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)  # applies the EXIF orientation
+    except cv2.error:
+        return None
+    return None if bgr is None else np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), dtype=np.uint8)
+
+
+def _format_of(data: bytes, name: str) -> str:
+    if data[:3] == b"\xff\xd8\xff":
+        return "JPEG"
+    for signature, known in _FORMATS.items():
+        if data.startswith(signature):
+            return known
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    brand = data[8:12]
+    if data[4:8] == b"ftyp":
+        if brand in _HEIF_BRANDS:
+            return "HEIF"
+        if brand in (b"avif", b"avis"):
+            return "AVIF"
+        raise ImageError(f"{name}: is a video, not a picture: use 'mien video'")
+    raise ImageError(
+        f"{name}: is not a picture (it begins with {bytes(data[:12])!r}): convert it to JPEG or PNG"
+    )
+
+
+def _open_pillow(data: bytes, name: str) -> PillowImage.Image:
+    """Open with Pillow: the header is read, nothing is decoded."""
+    from PIL import Image
+
+    kind = _format_of(data, name)
+    if kind == "HEIF":
+        return _open_heif(data, name)
+    with warnings.catch_warnings():
+        # Our own bound speaks instead of Pillow's warning about large pictures.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            return Image.open(BytesIO(data), formats=[kind, "MPO"] if kind == "JPEG" else [kind])
+        except Image.DecompressionBombError:
+            raise ImageError(
+                f"{name}: has more pixels than Pillow ever opens ({2 * (Image.MAX_IMAGE_PIXELS or 0):,}): scale it down"
+            ) from None
+        except KeyError:
+            raise ImageError(
+                f"{name}: this Pillow cannot read {kind}: update it, or convert to JPEG"
+            ) from None
+        except _DAMAGE as problem:
+            raise _damaged(name, kind, problem) from None
+
+
+def _open_heif(data: bytes, name: str) -> PillowImage.Image:
+    try:
+        import pillow_heif
+    except ModuleNotFoundError:
+        raise ImageError(
+            f"{name}: HEIC needs 'pillow-heif': install it with  pip install 'mien[heic]'"
+        ) from None
+    try:
+        opened: PillowImage.Image = pillow_heif.open_heif(BytesIO(data), convert_hdr_to_8bit=True).to_pillow()
+    except _DAMAGE as problem:
+        raise _damaged(name, "HEIF", problem) from None
+    return opened
+
+
+# What Pillow and its plugins raise on damaged data; SyntaxError is its word for a broken header.
+_DAMAGE: Final = (OSError, SyntaxError, ValueError, IndexError, TypeError, EOFError, OverflowError)
+
+
+def _damaged(name: str, kind: str, problem: Exception) -> ImageError:
+    reason = " ".join(str(problem).split())
+    if "cannot identify image file" in reason or not reason:
+        reason = "its header makes no sense"
+    return ImageError(
+        f"{name}: damaged {kind} file ({reason}): copy or download it again, or convert it anew"
+    )
+
+
+def _read_pillow(data: bytes, name: str, max_pixels: int) -> Rgb:
+    from PIL import ImageOps
+
+    with _open_pillow(data, name) as picture:
+        _bound(*picture.size, name, max_pixels)
+        kind = picture.format or "picture"
+        try:
+            picture.load()
+            upright = ImageOps.exif_transpose(picture)
+            return _to_rgb(upright, name)
+        except MemoryError:
+            raise ImageError(f"{name}: does not fit into memory: scale it down") from None
+        except _DAMAGE as problem:
+            raise _damaged(name, kind, problem) from None
+
+
+def _to_rgb(picture: PillowImage.Image, name: str) -> Rgb:
+    from PIL import Image
+
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture).astype(np.int64)
+        if values.min() < 0 or values.max() > 65_535:
+            raise ImageError(f"{name}: has 32-bit values beyond 16 bits: scale it to 8 or 16 bits")
+        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    if picture.mode == "F":
+        raise ImageError(f"{name}: has floating-point values of unknown range: scale it to 8 or 16 bits")
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        picture = Image.alpha_composite(white, layer)
+    return np.array(picture.convert("RGB"))
