@@ -44,7 +44,9 @@ constraints:
 	rm -rf .venv-resolve && $(PYTHON) -m venv .venv-resolve
 	.venv-resolve/bin/python -m pip --disable-pip-version-check install --quiet '.[$(TEST_EXTRAS)]' \
 		torch==2.14.1 torchvision==0.29.1
-	.venv-resolve/bin/python -m pip freeze --exclude mien > constraints.txt
+	head -2 constraints.txt > .venv-resolve/pins
+	.venv-resolve/bin/python -m pip freeze --exclude mien >> .venv-resolve/pins
+	mv .venv-resolve/pins constraints.txt
 	rm -rf .venv-resolve
 
 clean:
