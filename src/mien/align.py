@@ -74,8 +74,8 @@ def fit(anchors: ArrayLike, template: ArrayLike = TEMPLATE) -> NDArray[np.float6
         [n, 2, 3] matrices from picture pixels to unit coordinates.
 
     Raises:
-        DegenerateFace: the anchors of some face are not finite, coincide (spread under a thousandth of a pixel) or are a
-            mirror image of the template, which no rotation brings into place.
+        DegenerateFace: the anchors of some face are not finite, coincide (spread under a thousandth of a pixel), or
+            are a mirror image of the template, which no rotation brings into place.
     """
     pixels = np.asarray(anchors, dtype=np.float64)
     target = np.asarray(template, dtype=np.float64)
@@ -126,7 +126,7 @@ def invert(matrix: ArrayLike) -> Matrix:
 
 def to_pixels(matrix: ArrayLike, size: int) -> Matrix:
     """The matrix from picture pixels to *pixels of a crop* of this size (centre of its top left pixel at (0, 0))."""
-    return np.asarray(matrix, dtype=np.float64) * size - [[0, 0, 0.5], [0, 0, 0.5]]
+    return np.asarray(np.asarray(matrix, dtype=np.float64) * size - [[0, 0, 0.5], [0, 0, 0.5]])
 
 
 def scale_of(matrix: ArrayLike) -> float:
@@ -138,8 +138,8 @@ def scale_of(matrix: ArrayLike) -> float:
 def crop(image: NDArray[np.uint8], matrix: ArrayLike, size: int, grey: bool = False) -> NDArray[np.uint8]:
     """Cut an aligned square out of a picture.
 
-    Faces larger than the crop are averaged, not skipped over: several bilinear samples are taken for each pixel when the
-    magnification is below a half. Outside the picture its border pixels are repeated.
+    Faces larger than the crop are averaged, not skipped over: several bilinear samples are taken for each pixel when
+    the magnification is below a half. Outside the picture its border pixels are repeated.
 
     Args:
         image: [height, width, 3] RGB uint8 (or [height, width]).
