@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+    from mien.backbone import Backbone
+
 
 def ccc(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
     """Concordance correlation coefficient of each column, from population moments, differentiable.
@@ -32,3 +34,12 @@ class AffectHead(nn.Module):
 
     def forward(self, embedding: Float[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
         return torch.tanh(self.linear(embedding))
+
+
+@torch.no_grad()
+def map_shapes(backbone: Backbone, size: int) -> list[tuple[int, int]]:
+    """(channels, side) of each stage map for square inputs of `size` pixels, found by asking the network once."""
+    was_training = backbone.training
+    _, maps = backbone.eval()(torch.zeros(1, 3, size, size))
+    backbone.train(was_training)
+    return [(one.shape[1], one.shape[3]) for one in maps]
