@@ -280,6 +280,15 @@ def test_bootstrap_draws_equal_repeated_images(answers) -> None:
             assert drawn[name][row] == pytest.approx(float(value)), name
 
 
+def test_bootstrap_calibration_equals_repeated_images(answers) -> None:
+    logits, truth, predicted = answers
+    sure, right = metrics.softmax(logits).max(axis=1), predicted == truth
+    drawn = bootstrap.calibration_draws(sure, right, draws=3, seed=2)
+    counts = np.concatenate(list(bootstrap.resamples(len(truth), 3, seed=2)))
+    slow = [metrics.calibration_error(np.repeat(sure, row), np.repeat(right, row)) for row in counts]
+    np.testing.assert_allclose(drawn, slow)
+
+
 def test_subjects_are_drawn_whole_and_widen_the_interval() -> None:
     subjects = [f"s{index // 20}" for index in range(400)]
     for counts in bootstrap.resamples(400, 20, subjects=subjects):

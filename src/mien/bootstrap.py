@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mien.metrics import affect, cells, classification
+from mien.metrics import BINS, affect, cells, classification
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -117,6 +117,26 @@ def classification_intervals(
     values = classification(matrix.reshape(classes, classes + 1))
     sample = classification_draws(truth, predicted, classes, draws, seed, subjects)
     return {name: interval(float(value), sample.get(name, [])) for name, value in values.items()}
+
+
+def calibration_draws(
+    confidence: ArrayLike,
+    correct: ArrayLike,
+    draws: int = DRAWS,
+    seed: int = 0,
+    subjects: Sequence[str | None] | None = None,
+) -> Floats:
+    """The expected calibration error [draws] of `metrics.calibration_error` over resampled images or subjects."""
+    sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    place = np.clip(np.floor(sure * BINS).astype(np.int64), 0, BINS - 1)
+    # A bin's share of the error is |sum of right - sum of confidence| / n: its own size cancels out.
+    excess = np.zeros((len(sure), BINS))
+    excess[np.arange(len(sure)), place] = right - sure
+    blocks = [
+        np.abs(counts @ excess).sum(axis=1) / counts.sum(axis=1)
+        for counts in resamples(len(sure), draws, seed, subjects)
+    ]
+    return np.concatenate(blocks) if blocks else np.empty(0)
 
 
 def affect_draws(

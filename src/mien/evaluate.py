@@ -1,0 +1,369 @@
+"""How good a model is on a set of images, with how sure each figure is: the `Report`.
+
+`report` is pure arithmetic on `Predictions`; `run` makes the predictions from weights and a dataset. A report always
+names the rule that chose the images and the hash of their list, because a figure without them cannot be compared.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mien import bootstrap, metrics
+from mien.bootstrap import DRAWS, Interval
+from mien.config import nearest
+from mien.errors import MienError
+from mien.labels import UNLABELLED
+from mien.predictions import Predictions, Provenance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Undetected = Literal["keep", "error", "drop"]
+
+UNDETECTED: dict[str, str] = {
+    "keep": "judged on the whole picture",
+    "error": "counted as errors",
+    "drop": "left out, which flatters the figures",
+}
+"""What is done with pictures in which no face was found."""
+
+SMALLEST_GROUP = 20
+"""Groups with fewer labelled images are named but not scored: their intervals would span most of the scale."""
+
+COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+"""Shares of the images that are answered, at which the report prints the error rate."""
+
+DIMENSIONS = ("valence", "arousal")
+
+
+class EvaluationError(MienError, ValueError):
+    """An evaluation was asked for something that its images or weights cannot give."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """One class: `support` true images, the share of calls that are right, the share of images found, their F1."""
+
+    name: str
+    support: int
+    precision: float
+    recall: Interval
+    f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How far a probability can be taken at its word; over the images with a found or whole-picture prediction.
+
+    `temperature` is fitted on the validation split, and `ece_scaled` is the error after dividing the logits by it;
+    both are None when no validation predictions were given.
+    """
+
+    ece: Interval
+    brier: float
+    log_loss: float
+    bins: tuple[metrics.ReliabilityBin, ...]
+    temperature: float | None = None
+    ece_scaled: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selective:
+    """Error rate when only the surest share of images is answered: (coverage, risk) pairs, and their mean AURC."""
+
+    aurc: float
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The figures of one group of images; `scores` is empty for a group below the minimum size."""
+
+    by: str
+    group: str
+    images: int
+    scores: dict[str, Interval]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The judgement of one model on one set. `to_json` is what `mien evaluate --json` prints.
+
+    Attributes:
+        provenance: model, weights, protocol, file list, commit and machine.
+        classes: the expression words, in the order of `confusion`.
+        images, labelled, not_found, people: counts; `people` is None where subjects are not known.
+        undetected: what was done with pictures without a face.
+        scores: accuracy, macro_accuracy, macro_f1, weighted_f1, each with its 95 % interval.
+        per_class: one row for each class.
+        confusion: counts [k, k + 1], rows are the truth; the last column is "no face".
+        calibration, selective: None when no image has an expression label.
+        affect: for valence and arousal: ccc, pcc, rmse, sagr; empty without labels.
+        separation: silhouette, nmi, recall_at_1 of the embedding; empty without one.
+        annotators: agreement with the votes; empty for sets without.
+        slices: groups asked for with `by`.
+        notes: what a reader must know to read the figures right.
+    """
+
+    provenance: Provenance
+    classes: tuple[str, ...]
+    images: int
+    labelled: int
+    not_found: int
+    people: int | None
+    undetected: str
+    scores: dict[str, Interval]
+    per_class: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    calibration: Calibration | None
+    selective: Selective | None
+    affect: dict[str, dict[str, Interval]]
+    separation: dict[str, float]
+    annotators: dict[str, float]
+    slices: tuple[Slice, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain nested dict of JSON types; a figure that is not defined is None."""
+        return dict(_plain(asdict(self)))
+
+    def to_json(self, indent: int | None = None) -> str:
+        """JSON text; numbers keep full precision."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=indent)
+
+
+def _plain(value: Any) -> Any:
+    """The same value in JSON types: undefined numbers as None, tuples as lists."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def report(
+    predictions: Predictions,
+    *,
+    by: Sequence[str] = (),
+    undetected: Undetected = "keep",
+    validation: Predictions | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    smallest_group: int = SMALLEST_GROUP,
+) -> Report:
+    """Judge predictions.
+
+    Args:
+        predictions: what the model said, and the truth.
+        by: keys of `predictions.attributes`; numbers are cut at their quartiles.
+        undetected: see `UNDETECTED`.
+        validation: predictions on validation images, on which the temperature is fitted.
+        draws: bootstrap resamples behind each interval.
+        seed: of the resamples.
+        smallest_group: labelled images below which a group is not scored.
+
+    Raises:
+        EvaluationError: no image carries a label, or `by` names an attribute that the set does not have.
+    """
+    if undetected not in UNDETECTED:
+        raise EvaluationError(f"undetected is '{undetected}': use one of {', '.join(UNDETECTED)}")
+    for key in by:
+        if key not in predictions.attributes:
+            known = list(predictions.attributes)
+            hint = nearest(key, known) if known else "this set has none"
+            raise EvaluationError(f"no attribute '{key}' to slice by: {hint}")
+    missing = int((~predictions.found).sum())
+    whole = predictions.rows(predictions.found) if undetected == "drop" else predictions
+    named = whole.rows(np.flatnonzero(whole.truth != UNLABELLED))
+    rated = whole.rows(np.flatnonzero(np.isfinite(whole.affect_truth + whole.affect).all(axis=1)))
+    if not len(named) and not len(rated):
+        raise EvaluationError("no image carries an expression or affect label: nothing can be judged")
+    answer = answers(named, undetected)
+    people = _people(whole)
+    matrix = metrics.confusion(named.truth, answer, len(named.classes))
+    notes = _notes(whole, missing, undetected, people, draws)
+    answered = named.rows(np.flatnonzero(answer != metrics.MISSED))
+    return Report(
+        provenance=predictions.provenance,
+        classes=whole.classes,
+        images=len(predictions),
+        labelled=len(named),
+        not_found=missing,
+        people=people,
+        undetected=undetected,
+        scores=_scores(named, answer, draws, seed) if len(named) else {},
+        per_class=_classes(named, answer, matrix, draws, seed) if len(named) else (),
+        confusion=tuple(tuple(int(count) for count in row) for row in matrix) if len(named) else (),
+        calibration=_calibration(answered, validation, draws, seed) if len(answered) else None,
+        selective=_selective(answered) if len(answered) else None,
+        affect=_affect(rated.rows(rated.found) if undetected == "error" else rated, draws, seed),
+        separation=metrics.separation(named.embedding, named.truth) if named.embedding.shape[1] else {},
+        annotators=_annotators(answered),
+        slices=tuple(part for key in by for part in _slices(named, answer, key, draws, seed, smallest_group)),
+        notes=notes,
+    )
+
+
+def answers(predictions: Predictions, undetected: str) -> NDArray[np.int64]:
+    """The predicted class [n]; `metrics.MISSED` where no face was found and that counts as an error."""
+    best = predictions.probabilities.argmax(axis=1).astype(np.int64)
+    return np.where(predictions.found, best, metrics.MISSED) if undetected == "error" else best
+
+
+def subjects_of(predictions: Predictions) -> tuple[str | None, ...] | None:
+    """The subjects to resample by, or None where no image names one."""
+    return predictions.subjects if any(who is not None for who in predictions.subjects) else None
+
+
+def _people(predictions: Predictions) -> int | None:
+    known = {who for who in predictions.subjects if who is not None}
+    return len(known) if known else None
+
+
+def _scores(named: Predictions, answer: NDArray[np.int64], draws: int, seed: int) -> dict[str, Interval]:
+    return bootstrap.classification_intervals(
+        named.truth, answer, len(named.classes), draws, seed, subjects_of(named)
+    )
+
+
+def _classes(
+    named: Predictions, answer: NDArray[np.int64], matrix: NDArray[np.int64], draws: int, seed: int
+) -> tuple[ClassScore, ...]:
+    each, who = metrics.per_class(matrix), subjects_of(named)
+    rows = []
+    for index, name in enumerate(named.classes):
+        inside = named.truth == index
+        recall = Interval(math.nan)
+        if inside.any():
+            hit = (answer[inside] == index).astype(np.int64)
+            group = None if who is None else [who[i] for i in np.flatnonzero(inside)]
+            # Recall of one class is the accuracy of "found it" among its own images.
+            recall = bootstrap.classification_intervals(np.ones_like(hit), hit, 2, draws, seed, group)[
+                "accuracy"
+            ]
+        support = int(each["support"][index])
+        rows.append(
+            ClassScore(name, support, float(each["precision"][index]), recall, float(each["f1"][index]))
+        )
+    return tuple(rows)
+
+
+def _calibration(answered: Predictions, validation: Predictions | None, draws: int, seed: int) -> Calibration:
+    shares, truth = answered.probabilities, answered.truth
+    sure, right = shares.max(axis=1), shares.argmax(axis=1) == truth
+    sample = bootstrap.calibration_draws(sure, right, draws, seed, subjects_of(answered))
+    ece = bootstrap.interval(metrics.calibration_error(sure, right), sample)
+    temperature = scaled = None
+    if validation is not None:
+        known = validation.over(answered.classes)
+        known = known.rows(np.flatnonzero(known.truth != UNLABELLED))
+        temperature = metrics.fit_temperature(np.log(np.clip(known.probabilities, 1e-12, 1)), known.truth)
+        softer = metrics.softmax(np.log(np.clip(shares, 1e-12, 1)) / temperature)
+        scaled = metrics.calibration_error(softer.max(axis=1), right)
+    return Calibration(
+        ece=ece,
+        brier=metrics.brier(shares, truth),
+        log_loss=metrics.log_loss(shares, truth),
+        bins=metrics.reliability(sure, right),
+        temperature=temperature,
+        ece_scaled=scaled,
+    )
+
+
+def _selective(answered: Predictions) -> Selective:
+    right = answered.probabilities.argmax(axis=1) == answered.truth
+    coverage, risk, area = metrics.risk_coverage(answered.probabilities.max(axis=1), right)
+    last = [max(1, round(share * len(coverage))) - 1 for share in COVERAGES]
+    return Selective(area, tuple((share, float(risk[i])) for share, i in zip(COVERAGES, last, strict=True)))
+
+
+def _affect(rated: Predictions, draws: int, seed: int) -> dict[str, dict[str, Interval]]:
+    if not len(rated):
+        return {}
+    who = subjects_of(rated)
+    return {
+        name: bootstrap.affect_intervals(rated.affect[:, i], rated.affect_truth[:, i], draws, seed, who)
+        for i, name in enumerate(DIMENSIONS)
+    }
+
+
+def _annotators(answered: Predictions) -> dict[str, float]:
+    """How the model and a single annotator agree with the label, on the images with votes."""
+    voted = answered.rows(np.flatnonzero(np.isfinite(answered.votes).all(axis=1)))
+    if not len(voted):
+        return {}
+    index = np.arange(len(voted))
+    shares = voted.votes / voted.votes.sum(axis=1, keepdims=True)
+    best = voted.probabilities.argmax(axis=1)
+    cross = -(shares * np.log(np.clip(voted.probabilities, 1e-12, 1))).sum(axis=1)
+    return {
+        "one_annotator_agrees_with_label": float(shares[index, voted.truth].mean()),
+        "one_annotator_agrees_with_model": float(shares[index, best].mean()),
+        "cross_entropy_to_votes": float(cross.mean()),
+    }
+
+
+def _slices(
+    named: Predictions, answer: NDArray[np.int64], key: str, draws: int, seed: int, smallest: int
+) -> list[Slice]:
+    groups = grouped(named.attributes[key])
+    found = []
+    for name, inside in groups.items():
+        count = int(inside.sum())
+        part = named.rows(inside)
+        scores = _scores(part, answer[inside], draws, seed) if count >= smallest else {}
+        found.append(Slice(key, name, count, scores))
+    return found
+
+
+def grouped(values: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
+    """Masks by group name: words as they are, numbers cut at their quartiles; unknown (None, NaN) stands last."""
+    if values.dtype.kind in "fiu" and len(np.unique(values[np.isfinite(values)])) > 6:
+        finite = np.isfinite(values)
+        edges = np.unique(np.quantile(values[finite], [0, 0.25, 0.5, 0.75, 1]))
+        place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+        groups = {
+            f"{edges[i]:.3g} to {edges[i + 1]:.3g}": finite & (place == i) for i in range(len(edges) - 1)
+        }
+        return {**groups, "unknown": ~finite} if (~finite).any() else groups
+    words = np.array(["unknown" if _unknown(value) else str(value) for value in values.tolist()])
+    order = sorted(set(words.tolist()), key=lambda word: (word == "unknown", word))
+    return {word: words == word for word in order}
+
+
+def _unknown(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _notes(
+    whole: Predictions, missing: int, undetected: str, people: int | None, draws: int
+) -> tuple[str, ...]:
+    unit = f"{people} people" if people else "images"
+    notes = [f"Intervals are 95 % percentile bootstraps over {unit}, {draws} resamples."]
+    if missing:
+        notes.append(f"No face was found in {missing} pictures: they are {UNDETECTED[undetected]}.")
+    if undetected == "error" and missing:
+        notes.append("Calibration, risk-coverage and affect are computed on the pictures with a found face.")
+    absent = [name for i, name in enumerate(whole.classes) if not (whole.truth == i).any()]
+    if absent and (whole.truth != UNLABELLED).any():
+        notes.append(
+            f"No image is labelled {', '.join(absent)}: macro F1 counts these as 0, macro accuracy leaves them out."
+        )
+    small = [
+        f"{name} ({n})"
+        for i, name in enumerate(whole.classes)
+        if 0 < (n := int((whole.truth == i).sum())) < 30
+    ]
+    if small:
+        notes.append(
+            f"Small classes: {', '.join(small)}. Their figures, and the macro figures, move with single images."
+        )
+    return tuple(notes)

@@ -1,0 +1,195 @@
+"""The report against hand-made answers; the file of predictions; and the whole way from weights to a page."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from mien import evaluate, metrics
+from mien.evaluate import EvaluationError
+from mien.labels import BASIC, EXPRESSIONS
+from mien.predictions import Predictions, PredictionsError, Provenance
+
+
+def made(n: int = 240, seed: int = 0, k: int = 8, skill: float = 2.0, **rest) -> Predictions:
+    """Predictions of a model with some skill on n images with affect, votes, subjects and attributes."""
+    generator = np.random.default_rng(seed)
+    truth = np.arange(n) % k
+    affect = generator.uniform(-1, 1, (n, 2))
+    values = {
+        "affect_truth": affect,
+        "affect": np.clip(affect + 0.3 * generator.normal(size=(n, 2)), -1, 1),
+        "votes": 0.1 / k + 0.9 * np.eye(k)[truth],
+        "embedding": (np.eye(k)[truth] + 0.3 * generator.normal(size=(n, k))).astype(np.float32),
+        "subjects": tuple(f"s{i // 12}" for i in range(n)),
+        "attributes": {
+            "gender": np.array(["female", "male"])[np.arange(n) // k % 2],
+            "brightness": generator.uniform(0, 255, n),
+        },
+        "provenance": Provenance("made", protocol="test", digest="0" * 64, weights_hash="1" * 64),
+    } | rest
+    logits = generator.normal(size=(n, k)) + skill * np.eye(k)[truth]
+    return Predictions.of_logits(
+        [f"image{i}" for i in range(n)], truth, logits, classes=EXPRESSIONS[:k], **values
+    )
+
+
+def test_figures_are_those_of_the_metrics() -> None:
+    given = made()
+    found = evaluate.report(given, draws=50)
+    best = given.probabilities.argmax(axis=1)
+    matrix = metrics.confusion(given.truth, best, 8)
+    for name, value in metrics.classification(matrix).items():
+        assert found.scores[name].value == pytest.approx(float(value)), name
+        assert found.scores[name].low <= found.scores[name].value <= found.scores[name].high
+    assert np.array_equal(found.confusion, matrix)
+    assert [row.support for row in found.per_class] == matrix.sum(axis=1).tolist()
+    assert found.per_class[1].recall.value == pytest.approx(matrix[1, 1] / matrix[1].sum())
+    assert found.affect["valence"]["ccc"].value == pytest.approx(
+        metrics.affect(given.affect[:, 0], given.affect_truth[:, 0])["ccc"]
+    )
+    assert found.selective is not None
+    assert found.selective.points[0] == (1.0, pytest.approx(1 - found.scores["accuracy"].value))
+    assert found.people == 20
+    assert found.annotators["one_annotator_agrees_with_label"] == pytest.approx(0.9 + 0.1 / 8)
+    assert found.separation["recall_at_1"] > 0.8
+
+
+def test_order_of_the_images_changes_no_figure() -> None:
+    given = made()
+    order = np.random.default_rng(1).permutation(len(given))
+    one, other = (evaluate.report(p, draws=20) for p in (given, given.rows(order)))
+    for name in one.scores:
+        assert one.scores[name].value == pytest.approx(other.scores[name].value, abs=1e-12)
+    assert one.confusion == other.confusion
+    assert one.calibration is not None
+    assert other.calibration is not None
+    assert one.calibration.ece.value == pytest.approx(other.calibration.ece.value, abs=1e-12)
+
+
+def test_undetected_faces_are_kept_counted_or_dropped_as_asked() -> None:
+    found = np.arange(240) % 10 != 0
+    given = made(skill=20.0, found=found)
+    kept, error, dropped = (
+        evaluate.report(given, undetected=how, draws=20) for how in ("keep", "error", "drop")
+    )
+    assert kept.scores["accuracy"].value == 1
+    assert error.scores["accuracy"].value == pytest.approx(0.9)
+    assert sum(row[-1] for row in error.confusion) == 24
+    assert dropped.scores["accuracy"].value == 1
+    assert (kept.labelled, error.labelled, dropped.labelled) == (240, 240, 216)
+    assert all(report.not_found == 24 for report in (kept, error, dropped))
+    assert any("counted as errors" in note for note in error.notes)
+    with pytest.raises(EvaluationError, match="keep, error, drop"):
+        evaluate.report(given, undetected="ignore")  # type: ignore[arg-type]
+
+
+def test_a_validation_split_mends_overconfidence() -> None:
+    generator = np.random.default_rng(2)
+    logits = generator.normal(size=(4000, 8)) * 1.5
+    truth = (metrics.softmax(logits).cumsum(axis=1) < generator.random((4000, 1))).sum(axis=1)
+    whole = Predictions.of_logits([str(i) for i in range(4000)], truth, 3 * logits)
+    found = evaluate.report(
+        whole.rows(np.arange(2000)), validation=whole.rows(np.arange(2000, 4000)), draws=20
+    )
+    assert found.calibration is not None
+    assert found.calibration.temperature == pytest.approx(3, rel=0.1)
+    assert found.calibration.ece_scaled is not None
+    assert found.calibration.ece_scaled < 0.05 < 0.15 < found.calibration.ece.value
+
+
+def test_slices_partition_the_images() -> None:
+    found = evaluate.report(made(), by=["gender", "brightness"], draws=20)
+    gender = [part for part in found.slices if part.by == "gender"]
+    bright = [part for part in found.slices if part.by == "brightness"]
+    assert [part.group for part in gender] == ["female", "male"]
+    assert sum(part.images for part in gender) == 240
+    assert [part.images for part in bright] == [60, 60, 60, 60]
+    mean = sum(part.images * part.scores["accuracy"].value for part in gender) / 240
+    assert mean == pytest.approx(found.scores["accuracy"].value)
+    with pytest.raises(EvaluationError, match="did you mean 'gender'"):
+        evaluate.report(made(), by=["gendr"])
+
+
+def test_small_groups_are_named_and_not_scored() -> None:
+    words = np.array(["many"] * 235 + ["few"] * 5)
+    found = evaluate.report(made(attributes={"age": words}), by=["age"], draws=20)
+    assert {part.group: bool(part.scores) for part in found.slices} == {"few": False, "many": True}
+
+
+def test_unknown_attribute_values_stand_last() -> None:
+    values = np.array([0.1 * i for i in range(20)] + [math.nan])
+    assert list(evaluate.grouped(values))[-1] == "unknown"
+    assert list(evaluate.grouped(np.array(["b", None, "a"], dtype=object))) == ["a", "b", "unknown"]
+    masks = np.stack(list(evaluate.grouped(values).values()))
+    assert (masks.sum(axis=0) == 1).all()
+
+
+def test_an_affect_only_set_has_no_class_figures() -> None:
+    found = evaluate.report(made(attributes={}).rows(np.arange(50)), draws=20)
+    bare = made()
+    bare = Predictions(**{f: getattr(bare, f) for f in bare.__slots__} | {"truth": np.full(240, -1)})
+    only = evaluate.report(bare, draws=20)
+    assert found.scores
+    assert (only.scores, only.per_class, only.confusion, only.calibration) == ({}, (), (), None)
+    assert set(only.affect) == {"valence", "arousal"}
+    nothing = Predictions(("a",), np.array([-1]), np.full((1, 8), 0.125))
+    with pytest.raises(EvaluationError, match="no image carries"):
+        evaluate.report(nothing)
+
+
+def test_json_is_strict_and_whole() -> None:
+    found = evaluate.report(made(n=40), by=["gender"], draws=20)
+    tree = json.loads(found.to_json(), parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert tree["scores"]["accuracy"]["value"] == found.scores["accuracy"].value
+    assert tree["provenance"]["weights_hash"] == "1" * 64
+    assert len(tree["confusion"]) == 8
+
+
+def test_predictions_survive_the_file(tmp_path) -> None:
+    given = made()
+    path = given.save(tmp_path / "predictions.parquet", embeddings=True)
+    again = Predictions.load(path)
+    assert again.names == given.names
+    assert again.subjects == given.subjects
+    assert again.classes == given.classes
+    assert again.provenance == given.provenance
+    for name in ("truth", "probabilities", "affect", "affect_truth", "votes", "embedding", "found"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(given, name), err_msg=name)
+    for key, values in given.attributes.items():
+        np.testing.assert_array_equal(again.attributes[key], values)
+    assert evaluate.report(again, draws=20).to_json() == evaluate.report(given, draws=20).to_json()
+    small = Predictions.load(given.save(tmp_path / "without.parquet"))
+    assert small.embedding.shape == (240, 0)
+
+
+def test_a_wrong_file_says_what_to_do(tmp_path) -> None:
+    with pytest.raises(PredictionsError, match="mien evaluate"):
+        Predictions.load(tmp_path / "none.parquet")
+    (tmp_path / "text.parquet").write_text("not parquet")
+    with pytest.raises(PredictionsError, match="not a Parquet file"):
+        Predictions.load(tmp_path / "text.parquet")
+
+
+def test_contradicting_predictions_are_refused_at_the_door() -> None:
+    with pytest.raises(PredictionsError, match=r"truth has shape"):
+        Predictions(("a", "b"), np.array([0]), np.full((2, 8), 0.125))
+    with pytest.raises(PredictionsError, match="not probabilities, first 'b'"):
+        Predictions(("a", "b"), np.array([0, 1]), np.array([[0.125] * 8, [3.0] * 8]))
+    with pytest.raises(PredictionsError, match="outside"):
+        Predictions(("a",), np.array([8]), np.full((1, 8), 0.125))
+
+
+def test_the_seven_class_view_renormalises_and_refuses_to_lose_labels() -> None:
+    shares = np.array([[0.4, 0.1, 0, 0, 0, 0, 0, 0.5], [0, 0, 0, 0, 0, 0, 0, 1.0]])
+    given = Predictions(("a", "b"), np.array([0, 1]), shares)
+    seven = given.over(BASIC)
+    np.testing.assert_allclose(seven.probabilities[0, :2], [0.8, 0.2])
+    np.testing.assert_allclose(seven.probabilities[1], 1 / 7)
+    with pytest.raises(PredictionsError, match="labelled 'contempt'"):
+        Predictions(("a",), np.array([7]), shares[:1]).over(BASIC)
+    with pytest.raises(PredictionsError, match="does not know 'joy'"):
+        given.over(("joy",))
