@@ -18,12 +18,25 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DataConfig(Frozen):
-    """Which dataset, where, under which protocol, and how its crops are augmented."""
+class SourceConfig(Frozen):
+    """One dataset: which reader, where, under which protocol."""
 
     reader: str = Field(description="a name in mien.data.READERS")
     root: Path = Field(description="the dataset's folder")
     protocol: str | None = Field(None, description="a name in mien/protocols; None takes every record")
+    fold: int = Field(0, ge=0, description="the tested fold of a protocol with folds")
+    points: Path | None = Field(
+        None, description="an .npz of `names` and `points` [n, 112, 2]; None asks the shipped landmark network"
+    )
+
+
+class DataConfig(SourceConfig):
+    """The set that is learnt and validated on, more sets to learn from, and how crops are made and augmented."""
+
+    also: tuple[SourceConfig, ...] = Field((), description="further sets; only their training part is used")
+    vote_affect: bool = Field(
+        True, description="derive valence and arousal from votes (mean circumplex prototype) where a set has none"
+    )
     colour: bool = Field(False, description="keep RGB; False trains on luma, as most sets are grey")
     size: int = Field(80, ge=32, le=512, description="side of the square network input, pixels")
     cache: Path = Field(Path("cache"), description="where decoded, aligned crops are kept (memory-mapped uint8)")

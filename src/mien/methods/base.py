@@ -53,6 +53,11 @@ class Method(nn.Module, ABC):
     """Names of sub-modules whose parameters take the backbone's learning rate."""
 
     @abstractmethod
+    def __init__(self, config: Any, size: int) -> None:
+        """Build from this class's `Config` for square inputs of `size` pixels."""
+        super().__init__()
+
+    @abstractmethod
     def forward(self, batch: Batch, turn: str) -> Terms:
         """The terms of this turn's loss; whatever the turn holds fixed is detached here."""
 
@@ -80,14 +85,12 @@ class Manipulation(Method):
         """Edited images of the same shape and range as `images`."""
 
 
-def expression_loss(logits: Float[Tensor, "n k"], batch: Batch, smoothing: float = 0.0) -> Float[Tensor, ""]:
+def expression_loss(logits: Float[Tensor, "n k"], batch: Batch) -> Float[Tensor, ""]:
     """Cross-entropy against vote shares where an image has them, else against its label; unlabelled rows do not count.
 
     Returns an exact zero (with a gradient path) when no row is labelled.
     """
     shares, labelled = expression_target(batch, logits.shape[1])
-    if smoothing:
-        shares = shares * (1 - smoothing) + smoothing / logits.shape[1]
     each = -(shares * functional.log_softmax(logits.float(), dim=1)).sum(dim=1)
     return (each * labelled).sum() / labelled.sum().clamp(min=1)
 

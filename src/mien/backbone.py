@@ -1,0 +1,235 @@
+"""Encoders behind one shape: pictures in, one pooled vector and the maps of every stage out.
+
+- `mobilefacenet`: the face-recognition network of Chen et al. 2018 (arXiv 1804.07573), in the ReLU6 form whose weights
+  are published under Apache-2.0 by foamliu/MobileFaceNet. `weights` names that file; the network is written anew here
+  and the file's 307 tensors are matched to it strictly, in order and by shape.
+- `tiny`: four small convolutions for tests and trials.
+- any other name is built by timm with `features_only`, e.g. `resnet18`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from mien.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+class Backbone(nn.Module):
+    """An encoder.
+
+    Attributes:
+        width: length of the pooled vector.
+        stages: channels of each stage map, shallow to deep.
+    """
+
+    width: int
+    stages: list[int]
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n width"], list[Tensor]]:
+        """The pooled vector, and the stage maps from shallow to deep."""
+        raise NotImplementedError
+
+
+def _convolution(
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    activation: type[nn.Module] = nn.ReLU6,
+) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        activation(),
+    )
+
+
+class _Bottleneck(nn.Module):
+    """Inverted residual: widen by 1x1, filter each channel by 3x3, narrow by 1x1 without activation."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, widen: int) -> None:
+        super().__init__()
+        hidden = inputs * widen
+        self.residual = stride == 1 and inputs == outputs
+        self.layers = nn.Sequential(
+            _convolution(inputs, hidden, 1),
+            _convolution(hidden, hidden, 3, stride, groups=hidden),
+            nn.Conv2d(hidden, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        filtered: Tensor = self.layers(maps)
+        return maps + filtered if self.residual else filtered
+
+
+_PLAN = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
+"""(widening, channels, blocks, first stride) of each group of MobileFaceNet's bottlenecks."""
+
+
+class MobileFaceNet(Backbone):
+    """MobileFaceNet up to its 512 channels, pooled by the trained global depthwise filter.
+
+    The published network ends in a 7x7 depthwise filter over the whole map of a 112 px crop (learned pooling). For
+    another input size that filter is resampled to the map's size and rescaled to the same sum, so that pretrained
+    pooling survives (our choice; a plain average would throw it away).
+
+    At side s the stage maps are 64 channels at s/4, 128 at s/8, 128 at s/16 and 512 at s/16.
+    """
+
+    def __init__(self, size: int = 112) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            _convolution(3, 64, 3, 2),
+            _convolution(64, 64, 3, groups=64, activation=nn.ReLU),
+            _convolution(64, 64, 1, activation=nn.ReLU),
+        )
+        blocks: list[nn.Module] = []
+        channels = 64
+        for widen, outputs, count, stride in _PLAN:
+            for place in range(count):
+                blocks.append(_Bottleneck(channels, outputs, stride if place == 0 else 1, widen))
+                channels = outputs
+        self.shallow = nn.Sequential(*blocks[:5])
+        self.middle = nn.Sequential(*blocks[5:12])
+        self.deep = nn.Sequential(*blocks[12:])
+        self.widen = _convolution(channels, 512, 1)
+        self.grid = (size + 15) // 16
+        self.pool = nn.Conv2d(512, 512, self.grid, groups=512, bias=False)
+        self.pool_norm = nn.BatchNorm2d(512)
+        nn.init.constant_(self.pool.weight, 1 / self.grid**2)
+        self.width = 512
+        self.stages = [64, 128, 128, 512]
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n 512"], list[Tensor]]:
+        shallow = self.shallow(self.stem(images))
+        middle = self.middle(shallow)
+        deep = self.deep(middle)
+        top = self.widen(deep)
+        if top.shape[-1] != self.grid:
+            raise ConfigError(
+                f"this MobileFaceNet was built for {self.grid * 16} px crops, got {images.shape[-1]} px"
+            )
+        pooled = self.pool_norm(self.pool(top)).flatten(1)
+        return pooled, [shallow, middle, deep, top]
+
+    def load_published(self, path: Path | str) -> None:
+        """Fill from the published face-recognition file (307 tensors; its last projection to 128-d is left out).
+
+        Raises:
+            WeightsError: the file is absent, is not a plain tensor file, or is another network.
+        """
+        try:
+            state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            raise WeightsError(
+                f"{path}: no such file: pass the published mobilefacenet.pt (foamliu/MobileFaceNet, Apache-2.0)"
+            ) from None
+        except Exception as problem:  # torch raises whatever its unpickler met in a damaged file
+            raise WeightsError(f"{path}: not a tensor file: {type(problem).__name__}") from None
+        # The file orders each depthwise-separable stem as (filter, mix, norm, norm); ours as (filter, norm, mix, norm).
+        rename = {
+            "conv1.": "stem.0.",
+            "dw_conv.depthwise.": "stem.1.0.",
+            "dw_conv.bn1.": "stem.1.1.",
+            "dw_conv.pointwise.": "stem.2.0.",
+            "dw_conv.bn2.": "stem.2.1.",
+            "conv2.": "widen.",
+            "gdconv.depthwise.": "pool.",
+            "gdconv.bn.": "pool_norm.",
+        }
+        ours: dict[str, Tensor] = {}
+        for key, value in state.items():
+            if key.startswith(("conv3.", "bn.")):
+                continue
+            if key.startswith("features."):
+                _, number, _, rest = key.split(".", 3)
+                place = int(number)
+                group, offset = ("shallow", 0) if place < 5 else ("middle", 5) if place < 12 else ("deep", 12)
+                ours[f"{group}.{place - offset}.layers.{rest}"] = value
+                continue
+            for old, new in rename.items():
+                if key.startswith(old):
+                    ours[new + key[len(old) :]] = value
+        kernel = ours.get("pool.weight")
+        if kernel is not None and kernel.shape[-1] != self.grid:
+            resized = nn.functional.interpolate(kernel, self.grid, mode="bilinear", align_corners=True)
+            ours["pool.weight"] = resized * (kernel.shape[-1] / self.grid) ** 2
+        try:
+            self.load_state_dict(ours, strict=True)
+        except RuntimeError as problem:
+            first = str(problem).splitlines()[1].strip()
+            raise WeightsError(f"{path}: not the published MobileFaceNet: {first}") from None
+
+
+class Tiny(Backbone):
+    """Four convolutions of stride 2 with batch norm: learns drawn faces in seconds."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.stages = [width // 2, width, width, width]
+        inputs = [3, *self.stages[:-1]]
+        self.layers = nn.ModuleList(
+            _convolution(a, b, 3, 2, activation=nn.ReLU) for a, b in zip(inputs, self.stages, strict=True)
+        )
+        self.width = width
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n width"], list[Tensor]]:
+        maps: list[Tensor] = []
+        for layer in self.layers:
+            images = layer(images)
+            maps.append(images)
+        return images.mean(dim=(2, 3)), maps
+
+
+class Timm(Backbone):
+    """A timm network as stage maps, pooled by their mean."""
+
+    def __init__(self, name: str, weights: str | None, **options: Any) -> None:
+        super().__init__()
+        try:
+            import timm
+        except ModuleNotFoundError:
+            from mien.errors import ExtraMissing
+
+            raise ExtraMissing("train", "timm") from None
+        if not timm.is_model(name):
+            raise ConfigError(f"no backbone '{name}': mobilefacenet, tiny, or a timm name such as resnet18")
+        overlay = {"file": weights} if weights else None
+        self.layers = timm.create_model(
+            name, pretrained=weights is not None, features_only=True, pretrained_cfg_overlay=overlay, **options
+        )
+        self.stages = list(self.layers.feature_info.channels())
+        self.width = self.stages[-1]
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n width"], list[Tensor]]:
+        maps = self.layers(images)
+        if maps[-1].shape[1] != self.width:  # timm's Swin gives channels last
+            maps = [one.permute(0, 3, 1, 2) for one in maps]
+        return maps[-1].mean(dim=(2, 3)), maps
+
+
+def build(name: str, weights: str | Path | None = None, size: int = 112, **options: Any) -> Backbone:
+    """Build an encoder by name for square inputs of `size` pixels, from `weights` if given.
+
+    Raises:
+        ConfigError: no such network.
+        WeightsError: the weights do not belong to it.
+    """
+    if name == "mobilefacenet":
+        network = MobileFaceNet(size)
+        if weights is not None:
+            network.load_published(weights)
+        return network
+    if name == "tiny":
+        return Tiny(**options)
+    return Timm(name, None if weights is None else str(weights), **options)

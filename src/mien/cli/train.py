@@ -1,0 +1,110 @@
+"""`mien train` and `mien runs`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from mien.errors import ExtraMissing
+
+
+def train(
+    config: Path = typer.Argument(help="A run configuration, e.g. configs/baseline-ferplus.yaml."),
+    assignments: list[str] = typer.Option([], "--set", help="Change a key: --set optim.rate=0.001"),
+    resume: bool = typer.Option(False, help="Go on with this run if it was interrupted."),
+) -> None:
+    """Train a method; the run folder then holds weights, card, metrics and curve."""
+    from mien.config import load_config
+
+    settings = load_config(config, assignments)
+    try:
+        from mien import train as loop
+    except ModuleNotFoundError as missing:
+        raise ExtraMissing("train", missing.name or "torch") from None
+    try:
+        folder = loop.run(settings, resume, _console() if sys.stderr.isatty() else _lines())
+    except KeyboardInterrupt:
+        typer.echo("stopped; the state is saved: go on with --resume", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(folder)
+
+
+def _lines() -> Any:
+    """One plain line an epoch, for logs."""
+
+    def tell(kind: str, values: dict[str, Any]) -> None:
+        if kind == "epoch":
+            numbers = "  ".join(f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float))
+            typer.echo(f"epoch {values['epoch'] + 1}/{values['epochs']}  {numbers}", err=True)
+        elif kind == "note":
+            typer.echo(values["text"], err=True)
+
+    return tell
+
+
+def _console() -> Any:
+    """A progress bar over crops, then over steps, with the epochs' lines above it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True
+    )
+    bar.start()
+    tasks: dict[str, Any] = {}
+
+    def tell(kind: str, values: dict[str, Any]) -> None:
+        if kind in ("crops", "step"):
+            done = values["done"] if kind == "crops" else values["step"]
+            if kind not in tasks:
+                tasks[kind] = bar.add_task("aligning" if kind == "crops" else "training", total=values["of"])
+            bar.update(tasks[kind], completed=done, total=values["of"])
+            if kind == "step" and done == values["of"]:
+                bar.stop()
+        elif kind == "epoch":
+            numbers = "  ".join(f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float))
+            bar.console.print(f"epoch {values['epoch'] + 1}/{values['epochs']}  {numbers}")
+
+    return tell
+
+
+def runs(
+    folder: Path = typer.Argument(Path("runs"), help="The folder that holds the run folders."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """List training runs as a table."""
+    import json
+
+    import yaml
+
+    rows: list[dict[str, Any]] = []
+    for path in sorted(folder.glob("*/config.yaml")):
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        metrics = path.parent / "metrics.jsonl"
+        lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
+        epochs = [event for event in map(json.loads, lines) if event["kind"] == "epoch"]
+        best = max(epochs, key=lambda event: event.get(config["select"], 0.0), default={})
+        rows.append(
+            {
+                "run": path.parent.name,
+                "method": config["method"]["name"],
+                "data": config["data"]["protocol"] or config["data"]["reader"],
+                "epochs": f"{len(epochs)}/{config['epochs']}",
+                "best epoch": best.get("epoch", -1) + 1 if best else "",
+                "accuracy": round(best["accuracy"], 4) if "accuracy" in best else "",
+                "macro": round(best["macro_accuracy"], 4) if "macro_accuracy" in best else "",
+                "finished": (path.parent / "finished").is_file(),
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*(rows[0] if rows else ("no runs",)))
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console().print(table)

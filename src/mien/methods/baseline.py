@@ -1,0 +1,55 @@
+"""The baseline: a fine-tuned backbone with one linear layer per task.
+
+*Given:* nothing; this is what every other method is compared with, on the same backbone, size, augmentation and
+schedule. *Chosen:* cross-entropy against FERPlus vote shares (Barsoum et al. 2016 found that soft targets beat the
+majority label), dropout 0.2 on the pooled vector, and a linear head with tanh for apparent valence and arousal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from mien import backbone
+from mien.data.records import Batch
+from mien.methods.base import MethodConfig, Prediction, Recognition, Terms, affect_loss, expression_loss
+from mien.methods.layers import AffectHead
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+class BaselineConfig(MethodConfig):
+    """Linear heads on a backbone."""
+
+    dropout: float = Field(0.2, ge=0, lt=1)
+
+
+class Baseline(Recognition):
+    """A backbone with linear expression and affect heads."""
+
+    Config: ClassVar[type[MethodConfig]] = BaselineConfig
+
+    def __init__(self, config: BaselineConfig, size: int) -> None:
+        super().__init__(config, size)
+        self.config = config
+        self.backbone = backbone.build(config.backbone, config.weights, size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.expression = nn.Linear(self.backbone.width, config.classes)
+        self.affect = AffectHead(self.backbone.width)
+
+    def forward(self, batch: Batch, turn: str) -> Terms:
+        embedding = self.dropout(self.backbone(batch.image)[0])
+        terms = {"expression": expression_loss(self.expression(embedding), batch)}
+        if self.config.affect_weight:
+            terms["affect"] = self.config.affect_weight * affect_loss(self.affect(embedding), batch)
+        return terms
+
+    @torch.no_grad()
+    def predict(self, images: Float[Tensor, "n 3 h w"]) -> Prediction:
+        embedding = self.backbone(images)[0]
+        return Prediction(self.expression(embedding), self.affect(embedding), embedding)

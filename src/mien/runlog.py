@@ -1,0 +1,79 @@
+"""What a run leaves behind while it runs: `metrics.jsonl`, one line an event, and TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import IO, Any
+
+
+class RunLog:
+    """Appends events to `metrics.jsonl` in the run folder, each flushed, so that a killed run loses at most one line."""
+
+    def __init__(self, folder: Path, resume_step: int | None = None) -> None:
+        self.path = folder / "metrics.jsonl"
+        if resume_step is None:
+            self.path.unlink(missing_ok=True)
+        elif self.path.is_file():
+            self._forget_after(resume_step)
+        self._file: IO[str] = self.path.open("a", encoding="utf-8")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self._board = None
+        else:
+            self._board = SummaryWriter(str(folder / "tensorboard"))
+
+    def _forget_after(self, step: int) -> None:
+        """Drop events that the resumed run will write again, and a torn last line."""
+        kept = [event for event in read(self.path) if event["step"] <= step]
+        part = self.path.with_suffix(".part")
+        part.write_text("".join(json.dumps(event) + "\n" for event in kept), encoding="utf-8")
+        part.replace(self.path)
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Record one event of a kind ("step", "epoch") at a step."""
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The events of a `metrics.jsonl`; a torn last line is left out."""
+    events: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return events
+
+
+def environment() -> dict[str, Any]:
+    """Python, machine kind and the versions that decide a result; no host name and no path."""
+    packages = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "onnxruntime", "mien")
+    versions: dict[str, str] = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": versions,
+    }

@@ -1,0 +1,386 @@
+"""The one training loop: turns in, named terms out, everything resumable.
+
+    for batch in feed:
+        for turn in method.turns:
+            terms = method(batch, turn)
+            ...step that turn's parameters on their sum
+
+The loop knows no method. Randomness comes only from (seed, step): the order of the pictures, their augmentation and
+dropout repeat exactly after a resume, so a killed run ends with the same losses as an undisturbed one.
+
+A run folder holds `config.yaml`, `environment.json`, `metrics.jsonl`, `weights.safetensors` (the best epoch on
+validation, with its card), `state.pt` (to go on from) and `curve.png`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import yaml
+
+from mien import checkpoint, methods, optim, runlog
+from mien.config import RunConfig
+from mien.data.loaders import Feed, Samples, load_split
+from mien.data.records import Batch
+from mien.data.transforms import augment, normalise, to_float
+from mien.errors import ConfigError, TrainingError
+from mien.labels import EXPRESSIONS
+from mien.methods.base import Method, Recognition, expression_target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim.swa_utils import AveragedModel
+
+STATE_SECONDS = 300.0
+"""How often, besides the end of each epoch, the state to resume from is written."""
+
+Report = Callable[[str, dict[str, Any]], None]
+"""Told ("crops" | "step" | "epoch" | "note", values) so that a surface can draw progress."""
+
+
+@dataclass
+class _State:
+    """What a resumed run must know besides weights and optimisers."""
+
+    step: int = 0
+    best: float = -math.inf
+    best_epoch: int = -1
+    stale: int = 0
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+def folder_of(config: RunConfig) -> Path:
+    """The run folder: `<runs>/<name>-s<seed>`."""
+    return config.runs / f"{config.name}-s{config.seed}"
+
+
+def run(config: RunConfig, resume: bool = False, report: Report | None = None) -> Path:
+    """Train as configured and return the run folder.
+
+    Args:
+        config: the run.
+        resume: go on from `state.pt` if it is there; a finished run returns at once.
+        report: told of progress.
+
+    Raises:
+        ConfigError: the folder holds another configuration, or has a run and `resume` is off.
+        TrainingError: a loss became NaN or infinite, or the disk is full; the last good files are kept.
+        KeyboardInterrupt: after the state was saved.
+    """
+    tell: Report = report or (lambda kind, values: None)
+    folder = folder_of(config)
+    _claim(folder, config, resume)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.set_flush_denormal(True)
+    fabric = _fabric(config)
+    torch.manual_seed(config.seed)
+    method = methods.build(config.method, config.data.size)
+    if not isinstance(method, Recognition):
+        raise ConfigError(f"method '{config.method.get('name')}' is not trained by this loop")
+    if config.channels_last:
+        method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    splits = load_split(config.data, ("train", "valid"), lambda done, total: tell("crops", {"done": done, "of": total}))
+    if not splits["valid"]:
+        raise ConfigError(f"{config.data.root}: no validation pictures: choose a protocol that holds some out")
+    feed = Feed(splits["train"], config.batch, config.data.balance, config.seed, fabric.global_rank, fabric.world_size)
+    steps = feed.steps * config.epochs
+    players = {turn: optim.build(method, turn, config.optim) for turn in method.turns}
+    schedules = {turn: optim.schedule(one, config.optim, steps) for turn, one in players.items()}
+    average = optim.average(method, config.optim.ema) if config.optim.ema else None
+    state = _State()
+    if resume and (folder / "state.pt").is_file():
+        state = _restore(folder / "state.pt", method, players, schedules, average)
+    wrapped, *_ = _wrap(fabric, method, list(players.values()))
+    log = runlog.RunLog(folder, state.step if resume else None) if fabric.is_global_zero else None
+
+    def keep() -> None:
+        if fabric.is_global_zero:
+            _write(lambda path: torch.save(_state(state, method, players, schedules, average), path), folder / "state.pt")
+
+    started, saved = time.monotonic() - state.seconds, time.monotonic()
+    try:
+        with _deferred_interrupt() as interrupted:
+            while state.step < steps:
+                epoch = state.step // feed.steps
+                for place, targets, crops in feed.epoch(epoch, state.step % feed.steps):
+                    batch = _prepare(config, targets, crops, state.step, fabric.global_rank, fabric.world_size)
+                    batch = Batch(*fabric.to_device(tuple(batch)))
+                    method.train()
+                    method.advance(state.step / steps)
+                    for turn in method.turns:
+                        terms: dict[str, Tensor] = wrapped(batch, turn)
+                        total = torch.stack([term.float() for term in terms.values()]).sum()
+                        if not torch.isfinite(total):
+                            raise TrainingError(
+                                f"step {state.step}: the loss is {float(total)} "
+                                f"({', '.join(f'{name} {float(term):.3g}' for name, term in terms.items())}): "
+                                "lower optim.rate or use precision float32; the last good weights are kept"
+                            )
+                        for player in players.values():
+                            player.zero_grad(set_to_none=True)
+                        fabric.backward(total)
+                        if config.optim.clip is not None:
+                            torch.nn.utils.clip_grad_norm_(list(method.parameters_for(turn)), config.optim.clip)
+                        players[turn].step()
+                        schedules[turn].step()
+                        for name, term in terms.items():
+                            state.sums[name] = state.sums.get(name, 0.0) + float(term.detach())
+                    if average is not None:
+                        average.update_parameters(method)
+                    state.step += 1
+                    state.seconds = time.monotonic() - started
+                    tell("step", {"step": state.step, "of": steps, "seconds": state.seconds})
+                    if interrupted():
+                        keep()
+                        raise KeyboardInterrupt
+                    if time.monotonic() - saved > STATE_SECONDS:
+                        keep()
+                        saved = time.monotonic()
+                means = {f"train_{name}": value / feed.steps for name, value in state.sums.items()}
+                state.sums = {}
+                judged = average.module if average is not None else method
+                values = validate(judged, splits["valid"], config.batch)  # type: ignore[arg-type]
+                if config.select not in values:
+                    raise ConfigError(f"select: no validation metric '{config.select}': {', '.join(values)}")
+                better = values[config.select] > state.best
+                if better:
+                    state.best, state.best_epoch, state.stale = values[config.select], epoch, 0
+                else:
+                    state.stale += 1
+                if fabric.is_global_zero and log is not None:
+                    if better:
+                        card = card_of(config, epoch, values, state.seconds)
+                        _write(lambda path, one=judged, card=card: checkpoint.save(path, one, card), folder / "weights.safetensors")
+                    log.write("epoch", state.step, {"epoch": epoch, **means, **values, "seconds": round(state.seconds, 1)})
+                tell("epoch", {"epoch": epoch, "epochs": config.epochs, "best": better, **means, **values})
+                keep()
+                saved = time.monotonic()
+                if config.patience is not None and state.stale >= config.patience:
+                    tell("note", {"text": f"no better epoch for {config.patience}: stopping"})
+                    break
+    finally:
+        if log is not None:
+            log.close()
+    if fabric.is_global_zero:
+        (folder / "finished").write_text(json.dumps({"seconds": state.seconds, "best_epoch": state.best_epoch}))
+        _curve(folder)
+    return folder
+
+
+def card_of(config: RunConfig, epoch: int, values: dict[str, float], seconds: float) -> dict[str, Any]:
+    """What a checkpoint says of itself."""
+    return {
+        "method": config.method,
+        "size": config.data.size,
+        "colour": config.data.colour,
+        "classes": list(EXPRESSIONS),
+        "config": config.model_dump(mode="json"),
+        "epoch": epoch,
+        "valid": values,
+        "seconds": round(seconds, 1),
+        "seed": config.seed,
+        "commit": checkpoint.commit(),
+        "environment": runlog.environment(),
+    }
+
+
+def validate(method: Recognition, samples: list[Samples], batch: int) -> dict[str, float]:
+    """Accuracy, macro accuracy, cross-entropy and CCC of valence and arousal on whole splits, without augmentation."""
+    was = method.training
+    method.eval()
+    logits, affect = predict(method, samples, batch)
+    method.train(was)
+    expression = np.concatenate([one.expression for one in samples])
+    target = np.concatenate([one.affect for one in samples])
+    known = expression >= 0
+    values: dict[str, float] = {}
+    if known.any():
+        hit = logits[known].argmax(axis=1) == expression[known]
+        values["accuracy"] = float(hit.mean())
+        values["macro_accuracy"] = float(
+            np.mean([hit[expression[known] == label].mean() for label in np.unique(expression[known])])
+        )
+        shifted = logits[known] - logits[known].max(axis=1, keepdims=True)
+        likelihood = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        values["cross_entropy"] = float(-likelihood[np.arange(len(hit)), expression[known]].mean())
+    felt = np.isfinite(target).all(axis=1)
+    if felt.sum() > 1:
+        from mien.methods.layers import ccc
+
+        both = ccc(torch.from_numpy(affect[felt]), torch.from_numpy(target[felt]))
+        values["ccc_valence"], values["ccc_arousal"] = float(both[0]), float(both[1])
+    return values
+
+
+def predict(method: Recognition, samples: list[Samples], batch: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Logits [n, k] and affect [n, 2] of all samples, in order, as float32."""
+    device = next(method.parameters()).device
+    logits: list[np.ndarray[Any, Any]] = []
+    affect: list[np.ndarray[Any, Any]] = []
+    with torch.inference_mode():
+        for one in samples:
+            for start in range(0, len(one), batch):
+                crops = torch.from_numpy(np.array(one.images[start : start + batch])).to(device)
+                prediction = method.predict(normalise(to_float(crops)))
+                logits.append(prediction.logits.float().cpu().numpy())
+                affect.append(prediction.affect.float().cpu().numpy())
+    return np.concatenate(logits), np.concatenate(affect)
+
+
+def _prepare(config: RunConfig, targets: Batch, crops: Tensor, step: int, rank: int, world: int) -> Batch:
+    """Augment one step's pictures and finish its targets; everything random is drawn from (seed, step)."""
+    generator = torch.Generator().manual_seed((config.seed * 1_000_003 + step) % 2**63)
+    torch.manual_seed((config.seed * 7_919 + step) * world + rank)  # dropout inside the method
+    share = len(crops) // world
+    part = slice(rank * share, (rank + 1) * share)
+    image = augment(crops, config.data, generator, part)
+    batch = targets._replace(image=image)
+    if config.smoothing or config.mixup:
+        shares, labelled = expression_target(batch, len(EXPRESSIONS))
+        shares = shares * (1 - config.smoothing) + config.smoothing / len(EXPRESSIONS)
+        shares[labelled == 0] = torch.nan
+        batch = batch._replace(votes=shares)
+    if config.mixup:
+        random = np.random.default_rng((config.seed, step))
+        weight = float(random.beta(config.mixup, config.mixup))
+        order = torch.roll(torch.arange(len(image)), 1)
+        batch = batch._replace(
+            image=weight * batch.image + (1 - weight) * batch.image[order],
+            votes=weight * batch.votes + (1 - weight) * batch.votes[order],
+            affect=weight * batch.affect + (1 - weight) * batch.affect[order],
+        )
+    if config.channels_last:
+        batch = batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
+    return batch
+
+
+def _fabric(config: RunConfig) -> Any:
+    from lightning_fabric import Fabric
+
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    precision = "bf16-mixed" if config.precision == "bfloat16" else "32-true"
+    if world == 1:
+        return Fabric(accelerator="auto", devices=1, precision=precision)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
+    from lightning_fabric.strategies import DDPStrategy
+
+    fabric = Fabric(
+        accelerator="auto",
+        devices=local,
+        num_nodes=world // local,
+        strategy=DDPStrategy(find_unused_parameters=True),
+        precision=precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def _wrap(fabric: Any, method: Method, players: list[torch.optim.Optimizer]) -> tuple[Any, ...]:
+    """Let Fabric distribute the method; the optimisers keep stepping the parameters they own."""
+    return (fabric.setup_module(method), *players)
+
+
+def _claim(folder: Path, config: RunConfig, resume: bool) -> None:
+    """Make the run folder ours: a fresh one, or one with the same configuration when resuming."""
+    wanted = config.model_dump(mode="json")
+    written = folder / "config.yaml"
+    if written.is_file():
+        if yaml.safe_load(written.read_text(encoding="utf-8")) != wanted:
+            raise ConfigError(f"{folder} holds a run with another configuration: change `name`, or delete the folder")
+        if not resume:
+            raise ConfigError(f"{folder} holds this run already: add --resume to go on, or delete the folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    written.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
+    (folder / "environment.json").write_text(
+        json.dumps({**runlog.environment(), "commit": checkpoint.commit()}, indent=2), encoding="utf-8"
+    )
+
+
+def _state(
+    state: _State,
+    method: Method,
+    players: dict[str, torch.optim.Optimizer],
+    schedules: dict[str, Any],
+    average: AveragedModel | None,
+) -> dict[str, Any]:
+    return {
+        "progress": {name: getattr(state, name) for name in state.__dataclass_fields__},
+        "method": method.state_dict(),
+        "players": {turn: player.state_dict() for turn, player in players.items()},
+        "schedules": {turn: one.state_dict() for turn, one in schedules.items()},
+        "average": average.state_dict() if average is not None else None,
+    }
+
+
+def _restore(
+    path: Path,
+    method: Method,
+    players: dict[str, torch.optim.Optimizer],
+    schedules: dict[str, Any],
+    average: AveragedModel | None,
+) -> _State:
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    method.load_state_dict(stored["method"])
+    for turn, player in players.items():
+        player.load_state_dict(stored["players"][turn])
+        schedules[turn].load_state_dict(stored["schedules"][turn])
+    if average is not None:
+        average.load_state_dict(stored["average"])
+    return _State(**stored["progress"])
+
+
+def _write(save: Callable[[Path], None], path: Path) -> None:
+    """Write a file whole or not at all; a full disk is said plainly and the old file stays."""
+    part = path.with_name(f"{path.stem}.new{path.suffix}")
+    try:
+        save(part)
+    except (OSError, RuntimeError) as problem:
+        part.unlink(missing_ok=True)
+        raise TrainingError(
+            f"{path}: could not be written ({problem}): free some space and add --resume; the last good file is kept"
+        ) from None
+    part.replace(path)
+
+
+@contextlib.contextmanager
+def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C and a termination request end the run between two steps; a second Ctrl-C ends it at once."""
+    asked = [False]
+
+    def remember(number: int, frame: Any) -> None:
+        if asked[0]:
+            raise KeyboardInterrupt
+        asked[0] = True
+
+    try:
+        before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: the caller's handlers stay
+        yield lambda: False
+        return
+    try:
+        yield lambda: asked[0]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _curve(folder: Path) -> None:
+    """Draw the learning curve where matplotlib is installed."""
+    try:
+        from mien.figures import curves
+    except ModuleNotFoundError:
+        return
+    curves.learning(runlog.read(folder / "metrics.jsonl"), folder / "curve.png")
