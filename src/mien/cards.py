@@ -1,8 +1,8 @@
 """Model cards: what a weight file is for, what it was trained on, how good it is, and the hash that identifies it.
 
-A card is a JSON file beside the weights, with the same name: `recogniser.onnx` and `recogniser.json`. Weights are opened
-only when their SHA-256 is the one on their card, so a truncated download or an exchanged file is noticed before it can
-give plausible nonsense.
+A card is a JSON file beside the weights, with the same name: `recogniser.onnx` and `recogniser.json`. Weights are
+opened only when their SHA-256 is the one on their card, so a truncated download or an exchanged file is noticed before
+it can give plausible nonsense.
 """
 
 from __future__ import annotations

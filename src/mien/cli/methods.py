@@ -1,0 +1,56 @@
+"""`mien methods`: what this installation can run, and the cards of its weights. `mien columns`: what tables hold."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import typer
+
+from mien.errors import ConfigError
+
+
+def methods(
+    name: str = typer.Argument(None, help="Only these weights."),
+    card: bool = typer.Option(False, "--card", help="Print whole cards: data, terms, metrics, limits."),
+    as_json: bool = typer.Option(False, "--json", help="Print the cards as one line of JSON each."),
+) -> None:
+    """List the weights inside this package; with --card say what they are for, and how good they are."""
+    import json
+    from importlib.util import find_spec
+
+    from mien.cards import shipped
+
+    cards = shipped()
+    if name is not None:
+        from mien.config import nearest
+
+        known = [one.name for one in cards]
+        cards = [one for one in cards if name in (one.name, one.path.stem)]
+        if not cards:
+            raise ConfigError(f"no weights '{name}': {nearest(name, known)}")
+    for number, one in enumerate(cards):
+        if as_json:
+            typer.echo(json.dumps(one.fields, ensure_ascii=False))
+        elif card:
+            typer.echo(("\n" if number else "") + one.text())
+        else:
+            typer.echo(f"{one.name:<28}  {one.task}")
+    if name is None and not card and not as_json:
+        typer.echo("\nmethods that `mien train` can train:")
+        if find_spec("torch") is None:
+            typer.echo("  install them with  pip install 'mien[train]'")
+            return
+        from mien.methods import METHODS
+
+        for method, kind in METHODS.items():
+            typer.echo(f"  {method:<26}  {(kind.__doc__ or '').strip().splitlines()[0]}")
+
+
+def columns(
+    scheme: Literal["pyfeat", "openface", "deepface"] = typer.Argument("pyfeat", help="Whose column names."),
+) -> None:
+    """Explain every column of a table: what it means, its unit and its range."""
+    from mien import tables
+
+    for column in tables.columns(scheme):
+        typer.echo(column)

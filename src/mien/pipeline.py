@@ -1,0 +1,329 @@
+"""From a picture to its faces: read, detect, landmarks, align, recognise, in one direction, without torch.
+
+    >>> import mien
+    >>> pipeline = mien.load()                       # doctest: +SKIP
+    >>> pipeline("photo.jpg").faces[0].expression    # doctest: +SKIP
+    'happiness'
+
+A single picture that cannot be analysed raises a `MienError`; among many it becomes an `Analysis` with `error` set, and
+the others go on. Crops of several pictures are recognised together, and the result is the same as one by one.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, overload
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien import align, images
+from mien.errors import ConfigError, MienError, NoFace
+from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
+from mien.types import Analysis, Detection, Face, Landmarks, Pose, Reading
+
+if TYPE_CHECKING:
+    from mien.detect import Detector
+    from mien.landmarks import Landmarker
+    from mien.recognise import Recogniser
+
+Picture = str | Path | bytes | BinaryIO | NDArray[np.uint8]
+"""A path, a file's bytes, an open binary file, or an RGB uint8 array [height, width, 3]."""
+
+OnNoFace = Literal["row", "skip", "error"]
+
+AHEAD: Final = 32
+"""Pictures read, and crops gathered, before the crops are recognised together; it bounds the memory of a stream."""
+
+PRESENCE: Final = 0.5
+"""A detection is dropped where the landmark network's own estimate that this is a face is lower."""
+
+SOFT: Final = 100.0
+"""Variance of the Laplacian at which a crop counts as half sharp."""
+
+
+class ColourOrderWarning(UserWarning):
+    """An array looks as if it were BGR, where RGB is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One picture up to the recogniser: its faces without readings, and a crop for each."""
+
+    source: str
+    width: int = 0
+    height: int = 0
+    detections: tuple[Detection, ...] = ()
+    landmarks: tuple[Landmarks, ...] = ()
+    poses: tuple[Pose, ...] = ()
+    qualities: tuple[float, ...] = ()
+    crops: tuple[NDArray[np.uint8], ...] = ()
+    error: str | None = None
+
+
+class Pipeline:
+    """Detector, landmark network and recogniser, in this order. Make one with `mien.load()`.
+
+    A pipeline is thread-safe as far as its detector is, and does not change once made.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        landmarker: Landmarker,
+        recogniser: Recogniser,
+        *,
+        presence: float = PRESENCE,
+        on_no_face: OnNoFace = "row",
+        embeddings: bool = False,
+        max_pixels: int = images.MAX_PIXELS,
+    ) -> None:
+        """Put given parts together; see `load` for the meaning and defaults of the options."""
+        if not 0 <= presence <= 1:
+            raise ConfigError(f"presence is {presence}: it is a probability, pass 0 to 1")
+        if on_no_face not in ("row", "skip", "error"):
+            raise ConfigError(f"on_no_face is '{on_no_face}': pass 'row', 'skip' or 'error'")
+        self.detector = detector
+        self.landmarker = landmarker
+        self.recogniser = recogniser
+        self.presence = presence
+        self.on_no_face = on_no_face
+        self.embeddings = embeddings
+        self.max_pixels = max_pixels
+
+    @overload
+    def __call__(self, pictures: Picture) -> Analysis: ...  # type: ignore[overload-overlap]  # str is a Sequence too
+
+    @overload
+    def __call__(self, pictures: Sequence[Picture]) -> list[Analysis]: ...
+
+    def __call__(self, pictures: Picture | Sequence[Picture]) -> Analysis | list[Analysis]:
+        """Analyse one picture, or each of a list or tuple of pictures.
+
+        Returns:
+            For one picture its `Analysis` (`faces` is empty where there is none). For many one `Analysis` each, in
+            order, with `error` set where a picture could not be analysed; with `on_no_face="skip"` those without a face
+            are left out.
+
+        Raises:
+            ImageError: a single picture cannot be read, or an array is not RGB uint8 [height, width, 3].
+            NoFace: a single picture has no face and `on_no_face` is "error".
+        """
+        if isinstance(pictures, list | tuple):
+            return list(self.stream(pictures))
+        seen = self._see(pictures)  # type: ignore[arg-type]
+        return self._read([seen])[0]
+
+    def stream(self, pictures: Iterable[Picture], ahead: int = AHEAD) -> Iterator[Analysis]:
+        """Analyse any number of pictures in constant memory, in order; errors become analyses with `error` set.
+
+        Args:
+            pictures: read only as far as needed, so it may be endless.
+            ahead: pictures read before the first of them is answered. 1 answers each at once.
+        """
+        if ahead < 1:
+            raise ConfigError(f"ahead is {ahead}: pass 1 or more")
+        waiting: list[_Seen] = []
+        for picture in pictures:
+            try:
+                waiting.append(self._see(picture))
+            except MienError as problem:
+                waiting.append(_Seen(name_of(picture), error=str(problem)))
+            if len(waiting) >= ahead or sum(len(seen.crops) for seen in waiting) >= AHEAD:
+                yield from self._settle(waiting)
+                waiting = []
+        yield from self._settle(waiting)
+
+    def _settle(self, waiting: list[_Seen]) -> Iterator[Analysis]:
+        for analysis in self._read(waiting):
+            if analysis.faces or analysis.error or self.on_no_face != "skip":
+                yield analysis
+
+    def _see(self, picture: Picture) -> _Seen:
+        """Everything that comes before the recogniser."""
+        source = name_of(picture)
+        given = isinstance(picture, np.ndarray)
+        rgb = images.check(picture) if given else images.read(picture, max_pixels=self.max_pixels)  # type: ignore[arg-type]
+        height, width = rgb.shape[:2]
+        found = self.detector(rgb)
+        faces = self._locate(rgb, found) if found else []
+        if not faces and self.on_no_face == "error":
+            raise NoFace(
+                f"{images.describe(source)}: no face found: try another detector, tiled=True or a smaller min_face"
+            )
+        if given and faces:
+            _warn_if_bgr(rgb, faces[0][0])
+        detections, landmarks, poses, qualities, crops = zip(*faces, strict=True) if faces else ((),) * 5
+        return _Seen(source, width, height, detections, landmarks, poses, qualities, crops)
+
+    def _locate(
+        self, rgb: images.Rgb, found: Sequence[Detection]
+    ) -> list[tuple[Detection, Landmarks, Pose, float, NDArray[np.uint8]]]:
+        boxes = np.array([detection.box.corners for detection in found], dtype=np.float64)
+        points, presences, poses = self.landmarker(rgb, boxes)
+        anchors = align.anchors_from(points, RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS, NOSE_BOTTOM)
+        faces = []
+        for number, detection in enumerate(found):
+            presence = float(presences[number])
+            if presence < self.presence:
+                continue
+            try:
+                matrix = align.fit(anchors[number : number + 1])[0]
+            except align.DegenerateFace:  # points that make no face: the presence score was wrong
+                continue
+            crop = align.crop(rgb, matrix, self.recogniser.size, grey=True)
+            yaw, pitch, roll = (float(angle) for angle in poses[number])
+            faces.append(
+                (
+                    detection,
+                    Landmarks(tuple((x, y) for x, y in points[number].tolist()), presence),
+                    Pose(yaw, pitch, roll),
+                    quality(crop, 1 / align.scale_of(matrix), yaw, pitch, presence),
+                    crop,
+                )
+            )
+        return faces
+
+    def _read(self, waiting: list[_Seen]) -> list[Analysis]:
+        """Recognise the crops of several pictures together and give each picture its own."""
+        crops = [crop for seen in waiting for crop in seen.crops]
+        readings: Iterator[Reading] = iter(
+            self.recogniser(np.stack(crops), embeddings=self.embeddings) if crops else ()
+        )
+        return [
+            Analysis(
+                seen.source,
+                seen.width,
+                seen.height,
+                tuple(
+                    Face(detection, landmarks, pose, next(readings), quality)
+                    for detection, landmarks, pose, quality in zip(
+                        seen.detections, seen.landmarks, seen.poses, seen.qualities, strict=True
+                    )
+                ),
+                error=seen.error,
+                model=self.recogniser.name,
+            )
+            for seen in waiting
+        ]
+
+
+def load(
+    *,
+    detector: str | Detector = "auto",
+    detector_model: Path | str | None = None,
+    min_face: float | None = None,
+    min_confidence: float | None = None,
+    tiled: bool = False,
+    weights: Path | str | None = None,
+    presence: float = PRESENCE,
+    on_no_face: OnNoFace = "row",
+    embeddings: bool = False,
+    threads: int | None = None,
+    max_pixels: int = images.MAX_PIXELS,
+) -> Pipeline:
+    """Load the shipped weights and return a `Pipeline`.
+
+    Args:
+        detector: a name in `mien.detect`, or any object that follows its `Detector` protocol.
+        detector_model: the model file of a detector that needs one (YuNet).
+        min_face: smallest height of a face's box, pixels; None is the detector's default.
+        min_confidence: lowest detector score kept, in [0, 1]; None is the detector's default.
+        tiled: look a second time in overlapping tiles, for small faces in large pictures.
+        weights: another recogniser exported by `mien`, its card beside it; None is the shipped one.
+        presence: lowest face-presence score of the landmark network kept, in [0, 1].
+        on_no_face: "row" gives an `Analysis` without faces, "skip" leaves it out of lists and streams, "error" makes it
+            an error.
+        embeddings: also return the recogniser's feature vectors.
+        threads: for the networks; None takes all processors of the affinity mask.
+        max_pixels: larger pictures are refused before they are decoded.
+
+    Raises:
+        WeightsError: weights are missing, damaged or not those of their card.
+        ConfigError: an option is wrong.
+    """
+    from mien import detect
+
+    def make_detector() -> Detector:
+        if not isinstance(detector, str):
+            return detector
+        options = {"model_path": detector_model, "minimum": min_face, "confidence": min_confidence}
+        given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        return detect.build(detector, **given, **({"tiled": True} if tiled else {}))
+
+    def make_landmarker() -> Landmarker:
+        from mien.landmarks import Landmarker
+
+        return Landmarker.load(threads=threads)
+
+    def make_recogniser() -> Recogniser:
+        from mien.recognise import OnnxRecogniser
+
+        return OnnxRecogniser.load(weights, threads=threads)
+
+    with ThreadPoolExecutor(2) as pool:  # opening a network takes longer than anything else at the start
+        recogniser, landmarker = pool.submit(make_recogniser), pool.submit(make_landmarker)
+        found = make_detector()
+    return Pipeline(
+        found,
+        landmarker.result(),
+        recogniser.result(),
+        presence=presence,
+        on_no_face=on_no_face,
+        embeddings=embeddings,
+        max_pixels=max_pixels,
+    )
+
+
+def name_of(picture: Picture) -> str:
+    """How an analysis calls its picture: the path as given, the name of an open file, "bytes" or "array".
+
+    Bytes of a file name that are no UTF-8 are written as escapes, so that every table can hold the name.
+    """
+    if isinstance(picture, np.ndarray):
+        return "array"
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return "bytes"
+    name = os.fspath(picture) if isinstance(picture, str | Path) else getattr(picture, "name", "file")
+    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def quality(crop: NDArray[np.uint8], side: float, yaw: float, pitch: float, presence: float) -> float:
+    """How far the picture of a face can be trusted, in [0, 1]: the geometric mean of four shares. Our choice.
+
+    - size: `side` of the aligned square in the picture's pixels, over the side of the crop, at most 1;
+    - sharpness: v / (v + 100), v the variance of the crop's Laplacian; 100 is a usual limit of "blurred";
+    - frontality: cos(yaw) cos(pitch), 0 beyond a right angle;
+    - presence: the landmark network's estimate that this is a face.
+
+    Args:
+        crop: uint8 [s, s] luma, aligned.
+        side: pixels.
+        yaw: degrees; `pitch` likewise.
+        presence: in [0, 1].
+    """
+    size = min(1.0, side / crop.shape[0])
+    variance = float(cv2.Laplacian(crop, cv2.CV_32F).var())
+    front = max(0.0, np.cos(np.radians(yaw))) * max(0.0, np.cos(np.radians(pitch)))
+    product = size * (variance / (variance + SOFT)) * front * presence
+    return float(min(1.0, max(0.0, product)) ** 0.25)
+
+
+def _warn_if_bgr(rgb: images.Rgb, detection: Detection) -> None:
+    """Skin of every tone reflects more red than blue in ordinary light; a face that does not is probably BGR."""
+    box = detection.box
+    left, right = max(0, int(box.x + box.width / 4)), int(box.x + box.width * 3 / 4)
+    top, bottom = max(0, int(box.y + box.height / 4)), int(box.y + box.height * 3 / 4)
+    red, _, blue = rgb[top : bottom + 1, left : right + 1].reshape(-1, 3).mean(axis=0)
+    if blue > 1.15 * red + 2:
+        warnings.warn(
+            "the face in this array is more blue than red: is it BGR? mien takes RGB, turn it with array[..., ::-1]",
+            ColourOrderWarning,
+            stacklevel=4,
+        )

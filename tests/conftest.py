@@ -1,0 +1,116 @@
+"""What several tests share: the bundled photographs, and a small recogniser with random weights.
+
+Random weights make no sense of a face, and need not: the tests of the analysis path ask whether the same picture gives
+the same answer by every way in, not which answer. Figures of the shipped weights are tested where they are trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The wheel's test makes an environment of its own, so it comes last."""
+    items.sort(key=lambda item: item.get_closest_marker("wheel") is not None)
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    """The folder of bundled photographs."""
+    return ROOT / "examples"
+
+
+@pytest.fixture(scope="session")
+def astronaut(examples: Path) -> Path:
+    """A 512 x 512 photograph with one face."""
+    return examples / "astronaut.png"
+
+
+@pytest.fixture(scope="session")
+def write_recogniser() -> Callable[..., Path]:
+    """A function that writes a recogniser of the contract in `mien.recognise`, random weights, with its card."""
+    return _write_recogniser
+
+
+@pytest.fixture(scope="session")
+def recogniser_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One such recogniser for all tests."""
+    return _write_recogniser(tmp_path_factory.mktemp("recogniser"))
+
+
+def _write_recogniser(folder: Path, size: int = 64, seed: int = 0, **fields: Any) -> Path:
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    draw = np.random.default_rng(seed)
+
+    def weight(name: str, *shape: int, scale: float = 1.0) -> Any:
+        values = draw.normal(0, scale / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
+        return onnx.numpy_helper.from_array(values, name)
+
+    constants = [
+        onnx.numpy_helper.from_array(np.array(1 / 255, np.float32), "unit"),
+        onnx.numpy_helper.from_array(np.array([1], np.int64), "axis"),
+        weight("first", 8, 1, 5, 5, scale=3.0),
+        weight("second", 16, 8, 5, 5, scale=3.0),
+        weight("expressions", 8, 16, 1, 1, scale=8.0),
+        weight("circumplex", 2, 16, 1, 1, scale=4.0),
+    ]
+    steps = [
+        ("Cast", ["crops"], ["floats"], {"to": kind}),
+        ("Mul", ["floats", "unit"], ["scaled"], {}),
+        ("Unsqueeze", ["scaled", "axis"], ["planes"], {}),
+        ("Conv", ["planes", "first"], ["a"], {"strides": [4, 4]}),
+        ("Relu", ["a"], ["b"], {}),
+        ("Conv", ["b", "second"], ["c"], {"strides": [2, 2]}),
+        ("Relu", ["c"], ["d"], {}),
+        ("GlobalAveragePool", ["d"], ["pooled"], {}),
+        ("Conv", ["pooled", "expressions"], ["e"], {}),
+        ("Conv", ["pooled", "circumplex"], ["f"], {}),
+        ("Tanh", ["f"], ["g"], {}),
+        ("Flatten", ["e"], ["logits"], {}),
+        ("Flatten", ["g"], ["affect"], {}),
+        ("Flatten", ["pooled"], ["embedding"], {}),
+    ]
+    graph = helper.make_graph(
+        [helper.make_node(op, taken, given, **attributes) for op, taken, given, attributes in steps],
+        "recogniser",
+        [helper.make_tensor_value_info("crops", onnx.TensorProto.UINT8, ["n", size, size])],
+        [
+            helper.make_tensor_value_info(name, kind, ["n", width])
+            for name, width in (("logits", 8), ("affect", 2), ("embedding", 16))
+        ],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = folder / "random.onnx"
+    path.write_bytes(model.SerializeToString())
+    from mien.labels import EXPRESSIONS
+
+    card = {
+        "name": "random",
+        "task": "expression labels of random weights, for tests",
+        "classes": list(EXPRESSIONS),
+        "input": {"size": size, "colour": "grey"},
+        "temperature": 1.0,
+        "uncertain_below": 0.3,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "data": "none",
+        "terms": "none",
+        "recipe": "tests/conftest.py",
+        "commit": "",
+        "metrics": {},
+        "intended_use": "tests",
+        "limits": "knows nothing",
+        "must_not": "be used for anything else",
+    }
+    path.with_suffix(".json").write_text(json.dumps({**card, **fields}))
+    return path
