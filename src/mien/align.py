@@ -121,12 +121,15 @@ def invert(matrix: ArrayLike) -> Matrix:
     determinant = a * e - b * d
     if not np.isfinite(determinant) or determinant == 0:
         raise DegenerateFace("this matrix cannot be inverted: fit it to sound anchors first")
-    return np.array([[e, -b, b * f - e * c], [-d, a, d * c - a * f]]) / determinant
+    inverse: Matrix = np.array([[e, -b, b * f - e * c], [-d, a, d * c - a * f]]) / determinant
+    return inverse
 
 
 def to_pixels(matrix: ArrayLike, size: int) -> Matrix:
     """The matrix from picture pixels to *pixels of a crop* of this size (centre of its top left pixel at (0, 0))."""
-    return np.asarray(np.asarray(matrix, dtype=np.float64) * size - [[0, 0, 0.5], [0, 0, 0.5]])
+    warp: Matrix = np.asarray(matrix, dtype=np.float64) * size
+    warp[:, 2] -= 0.5
+    return warp
 
 
 def scale_of(matrix: ArrayLike) -> float:

