@@ -1,0 +1,189 @@
+"""What every method must do, whatever its paper: learn, reach all its parameters, keep, export and predict."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from mien.data.records import Batch
+from mien.data.synthetic import arrays, faces
+from mien.errors import ConfigError
+from mien.labels import EXPRESSIONS
+from mien.methods import METHODS, build
+from mien.methods.base import Method, Recognition
+
+SIZE = 64
+RECOGNITION = [name for name, kind in METHODS.items() if issubclass(kind, Recognition)]
+
+# Options under which a method owns no parameter that its objective leaves alone.
+EVERYTHING: dict[str, dict[str, Any]] = {
+    "cclls": {"pooled": True, "layer_weights": [0.1, 0.1, 0.1]},
+    "ke2nt": {"projection": "double"},
+}
+
+
+def make(name: str, **options: Any) -> Method:
+    torch.manual_seed(0)
+    return build({"name": name, "backbone": "tiny", **options}, SIZE)
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    drawn = arrays(faces(32, seed=1, size=SIZE))
+    return Batch(
+        image=torch.from_numpy(drawn.images).permute(0, 3, 1, 2).float() / 64 - 2,
+        expression=torch.from_numpy(drawn.expression),
+        affect=torch.from_numpy(drawn.affect),
+        votes=torch.from_numpy(drawn.votes),
+        subject=torch.from_numpy(drawn.subject),
+        extra={},
+    )
+
+
+def total(method: Method, batch: Batch, turn: str) -> torch.Tensor:
+    return torch.stack(list(method(batch, turn).values())).sum()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_twenty_steps_lower_the_loss(name: str, batch: Batch) -> None:
+    method = make(name)
+    for turn in method.turns:
+        method.train()
+        optimiser = torch.optim.Adam(method.parameters_for(turn), lr=3e-3)
+        losses = []
+        for _ in range(20):
+            loss = total(method, batch, turn)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        assert sum(losses[-3:]) < sum(losses[:3]), f"turn {turn}: {losses}"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_parameter_of_every_turn_gets_a_gradient(name: str, batch: Batch) -> None:
+    method = make(name, **EVERYTHING.get(name, {})).train()
+    names = {parameter: key for key, parameter in method.named_parameters()}
+    for turn in method.turns:
+        method.zero_grad(set_to_none=True)
+        total(method, batch, turn).backward()
+        unreached = [
+            names[parameter]
+            for parameter in method.parameters_for(turn)
+            if parameter.requires_grad and (parameter.grad is None or not parameter.grad.abs().sum() > 0)
+        ]
+        assert not unreached
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_unlabelled_batch_gives_finite_terms_and_gradients(name: str, batch: Batch) -> None:
+    nothing = batch._replace(
+        expression=torch.full_like(batch.expression, -1),
+        affect=torch.full_like(batch.affect, math.nan),
+        votes=torch.full_like(batch.votes, math.nan),
+    )
+    method = make(name).train()
+    for turn in method.turns:
+        terms = method(nothing, turn)
+        assert all(torch.isfinite(term) for term in terms.values())
+        torch.stack(list(terms.values())).sum().backward()
+        assert all(
+            torch.isfinite(parameter.grad).all() for parameter in method.parameters() if parameter.grad is not None
+        )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_unknown_option_is_named_with_its_neighbour(name: str) -> None:
+    with pytest.raises(ConfigError, match="backbone"):
+        build({"name": name, "backbon": "tiny"}, SIZE)
+
+
+@pytest.mark.parametrize("name", RECOGNITION)
+@pytest.mark.parametrize("classes", [7, 8])
+def test_prediction_has_the_promised_shapes_and_ranges(name: str, classes: int, batch: Batch) -> None:
+    method = make(name, classes=classes).eval()
+    assert isinstance(method, Recognition)
+    prediction = method.predict(batch.image)
+    assert prediction.logits.shape == (32, classes)
+    assert prediction.affect.shape == (32, 2)
+    assert prediction.affect.abs().max() <= 1
+    assert prediction.embedding.shape[0] == 32
+    assert torch.isfinite(prediction.embedding).all()
+    assert not prediction.logits.requires_grad
+
+
+@pytest.mark.parametrize("name", RECOGNITION)
+def test_a_face_is_read_the_same_alone_and_in_company(name: str, batch: Batch) -> None:
+    method = make(name).train()
+    for turn in method.turns:
+        method(batch, turn)  # moves running statistics away from their start
+    method.eval()
+    assert isinstance(method, Recognition)
+    together = method.predict(batch.image)
+    for row in (0, 17):
+        alone = method.predict(batch.image[row : row + 1])
+        torch.testing.assert_close(alone.logits[0], together.logits[row], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(alone.affect[0], together.affect[row], rtol=1e-4, atol=1e-5)
+    assert together.logits.std(dim=0).min() > 0, "faces differ, so must their logits"
+
+
+@pytest.mark.parametrize("name", RECOGNITION)
+def test_loading_the_state_gives_equal_output(name: str, batch: Batch, tmp_path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    method = make(name).train()
+    method(batch, method.turns[0])
+    save_file({key: value.contiguous() for key, value in method.state_dict().items()}, tmp_path / "state.safetensors")
+    torch.manual_seed(99)
+    other = build({"name": name, "backbone": "tiny"}, SIZE)
+    other.load_state_dict(load_file(tmp_path / "state.safetensors"))
+    assert isinstance(method, Recognition)
+    assert isinstance(other, Recognition)
+    expected, got = method.eval().predict(batch.image), other.eval().predict(batch.image)
+    torch.testing.assert_close(got.logits, expected.logits, rtol=0, atol=0)
+    torch.testing.assert_close(got.affect, expected.affect, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", RECOGNITION)
+def test_exported_graph_agrees_with_the_network(name: str, batch: Batch, tmp_path) -> None:
+    """The evaluation graph by itself, at another batch size than it was traced with."""
+    import onnxruntime
+
+    method = make(name).train()
+    method(batch, method.turns[0])
+    method.eval()
+
+    class Graph(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.method = method
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            assert isinstance(self.method, Recognition)
+            prediction = self.method.predict(images)
+            return prediction.logits, prediction.affect
+
+    path = tmp_path / "graph.onnx"
+    torch.onnx.export(
+        Graph().eval(),
+        (batch.image[:2],),
+        path,
+        input_names=["images"],
+        output_names=["logits", "affect"],
+        dynamic_shapes=({0: torch.export.Dim("n")},),
+        dynamo=True,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    logits, affect = session.run(None, {"images": batch.image[:5].numpy()})
+    expected = method.predict(batch.image[:5])
+    torch.testing.assert_close(torch.from_numpy(logits), expected.logits, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(affect), expected.affect, rtol=1e-3, atol=1e-4)
+
+
+def test_every_expression_has_a_logit_by_default() -> None:
+    for name in RECOGNITION:
+        assert make(name).config.classes == len(EXPRESSIONS)
