@@ -1,16 +1,21 @@
 """DiffusionFER: 1,285 labelled synthetic faces, 224x224 RGB, with seven classes, valence and arousal.
 
-Source: Kim et al., "DiffusionFER", the set "DiffusionEmotion_S, cropped", github.com/kdhht2334/Facial-Expression-
-Recognition-Zoo; CC0 1.0. The pictures were made by Stable Diffusion: good for training and tests, no evidence of accuracy
-on real people, and nobody knows which pictures "are" the same person, so a split cannot be by subject.
+Source: Kim et al., "DiffusionFER", the set "DiffusionEmotion_S, cropped", CC0 1.0, listed at
+github.com/kdhht2334/Facial-Expression-Recognition-Zoo. The pictures were made by Stable Diffusion: good for training
+and tests, no evidence of accuracy on real people. Nobody knows whom they resemble, so a split cannot be by subject.
 
-On disk, either the authors' form or a flat copy:
+On disk, either the authors' form
 
-    dataset_sheet.csv   subDirectory_filePath,valence,arousal,expression    labels.csv  image,folder,valence,arousal,expression
-    cropped/<class>/<name>.png                                              images/<class>/<name>.jpg
+    dataset_sheet.csv           subDirectory_filePath,valence,arousal,expression
+    cropped/<class>/<name>.png
 
-The class *folder* is that of the text prompt; the annotated class is the `expression` column (AffectNet's codes 0 to 6),
-which often differs. This reader uses the column.
+or a flat copy
+
+    labels.csv                  image,folder,valence,arousal,expression
+    images/<class>/<name>.jpg
+
+The class *folder* is that of the text prompt; the annotated class is the `expression` column (AffectNet's codes 0 to
+6), which often differs. This reader uses the column.
 """
 
 from __future__ import annotations

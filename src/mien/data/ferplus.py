@@ -11,8 +11,8 @@ On disk, the folder form (what the authors' script writes):
     FER2013Valid/       (the `PublicTest` rows)
     FER2013Test/        (the `PrivateTest` rows)
 
-or the csv form, `fer2013.csv` (emotion,pixels,Usage) beside `fer2013new.csv`: both have the same 35,887 rows in the same
-order, and are joined by row. The reader then writes the folder form once, beside them.
+or the csv form, `fer2013.csv` (emotion,pixels,Usage) beside `fer2013new.csv`: both have the same 35,887 rows in the
+same order, and are joined by row. The reader then writes the folder form once, beside them.
 
 Traps that this reader knows: the number in a picture's name is *not* its csv row; 173 rows have no name (no face there)
 and are left out; a name on two rows keeps the later one, unless the two disagree (fer0033120), then it is left out. The
@@ -67,10 +67,8 @@ def read(root: Path, variant: str, partial: bool, votes: str = "fer2013new") -> 
         raise ConfigError(f"ferplus: votes='{votes}': use 'fer2013new' or 'label'")
     if variant == "csv":
         extract(root, root)
-    if votes == "label" or variant == "label.csv":
-        records = _from_label_files(root)
-    else:
-        records = _from_vote_file(root)
+    older = votes == "label" or variant == "label.csv"
+    records = _from_label_files(root) if older else _from_vote_file(root)
     return on_disk(records, root, partial)
 
 
@@ -159,8 +157,8 @@ def extract(source: Path, target: Path) -> None:
         name = row["Image name"].strip()
         if name:
             Image.fromarray(faces.pixels).save(unfinished[USAGES[row["Usage"]]] / name)
-    for folder, written in unfinished.items():
-        written.rename(target / folder)
+    for name, written in unfinished.items():
+        written.rename(target / name)
 
 
 READER = Reader(

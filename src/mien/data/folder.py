@@ -3,8 +3,8 @@
     root/happy/001.jpg              root/train/happiness/001.jpg     root/valid/...     root/test/...
 
 Folder names are expression words in any case and common variant ("Happy", "joy"; "3_sadness" is none). Without split
-folders, or with only some, the missing splits are held out by a hash of the file names: the same files give the same split
-on every machine. Other folders are refused, not ignored, so that a misspelt class is not silently lost.
+folders, or with only some, the missing splits are held out by a hash of the file names: the same files give the same
+split on every machine. Other folders are refused, not ignored, so that a misspelt class is not silently lost.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
     path,split,expression,valence,arousal,subject,video,frame,left,top,right,bottom,name,gender,...
     faces/001.jpg,train,happiness,0.6,0.3,anna,,,,,,,,female
 
-Only `path` is needed (relative to the table, or absolute). `image`, `file` and `emotion`, `label`, `class` are understood for
-`path` and `expression`. An expression is a word in any case ("Happy"), empty or "unknown" for none; a number is refused,
-because every dataset numbers its classes otherwise. Votes stand in columns `vote_neutral` ... `vote_contempt`. `split` is
-"train" (also when empty or missing), "valid" or "test". Every other column becomes an attribute of its name.
+Only `path` is needed (relative to the table, or absolute). `image` and `file` are understood for `path`; `emotion`,
+`label` and `class` for `expression`; `identity` for `subject`. An expression is a word in any case ("Happy"), empty or
+"unknown" for none; a number is refused, because every dataset numbers its classes otherwise. Votes stand in columns
+`vote_neutral` ... `vote_contempt`. `split` is "train" (also when empty or missing), "valid" or "test". Every other
+column becomes an attribute of its name.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ NAMES = ("manifest.parquet", "manifest.csv", "labels.csv")
 """Tables looked for in a folder, in this order."""
 PATH_COLUMNS = ("path", "image", "file", "filename")
 LABEL_COLUMNS = ("expression", "emotion", "label", "class")
+SUBJECT_COLUMNS = ("subject", "identity", "person")
 BOX_COLUMNS = ("left", "top", "right", "bottom")
 VOTE_COLUMNS = tuple(f"vote_{name}" for name in EXPRESSIONS)
 UNKNOWN = ("", "unknown", "none", "nan", "unlabelled")
@@ -90,7 +92,18 @@ def _record(raw: dict[str, Any], folder: Path, where: str) -> Record:
     split = _text(row.get("split")).lower() or "train"
     if split not in SPLITS:
         raise DatasetDamaged(f"{where}: split '{split}': use train, valid or test")
-    taken = {path_column, label_column, "split", "valence", "arousal", "subject", "video", "frame", "name"}
+    subject_column = next((name for name in SUBJECT_COLUMNS if name in row), "subject")
+    taken = {
+        path_column,
+        label_column,
+        subject_column,
+        "split",
+        "valence",
+        "arousal",
+        "video",
+        "frame",
+        "name",
+    }
     taken.update(BOX_COLUMNS, VOTE_COLUMNS)
     votes = [_number(row.get(column), where) for column in VOTE_COLUMNS]
     box = [_number(row.get(column), where) for column in BOX_COLUMNS]
@@ -102,7 +115,7 @@ def _record(raw: dict[str, Any], folder: Path, where: str) -> Record:
         valence=_affect(row.get("valence"), where),
         arousal=_affect(row.get("arousal"), where),
         votes=tuple(vote for vote in votes if vote is not None) if None not in votes else (),
-        subject=_text(row.get("subject")) or None,
+        subject=_text(row.get(subject_column)) or None,
         video=_text(row.get("video")) or None,
         frame=None if frame is None else int(frame),
         box=None if None in box else tuple(box),  # type: ignore[arg-type]

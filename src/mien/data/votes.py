@@ -1,8 +1,9 @@
 """The rules that turn ten crowd votes into one class, or into a share of each class, or drop the picture.
 
-All take the counts for the eight `EXPRESSIONS` followed by "unknown" and "not a face" and return a `Verdict`. "majority"
-and "crossentropy" are FERPlus's own (github.com/microsoft/FERPlus, src/ferplus.py, MIT: read for its behaviour); the two
-"argmax" rules are what papers use that quote other picture counts. Papers rarely say which: a protocol does.
+All take the counts for the eight `EXPRESSIONS` followed by "unknown" and "not a face" and return a `Verdict`.
+"majority" and "crossentropy" are FERPlus's own (github.com/microsoft/FERPlus, src/ferplus.py, MIT: read for its
+behaviour); the two "argmax" rules are what papers use that quote other picture counts. Papers rarely say which: a
+protocol does.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ def majority(votes: Sequence[float]) -> Verdict | None:
 def crossentropy(votes: Sequence[float]) -> Verdict | None:
     """FERPlus "probability" and "crossentropy": the fewest top entries that together hold three quarters of the votes.
 
-    Entries are taken from the largest down, equal ones together, until 75 % is reached or three are taken, or one is
-    unknown / not a face. That last one only counts when it comes first. None when what was taken is at most half, when it is
-    more than three entries, or when its largest entry is unknown or not a face.
+    Entries are taken from the largest down, equal ones together, until 75 % is reached, or three are taken, or one is
+    unknown / not a face; that one only counts when it comes first. None when what was taken is at most half of the
+    votes or, through equal ones, more than three entries, or when its largest entry is unknown or not a face.
     """
     left = without_single(votes)
     total = sum(left)
