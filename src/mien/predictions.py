@@ -66,6 +66,7 @@ class Provenance:
         images_per_second: rate of the network alone on `machine`, `threads` threads, batches of `batch`.
         size: side of the input, pixels.
         pretraining, selection: what the weights started from, and what chose the kept epoch.
+        alignment: which landmarks the faces were aligned by.
     """
 
     model: str
@@ -89,6 +90,7 @@ class Provenance:
     size: int | None = None
     pretraining: str = ""
     selection: str = ""
+    alignment: str = ""
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Provenance:

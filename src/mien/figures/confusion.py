@@ -1,0 +1,57 @@
+"""The confusion matrix as a picture: rows are the truth and sum to 100 %, the diagonal is what was right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mien.figures import palette
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
+
+
+def draw(matrix: ArrayLike, classes: Sequence[str], title: str = "") -> Figure:
+    """Draw counts [k, k] or [k, k + 1] (last column "no face", shown when it holds any).
+
+    A cell's shade and upper number are the share of its true class in per cent, its lower number is the count. Rows of
+    a class without any image stay blank.
+    """
+    counts = np.asarray(matrix, dtype=np.int64)
+    columns = list(classes)
+    if counts.shape[1] > len(classes):
+        if counts[:, -1].any():
+            columns.append("no face")
+        counts = counts[:, : len(columns)]
+    total = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
+    side = 0.62 * len(classes)
+    figure, (axis,) = palette.canvas(side + 1.5 + 0.62 * (len(columns) - len(classes)), side + 1.0)
+    axis.imshow(shares, cmap=palette.DENSITY, vmin=0, vmax=1, aspect="equal")
+    for row in range(len(classes)):
+        for column in range(len(columns)):
+            if not total[row]:
+                continue
+            share, count = shares[row, column], counts[row, column]
+            # Above 55 % the map is dark enough for white text to have more contrast than ink.
+            tint = "white" if share > 0.55 else "#1A1A1A"
+            text = f"{100 * share:.0f}" if count == 0 or share >= 0.005 else "<1"
+            weight = "bold" if row == column else "normal"
+            axis.text(
+                column, row - 0.12, text, ha="center", va="center", color=tint, fontsize=9, fontweight=weight
+            )
+            axis.text(
+                column, row + 0.25, f"{count}", ha="center", va="center", color=tint, fontsize=6, alpha=0.8
+            )
+    axis.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(classes)), [f"{name}" for name in classes])
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    axis.tick_params(length=0)
+    axis.set_title(title)
+    return figure

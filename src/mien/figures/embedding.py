@@ -1,0 +1,125 @@
+"""A feature space on paper: t-SNE (or UMAP) of embeddings with a colour and marker for each expression.
+
+Distances between clusters on such a picture mean little, and cluster sizes nothing. Judge separation by
+`mien.metrics.separation`, which works in the feature space itself; its figures belong under the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from mien.errors import ExtraMissing, MienError
+from mien.figures import palette
+from mien.labels import EXPRESSIONS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike, NDArray
+
+PERPLEXITY = 30.0
+"""t-SNE's number of effective neighbours; lowered to a third of the points for small sets."""
+
+COMPONENTS = 50
+"""Principal components kept before t-SNE or UMAP."""
+
+
+def project(
+    features: ArrayLike,
+    prototypes: ArrayLike | None = None,
+    *,
+    how: Literal["tsne", "umap"] = "tsne",
+    seed: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lay features [n, d] and prototypes [p, d] out on the plane together: ([n, 2], [p, 2]).
+
+    PCA to at most 50 dimensions, then t-SNE with perplexity 30 from the PCA start, or UMAP with its defaults. The same
+    features and seed give the same picture.
+
+    Raises:
+        MienError: fewer than four points.
+        ExtraMissing: scikit-learn, or for "umap" the package umap-learn, is not installed.
+    """
+    points = np.asarray(features, dtype=np.float64)
+    anchors = (
+        np.empty((0, points.shape[1])) if prototypes is None else np.asarray(prototypes, dtype=np.float64)
+    )
+    whole = np.concatenate([points, anchors])
+    if len(whole) < 4:
+        raise MienError(f"{len(whole)} points cannot be laid out: pass four or more embeddings")
+    try:
+        from sklearn.decomposition import PCA
+        from sklearn.manifold import TSNE
+    except ModuleNotFoundError:
+        raise ExtraMissing("figures", "scikit-learn") from None
+    reduced = PCA(min(COMPONENTS, *whole.shape), random_state=seed, svd_solver="full").fit_transform(whole)
+    if how == "umap":
+        flat = _umap(reduced, seed)
+    else:
+        perplexity = min(PERPLEXITY, (len(whole) - 1) / 3)
+        flat = TSNE(
+            2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed
+        ).fit_transform(reduced)
+    return np.asarray(flat[: len(points)], dtype=np.float64), np.asarray(
+        flat[len(points) :], dtype=np.float64
+    )
+
+
+def _umap(reduced: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    try:
+        from umap import UMAP
+    except ModuleNotFoundError:
+        raise MienError(
+            "UMAP needs the package umap-learn: install it with  pip install umap-learn"
+        ) from None
+    return np.asarray(UMAP(random_state=seed, n_jobs=1).fit_transform(reduced))
+
+
+def draw(
+    flat: ArrayLike,
+    words: Sequence[str | None],
+    prototypes: ArrayLike | None = None,
+    names: Sequence[str] = EXPRESSIONS,
+    title: str = "",
+) -> Figure:
+    """Draw laid-out points [n, 2] by expression word, with prototypes [p, 2] as large outlined markers with names."""
+    points, called = np.asarray(flat, dtype=np.float64), np.array([word or "" for word in words])
+    figure, (axis,) = palette.canvas(5.2, 4.2)
+    known = [word for word in EXPRESSIONS if (called == word).any()]
+    alpha = float(np.clip(60 / max(len(points), 1) ** 0.6, 0.35, 0.9))
+    plain = ~np.isin(called, EXPRESSIONS)
+    if plain.any():
+        axis.scatter(points[plain, 0], points[plain, 1], s=8, color=palette.FAINT, linewidths=0, alpha=0.5)
+    for word in known:
+        inside = called == word
+        axis.scatter(
+            points[inside, 0], points[inside, 1], s=13, color=palette.COLOURS[word], marker=palette.MARKERS[word],
+            linewidths=0, alpha=alpha, label=f"{word} ({int(inside.sum())})", rasterized=len(points) > 500,
+        )  # fmt: skip
+    for word, (x, y) in zip(
+        names, [] if prototypes is None else np.asarray(prototypes).tolist(), strict=False
+    ):
+        axis.plot(
+            x, y, marker=palette.MARKERS[word], color=palette.COLOURS[word], markersize=13,
+            markeredgecolor=palette.INK, markeredgewidth=1.4, zorder=5,
+        )  # fmt: skip
+        axis.annotate(
+            word,
+            (x, y),
+            xytext=(9, 5),
+            textcoords="offset points",
+            fontsize=8,
+            color=palette.INK,
+            zorder=6,
+            path_effects=palette.halo(),
+        )
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.set_title(title)
+    if known:
+        palette.opaque(palette.legend(axis, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.6))
+    return figure

@@ -1,0 +1,176 @@
+"""One look for every picture: a colour and a marker per expression, a quiet frame, PNG and SVG of the same figure.
+
+The colours are those of Okabe and Ito (2008), chosen to be told apart with any common colour vision; neutral takes a
+grey in place of their black, so that it shows on dark paper as well. In a greyscale print the markers tell them apart.
+
+Figures are made with matplotlib's objects on the Agg canvas, never with pyplot: nothing global changes, and a server or
+a notebook can draw at the same time.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mien.errors import ExtraMissing
+from mien.labels import EXPRESSIONS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
+
+COLOURS: dict[str, str] = {
+    "neutral": "#7F7F7F",
+    "happiness": "#E69F00",
+    "surprise": "#F0E442",
+    "sadness": "#0072B2",
+    "anger": "#D55E00",
+    "disgust": "#009E73",
+    "fear": "#CC79A7",
+    "contempt": "#56B4E9",
+}
+"""A colour for each expression: Okabe-Ito, and grey for neutral."""
+
+MARKERS: dict[str, str] = dict(zip(EXPRESSIONS, ("o", "^", "s", "v", "D", "P", "X", "*"), strict=True))
+"""A matplotlib marker for each expression."""
+
+SERIES: tuple[str, ...] = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#E69F00",
+    "#CC79A7",
+    "#56B4E9",
+    "#7F7F7F",
+    "#F0E442",
+)
+"""Colours of lines that are no expressions (runs, layers), in order of use."""
+
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
+"""Line styles that go with `SERIES`, so that lines differ without colour."""
+
+INK = "#1B1C1E"
+"""Text and axes. A dark page replaces it by its own text colour, see `markup`."""
+
+PAPER = "#FEFEFD"
+"""The colour behind a figure, for rims round text. A dark page replaces it by its own."""
+
+FAINT = "#8A8D93"
+"""Grid, reference lines and second-rank text; readable on light and dark paper."""
+
+DENSITY = "Blues"
+"""Sequential colour map of counts and shares."""
+
+HEAT = "inferno"
+"""Sequential colour map of saliency: rises in lightness, so that it reads in greyscale too."""
+
+DPI = 200
+"""Dots an inch of PNG files."""
+
+
+def canvas(
+    width: float = 4.2, height: float = 3.6, rows: int = 1, columns: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `width` x `height` inches and its rows x columns axes in reading order, in the package's look.
+
+    Raises:
+        ExtraMissing: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise ExtraMissing("figures", "matplotlib") from None
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = [axis for row in figure.subplots(rows, columns, squeeze=False) for axis in row]
+    for axis in axes:
+        dress(axis)
+    return figure, axes
+
+
+def dress(axis: Axes) -> None:
+    """Give an axis the package's look: two thin spines, no tick marks shouting."""
+    axis.set_facecolor("none")
+    for side, spine in axis.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(INK)
+        spine.set_linewidth(0.8)
+    axis.tick_params(colors=INK, labelsize=8, width=0.8, length=3)
+    axis.xaxis.label.set(color=INK, fontsize=9)
+    axis.yaxis.label.set(color=INK, fontsize=9)
+    axis.title.set(color=INK, fontsize=9.5)
+
+
+def legend(axis: Axes, **options: Any) -> Legend:
+    """A frameless legend in ink."""
+    return axis.legend(
+        **{"frameon": False, "fontsize": 8, "labelcolor": INK, "handletextpad": 0.5, **options}
+    )
+
+
+def opaque(key: Legend) -> None:
+    """Draw a legend's markers at full strength, however faint the crowd they stand for."""
+    for handle in key.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1.0)
+
+
+def halo() -> list[Any]:
+    """Path effects that keep a small label readable over points: a thin rim in the paper's colour."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=2, foreground=PAPER)]
+
+
+def series(index: int) -> dict[str, Any]:
+    """Colour and line style of the n-th line: distinct in colour first, then also in dashes."""
+    return {
+        "color": SERIES[index % len(SERIES)],
+        "linestyle": DASHES[(index // len(SERIES) + index) % len(DASHES)],
+    }
+
+
+def _written(figure: Figure, form: str) -> bytes:
+    """The figure's bytes; the same figure gives the same bytes."""
+    from matplotlib import rc_context
+
+    memory = io.BytesIO()
+    metadata = {"Date": None} if form == "svg" else {"Software": None}
+    with rc_context({"svg.hashsalt": "mien", "svg.fonttype": "path"}):
+        figure.savefig(
+            memory, format=form, dpi=DPI, metadata=metadata, transparent=form == "svg", facecolor="white"
+        )
+    return memory.getvalue()
+
+
+def save(figure: Figure, stem: Path | str, forms: tuple[str, ...] = ("png", "svg")) -> tuple[Path, ...]:
+    """Write `stem`.png (on white) and `stem`.svg (transparent); returns the paths."""
+    stem = Path(stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = tuple(stem.with_name(f"{stem.name}.{form}") for form in forms)
+    for path, form in zip(paths, forms, strict=True):
+        path.write_bytes(_written(figure, form))
+    return paths
+
+
+def markup(figure: Figure, name: str, description: str) -> str:
+    """The figure as an inline `<svg>` for a page: ink follows the page's text colour, ids are unique under `name`.
+
+    `description` is what a screen reader says in place of the picture.
+    """
+    from html import escape
+
+    text = _written(figure, "svg").decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    text = re.sub(r'(xlink:href|href)="#([^"]+)"', rf'\1="#{name}-\2"', text)
+    text = re.sub(re.escape(INK), "currentColor", text, flags=re.IGNORECASE)
+    return text.replace(
+        "<svg ", f'<svg role="img" aria-label="{escape(description, quote=True)}" ', 1
+    ).strip()

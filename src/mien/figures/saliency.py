@@ -1,0 +1,143 @@
+"""Where a network looks: attention maps and Grad-CAM heat maps laid over faces.
+
+A saliency map shows what moves the network's answer, not what a person felt, and not that the network is right.
+`grad_cam` is Selvaraju et al. 2017: the class score's gradient, averaged over a feature map, weighs its channels.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from mien.errors import MienError
+from mien.figures import grids, palette
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike, NDArray
+    from torch import Tensor, nn
+
+    from mien.methods.base import Recognition
+
+MIXED = 0.45
+"""How opaque the heat map lies over the face at its hottest."""
+
+
+def scores_of(method: Recognition) -> Callable[[Tensor], Tensor]:
+    """The method's logits as a function that keeps gradients; `predict` itself forbids them by a decorator."""
+    plain = inspect.unwrap(type(method).predict)
+    return lambda images: plain(method, images).logits
+
+
+def last_map(model: nn.Module, images: Tensor, score: Callable[[Tensor], Tensor]) -> nn.Module:
+    """The last module of `model` whose output is a feature map [n, c, h, w] larger than one pixel.
+
+    Raises:
+        MienError: no module makes such a map.
+    """
+    import torch
+
+    seen: list[nn.Module] = []
+
+    def note(module: nn.Module, given: Any, made: Any) -> None:
+        if isinstance(made, torch.Tensor) and made.ndim == 4 and min(made.shape[2:]) > 1:
+            seen.append(module)
+
+    handles = [
+        module.register_forward_hook(note) for module in model.modules() if not list(module.children())
+    ]
+    try:
+        with torch.no_grad():
+            score(images[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not seen:
+        raise MienError("the network has no feature map larger than one pixel: Grad-CAM needs one")
+    return seen[-1]
+
+
+def grad_cam(
+    score: Callable[[Tensor], Tensor], layer: nn.Module, images: Tensor, classes: ArrayLike | None = None
+) -> NDArray[np.float32]:
+    """Heat maps [n, h, w] in [0, 1] at the resolution of `layer`'s output for images [n, 3, H, W].
+
+    Args:
+        score: images to logits [n, k], with gradients; images must not influence each other.
+        layer: the module whose output [n, c, h, w] is looked at, see `last_map`.
+        images: as the network takes them.
+        classes: [n] the class to explain; None takes each image's best.
+
+    Each map is scaled so that its hottest pixel is 1; a map without any positive evidence stays 0.
+    """
+    import torch
+
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, given: Any, made: Tensor) -> None:
+        kept.append(made)
+
+    handle = layer.register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            logits = score(images.detach().requires_grad_())
+    finally:
+        handle.remove()
+    if not kept or kept[-1].grad_fn is None:
+        raise MienError("the layer took no part in the answer: pass one that the logits depend on")
+    best = (
+        logits.argmax(dim=1)
+        if classes is None
+        else torch.as_tensor(np.asarray(classes), device=logits.device)
+    )
+    features = kept[-1]
+    (slope,) = torch.autograd.grad(logits.gather(1, best.long()[:, None]).sum(), features)
+    weights = slope.mean(dim=(2, 3), keepdim=True)
+    heat: NDArray[np.float32] = torch.relu((weights * features).sum(dim=1)).detach().float().cpu().numpy()
+    top = heat.max(axis=(1, 2), keepdims=True)
+    scaled = np.zeros_like(heat)
+    np.divide(heat, top, out=scaled, where=top > 0)
+    return scaled
+
+
+def overlay(crops: NDArray[np.uint8], maps: ArrayLike, mixed: float = MIXED) -> NDArray[np.uint8]:
+    """Lay maps [n, h, w] in [0, 1] over faces, uint8 [n, s, s] or [n, s, s, 3]: RGB uint8 [n, s, s, 3].
+
+    The maps are enlarged smoothly. Cold places leave the face as it is, hot ones are tinted.
+
+    Raises:
+        MienError: numbers of faces and maps differ.
+    """
+    from matplotlib import colormaps
+
+    heat = np.asarray(maps, dtype=np.float32)
+    if len(heat) != len(crops) or heat.ndim != 3:
+        raise MienError(
+            f"{len(crops)} faces and maps of shape {heat.shape}: pass one map [h, w] for each face"
+        )
+    paint = colormaps[palette.HEAT]
+    out = np.empty((*crops.shape[:3], 3), dtype=np.uint8)
+    for slot, crop, small in zip(out, crops, heat, strict=True):
+        large = cv2.resize(small, (crop.shape[1], crop.shape[0]), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+        face = (crop if crop.ndim == 3 else np.repeat(crop[..., None], 3, axis=2)).astype(np.float32)
+        share = mixed * large[..., None] ** 0.7
+        slot[...] = np.rint((1 - share) * face + share * 255 * paint(large)[..., :3]).clip(0, 255)
+    return out
+
+
+def draw(crops: NDArray[np.uint8], maps: ArrayLike, captions: Sequence[str] = (), columns: int = 8) -> Figure:
+    """A grid with each face above the same face under its heat map; captions stand under the lower one."""
+    hot, pictures, texts = overlay(crops, maps), [], []
+    columns = min(columns, len(crops))
+    for start in range(0, len(crops), columns):
+        row = range(start, start + columns)
+        shown = [crops[i] if i < len(crops) else np.full((2, 2), 255, dtype=np.uint8) for i in row]
+        warm = [hot[i] if i < len(crops) else np.full((2, 2), 255, dtype=np.uint8) for i in row]
+        pictures += shown + warm
+        under = [captions[i] if captions and i < len(crops) else "" for i in row]
+        texts += [""] * columns + under
+    return grids.draw(pictures, texts if captions else (), columns=columns)

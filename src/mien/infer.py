@@ -1,0 +1,366 @@
+"""From weights and a dataset to `Predictions`: the same crops, protocol and file list for every kind of weights.
+
+Weights are a checkpoint (`.safetensors`), a network exported to ONNX (`.onnx` with its card), a run folder, or the word
+`shipped`. All of them see faces that `mien.data.loaders` cut, so that two models differ in nothing but themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mien.config import SourceConfig
+from mien.errors import ConfigError, DatasetNotFound, ExtraMissing, WeightsError
+from mien.labels import EXPRESSIONS
+from mien.predictions import Predictions, Provenance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mien.data.records import Record, Split
+
+BATCH = 64
+"""Crops in one run of a network, unless asked otherwise."""
+
+MEASURED: tuple[str, ...] = ("brightness", "yaw", "size")
+"""What slices can use beside the set's own attributes: mean luma of the crop (0-255), absolute head yaw (degrees), and
+the face box's longer side (pixels of the picture)."""
+
+# Keys that move files or processes about without changing what is learnt.
+_NO_PART = {"seed", "runs", "threads", "name"}
+_NO_PART_OF_DATA = {"root", "cache"}
+
+Answers = tuple["NDArray[np.float64]", "NDArray[np.float64]", "NDArray[np.float32]"]
+"""Log-probabilities or logits [n, 8], affect [n, 2], embedding [n, d] of some crops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Opened weights: `read` takes uint8 crops [n, s, s] or [n, s, s, 3]; `source` is the set it was trained on."""
+
+    read: Callable[[NDArray[np.uint8]], Answers]
+    size: int
+    colour: bool
+    provenance: Provenance
+    source: SourceConfig | None = None
+    module: Any = None
+
+
+def open_weights(weights: str | Path, threads: int | None = None) -> Model:
+    """Open a checkpoint, an ONNX file, a run folder or "shipped".
+
+    Raises:
+        WeightsError: there is nothing of the kind, or it is damaged.
+        ExtraMissing: a checkpoint needs torch, which is not installed.
+    """
+    if str(weights) == "shipped":
+        from mien.recognise import SHIPPED
+
+        return _onnx(SHIPPED, threads, name="shipped")
+    path = Path(weights)
+    if path.is_dir():
+        inside = path / "weights.safetensors"
+        if not inside.is_file():
+            raise WeightsError(
+                f"{path} holds no weights.safetensors: pass a run folder that has finished an epoch"
+            )
+        return _checkpoint(inside, path.name, threads)
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: no such weights: pass a checkpoint, an .onnx file, a run folder, or 'shipped'"
+        )
+    return _onnx(path, threads) if path.suffix == ".onnx" else _checkpoint(path, path.stem, threads)
+
+
+def _onnx(path: Path, threads: int | None, name: str = "") -> Model:
+    from mien.recognise import OnnxRecogniser
+    from mien.threads import available
+
+    recogniser = OnnxRecogniser.load(path, threads)
+    card = recogniser.card
+
+    def read(crops: NDArray[np.uint8]) -> Answers:
+        readings = recogniser(crops, embeddings=True)
+        shares = np.array([[reading.probabilities[word] for word in EXPRESSIONS] for reading in readings])
+        affect = np.array([(reading.valence, reading.arousal) for reading in readings])
+        vectors = np.array([reading.embedding for reading in readings], dtype=np.float32)
+        return np.log(np.clip(shares, 1e-12, 1)), affect, vectors
+
+    count, start = card.fields.get("parameters"), card.fields.get("initialisation", "")
+    return Model(
+        read,
+        recogniser.size,
+        False,
+        Provenance(
+            name or recogniser.name,
+            method=str(card.fields.get("method", recogniser.name)),
+            weights_hash=str(card.fields["sha256"]),
+            group=recogniser.name,
+            parameters=count if isinstance(count, int) else None,
+            bytes=path.stat().st_size,
+            size=recogniser.size,
+            threads=threads or available(),
+            pretraining=start if isinstance(start, str) else json.dumps(start),
+        ),
+    )
+
+
+def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
+    try:
+        import torch
+
+        from mien import checkpoint
+        from mien.data.transforms import normalise, to_float
+        from mien.methods.base import Recognition
+    except ModuleNotFoundError as missing:
+        raise ExtraMissing("train", missing.name or "torch") from None
+    if threads:
+        torch.set_num_threads(threads)
+    opened = checkpoint.load(path)
+    method, card = opened.restore(), opened.card
+    if not isinstance(method, Recognition):
+        raise WeightsError(f"{path}: '{card['method']['name']}' does not label faces: evaluate a recogniser")
+    config = card.get("config", {})
+
+    def read(crops: NDArray[np.uint8]) -> Answers:
+        with torch.inference_mode():
+            found = method.predict(normalise(to_float(torch.from_numpy(np.array(crops)))))
+        return (
+            found.logits.double().numpy(),
+            found.affect.double().numpy(),
+            found.embedding.float().flatten(1).numpy(),
+        )
+
+    data = config.get("data")
+    known = set(SourceConfig.model_fields)
+    return Model(
+        read,
+        int(card["size"]),
+        bool(card.get("colour", False)),
+        Provenance(
+            name,
+            method=str(card["method"]["name"]),
+            weights_hash=checkpoint.digest(path),
+            group=group_of(config),
+            seed=card.get("seed"),
+            parameters=sum(value.numel() for value in method.parameters()),
+            bytes=path.stat().st_size,
+            size=int(card["size"]),
+            threads=torch.get_num_threads(),
+            pretraining=Path(card["method"].get("weights") or "none").name,
+            selection=f"best {config['select']} on validation, epoch {card['epoch']}" if config else "",
+        ),
+        source=SourceConfig(**{key: value for key, value in data.items() if key in known}) if data else None,
+        module=method,
+    )
+
+
+def group_of(config: dict[str, Any]) -> str:
+    """A run's name and a hash of what decides it apart from the seed: equal for the seeds of one setting."""
+    if not config:
+        return ""
+    kept = {key: value for key, value in config.items() if key not in _NO_PART}
+    kept["data"] = {
+        key: value for key, value in config.get("data", {}).items() if key not in _NO_PART_OF_DATA
+    }
+    text = json.dumps(kept, sort_keys=True, default=str)
+    return f"{config.get('name', '')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def source_of(
+    root: Path | str,
+    protocol: str | None = None,
+    reader: str | None = None,
+    fold: int = 0,
+    points: Path | None = None,
+    like: SourceConfig | None = None,
+) -> SourceConfig:
+    """Decide how a folder is read: by the protocol's dataset, the named reader, or what the folder turns out to hold.
+
+    `like` is the set that the model was trained on: its stored landmarks serve again when the reader is the same and
+    none are given, so that evaluation sees the crops that training saw.
+
+    Raises:
+        ConfigError: no such protocol, or it belongs to another reader than the one named.
+        DatasetNotFound: no reader recognises the folder.
+    """
+    from mien.data import READERS, protocols
+
+    if protocol is not None:
+        wanted = protocols.load(protocol).dataset
+        if reader not in (None, wanted):
+            raise ConfigError(f"protocol {protocol} is of '{wanted}', not of '{reader}': leave out --reader")
+        reader = wanted
+    if reader is None:
+        folder = Path(root)
+        # Class folders and manifests are so plain that many sets look like them: they are asked last.
+        order = sorted(READERS, key=lambda name: name in ("folder", "manifest"))
+        matches = [name for name in order if folder.is_dir() and READERS[name].variant(folder) is not None]
+        if not matches:
+            raise DatasetNotFound(
+                f"{root} is no dataset known here: pass --reader, one of {', '.join(READERS)}"
+            )
+        reader = matches[0]
+    if (
+        points is None
+        and like is not None
+        and like.reader == reader
+        and like.points
+        and like.points.is_file()
+    ):
+        points = like.points
+    return SourceConfig(reader=reader, root=Path(root), protocol=protocol, fold=fold, points=points)
+
+
+def predict(
+    model: Model,
+    source: SourceConfig,
+    split: Split = "test",
+    *,
+    cache: Path = Path("cache"),
+    by: Sequence[str] = (),
+    batch: int = BATCH,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Predictions:
+    """Run a model over one split of a dataset.
+
+    Args:
+        model: opened by `open_weights`.
+        source: opened by `source_of`.
+        split: "train", "valid" or "test".
+        cache: folder of the aligned crops.
+        by: attributes to keep for slices: the set's own, or one of `MEASURED`.
+        batch: crops in one run of the network.
+        limit: judge only this many images, evenly picked; the digest then differs, so that nobody compares them.
+        progress: told (done, total) while crops are cut.
+
+    Raises:
+        ConfigError: the split is empty.
+        DatasetNotFound, DatasetDamaged: as the reader says.
+    """
+    from mien.data import loaders, protocols
+
+    whole = loaders.source_records(source)
+    records = [record for record in whole if record.split == split]
+    if not records:
+        there = sorted({record.split for record in whole})
+        raise ConfigError(
+            f"{source.root} has no {split} pictures under this protocol: it has {', '.join(there)}"
+        )
+    if limit is not None:
+        records = records[:: max(1, len(records) // limit)][:limit]
+    crops = loaders.load_crops(records, model.size, model.colour, cache, source.points, progress)
+    samples = loaders.to_samples(records, crops, derive_affect=False)
+    answers, rate = _run(model, crops.images, batch)
+    rule = protocols.load(source.protocol) if source.protocol else None
+    provenance = dataclasses.replace(
+        model.provenance,
+        dataset=source.reader,
+        split=split,
+        protocol=rule.name if rule else "",
+        protocol_version=str(rule.version) if rule else "",
+        digest=rule.digest(records) if rule else _digest(records),
+        commit=_commit(),
+        date=datetime.now(timezone.utc).date().isoformat(),
+        machine=machine(),
+        batch=batch,
+        images_per_second=rate,
+        alignment="stored landmarks" if source.points else "shipped landmark network",
+    )
+    found = Predictions.of_logits(
+        samples.names,
+        samples.expression,
+        answers[0],
+        affect=answers[1],
+        affect_truth=samples.affect,
+        votes=samples.votes,
+        embedding=answers[2],
+        subjects=tuple(record.subject for record in records),
+        found=crops.found,
+        attributes={key: _attribute(key, records, crops) for key in by},
+        provenance=provenance,
+    )
+    return found.over(rule.classes) if rule and rule.task == "expression" else found
+
+
+def _run(model: Model, images: NDArray[np.uint8], batch: int) -> tuple[Answers, float | None]:
+    """All answers in order, and images a second over every batch but the first, which warms up."""
+    parts: list[Answers] = []
+    seconds, timed = 0.0, 0
+    for start in range(0, len(images), batch):
+        crops = np.ascontiguousarray(images[start : start + batch])
+        begun = time.perf_counter()
+        parts.append(model.read(crops))
+        if start:
+            seconds += time.perf_counter() - begun
+            timed += len(crops)
+    logits, affect, embedding = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return (logits, affect, embedding), timed / seconds if timed else None
+
+
+def _attribute(key: str, records: Sequence[Record], crops: Any) -> NDArray[Any]:
+    """One attribute of every record, as words or numbers.
+
+    Raises:
+        ConfigError: neither the set nor we know it.
+    """
+    if key == "brightness":
+        return np.array([float(np.asarray(crop).mean()) for crop in crops.images])
+    if key == "yaw":
+        return np.asarray(np.abs(crops.pose[:, 0]), dtype=np.float64)
+    if key == "size":
+        return np.array([_side(record) for record in records])
+    if not any(key in record.attributes for record in records):
+        known = sorted({name for record in records for name in record.attributes})
+        raise ConfigError(
+            f"--by {key}: the set has no such attribute: use one of {', '.join([*known, *MEASURED])}"
+        )
+    values = [record.attributes.get(key) for record in records]
+    if all(isinstance(value, int | float | None) and not isinstance(value, bool) for value in values):
+        return np.array([np.nan if value is None else float(value) for value in values])
+    return np.array([None if value is None else str(value) for value in values], dtype=object)
+
+
+def _side(record: Record) -> float:
+    """The longer side of the face box, or of the picture where the set gives no box; pixels."""
+    if record.box is not None:
+        left, top, right, bottom = record.box
+        return max(right - left, bottom - top)
+    from PIL import Image
+
+    with Image.open(record.path) as picture:
+        return float(max(picture.size))
+
+
+def _digest(records: Sequence[Record]) -> str:
+    """The hash of a file list that no protocol chose."""
+    lines = sorted(
+        f"{record.split}\t{record.name}\t{record.frame}\t{record.expression}" for record in records
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _commit() -> str:
+    try:
+        from mien import checkpoint
+    except ModuleNotFoundError:  # the core install has no safetensors, and is no checkout either
+        return ""
+    return checkpoint.commit()
+
+
+def machine() -> str:
+    """The kind of machine, such as "x86_64, 2 cores": no host name."""
+    from mien.threads import available
+
+    return f"{platform.machine()}, {available()} cores"
