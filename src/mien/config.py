@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mien.errors import ConfigError
+from mien.errors import nearest as nearest
 
 
 class Frozen(BaseModel):
@@ -26,7 +26,8 @@ class SourceConfig(Frozen):
     protocol: str | None = Field(None, description="a name in mien/protocols; None takes every record")
     fold: int = Field(0, ge=0, description="the tested fold of a protocol with folds")
     points: Path | None = Field(
-        None, description="an .npz of `names` and `points` [n, 112, 2]; None asks the shipped landmark network"
+        None,
+        description="an .npz of `names` and `points` [n, 112, 2]; None asks the shipped landmark network",
     )
 
 
@@ -35,12 +36,17 @@ class DataConfig(SourceConfig):
 
     also: tuple[SourceConfig, ...] = Field((), description="further sets; only their training part is used")
     vote_affect: bool = Field(
-        True, description="derive valence and arousal from votes (mean circumplex prototype) where a set has none"
+        True,
+        description="derive valence and arousal from votes (mean circumplex prototype) where a set has none",
     )
     colour: bool = Field(False, description="keep RGB; False trains on luma, as most sets are grey")
     size: int = Field(80, ge=32, le=512, description="side of the square network input, pixels")
-    cache: Path = Field(Path("cache"), description="where decoded, aligned crops are kept (memory-mapped uint8)")
-    drop_duplicates: bool = Field(True, description="leave out training images whose pixels stand in valid or test")
+    cache: Path = Field(
+        Path("cache"), description="where decoded, aligned crops are kept (memory-mapped uint8)"
+    )
+    drop_duplicates: bool = Field(
+        True, description="leave out training images whose pixels stand in valid or test"
+    )
     balance: float = Field(0.0, ge=0, le=1, description="0 natural sampling, 1 every class equally often")
     soft_votes: bool = Field(True, description="train on vote shares where the set has them")
     mirror: bool = Field(True, description="mirror half of the training crops")
@@ -48,7 +54,9 @@ class DataConfig(SourceConfig):
     scale: float = Field(0.12, ge=0, lt=1, description="zoom, plus or minus this share")
     shift: float = Field(0.06, ge=0, lt=1, description="translation, plus or minus this share of the side")
     light: float = Field(0.3, ge=0, le=1, description="brightness and contrast, plus or minus this share")
-    erase: float = Field(0.3, ge=0, le=1, description="probability of blanking a rectangle of 2-20 % of the crop")
+    erase: float = Field(
+        0.3, ge=0, le=1, description="probability of blanking a rectangle of 2-20 % of the crop"
+    )
     limit: int | None = Field(None, ge=1, description="use only this many training records (for trials)")
 
 
@@ -62,14 +70,18 @@ class OptimConfig(Frozen):
     momentum: float = Field(0.9, ge=0, lt=1)
     warmup: float = Field(0.05, ge=0, le=1, description="share of all steps")
     clip: float | None = Field(5.0, gt=0, description="largest gradient norm")
-    ema: float | None = Field(0.999, gt=0, lt=1, description="decay of the weight average; None trains without")
+    ema: float | None = Field(
+        0.999, gt=0, lt=1, description="decay of the weight average; None trains without"
+    )
 
 
 class RunConfig(Frozen):
     """Everything that decides a training run, apart from the data's bytes."""
 
     name: str = Field(description="names the run folder")
-    method: dict[str, Any] = Field(description="`name` is a key of mien.methods.METHODS; the rest goes to its Config")
+    method: dict[str, Any] = Field(
+        description="`name` is a key of mien.methods.METHODS; the rest goes to its Config"
+    )
     data: DataConfig
     optim: OptimConfig = OptimConfig()
     epochs: int = Field(10, ge=1)
@@ -100,12 +112,6 @@ def set_key(tree: dict[str, Any], assignment: str) -> None:
     node[last] = yaml.safe_load(text)
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """A hint that names the most similar known word, or lists them all."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
-
-
 def explain(problem: ValidationError, model: type[BaseModel], source: str) -> ConfigError:
     """Turn pydantic's report into one line that names the key and the remedy."""
     first = problem.errors()[0]
@@ -115,7 +121,9 @@ def explain(problem: ValidationError, model: type[BaseModel], source: str) -> Co
         for part in location[:-1]:
             annotation = owner.model_fields[part].annotation
             owner = annotation if isinstance(annotation, type) else owner
-        return ConfigError(f"{source}: no key '{'.'.join(location)}': {nearest(location[-1], list(owner.model_fields))}")
+        return ConfigError(
+            f"{source}: no key '{'.'.join(location)}': {nearest(location[-1], list(owner.model_fields))}"
+        )
     return ConfigError(f"{source}: '{'.'.join(location)}': {first['msg'].lower()}")
 
 

@@ -24,8 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.config import nearest
-from mien.errors import ConfigError
+from mien.errors import ConfigError, nearest
 from mien.images import describe
 from mien.types import Box, Detection
 

@@ -4,6 +4,8 @@ A batch turns a `MienError` into a row with the message in its `error` column; a
 Anything that is not a `MienError` is a defect of ours.
 """
 
+from __future__ import annotations
+
 
 class MienError(Exception):
     """Base of every error that a user can mend. The message is one line and says what to do."""
@@ -43,3 +45,11 @@ class ExtraMissing(MienError):
 
 class TrainingError(MienError):
     """Training cannot go on (NaN loss, disk full); the last good checkpoint is kept."""
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A hint that names the most similar known word, or lists them all."""
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
