@@ -1,0 +1,141 @@
+"""Rendered faces: the truth that comes with a picture is the truth of the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mien.data.rendered import EYE, SKIN, Head, Renderer, Rendering, pose_of, rotation
+from mien.labels import CIRCUMPLEX, EXPRESSIONS
+from mien.landmarks import LEFT_EYE_CORNERS, LEFT_IRIS, NOSE_TIP, POINTS, RIGHT_EYE_CORNERS, RIGHT_IRIS
+
+
+def ball(
+    rows: int, centre: tuple[float, float, float], radius: float
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """A latitude-longitude sphere as vertices and quads that face outwards."""
+    latitude, longitude = np.meshgrid(
+        np.linspace(-1.5, 1.5, rows), np.linspace(-np.pi, np.pi, 2 * rows), indexing="ij"
+    )
+    around = np.stack(
+        [np.cos(latitude) * np.sin(longitude), np.sin(latitude), np.cos(latitude) * np.cos(longitude)],
+        axis=-1,
+    )
+    grid = np.arange(rows * 2 * rows).reshape(rows, 2 * rows)
+    quads = np.stack([grid[:-1, :-1], grid[:-1, 1:], grid[1:, 1:], grid[1:, :-1]], axis=-1).reshape(-1, 4)
+    return (around.reshape(-1, 3) * radius + centre).astype(np.float32), quads
+
+
+@pytest.fixture(scope="module")
+def head() -> Head:
+    """A ball with two eyes that can grow wider (identity) and smile (one blendshape a side)."""
+    skin, quads = ball(24, (0, 0, 3), 9.0)
+    eyes = [ball(8, (x, 2, 11.2), 1.2) for x in (-3.0, 3.0)]
+    vertices = np.concatenate([skin, *(eye for eye, _ in eyes)])
+    quads = np.concatenate([quads, eyes[0][1] + len(skin), eyes[1][1] + len(skin) + len(eyes[0][0])])
+    part = np.where(np.arange(len(vertices)) < len(skin), SKIN, EYE)
+    wider = vertices * np.array([0.05, 0, 0], np.float32)
+    smile = np.zeros((2, *vertices.shape), np.float32)
+    for side, sign in enumerate((1, -1)):
+        corner = (part == SKIN) & (vertices[:, 0] * sign > 1) & (vertices[:, 1] < -2)
+        smile[side, corner, 1] = 1.5
+    points = np.full(len(POINTS), -1, np.intp)
+    for point, place in (
+        (NOSE_TIP, (0, 0, 12)),
+        (RIGHT_EYE_CORNERS[0], (-4.5, 2, 10.5)),
+        (LEFT_EYE_CORNERS[0], (4.5, 2, 10.5)),
+    ):
+        points[point] = np.linalg.norm(skin - place, axis=1).argmin()
+    count = len(eyes[0][0])
+    irises = tuple(
+        np.flatnonzero(
+            (np.arange(len(part)) // 1 >= len(skin) + k * count)
+            & (np.arange(len(part)) < len(skin) + (k + 1) * count)
+            & (vertices[:, 2] > 12.2)
+        )
+        for k in (0, 1)
+    )
+    none = np.zeros(len(vertices), np.float32)
+    return Head(
+        vertices,
+        wider[None],
+        smile,
+        ("mouthSmile_L", "mouthSmile_R"),
+        quads,
+        part,
+        points,
+        (irises[0], irises[1]),
+        none,
+        none,
+        none,
+        none,
+    )
+
+
+def draw(head: Head, count: int, **options: object) -> list[Rendering]:
+    renderer = Renderer(head, size=64, **options)  # type: ignore[arg-type]
+    return list(renderer.identities(range(count), 4, seed=3))
+
+
+def test_rotation_and_pose_are_inverse() -> None:
+    poses = np.random.default_rng(0).uniform(-70, 70, (50, 3)).astype(np.float32)
+    assert np.allclose(pose_of(np.stack([rotation(pose) for pose in poses])), poses, atol=1e-3)
+
+
+def test_signs_of_the_pose() -> None:
+    nose, eye = np.array([0, 0, 1.0]), np.array([1.0, 0, 0])  # eye: the subject's left
+    assert (rotation(np.array([20, 0, 0], np.float32)) @ nose)[0] > 0.3
+    assert (rotation(np.array([0, 20, 0], np.float32)) @ nose)[1] > 0.3
+    assert (rotation(np.array([0, 0, 20], np.float32)) @ eye)[1] < -0.3
+
+
+def test_a_seed_gives_the_same_pictures_however_they_are_split(head: Head) -> None:
+    first = draw(head, 3)
+    again = draw(head, 3)
+    assert all(np.array_equal(one.image, two.image) for one, two in zip(first, again, strict=True))
+    alone = list(Renderer(head, size=64).identities([2], 4, seed=3))
+    assert all(np.array_equal(one.image, two.image) for one, two in zip(first[8:], alone, strict=True))
+    assert not np.array_equal(first[0].image, first[1].image)
+
+
+def test_points_follow_the_pose(head: Head) -> None:
+    for rendering in draw(head, 6, turn=(40.0, 0.0, 0.0)):
+        middle = (rendering.points[RIGHT_EYE_CORNERS[0]] + rendering.points[LEFT_EYE_CORNERS[0]]) / 2
+        yaw, pitch, roll = rendering.pose
+        assert (pitch, roll) == (0, 0)
+        if abs(yaw) > 8:
+            assert np.sign(rendering.points[NOSE_TIP, 0] - middle[0]) == np.sign(yaw)
+
+
+def test_irises_lie_on_dark_pixels_and_the_rest_is_unknown(head: Head) -> None:
+    known = np.zeros(len(POINTS), bool)
+    known[[NOSE_TIP, RIGHT_EYE_CORNERS[0], LEFT_EYE_CORNERS[0], RIGHT_IRIS, LEFT_IRIS]] = True
+    darker = []
+    for rendering in draw(head, 8, turn=(10.0, 10.0, 10.0)):
+        assert np.array_equal(np.isfinite(rendering.points).all(axis=1), known)
+        grey = rendering.image.mean(axis=2)
+        for iris in (RIGHT_IRIS, LEFT_IRIS):
+            x, y = np.round(rendering.points[iris]).astype(int)
+            if 4 <= x < 60 and 4 <= y < 60:
+                darker.append(grey[y, x] < np.percentile(grey[y - 4 : y + 5, x - 4 : x + 5], 70))
+    assert np.mean(darker) > 0.8
+
+
+def test_affect_is_the_circumplex_times_the_intensity(head: Head) -> None:
+    for rendering in draw(head, 10):
+        expected = np.array(CIRCUMPLEX[EXPRESSIONS[rendering.expression]]) * rendering.intensity
+        assert np.allclose(rendering.affect, expected, atol=1e-6)
+        assert 0 <= rendering.intensity <= 1
+        assert (rendering.coefficients >= 0).all()
+        assert (rendering.coefficients <= 1).all()
+
+
+def test_smiles_use_the_smile_blendshapes(head: Head) -> None:
+    drawn = draw(head, 30, play=0.0)
+    happy = [r for r in drawn if EXPRESSIONS[r.expression] == "happiness"]
+    neutral = [r for r in drawn if EXPRESSIONS[r.expression] == "neutral"]
+    assert happy
+    assert neutral
+    assert all(r.coefficients.max() == 0 for r in neutral)
+    assert np.corrcoef([r.coefficients.mean() for r in happy], [r.intensity for r in happy])[0, 1] > 0.7
