@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,6 +24,8 @@ from mien.predictions import Predictions, Provenance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from mien.data.records import Split
 
 Undetected = Literal["keep", "error", "drop"]
 
@@ -210,6 +213,50 @@ def report(
         slices=tuple(part for key in by for part in _slices(named, answer, key, draws, seed, smallest_group)),
         notes=notes,
     )
+
+
+def run(
+    weights: str | Path,
+    root: Path | str,
+    protocol: str | None = None,
+    *,
+    reader: str | None = None,
+    split: Split = "test",
+    fold: int = 0,
+    points: Path | None = None,
+    cache: Path = Path("cache"),
+    by: Sequence[str] = (),
+    undetected: Undetected = "keep",
+    calibrate: bool = False,
+    draws: int = DRAWS,
+    limit: int | None = None,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Report, Predictions]:
+    """Judge weights on a dataset; see `mien.infer` for what `weights`, `root` and `points` may be.
+
+    Args:
+        weights: a checkpoint, an ONNX file, a run folder, or "shipped".
+        root: the dataset's folder.
+        protocol: a name in `mien/protocols`; None takes every record of the reader.
+        reader, split, fold, points: how the folder is read, and which part of it is judged.
+        cache: where aligned crops are kept.
+        by: attributes to slice by.
+        undetected: see `UNDETECTED`.
+        calibrate: also run the validation split, and fit a temperature on it.
+        draws, limit, threads, progress: as in `report` and `infer.predict`.
+
+    Raises:
+        WeightsError, ConfigError, DatasetNotFound, DatasetDamaged: see `mien.infer`.
+        EvaluationError: see `report`.
+    """
+    from mien import infer
+
+    model = infer.open_weights(weights, threads)
+    source = infer.source_of(root, protocol, reader, fold, points, model.source)
+    found = infer.predict(model, source, split, cache=cache, by=by, limit=limit, progress=progress)
+    held = infer.predict(model, source, "valid", cache=cache, progress=progress) if calibrate else None
+    return report(found, by=by, undetected=undetected, validation=held, draws=draws), found
 
 
 def answers(predictions: Predictions, undetected: str) -> NDArray[np.int64]:

@@ -1,0 +1,73 @@
+"""`mien evaluate`: judge weights on a dataset and write the report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+
+def evaluate(
+    weights: str = typer.Argument(help="A checkpoint, an .onnx file, a run folder, or 'shipped'."),
+    data: Path = typer.Argument(help="The dataset's folder."),
+    protocol: str | None = typer.Option(
+        None, help="The rule that chooses images and classes, e.g. ferplus-majority."
+    ),
+    reader: str | None = typer.Option(None, help="The dataset's reader, where no protocol names it."),
+    split: str = typer.Option("test", help="train, valid or test."),
+    fold: int = typer.Option(0, help="The tested fold of a protocol with folds."),
+    by: str = typer.Option("", help="Slices, comma-separated: gender,race,age,brightness,yaw,size."),
+    undetected: str = typer.Option(
+        "keep", help="Pictures without a found face: keep (whole picture), error or drop."
+    ),
+    calibrate: bool = typer.Option(
+        False, help="Fit a temperature on the validation split and report its effect."
+    ),
+    out: Path | None = typer.Option(None, help="Folder for the report; for a run folder its 'evaluation'."),
+    points: Path | None = typer.Option(None, help="Stored landmarks (.npz) instead of the shipped network."),
+    cache: Path = typer.Option(Path("cache"), help="Where aligned crops are kept."),
+    embeddings: bool = typer.Option(False, help="Keep the feature vectors in predictions.parquet."),
+    draws: int = typer.Option(1000, min=0, help="Bootstrap resamples behind each interval."),
+    limit: int | None = typer.Option(None, min=1, help="Judge only this many images (for trials)."),
+    threads: int | None = typer.Option(None, min=1, help="Processor threads."),
+    as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
+) -> None:
+    """Judge a model on a dataset: figures with intervals, and a report to read and print."""
+    from mien import evaluate as judge
+    from mien import report as page
+    from mien.errors import ConfigError
+
+    if split not in ("train", "valid", "test"):
+        raise ConfigError(f"--split {split}: use train, valid or test")
+    if undetected not in judge.UNDETECTED:
+        raise ConfigError(f"--undetected {undetected}: use {', '.join(judge.UNDETECTED)}")
+    found, predictions = judge.run(
+        weights,
+        data,
+        protocol,
+        reader=reader,
+        split=split,  # type: ignore[arg-type]  # checked above
+        fold=fold,
+        points=points,
+        cache=cache,
+        by=[key.strip() for key in by.split(",") if key.strip()],
+        undetected=undetected,  # type: ignore[arg-type]  # checked above
+        calibrate=calibrate,
+        draws=draws,
+        limit=limit,
+        threads=threads,
+        progress=_progress if sys.stderr.isatty() else None,
+    )
+    if out is None and Path(weights).is_dir():
+        out = Path(weights) / "evaluation"
+    written = page.write(found, predictions, out, embeddings) if out is not None else None
+    typer.echo(found.to_json() if as_json else page.markdown(found))
+    if written is not None:
+        typer.echo(f"report: {written}", err=True)
+
+
+def _progress(done: int, total: int) -> None:
+    """One line on the terminal that counts the crops."""
+    if done == total or done % 50 == 0:
+        typer.echo(f"\raligning {done}/{total}", nl=done == total, err=True)
