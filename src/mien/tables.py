@@ -1,0 +1,429 @@
+"""One row for each face: the table that other tools read, in CSV, JSON lines or Parquet.
+
+The columns and what they mean are in `mien.columns`.
+
+**Nothing is lost when a run is killed.** While it runs, `Writer` appends one line for each *picture* (with all its
+rows) to `<table>.part`, in a single write each. A killed run leaves whole lines and at most one torn line at the end,
+which `resume=True` cuts off; pictures whose line is whole are complete, however many faces they have. Only `finish`
+turns the part file into the table, which therefore appears whole or not at all. The same holds for all three formats.
+(The part file is safe from a killed process; it is not synchronised to disk against loss of power.)
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Literal
+
+from mien.columns import COLUMNS, POINTS, Column, columns_of
+from mien.errors import MienError, NoFace
+from mien.images import describe
+from mien.types import Analysis
+
+__all__ = [
+    "COLUMNS",
+    "FORMATS",
+    "Column",
+    "TableError",
+    "Writer",
+    "columns_of",
+    "done",
+    "key",
+    "load",
+    "rows",
+    "to_frame",
+]
+
+OnNoFace = Literal["row", "skip", "error"]
+Row = dict[str, Any]
+"""Column name to str, int, float, bool or None (no value)."""
+
+ROW_GROUP: Final = 4096
+"""Rows held in memory while Parquet is written."""
+
+
+class TableError(MienError):
+    """A table cannot be written, read or continued."""
+
+
+def rows(
+    analysis: Analysis, columns: str = "pyfeat", landmarks: bool = True, on_no_face: OnNoFace = "row"
+) -> list[Row]:
+    """One row for each face of a picture, all with the same keys, in the order of `columns_of`.
+
+    A picture without a face, or one that could not be analysed, gives a single row whose face columns are None
+    ("row") or none at all ("skip"); an error is never skipped.
+
+    Raises:
+        NoFace: there is no face and `on_no_face` is "error".
+        TableError: points are asked for and a face has another number of them than `POINTS`.
+    """
+    layout = columns_of(columns, landmarks)
+    if not analysis.faces and analysis.error is None:
+        if on_no_face == "skip":
+            return []
+        if on_no_face == "error":
+            raise NoFace(
+                f"{describe(analysis.source)}: no face found: check the picture, or lower the detector's minimum"
+            )
+    for face in analysis.faces:
+        if landmarks and len(face.landmarks.points) != POINTS:
+            raise TableError(
+                f"a face has {len(face.landmarks.points)} points, not {POINTS}: pass landmarks=False"
+            )
+    picture = {
+        layout[0].name: key(analysis.source),
+        layout[1].name: analysis.frame,
+        layout[2].name: analysis.time,
+        "faces": len(analysis.faces),
+        "success": int(bool(analysis.faces)),
+        "error": analysis.error,
+    }
+    if not analysis.faces:
+        return [{column.name: picture.get(column.name) for column in layout}]
+    return [
+        {
+            column.name: picture[column.name]
+            if column.value is None
+            else _finite(column.value(analysis, number, face))
+            for column in layout
+        }
+        for number, face in enumerate(analysis.faces)
+    ]
+
+
+def key(source: str) -> str:
+    """A source's name as tables hold it: bytes that are not UTF-8 are written as backslash escapes."""
+    return source.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def to_frame(analyses: Iterable[Analysis], columns: str = "pyfeat", landmarks: bool = True) -> Any:
+    """A pandas DataFrame with one row for each face, and one for each picture without.
+
+    Raises:
+        TableError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ModuleNotFoundError:
+        raise TableError("to_frame needs 'pandas': install it with  pip install pandas") from None
+    layout = columns_of(columns, landmarks)
+    table = [row for analysis in analyses for row in rows(analysis, columns, landmarks)]
+    return pandas.DataFrame(table, columns=[column.name for column in layout])
+
+
+FORMATS: Final = (".csv", ".jsonl", ".parquet")
+
+
+class Writer:
+    """Writes analyses into a table that survives a killed run; see the module's docstring for how.
+
+        with Writer("faces.csv", resume=True) as table:
+            for path in paths:
+                if table.wants(path):
+                    table.add(pipeline(path))
+
+    Leaving the block normally finishes the table. Leaving it by an exception keeps the part file for `resume`.
+
+    Args:
+        path: the table; .csv, .jsonl or .parquet.
+        columns, landmarks, on_no_face: as for `rows`. "skip" records a picture as done without giving it a row.
+        resume: continue an unfinished table, or add to a finished one. Without it an unfinished run is not overwritten.
+
+    Attributes:
+        done: sources (as `key` gives them) whose rows are all there.
+        frames: for a video the number of its last frame that is there.
+
+    Raises:
+        TableError: the table cannot be written, was made with other columns, or an unfinished one is in the way.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        columns: str = "pyfeat",
+        landmarks: bool = True,
+        on_no_face: OnNoFace = "row",
+        resume: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.part = self.path.with_name(self.path.name + ".part")
+        self.done: set[str] = set()
+        self.frames: dict[str, int] = {}
+        self._layout, self._landmarks, self._on_no_face = columns, landmarks, on_no_face
+        self._columns = columns_of(columns, landmarks)
+        names = [column.name for column in self._columns]
+        if self.path.suffix.lower() not in FORMATS:
+            raise TableError(
+                f"{describe(self.path)}: cannot write '{self.path.suffix}': use {', '.join(FORMATS)}"
+            )
+        if self.part.exists() and not resume:
+            raise TableError(
+                f"{describe(self.part)} holds an unfinished run: continue it with --resume, or delete it"
+            )
+        self._extends = False
+        try:
+            whole = self._recover(names) if resume else 0
+            self._file: IO[bytes] = self.part.open("ab", buffering=0)
+            self._file.truncate(whole)
+            if whole == 0:
+                self._extends = resume and self.path.exists()
+                self._append({"columns": names, "extends": self._extends, "found": _identity(self.path)})
+            if self._extends:
+                _same_columns(self.path, names, _header(self.path))
+                for row in load(self.path):
+                    self._note(row[names[0]], row[names[1]])
+        except OSError as problem:
+            raise TableError(
+                f"{describe(self.path)}: cannot be written: {problem.strerror or problem}"
+            ) from None
+
+    def _recover(self, names: list[str]) -> int:
+        """Note what an earlier run completed; return how many bytes of its part file are whole lines."""
+        if not self.part.exists():
+            return 0
+        whole = 0
+        for number, (line, end) in enumerate(_whole_lines(self.part)):
+            whole = end
+            if number == 0:
+                # Killed between putting the table in place and removing the part file: the table has it all.
+                if line["found"] != _identity(self.path):
+                    return 0
+                _same_columns(self.part, names, line["columns"])
+                self._extends = line["extends"]
+            else:
+                self._note(line["source"], line["frame"])
+        return whole
+
+    def _note(self, source: str, frame: int | None) -> None:
+        self.done.add(source)
+        if frame is not None:
+            self.frames[source] = max(frame, self.frames.get(source, frame))
+
+    def wants(self, source: str | Path) -> bool:
+        """Whether this picture is still to be done."""
+        return key(str(source)) not in self.done
+
+    def add(self, analysis: Analysis) -> None:
+        """Append all rows of one picture or frame in one write.
+
+        Raises:
+            NoFace: as `rows`.
+            TableError: the disk is full or gone; what was added before is safe.
+        """
+        table = rows(analysis, self._layout, self._landmarks, self._on_no_face)
+        source = key(analysis.source)
+        self._append(
+            {"source": source, "frame": analysis.frame, "rows": [list(row.values()) for row in table]}
+        )
+        self._note(source, analysis.frame)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        data = memoryview(json.dumps(line, ensure_ascii=False).encode("utf-8") + b"\n")
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as problem:
+            raise TableError(
+                f"{describe(self.part)}: {problem.strerror or problem}: the rows before are safe, mend it and --resume"
+            ) from None
+
+    def close(self) -> None:
+        """Stop without finishing: the part file stays for a later `resume`."""
+        self._file.close()
+
+    def finish(self) -> None:
+        """Turn the part file into the table, in one step, and remove it.
+
+        Raises:
+            TableError: the table cannot be written; the part file is kept.
+        """
+        self.close()
+        temporary = self.path.with_name(f".mien-{secrets.token_hex(6)}.part")
+        try:
+            _write(temporary, self.path.suffix.lower(), self._columns, self._all_rows())
+            temporary.replace(self.path)
+            self.part.unlink()
+        except OSError as problem:
+            temporary.unlink(missing_ok=True)
+            raise TableError(
+                f"{describe(self.path)}: {problem.strerror or problem}: the rows are safe in {describe(self.part)}, "
+                "mend it and --resume"
+            ) from None
+
+    def _all_rows(self) -> Iterator[Row]:
+        names = [column.name for column in self._columns]
+        if self._extends:
+            yield from load(self.path)
+        for number, (line, _) in enumerate(_whole_lines(self.part)):
+            for values in line["rows"] if number else ():
+                yield dict(zip(names, values, strict=True))
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.close()
+
+
+def done(path: str | Path) -> set[str]:
+    """The sources (as `key` gives them) that a table, or the unfinished run beside it, holds completely."""
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    complete: set[str] = set()
+    if path.exists():
+        source = _header(path)[0]
+        complete |= {row[source] for row in load(path)}
+    if part.exists():
+        complete |= {line["source"] for line, _ in _whole_lines(part) if "source" in line}
+    return complete
+
+
+def load(path: str | Path) -> Iterator[Row]:
+    """Read a table back row by row, with the types it was written with; empty cells are None.
+
+    Columns that `mien` does not know, such as action units in a table of py-feat or OpenFace, become numbers where
+    they are numbers and stay text where they are not.
+
+    Raises:
+        TableError: missing, damaged, or of another format.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".csv":
+            # utf-8-sig: spreadsheets put a mark at the beginning. OpenFace puts spaces after its commas.
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                for row in csv.DictReader(file, skipinitialspace=True):
+                    yield {name: _parsed(name, text) for name, text in row.items()}
+        elif suffix == ".jsonl":
+            with path.open(encoding="utf-8") as file:
+                for line in file:
+                    yield json.loads(line)
+        elif suffix == ".parquet":
+            import pyarrow.parquet
+
+            for batch in pyarrow.parquet.ParquetFile(path).iter_batches(ROW_GROUP):
+                yield from batch.to_pylist()
+        else:
+            raise TableError(f"{describe(path)}: cannot read '{path.suffix}': use {', '.join(FORMATS)}")
+    except (OSError, ValueError, csv.Error) as problem:  # ValueError: json, UTF-8 and Arrow
+        reason = " ".join(str(problem).split())
+        raise TableError(f"{describe(path)}: cannot be read as a table: {reason}") from None
+
+
+_KINDS: Final = {column.name: column.kind for layout in COLUMNS for column in columns_of(layout)}
+
+
+def _parsed(name: str, text: str | None) -> Any:
+    if text is None or text == "":
+        return None
+    kind = _KINDS.get(name)
+    if kind is str:
+        return text
+    if kind is bool:
+        return text == "True"
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return int(number) if kind is int and number.is_integer() else _finite(number)
+
+
+def _header(path: Path) -> list[str]:
+    if path.suffix.lower() == ".parquet":
+        import pyarrow.parquet
+
+        return list(pyarrow.parquet.ParquetFile(path).schema_arrow.names)
+    if path.suffix.lower() == ".csv":
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return next(csv.reader(file, skipinitialspace=True), [])
+    return list(next(load(path), {}))
+
+
+def _same_columns(path: Path, wanted: list[str], found: list[str]) -> None:
+    # A JSON lines table without rows does not say its columns.
+    if found and found != wanted:
+        raise TableError(
+            f"{describe(path)} was written with other columns: give the same --columns and landmarks, or another file"
+        )
+
+
+def _identity(path: Path) -> list[int] | None:
+    """What tells one version of a file from the next."""
+    if not path.exists():
+        return None
+    status = path.stat()
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+def _whole_lines(part: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Each whole line of a part file with the offset at which it ends; a torn last line is left out."""
+    end = 0
+    with part.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            end += len(line)
+            try:
+                yield json.loads(line), end
+            except ValueError:
+                raise TableError(
+                    f"{describe(part)}: line {number} is damaged: delete the file and start anew"
+                ) from None
+
+
+def _write(path: Path, suffix: str, columns: tuple[Column, ...], table: Iterable[Row]) -> None:
+    names = [column.name for column in columns]
+    if suffix == ".parquet":
+        _write_parquet(path, columns, table)
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if suffix == ".csv":
+            writer = csv.DictWriter(file, names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(table)
+        else:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_parquet(path: Path, columns: tuple[Column, ...], table: Iterable[Row]) -> None:
+    """Row groups of bounded size; unit, range and meaning of each column travel in the file's schema."""
+    import pyarrow
+    import pyarrow.parquet
+
+    kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
+    schema = pyarrow.schema(
+        pyarrow.field(
+            column.name,
+            kinds[column.kind],
+            metadata={"unit": column.unit, "range": column.range, "meaning": column.meaning},
+        )
+        for column in columns
+    )
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        group: list[Row] = []
+        for row in table:
+            group.append(row)
+            if len(group) == ROW_GROUP:
+                writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
+                group = []
+        if group:
+            writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
