@@ -1,18 +1,33 @@
 """Datasets on disk to records: `READERS` by name; see `mien.data.protocols` for what is then done with them."""
 
+from mien.data.afewva import READER as AFEWVA
+from mien.data.affectnet import READER as AFFECTNET
+from mien.data.affwild import READER as AFFWILD
+from mien.data.affwild2 import READER as AFFWILD2
+from mien.data.ckplus import READER as CKPLUS
 from mien.data.diffusionfer import READER as DIFFUSIONFER
 from mien.data.fer2013 import READER as FER2013
 from mien.data.ferplus import READER as FERPLUS
 from mien.data.folder import READER as FOLDER
 from mien.data.manifest import READER as MANIFEST
+from mien.data.rafdb import READER as RAFDB
 from mien.data.reader import Reader
+from mien.data.sfew import READER as SFEW
 
 READERS: dict[str, Reader] = {
     "ferplus": FERPLUS,
     "fer2013": FER2013,
+    "rafdb": RAFDB,
+    "affectnet": AFFECTNET,
+    "sfew": SFEW,
+    "ckplus": CKPLUS,
+    "afewva": AFEWVA,
+    "affwild": AFFWILD,
+    "affwild2": AFFWILD2,
     "diffusionfer": DIFFUSIONFER,
     "folder": FOLDER,
     "manifest": MANIFEST,
 }
+"""Every reader, the particular before the general: `mien data check` takes the first that recognises a folder."""
 
 __all__ = ["READERS", "Reader"]

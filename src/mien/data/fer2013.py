@@ -1,8 +1,8 @@
 """FER2013: 35,887 grey faces of 48x48 pixels from web search, seven classes, one (noisy) label each.
 
-Source: Goodfellow et al., "Challenges in representation learning: a report on three machine learning contests", ICONIP
-2013; Kaggle, "Challenges in Representation Learning: Facial Expression Recognition Challenge". For better labels of the
-same pictures see `mien.data.ferplus`.
+Source: Goodfellow et al., "Challenges in representation learning: a report on three machine learning contests",
+ICONIP 2013; Kaggle, "Challenges in Representation Learning: Facial Expression Recognition Challenge". For better
+labels of the same pictures see `mien.data.ferplus`.
 
 On disk, the csv form:
 

@@ -1,8 +1,8 @@
 """FERPlus: the FER2013 pictures (48x48 grey faces from web search) with ten crowd votes each.
 
 Source: Barsoum, Zhang, Canton Ferrer and Zhang, "Training deep networks for facial expression recognition with
-crowd-sourced label distribution", ICMI 2016; votes at github.com/microsoft/FERPlus (MIT). The pixels are FER2013's and
-come from the Kaggle challenge of ICML 2013; they are not in that repository.
+crowd-sourced label distribution", ICMI 2016; votes at github.com/microsoft/FERPlus (MIT). The pixels are FER2013's
+and come from the Kaggle challenge of ICML 2013; they are not in that repository.
 
 On disk, the folder form (what the authors' script writes):
 
@@ -14,9 +14,9 @@ On disk, the folder form (what the authors' script writes):
 or the csv form, `fer2013.csv` (emotion,pixels,Usage) beside `fer2013new.csv`: both have the same 35,887 rows in the
 same order, and are joined by row. The reader then writes the folder form once, beside them.
 
-Traps that this reader knows: the number in a picture's name is *not* its csv row; 173 rows have no name (no face there)
-and are left out; a name on two rows keeps the later one, unless the two disagree (fer0033120), then it is left out. The
-folders' `label.csv` hold slightly older votes (1,602 rows differ): ask for them with `votes="label"`.
+Traps that this reader knows: the number in a picture's name is *not* its csv row; 173 rows have no name (no face
+there) and are left out; a name on two rows keeps the later one, unless the two disagree (fer0033120), then it is left
+out. The folders' `label.csv` hold slightly older votes (1,602 rows differ): ask for them with `votes="label"`.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
     faces/001.jpg,train,happiness,0.6,0.3,anna,,,,,,,,female
 
 Only `path` is needed (relative to the table, or absolute). `image` and `file` are understood for `path`; `emotion`,
-`label` and `class` for `expression`; `identity` for `subject`. An expression is a word in any case ("Happy"), empty or
-"unknown" for none; a number is refused, because every dataset numbers its classes otherwise. Votes stand in columns
-`vote_neutral` ... `vote_contempt`. `split` is "train" (also when empty or missing), "valid" or "test". Every other
-column becomes an attribute of its name.
+`label` and `class` for `expression`; `identity` for `subject`. An expression is a word in any case ("Happy"), empty
+or "unknown" for none; a number is refused, because every dataset numbers its classes otherwise. Votes stand in
+columns `vote_neutral` ... `vote_contempt`. `split` is "train" (also when empty or missing), "valid" or "test". Every
+other column becomes an attribute of its name.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Protocols are data: which pictures of a dataset count, as what, in which split, judged how.
 
-A protocol is a YAML file in `mien/protocols/`. Applied to a reader's records it filters them, gives each its class (and
-vote shares), and assigns the splits. A result names the protocol, its version and `digest`, the hash of the file list, so
-that two results are comparable exactly when those three agree.
+A protocol is a YAML file in `mien/protocols/`. Applied to a reader's records it filters them, gives each its class
+(and vote shares), and assigns the splits. A result names the protocol, its version and `digest`, the hash of the file
+list: two results are comparable exactly when those three agree.
 
-Splits that a dataset does not define are made by hashing the pictures' own names: the same files give the same split on
-every machine, whatever their order, with no random seed to lose.
+Splits that a dataset does not define are made by hashing the pictures' own names: the same files give the same split
+on every machine, whatever their order, with no random seed to lose.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What every dataset reader is: a function from a folder to records, and the errors it raises at the door.
 
-A reader recognises which variant of a dataset a folder holds, reads its label files, and returns one `Record` for each
-labelled picture. It opens no picture. What a researcher then *does* with the records (which are kept, which class a
-vote becomes, which are the test images) is a protocol: see `mien.data.protocols`.
+A reader recognises which variant of a dataset a folder holds, reads its label files, and returns one `Record` for
+each labelled picture. It opens no picture. What a researcher then *does* with the records (which are kept, which
+class a vote becomes, which are the test images) is a protocol: see `mien.data.protocols`.
 """
 
 from __future__ import annotations
