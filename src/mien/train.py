@@ -92,10 +92,16 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
         raise ConfigError(f"method '{config.method.get('name')}' is not trained by this loop")
     if config.channels_last:
         method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    splits = load_split(config.data, ("train", "valid"), lambda done, total: tell("crops", {"done": done, "of": total}))
+    splits = load_split(
+        config.data, ("train", "valid"), lambda done, total: tell("crops", {"done": done, "of": total})
+    )
     if not splits["valid"]:
-        raise ConfigError(f"{config.data.root}: no validation pictures: choose a protocol that holds some out")
-    feed = Feed(splits["train"], config.batch, config.data.balance, config.seed, fabric.global_rank, fabric.world_size)
+        raise ConfigError(
+            f"{config.data.root}: no validation pictures: choose a protocol that holds some out"
+        )
+    feed = Feed(
+        splits["train"], config.batch, config.data.balance, config.seed, fabric.global_rank, fabric.world_size
+    )
     steps = feed.steps * config.epochs
     players = {turn: optim.build(method, turn, config.optim) for turn in method.turns}
     schedules = {turn: optim.schedule(one, config.optim, steps) for turn, one in players.items()}
@@ -108,7 +114,10 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
 
     def keep() -> None:
         if fabric.is_global_zero:
-            _write(lambda path: torch.save(_state(state, method, players, schedules, average), path), folder / "state.pt")
+            _write(
+                lambda path: torch.save(_state(state, method, players, schedules, average), path),
+                folder / "state.pt",
+            )
 
     started, saved = time.monotonic() - state.seconds, time.monotonic()
     try:
@@ -116,7 +125,9 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
             while state.step < steps:
                 epoch = state.step // feed.steps
                 for place, targets, crops in feed.epoch(epoch, state.step % feed.steps):
-                    batch = _prepare(config, targets, crops, state.step, fabric.global_rank, fabric.world_size)
+                    batch = _prepare(
+                        config, targets, crops, state.step, fabric.global_rank, fabric.world_size
+                    )
                     batch = Batch(*fabric.to_device(tuple(batch)))
                     method.train()
                     method.advance(state.step / steps)
@@ -125,15 +136,17 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
                         total = torch.stack([term.float() for term in terms.values()]).sum()
                         if not torch.isfinite(total):
                             raise TrainingError(
-                                f"step {state.step}: the loss is {float(total)} "
-                                f"({', '.join(f'{name} {float(term):.3g}' for name, term in terms.items())}): "
+                                f"step {state.step}: the loss is {total.item()} "
+                                f"({', '.join(f'{name} {term.item():.3g}' for name, term in terms.items())}): "
                                 "lower optim.rate or use precision float32; the last good weights are kept"
                             )
                         for player in players.values():
                             player.zero_grad(set_to_none=True)
                         fabric.backward(total)
                         if config.optim.clip is not None:
-                            torch.nn.utils.clip_grad_norm_(list(method.parameters_for(turn)), config.optim.clip)
+                            torch.nn.utils.clip_grad_norm_(
+                                list(method.parameters_for(turn)), config.optim.clip
+                            )
                         players[turn].step()
                         schedules[turn].step()
                         for name, term in terms.items():
@@ -163,8 +176,15 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
                 if fabric.is_global_zero and log is not None:
                     if better:
                         card = card_of(config, epoch, values, state.seconds)
-                        _write(lambda path, one=judged, card=card: checkpoint.save(path, one, card), folder / "weights.safetensors")
-                    log.write("epoch", state.step, {"epoch": epoch, **means, **values, "seconds": round(state.seconds, 1)})
+                        _write(
+                            lambda path, one=judged, card=card: checkpoint.save(path, one, card),
+                            folder / "weights.safetensors",
+                        )
+                    log.write(
+                        "epoch",
+                        state.step,
+                        {"epoch": epoch, **means, **values, "seconds": round(state.seconds, 1)},
+                    )
                 tell("epoch", {"epoch": epoch, "epochs": config.epochs, "best": better, **means, **values})
                 keep()
                 saved = time.monotonic()
@@ -175,7 +195,9 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
         if log is not None:
             log.close()
     if fabric.is_global_zero:
-        (folder / "finished").write_text(json.dumps({"seconds": state.seconds, "best_epoch": state.best_epoch}))
+        (folder / "finished").write_text(
+            json.dumps({"seconds": state.seconds, "best_epoch": state.best_epoch})
+        )
         _curve(folder)
     return folder
 
@@ -225,7 +247,9 @@ def validate(method: Recognition, samples: list[Samples], batch: int) -> dict[st
     return values
 
 
-def predict(method: Recognition, samples: list[Samples], batch: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def predict(
+    method: Recognition, samples: list[Samples], batch: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Logits [n, k] and affect [n, 2] of all samples, in order, as float32."""
     device = next(method.parameters()).device
     logits: list[np.ndarray[Any, Any]] = []
@@ -271,11 +295,11 @@ def _fabric(config: RunConfig) -> Any:
     from lightning_fabric import Fabric
 
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    precision = "bf16-mixed" if config.precision == "bfloat16" else "32-true"
+    precision: Any = "bf16-mixed" if config.precision == "bfloat16" else "32-true"
     if world == 1:
         return Fabric(accelerator="auto", devices=1, precision=precision)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     fabric = Fabric(
         accelerator="auto",
@@ -299,7 +323,9 @@ def _claim(folder: Path, config: RunConfig, resume: bool) -> None:
     written = folder / "config.yaml"
     if written.is_file():
         if yaml.safe_load(written.read_text(encoding="utf-8")) != wanted:
-            raise ConfigError(f"{folder} holds a run with another configuration: change `name`, or delete the folder")
+            raise ConfigError(
+                f"{folder} holds a run with another configuration: change `name`, or delete the folder"
+            )
         if not resume:
             raise ConfigError(f"{folder} holds this run already: add --resume to go on, or delete the folder")
     folder.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,9 @@ def _lines() -> Any:
 
     def tell(kind: str, values: dict[str, Any]) -> None:
         if kind == "epoch":
-            numbers = "  ".join(f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float))
+            numbers = "  ".join(
+                f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float)
+            )
             typer.echo(f"epoch {values['epoch'] + 1}/{values['epochs']}  {numbers}", err=True)
         elif kind == "note":
             typer.echo(values["text"], err=True)
@@ -50,7 +52,11 @@ def _console() -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        transient=True,
     )
     bar.start()
     tasks: dict[str, Any] = {}
@@ -64,7 +70,9 @@ def _console() -> Any:
             if kind == "step" and done == values["of"]:
                 bar.stop()
         elif kind == "epoch":
-            numbers = "  ".join(f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float))
+            numbers = "  ".join(
+                f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float)
+            )
             bar.console.print(f"epoch {values['epoch'] + 1}/{values['epochs']}  {numbers}")
 
     return tell
@@ -85,7 +93,7 @@ def runs(
         metrics = path.parent / "metrics.jsonl"
         lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
         epochs = [event for event in map(json.loads, lines) if event["kind"] == "epoch"]
-        best = max(epochs, key=lambda event: event.get(config["select"], 0.0), default={})
+        best: dict[str, Any] = max(epochs, key=lambda event: event.get(config["select"], 0.0), default={})
         rows.append(
             {
                 "run": path.parent.name,

@@ -1,7 +1,7 @@
 """Records to aligned crops in one memory-mapped file, and crops to the batches of a training step.
 
-Pictures are read, aligned and cut once; training then touches only a uint8 array on disk, whose pages the system keeps
-in memory while there is room. The file's name is a hash of everything that went into it.
+Pictures are read, aligned and cut once; training then touches only a uint8 array on disk, whose pages the system
+keeps in memory while there is room. The file's name is a hash of everything that went into it.
 """
 
 from __future__ import annotations
@@ -91,13 +91,16 @@ def load_crops(
     Raises:
         DatasetDamaged: a picture cannot be read; the message names the file.
     """
-    if points is not None:
-        version = hashlib.sha256(points.read_bytes()).hexdigest()
-    else:
-        version = landmarks.version()
+    version = landmarks.version() if points is None else hashlib.sha256(points.read_bytes()).hexdigest()
     key = hashlib.sha256(
         json.dumps(
-            [VERSION, size, colour, version, [[record.name or record.path.name, record.frame, record.box] for record in records]]
+            [
+                VERSION,
+                size,
+                colour,
+                version,
+                [[record.name or record.path.name, record.frame, record.box] for record in records],
+            ]
         ).encode()
     ).hexdigest()[:24]
     cache.mkdir(parents=True, exist_ok=True)
@@ -129,7 +132,9 @@ def _cut(
             try:
                 image = images.read(record.path)
             except MienError as problem:
-                raise DatasetDamaged(f"{problem} (or run `mien data check` to list every damaged picture)") from None
+                raise DatasetDamaged(
+                    f"{problem} (or run `mien data check` to list every damaged picture)"
+                ) from None
             left, top, right, bottom = record.box or (0, 0, image.shape[1], image.shape[0])
             face, pose[place] = locate(record, image, (left, top, right, bottom))
             found[place] = face is not None
@@ -193,7 +198,9 @@ def vote_affect(votes: NDArray[Any]) -> NDArray[np.float32]:
     """Vote-derived affect [n, 2]: the mean circumplex prototype under each image's vote shares; NaN without votes."""
     prototypes = np.array([CIRCUMPLEX[name] for name in EXPRESSIONS], dtype=np.float32)
     total = votes.sum(axis=1, keepdims=True)
-    derived: NDArray[np.float32] = (votes @ prototypes / np.where(total > 0, total, np.nan)).astype(np.float32)
+    derived: NDArray[np.float32] = (votes @ prototypes / np.where(total > 0, total, np.nan)).astype(
+        np.float32
+    )
     return derived
 
 
@@ -217,7 +224,9 @@ class Samples:
         return len(self.images)
 
 
-def to_samples(records: Sequence[Record], crops: Crops, derive_affect: bool, soft_votes: bool = True) -> Samples:
+def to_samples(
+    records: Sequence[Record], crops: Crops, derive_affect: bool, soft_votes: bool = True
+) -> Samples:
     """Join crops and targets."""
     counts = np.array(
         [record.votes or [np.nan] * len(EXPRESSIONS) for record in records], dtype=np.float32
@@ -226,14 +235,19 @@ def to_samples(records: Sequence[Record], crops: Crops, derive_affect: bool, sof
     shares = counts / np.where(total > 0, total, np.nan)
     affect = np.array(
         [
-            (np.nan, np.nan) if record.valence is None or record.arousal is None else (record.valence, record.arousal)
+            (np.nan, np.nan)
+            if record.valence is None or record.arousal is None
+            else (record.valence, record.arousal)
             for record in records
         ],
         dtype=np.float32,
     ).reshape(-1, 2)
     if derive_affect:
         affect = np.where(np.isnan(affect), vote_affect(shares), affect)
-    people = {name: place for place, name in enumerate(sorted({record.subject for record in records if record.subject}))}
+    people = {
+        name: place
+        for place, name in enumerate(sorted({record.subject for record in records if record.subject}))
+    }
     return Samples(
         crops.images,
         crops.found,
@@ -322,8 +336,8 @@ class Feed:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Batch, torch.Tensor]]:
         """Yield (step in the epoch, targets, crops) from step `start` on.
 
-        The batch's `image` holds this process's raw uint8 crops as they are; the third value holds the whole step's crops,
-        from which `mien.data.transforms.augment` takes the process's part.
+        The batch's `image` holds this process's raw uint8 crops as they are; the third value holds the whole step's
+        crops, from which `mien.data.transforms.augment` takes the process's part.
         """
         import torch
 

@@ -1,0 +1,320 @@
+"""From a trained run to the weights that ship: affect head, int8, calibration, figures, card.
+
+Everything is chosen on training and validation data; the test split is read once, at the end, for the card.
+
+*Apparent valence and arousal.* Sets with real valence/arousal labels are small. The head is therefore refitted on the
+frozen embedding against two sources at once, equally weighted: vote-derived affect of the run's own training images
+(the mean circumplex prototype under the votes), and the labels of the sets named in `affect`. For each such set the
+card prints CCC from cross-validation over its folds: the head saw four fifths of the set and is judged on the rest.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import yaml
+from pydantic import Field, ValidationError
+from torch.nn import functional
+
+from mien import bootstrap, checkpoint, export, metrics
+from mien.config import Frozen, RunConfig, SourceConfig, explain
+from mien.data import protocols
+from mien.data.loaders import Samples, load_crops, source_records, to_samples
+from mien.errors import ConfigError, WeightsError
+from mien.labels import EXPRESSIONS
+from mien.methods.base import Recognition
+from mien.methods.layers import AffectHead, ccc
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mien.data.records import Record, Split
+
+Say = Callable[[str], None]
+
+UNCERTAIN_BELOW = 0.5
+"""A label less probable than not is called uncertain. Our choice: it needs no second threshold once calibrated."""
+
+INT8_LOSS = 0.003
+"""Largest loss of validation accuracy that int8 may cost."""
+
+
+class ReleaseConfig(Frozen):
+    """What to ship and what its card says beyond figures."""
+
+    name: str
+    run: Path = Field(description="a finished run folder")
+    affect: tuple[SourceConfig, ...] = ()
+    folds: int = Field(5, ge=2, description="cross-validation folds of each affect source's protocol")
+    card: dict[str, Any] = Field(
+        description="task, data, terms, intended_use, limits, must_not, initialisation"
+    )
+
+
+def load(path: Path) -> ReleaseConfig:
+    """Read a release configuration.
+
+    Raises:
+        ConfigError: missing, not YAML, or a wrong key.
+    """
+    try:
+        return ReleaseConfig(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration: see configs/recogniser.yaml") from None
+    except (yaml.YAMLError, TypeError) as problem:
+        raise ConfigError(f"{path}: not a YAML mapping: {str(problem).splitlines()[0]}") from None
+    except ValidationError as problem:
+        raise explain(problem, ReleaseConfig, str(path)) from None
+
+
+def fit_affect(
+    sets: list[tuple[NDArray[np.float32], NDArray[np.float32]]], decay: float, steps: int = 300
+) -> AffectHead:
+    """Fit a linear + tanh head to several (embedding [n, d], affect [n, 2]) sets, each set weighing the same.
+
+    The loss of a set is its mean squared error plus (1 - CCC) / 2; full batches, Adam, `decay` on the weights.
+    """
+    torch.manual_seed(0)
+    head = AffectHead(sets[0][0].shape[1])
+    torch.nn.init.zeros_(head.linear.weight)
+    torch.nn.init.zeros_(head.linear.bias)
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": [head.linear.weight], "weight_decay": decay},
+            {"params": [head.linear.bias], "weight_decay": 0.0},
+        ],
+        lr=3e-3,
+    )
+    pairs = []
+    for embedding, target in sets:
+        known = np.isfinite(target).all(axis=1)
+        pairs.append((torch.from_numpy(embedding[known]), torch.from_numpy(target[known])))
+    for _ in range(steps):
+        loss = torch.zeros(())
+        for features, wanted in pairs:
+            guess = head(features)
+            loss = loss + functional.mse_loss(guess, wanted) + 0.5 * (1 - ccc(guess, wanted).mean())
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    return head.eval()
+
+
+def rate(head: AffectHead, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The head's valence and arousal [n, 2]."""
+    with torch.inference_mode():
+        guess: NDArray[np.float32] = head(torch.from_numpy(embedding)).numpy()
+    return guess
+
+
+def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
+    """Write `<out>/<name>.onnx` and its card, and return the network's path.
+
+    Raises:
+        WeightsError: the export disagrees with the checkpoint, or int8 costs too much accuracy.
+    """
+    stored = checkpoint.load(config.run / "weights.safetensors")
+    method = stored.restore()
+    if not isinstance(method, Recognition):
+        raise WeightsError(f"{config.run}: '{stored.card['method']['name']}' does not recognise expressions")
+    run = RunConfig(**stored.card["config"])
+    # Prediction has no stored landmarks, so neither has what is measured here.
+    data = run.data.model_copy(update={"points": None})
+    records = source_records(data)
+    splits: dict[Split, Samples] = {}
+    for split in ("train", "valid", "test"):
+        say(f"aligning {split} by the shipped landmark network")
+        splits[split] = _samples([one for one in records if one.split == split], run)
+    say("embedding")
+    outputs = {split: export.run_torch(method, one.images) for split, one in splits.items()}
+    affect_report, head = _affect(config, method, run, splits, outputs, say)
+    if head is not None:
+        method.affect = head
+    out.mkdir(parents=True, exist_ok=True)
+    calibration = np.random.default_rng(0).permutation(len(splits["train"]))[: export.CALIBRATION]
+    plain = out / f"{config.name}.fp32.onnx"
+    target = out / f"{config.name}.onnx"
+    check = np.array(splits["valid"].images[:256])
+    agreed = export.to_onnx(method, run.data.size, run.data.colour, plain, check)
+    say(f"fp32: largest relative difference from torch {agreed.relative:.2e}")
+    export.quantise(
+        plain, target, np.array(splits["train"].images[np.sort(calibration)]), export.head_nodes(plain)
+    )
+    valid_plain = _accuracy(export.run_onnx(plain, splits["valid"].images)["logits"], splits["valid"])
+    valid = export.run_onnx(target, splits["valid"].images)
+    valid_int8 = _accuracy(valid["logits"], splits["valid"])
+    say(f"validation accuracy: fp32 {valid_plain:.4f}, int8 {valid_int8:.4f}")
+    if valid_plain - valid_int8 > INT8_LOSS:
+        raise WeightsError(
+            f"{target}: int8 costs {valid_plain - valid_int8:.2%} of validation accuracy, more than {INT8_LOSS:.1%}"
+        )
+    temperature = metrics.fit_temperature(valid["logits"], splits["valid"].expression)
+    test = export.run_onnx(target, splits["test"].images)
+    test_plain = export.run_onnx(plain, splits["test"].images)
+    figures = _figures(test, splits["test"], temperature)
+    figures["accuracy_fp32"] = _accuracy(test_plain["logits"], splits["test"])
+    figures["int8_agreement_with_fp32"] = export.compare(test_plain["logits"], test["logits"]).agreement
+    protocol = protocols.load(data.protocol) if data.protocol else None
+    card = {
+        "name": config.name,
+        **config.card,
+        "classes": list(EXPRESSIONS),
+        "input": {"size": run.data.size, "colour": "rgb" if run.data.colour else "grey", "dtype": "uint8"},
+        "temperature": temperature,
+        "uncertain_below": UNCERTAIN_BELOW,
+        "sha256": checkpoint.digest(target),
+        "bytes": target.stat().st_size,
+        "parameters": sum(parameter.numel() for parameter in method.parameters()),
+        "recipe": {
+            "method": stored.card["method"]["name"],
+            "config": stored.card["config"],
+            "epoch": stored.card["epoch"],
+            "seconds": stored.card["seconds"],
+            "commit": stored.card["commit"],
+            "released_at": checkpoint.commit(),
+        },
+        "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
+        "metrics": {
+            "data": protocol.name if protocol else data.reader,
+            "version": protocol.version if protocol else None,
+            "digest": protocol.digest(records) if protocol else None,
+            "split": "test",
+            "seed": stored.card["seed"],
+            "selection": f"best validation {run.select}; temperature on validation; test read once",
+            "faces_aligned": float(splits["test"].found.mean()),
+            "validation_accuracy": {"fp32": valid_plain, "int8": valid_int8},
+            **figures,
+            "affect": affect_report,
+        },
+    }
+    target.with_suffix(".json").write_text(json.dumps(card, indent=1, default=str) + "\n", encoding="utf-8")
+    return target
+
+
+def _samples(records: list[Record], run: RunConfig) -> Samples:
+    crops = load_crops(records, run.data.size, run.data.colour, run.data.cache)
+    return to_samples(records, crops, run.data.vote_affect)
+
+
+def _accuracy(logits: NDArray[np.float32], samples: Samples) -> float:
+    return float((logits.argmax(axis=1) == samples.expression).mean())
+
+
+def _figures(test: dict[str, NDArray[np.float32]], samples: Samples, temperature: float) -> dict[str, Any]:
+    """Accuracy, macro accuracy, F1 and calibration of the test split, each with its 95 % interval."""
+    probabilities = metrics.softmax(test["logits"] / temperature)
+    answer = probabilities.argmax(axis=1)
+    sure = probabilities.max(axis=1)
+    right = answer == samples.expression
+    found: dict[str, Any] = {
+        name: asdict(value)
+        for name, value in bootstrap.classification_intervals(
+            samples.expression, answer, len(EXPRESSIONS)
+        ).items()
+    }
+    found["expected_calibration_error"] = asdict(
+        bootstrap.interval(metrics.calibration_error(sure, right), bootstrap.calibration_draws(sure, right))
+    )
+    keep = sure >= UNCERTAIN_BELOW
+    found["certain"] = {"share": float(keep.mean()), "accuracy": float(right[keep].mean())}
+    found["images"] = len(samples)
+    found["recall"] = {
+        name: {
+            "recall": float(right[samples.expression == place].mean()),
+            "images": int((samples.expression == place).sum()),
+        }
+        for place, name in enumerate(EXPRESSIONS)
+        if (samples.expression == place).any()
+    }
+    return found
+
+
+def _affect(
+    config: ReleaseConfig,
+    method: Recognition,
+    run: RunConfig,
+    splits: dict[Split, Samples],
+    outputs: dict[Split, dict[str, NDArray[np.float32]]],
+    say: Say,
+) -> tuple[dict[str, Any], AffectHead | None]:
+    """Refit the affect head; its decay is chosen on validation, each labelled set is judged by cross-validation."""
+    main = (outputs["train"]["embedding"], splits["train"].affect)
+    others: list[tuple[SourceConfig, list[list[Record]], Samples, NDArray[np.float32]]] = []
+    for source in config.affect:
+        folds = [source_records(replace_fold(source, fold)) for fold in range(config.folds)]
+        samples = _samples(folds[0], run)
+        others.append((source, folds, samples, export.run_torch(method, samples.images)["embedding"]))
+    if not others and np.isnan(splits["train"].affect).all():
+        return {}, None
+    report: dict[str, Any] = {}
+    best: tuple[float, float] = (-1.0, 0.0)
+    for decay in (0.01, 0.1, 1.0, 10.0):
+        sets = [main]
+        judged: list[float] = []
+        parts = []
+        for _, folds, samples, embedding in others:
+            split = np.array([record.split for record in folds[0]])
+            sets.append((embedding[split == "train"], samples.affect[split == "train"]))
+            parts.append((embedding[split == "valid"], samples.affect[split == "valid"]))
+        parts.append((outputs["valid"]["embedding"], splits["valid"].affect))
+        head = fit_affect(sets, decay)
+        for embedding, target in parts:
+            known = np.isfinite(target).all(axis=1)
+            both = ccc(torch.from_numpy(rate(head, embedding[known])), torch.from_numpy(target[known]))
+            judged.append(float(both.mean()))
+        score = float(np.mean(judged))
+        say(f"affect head, decay {decay}: mean validation CCC {score:.4f}")
+        if score > best[0]:
+            best = (score, decay)
+    decay = best[1]
+    report["decay"] = decay
+    for number, (source, folds, samples, embedding) in enumerate(others):
+        guess = np.full_like(samples.affect, np.nan)
+        names = [record.name for record in folds[0]]
+        place = {name: row for row, name in enumerate(names)}
+        for fold in folds:
+            rows = {
+                split: np.array([place[one.name] for one in fold if one.split == split])
+                for split in ("train", "valid", "test")
+            }
+            seen = np.concatenate([rows["train"], rows["valid"]])
+            sets = [main, *((e, s.affect) for k, (_, _, s, e) in enumerate(others) if k != number)]
+            head = fit_affect([*sets, (embedding[seen], samples.affect[seen])], decay)
+            guess[rows["test"]] = rate(head, embedding[rows["test"]])
+        report[f"{source.reader}, {config.folds}-fold cross-validation"] = _rated(guess, samples.affect)
+    head = fit_affect([main, *((e, s.affect) for _, _, s, e in others)], decay)
+    report["vote-derived affect of the test split"] = _rated(
+        rate(head, outputs["test"]["embedding"]), splits["test"].affect
+    )
+    for name, entry in report.items():
+        if isinstance(entry, dict):
+            say(
+                f"{name}: CCC valence {entry['valence']['ccc']['value']:.3f}, arousal {entry['arousal']['ccc']['value']:.3f}"
+            )
+    return report, head
+
+
+def replace_fold(source: SourceConfig, fold: int) -> SourceConfig:
+    """The same source with another tested fold."""
+    return source.model_copy(update={"fold": fold})
+
+
+def _rated(guess: NDArray[np.float32], truth: NDArray[np.float32]) -> dict[str, Any]:
+    known = np.isfinite(truth).all(axis=1) & np.isfinite(guess).all(axis=1)
+    return {
+        "images": int(known.sum()),
+        **{
+            name: {
+                key: asdict(value)
+                for key, value in bootstrap.affect_intervals(guess[known, k], truth[known, k]).items()
+            }
+            for k, name in enumerate(("valence", "arousal"))
+        },
+    }

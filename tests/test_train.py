@@ -1,0 +1,234 @@
+"""The loop: it learns, it repeats itself exactly, and nothing that interrupts it loses more than a step."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from mien import checkpoint, train
+from mien.config import RunConfig, load_config
+from mien.data import synthetic
+from mien.errors import ConfigError, TrainingError
+from mien.runlog import read
+
+STEPS_PER_EPOCH = 6
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """160 drawn faces as a manifest, with their exact landmarks."""
+    folder = tmp_path_factory.mktemp("faces")
+    records = synthetic.records(folder, 160, size=48)
+    drawn = synthetic.faces(160, size=48)
+    np.savez(
+        folder / "points.npz",
+        names=np.array([record.name for record in records]),
+        points=np.stack([face.landmarks for face in drawn]).astype(np.float32),
+    )
+    lines = ["path,split,expression,valence,arousal,subject,name"]
+    lines += [
+        f"{one.path.name},{one.split},{synthetic.EXPRESSIONS[one.expression]},{one.valence},{one.arousal},"
+        f"{one.subject},{one.name}"
+        for one in records
+    ]
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def tree(faces: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    """A configuration that trains in seconds."""
+    return {
+        "name": "test",
+        "method": {"name": "baseline", "backbone": "tiny", "dropout": 0.1},
+        "data": {
+            "reader": "manifest",
+            "root": str(faces),
+            "size": 32,
+            "cache": str(faces / "cache"),
+            "points": str(faces / "points.npz"),
+            "rotate": 5,
+            "scale": 0.05,
+            "shift": 0.02,
+            "erase": 0.0,
+            "light": 0.1,
+            "mirror": False,
+        },
+        "optim": {"rate": 0.03, "ema": 0.8},
+        "epochs": 4,
+        "batch": 16,
+        "threads": 1,
+        "runs": str(out),
+        **changes,
+    }
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    """Everything the run measured, without its clock."""
+    return [{k: v for k, v in event.items() if k != "seconds"} for event in read(folder / "metrics.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train.run(RunConfig(**tree(faces, tmp_path_factory.mktemp("undisturbed"))))
+
+
+def test_learns_and_leaves_a_complete_run_folder(undisturbed: Path, faces: Path) -> None:
+    lines = events(undisturbed)
+    assert [line["step"] for line in lines] == [STEPS_PER_EPOCH * epoch for epoch in (1, 2, 3, 4)]
+    assert lines[-1]["train_expression"] < 0.96 * lines[0]["train_expression"]
+    stored = checkpoint.load(undisturbed / "weights.safetensors")
+    best = max(lines, key=lambda line: line["accuracy"])
+    assert stored.card["valid"]["accuracy"] == best["accuracy"]
+    config = RunConfig(**stored.card["config"])
+    samples = train.load_split(config.data, ("valid",))["valid"]
+    again = train.validate(stored.restore(), samples, 16)  # type: ignore[arg-type]
+    assert again["accuracy"] == pytest.approx(best["accuracy"])
+    assert again["ccc_valence"] == pytest.approx(best["ccc_valence"], abs=1e-5)
+
+
+def test_same_seed_same_run_and_other_seed_another(undisturbed: Path, faces: Path, tmp_path: Path) -> None:
+    again = train.run(RunConfig(**tree(faces, tmp_path / "a", epochs=1)))
+    other = train.run(RunConfig(**tree(faces, tmp_path / "b", epochs=1, seed=1)))
+    same = train.run(RunConfig(**tree(faces, tmp_path / "c", epochs=1)))
+    assert events(again) == events(same)
+    assert events(again) != events(other)
+
+
+def test_ctrl_c_saves_and_the_resumed_run_is_bit_for_bit_the_undisturbed_one(
+    undisturbed: Path, faces: Path, tmp_path: Path
+) -> None:
+    config = RunConfig(**tree(faces, tmp_path))
+
+    def interrupt(kind: str, values: dict[str, Any]) -> None:
+        if kind == "step" and values["step"] == STEPS_PER_EPOCH + 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train.run(config, report=interrupt)
+    folder = train.folder_of(config)
+    assert not (folder / "finished").exists()
+    train.run(config, resume=True)
+    assert events(folder) == events(undisturbed)
+    first = checkpoint.load(folder / "weights.safetensors").tensors
+    second = checkpoint.load(undisturbed / "weights.safetensors").tensors
+    assert all(torch.equal(first[name], second[name]) for name in second)
+
+
+def test_a_killed_process_resumes_to_the_same_losses(undisturbed: Path, faces: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "config.yaml"
+    settings.write_text(yaml.safe_dump(tree(faces, tmp_path / "runs")), encoding="utf-8")
+    command = [sys.executable, "-m", "mien", "train", str(settings)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folder = tmp_path / "runs" / "test-s0"
+    deadline = time.monotonic() + 120
+    while not (folder / "state.pt").exists():  # the first epoch has been saved
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        process.poll()
+    process.kill()
+    process.wait()
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(folder)
+    assert events(folder) == events(undisturbed)
+
+
+def test_nan_loss_is_one_clear_error_and_keeps_the_last_weights(faces: Path, tmp_path: Path) -> None:
+    config = RunConfig(**tree(faces, tmp_path))
+
+    class Poison(Exception):
+        pass
+
+    train.run(RunConfig(**tree(faces, tmp_path, epochs=1, name="before")))
+    broken = RunConfig(**tree(faces, tmp_path, optim={"rate": 1e30, "clip": None, "ema": None}))
+    with pytest.raises(TrainingError, match=r"lower optim\.rate"):
+        train.run(broken)
+    assert (tmp_path / "before-s0" / "weights.safetensors").is_file()
+    assert config.name == "test"
+
+
+def test_disk_full_is_one_clear_error_and_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    path.write_bytes(b"good")
+
+    def full(part: Path) -> None:
+        part.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(TrainingError, match="free some space"):
+        train._write(full, path)
+    assert path.read_bytes() == b"good"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_never_overwritten_by_another_run(undisturbed: Path, faces: Path) -> None:
+    same = RunConfig(**tree(faces, undisturbed.parent))
+    with pytest.raises(ConfigError, match="add --resume"):
+        train.run(same)
+    with pytest.raises(ConfigError, match="another configuration"):
+        train.run(RunConfig(**tree(faces, undisturbed.parent, epochs=9)), resume=True)
+    assert train.run(same, resume=True) == undisturbed
+
+
+def test_a_wrong_key_names_the_nearest_right_one(tmp_path: Path, faces: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(tree(faces, tmp_path)), encoding="utf-8")
+    with pytest.raises(ConfigError, match="did you mean 'epochs'"):
+        load_config(path, ["epoch=3"])
+    with pytest.raises(ConfigError, match="did you mean 'weight_decay'"):
+        load_config(path, ["optim.weight_deacy=3"])
+    with pytest.raises(ConfigError, match="did you mean 'baseline'"):
+        train.run(load_config(path, ["method.name=baselin", "name=wrong"]))
+
+
+def test_mixup_smoothing_and_votes_keep_shares_that_sum_to_one(faces: Path, tmp_path: Path) -> None:
+    config = RunConfig(**tree(faces, tmp_path, mixup=0.4, smoothing=0.1))
+    samples = train.load_split(config.data, ("train",))["train"]
+    feed = train.Feed(samples, 16, 0.0, 0)
+    _, targets, crops = next(feed.epoch(0))
+    batch = train._prepare(config, targets, crops, 0, 0, 1)
+    assert torch.allclose(batch.votes.sum(dim=1), torch.ones(16), atol=1e-5)
+    assert float(batch.votes.min()) >= 0.1 / 8 - 1e-6
+
+
+@pytest.mark.parametrize("processes", [2])
+def test_two_processes_give_the_single_process_result(faces: Path, tmp_path: Path, processes: int) -> None:
+    settings = tmp_path / "config.yaml"
+    changes = {
+        "epochs": 2,
+        "method": {"name": "baseline", "backbone": "tiny", "dropout": 0.0, "affect_weight": 0.0},
+    }
+    single = train.run(RunConfig(**tree(faces, tmp_path / "single", **changes)))
+    settings.write_text(yaml.safe_dump(tree(faces, tmp_path / "double", **changes)), encoding="utf-8")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            f"--nproc-per-node={processes}",
+            "--master-port=29611",
+        ]
+        + ["-m", "mien", "train", str(settings)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    double = tmp_path / "double" / "test-s0"
+    for one, two in zip(events(single), events(double), strict=True):
+        assert two["cross_entropy"] == pytest.approx(one["cross_entropy"], rel=2e-3)
+    card = json.loads((double / "environment.json").read_text())
+    assert card["packages"]["torch"] == torch.__version__.split("+")[0] or card["packages"]["torch"]
