@@ -1,0 +1,1 @@
+"""The parts of the expression editor: geometry, flow, shading, mouth interior, provenance."""

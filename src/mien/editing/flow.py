@@ -1,0 +1,241 @@
+"""A smooth backward flow that carries a face from one set of points to another, and its application to pixels.
+
+The flow is a thin-plate spline in the canonical frame of `mien.editing.geometry`. The mouth is a cut in the face:
+one spline moves everything above the line between the lips, another everything below it, so that lips can part and
+meet without tearing or smearing. Beyond the mouth's corners the two agree and are blended.
+
+A map that folds would show a part of the face twice. `Warp.folding` is the smallest Jacobian determinant of the map
+where it is used; `mien.edit` weakens an edit until it is at least `FOLD_LIMIT`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from mien.editing.geometry import HIGH, LOW, Frame
+from mien.landmarks import INNER_LIPS, OUTER_LIPS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Pixels = NDArray[Any]
+
+GRID = 81
+FOLD_LIMIT = 0.15
+SMOOTHING = 2e-3
+"""Ridge of the spline: points may be missed by about this share of their pull, which hides their noise."""
+_UPPER_LIPS = [
+    *range(OUTER_LIPS.start + 1, OUTER_LIPS.start + 10),
+    *range(INNER_LIPS.start + 1, INNER_LIPS.start + 10),
+]
+_LOWER_LIPS = [*range(OUTER_LIPS.start + 11, OUTER_LIPS.stop), *range(INNER_LIPS.start + 11, INNER_LIPS.stop)]
+
+
+def _anchors() -> Array:
+    """24 points on the rim of the frame that stay where they are."""
+    t = np.linspace(0, 1, 7)[:-1]
+    unit = np.concatenate(
+        [np.stack(side, axis=1) for side in ((t, 0 * t), (1 + 0 * t, t), (1 - t, 1 + 0 * t), (0 * t, 1 - t))]
+    )
+    return np.asarray(LOW + unit * (HIGH - LOW))
+
+
+ANCHORS = _anchors()
+
+
+def _kernel(a: Array, b: Array) -> Array:
+    square = ((a[:, None] - b[None]) ** 2).sum(axis=2)
+    return np.asarray(square * np.log(square + 1e-12))
+
+
+def thin_plate(places: Array, values: Array, queries: Array, smoothing: float = SMOOTHING) -> Array:
+    """Interpolate `values` [N, D] given at `places` [N, 2] to `queries` [M, 2] by a smoothing thin-plate spline."""
+    n = len(places)
+    system = np.zeros((n + 3, n + 3))
+    system[:n, :n] = _kernel(places, places) + smoothing * np.eye(n)
+    system[:n, n] = system[n, :n] = 1
+    system[:n, n + 1 :] = places
+    system[n + 1 :, :n] = places.T
+    right = np.concatenate([values, np.zeros((3, values.shape[1]))])
+    solved = np.linalg.solve(system, right)
+    return np.asarray(_kernel(queries, places) @ solved[:n] + solved[n] + queries @ solved[n + 1 :])
+
+
+def grid_points() -> Array:
+    """Canonical coordinates [GRID * GRID, 2] of the flow's grid, row by row."""
+    x, y = (np.linspace(low, high, GRID) for low, high in zip(LOW, HIGH, strict=True))
+    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+
+
+def rim_fade(points: Array, width: float = 0.45) -> Array:
+    """1 inside the frame, falling smoothly to 0 at its rim over `width` units."""
+    inside = np.minimum(points - LOW, HIGH - points).min(axis=-1)
+    t = np.clip(inside / width, 0, 1)
+    return np.asarray(t * t * (3 - 2 * t))
+
+
+def mouth_line(shape: Array) -> Array:
+    """The line between the lips of a canonical shape [P, 2], corner to corner: [11, 2] with rising x."""
+    inner = shape[INNER_LIPS]
+    line = np.concatenate([inner[:1], (inner[1:10] + inner[:10:-1]) / 2, inner[10:11]])
+    line[:, 0] = np.maximum.accumulate(line[:, 0] + 1e-6 * np.arange(11))
+    return np.asarray(line)
+
+
+def above_mouth(shape: Array, queries: Array, softness: float = 1e-3) -> Array:
+    """How far `queries` [..., 2] lie above the lips' line, 0 below to 1 above; a step between the mouth's corners.
+
+    Beyond a corner the line goes on level and the step widens in proportion to the distance from the corner.
+    """
+    line = mouth_line(shape)
+    height = np.interp(queries[..., 0], line[:, 0], line[:, 1]) - queries[..., 1]
+    beyond = np.maximum(line[0, 0] - queries[..., 0], queries[..., 0] - line[-1, 0]).clip(0, None)
+    t = np.clip(0.5 + height / (2 * (softness + 0.9 * beyond)), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t))
+
+
+@dataclass(frozen=True)
+class Warp:
+    """A backward flow on the grid: canonical displacement to add to a target place to find its source.
+
+    `upper` and `lower` [GRID, GRID, 2] are the flows above and below the line between the lips of `target`;
+    `folding` the smallest Jacobian determinant where they are used (1 for no flow; at most 0 where it folds).
+    """
+
+    source: Array
+    target: Array
+    upper: Array
+    lower: Array
+    folding: float
+
+
+def warp_between(source: Array, target: Array) -> Warp:
+    """The warp that shows at `target` [P, 2] what was at `source` [P, 2], both canonical."""
+    queries = grid_points()
+    fade = rim_fade(queries)[:, None]
+    flows = []
+    for dropped in (_LOWER_LIPS, _UPPER_LIPS):
+        kept = np.setdiff1d(np.arange(len(source)), dropped)
+        places = np.concatenate([target[kept], ANCHORS])
+        values = np.concatenate([(source - target)[kept], np.zeros_like(ANCHORS)])
+        flows.append((thin_plate(places, values, queries) * fade).reshape(GRID, GRID, 2))
+    return Warp(source, target, flows[0], flows[1], _folding(target, flows[0], flows[1]))
+
+
+def _folding(target: Array, upper: Array, lower: Array) -> float:
+    points = grid_points().reshape(GRID, GRID, 2)
+    # At grid resolution the step along the mouth is checked from each side, its blend beyond the corners as blended.
+    weight = above_mouth(target, points)
+    line = mouth_line(target)
+    between = (points[..., 0] > line[0, 0]) & (points[..., 0] < line[-1, 0])
+    blended = weight[..., None] * upper + (1 - weight[..., None]) * lower
+    hole = cv2.pointPolygonTest
+    inner = target[INNER_LIPS].astype(np.float32)
+    inside = np.array([hole(inner, (float(x), float(y)), False) > 0 for x, y in points.reshape(-1, 2)])
+    smallest = np.inf
+    for flow, used in (
+        (upper, between & (weight > 0.5)),
+        (lower, between & (weight <= 0.5)),
+        (blended, ~between),
+    ):
+        smallest = min(
+            smallest, float(_jacobian(flow)[used & ~inside.reshape(GRID, GRID)].min(initial=np.inf))
+        )
+    return smallest
+
+
+def _jacobian(flow: Array) -> Array:
+    step = (HIGH - LOW) / (GRID - 1)
+    dy, dx = np.gradient(flow, step[1], step[0], axis=(0, 1))
+    return np.asarray((1 + dx[..., 0]) * (1 + dy[..., 1]) - dx[..., 1] * dy[..., 0])
+
+
+@dataclass(frozen=True)
+class Region:
+    """The rectangle of the picture that the canonical frame covers, with what is needed to work there.
+
+    `left`, `top`, `width`, `height` in pixels (inside the picture); `places` [h, w, 2] canonical coordinates of a
+    coarse raster of the rectangle, from which full-size maps are enlarged; `fade` [h, w] falls to 0 at the photo's rim.
+    """
+
+    frame: Frame
+    left: int
+    top: int
+    width: int
+    height: int
+    places: Array
+    fade: Array
+
+    @classmethod
+    def of(cls, frame: Frame, width: int, height: int, coarse: int = 320) -> Region:
+        """The region of a face's frame in a picture of `width` x `height` pixels."""
+        corners = frame.to_picture(np.array([LOW, [HIGH[0], LOW[1]], HIGH, [LOW[0], HIGH[1]]]))
+        low = np.floor(corners.min(axis=0)).clip(0, [width - 1, height - 1]).astype(int)
+        high = np.ceil(corners.max(axis=0)).clip(0, [width - 1, height - 1]).astype(int) + 1
+        size = high - low
+        count = np.minimum(size, coarse)
+        # The coarse raster is laid as cv2.resize lays it: pixel centres, so that enlarging it needs no shift.
+        x, y = (
+            low[axis] + (np.arange(count[axis]) + 0.5) * size[axis] / count[axis] - 0.5 for axis in (0, 1)
+        )
+        pixels = np.stack(np.meshgrid(x, y), axis=-1)
+        rim = np.minimum(
+            np.minimum(pixels[..., 0], width - 1 - pixels[..., 0]),
+            np.minimum(pixels[..., 1], height - 1 - pixels[..., 1]),
+        )
+        t = np.clip(rim / max(0.06 * min(width, height), 1.0), 0, 1)
+        return cls(
+            frame,
+            int(low[0]),
+            int(low[1]),
+            int(size[0]),
+            int(size[1]),
+            frame.to_canonical(pixels),
+            t * t * (3 - 2 * t),
+        )
+
+    def enlarge(self, coarse: Array) -> NDArray[np.float32]:
+        """A map on the coarse raster at the region's full size."""
+        return np.asarray(
+            cv2.resize(coarse.astype(np.float32), (self.width, self.height), interpolation=cv2.INTER_LINEAR),
+            np.float32,
+        )
+
+    def sample(self, grid: Array) -> NDArray[np.float32]:
+        """A map on the canonical grid [G, G(, C)] at the region's full size; 0 outside the frame."""
+        scale = (np.array(grid.shape[1::-1]) - 1) / (HIGH - LOW)
+        where = ((self.places - LOW) * scale).astype(np.float32)
+        found = cv2.remap(
+            grid.astype(np.float32), where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT
+        )
+        return self.enlarge(found)
+
+    def canonical(self) -> Array:
+        """Canonical coordinates [h, w, 2] of every pixel of the region."""
+        return np.asarray(self.enlarge(self.places), np.float64)
+
+
+def pixel_map(warp: Warp, region: Region) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Where each pixel of the region comes from: (map [h, w, 2] in picture pixels, displacement length [h, w])."""
+    upper, lower = region.sample(warp.upper), region.sample(warp.lower)
+    weight = above_mouth(warp.target, region.canonical(), softness=0.75 / region.frame.unit)[..., None]
+    flow = (weight * upper + (1 - weight) * lower) * region.enlarge(region.fade)[..., None]
+    moved = (flow @ region.frame.turn.T).astype(np.float32)
+    base = np.stack(
+        np.meshgrid(
+            np.arange(region.left, region.left + region.width, dtype=np.float32),
+            np.arange(region.top, region.top + region.height, dtype=np.float32),
+        ),
+        axis=-1,
+    )
+    return base + moved, np.hypot(moved[..., 0], moved[..., 1])
+
+
+def pull(picture: Pixels, where: NDArray[np.float32]) -> Pixels:
+    """Sample a picture [H, W(, C)] (uint8, uint16 or float32) at `where` [h, w, 2], once, by Lanczos."""
+    return np.asarray(cv2.remap(picture, where, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE))

@@ -1,0 +1,170 @@
+"""From landmarks to edited pixels: the one place where the parts of the editor meet a photo.
+
+Everything works on a rectangle of the photo (`Region`). Pixels whose source lies within 1/64 pixel of themselves and
+that no other part touches are copied, not resampled, so what an edit does not reach stays bit for bit the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from mien.editing import mouth
+from mien.editing.flow import FOLD_LIMIT, Region, Warp, pixel_map, pull, warp_between
+from mien.editing.geometry import Frame, Geometry, lip_gap
+from mien.landmarks import INNER_LIP_PAIRS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mien.editing.shading import Shading
+
+    Array = NDArray[np.float64]
+    Pixels = NDArray[Any]
+
+TOUCHED = 1 / 64
+"""Smallest displacement in pixels that counts as a change."""
+_CHEEKS = np.array([[-0.72, 0.85], [0.72, 0.85]])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One face's edit before a pixel is touched. `share` in 0..1 is how much of what was asked can be done without
+    folding; `source` and `target` [P, 2] canonical points; `change` [K] of strengths and `gap` after `share`."""
+
+    frame: Frame
+    source: Array
+    target: Array
+    change: Array
+    gap: float
+    warp: Warp
+    share: float
+
+
+def plan(geometry: Geometry, points: Array, change: Array, gap: float) -> Plan:
+    """Plan the change of strengths [K] and the move to a lip gap, weakened until the map does not fold.
+
+    `share` is 0 when even a hundredth of the change folds.
+    """
+    frame = Frame.of(points)
+    source = frame.to_canonical(points)
+    now = lip_gap(source)
+
+    def attempt(share: float) -> Plan:
+        wanted = now + share * (gap - now)
+        target = geometry.move(source, share * change, wanted) if share > 0 else source
+        warp = warp_between(_clear_of_teeth(source, now, wanted), target)
+        return Plan(frame, source, target, share * change, wanted, warp, share)
+
+    whole = attempt(1.0)
+    if whole.warp.folding >= FOLD_LIMIT:
+        return whole
+    low, high, best = 0.0, 1.0, attempt(0.0)
+    for _ in range(7):
+        middle = attempt((low + high) / 2)
+        if middle.warp.folding >= FOLD_LIMIT:
+            low, best = middle.share, middle
+        else:
+            high = middle.share
+    return best
+
+
+def _clear_of_teeth(source: Array, now: float, gap: float) -> Array:
+    """The points from which closing lips are drawn: a little outside the inner contour, so that no rim of teeth that
+    the landmarks missed is drawn along the closed lips."""
+    closing = float(np.clip((now - gap) / max(now, 1e-6), 0, 1))
+    if now < mouth.SHOWS or closing == 0:
+        return source
+    moved = source.copy()
+    margin = 0.022 * closing * min(1.0, now / 0.06)
+    for upper, lower in INNER_LIP_PAIRS:
+        moved[upper, 1] -= margin
+        moved[lower, 1] += margin
+    return moved
+
+
+def render(
+    colour: Pixels, plan_: Plan, shading: Shading | None, smiling: float, seed: int = 0
+) -> tuple[Pixels, tuple[str, ...]]:
+    """Draw a plan on a photo [h, w, 3] (RGB, uint8 or uint16); returns a new array and notes on what was done.
+
+    `smiling` in 0..1 says which kind of mouth interior fits; `seed` fixes the grain of a filled mouth.
+    """
+    height, width = colour.shape[:2]
+    region = Region.of(plan_.frame, width, height)
+    where, moved = pixel_map(plan_.warp, region)
+    new = pull(colour, where).astype(np.float32)
+    touched = moved > TOUCHED
+    notes: list[str] = []
+    if shading is not None:
+        gain = shading.gain(plan_, region)
+        new *= gain[..., None]
+        touched |= np.abs(gain - 1) > 1e-3
+    notes += _mouth(colour, plan_, region, new, touched, smiling, seed)
+    top = np.iinfo(colour.dtype).max
+    drawn = np.clip(np.rint(new), 0, top).astype(colour.dtype)
+    out = colour.copy()
+    rows = slice(region.top, region.top + region.height)
+    columns = slice(region.left, region.left + region.width)
+    out[rows, columns] = np.where(touched[..., None], drawn, colour[rows, columns])
+    return out, tuple(notes)
+
+
+def _mouth(
+    colour: Pixels,
+    plan_: Plan,
+    region: Region,
+    new: NDArray[np.float32],
+    touched: NDArray[np.bool_],
+    smiling: float,
+    seed: int,
+) -> list[str]:
+    """Draw what shows between the lips into `new`, in place."""
+    now, gap = lip_gap(plan_.source), lip_gap(plan_.target)
+    if max(abs(gap - now), float(np.abs(plan_.target - plan_.source).max())) < 1e-3 or gap < 1e-3:
+        return []
+    picture = plan_.frame.to_picture
+    source, target = mouth.opening_of(picture(plan_.source)), mouth.opening_of(picture(plan_.target))
+    window = mouth.window_of(target, region)
+    rows, columns = (np.arange(s.start, s.stop) for s in window)
+    if not len(rows) or not len(columns):
+        return []
+    places = np.stack(np.meshgrid(columns + region.left, rows + region.top), axis=-1).astype(np.float64)
+    span = float(np.linalg.norm(target.left - target.right))
+    mask = mouth.mask_of(target, places, feather=max(1.5 / span, 0.018))[..., None]
+    if gap < mouth.SHOWS:
+        mask *= np.clip(gap / mouth.SHOWS * 2 - 1, 0, 1)
+    if now > mouth.SHOWS and gap < 2.2 * now:
+        inner: Pixels = mouth.carried(colour, source, target, places).astype(np.float32)
+        note = []
+    else:
+        scale = np.iinfo(colour.dtype).max / 255
+        look, skin, grain = mouth.choose(target.ratio, smiling), *_surroundings(colour, plan_.frame, scale)
+        inner = mouth.filled(look, target, places, skin, grain, seed) * scale
+        note = [f"mouth interior filled from the example '{look.name}'"]
+    new[window] = mask * inner + (1 - mask) * new[window]
+    touched[window] |= mask[..., 0] > 0
+    return note
+
+
+def _surroundings(colour: Pixels, frame: Frame, scale: float) -> tuple[Array, float]:
+    """Mean colour [3] of the cheeks in 0..255 and the standard deviation of their grain."""
+    half = max(2, int(0.09 * frame.unit))
+    height, width = colour.shape[:2]
+    means, grains = [], []
+    for x, y in frame.to_picture(_CHEEKS).astype(int):
+        patch = colour[max(y - half, 0) : y + half, max(x - half, 0) : x + half].astype(np.float32) / scale
+        if patch.shape[0] > 3 and patch.shape[1] > 3 and x < width and y < height:
+            means.append(patch.reshape(-1, 3).mean(axis=0))
+            luma = patch @ np.array([0.299, 0.587, 0.114], np.float32)
+            # Immerkaer's estimate: the mask is blind to flat and linearly shaded skin.
+            edges = cv2.filter2D(
+                luma, cv2.CV_32F, np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+            )
+            grains.append(np.sqrt(np.pi / 2) / 6 * np.abs(edges[1:-1, 1:-1]).mean())
+    if not means:
+        return np.array([180.0, 140.0, 120.0]), 1.5
+    return np.mean(means, axis=0).astype(np.float64), float(np.mean(grains))

@@ -1,0 +1,90 @@
+"""The light and dark that an expression adds to skin: folds beside the nose, furrows between the brows, raised cheeks.
+
+A *ratio image*: for each expression a smooth map of log gains over the mean face, fitted by ridge regression in
+`mien.editing.fit`. It multiplies the pixels that the warp has moved, so skin texture, moles and stubble stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from mien.editing.flow import ANCHORS, GRID, grid_points, rim_fade, thin_plate
+from mien.editing.geometry import ACTIVE
+from mien.errors import WeightsError
+from mien.landmarks import INNER_LIPS, LEFT_EYE, RIGHT_EYE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mien.editing.flow import Region
+    from mien.editing.render import Plan
+
+    Array = NDArray[np.float64]
+
+LIMIT = 0.45
+"""Largest log gain: no pixel becomes more than 1.57 times lighter or darker."""
+
+
+@dataclass(frozen=True)
+class Shading:
+    """`maps` [K, GRID, GRID]: log gain of each of `ACTIVE` at strength 1, over the canonical frame of the mean face
+    `mean` [P, 2]; `amount` scales them all."""
+
+    maps: NDArray[np.float32]
+    mean: Array
+    amount: float = 1.0
+
+    @classmethod
+    def load(cls) -> Shading:
+        """The maps that ship with the package.
+
+        Raises:
+            WeightsError: the file is missing or not of this form.
+        """
+        return _shipped()
+
+    def gain(self, plan: Plan, region: Region) -> NDArray[np.float32]:
+        """The factor [h, w] for every pixel of the region: 1 where nothing changes."""
+        logs = np.tensordot(plan.change, self.maps, 1) * self.amount
+        logs = np.clip(logs, -LIMIT, LIMIT)
+        queries = grid_points()
+        # Where on the mean face each place of the target face lies, by the spline through the landmarks.
+        places = np.concatenate([plan.target, ANCHORS])
+        offsets = thin_plate(places, np.concatenate([self.mean, ANCHORS]) - places, queries)
+        step = (queries.max(axis=0) - queries.min(axis=0)) / (GRID - 1)
+        where = ((queries + offsets - queries.min(axis=0)) / step).reshape(GRID, GRID, 2).astype(np.float32)
+        drawn = cv2.remap(
+            logs.astype(np.float32), where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
+        drawn *= rim_fade(queries).reshape(GRID, GRID) * self._skin(plan.target)
+        gain = np.exp(region.sample(drawn) * region.enlarge(region.fade))
+        return np.asarray(gain, np.float32)
+
+    @staticmethod
+    def _skin(target: Array) -> NDArray[np.float32]:
+        """1 on skin, falling to 0 in eyes and between lips, which have no folds to shade."""
+        mask = np.ones((GRID, GRID), np.float32)
+        low, high = grid_points()[0], grid_points()[-1]
+        for part in (RIGHT_EYE, LEFT_EYE, INNER_LIPS):
+            corners = (target[part] - low) / (high - low) * (GRID - 1)
+            cv2.fillPoly(mask, [np.rint(corners * 16).astype(np.int32)], 0.0, cv2.LINE_AA, 4)
+        return np.asarray(cv2.GaussianBlur(cv2.erode(mask, np.ones((3, 3))), (0, 0), 0.8))
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> Shading:
+    path = files("mien") / "weights" / "editor_shading.npz"
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            maps, mean, amount = arrays["maps"], arrays["mean"], float(arrays["amount"])
+    except FileNotFoundError:
+        raise WeightsError("editor_shading.npz is not in this installation: install mien again") from None
+    if maps.shape != (len(ACTIVE), GRID, GRID):
+        raise WeightsError("editor_shading.npz has another form: refit it with mien.editing.fit")
+    return Shading(maps.astype(np.float32), mean.astype(np.float64), amount)

@@ -1,0 +1,137 @@
+"""What an edit is asked to show: strengths of expressions, read from words, blends, or valence and arousal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+from mien.editing.geometry import ACTIVE, Geometry
+from mien.errors import ConfigError
+from mien.labels import CIRCUMPLEX, canonical
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Mouth = Literal["auto", "keep", "open", "close"]
+MAX_INTENSITY: Final = 1.25
+OPENS_ABOVE: Final = 0.7
+"""Intensity above which closed lips part by themselves, where the expression usually shows parted lips."""
+OPEN_GAP: Final = {
+    "happiness": 0.10,
+    "surprise": 0.19,
+    "sadness": 0.05,
+    "anger": 0.08,
+    "disgust": 0.07,
+    "fear": 0.10,
+    "contempt": 0.0,
+}
+"""Lip gap of the open-mouthed form of each expression at intensity 1, in eye distances."""
+PARTS: Final = ("happiness", "surprise", "fear")
+"""Expressions whose full form parts the lips without being asked to."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Strengths by expression (in 0..1, summing to at most about 1); empty means neutral. `text` is how it was asked."""
+
+    strengths: dict[str, float] = field(default_factory=dict)
+    text: str = "neutral"
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Read "happiness", "neutral", or a blend such as "happiness:0.5,surprise:0.5".
+
+        Raises:
+            ConfigError: a part is no expression, or its share is no number in 0..1.
+        """
+        strengths: dict[str, float] = {}
+        for part in text.split(","):
+            word, sign, number = part.partition(":")
+            try:
+                share = float(number) if sign else 1.0
+            except ValueError:
+                raise ConfigError(
+                    f"'{part}' is not expression:share: write for example happiness:0.5"
+                ) from None
+            if not 0 <= share <= 1:
+                raise ConfigError(f"'{part}': a share lies in 0 to 1; raise the intensity instead")
+            name = canonical(word)
+            if name != "neutral":
+                strengths[name] = strengths.get(name, 0.0) + share
+        return cls(strengths, text)
+
+    @classmethod
+    def of_affect(cls, valence: float, arousal: float) -> Target:
+        """The weakest blend whose circumplex position is (valence, arousal), both in -1..1.
+
+        The expressions' positions are `mien.labels.CIRCUMPLEX`; where no blend reaches the point, the closest is taken.
+
+        Raises:
+            ConfigError: a coordinate lies outside -1..1.
+        """
+        if not (-1 <= valence <= 1 and -1 <= arousal <= 1):
+            raise ConfigError(f"valence {valence} and arousal {arousal} must lie in -1 to 1")
+        # Contempt and disgust lie almost on one another's line from neutral; the more legible one speaks for both.
+        names = [name for name in ACTIVE if name not in ("contempt", "disgust")]
+        places = np.array([CIRCUMPLEX[name] for name in names]).T
+        strengths = _least_strengths(places, np.array([valence, arousal]))
+        found = {name: round(float(s), 3) for name, s in zip(names, strengths, strict=True) if s > 1e-3}
+        return cls(found, f"valence {valence:g}, arousal {arousal:g}")
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether nothing but the absence of expression is asked."""
+        return not any(self.strengths.values())
+
+    @property
+    def smiling(self) -> float:
+        """Share of happiness, which decides what shows between parted lips."""
+        total = sum(self.strengths.values())
+        return self.strengths.get("happiness", 0.0) / total if total else 0.0
+
+    def check(self, intensity: float) -> None:
+        """Refuse an intensity outside 0..1.25.
+
+        Raises:
+            ConfigError: it is.
+        """
+        if not 0 <= intensity <= MAX_INTENSITY:
+            raise ConfigError(f"intensity is {intensity}: pass 0 to {MAX_INTENSITY}")
+
+
+def _least_strengths(places: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Non-negative strengths [K] with `places` [2, K] @ strengths close to `wanted` [2] and a small sum of squares.
+
+    Projected gradient on |places s - wanted|^2 + 0.01 |s|^2: two equations, so a few hundred cheap steps are exact
+    enough and there is nothing to tune.
+    """
+    strengths = np.zeros(places.shape[1])
+    step = 1 / (np.linalg.norm(places, 2) ** 2 + 0.01)
+    for _ in range(2000):
+        slope = places.T @ (places @ strengths - wanted) + 0.01 * strengths
+        strengths = np.clip(strengths - step * slope, 0, 1)
+    return np.asarray(strengths)
+
+
+def lips_for(geometry: Geometry, target: Target, intensity: float, mouth: Mouth, now: float) -> float:
+    """The lip gap to aim for, in eye distances, given the gap `now`."""
+    rest = min(now, geometry.neutral_gap)
+    if mouth == "keep":
+        return now
+    if mouth == "close":
+        return 0.0
+    total = sum(target.strengths.values())
+    opened = sum(s * OPEN_GAP[name] for name, s in target.strengths.items()) / total if total else 0.12
+    if mouth == "open":
+        # At zero intensity even an asked-for opening does nothing, so that intensity stays a smooth control.
+        return max(now, opened * min(1.0, intensity / 0.3))
+    if target.is_neutral:
+        return now + min(intensity, 1.0) * (rest - now)
+    parting = sum(s for name, s in target.strengths.items() if name in PARTS) / total
+    grown = np.clip((intensity - OPENS_ABOVE) / (1 - OPENS_ABOVE), 0, MAX_INTENSITY)
+    return max(now, now + float(grown) * parting * max(opened - now, 0.0))
