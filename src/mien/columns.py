@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mien.config import nearest
-from mien.errors import ConfigError
+from mien.errors import ConfigError, nearest
 from mien.labels import EXPRESSIONS
 from mien.types import Analysis, Face
 
@@ -32,6 +31,10 @@ class Column:
     meaning: str
     value: Callable[[Analysis, int, Face], Any] | None = None
     """Takes (analysis, number of the face, face); None for columns that a picture without a face has too."""
+
+    def __str__(self) -> str:
+        unit, span = self.unit or "-", self.range or "-"
+        return f"{self.name:<16}  {self.kind.__name__:<5}  {unit:<7}  {span:<18}  {self.meaning}"
 
 
 def _shared(source: str, frame: str, time: str) -> tuple[Column, ...]:

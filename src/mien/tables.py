@@ -32,12 +32,14 @@ __all__ = [
     "Column",
     "TableError",
     "Writer",
+    "columns",
     "columns_of",
     "done",
     "key",
     "load",
     "rows",
     "to_frame",
+    "writer",
 ]
 
 OnNoFace = Literal["row", "skip", "error"]
@@ -100,7 +102,7 @@ def rows(
 
 def key(source: str) -> str:
     """A source's name as tables hold it: bytes that are not UTF-8 are written as backslash escapes."""
-    return source.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return source.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _finite(value: Any) -> Any:
@@ -131,7 +133,7 @@ class Writer:
         with Writer("faces.csv", resume=True) as table:
             for path in paths:
                 if table.wants(path):
-                    table.add(pipeline(path))
+                    table.write(pipeline(path))
 
     Leaving the block normally finishes the table. Leaving it by an exception keeps the part file for `resume`.
 
@@ -152,9 +154,9 @@ class Writer:
         self,
         path: str | Path,
         columns: str = "pyfeat",
+        resume: bool = False,
         landmarks: bool = True,
         on_no_face: OnNoFace = "row",
-        resume: bool = False,
     ) -> None:
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part")
@@ -174,18 +176,19 @@ class Writer:
         self._extends = False
         try:
             whole = self._recover(names) if resume else 0
-            self._file: IO[bytes] = self.part.open("ab", buffering=0)
-            self._file.truncate(whole)
             if whole == 0:
                 self._extends = resume and self.path.exists()
-                self._append({"columns": names, "extends": self._extends, "found": _identity(self.path)})
             if self._extends:
                 _same_columns(self.path, names, _header(self.path))
                 for row in load(self.path):
                     self._note(row[names[0]], row[names[1]])
+            self._file: IO[bytes] = self.part.open("ab", buffering=0)
+            self._file.truncate(whole)
+            if whole == 0:
+                self._append({"columns": names, "extends": self._extends, "found": _identity(self.path)})
         except OSError as problem:
             raise TableError(
-                f"{describe(self.path)}: cannot be written: {problem.strerror or problem}"
+                f"{describe(self.path)}: cannot be written: {str(problem.strerror or problem).lower()}"
             ) from None
 
     def _recover(self, names: list[str]) -> int:
@@ -214,7 +217,7 @@ class Writer:
         """Whether this picture is still to be done."""
         return key(str(source)) not in self.done
 
-    def add(self, analysis: Analysis) -> None:
+    def write(self, analysis: Analysis) -> None:
         """Append all rows of one picture or frame in one write.
 
         Raises:
@@ -235,7 +238,7 @@ class Writer:
                 data = data[self._file.write(data) :]
         except OSError as problem:
             raise TableError(
-                f"{describe(self.part)}: {problem.strerror or problem}: the rows before are safe, mend it and --resume"
+                f"{describe(self.part)}: {str(problem.strerror or problem).lower()}: the rows before are safe, mend it and --resume"
             ) from None
 
     def close(self) -> None:
@@ -257,7 +260,7 @@ class Writer:
         except OSError as problem:
             temporary.unlink(missing_ok=True)
             raise TableError(
-                f"{describe(self.path)}: {problem.strerror or problem}: the rows are safe in {describe(self.part)}, "
+                f"{describe(self.path)}: {str(problem.strerror or problem).lower()}: the rows are safe in {describe(self.part)}, "
                 "mend it and --resume"
             ) from None
 
@@ -279,6 +282,32 @@ class Writer:
             self.finish()
         else:
             self.close()
+
+
+def writer(path: str | Path, columns: str = "pyfeat", resume: bool = False) -> Writer:
+    """A `Writer` with facial points and a row for every picture: what `mien predict --out` uses."""
+    return Writer(path, columns, resume)
+
+
+def columns(layout: str = "pyfeat") -> tuple[Column, ...]:
+    """The documentation of a layout for people: its columns, and one entry each for all x_i and all y_i."""
+    return (
+        *columns_of(layout, landmarks=False),
+        Column(
+            f"x_0..x_{POINTS - 1}",
+            float,
+            "px",
+            "may leave picture",
+            "x of the facial points, see mien.landmarks",
+        ),
+        Column(
+            f"y_0..y_{POINTS - 1}",
+            float,
+            "px",
+            "may leave picture",
+            "y of the facial points, see mien.landmarks",
+        ),
+    )
 
 
 def done(path: str | Path) -> set[str]:

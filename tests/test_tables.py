@@ -1,0 +1,393 @@
+"""Tables: what a row holds, that three formats give it back, and that a killed run loses and repeats nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from mien import tables
+from mien.errors import ConfigError, NoFace
+from mien.labels import EXPRESSIONS
+from mien.types import Analysis, Box, Detection, Face, Landmarks, Pose, Reading
+
+FORMATS = ("csv", "jsonl", "parquet")
+
+
+def face(number: int = 0, points: int = tables.POINTS) -> Face:
+    shares = [1 + (k * 7 + number) % 5 for k in range(8)]
+    return Face(
+        Detection(Box(10.25 + number, 20.5, 30.125, 40.0), 0.9),
+        Landmarks(tuple((k + 0.1, k / 3) for k in range(points)), 0.99),
+        Pose(yaw=-10.0, pitch=180 / 7, roll=3.0),
+        Reading(
+            {n: s / sum(shares) for n, s in zip(EXPRESSIONS, shares, strict=True)},
+            0.3,
+            -0.2,
+            0.7,
+            number % 2 == 1,
+        ),
+        quality=1 / 3,
+    )
+
+
+def analysis(source: str = "a.jpg", faces: int = 1, error: str | None = None) -> Analysis:
+    return Analysis(source, 640, 480, tuple(face(k) for k in range(faces)), error)
+
+
+PICTURES = [
+    analysis("one.jpg", 1),
+    analysis("três, 'quoted' \"twice\"\nand a newline.png", 3),
+    analysis("none.jpg", 0),
+    analysis("broken.jpg", 0, "broken.jpg: damaged JPEG file: copy it again"),
+]
+
+
+def written(path: Path, pictures: list[Analysis] = PICTURES, **options: object) -> list[tables.Row]:
+    with tables.Writer(path, **options) as table:  # type: ignore[arg-type]
+        for picture in pictures:
+            table.write(picture)
+    return list(tables.load(path))
+
+
+def test_points_are_those_of_the_landmark_scheme() -> None:
+    from mien.landmarks import POINTS
+
+    assert len(POINTS) == tables.POINTS
+
+
+def test_a_row_says_what_the_face_says() -> None:
+    row, *others = tables.rows(PICTURES[1])
+    assert len(others) == 2
+    one = PICTURES[1].faces[0]
+    assert (row["FaceRectX"], row["FaceRectWidth"]) == (10.25, 30.125)
+    assert (row["Pitch"], row["Roll"], row["Yaw"]) == (180 / 7, 3.0, -10.0)
+    assert row["expression"] == one.expression
+    assert sum(row[name] for name in EXPRESSIONS) == pytest.approx(1)
+    assert (row["x_5"], row["y_6"]) == (5.1, 2.0)
+    assert [each["face"] for each in (row, *others)] == [0, 1, 2]
+    assert {each["faces"] for each in (row, *others)} == {3}
+
+
+def test_openface_angles_are_radians_and_deepface_shares_are_percent() -> None:
+    openface = tables.rows(PICTURES[0], "openface")[0]
+    assert openface["pose_Rx"] == pytest.approx(3.141592653589793 / 7)
+    assert openface["success"] == 1
+    assert tables.rows(PICTURES[2], "openface")[0]["success"] == 0
+    deepface = tables.rows(PICTURES[0], "deepface", landmarks=False)[0]
+    shares = {name: value for name, value in deepface.items() if name.startswith("emotion.")}
+    assert sum(shares.values()) == pytest.approx(100)
+    assert shares[f"emotion.{deepface['dominant_emotion']}"] == max(shares.values())
+
+
+@pytest.mark.parametrize("layout", tables.COLUMNS)
+def test_every_column_is_documented_and_every_row_has_exactly_these(layout: str) -> None:
+    columns = tables.columns_of(layout)
+    names = [column.name for column in columns]
+    assert len(set(names)) == len(names)
+    assert all(column.meaning for column in columns)
+    for picture in PICTURES:
+        for row in tables.rows(picture, layout):
+            assert list(row) == names
+            for column in columns:
+                assert row[column.name] is None or type(row[column.name]) is column.kind
+
+
+def test_a_picture_without_a_face_is_a_row_nothing_or_an_error() -> None:
+    (row,) = tables.rows(PICTURES[2])
+    assert row["input"] == "none.jpg"
+    assert row["faces"] == 0
+    assert row["FaceRectX"] is row["expression"] is row["error"] is None
+    assert tables.rows(PICTURES[2], on_no_face="skip") == []
+    with pytest.raises(NoFace, match=r"none\.jpg"):
+        tables.rows(PICTURES[2], on_no_face="error")
+    (failed,) = tables.rows(PICTURES[3], on_no_face="skip")
+    assert "damaged" in failed["error"]
+
+
+def test_wrong_layout_and_wrong_points_fail_at_the_door() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'pyfeat'"):
+        tables.rows(PICTURES[0], "py-feat")
+    few = Analysis("a.jpg", 9, 9, (face(points=5),))
+    with pytest.raises(tables.TableError, match="5 points, not 112"):
+        tables.rows(few)
+    assert len(tables.rows(few, landmarks=False)) == 1
+
+
+def test_numbers_that_are_none_are_empty() -> None:
+    odd = Analysis(
+        "a.jpg", 9, 9, (Face(face().detection, face().landmarks, face().pose, face().reading, float("nan")),)
+    )
+    assert tables.rows(odd)[0]["quality"] is None
+
+
+@pytest.mark.parametrize("layout", tables.COLUMNS)
+@pytest.mark.parametrize("form", FORMATS)
+def test_formats_give_rows_back_unchanged(tmp_path: Path, form: str, layout: str) -> None:
+    wanted = [row for picture in PICTURES for row in tables.rows(picture, layout)]
+    assert written(tmp_path / f"t.{form}", columns=layout) == wanted
+    assert [path.name for path in tmp_path.iterdir()] == [f"t.{form}"]
+
+
+def test_pandas_reads_the_same(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = tables.to_frame(PICTURES)
+    assert list(frame.columns) == [column.name for column in tables.columns_of()]
+    assert len(frame) == 6
+    written(tmp_path / "t.csv")
+    written(tmp_path / "t.parquet")
+    from_csv = pandas.read_csv(tmp_path / "t.csv")
+    assert from_csv["valence"].tolist()[:4] == frame["valence"].tolist()[:4]
+    assert list(pandas.read_parquet(tmp_path / "t.parquet").columns) == list(frame.columns)
+
+
+def test_parquet_carries_units_and_is_written_in_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(tables, "ROW_GROUP", 4)
+    written(tmp_path / "t.parquet")
+    file = parquet.ParquetFile(tmp_path / "t.parquet")
+    assert [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)] == [4, 2]
+    assert file.schema_arrow.field("Yaw").metadata[b"unit"] == b"degrees"
+
+
+def test_an_empty_run_leaves_a_table_with_its_header(tmp_path: Path) -> None:
+    assert written(tmp_path / "t.csv", []) == []
+    assert (tmp_path / "t.csv").read_text().startswith("input,frame,approx_time,face,")
+    assert written(tmp_path / "t.parquet", []) == []
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_interrupted_run_resumes_without_loss_or_repetition(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"t.{form}"
+
+    def stopped() -> None:
+        with tables.Writer(path) as table:
+            table.write(PICTURES[0])
+            table.write(PICTURES[1])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert not path.exists()
+    assert tables.done(path) == {"one.jpg", tables.key(PICTURES[1].source)}
+    with tables.Writer(path, resume=True) as table:
+        assert table.done == tables.done(path)
+        for picture in PICTURES:
+            if table.wants(picture.source):
+                table.write(picture)
+    assert list(tables.load(path)) == [row for picture in PICTURES for row in tables.rows(picture)]
+
+
+@pytest.mark.parametrize("cut", [1, 40, 4000])
+def test_a_torn_last_line_is_cut_off_and_done_again(tmp_path: Path, cut: int) -> None:
+    """Torn anywhere, also inside the second of three faces: the picture is not done until all its rows are there."""
+    path = tmp_path / "t.csv"
+    table = tables.Writer(path)
+    table.write(PICTURES[0])
+    table.write(PICTURES[1])
+    table.close()
+    data = table.part.read_bytes()
+    table.part.write_bytes(data[:-cut])
+    assert tables.done(path) == {"one.jpg"}
+    with tables.Writer(path, resume=True) as again:
+        assert again.done == {"one.jpg"}
+        again.write(PICTURES[1])
+    assert list(tables.load(path)) == [row for picture in PICTURES[:2] for row in tables.rows(picture)]
+
+
+def test_a_part_file_torn_in_its_first_line_starts_anew(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.with_name("t.csv.part").write_bytes(b'{"columns": ["inp')
+    assert len(written(path, resume=True)) == 6
+
+
+def test_kill_9_at_any_moment_then_resume_gives_the_undisturbed_table(tmp_path: Path) -> None:
+    """A real process, really killed, three times, at whatever point it has reached."""
+    program = tmp_path / "run.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import sys, time
+            from mien import tables
+            from mien.types import Analysis
+            with tables.Writer(sys.argv[1], resume=True) as table:
+                for number in range(400):
+                    if table.wants(f"{number}.jpg"):
+                        table.write(Analysis(f"{number}.jpg", 640, 480, (), None))
+                        print(number, flush=True)
+                        time.sleep(0.001)
+            """
+        )
+    )
+    path = tmp_path / "t.csv"
+    command = [sys.executable, str(program), str(path)]
+    reached = -1
+    for stop in (20, 90, 150):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                assert int(line) > reached  # never one that was done before
+                reached = int(line)
+                if reached >= stop:
+                    os.kill(process.pid, signal.SIGKILL)
+                    break
+            # What was written between our last look and the kill is done as well.
+            process.wait()
+        reached = max(int(source.split(".")[0]) for source in tables.done(path))
+        assert not path.exists()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert [row["input"] for row in tables.load(path)] == [f"{number}.jpg" for number in range(400)]
+
+
+def test_killed_between_table_in_place_and_part_removed(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    table = tables.Writer(path)
+    table.write(PICTURES[0])
+    table.close()
+    left = table.part.read_bytes()
+    with tables.Writer(path, resume=True):
+        pass
+    table.part.write_bytes(left)  # as if `finish` had not come to remove it
+    assert [row["input"] for row in written(path, PICTURES[2:3], resume=True)] == ["one.jpg", "none.jpg"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_finished_table_can_be_added_to(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"t.{form}"
+    written(path, PICTURES[:2])
+    table = tables.Writer(path, resume=True)
+    assert not table.wants("one.jpg")
+    assert table.wants("none.jpg")
+    table.write(PICTURES[2])
+    table.close()  # and this run is stopped in turn
+    assert len(written(path, PICTURES[3:], resume=True)) == 6
+
+
+def test_without_resume_a_new_run_replaces_the_table_only_at_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    written(path, PICTURES[:2])
+    before = path.read_bytes()
+    table = tables.Writer(path)
+    table.write(PICTURES[2])
+    assert path.read_bytes() == before
+    table.close()
+    assert [row["input"] for row in written(path, [], resume=True)] == ["none.jpg"]
+
+
+def test_an_unfinished_run_is_not_overwritten_and_other_columns_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    tables.Writer(path).close()
+    with pytest.raises(tables.TableError, match="--resume, or delete"):
+        tables.Writer(path)
+    with pytest.raises(tables.TableError, match="other columns"):
+        tables.Writer(path, columns="openface", resume=True)
+    tables.Writer(path, resume=True).finish()
+    with pytest.raises(tables.TableError, match="other columns"):
+        tables.Writer(path, landmarks=False, resume=True)
+
+
+def test_skipped_pictures_are_not_done_again(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    table = tables.Writer(path, on_no_face="skip")
+    table.write(PICTURES[2])
+    table.close()
+    again = tables.Writer(path, resume=True)
+    assert not again.wants("none.jpg")
+    again.finish()
+    assert list(tables.load(path)) == []
+
+
+def test_video_frames_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    table = tables.Writer(path)
+    for frame in range(3):
+        table.write(Analysis("clip.mp4", 64, 64, (face(),), frame=frame, time=frame / 25))
+    table.close()
+    again = tables.Writer(path, resume=True)
+    assert again.frames == {"clip.mp4": 2}
+    again.finish()
+    assert [row["approx_time"] for row in tables.load(path)] == [0.0, 0.04, 0.08]
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("t.xlsx", ".parquet"), ("t", ".csv"), ("no/such/t.csv", "no such")]
+)
+def test_a_path_that_cannot_be_written_fails_at_the_door(tmp_path: Path, name: str, remedy: str) -> None:
+    with pytest.raises(tables.TableError, match=remedy) as caught:
+        tables.Writer(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    path = tmp_path / "t.csv"
+    table = tables.Writer(path)
+    table.write(PICTURES[0])
+    table._file.close()
+    table._file = open("/dev/full", "ab", buffering=0)  # noqa: SIM115, PTH123
+    with pytest.raises(tables.TableError, match="rows before are safe"):
+        table.write(PICTURES[1])
+    table.close()
+    assert tables.done(path) == {"one.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.parquet", b"no parquet"),
+        ("a.jsonl", b"{torn"),
+        ("a.csv", b"\xff\xfe\x00"),
+        ("a.txt", b""),
+        ("b.csv", None),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str, data: bytes | None) -> None:
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(tables.TableError, match=name):
+        list(tables.load(tmp_path / name))
+
+
+def test_tables_of_other_tools_can_be_read(tmp_path: Path) -> None:
+    """OpenFace puts spaces after commas and has columns that mien does not know."""
+    path = tmp_path / "openface.csv"
+    path.write_text(
+        "frame, face_id, timestamp, confidence, success, AU01_r, note\n1, 0, 0.04, 0.98, 1, 2.5, ok\n"
+    )
+    (row,) = tables.load(path)
+    assert row == {
+        "frame": 1, "face_id": 0, "timestamp": 0.04, "confidence": 0.98, "success": 1, "AU01_r": 2.5, "note": "ok",
+    }  # fmt: skip
+
+
+def test_csv_is_read_alike_by_the_standard_library(tmp_path: Path) -> None:
+    written(tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        names = [row["input"] for row in csv.DictReader(file)]
+    assert names[1] == PICTURES[1].source
+
+
+def test_names_that_are_not_unicode_are_escaped_and_still_recognised(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9.jpg")
+    path = tmp_path / "t.parquet"
+    table = tables.Writer(path)
+    table.write(analysis(odd))
+    assert not table.wants(odd)
+    table.finish()
+    assert next(tables.load(path))["input"] == "caf\\udce9.jpg"
+
+
+def test_the_documentation_prints() -> None:
+    lines = [str(column) for column in tables.columns("pyfeat")]
+    assert any("degrees" in line and line.startswith("Yaw") for line in lines)
+    assert json.dumps(lines)
