@@ -39,7 +39,7 @@ def variant(root: Path) -> str | None:
         path = root / sheet
         if path.is_file():
             with path.open(encoding="utf-8-sig", errors="replace") as file:
-                header = {cell.strip().lower() for cell in file.readline().split(",")}
+                header = {cell.strip(' "\r\n').lower() for cell in file.readline().split(",")}
             if {"valence", "arousal", "expression"} <= header and "face_x" not in header:
                 return sheet
     return None

@@ -74,42 +74,41 @@ def read(root: Path, variant: str, partial: bool, votes: str = "fer2013new") -> 
 
 def _from_vote_file(root: Path) -> list[Record]:
     path = root / "fer2013new.csv"
-    found: dict[str, Record] = {}
-    disputed = set(DISPUTED)
+    named: list[Record] = []
     for line, row in rows(path, VOTE_FILE):
-        where = f"{path}:{line}"
-        name = row["Image name"].strip()
         if row["Usage"] not in USAGES:
-            raise DatasetDamaged(f"{where}: usage '{row['Usage']}': expected {', '.join(USAGES)}")
-        if not name:
-            continue
-        record = _record(root, USAGES[row["Usage"]], name, [row[column] for column in VOTES], where)
-        if name in found and _counts(found[name]) != _counts(record):
-            disputed.add(name)
-        found[name] = record
-    return [record for name, record in found.items() if name not in disputed and record.path.parent.is_dir()]
+            raise DatasetDamaged(f"{path}:{line}: usage '{row['Usage']}': expected {', '.join(USAGES)}")
+        name = row["Image name"].strip()
+        if name:
+            named.append(_record(root, USAGES[row["Usage"]], name, row, f"{path}:{line}"))
+    return [record for record in _once(named) if record.path.parent.is_dir()]
 
 
 def _from_label_files(root: Path) -> list[Record]:
-    records: list[Record] = []
+    named: list[Record] = []
     for folder in FOLDERS:
         path = root / folder / "label.csv"
-        if not path.is_file():
-            if (root / folder).is_dir():
-                raise DatasetNotFound(
-                    f"{path} is missing: it comes with the FERPlus repository, in data/{folder}/"
-                )
-            continue
-        found: dict[str, Record] = {}
-        for line, row in rows(path, LABEL_FILE):
-            name = row["Image name"].strip()
-            found[name] = _record(root, folder, name, [row[column] for column in VOTES], f"{path}:{line}")
-        records += found.values()
-    return records
+        if path.is_file():
+            for line, row in rows(path, LABEL_FILE):
+                named.append(_record(root, folder, row["Image name"].strip(), row, f"{path}:{line}"))
+        elif (root / folder).is_dir():
+            raise DatasetNotFound(f"{path} is missing: it comes with the FERPlus repository, in data/{folder}/")
+    return _once(named)
 
 
-def _record(root: Path, folder: str, name: str, cells: list[str], where: str) -> Record:
-    counts = [whole(cell, where) for cell in cells]
+def _once(named: list[Record]) -> list[Record]:
+    """One record for each name: the later row, or none when two rows disagree."""
+    found: dict[str, Record] = {}
+    disputed = set(DISPUTED)
+    for record in named:
+        if record.name in found and _counts(found[record.name]) != _counts(record):
+            disputed.add(record.name)
+        found[record.name] = record
+    return [record for name, record in found.items() if name not in disputed]
+
+
+def _record(root: Path, folder: str, name: str, row: dict[str, str], where: str) -> Record:
+    counts = [whole(row[column], where) for column in VOTES]
     if min(counts) < 0:
         raise DatasetDamaged(f"{where}: a negative number of votes")
     eight = tuple(float(count) for count in counts[: len(EXPRESSIONS)])

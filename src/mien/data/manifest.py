@@ -47,7 +47,7 @@ def variant(root: Path) -> str | None:
     if path.suffix.lower() == ".parquet":
         return "parquet"
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        header = {cell.strip().lower() for cell in file.readline().split(",")}
+        header = {cell.strip(' "\r\n').lower() for cell in file.readline().split(",")}
     return "csv" if header & set(PATH_COLUMNS) else None
 
 

@@ -1,0 +1,48 @@
+"""Write a miniature of CK+ from drawn faces. Usage: make.py OUT [sequences|nested|ck48]"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from mien.data import synthetic
+from mien.labels import CKPLUS, EXPRESSIONS
+
+SUBJECTS, FRAMES = 12, 6
+CLASSES = tuple(name for name in EXPRESSIONS if name != "neutral")
+CK48 = {"happiness": "happy"}
+
+
+def make(root: Path, variant: str = "sequences") -> None:
+    """Write two sequences each of 12 subjects from neutral to peak; the second of subject S000 has no label."""
+    inner = "extended-cohn-kanade-images/cohn-kanade-images" if variant == "nested" else "cohn-kanade-images"
+    for person in range(SUBJECTS):
+        for sequence in (1, 2):
+            name = CLASSES[(person + 3 * sequence) % len(CLASSES)]
+            clip = f"S{person * 7:03d}/{sequence:03d}"
+            stem = clip.replace("/", "_")
+            for frame in range(1, FRAMES + 1):
+                face = synthetic.draw(name, (frame - 1) / (FRAMES - 1), subject=person, size=48, colour=False)
+                if variant == "ck48":
+                    folder = root / CK48.get(name, name)
+                    if frame <= FRAMES - 3:
+                        continue
+                else:
+                    folder = root / inner / clip
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(face.pixels[..., 0]).save(folder / f"{stem}_{frame:08d}.png")
+            if variant == "ck48":
+                continue
+            labels = root / "Emotion" / clip
+            labels.mkdir(parents=True, exist_ok=True)
+            if (person, sequence) != (0, 2):
+                code = CKPLUS.code_of(name)
+                (labels / f"{stem}_{FRAMES:08d}_emotion.txt").write_text(f"   {float(code):.7e}\n")
+    if variant != "ck48":
+        (root / inner / "S000" / "001" / ".DS_Store").write_bytes(b"\0")
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), *sys.argv[2:3])
