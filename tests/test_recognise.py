@@ -20,7 +20,7 @@ def recogniser(recogniser_file: Path) -> OnnxRecogniser:
     return OnnxRecogniser.load(recogniser_file, threads=1)
 
 
-def crops_of(count: int, size: int = 64, seed: int = 0) -> np.ndarray:
+def crops_of(count: int, size: int = 65, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, size, size), dtype=np.uint8)
 
 
@@ -63,6 +63,12 @@ def test_a_batch_larger_than_one_run_equals_singles_exactly(recogniser: OnnxReco
     crops = crops_of(2 * BATCH + 3)
     together = recogniser(crops, embeddings=True)
     assert together == [recogniser(crop[None], embeddings=True)[0] for crop in crops]
+
+
+def test_the_random_network_of_the_tests_does_not_see_mirroring(recogniser: OnnxRecogniser) -> None:
+    crops = crops_of(4)
+    for reading, mirrored in zip(recogniser(crops), recogniser(crops[:, :, ::-1]), strict=True):
+        assert reading.probabilities == pytest.approx(mirrored.probabilities, abs=1e-5)
 
 
 def test_no_crops_give_no_readings(recogniser: OnnxRecogniser) -> None:
@@ -123,8 +129,8 @@ def test_missing_weights_or_card_name_the_file_and_the_remedy(
         ({"temperature": 0}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
         ({"input": {"size": 80, "colour": "grey"}}, "80 px"),
-        ({"input": {"size": 64, "colour": "rgb"}}, "rgb"),
-        ({"input": 64}, "input"),
+        ({"input": {"size": 65, "colour": "rgb"}}, "rgb"),
+        ({"input": 65}, "input"),
     ],
 )
 def test_a_card_that_contradicts_the_network_is_refused(
@@ -167,6 +173,6 @@ def test_a_card_must_be_complete_json(tmp_path: Path) -> None:
 def test_the_text_of_a_card_holds_every_value(recogniser_file: Path) -> None:
     card = cards.read(recogniser_file.with_suffix(".json"))
     text = card.text()
-    assert "size: 64" in text
+    assert "size: 65" in text
     assert card.fields["sha256"] in text
     assert "- contempt" in text

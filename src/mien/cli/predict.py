@@ -7,7 +7,7 @@ error. 2: the command itself was wrong. 130: interrupted; what was written stays
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -55,15 +55,18 @@ def predict(
         "row", help="What a picture without a face becomes."
     ),
     embeddings: bool = typer.Option(
-        False, "--embeddings", help="Also write the recogniser's feature vectors."
+        False, "--embeddings", help="With --json: also print the recogniser's feature vectors."
     ),
     resume: bool = typer.Option(False, "--resume", help="Go on where a run with the same --out was stopped."),
 ) -> None:
     """Describe every face in pictures: expression label, apparent valence and arousal, intensity, quality."""
     if resume and out is None:
         raise ConfigError("--resume needs --out: it is the table that says what is done")
+    if embeddings and not as_json:
+        raise ConfigError("--embeddings needs --json: tables hold no feature vectors")
     from mien import sources
 
+    skip = on_no_face == "skip"
     given = sources.gather(paths or [], listed, leave_out=annotate)
     marks = sources.Marks.below(annotate, given) if annotate is not None else None
     options = {
@@ -73,32 +76,35 @@ def predict(
         "min_confidence": min_confidence,
         "tiled": tiled,
         "weights": weights,
-        "on_no_face": on_no_face,
+        "on_no_face": "row" if skip else on_no_face,
         "embeddings": embeddings,
     }
+    shown = (_json,) if as_json else (_Printed(map(sources.name, given)),) if out is None else ()
     failed = 0
     with ExitStack() as stack:
-        takers: list[Callable[[Analysis], None]] = []
         remaining = given
+        table = None
         if out is not None:
-            from mien import tables
+            from mien.tables import Writer
 
-            done = tables.done(out) if resume else set()
-            remaining = [source for source in given if sources.name(source) not in done]
-            takers.append(stack.enter_context(tables.writer(out, columns, resume)).write)
-        if as_json:
-            takers.append(lambda analysis: typer.echo(analysis.to_json()))
-        elif out is None:
-            takers.append(_Printed(sources.name(source) for source in given))
-        answers = stack.enter_context(closing(_answers(remaining, options, marks, threads, workers)))
-        watched = _watched(answers, len(remaining)) if _may_watch(len(remaining), bool(out)) else answers
+            # A picture without a face is recorded as done even where it gets no row.
+            table = stack.enter_context(Writer(out, columns, resume, on_no_face="skip" if skip else "row"))
+            remaining = [source for source in given if sources.name(source) not in table.done]
+        answers: Iterable[Analysis] = stack.enter_context(
+            closing(_answers(remaining, options, marks, threads, workers))
+        )
+        if _may_watch(len(remaining), out is not None):
+            answers = _watched(answers, len(remaining))
         try:
-            for analysis in watched:
-                for take in takers:
-                    take(analysis)
+            for analysis in answers:
+                if table is not None:
+                    table.write(analysis)
                 if analysis.error is not None:
                     failed += 1
                     typer.echo(f"mien: {analysis.error}", err=True)
+                if analysis.faces or analysis.error or not skip:
+                    for show in shown:
+                        show(analysis)
         except KeyboardInterrupt:
             again = f": go on with  --resume --out {out}" if out is not None else ""
             typer.echo(f"mien: interrupted{again}", err=True)
@@ -127,6 +133,10 @@ def _answers(
         yield from processes.analyse(paths, processes.work, {"options": options, "marks": marks}, workers)
     elif given:
         yield from processes.work(options, marks, threads or available())(given)
+
+
+def _json(analysis: Analysis) -> None:
+    typer.echo(analysis.to_json())
 
 
 def _may_watch(count: int, written: bool) -> bool:

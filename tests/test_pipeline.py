@@ -1,0 +1,305 @@
+"""The same picture gives the same answer by every way in, and what cannot be analysed is said, once and clearly."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import mien
+from mien import images
+from mien.errors import ConfigError, ImageError, MienError, NoFace, WeightsError
+from mien.pipeline import ColourOrderWarning, Pipeline, load, quality
+from mien.types import Analysis, Box, Face
+
+
+@pytest.fixture(scope="module")
+def pipeline(recogniser_file: Path) -> Pipeline:
+    return load(weights=recogniser_file)
+
+
+@pytest.fixture(scope="module")
+def photographs(examples: Path) -> list[Path]:
+    found = sorted(path for path in examples.iterdir() if path.suffix in (".jpg", ".png"))
+    assert len(found) == 5
+    return found
+
+
+@pytest.fixture(scope="module")
+def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("blank") / "blank.png"
+    images.write(path, np.full((200, 300, 3), 128, np.uint8))
+    return path
+
+
+def iou(one: Box, other: Box) -> float:
+    width = min(one.right, other.right) - max(one.x, other.x)
+    height = min(one.bottom, other.bottom) - max(one.y, other.y)
+    common = max(0, width) * max(0, height)
+    return common / (one.area + other.area - common)
+
+
+def drift(one: Face, other: Face) -> float:
+    """The largest change of any probability."""
+    return max(abs(one.probabilities[name] - other.probabilities[name]) for name in mien.EXPRESSIONS)
+
+
+def partner(face: Face, faces: tuple[Face, ...]) -> Face:
+    return max(faces, key=lambda other: iou(face.box, other.box))
+
+
+def test_every_bundled_face_is_found(pipeline: Pipeline, photographs: list[Path]) -> None:
+    counts = {path.stem: len(pipeline(path).faces) for path in photographs}
+    assert counts == {
+        "astronaut": 1, "group_1": 6, "group_2": 7, "portrait_neutral": 1, "portrait_smiling": 1,
+    }  # fmt: skip
+
+
+def test_a_batch_equals_singles_exactly(pipeline: Pipeline, photographs: list[Path]) -> None:
+    assert pipeline(photographs) == [pipeline(path) for path in photographs]
+
+
+def test_any_order_gives_the_same_analyses(pipeline: Pipeline, photographs: list[Path]) -> None:
+    assert pipeline(photographs[::-1]) == pipeline(photographs)[::-1]
+
+
+def test_path_bytes_open_file_and_array_agree(pipeline: Pipeline, astronaut: Path) -> None:
+    expected = pipeline(astronaut)
+    with astronaut.open("rb") as file:
+        ways: list[Any] = [str(astronaut), astronaut.read_bytes(), file, images.read(astronaut)]
+        analyses = [pipeline(way) for way in ways]
+    assert [one.faces for one in analyses] == [expected.faces] * 4
+    assert [one.source for one in analyses] == [str(astronaut), "bytes", str(astronaut), "array"]
+    assert (expected.width, expected.height) == (512, 512)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_equals_upright(
+    pipeline: Pipeline, examples: Path, tmp_path: Path, orientation: int
+) -> None:
+    from PIL import Image
+
+    upright = images.read(examples / "portrait_smiling.jpg")[:500]  # not square: a missed rotation changes the size
+    # What a camera stores for each orientation: the inverse of what a viewer must do.
+    stored = {
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1],
+        5: upright.transpose(1, 0, 2), 6: np.rot90(upright), 7: np.rot90(upright, 2).transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "photo.png", exif=exif)
+    turned = pipeline(tmp_path / "photo.png")
+    assert (turned.width, turned.height) == (512, 500)
+    assert turned.faces == pipeline(upright).faces
+
+
+def test_a_mirrored_picture_gives_mirrored_boxes_and_the_same_probabilities(
+    pipeline: Pipeline, photographs: list[Path]
+) -> None:
+    for path in photographs:
+        picture = images.read(path)
+        width = picture.shape[1]
+        plain, mirrored = pipeline(picture), pipeline(picture[:, ::-1])
+        assert len(plain.faces) == len(mirrored.faces)
+        for face in plain.faces:
+            turned = Box(width - face.box.right, face.box.y, face.box.width, face.box.height)
+            other = max(mirrored.faces, key=lambda one: iou(turned, one.box))
+            assert iou(turned, other.box) > 0.9
+            assert drift(face, other) < 0.15
+            assert other.pose.yaw == pytest.approx(-face.pose.yaw, abs=8)
+
+
+def test_png_and_good_jpeg_agree(pipeline: Pipeline, astronaut: Path, tmp_path: Path) -> None:
+    images.write(tmp_path / "photo.jpg", images.read(astronaut), quality=97)
+    (png,), (jpeg,) = pipeline(astronaut).faces, pipeline(tmp_path / "photo.jpg").faces
+    assert iou(png.box, jpeg.box) > 0.95
+    assert drift(png, jpeg) < 0.05
+    assert np.abs(np.subtract(png.landmarks.points, jpeg.landmarks.points)).max() < 2
+
+
+def test_analyses_survive_json(pipeline: Pipeline, photographs: list[Path]) -> None:
+    for analysis in pipeline([*photographs, "missing.jpg"]):
+        assert Analysis.from_json(analysis.to_json()) == analysis
+        assert json.loads(analysis.to_json())["source"] == analysis.source
+
+
+def test_a_picture_without_a_face_is_an_analysis_without_faces(pipeline: Pipeline, blank: Path) -> None:
+    assert pipeline(blank) == Analysis(str(blank), 300, 200)
+
+
+def test_on_no_face_skip_and_error(recogniser_file: Path, blank: Path, astronaut: Path) -> None:
+    skipping = load(weights=recogniser_file, on_no_face="skip")
+    assert [one.source for one in skipping([blank, astronaut, blank])] == [str(astronaut)]
+    assert skipping([blank, "missing.jpg"])[0].source == "missing.jpg"  # an error is never skipped
+    strict = load(weights=recogniser_file, on_no_face="error")
+    with pytest.raises(NoFace, match="no face found.*tiled"):
+        strict(blank)
+    failed, fine = strict([blank, astronaut])
+    assert failed.error is not None
+    assert "no face found" in failed.error
+    assert len(fine.faces) == 1
+
+
+def test_one_bad_picture_raises_alone_and_is_a_row_among_others(
+    pipeline: Pipeline, astronaut: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"hello")
+    with pytest.raises(ImageError, match="not a picture"):
+        pipeline(broken)
+    before, failed, after = pipeline([astronaut, broken, astronaut])
+    assert failed.error is not None
+    assert str(broken) in failed.error
+    assert failed.faces == ()
+    assert before == after == pipeline(astronaut)
+
+
+def test_a_stream_reads_only_as_far_as_needed(pipeline: Pipeline, blank: Path) -> None:
+    pulled = 0
+
+    def endless() -> Iterator[Path]:
+        nonlocal pulled
+        for path in cycle([blank]):
+            pulled += 1
+            yield path
+
+    assert len(list(islice(pipeline.stream(endless(), ahead=4), 6))) == 6
+    assert pulled == 8
+    pulled = 0
+    assert next(iter(pipeline.stream(endless(), ahead=1))).faces == ()
+    assert pulled == 1
+    with pytest.raises(ConfigError, match="ahead"):
+        next(iter(pipeline.stream([], ahead=0)))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((10, 10), np.uint8),
+        np.zeros((10, 10, 4), np.uint8),
+        np.zeros((3, 10, 10), np.uint8),
+        np.zeros((10, 10, 3), np.float32),
+        np.zeros((2, 10, 10, 3), np.uint8),
+    ],
+)
+def test_arrays_of_another_form_are_refused(pipeline: Pipeline, array: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="array"):
+        pipeline(array)
+
+
+def test_bgr_passed_as_rgb_is_noticed(pipeline: Pipeline, photographs: list[Path]) -> None:
+    for path in photographs:
+        picture = images.read(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pipeline(picture)
+        with pytest.warns(ColourOrderWarning, match="is it BGR"):
+            pipeline(picture[..., ::-1])
+
+
+def test_a_face_of_low_presence_is_no_face(recogniser_file: Path, astronaut: Path) -> None:
+    assert load(weights=recogniser_file, presence=1.0)(astronaut).faces == ()
+
+
+def test_embeddings_come_only_when_asked_for(recogniser_file: Path, astronaut: Path, pipeline: Pipeline) -> None:
+    assert pipeline(astronaut).faces[0].reading.embedding == ()
+    assert len(load(weights=recogniser_file, embeddings=True)(astronaut).faces[0].reading.embedding) == 16
+
+
+def test_extreme_pictures_are_analysed(pipeline: Pipeline) -> None:
+    for shape in ((1, 1, 3), (1, 4000, 3), (4000, 1, 3), (20, 20, 3), (19, 2000, 3)):
+        noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        analysis = pipeline(noise)
+        assert (analysis.height, analysis.width) == shape[:2]
+
+
+def test_a_face_cut_by_the_edge_is_read(pipeline: Pipeline, astronaut: Path) -> None:
+    picture = images.read(astronaut)
+    (face,) = pipeline(picture).faces
+    middle = round(face.box.x + 0.35 * face.box.width)
+    for analysis in (pipeline(picture[:, middle:]), pipeline(picture[round(face.box.y + 30) :])):
+        for one in analysis.faces:
+            assert sum(one.probabilities.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"presence": 2}, "presence is 2"),
+        ({"on_no_face": "perhaps"}, "on_no_face"),
+        ({"detector": "hair"}, "haar"),
+        ({"detector": "yunet"}, "model_path"),
+        ({"min_confidence": 3.0}, "confidence"),
+    ],
+)
+def test_wrong_options_fail_at_the_door(recogniser_file: Path, options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        load(weights=recogniser_file, **options)
+
+
+def test_weights_that_are_missing_fail_at_the_door(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"none\.json"):
+        load(weights=tmp_path / "none.onnx")
+
+
+def test_quality_falls_with_blur_size_angle_and_presence() -> None:
+    crop = np.random.default_rng(0).integers(0, 256, (80, 80), dtype=np.uint8)
+    blurred = np.asarray(cv2.GaussianBlur(crop, (0, 0), 3), dtype=np.uint8)
+    best = quality(crop, side=200, yaw=0, pitch=0, presence=1)
+    assert best == pytest.approx(1, abs=0.01)
+    assert quality(blurred, 200, 0, 0, 1) < 0.6 * best
+    assert quality(crop, 5, 0, 0, 1) == pytest.approx(best * (5 / 80) ** 0.25)
+    assert quality(crop, 200, 60, 0, 1) == pytest.approx(best * 0.5**0.25)
+    assert quality(crop, 200, 0, -60, 1) == pytest.approx(best * 0.5**0.25)
+    assert quality(crop, 200, 0, 0, 0.0625) == pytest.approx(best * 0.5)
+    assert quality(crop, 200, 120, 0, 1) == 0
+    assert quality(np.zeros((80, 80), np.uint8), 200, 0, 0, 1) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity masks on this system")
+def test_threads_follow_the_affinity_mask(recogniser_file: Path) -> None:
+    script = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from mien.threads import available, session
+network = session(open(sys.argv[1], "rb").read())
+print(available(), network.get_session_options().intra_op_num_threads)
+"""
+    output = subprocess.run(
+        [sys.executable, "-c", script, str(recogniser_file)], capture_output=True, text=True, check=True
+    ).stdout
+    assert output.split() == ["1", "1"]
+
+
+def test_the_analysis_path_imports_neither_torch_nor_what_it_does_not_need(
+    recogniser_file: Path, examples: Path
+) -> None:
+    script = """
+import sys, mien
+mien.load(weights=sys.argv[1])(sys.argv[2])
+heavy = {"torch", "pandas", "pyarrow", "matplotlib", "rich", "typer", "pydantic", "PIL", "yaml"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    output = subprocess.run(
+        [sys.executable, "-c", script, str(recogniser_file), str(examples / "portrait_smiling.jpg")],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert output.strip() == "[]"
+
+
+def test_mien_errors_are_what_callers_can_catch() -> None:
+    assert issubclass(NoFace, MienError)
+    assert issubclass(ImageError, MienError)
