@@ -187,9 +187,7 @@ class Writer:
             if whole == 0:
                 self._append({"columns": names, "extends": self._extends, "found": _identity(self.path)})
         except OSError as problem:
-            raise TableError(
-                f"{describe(self.path)}: cannot be written: {str(problem.strerror or problem).lower()}"
-            ) from None
+            raise TableError(f"{describe(self.path)}: cannot be written: {_reason(problem)}") from None
 
     def _recover(self, names: list[str]) -> int:
         """Note what an earlier run completed; return how many bytes of its part file are whole lines."""
@@ -238,7 +236,7 @@ class Writer:
                 data = data[self._file.write(data) :]
         except OSError as problem:
             raise TableError(
-                f"{describe(self.part)}: {str(problem.strerror or problem).lower()}: the rows before are safe, mend it and --resume"
+                f"{describe(self.part)}: {_reason(problem)}: the rows before are safe, mend it and --resume"
             ) from None
 
     def close(self) -> None:
@@ -260,7 +258,7 @@ class Writer:
         except OSError as problem:
             temporary.unlink(missing_ok=True)
             raise TableError(
-                f"{describe(self.path)}: {str(problem.strerror or problem).lower()}: the rows are safe in {describe(self.part)}, "
+                f"{describe(self.path)}: {_reason(problem)}: the rows are safe in {describe(self.part)}, "
                 "mend it and --resume"
             ) from None
 
@@ -372,6 +370,10 @@ def _parsed(name: str, text: str | None) -> Any:
     except ValueError:
         return text
     return int(number) if kind is int and number.is_integer() else _finite(number)
+
+
+def _reason(problem: OSError) -> str:
+    return (problem.strerror or str(problem)).lower()
 
 
 def _header(path: Path) -> list[str]:
