@@ -8,7 +8,7 @@ from io import TextIOWrapper
 import typer
 
 from mien import __version__
-from mien.cli import evaluate, methods, predict, train
+from mien.cli import evaluate, methods, predict, release, train
 from mien.errors import MienError
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ app.command()(methods.methods)
 app.command()(methods.columns)
 app.command()(train.train)
 app.command()(train.runs)
+app.command()(release.release)
 app.command()(evaluate.evaluate)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mien import align, images, landmarks
+from mien import align, cards, images, landmarks
 from mien.config import DataConfig, SourceConfig
 from mien.data import READERS, protocols
 from mien.data.copies import without_copies
@@ -91,7 +91,7 @@ def load_crops(
     Raises:
         DatasetDamaged: a picture cannot be read; the message names the file.
     """
-    version = landmarks.version() if points is None else hashlib.sha256(points.read_bytes()).hexdigest()
+    version = hashlib.sha256((points or cards.FOLDER / "landmarks.onnx").read_bytes()).hexdigest()
     key = hashlib.sha256(
         json.dumps(
             [

@@ -1,0 +1,81 @@
+"""ONNX says what torch says; int8 nearly so; and a whole release on drawn faces ends in weights that load."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mien import export, methods
+from mien.data import synthetic
+from mien.errors import WeightsError
+from mien.recognise import OnnxRecogniser
+
+
+@pytest.fixture(scope="module")
+def crops() -> np.ndarray:
+    return np.stack([face.pixels[..., 0] for face in synthetic.faces(96, size=48)])
+
+
+@pytest.fixture(scope="module")
+def trained(crops: np.ndarray) -> methods.Method:
+    torch.manual_seed(0)
+    return methods.build({"name": "baseline", "backbone": "tiny"}, 48)
+
+
+def test_fp32_agrees_with_torch_for_any_batch(
+    trained: methods.Method, crops: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "plain.onnx"
+    agreed = export.to_onnx(trained, 48, False, path, crops)
+    assert agreed.relative < export.TOLERANCE
+    assert agreed.agreement == 1.0
+    together, alone = export.run_onnx(path, crops), export.run_onnx(path, crops, batch=1)
+    for name in ("logits", "affect", "embedding"):
+        assert np.allclose(together[name], alone[name], atol=1e-5)
+
+
+def test_int8_is_smaller_and_close(trained: methods.Method, crops: np.ndarray, tmp_path: Path) -> None:
+    plain, small = tmp_path / "plain.onnx", tmp_path / "int8.onnx"
+    export.to_onnx(trained, 48, False, plain, crops[:8])
+    export.quantise(plain, small, crops, export.head_nodes(plain))
+    first, second = export.run_onnx(plain, crops)["logits"], export.run_onnx(small, crops)["logits"]
+    assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.98
+
+
+def test_a_disagreement_is_refused(
+    trained: methods.Method, crops: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = export.run_torch
+    monkeypatch.setattr(
+        export, "run_torch", lambda *given: {name: value + 1 for name, value in honest(*given).items()}
+    )
+    with pytest.raises(WeightsError, match="differs from the checkpoint"):
+        export.to_onnx(trained, 48, False, tmp_path / "plain.onnx", crops[:8])
+    assert not (tmp_path / "plain.onnx").exists()
+
+
+def test_the_recogniser_reads_what_was_exported(
+    trained: methods.Method, crops: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.onnx"
+    export.to_onnx(trained, 48, False, path, crops[:8])
+    from mien.cards import REQUIRED
+    from mien.checkpoint import digest
+
+    card = {key: "" for key in REQUIRED} | {
+        "name": "mine",
+        "input": {"size": 48, "colour": "grey"},
+        "sha256": digest(path),
+        "temperature": 1.5,
+    }
+    path.with_suffix(".json").write_text(json.dumps(card))
+    readings = OnnxRecogniser.load(path)(crops[:5], embeddings=True)
+    logits = export.run_torch(trained, crops[:5])["logits"] / 1.5
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for reading, row in zip(readings, expected, strict=True):
+        assert list(reading.probabilities.values()) == pytest.approx(row.tolist(), abs=1e-4)
+        assert len(reading.embedding) == 32

@@ -1,0 +1,52 @@
+"""Groups, schedule and average."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mien import methods, optim
+from mien.config import OptimConfig
+
+
+def test_pretrained_parameters_learn_slower_and_vectors_do_not_decay() -> None:
+    method = methods.build({"name": "baseline", "backbone": "tiny"}, 32)
+    config = OptimConfig(rate=0.01, backbone_rate=0.1, weight_decay=0.5)
+    rates = {}
+    for group in optim.build(method, "model", config).param_groups:
+        for parameter in group["params"]:
+            rates[id(parameter)] = (group["lr"], group["weight_decay"])
+    named = dict(method.named_parameters())
+    assert len(rates) == len(named)
+    for name, parameter in named.items():
+        slow = name.startswith("backbone.")
+        assert rates[id(parameter)] == pytest.approx(
+            (0.001 if slow else 0.01, 0.5 if parameter.ndim > 1 else 0.0)
+        )
+
+
+def test_schedule_warms_up_and_ends_at_zero() -> None:
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule = optim.schedule(optimiser, OptimConfig(warmup=0.1), 100)
+    rates = []
+    for _ in range(100):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    assert rates[0] == pytest.approx(0.2)
+    assert max(rates) == pytest.approx(2.0)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[55] == pytest.approx(1.0, abs=0.01)
+    assert rates[-1] < 0.01
+    assert all(late <= early for early, late in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_average_follows_weights_and_buffers() -> None:
+    method = methods.build({"name": "baseline", "backbone": "tiny"}, 32)
+    average = optim.average(method, 0.9)
+    average.update_parameters(method)  # the first call copies
+    before = average.module.expression.weight.clone()
+    with torch.no_grad():
+        method.expression.weight += 1.0
+    average.update_parameters(method)
+    assert torch.allclose(average.module.expression.weight, before + 0.1, atol=1e-6)
