@@ -1,0 +1,350 @@
+"""A picture with what was found drawn on it, fit for a slide.
+
+Every face gets a rounded frame in its expression's colour and a label with the probability; faces that are large enough
+also get bars for the three most probable expressions and a small dial of apparent valence (across) and arousal (up).
+Everything scales with the picture, stays inside it, and gives way to the faces: panels go where they cover no face, and
+are left out where there is no such place, so that a group photo shows frames and labels only.
+
+Drawn at two times the size and scaled down by area, with Pillow's own font, so that no font file is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.figures.palette import COLOURS
+from mien.images import check
+from mien.types import Analysis, Face
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw, ImageFont
+
+Rectangle = tuple[float, float, float, float]
+"""(left, top, right, bottom) in pixels of the picture."""
+
+_INK: Final = (18, 20, 24)
+_PAPER: Final = (255, 255, 255)
+# Pillow replaces what it draws over, alpha included, so the tones on a card are mixed beforehand.
+_SHADE: Final = (18, 20, 24, 215)
+_TRACK: Final = (84, 86, 90, 230)
+_LINE: Final = (142, 144, 147, 240)
+_BARS: Final = 3
+_SMALLEST: Final = 9.0
+"""Smallest lettering, pixels."""
+
+
+def draw(image: NDArray[np.uint8], analysis: Analysis) -> NDArray[np.uint8]:
+    """Draw an analysis on its picture.
+
+    Args:
+        image: the picture that was analysed, RGB uint8 [height, width, 3]; it is not changed.
+        analysis: its faces; a picture without any comes back as it is.
+
+    Returns:
+        A new picture of the same shape.
+
+    Raises:
+        ImageError: the array is no picture.
+    """
+    picture = check(image).copy()
+    if not analysis.faces:
+        return picture
+    height, width = picture.shape[:2]
+    faces = sorted(analysis.faces, key=lambda face: face.box.area)
+    usual = _lettering(faces, width, height)
+    taken: list[Rectangle] = [face.box.corners for face in faces]
+    for face in faces:
+        _frame(picture, face, _line_width(face, width, height))
+    # The largest face chooses its places first.
+    for face in reversed(faces):
+        text = max(_SMALLEST, min(usual, face.box.height / 3))
+        label = _label(face, text, width, height)
+        spot = _place(label.size, _around(face, label.size, text), taken, (width, height), face.box.corners)
+        _stamp(picture, label, spot)
+        taken.append(_extent(spot, label.size))
+        panel = _panel(face, text)
+        if panel.size[0] <= width and panel.size[1] <= height and face.box.height >= 5 * text:
+            room = _free(panel.size, face, text, taken, (width, height))
+            if room is not None:
+                _stamp(picture, panel, room)
+                taken.append(_extent(room, panel.size))
+    return picture
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """Something drawn: RGBA [height, width, 4], premultiplied by nothing."""
+
+    pixels: NDArray[np.uint8]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+def _lettering(faces: Sequence[Face], width: int, height: int) -> float:
+    """Size of lettering for the whole picture: by its own size, less where the typical face is small."""
+    whole = math.sqrt(width * height) / 34
+    typical = sorted(face.box.height for face in faces)[len(faces) // 2]
+    return max(_SMALLEST, min(whole, max(typical / 5.5, whole * 0.5)))
+
+
+def _line_width(face: Face, width: int, height: int) -> float:
+    return max(1.5, min(math.sqrt(width * height) / 300, face.box.height / 24))
+
+
+@lru_cache(maxsize=64)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def _colour(expression: str) -> tuple[int, int, int]:
+    text = COLOURS[expression].lstrip("#")
+    return int(text[0:2], 16), int(text[2:4], 16), int(text[4:6], 16)
+
+
+def _on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Ink or paper, whichever contrasts more with this background (WCAG 2 relative luminance)."""
+
+    def luminance(rgb: Sequence[int]) -> float:
+        linear = [(c / 255 / 12.92) if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    background = luminance(colour)
+    on_ink = (background + 0.05) / (luminance(_INK) + 0.05)
+    on_paper = 1.05 / (background + 0.05)
+    return _INK if on_ink >= on_paper else _PAPER
+
+
+class _Canvas:
+    """A transparent drawing of a given size in pixels, made at twice that size and scaled down."""
+
+    def __init__(self, width: float, height: float) -> None:
+        from PIL import Image, ImageDraw
+
+        self.width, self.height = math.ceil(width), math.ceil(height)
+        self._image: Image.Image = Image.new("RGBA", (self.width * 2, self.height * 2), (0, 0, 0, 0))
+        self._draw: ImageDraw.ImageDraw = ImageDraw.Draw(self._image)
+
+    def box(
+        self, corners: Rectangle, radius: float, fill: Any = None, outline: Any = None, line: float = 0
+    ) -> None:
+        left, top, right, bottom = (2 * value for value in corners)
+        # Pillow's rectangles include their right and bottom edges.
+        self._draw.rounded_rectangle(
+            (left, top, max(left, right - 1), max(top, bottom - 1)),
+            2 * radius,
+            fill,
+            outline,
+            round(2 * line),
+        )
+
+    def disc(
+        self, x: float, y: float, radius: float, fill: Any = None, outline: Any = None, line: float = 1
+    ) -> None:
+        self._draw.ellipse(
+            (2 * (x - radius), 2 * (y - radius), 2 * (x + radius), 2 * (y + radius)),
+            fill,
+            outline,
+            max(1, round(2 * line)),
+        )
+
+    def line(self, start: tuple[float, float], end: tuple[float, float], fill: Any, width: float = 1) -> None:
+        self._draw.line((2 * start[0], 2 * start[1], 2 * end[0], 2 * end[1]), fill, max(1, round(2 * width)))
+
+    def text(self, x: float, y: float, words: str, size: float, fill: Any, anchor: str = "lm") -> None:
+        self._draw.text((2 * x, 2 * y), words, fill, _font(round(2 * size)), anchor=anchor)
+
+    def done(self) -> _Stamp:
+        from PIL import Image
+
+        # "reduce" averages colour and alpha together; on premultiplied pixels that is right at soft edges.
+        small = (
+            self._image.convert("RGBa")
+            .resize((self.width, self.height), Image.Resampling.BOX)
+            .convert("RGBA")
+        )
+        return _Stamp(np.asarray(small))
+
+
+def _measure(words: str, size: float) -> float:
+    """Width in pixels."""
+    return float(_font(round(2 * size)).getlength(words)) / 2
+
+
+def _frame(picture: NDArray[np.uint8], face: Face, line: float) -> None:
+    """A rounded frame in the expression's colour with a thin dark rim, so that it shows on any background."""
+    rim = max(0.75, line / 3)
+    margin = line + 2 * rim
+    box = face.box
+    canvas = _Canvas(box.width + 2 * margin, box.height + 2 * margin)
+    radius = 0.12 * min(box.width, box.height)
+    right, bottom = canvas.width, canvas.height
+    canvas.box((0, 0, right, bottom), radius + rim, outline=(*_INK, 150), line=line + 2 * rim)
+    canvas.box(
+        (rim, rim, right - rim, bottom - rim), radius, outline=(*_colour(face.expression), 255), line=line
+    )
+    _stamp(picture, canvas.done(), (box.x - margin, box.y - margin))
+
+
+def _label(face: Face, text: float, width: int, height: int) -> _Stamp:
+    """A chip with the expression and its probability; a question mark where the reading is uncertain."""
+    name = face.expression + ("?" if face.reading.uncertain else "")
+    words, share = name, f"{face.probability:.0%}"
+    pad = 0.5 * text
+    # In a narrow picture the lettering gives way, then the probability.
+    for candidate in (text, 0.85 * text, 0.7 * text):
+        text = candidate
+        extent = _measure(words, text) + _measure(share, text) + 0.4 * text + 2 * pad
+        if extent <= width:
+            break
+    if extent > width:
+        share, extent = "", _measure(words, text) + 2 * pad
+    if extent > width:
+        text *= width / extent
+        pad, extent = 0.5 * text, float(width)
+    tall = min(1.7 * text, float(height))
+    canvas = _Canvas(extent, tall)
+    colour = _colour(face.expression)
+    canvas.box((0, 0, canvas.width, canvas.height), 0.3 * tall, (*colour, 255))
+    ink = _on(colour)
+    middle = canvas.height / 2
+    canvas.text(pad, middle, words, text, (*ink, 255))
+    if share:
+        canvas.text(canvas.width - pad, middle, share, text, (*ink, 255), "rm")
+    return canvas.done()
+
+
+def _panel(face: Face, text: float) -> _Stamp:
+    """Bars of the most probable expressions, and the valence/arousal dial, on a dark translucent card."""
+    small = max(8.0, 0.74 * text)
+    row, pad = 1.5 * small, 0.7 * small
+    best = sorted(face.probabilities.items(), key=lambda entry: -entry[1])[:_BARS]
+    names = max(_measure(name, small) for name, _ in best)
+    bar = 4.2 * small
+    tall = _BARS * row + 2 * pad
+    dial = _BARS * row
+    canvas = _Canvas(pad + names + 0.5 * small + bar + pad + dial + pad, tall)
+    canvas.box((0, 0, canvas.width, canvas.height), 0.5 * small, _SHADE)
+    start = pad + names + 0.5 * small
+    for number, (name, probability) in enumerate(best):
+        middle = pad + (number + 0.5) * row
+        canvas.text(pad, middle, name, small, (*_PAPER, 255))
+        top, bottom = middle - 0.3 * small, middle + 0.3 * small
+        canvas.box((start, top, start + bar, bottom), 0.3 * small, _TRACK)
+        length = max(0.6 * small, bar * probability)
+        canvas.box((start, top, start + length, bottom), 0.3 * small, (*_colour(name), 255))
+    _dial(canvas, canvas.width - pad - dial / 2, tall / 2, dial / 2, face)
+    return canvas.done()
+
+
+def _dial(canvas: _Canvas, x: float, y: float, radius: float, face: Face) -> None:
+    """The circumplex: a cross, a circle, and a dot at (valence, arousal)."""
+    thin = max(0.5, radius / 24)
+    canvas.disc(x, y, radius, outline=_LINE, line=thin)
+    canvas.line((x - radius, y), (x + radius, y), _LINE, thin)
+    canvas.line((x, y - radius), (x, y + radius), _LINE, thin)
+    dot = 0.17 * radius
+    # The square of values is brought into the circle by its own length, so that the dot never leaves it.
+    length = max(1.0, math.hypot(face.valence, face.arousal))
+    reach = radius - dot
+    at = (x + face.valence / length * reach, y - face.arousal / length * reach)
+    canvas.line((x, y), at, (*_PAPER, 255), 1.5 * thin)
+    canvas.disc(*at, dot, fill=(*_colour(face.expression), 255), outline=(*_PAPER, 255), line=thin)
+
+
+def _around(face: Face, size: tuple[int, int], text: float) -> list[tuple[float, float]]:
+    """Places for a label, best first: above the frame, below it, inside at the top, to the right, to the left."""
+    box, gap = face.box, 0.3 * text
+    wide, tall = size
+    return [
+        (box.x, box.y - tall - gap),
+        (box.x, box.bottom + gap),
+        (box.right - wide, box.y - tall - gap),
+        (box.right - wide, box.bottom + gap),
+        (box.right + gap, box.y),
+        (box.x - wide - gap, box.y),
+    ]
+
+
+def _place(
+    size: tuple[int, int],
+    spots: list[tuple[float, float]],
+    taken: list[Rectangle],
+    whole: tuple[int, int],
+    own: Rectangle,
+) -> tuple[float, float]:
+    """The spot, moved into the picture, that covers least of what is taken; earlier ones win ties.
+
+    Covering one's own face counts half: better that than a neighbour's.
+    """
+    moved = [_inside(spot, size, whole) for spot in spots]
+
+    def cost(spot: tuple[float, float]) -> float:
+        extent = _extent(spot, size)
+        return sum(_common(extent, other) * (0.5 if other == own else 1.0) for other in taken)
+
+    return min(moved, key=cost)
+
+
+def _free(
+    size: tuple[int, int], face: Face, text: float, taken: list[Rectangle], whole: tuple[int, int]
+) -> tuple[float, float] | None:
+    """A spot beside or under the face that covers nothing taken; None if there is none."""
+    box, gap = face.box, 0.5 * text
+    wide, tall = size
+    centre = box.x + box.width / 2 - wide / 2
+    spots = [
+        (box.right + gap, box.y),
+        (box.x - wide - gap, box.y),
+        (centre, box.bottom + gap),
+        (box.right + gap, box.bottom - tall),
+        (box.x - wide - gap, box.bottom - tall),
+        (centre, box.bottom + 2.4 * text),
+        (centre, box.y - tall - 2.4 * text),
+    ]
+    for spot in spots:
+        moved = _inside(spot, size, whole)
+        far = abs(moved[0] - spot[0]) + abs(moved[1] - spot[1])
+        if far <= 4 * text and not any(_common(_extent(moved, size), other) > 0 for other in taken):
+            return moved
+    return None
+
+
+def _inside(spot: tuple[float, float], size: tuple[int, int], whole: tuple[int, int]) -> tuple[float, float]:
+    return (
+        float(round(min(max(spot[0], 0), max(0, whole[0] - size[0])))),
+        float(round(min(max(spot[1], 0), max(0, whole[1] - size[1])))),
+    )
+
+
+def _extent(spot: tuple[float, float], size: tuple[int, int]) -> Rectangle:
+    return spot[0], spot[1], spot[0] + size[0], spot[1] + size[1]
+
+
+def _common(a: Rectangle, b: Rectangle) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _stamp(picture: NDArray[np.uint8], stamp: _Stamp, spot: tuple[float, float]) -> None:
+    """Lay a drawing on the picture with its top left corner at `spot`; what reaches beyond the picture is cut off."""
+    height, width = picture.shape[:2]
+    left, top = round(spot[0]), round(spot[1])
+    x0, y0 = max(left, 0), max(top, 0)
+    x1, y1 = min(left + stamp.size[0], width), min(top + stamp.size[1], height)
+    if x1 <= x0 or y1 <= y0:
+        return
+    part = stamp.pixels[y0 - top : y1 - top, x0 - left : x1 - left].astype(np.float32)
+    region = picture[y0:y1, x0:x1]
+    share = part[..., 3:] / 255
+    region[...] = np.rint(region * (1 - share) + part[..., :3] * share).astype(np.uint8)
