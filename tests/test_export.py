@@ -66,7 +66,7 @@ def test_the_recogniser_reads_what_was_exported(
     from mien.cards import REQUIRED
     from mien.checkpoint import digest
 
-    card = {key: "" for key in REQUIRED} | {
+    card = dict.fromkeys(REQUIRED, "") | {
         "name": "mine",
         "input": {"size": 48, "colour": "grey"},
         "sha256": digest(path),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -38,7 +40,7 @@ def test_schedule_warms_up_and_ends_at_zero() -> None:
     assert rates.index(max(rates)) in (9, 10)
     assert rates[55] == pytest.approx(1.0, abs=0.01)
     assert rates[-1] < 0.01
-    assert all(late <= early for early, late in zip(rates[10:], rates[11:], strict=False))
+    assert all(late <= early for early, late in pairwise(rates[10:]))
 
 
 def test_average_follows_weights_and_buffers() -> None:

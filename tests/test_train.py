@@ -218,8 +218,8 @@ def test_two_processes_give_the_single_process_result(faces: Path, tmp_path: Pat
             "torch.distributed.run",
             f"--nproc-per-node={processes}",
             "--master-port=29611",
-        ]
-        + ["-m", "mien", "train", str(settings)],
+            *("-m", "mien", "train", str(settings)),
+        ],
         capture_output=True,
         text=True,
         check=False,

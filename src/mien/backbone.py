@@ -209,7 +209,7 @@ class Timm(Backbone):
         if not timm.is_model(name):
             raise ConfigError(f"no backbone '{name}': mobilefacenet, tiny, or a timm name such as resnet18")
         overlay = {"file": weights} if weights else None
-        self.layers = timm.create_model(
+        self.layers: Any = timm.create_model(
             name,
             pretrained=weights is not None,
             features_only=True,

@@ -107,7 +107,7 @@ def to_onnx(method: Recognition, size: int, colour: bool, path: Path, check: NDA
     Raises:
         WeightsError: the exported network says something else; nothing is left at `path`.
     """
-    method = method.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    method = method.to(memory_format=torch.contiguous_format).eval()
     shape = (2, size, size, 3) if colour else (2, size, size)
     sample = torch.zeros(shape, dtype=torch.uint8)
     with warnings.catch_warnings():

@@ -37,7 +37,9 @@ def build(method: Method, turn: str, config: OptimConfig) -> torch.optim.Optimiz
     """The optimiser of one player."""
     parameters = groups(method, turn, config)
     if config.name == "sgd":
-        return torch.optim.SGD(parameters, lr=config.rate, momentum=config.momentum, nesterov=config.momentum > 0)
+        return torch.optim.SGD(
+            parameters, lr=config.rate, momentum=config.momentum, nesterov=config.momentum > 0
+        )
     return torch.optim.AdamW(parameters, lr=config.rate)
 
 
@@ -55,7 +57,8 @@ def schedule(optimiser: torch.optim.Optimizer, config: OptimConfig, steps: int) 
 
 def average(method: Method, decay: float) -> AveragedModel:
     """An exponential moving average of weights and buffers; evaluation and the kept weights use it."""
-    return AveragedModel(method, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(method, multi_avg_fn=update, use_buffers=True)
 
 
 def norm(parameters: Iterable[nn.Parameter]) -> float:

@@ -295,9 +295,8 @@ def _affect(
     )
     for name, entry in report.items():
         if isinstance(entry, dict):
-            say(
-                f"{name}: CCC valence {entry['valence']['ccc']['value']:.3f}, arousal {entry['arousal']['ccc']['value']:.3f}"
-            )
+            scores = (entry[part]["ccc"]["value"] for part in ("valence", "arousal"))
+            say(f"{name}: CCC of valence and arousal {', '.join(f'{score:.3f}' for score in scores)}")
     return report, head
 
 

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 
 class RunLog:
-    """Appends events to `metrics.jsonl` in the run folder, each flushed, so that a killed run loses at most one line."""
+    """Appends events to `metrics.jsonl` in the run folder, each flushed: a killed run loses at most one line."""
 
     def __init__(self, folder: Path, resume_step: int | None = None) -> None:
         self.path = folder / "metrics.jsonl"

@@ -22,6 +22,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,7 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
     if not isinstance(method, Recognition):
         raise ConfigError(f"method '{config.method.get('name')}' is not trained by this loop")
     if config.channels_last:
-        method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method = method.to(memory_format=torch.channels_last)
     splits = load_split(
         config.data, ("train", "valid"), lambda done, total: tell("crops", {"done": done, "of": total})
     )
@@ -124,7 +125,7 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
         with _deferred_interrupt() as interrupted:
             while state.step < steps:
                 epoch = state.step // feed.steps
-                for place, targets, crops in feed.epoch(epoch, state.step % feed.steps):
+                for _, targets, crops in feed.epoch(epoch, state.step % feed.steps):
                     batch = _prepare(
                         config, targets, crops, state.step, fabric.global_rank, fabric.world_size
                     )
@@ -164,8 +165,8 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
                         saved = time.monotonic()
                 means = {f"train_{name}": value / feed.steps for name, value in state.sums.items()}
                 state.sums = {}
-                judged = average.module if average is not None else method
-                values = validate(judged, splits["valid"], config.batch)  # type: ignore[arg-type]
+                judged: Any = average.module if average is not None else method
+                values = validate(judged, splits["valid"], config.batch)
                 if config.select not in values:
                     raise ConfigError(f"select: no validation metric '{config.select}': {', '.join(values)}")
                 better = values[config.select] > state.best
@@ -176,10 +177,7 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
                 if fabric.is_global_zero and log is not None:
                     if better:
                         card = card_of(config, epoch, values, state.seconds)
-                        _write(
-                            lambda path, one=judged, card=card: checkpoint.save(path, one, card),
-                            folder / "weights.safetensors",
-                        )
+                        _write(partial(_keep_best, judged, card), folder / "weights.safetensors")
                     log.write(
                         "epoch",
                         state.step,
@@ -366,6 +364,10 @@ def _restore(
     if average is not None:
         average.load_state_dict(stored["average"])
     return _State(**stored["progress"])
+
+
+def _keep_best(method: Method, card: dict[str, Any], path: Path) -> None:
+    checkpoint.save(path, method, card)
 
 
 def _write(save: Callable[[Path], None], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""From records to batches: crops are cut once, targets stay with their pictures, the order depends on the seed alone."""
+"""From records to batches: cropped once, targets stay with their pictures, the order depends on the seed alone."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_damaged_picture_is_named_and_leaves_no_cache(
 def test_a_face_without_landmarks_is_taken_whole_and_marked(
     drawn: tuple[Path, list[Record], Path], tmp_path: Path
 ) -> None:
-    folder, records, _ = drawn
+    _, records, _ = drawn
     none = tmp_path / "none.npz"
     np.savez(none, names=np.array([records[0].name]), points=np.full((1, 112, 2), np.nan))
     crops = loaders.load_crops(records[:2], 32, colour=False, cache=tmp_path, points=none)

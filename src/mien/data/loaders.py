@@ -159,9 +159,10 @@ Locate = Callable[
 
 
 def _anchors(points: NDArray[Any]) -> NDArray[np.float64]:
-    return align.anchors_from(
+    anchors: NDArray[np.float64] = align.anchors_from(
         points, landmarks.RIGHT_EYE_CORNERS, landmarks.LEFT_EYE_CORNERS, landmarks.NOSE_BOTTOM
     )[0]
+    return anchors
 
 
 def _network() -> Locate:
@@ -232,7 +233,7 @@ def to_samples(
         [record.votes or [np.nan] * len(EXPRESSIONS) for record in records], dtype=np.float32
     ).reshape(-1, len(EXPRESSIONS))
     total = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.where(total > 0, total, np.nan)
+    shares = (counts / np.where(total > 0, total, np.nan)).astype(np.float32)
     affect = np.array(
         [
             (np.nan, np.nan)
