@@ -403,7 +403,7 @@ def _open_pillow(data: bytes, name: str) -> PillowImage.Image:
         # Our own bound speaks instead of Pillow's warning about large pictures.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            return Image.open(BytesIO(data), formats=[kind, "MPO"] if kind == "JPEG" else [kind])
+            return Image.open(BytesIO(data), formats=[kind])
         except Image.DecompressionBombError:
             raise ImageError(
                 f"{name}: has more pixels than Pillow ever opens ({2 * (Image.MAX_IMAGE_PIXELS or 0):,}): scale it down"
