@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["EXPRESSIONS", "Analysis", "Box", "Face", "MienError", "Pipeline", "__version__", "load"]
+__all__ = ["EXPRESSIONS", "Analysis", "Box", "Editor", "Face", "MienError", "Pipeline", "__version__", "load"]
 
 _HOMES = {
     "EXPRESSIONS": "mien.labels",
     "Analysis": "mien.types",
     "Box": "mien.types",
+    "Editor": "mien.edit",
     "Face": "mien.types",
     "MienError": "mien.errors",
     "Pipeline": "mien.pipeline",

@@ -203,10 +203,35 @@ class Editor:
             EditRefused: the edit would not be credible; the message says why.
             ConfigError: the target or intensity is wrong.
         """
+        photo = picture if isinstance(picture, Photo) else open_photo(picture)
+        return self.apply(
+            photo,
+            self.locate(photo),
+            target,
+            intensity,
+            face=face,
+            mouth=mouth,
+            relative=relative,
+            force=force,
+            seed=seed,
+        )
+
+    def apply(
+        self,
+        photo: Photo,
+        located: Sequence[Located],
+        target: str | Target,
+        intensity: float = 1.0,
+        *,
+        face: int | Literal["all"] = 0,
+        mouth: Mouth = "auto",
+        relative: bool = False,
+        force: bool = False,
+        seed: int = 0,
+    ) -> Edit:
+        """As `Editor.__call__`, for many edits of one photo whose faces are already located by `locate`."""
         wanted = Target.parse(target) if isinstance(target, str) else target
         wanted.check(intensity)
-        photo = picture if isinstance(picture, Photo) else open_photo(picture)
-        located = self.locate(photo)
         if face != "all" and not 0 <= face < len(located):
             raise NoFace(f"{photo.source}: there is no face {face}, only 0 to {len(located) - 1}")
         chosen = range(len(located)) if face == "all" else [face]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 
 import typer
 
 from mien import __version__
-from mien.cli import evaluate, methods, predict, release, train
+from mien.cli import edit, evaluate, methods, predict, release, train
 from mien.errors import MienError
 
 app = typer.Typer(
@@ -37,6 +38,8 @@ def root(
 
 
 app.command()(predict.predict)
+app.command()(edit.edit)
+app.command()(edit.verify)
 app.command()(methods.methods)
 app.command()(methods.columns)
 app.command()(train.train)
@@ -48,15 +51,25 @@ app.command()(evaluate.evaluate)
 def main() -> None:
     """Run the command line; a `MienError` becomes one line on standard error and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, TextIOWrapper
-        ):  # a file name that the terminal cannot show is no reason to stop
+        # A file name that the terminal cannot show is no reason to stop.
+        if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except MienError as problem:
         typer.echo(f"mien: {problem}", err=True)
         sys.exit(2)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        _drop_output()
         sys.exit(141)
+    except OSError as problem:
+        _drop_output()
+        named = f"{problem.filename}: " if problem.filename else ""
+        typer.echo(f"mien: {named}{problem.strerror or problem}: mend it and try again", err=True)
+        sys.exit(2)
+
+
+def _drop_output() -> None:
+    """Send what is still buffered for standard output nowhere, or Python would fail on it once more at exit."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 import typer
 
-from mien.editing.flow import ANCHORS, GRID, grid_points, thin_plate
+from mien import images
+from mien.editing.flow import ANCHORS, GRID, grid_points, look_up, thin_plate
 from mien.editing.geometry import ACTIVE, Frame, covariates, lip_gap
 from mien.labels import EXPRESSIONS
 from mien.landmarks import (
@@ -226,13 +227,7 @@ def fit_shading(
         shape = frame.to_canonical(found[rows[n]])
         source = queries + matrix @ (np.concatenate([shape, ANCHORS]) - places)
         where = frame.to_picture(source).reshape(GRID, GRID, 2).astype(np.float32)
-        drawn = cv2.remap(
-            pictures[rows[n]].astype(np.float32),
-            where,
-            None,
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        drawn = look_up(pictures[rows[n]].astype(np.float32), where, cv2.INTER_LINEAR)
         logs = np.log(drawn + 12)
         both = [logs, logs[:, ::-1]]
         pose, gap = covariates(shape), lip_gap(shape)
@@ -327,7 +322,7 @@ def cut_mouths(points: Path, diffusionfer: Path) -> dict[str, Any]:
             tuple((right + left) / 2), float(np.degrees(np.arctan2(across[1], across[0]))), 160 / width
         )
         turn[:, 2] += np.array([100, 70]) - (right + left) / 2
-        picture = cv2.cvtColor(cv2.imread(str(diffusionfer / "images" / file)), cv2.COLOR_BGR2RGB)
+        picture = images.read(diffusionfer / "images" / file)
         cut = cv2.warpAffine(picture, turn, (200, 150), flags=cv2.INTER_LANCZOS4)
         xs = np.linspace(upper[0][0], upper[-1][0], 11)
         edges = [np.stack([xs, np.interp(xs, *np.array(edge, float).T)], axis=1) for edge in (upper, lower)]
@@ -353,8 +348,8 @@ def main(
     cv2.setNumThreads(1)
     shapes, shares, rows = faces_of(points / "ferplus_train.npz", ferplus)
     geometry = fit_geometry(shapes, shares, anatomy(heads))
-    half = {name: np.asarray(array, np.float32) for name, array in geometry.items()}
-    np.savez_compressed(out / "editor_geometry.npz", **half)
+    single: dict[str, Any] = {name: np.asarray(array, np.float32) for name, array in geometry.items()}
+    np.savez_compressed(out / "editor_geometry.npz", **single)
     gap = geometry["neutral_gap"]
     mean = geometry["mean"] + gap * geometry["opening"]
     maps = fit_shading(points / "ferplus_train.npz", ferplus, rows, shares, mean)

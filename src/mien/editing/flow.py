@@ -150,8 +150,8 @@ def _folding(target: Array, upper: Array, lower: Array) -> float:
 
 
 def _jacobian(flow: Array) -> Array:
-    step = (HIGH - LOW) / (GRID - 1)
-    dy, dx = np.gradient(flow, step[1], step[0], axis=(0, 1))
+    across, down = (float(high - low) / (GRID - 1) for low, high in zip(LOW, HIGH, strict=True))
+    dy, dx = np.gradient(flow, down, across, axis=(0, 1))
     return np.asarray((1 + dx[..., 0]) * (1 + dy[..., 1]) - dx[..., 1] * dy[..., 0])
 
 
@@ -210,14 +210,24 @@ class Region:
         """A map on the canonical grid [G, G(, C)] at the region's full size; 0 outside the frame."""
         scale = (np.array(grid.shape[1::-1]) - 1) / (HIGH - LOW)
         where = ((self.places - LOW) * scale).astype(np.float32)
-        found = cv2.remap(
-            grid.astype(np.float32), where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT
-        )
+        found = look_up(grid.astype(np.float32), where, border=cv2.BORDER_CONSTANT)
         return self.enlarge(found)
 
     def canonical(self) -> Array:
         """Canonical coordinates [h, w, 2] of every pixel of the region."""
         return np.asarray(self.enlarge(self.places), np.float64)
+
+
+def look_up(
+    picture: Pixels,
+    where: NDArray[np.float32],
+    interpolation: int = cv2.INTER_CUBIC,
+    border: int = cv2.BORDER_REPLICATE,
+) -> Pixels:
+    """Values of `picture` at `where` [h, w, 2], (column, row) in its pixels."""
+    # OpenCV takes no second map when the first has two channels; its type stubs do not know that.
+    found = cv2.remap(picture, where, None, interpolation, borderMode=border)  # type: ignore[call-overload]
+    return np.asarray(found)
 
 
 def pixel_map(warp: Warp, region: Region) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -238,4 +248,4 @@ def pixel_map(warp: Warp, region: Region) -> tuple[NDArray[np.float32], NDArray[
 
 def pull(picture: Pixels, where: NDArray[np.float32]) -> Pixels:
     """Sample a picture [H, W(, C)] (uint8, uint16 or float32) at `where` [h, w, 2], once, by Lanczos."""
-    return np.asarray(cv2.remap(picture, where, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE))
+    return look_up(picture, where, cv2.INTER_LANCZOS4)

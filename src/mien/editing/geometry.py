@@ -48,7 +48,7 @@ ACTIVE = EXPRESSIONS[1:]
 
 @dataclass(frozen=True)
 class Frame:
-    """A similarity: picture = `turn` @ canonical + `origin`, with `turn` a rotation times the eye distance in pixels."""
+    """A similarity: picture = `turn` @ canonical + `origin`; `turn` is a rotation times the eye distance in pixels."""
 
     turn: Array
     origin: Array

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from mien.editing.flow import look_up
 from mien.errors import WeightsError
 from mien.landmarks import INNER_LIPS
 
@@ -167,7 +168,7 @@ def carried(photo: Pixels, source: Opening, target: Opening, places: Array) -> P
     t, depth, height = target.locate(places)
     share = np.clip(depth / np.maximum(height, 1e-6), 0, 1)
     where = source.at(t, share * source.height_at(t)).astype(np.float32)
-    return np.asarray(cv2.remap(photo, where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+    return look_up(photo, where)
 
 
 def filled(
@@ -181,9 +182,7 @@ def filled(
     t, depth, height = target.locate(places)
     inside = np.clip(t, 0, 1)
     where = example.opening.at(inside, _depth_in(example.opening, inside, depth, height)).astype(np.float32)
-    look = cv2.remap(
-        example.picture.astype(np.float32), where, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
+    look = look_up(example.picture.astype(np.float32), where)
     ratio = np.clip(skin / example.skin, 0.2, 1.6)
     light = float(ratio.mean())
     # Teeth are lit as the skin is, but do not take on its whole tint or its whole darkness.
@@ -197,8 +196,8 @@ def filled(
     )
     shade *= 1 - 0.75 * np.abs(2 * inside - 1) ** 3
     noise = np.random.default_rng(seed).normal(0, grain, look.shape[:2])
-    noise = cv2.GaussianBlur(noise, (0, 0), 0.7) * 1.7
-    return np.asarray(look * gain * np.clip(shade, 0.08, 1)[..., None] + noise[..., None], np.float32)
+    soft = np.asarray(cv2.GaussianBlur(noise, (0, 0), 0.7)) * 1.7
+    return np.asarray(look * gain * np.clip(shade, 0.08, 1)[..., None] + soft[..., None], np.float32)
 
 
 def opening_of(points: Array) -> Opening:

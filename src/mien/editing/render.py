@@ -124,7 +124,7 @@ def _mouth(
 ) -> list[str]:
     """Draw what shows between the lips into `new`, in place."""
     now, gap = lip_gap(plan_.source), lip_gap(plan_.target)
-    if max(abs(gap - now), float(np.abs(plan_.target - plan_.source).max())) < 1e-3 or gap < 1e-3:
+    if max(abs(gap - now), float(np.abs(plan_.target - plan_.source).max())) < 1e-3 or gap < mouth.SHOWS / 2:
         return []
     picture = plan_.frame.to_picture
     source, target = mouth.opening_of(picture(plan_.source)), mouth.opening_of(picture(plan_.target))

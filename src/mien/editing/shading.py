@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from mien.editing.flow import ANCHORS, GRID, grid_points, rim_fade, thin_plate
+from mien.editing.flow import ANCHORS, GRID, grid_points, look_up, rim_fade, thin_plate
 from mien.editing.geometry import ACTIVE
 from mien.errors import WeightsError
 from mien.landmarks import INNER_LIPS, LEFT_EYE, RIGHT_EYE
@@ -59,9 +59,7 @@ class Shading:
         offsets = thin_plate(places, np.concatenate([self.mean, ANCHORS]) - places, queries)
         step = (queries.max(axis=0) - queries.min(axis=0)) / (GRID - 1)
         where = ((queries + offsets - queries.min(axis=0)) / step).reshape(GRID, GRID, 2).astype(np.float32)
-        drawn = cv2.remap(
-            logs.astype(np.float32), where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
-        )
+        drawn = look_up(logs.astype(np.float32), where, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT)
         drawn *= rim_fade(queries).reshape(GRID, GRID) * self._skin(plan.target)
         gain = np.exp(region.sample(drawn) * region.enlarge(region.fade))
         return np.asarray(gain, np.float32)

