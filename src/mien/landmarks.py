@@ -16,6 +16,7 @@ the weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,7 +96,7 @@ def _mirror() -> NDArray[np.intp]:
 MIRROR: Final = _mirror()
 """Mirroring a picture turns point ``i`` into point ``MIRROR[i]``; doing so twice changes nothing."""
 
-SIDE: Final = 96
+SIDE: Final = 64
 """Side of the network's square input, pixels."""
 
 MARGIN: Final = 1.2
@@ -109,8 +110,10 @@ NETWORK_BATCH: Final = 32
 class Landmarker:
     """The landmark network on ONNX Runtime. Safe to call from several threads."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, looks: int = 2) -> None:
+        """`looks` is how often the network looks: the second time, upright and to scale, at what the first one found."""
         self._session = session
+        self.looks = looks
 
     @classmethod
     def load(cls, path: Path | str | None = None, threads: int | None = None) -> Landmarker:
@@ -132,25 +135,36 @@ class Landmarker:
         a face detector draws them: about as wide as the face, from the hairline to the chin.
         """
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-        points = np.empty((len(boxes), len(POINTS), 2), np.float32)
-        presence, pose = np.empty(len(boxes), np.float32), np.empty((len(boxes), 3), np.float32)
-        for first in range(0, len(boxes), NETWORK_BATCH):
+        views = [(*square_of(box), 0.0) for box in boxes]
+        points, presence, pose = self._look(image, views)
+        for _ in range(self.looks - 1):
+            points, _, pose = self._look(image, [upright_square(face) for face in points])
+        return points, presence, pose
+
+    def _look(
+        self, image: Pixels, views: Sequence[tuple[Floats, float, float]]
+    ) -> tuple[Floats, Floats, Floats]:
+        """As `__call__`, for squares of a centre, a side and an angle in degrees."""
+        points = np.empty((len(views), len(POINTS), 2), np.float32)
+        presence, pose = np.empty(len(views), np.float32), np.empty((len(views), 3), np.float32)
+        for first in range(0, len(views), NETWORK_BATCH):
             rows = slice(first, first + NETWORK_BATCH)
-            crops, maps = zip(*(grey_cut(image, *square_of(box)) for box in boxes[rows]), strict=True)
+            crops, maps = zip(*(grey_cut(image, *view) for view in views[rows]), strict=True)
             found, presence[rows], pose[rows] = self._session.run(None, {"images": np.stack(crops)[:, None]})
             linear, shift = np.stack(maps)[:, :, :2], np.stack(maps)[:, None, :, 2]
             # Crop units have pixel edges at 0 and 1; undo the cut's affine map.
             points[rows] = (found * SIDE - 0.5 - shift) @ np.linalg.inv(linear).transpose(0, 2, 1)
+            pose[rows, 2] += [angle for _, _, angle in views[rows]]
         return points, presence, pose
 
 
-def grey_cut(image: Pixels, centre: Floats, side: float) -> tuple[Pixels, Floats]:
+def grey_cut(image: Pixels, centre: Floats, side: float, angle: float = 0.0) -> tuple[Pixels, Floats]:
     """`cut` of an RGB picture as luma; only the part that is needed is converted."""
     half = side * 0.8 + 2
     low = np.clip(np.floor(centre - half), 0, np.array(image.shape[1::-1]) - 1).astype(int)
     high = np.maximum(np.clip(np.ceil(centre + half), 0, image.shape[1::-1]).astype(int), low + 1)
     part = cv2.cvtColor(image[low[1] : high[1], low[0] : high[0]], cv2.COLOR_RGB2GRAY)
-    crop, there = cut(part, centre - low, side)
+    crop, there = cut(part, centre - low, side, angle)
     there[:, 2] -= there[:, :2] @ low
     return crop, there
 
@@ -171,6 +185,15 @@ def box_of_points(points: Floats) -> Floats:
 def square_of(box: Floats) -> tuple[Floats, float]:
     """Centre (x, y) and side of the square that the network sees of a face box (left, top, right, bottom)."""
     return (box[:2] + box[2:]) / 2, float(np.max(box[2:] - box[:2])) * MARGIN
+
+
+def upright_square(points: Floats) -> tuple[Floats, float, float]:
+    """Centre, side and angle in degrees of the square for a face whose points [P, 2] are known: turned with its eyes."""
+    along = points[list(LEFT_EYE_CORNERS)].mean(axis=0) - points[list(RIGHT_EYE_CORNERS)].mean(axis=0)
+    angle = np.arctan2(along[1], along[0])
+    axes = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    centre, side = square_of(box_of_points(points @ axes))
+    return axes @ centre, max(side, 4.0), float(np.degrees(angle))
 
 
 def cut(image: Pixels, centre: Floats, side: float, angle: float = 0.0) -> tuple[Pixels, Floats]:

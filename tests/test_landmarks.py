@@ -1,0 +1,193 @@
+"""The point scheme, the crop geometry and the shipped landmark network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mien.landmarks import (
+    CHIN,
+    GROUPS,
+    INNER_LIP_PAIRS,
+    JAW,
+    LEFT_EYE,
+    LEFT_EYE_CORNERS,
+    LEFT_IRIS,
+    LEFT_LID_PAIRS,
+    MIRROR,
+    NOSE_BOTTOM,
+    NOSE_TIP,
+    POINTS,
+    RIGHT_EYE_CORNERS,
+    RIGHT_IRIS,
+    RIGHT_LID_PAIRS,
+    SIDE,
+    Landmarker,
+    box_of_points,
+    cut,
+    grey_cut,
+    square_of,
+)
+
+
+def test_groups_cover_every_point_once() -> None:
+    covered = np.concatenate([np.arange(len(POINTS))[group] for group in GROUPS.values()])
+    assert covered.tolist() == list(range(len(POINTS)))
+    assert len(POINTS) == len(set(POINTS)) >= 98
+
+
+def test_mirror_is_an_involution_that_swaps_sides() -> None:
+    assert MIRROR[MIRROR].tolist() == list(range(len(POINTS)))
+    assert MIRROR[RIGHT_IRIS] == LEFT_IRIS
+    assert MIRROR[RIGHT_EYE_CORNERS[0]] == LEFT_EYE_CORNERS[0]
+    midline = [CHIN, NOSE_TIP, NOSE_BOTTOM, INNER_LIP_PAIRS[4][0], INNER_LIP_PAIRS[4][1]]
+    assert MIRROR[midline].tolist() == midline
+    for names in ("right_brow", "right_eye"):
+        assert [POINTS[k].replace("left", "right") for k in MIRROR[GROUPS[names]]] == list(
+            POINTS[GROUPS[names]]
+        )
+
+
+def test_mirrored_pairs_are_pairs() -> None:
+    lips = {frozenset(pair) for pair in INNER_LIP_PAIRS}
+    assert {frozenset(int(MIRROR[k]) for k in pair) for pair in lips} == lips
+    right = {frozenset(int(MIRROR[k]) for k in pair) for pair in RIGHT_LID_PAIRS}
+    assert right == {frozenset(pair) for pair in LEFT_LID_PAIRS}
+
+
+@pytest.mark.parametrize("angle", [0.0, 30.0])
+def test_cut_takes_a_pixel_where_its_map_says(angle: float) -> None:
+    image = np.zeros((120, 160), np.uint8)
+    image[50:53, 90:93] = 255
+    crop, there = cut(image, np.array([80.0, 60.0], np.float32), 70.0, angle)
+    rows, columns = np.nonzero(crop > 127)
+    assert np.allclose([columns.mean(), rows.mean()], there @ [91, 51, 1], atol=0.3)
+
+
+def test_cut_stands_a_rolled_head_upright() -> None:
+    """Two eyes whose line falls 20 degrees to the right (roll +20) lie level in a cut turned by 20."""
+    _, there = cut(np.zeros((100, 100), np.uint8), np.array([50.0, 50.0], np.float32), 80.0, 20.0)
+    along = there[:, :2] @ [np.cos(np.radians(20)), np.sin(np.radians(20))]
+    assert along[0] > 0
+    assert along[1] == pytest.approx(0, abs=1e-6)
+
+
+def test_grey_cut_equals_the_cut_of_the_grey_picture() -> None:
+    import cv2
+
+    image = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
+    image = cv2.GaussianBlur(image, (0, 0), 2)
+    centre = np.array([150.0, 100.0], np.float32)
+    crop, there = grey_cut(image, centre, 110.0)
+    whole, same = cut(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), centre, 110.0)
+    assert np.allclose(there, same)
+    assert np.abs(crop.astype(int) - whole).max() <= 2
+
+
+def test_box_of_points_contains_the_points_but_for_nothing_below_the_chin() -> None:
+    points = np.random.default_rng(0).uniform(20, 80, (len(POINTS), 2)).astype(np.float32)
+    left, top, right, bottom = box_of_points(points)
+    low, high = points.min(axis=0), points.max(axis=0)
+    assert left == pytest.approx(low[0], abs=1e-3)
+    assert right == pytest.approx(high[0], abs=1e-3)
+    assert top < low[1]
+    assert bottom == pytest.approx(high[1], abs=float(0.03 * (high - low)[1]))
+
+
+@pytest.fixture(scope="module")
+def landmarker() -> Landmarker:
+    return Landmarker.load(threads=1)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """scikit-image's astronaut (public domain) and her face's box."""
+    data = pytest.importorskip("skimage.data")
+    picture = np.ascontiguousarray(data.astronaut()[:300, :400])
+    return picture, np.array([[178, 68, 268, 190]], np.float32)
+
+
+def test_points_on_a_portrait_are_where_a_face_has_them(
+    landmarker: Landmarker, portrait: tuple[NDArray[np.uint8], NDArray[np.float32]]
+) -> None:
+    points, presence, pose = (part[0] for part in landmarker(*portrait))
+    assert presence > 0.9
+    right, left = points[list(RIGHT_EYE_CORNERS)].mean(axis=0), points[list(LEFT_EYE_CORNERS)].mean(axis=0)
+    assert right[0] < points[NOSE_TIP, 0] < left[0]
+    assert max(right[1], left[1]) < points[NOSE_TIP, 1] < points[INNER_LIP_PAIRS[4][0], 1] < points[CHIN, 1]
+    assert points[LEFT_EYE, 0].min() < points[LEFT_IRIS, 0] < points[LEFT_EYE, 0].max()
+    assert np.abs(pose).max() < 35
+
+
+def test_a_mirrored_picture_gives_mirrored_points_and_pose(
+    landmarker: Landmarker, portrait: tuple[NDArray[np.uint8], NDArray[np.float32]]
+) -> None:
+    picture, boxes = portrait
+    last = picture.shape[1] - 1
+    points, _, pose = landmarker(picture, boxes)
+    other, _, turned = landmarker(
+        np.ascontiguousarray(picture[:, ::-1]),
+        np.stack([last - boxes[:, 2], boxes[:, 1], last - boxes[:, 0], boxes[:, 3]], axis=1),
+    )
+    back = (other * [-1, 1] + [last, 0])[:, MIRROR]
+    span = np.linalg.norm(points[0, RIGHT_EYE_CORNERS[0]] - points[0, LEFT_EYE_CORNERS[0]])
+    assert np.linalg.norm(back - points, axis=2).mean() < 0.05 * span
+    assert np.allclose(turned * [-1, 1, -1], pose, atol=5)
+
+
+def test_turning_the_picture_turns_the_roll(
+    landmarker: Landmarker, portrait: tuple[NDArray[np.uint8], NDArray[np.float32]]
+) -> None:
+    import cv2
+
+    picture, boxes = portrait
+    centre = (boxes[0, :2] + boxes[0, 2:]) / 2
+    # OpenCV's positive angle is anticlockwise.
+    turned = cv2.warpAffine(picture, cv2.getRotationMatrix2D(centre.tolist(), -20, 1), picture.shape[1::-1])
+    (_, _, before), (_, _, after) = landmarker(picture, boxes), landmarker(turned, boxes)
+    assert after[0, 2] - before[0, 2] == pytest.approx(20, abs=6)
+
+
+def test_a_batch_equals_single_faces(
+    landmarker: Landmarker, portrait: tuple[NDArray[np.uint8], NDArray[np.float32]]
+) -> None:
+    picture, boxes = portrait
+    many = np.concatenate([boxes + shift for shift in range(-20, 21)]).astype(np.float32)
+    together = landmarker(picture, many)
+    for row in (0, 17, 40):
+        for part, alone in zip(together, landmarker(picture, many[row : row + 1]), strict=True):
+            assert np.allclose(part[row], alone[0], atol=0.02)
+
+
+def test_no_boxes_no_faces(landmarker: Landmarker) -> None:
+    points, presence, pose = landmarker(np.zeros((40, 40, 3), np.uint8), np.zeros((0, 4), np.float32))
+    assert (points.shape, presence.shape, pose.shape) == ((0, len(POINTS), 2), (0,), (0, 3))
+
+
+def test_a_box_beyond_the_picture_is_answered(landmarker: Landmarker) -> None:
+    picture = np.full((40, 40, 3), 90, np.uint8)
+    for box in ([-30, -30, 10, 10], [100, 100, 140, 150], [0, 0, 400, 400]):
+        points, presence, _ = landmarker(picture, np.array([box], np.float32))
+        assert np.isfinite(points).all()
+        assert presence[0] < 0.5
+
+
+def test_noise_and_flat_pictures_are_no_faces(landmarker: Landmarker) -> None:
+    random = np.random.default_rng(0)
+    box = np.array([[20, 10, 90, 110]], np.float32)
+    ramp = np.tile(np.linspace(0, 255, 120)[:, None, None], (1, 120, 3))
+    for picture in (random.integers(0, 255, (120, 120, 3)), np.full((120, 120, 3), 128), ramp):
+        assert landmarker(picture.astype(np.uint8), box)[1][0] < 0.5
+
+
+def test_the_weights_are_small() -> None:
+    from mien import cards
+
+    assert (cards.FOLDER / "landmarks.onnx").stat().st_size <= 2_000_000
+
+
+def test_the_input_is_a_square_of_the_scheme(landmarker: Landmarker) -> None:
+    assert landmarker._session.get_inputs()[0].shape[1:] == [1, SIDE, SIDE]
+    assert np.arange(len(POINTS))[JAW].size == 21
+    assert square_of(np.array([0, 0, 80, 100], np.float32))[1] == pytest.approx(120)
