@@ -5,7 +5,8 @@ also get bars for the three most probable expressions and a small dial of appare
 Everything scales with the picture, stays inside it, and gives way to the faces: panels go where they cover no face, and
 are left out where there is no such place, so that a group photo shows frames and labels only.
 
-Drawn at two times the size and scaled down by area, with Pillow's own font, so that no font file is needed.
+Lettering is Pillow's own font, so that no font file is needed; edges are smoothed by drawing small parts at twice
+their size.
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ _SHADE: Final = (18, 20, 24, 215)
 _TRACK: Final = (84, 86, 90, 230)
 _LINE: Final = (142, 144, 147, 240)
 _BARS: Final = 3
+_CROWD: Final = 8
+"""More faces than this get frames and labels only: a few panels among many faces would look like a mistake."""
+
+_FINE: Final = 800
+"""Drawings up to this side are made at twice their size; beyond, a pixel's edge is too fine to see."""
+
 _SMALLEST: Final = 9.0
 """Smallest lettering, pixels."""
 
@@ -62,25 +69,28 @@ def draw(image: NDArray[np.uint8], analysis: Analysis) -> NDArray[np.uint8]:
     taken: list[Rectangle] = [face.box.corners for face in faces]
     for face in faces:
         _frame(picture, face, _line_width(face, width, height))
-    # The largest face chooses its places first.
+    texts = {id(face): max(_SMALLEST, min(usual, face.box.height / 3)) for face in faces}
+    # The largest face chooses its places first, and every label before any panel.
     for face in reversed(faces):
-        text = max(_SMALLEST, min(usual, face.box.height / 3))
-        label = _label(face, text, width, height)
-        spot = _place(label.size, _around(face, label.size, text), taken, (width, height), face.box.corners)
+        label = _label(face, texts[id(face)], width, height)
+        spots = _around(face, label.size, texts[id(face)])
+        spot = _place(label.size, spots, taken, (width, height), face.box.corners)
         _stamp(picture, label, spot)
         taken.append(_extent(spot, label.size))
-        panel = _panel(face, text)
-        if panel.size[0] <= width and panel.size[1] <= height and face.box.height >= 5 * text:
-            room = _free(panel.size, face, text, taken, (width, height))
-            if room is not None:
-                _stamp(picture, panel, room)
-                taken.append(_extent(room, panel.size))
+    for face in reversed(faces) if len(faces) <= _CROWD else ():
+        if face.box.height < 5 * texts[id(face)]:
+            continue
+        panel = _panel(face, texts[id(face)])
+        room = _free(panel.size, face, texts[id(face)], taken, (width, height))
+        if room is not None:
+            _stamp(picture, panel, room)
+            taken.append(_extent(room, panel.size))
     return picture
 
 
 @dataclass(frozen=True)
 class _Stamp:
-    """Something drawn: RGBA [height, width, 4], premultiplied by nothing."""
+    """Something drawn: RGBA uint8 [height, width, 4]."""
 
     pixels: NDArray[np.uint8]
 
@@ -127,48 +137,48 @@ def _on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 class _Canvas:
-    """A transparent drawing of a given size in pixels, made at twice that size and scaled down."""
+    """A transparent drawing of a given size in pixels; a small one is made at twice that size and scaled down."""
 
     def __init__(self, width: float, height: float) -> None:
         from PIL import Image, ImageDraw
 
         self.width, self.height = math.ceil(width), math.ceil(height)
-        self._image: Image.Image = Image.new("RGBA", (self.width * 2, self.height * 2), (0, 0, 0, 0))
+        self._scale = 2 if max(self.width, self.height) <= _FINE else 1
+        self._image: Image.Image = Image.new(
+            "RGBA", (self.width * self._scale, self.height * self._scale), (0, 0, 0, 0)
+        )
         self._draw: ImageDraw.ImageDraw = ImageDraw.Draw(self._image)
 
     def box(
         self, corners: Rectangle, radius: float, fill: Any = None, outline: Any = None, line: float = 0
     ) -> None:
-        left, top, right, bottom = (2 * value for value in corners)
+        k = self._scale
+        left, top, right, bottom = (k * value for value in corners)
         # Pillow's rectangles include their right and bottom edges.
-        self._draw.rounded_rectangle(
-            (left, top, max(left, right - 1), max(top, bottom - 1)),
-            2 * radius,
-            fill,
-            outline,
-            round(2 * line),
-        )
+        edges = (left, top, max(left, right - 1), max(top, bottom - 1))
+        self._draw.rounded_rectangle(edges, k * radius, fill, outline, round(k * line))
 
     def disc(
         self, x: float, y: float, radius: float, fill: Any = None, outline: Any = None, line: float = 1
     ) -> None:
-        self._draw.ellipse(
-            (2 * (x - radius), 2 * (y - radius), 2 * (x + radius), 2 * (y + radius)),
-            fill,
-            outline,
-            max(1, round(2 * line)),
-        )
+        k = self._scale
+        edges = (k * (x - radius), k * (y - radius), k * (x + radius), k * (y + radius))
+        self._draw.ellipse(edges, fill, outline, max(1, round(k * line)))
 
     def line(self, start: tuple[float, float], end: tuple[float, float], fill: Any, width: float = 1) -> None:
-        self._draw.line((2 * start[0], 2 * start[1], 2 * end[0], 2 * end[1]), fill, max(1, round(2 * width)))
+        k = self._scale
+        self._draw.line((k * start[0], k * start[1], k * end[0], k * end[1]), fill, max(1, round(k * width)))
 
     def text(self, x: float, y: float, words: str, size: float, fill: Any, anchor: str = "lm") -> None:
-        self._draw.text((2 * x, 2 * y), words, fill, _font(round(2 * size)), anchor=anchor)
+        k = self._scale
+        self._draw.text((k * x, k * y), words, fill, _font(round(k * size)), anchor=anchor)
 
     def done(self) -> _Stamp:
         from PIL import Image
 
-        # "reduce" averages colour and alpha together; on premultiplied pixels that is right at soft edges.
+        if self._scale == 1:
+            return _Stamp(np.asarray(self._image))
+        # Averaged with colour multiplied by alpha ("RGBa"), or soft edges would darken.
         small = (
             self._image.convert("RGBa")
             .resize((self.width, self.height), Image.Resampling.BOX)
