@@ -1,0 +1,136 @@
+"""`mien data`: list the datasets that can be read, examine one on disk, look at its pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mien.data.doctor import Diagnosis
+    from mien.data.records import Record
+
+app = typer.Typer(name="data", help="List, examine and look at datasets.", no_args_is_help=True)
+
+
+@app.command("list")
+def listing(json: bool = typer.Option(False, "--json", help="Print one JSON object.")) -> None:
+    """List the datasets that can be read, which folder to pass, and their protocols."""
+    from mien.data import READERS, protocols
+
+    known = [protocols.load(name) for name in protocols.names()]
+    if json:
+        import json as encoder
+
+        table = {
+            name: {
+                "title": reader.title,
+                "description": reader.description,
+                "pass": reader.wants,
+                "official": reader.official,
+                "protocols": [protocol.name for protocol in known if protocol.dataset == name],
+            }
+            for name, reader in READERS.items()
+        }
+        typer.echo(encoder.dumps(table))
+        return
+    for name, reader in READERS.items():
+        typer.echo(f"{name}: {reader.title}, {reader.description}")
+        typer.echo(f"    pass {reader.wants}")
+        mine = [protocol.name for protocol in known if protocol.dataset == name]
+        if mine:
+            typer.echo(f"    protocols: {', '.join(mine)}")
+
+
+@app.command()
+def check(
+    root: Path = typer.Argument(..., help="The dataset's folder, or a manifest."),
+    reader: str | None = typer.Option(None, help="Which dataset it is; found out when left out."),
+    manifest: Path | None = typer.Option(
+        None, help="Where to write the table of usable pictures. [default: ROOT/manifest.parquet]"
+    ),
+    near: int = typer.Option(4, min=0, max=64, help="Bits by which near copies may differ, of 64."),
+    faces: bool = typer.Option(False, "--faces", help="Also look for a face in every picture (slow)."),
+    json: bool = typer.Option(False, "--json", help="Print the diagnosis as JSON."),
+) -> None:
+    """Examine a dataset: what it is, whether it is whole and official, what leaks. Exits with 1 when it is damaged."""
+    import json as encoder
+
+    from mien.data import doctor
+    from mien.data import manifest as tables
+
+    chosen = doctor.identify(root, reader)
+    diagnosis, usable = doctor.examine(root, chosen, near=near, faces=faces, progress=_bar)
+    table = manifest or _table(root, chosen.name)
+    tables.write(usable, table)
+    if json:
+        typer.echo(encoder.dumps({**diagnosis.to_dict(), "manifest": str(table)}))
+    else:
+        _print(diagnosis)
+        typer.echo(f"wrote {table}: {len(usable):,} usable records; train on it with data.reader=manifest")
+    raise typer.Exit(1 if diagnosis.grave else 0)
+
+
+def _table(root: Path, reader: str) -> Path:
+    """Where the manifest goes: beside the data, and never over the table that was checked."""
+    folder = root if root.is_dir() else root.parent
+    return folder / ("manifest-checked.parquet" if reader == "manifest" else "manifest.parquet")
+
+
+def _bar(records: Iterable[Record]) -> Iterable[Record]:
+    """A progress bar on a terminal; nothing in a pipe or a log."""
+    import sys
+
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(list(records), "looking at pictures", console=console, disable=not sys.stderr.isatty())
+
+
+def _print(diagnosis: Diagnosis) -> None:
+    typer.echo(f"{diagnosis.root}: {diagnosis.title}, variant '{diagnosis.variant}'")
+    for split, number in diagnosis.counts.items():
+        official = diagnosis.official.get(split)
+        against = f" (official {official:,})" if official else ""
+        classes = ", ".join(f"{name} {count:,}" for name, count in diagnosis.classes[split].items())
+        typer.echo(f"  {split}: {number:,}{against}: {classes}")
+    for finding in diagnosis.findings:
+        typer.echo(f"{'DAMAGE' if finding.grave else 'note'}: {finding.message}")
+        for example in finding.examples:
+            typer.echo(f"    {example}")
+    if not diagnosis.findings:
+        typer.echo("nothing to note")
+
+
+@app.command()
+def show(
+    root: Path = typer.Argument(..., help="The dataset's folder, or a manifest."),
+    out: Path = typer.Option(..., help="The picture to write, .png or .jpg."),
+    reader: str | None = typer.Option(None, help="Which dataset it is; found out when left out."),
+    protocol: str | None = typer.Option(None, help="Show what this protocol keeps, as it labels it."),
+    split: str | None = typer.Option(None, help="Only train, valid or test."),
+    columns: int = typer.Option(12, min=1, max=100, help="Pictures of each class."),
+) -> None:
+    """Write a contact sheet: some pictures of each class, with counts."""
+    from mien import images
+    from mien.data import doctor, protocols
+    from mien.data.sheet import contact_sheet
+    from mien.errors import ConfigError
+
+    if protocol is None:
+        records = doctor.identify(root, reader)(root, partial=True)
+    else:
+        rule = protocols.load(protocol)
+        records = rule.apply(
+            doctor.identify(root, reader or rule.dataset)(root, partial=True, **rule.options)
+        )
+    if split is not None:
+        records = [record for record in records if record.split == split]
+        if not records:
+            raise ConfigError(f"--split {split}: no record there: use train, valid or test")
+    images.write(out, contact_sheet(records, columns))
+    typer.echo(f"wrote {out}")

@@ -1,0 +1,80 @@
+"""A contact sheet: some pictures of every class in one image, with the class's name and count, to see what is there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mien.data.reader import PICTURES
+from mien.data.records import Record
+from mien.errors import DatasetDamaged, ImageError
+from mien.labels import EXPRESSIONS, UNLABELLED
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MARGIN = 8
+LABEL = 150
+INK, PAPER, GREY = (25, 25, 28), (255, 255, 255), (120, 120, 126)
+
+
+def rows_of(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records by class, in `EXPRESSIONS` order; without any class, by quadrant of the valence/arousal plane."""
+    if all(record.expression == UNLABELLED for record in records):
+        found: dict[str, list[Record]] = {
+            f"{a} {v}": [] for a in ("active", "calm") for v in ("negative", "positive")
+        }
+        for record in records:
+            if record.valence is not None and record.arousal is not None:
+                side = "positive" if record.valence >= 0 else "negative"
+                found[f"{'active' if record.arousal >= 0 else 'calm'} {side}"].append(record)
+    else:
+        found = {
+            name: [r for r in records if r.expression == index] for index, name in enumerate(EXPRESSIONS)
+        }
+        found["unlabelled"] = [record for record in records if record.expression == UNLABELLED]
+    return {name: listed for name, listed in found.items() if listed}
+
+
+def contact_sheet(records: Sequence[Record], columns: int = 12, side: int = 72) -> NDArray[np.uint8]:
+    """Draw `columns` pictures of each class, chosen by the hash of their names, as an RGB image.
+
+    A picture that cannot be read is a crossed-out cell. Records of videos are passed over.
+
+    Raises:
+        DatasetDamaged: no record is a picture.
+    """
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    from mien import images
+
+    classes = rows_of([record for record in records if record.path.suffix.lower() in PICTURES])
+    if not classes:
+        raise DatasetDamaged("a contact sheet needs pictures: these records are videos")
+    cell = side + MARGIN
+    sheet = Image.new("RGB", (LABEL + columns * cell + MARGIN, len(classes) * cell + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for row, (name, members) in enumerate(classes.items()):
+        top = MARGIN + row * cell
+        draw.text((MARGIN, top + side // 2 - 20), name, INK, ImageFont.load_default(16))
+        draw.text((MARGIN, top + side // 2 + 2), f"{len(members):,}", GREY, ImageFont.load_default(14))
+        chosen = sorted(members, key=lambda record: hashlib.sha256(record.name.encode()).digest())[:columns]
+        for column, record in enumerate(chosen):
+            left = LABEL + column * cell
+            try:
+                picture = Image.fromarray(images.read(record.path))
+            except ImageError:
+                draw.rectangle((left, top, left + side - 1, top + side - 1), outline=GREY)
+                draw.line((left, top, left + side - 1, top + side - 1), GREY)
+                continue
+            if record.box is not None:
+                picture = picture.crop(tuple(round(edge) for edge in record.box))
+            scale = side / max(picture.size)
+            picture = picture.resize(
+                (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+            )
+            sheet.paste(picture, (left + (side - picture.width) // 2, top + (side - picture.height) // 2))
+    return np.asarray(sheet)
