@@ -150,8 +150,8 @@ def _folding(target: Array, upper: Array, lower: Array) -> float:
 
 
 def _jacobian(flow: Array) -> Array:
-    across, down = (float(high - low) / (GRID - 1) for low, high in zip(LOW, HIGH, strict=True))
-    dy, dx = np.gradient(flow, down, across, axis=(0, 1))
+    cell = float(HIGH[0] - LOW[0]) / (GRID - 1)  # the frame is square
+    dy, dx = (np.asarray(slope) for slope in np.gradient(flow, cell, axis=(0, 1)))
     return np.asarray((1 + dx[..., 0]) * (1 + dy[..., 1]) - dx[..., 1] * dy[..., 0])
 
 
