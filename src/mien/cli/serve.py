@@ -1,0 +1,162 @@
+"""`mien serve`: the HTTP API and the page, on this machine unless told otherwise.
+
+Nothing is written to disk but, with several workers, request counts in a temporary folder; pictures stay in memory
+until they are answered. SIGTERM or Ctrl-C lets requests in flight finish.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from mien.errors import ConfigError, ExtraMissing
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+KEY_VARIABLE: Final = "MIEN_API_KEY"
+SETTINGS: Final = "MIEN_SERVE"
+"""Environment variable by which `mien serve` tells its worker processes their limits and hosts, as JSON."""
+
+
+def serve(
+    host: str = typer.Option("127.0.0.1", help="Address to listen on; others than loopback ask for a key."),
+    port: int = typer.Option(8000, min=0, max=65535, help="Port to listen on; 0 takes a free one."),
+    workers: int = typer.Option(1, min=1, help="Processes, each with its own models and limits."),
+    api_key_file: Path = typer.Option(
+        None, help=f"File that holds the key to ask for; the variable {KEY_VARIABLE} does the same."
+    ),
+    without_key: bool = typer.Option(
+        False,
+        "--without-key",
+        help="Listen beyond this machine without a key, behind a proxy that asks for one.",
+    ),
+    allow_host: list[str] = typer.Option(
+        None,
+        "--allow-host",
+        help="A name by which the server may be called; may be repeated. On loopback: localhost.",
+    ),
+    max_bytes: int = typer.Option(16 * 2**20, min=1, help="Largest upload, bytes."),
+    max_pixels: int = typer.Option(64_000_000, min=1, help="Largest picture, pixels."),
+    max_faces: int = typer.Option(100, min=1, help="Most faces in a picture."),
+    max_seconds: float = typer.Option(30.0, min=0.001, help="Longest time for an upload, and for an answer."),
+    running: int = typer.Option(
+        None, min=1, help="Requests worked on at once, a process; one a processor unless told."
+    ),
+    waiting: int = typer.Option(
+        8, min=0, help="Requests that may wait, a process; further ones get status 429."
+    ),
+) -> None:
+    """Serve the HTTP API and the web page."""
+    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
+        if find_spec(module) is None:
+            raise ExtraMissing("serve", module)
+    import uvicorn
+
+    from mien.server.shell import LOOPBACK
+    from mien.threads import available
+
+    key = read_key(api_key_file)
+    local = host in LOOPBACK
+    if not local and key is None and not without_key:
+        raise ConfigError(
+            f"listening on {host} without a key lets everybody on the network in: set {KEY_VARIABLE} or pass "
+            "--api-key-file, or --without-key behind a proxy that asks for one"
+        )
+    _check_weights()
+    settings: dict[str, Any] = {
+        "hosts": [*LOOPBACK, *(allow_host or [])] if local else allow_host or None,
+        "limits": {
+            "bytes": max_bytes,
+            "pixels": max_pixels,
+            "faces": max_faces,
+            "seconds": max_seconds,
+            "running": running or max(1, available() // workers),
+            "waiting": waiting,
+        },
+    }
+    _tell_workers(settings, key)
+    common: dict[str, Any] = {
+        "factory": True,
+        "host": host,
+        "port": port,
+        "log_level": "info",
+        "server_header": False,
+        "timeout_graceful_shutdown": int(max_seconds * 2) + 1,  # upload and answer, each within the limit
+    }
+    if workers == 1:
+        uvicorn.run("mien.cli.serve:application", **common)
+        return
+    import tempfile
+
+    from mien.server.metrics import SHARED
+
+    with tempfile.TemporaryDirectory(prefix="mien-metrics-") as folder:
+        os.environ[SHARED] = folder
+        uvicorn.run("mien.cli.serve:application", workers=workers, **common)
+
+
+def application() -> FastAPI:
+    """The application of one worker process, as `mien serve` described it in the environment."""
+    import json
+
+    from mien.server.app import create_app
+    from mien.server.limits import Limits
+
+    settings = json.loads(os.environ[SETTINGS])
+    hosts = settings["hosts"]
+    return create_app(
+        limits=Limits(**settings["limits"]),
+        api_key=os.environ.get(KEY_VARIABLE) or None,
+        hosts=None if hosts is None else tuple(hosts),
+    )
+
+
+def read_key(file: Path | None) -> str | None:
+    """The key to ask for: from the file if one is named, else from the environment; None asks nobody.
+
+    Raises:
+        ConfigError: the file cannot be read or holds no key of at least 16 characters.
+    """
+    if file is None:
+        key, source = os.environ.get(KEY_VARIABLE, ""), KEY_VARIABLE
+        if not key:
+            return None
+    else:
+        source = str(file)
+        try:
+            key = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as problem:
+            raise ConfigError(f"{source}: the key cannot be read: {problem}") from None
+    if len(key) < 16 or not key.isascii() or not key.isprintable():
+        raise ConfigError(
+            f"{source}: a key has at least 16 letters and digits: make one with  "
+            "python -c 'import secrets; print(secrets.token_urlsafe())'"
+        )
+    return key
+
+
+def _tell_workers(settings: dict[str, Any], key: str | None) -> None:
+    import json
+
+    os.environ[SETTINGS] = json.dumps(settings)
+    if key is not None:
+        os.environ[KEY_VARIABLE] = key
+
+
+def _check_weights() -> None:
+    """Fail here, with one line, rather than in every worker; and make the signing key once, not once a worker."""
+    from contextlib import suppress
+
+    from mien import cards
+    from mien.editing.provenance import Signer
+    from mien.recognise import SHIPPED
+
+    cards.verified(SHIPPED)
+    cards.verified(cards.FOLDER / "landmarks.onnx")
+    with suppress(ExtraMissing):
+        Signer.of_install()

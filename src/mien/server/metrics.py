@@ -1,0 +1,55 @@
+"""What Prometheus may know of the server: counts and times, never anything about a picture but its number of faces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client import multiprocess as several
+
+MEDIA_TYPE = CONTENT_TYPE_LATEST
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
+"""Where several worker processes keep their counts together; `mien serve --workers` sets it to a temporary folder."""
+
+
+class Metrics:
+    """The counters of one application. Those of several workers are added up when they are read."""
+
+    def __init__(self, taken: Callable[[], int]) -> None:
+        """`taken` tells how many requests are being answered or wait."""
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "mien_requests", "Requests answered.", ["endpoint", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "mien_request_seconds",
+            "Time from a request's arrival to the end of its answer.",
+            ["endpoint"],
+            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=self.registry,
+        )
+        self.faces = Counter("mien_faces", "Faces analysed or edited.", ["endpoint"], registry=self.registry)
+        self.taken = Gauge(
+            "mien_places_taken",
+            "Requests being answered or waiting.",
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
+        self._taken = taken
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        self.taken.set(self._taken())
+        registry = self.registry
+        if SHARED in os.environ:
+            registry = CollectorRegistry()
+            several.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

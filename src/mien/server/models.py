@@ -1,0 +1,75 @@
+"""The networks behind the server: loaded once, shared by all requests, bounded by the server's limits."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mien import cards
+from mien.errors import MienError
+from mien.server.limits import BoundedDetector, Limits
+
+if TYPE_CHECKING:
+    from mien.edit import Editor
+    from mien.editing.provenance import Signer
+    from mien.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Models:
+    """What answers requests. `editor` and `signer` are None where this installation cannot edit; `lacking` says why."""
+
+    pipeline: Pipeline
+    editor: Editor | None
+    signer: Signer | None
+    lacking: str = ""
+
+    @property
+    def cards(self) -> list[dict[str, Any]]:
+        """The cards of everything that is installed, and of the recogniser in use if it is another one."""
+        found = [card.fields for card in cards.shipped()]
+        used: cards.Card | None = getattr(self.pipeline.recogniser, "card", None)
+        if used is not None and used.fields not in found:
+            found.append(used.fields)
+        return found
+
+
+def load(limits: Limits) -> Models:
+    """Load what ships with the package.
+
+    Every network gets one thread: requests run beside one another, and several threads each would only queue up.
+
+    Raises:
+        WeightsError: the weights of the analysis are missing or damaged. Those of the editor are not needed.
+    """
+    from mien import pipeline
+
+    loaded = pipeline.load(threads=1)
+    try:
+        editor, signer = _editor(loaded)
+    except MienError as problem:
+        return bounded(Models(loaded, None, None, str(problem)), limits)
+    return bounded(Models(loaded, editor, signer), limits)
+
+
+def _editor(loaded: Pipeline) -> tuple[Editor, Signer]:
+    from mien.edit import Editor
+    from mien.editing.geometry import Geometry
+    from mien.editing.provenance import Signer
+    from mien.editing.shading import Shading
+
+    # The networks of the analysis serve the editor too.
+    editor = Editor(loaded.detector, loaded.landmarker, Geometry.load(), Shading.load(), loaded.recogniser)
+    return editor, Signer.of_install()
+
+
+def bounded(models: Models, limits: Limits) -> Models:
+    """The same models, except that they refuse pictures beyond the limits. The caller's own stay as they are."""
+    pipeline = copy.copy(models.pipeline)
+    pipeline.detector = BoundedDetector(pipeline.detector, limits.faces)
+    pipeline.max_pixels = limits.pixels
+    editor = copy.copy(models.editor)
+    if editor is not None:
+        editor.detector = BoundedDetector(editor.detector, limits.faces)
+    return Models(pipeline, editor, models.signer, models.lacking)

@@ -1,0 +1,124 @@
+"""What holds for every request, whatever it asks for: who may ask, what headers an answer carries, what is counted.
+
+The page may load scripts, styles and pictures from this server alone, and no other site may frame it, read from it or
+send to it. There are no CORS headers, so a browser keeps answers from other sites; requests that other sites send
+blindly are refused too, because they would still cost work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+
+from mien.server.limits import Refusal
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from mien.server.metrics import Metrics
+
+SECURITY = {
+    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), browsing-topics=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Headers of every answer."""
+
+OPEN = ("/v1/service",)
+ENDPOINTS = (
+    "/v1/analyses",
+    "/v1/edits",
+    "/v1/models",
+    "/v1/service",
+    "/health",
+    "/ready",
+    "/metrics",
+    "/openapi.json",
+)
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class Shell:
+    """ASGI middleware round the whole application."""
+
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, api_key: str | None = None, hosts: tuple[str, ...] | None = None
+    ) -> None:
+        """`api_key`: asked for under /v1 and by /metrics; None asks nobody. `hosts`: names by which the server may be
+        called, without port; None allows any."""
+        self.app = app
+        self.metrics = metrics
+        self.hosts = hosts
+        self._key = None if api_key is None else _digest(api_key)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path, start, status = scope["path"], time.monotonic(), 500
+
+        async def dressed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers.update(SECURITY)
+                # Static files may be kept as long as the browser asks whether they changed; answers may not be kept.
+                headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
+            await send(message)
+
+        try:
+            self._admit(path, scope["method"], Headers(scope=scope))
+        except Refusal as refusal:
+            answer = JSONResponse(refusal.body, refusal.status, refusal.headers)
+            await answer(scope, receive, dressed)
+        else:
+            await self.app(scope, receive, dressed)
+        finally:
+            endpoint = path if path in ENDPOINTS else "page"
+            self.metrics.requests.labels(endpoint, str(status)).inc()
+            self.metrics.seconds.labels(endpoint).observe(time.monotonic() - start)
+
+    def _admit(self, path: str, method: str, headers: Headers) -> None:
+        host = headers.get("host", "")
+        if self.hosts is not None and urlsplit(f"//{host}").hostname not in self.hosts:
+            raise Refusal(
+                421,
+                "wrong_host",
+                f"this server does not answer to '{host[:80]}': call it {' or '.join(self.hosts)}",
+            )
+        if path.startswith("/v1/") and method not in ("GET", "HEAD") and _from_elsewhere(headers):
+            raise Refusal(403, "cross_site", "another web site sent this request: use the server's own page")
+        guarded = (path.startswith("/v1/") and path not in OPEN) or path == "/metrics"
+        if self._key is not None and guarded:
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            given = given.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+            if not hmac.compare_digest(_digest(given), self._key):
+                raise Refusal(
+                    401, "wrong_key", "this server asks for a key: send it as 'Authorization: Bearer KEY'"
+                )
+
+
+def _digest(key: str) -> bytes:
+    """Of fixed length, so that comparing takes the same time whatever the length of what was sent."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _from_elsewhere(headers: Headers) -> bool:
+    """Whether a browser says that a page of another site sent this. Programs say nothing, and are let through."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host")
