@@ -134,19 +134,19 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """A plain nested dict of JSON types; a figure that is not defined is None."""
-        return dict(_plain(asdict(self)))
+        return dict(plain(asdict(self)))
 
     def to_json(self, indent: int | None = None) -> str:
         """JSON text; numbers keep full precision."""
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=indent)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The same value in JSON types: undefined numbers as None, tuples as lists."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value

@@ -222,6 +222,24 @@ def source_of(
     return SourceConfig(reader=reader, root=Path(root), protocol=protocol, fold=fold, points=points)
 
 
+def records_of(source: SourceConfig, split: Split, limit: int | None = None) -> list[Record]:
+    """The records of one split under the source's protocol; at most `limit`, evenly picked.
+
+    Raises:
+        ConfigError: the split is empty.
+    """
+    from mien.data import loaders
+
+    whole = loaders.source_records(source)
+    records = [record for record in whole if record.split == split]
+    if not records:
+        there = sorted({record.split for record in whole})
+        raise ConfigError(
+            f"{source.root} has no {split} pictures under this protocol: it has {', '.join(there)}"
+        )
+    return records if limit is None else records[:: max(1, len(records) // limit)][:limit]
+
+
 def predict(
     model: Model,
     source: SourceConfig,
@@ -295,18 +313,17 @@ def predict(
 
 
 def _run(model: Model, images: NDArray[np.uint8], batch: int) -> tuple[Answers, float | None]:
-    """All answers in order, and images a second over every batch but the first, which warms up."""
+    """All answers in order, and images a second in the fastest full batch: other work on a machine can only slow it."""
     parts: list[Answers] = []
-    seconds, timed = 0.0, 0
+    rate: float | None = None
     for start in range(0, len(images), batch):
         crops = np.ascontiguousarray(images[start : start + batch])
         begun = time.perf_counter()
         parts.append(model.read(crops))
-        if start:
-            seconds += time.perf_counter() - begun
-            timed += len(crops)
+        if len(crops) == batch:
+            rate = max(rate or 0.0, batch / (time.perf_counter() - begun))
     logits, affect, embedding = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return (logits, affect, embedding), timed / seconds if timed else None
+    return (logits, affect, embedding), rate
 
 
 def _attribute(key: str, records: Sequence[Record], crops: Any) -> NDArray[Any]:

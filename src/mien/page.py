@@ -33,8 +33,11 @@ th, td { padding: .28rem .8rem .28rem 0; text-align: right; vertical-align: base
   border-bottom: 1px solid var(--line); }
 thead th { font-weight: 600; border-bottom: 1.5px solid var(--soft); vertical-align: bottom; }
 th[scope=row], th:first-child, td.text { text-align: left; font-weight: 400; }
-td.text { max-width: 26rem; }
-td.apart, th.apart { border-left: 1.5px dotted var(--soft); padding-left: .8rem; color: var(--soft); }
+td.text { max-width: 26rem; min-width: 7rem; overflow-wrap: break-word; }
+th.text { text-align: left; }
+.n { white-space: nowrap; }
+td.apart, th.apart { min-width: 13rem; font-size: .95em; border-left: 1.5px dotted var(--soft);
+  padding-left: .8rem; color: var(--soft); }
 td small { color: var(--soft); }
 td b { font-weight: 650; }
 .meter { display: inline-block; width: 5rem; height: .55rem; background: var(--wash); border-radius: 2px;
@@ -61,13 +64,21 @@ footer { margin-top: 3rem; color: var(--soft); font-size: .88rem; border-top: 1p
 """
 """One style sheet for reports and comparisons."""
 
+WIDE = """
+body { max-width: 92rem; }
+table { font-size: .84rem; }
+@media print { @page { size: A4 landscape; } table { font-size: 7.5pt; } td.text { min-width: 0; } }
+"""
+"""Added for pages with wide tables."""
 
-def document(title: str, body: Sequence[str]) -> str:
-    """A whole HTML page; `body` is trusted markup."""
+
+def document(title: str, body: Sequence[str], wide: bool = False) -> str:
+    """A whole HTML page; `body` is trusted markup. A wide one is printed across the sheet."""
+    style = STYLE + (WIDE if wide else "")
     return (
         '<!doctype html>\n<html lang="en-GB">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )

@@ -63,7 +63,7 @@ class Provenance:
         digest: hash of the file list, so that two results are known to speak of the same images.
         commit, date, machine: of the evaluation.
         parameters, bytes: number of weights and size of the file.
-        images_per_second: rate of the network alone on `machine`, `threads` threads, batches of `batch`.
+        images_per_second: the network alone on `machine`, `threads` threads, in its fastest batch of `batch`.
         size: side of the input, pixels.
         pretraining, selection: what the weights started from, and what chose the kept epoch.
         alignment: which landmarks the faces were aligned by.

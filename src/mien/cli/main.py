@@ -9,7 +9,7 @@ from io import TextIOWrapper
 import typer
 
 from mien import __version__
-from mien.cli import data, edit, evaluate, methods, predict, release, serve, train
+from mien.cli import compare, data, edit, evaluate, figures, methods, predict, release, serve, train
 from mien.errors import MienError
 
 app = typer.Typer(
@@ -46,6 +46,8 @@ app.command()(train.train)
 app.command()(train.runs)
 app.command()(release.release)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
+app.command()(figures.figures)
 app.command()(serve.serve)
 app.add_typer(data.app)
 

@@ -1,0 +1,41 @@
+"""`mien compare`: several evaluated runs in one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def compare(
+    runs: list[Path] = typer.Argument(
+        help="Evaluated run folders, report folders or predictions.parquet files."
+    ),
+    reference: str | None = typer.Option(
+        None, help="The method that others are compared with; the first by default."
+    ),
+    undetected: str = typer.Option(
+        "keep", help="Pictures without a found face: keep (whole picture) or error."
+    ),
+    out: Path | None = typer.Option(None, help="Folder for comparison.html, .md, .tex and .json."),
+    draws: int = typer.Option(1000, min=10, help="Bootstrap resamples behind each interval."),
+    form: str = typer.Option("md", "--format", help="What to print: md or tex."),
+    ledger: bool = typer.Option(False, help="Print what papers and their code report, and stop."),
+    as_json: bool = typer.Option(False, "--json", help="Print the comparison as JSON."),
+) -> None:
+    """Compare runs on the same images: differences with intervals over seeds and images."""
+    from mien import compare as judge
+    from mien import scoreboard
+    from mien.errors import ConfigError
+
+    if ledger:
+        typer.echo(scoreboard.ledger_markdown())
+        return
+    printers = {"md": scoreboard.markdown, "tex": scoreboard.latex}
+    if form not in printers:
+        raise ConfigError(f"--format {form}: use md or tex")
+    found = judge.compare([judge.load(path) for path in runs or []], reference, undetected, draws)
+    written = scoreboard.write(found, out) if out is not None else None
+    typer.echo(found.to_json() if as_json else printers[form](found))
+    if written is not None:
+        typer.echo(f"comparison: {written}", err=True)

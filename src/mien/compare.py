@@ -1,0 +1,317 @@
+"""Which method is better, and how sure we are: several runs on the same images, seeds within methods.
+
+Runs are grouped by method: the seeds of one setting are one row. A difference between two methods is uncertain for two
+reasons, the images that happened to be tested and the seeds that happened to be trained, so its interval resamples
+both: every draw takes the same images for all methods, and each method's seeds with replacement.
+
+Runs are compared only when they judged the same file list under the same protocol. Published numbers are not: they come
+from other pretraining, other crops and often the best epoch on the test set. They stand in a column of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mien import bootstrap, metrics
+from mien.bootstrap import DRAWS, Interval, interval
+from mien.errors import MienError
+from mien.evaluate import DIMENSIONS, answers, subjects_of
+from mien.labels import UNLABELLED
+from mien.predictions import FILE, Predictions, Provenance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+FIGURES: tuple[str, ...] = ("accuracy", "macro_accuracy", "macro_f1")
+"""The expression figures of a comparison; valence and arousal add `ccc_valence` and `ccc_arousal` where labelled."""
+
+
+class ComparisonError(MienError, ValueError):
+    """Runs that cannot be compared; the message names the difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of one method: mean over its seeds, the interval over seeds and images, and each seed's value.
+
+    `seed_sd` is the sample standard deviation over seeds, `nan` for a single one.
+    """
+
+    mean: Interval
+    seed_sd: float
+    each: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One method: all seeds of one setting."""
+
+    name: str
+    seeds: tuple[int | None, ...]
+    provenance: Provenance
+    figures: dict[str, Figure]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A method against the reference: differences (method - reference) and McNemar's test for each pair of seeds."""
+
+    name: str
+    reference: str
+    differences: dict[str, Interval]
+    tests: tuple[metrics.McNemar, ...]
+
+    @property
+    def largest_p(self) -> float:
+        """The least convincing mid-p among the pairs of seeds; `nan` without expression labels."""
+        return max((test.p_mid for test in self.tests), default=math.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Several methods on the same images. `rows` keep the order in which the runs were given."""
+
+    rows: tuple[Row, ...]
+    pairs: tuple[Pair, ...]
+    provenance: Provenance
+    images: int
+    people: int | None
+    draws: int
+    notes: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain nested dict of JSON types; undefined figures are None."""
+        from mien.evaluate import plain
+
+        tree: dict[str, Any] = plain(asdict(self))
+        for pair, values in zip(self.pairs, tree["pairs"], strict=True):
+            values["largest_p"] = plain(pair.largest_p)
+        return tree
+
+    def to_json(self, indent: int | None = None) -> str:
+        """JSON text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=indent)
+
+
+def load(path: Path | str) -> Predictions:
+    """The predictions of a run: a run folder that was evaluated, a report's folder, or the file itself.
+
+    Raises:
+        ComparisonError: the folder holds no predictions.
+    """
+    path = Path(path)
+    places = [path] if path.is_file() else [path / FILE, path / "evaluation" / FILE]
+    for place in places:
+        if place.is_file():
+            return Predictions.load(place)
+    raise ComparisonError(
+        f"{path} holds no {FILE}: evaluate it first:  mien evaluate {path} DATA --protocol NAME"
+    )
+
+
+def compare(
+    runs: Sequence[Predictions],
+    reference: str | None = None,
+    undetected: str = "keep",
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Comparison:
+    """Compare runs on the same images.
+
+    Args:
+        runs: in the order of the table.
+        reference: the method that the others are compared with; None takes the first run's.
+        undetected: "keep" or "error", see `mien.evaluate.UNDETECTED`.
+        draws: resamples behind each interval.
+        seed: of the resamples.
+
+    Raises:
+        ComparisonError: fewer than two runs, different images, truths or protocols, or an unknown reference.
+    """
+    if len(runs) < 2:
+        raise ComparisonError("one run alone cannot be compared: name two or more")
+    if undetected not in ("keep", "error"):
+        raise ComparisonError(
+            f"undetected is '{undetected}': a comparison needs all images: use keep or error"
+        )
+    aligned = _aligned(runs)
+    names = _names([run.provenance for run in aligned])
+    groups = {
+        name: [run for run, other in zip(aligned, names, strict=True) if other == name] for name in names
+    }
+    if reference is not None and reference not in groups:
+        raise ComparisonError(f"no method '{reference}' to compare with: {', '.join(groups)}")
+    base = reference or names[0]
+    for name, members in groups.items():
+        hashes = [member.provenance.weights_hash for member in members if member.provenance.weights_hash]
+        if len(set(hashes)) < len(hashes):
+            raise ComparisonError(f"'{name}': the same weights stand there twice: name each run once")
+    sampled = {name: _sampled(members, undetected, draws, seed) for name, members in groups.items()}
+    rows = tuple(
+        Row(name, tuple(m.provenance.seed for m in members), members[0].provenance, _figures(*sampled[name]))
+        for name, members in groups.items()
+    )
+    pairs = tuple(
+        Pair(
+            name,
+            base,
+            {
+                key: interval(
+                    float(np.mean(sampled[name][0][key]) - np.mean(sampled[base][0][key])),
+                    sampled[name][1][key] - sampled[base][1][key],
+                )
+                for key in sampled[name][0]
+                if key in sampled[base][0]
+            },
+            _tests(members, groups[base], undetected),
+        )
+        for name, members in groups.items()
+        if name != base
+    )
+    who = {subject for subject in aligned[0].subjects if subject is not None}
+    return Comparison(
+        rows,
+        pairs,
+        aligned[0].provenance,
+        len(aligned[0]),
+        len(who) or None,
+        draws,
+        _notes(rows, len(who), undetected),
+    )
+
+
+def _aligned(runs: Sequence[Predictions]) -> list[Predictions]:
+    """The runs over the same images in the order of the first.
+
+    Raises:
+        ComparisonError: they judged something else.
+    """
+    first = runs[0]
+    place = {name: index for index, name in enumerate(first.names)}
+    if len(place) < len(first):
+        raise ComparisonError(
+            f"{first.provenance.model}: image names repeat, so runs cannot be matched by name"
+        )
+    found = []
+    for run in runs:
+        who = f"{first.provenance.model} and {run.provenance.model}"
+        for key in ("protocol", "protocol_version", "split", "digest"):
+            mine, theirs = getattr(first.provenance, key), getattr(run.provenance, key)
+            if mine != theirs:
+                raise ComparisonError(
+                    f"{who} differ in {key.replace('_', ' ')} ('{mine or 'none'}', '{theirs or 'none'}'): "
+                    "evaluate both on the same"
+                )
+        if run.classes != first.classes or set(run.names) != set(place) or len(run) != len(first):
+            raise ComparisonError(f"{who} judged different images or classes: evaluate both on the same")
+        order = np.argsort([place[name] for name in run.names])
+        same = run.rows(order)
+        if not np.array_equal(same.truth, first.truth):
+            raise ComparisonError(f"{who} disagree about the true labels: evaluate both again")
+        found.append(same)
+    return found
+
+
+def _names(sources: Sequence[Provenance]) -> list[str]:
+    """One name for each run; seeds of one setting share theirs, different settings never do."""
+    plain = [re.sub(r"-s\d+$", "", what.model) if what.seed is not None else what.model for what in sources]
+    keys = [what.group or name for what, name in zip(sources, plain, strict=True)]
+    names: dict[str, str] = {}
+    for key, name in zip(keys, plain, strict=True):
+        if key not in names:
+            taken = sum(1 for used in names.values() if re.sub(r" \(\d+\)$", "", used) == name)
+            names[key] = f"{name} ({taken + 1})" if taken else name
+    return [names[key] for key in keys]
+
+
+def _sampled(
+    members: Sequence[Predictions], undetected: str, draws: int, seed: int
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """(value of each seed [seeds], mean over resampled seeds and images [draws]) by figure."""
+    values: dict[str, list[float]] = {}
+    samples: dict[str, list[Floats]] = {}
+    for run in members:
+        named = run.rows(np.flatnonzero(run.truth != UNLABELLED))
+        if len(named):
+            answer, k = answers(named, undetected), len(named.classes)
+            exact = metrics.classification(metrics.confusion(named.truth, answer, k))
+            drawn = bootstrap.classification_draws(named.truth, answer, k, draws, seed, subjects_of(named))
+            for key in FIGURES:
+                values.setdefault(key, []).append(float(exact[key]))
+                samples.setdefault(key, []).append(drawn[key])
+        rated = run.rows(np.flatnonzero(np.isfinite(run.affect_truth + run.affect).all(axis=1)))
+        for index, dimension in enumerate(DIMENSIONS if len(rated) else ()):
+            p, y = rated.affect[:, index], rated.affect_truth[:, index]
+            values.setdefault(f"ccc_{dimension}", []).append(metrics.affect(p, y)["ccc"])
+            drawn = bootstrap.affect_draws(p, y, draws, seed, subjects_of(rated))
+            samples.setdefault(f"ccc_{dimension}", []).append(drawn["ccc"])
+    # Seeds are drawn anew for each method (another stream for another first file), the images were the same for all.
+    stream = np.random.default_rng([seed, 1, *members[0].provenance.weights_hash.encode()])
+    picks = stream.integers(0, len(members), size=(draws, len(members)))
+    mixed = {
+        key: np.take_along_axis(np.stack(blocks, axis=1), picks, axis=1).mean(axis=1)
+        for key, blocks in samples.items()
+        if len(blocks) == len(members)
+    }
+    return {key: np.array(values[key]) for key in mixed}, mixed
+
+
+def _figures(values: dict[str, Floats], samples: dict[str, Floats]) -> dict[str, Figure]:
+    return {
+        key: Figure(
+            interval(float(each.mean()), samples[key]),
+            float(each.std(ddof=1)) if len(each) > 1 else math.nan,
+            tuple(each.tolist()),
+        )
+        for key, each in values.items()
+    }
+
+
+def _tests(
+    members: Sequence[Predictions], base: Sequence[Predictions], undetected: str
+) -> tuple[metrics.McNemar, ...]:
+    """McNemar's test for runs of the same seed, or in the given order where the seeds differ."""
+    if not (members[0].truth != UNLABELLED).any():
+        return ()
+    mine = {run.provenance.seed: run for run in members}
+    theirs = {run.provenance.seed: run for run in base}
+    shared = [seed for seed in mine if seed in theirs and seed is not None]
+    matched = [(mine[seed], theirs[seed]) for seed in shared] or list(zip(members, base, strict=False))
+    found = []
+    for one, other in matched:
+        known = one.truth != UNLABELLED
+        right = [answers(run, undetected)[known] == run.truth[known] for run in (one, other)]
+        found.append(metrics.mcnemar(*right))
+    return tuple(found)
+
+
+def _notes(rows: Sequence[Row], people: int, undetected: str) -> tuple[str, ...]:
+    unit = f"{people} people" if people else "images"
+    notes = [f"Intervals are 95 % bootstraps over {unit} and over the seeds of each method."]
+    alone = [row.name for row in rows if len(row.seeds) == 1]
+    if alone:
+        notes.append(f"One seed only: {', '.join(alone)}. Their intervals do not hold the spread over seeds.")
+    few = [row.name for row in rows if 1 < len(row.seeds) < 5]
+    if few:
+        notes.append(f"Fewer than five seeds: {', '.join(few)}. The spread over seeds is itself uncertain.")
+    notes.append(
+        "p is McNemar's mid-p, the largest over the pairs of seeds, without correction for several methods."
+    )
+    if undetected == "error":
+        notes.append("Pictures without a found face count as errors.")
+    machines = {row.provenance.machine for row in rows}
+    if len(machines) > 1 or len({(row.provenance.threads, row.provenance.batch) for row in rows}) > 1:
+        notes.append(
+            "Speeds were measured on different machines, threads or batch sizes: do not compare them."
+        )
+    return tuple(notes)

@@ -1,0 +1,227 @@
+"""All figures of one model on one dataset, with fixed seeds: what `mien figures` writes.
+
+Pictures of people are drawn only where they are asked for by name or by default (`grid`, `saliency`): many datasets
+forbid to publish them, so look at the dataset's terms before you do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mien import metrics
+from mien.config import nearest
+from mien.errors import ConfigError, MienError
+from mien.figures import confusion, curves, embedding, grids, palette, plane, reliability, saliency
+from mien.labels import UNLABELLED
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from mien.data.loaders import Crops
+    from mien.data.records import Split
+    from mien.infer import Model
+    from mien.predictions import Predictions
+
+MOST_POINTS = 3000
+"""Embeddings in a layout; more are thinned to a seeded subset, as t-SNE's time grows fast."""
+
+
+class _Scene:
+    """What the figures are drawn from; each method draws one, or returns None where there is nothing to draw."""
+
+    def __init__(
+        self,
+        model: Model,
+        predictions: Predictions,
+        crops: Crops,
+        folder: Path | None,
+        how: str,
+        faces: int,
+        seed: int,
+    ) -> None:
+        self.model, self.predictions, self.crops, self.folder = model, predictions, crops, folder
+        self.how: Literal["tsne", "umap"] = "umap" if how == "umap" else "tsne"
+        self.faces, self.seed = faces, seed
+        self.known = np.flatnonzero(predictions.truth != UNLABELLED)
+        self.answer = predictions.probabilities.argmax(axis=1)
+
+    def words(self, rows: NDArray[np.int64]) -> list[str | None]:
+        """The true expression words of some rows."""
+        p = self.predictions
+        return [None if p.truth[i] == UNLABELLED else p.classes[p.truth[i]] for i in rows]
+
+    def confusion(self) -> Figure | None:
+        if not len(self.known):
+            return None
+        p = self.predictions
+        return confusion.draw(
+            metrics.confusion(p.truth[self.known], self.answer[self.known], len(p.classes)), p.classes
+        )
+
+    def _sure(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        p = self.predictions.rows(self.known)
+        return p.probabilities.max(axis=1), p.probabilities.argmax(axis=1) == p.truth
+
+    def reliability(self) -> Figure | None:
+        if not len(self.known):
+            return None
+        sure, right = self._sure()
+        return reliability.draw(metrics.reliability(sure, right), metrics.calibration_error(sure, right))
+
+    def risk(self) -> Figure | None:
+        if not len(self.known):
+            return None
+        coverage, risk, _ = metrics.risk_coverage(*self._sure())
+        return reliability.risk_coverage({self.predictions.provenance.model: (coverage, risk)})
+
+    def plane(self) -> Figure | None:
+        if not np.isfinite(self.predictions.affect).any():
+            return None
+        return plane.draw(self.predictions.affect, self.words(np.arange(len(self.predictions))))
+
+    def embedding(self) -> Figure | None:
+        p = self.predictions
+        if not p.embedding.shape[1]:
+            return None
+        kept = np.sort(np.random.default_rng(self.seed).permutation(len(p))[:MOST_POINTS])
+        prototypes = _prototypes(self.model, p.embedding.shape[1])
+        flat, spots = embedding.project(p.embedding[kept], prototypes, how=self.how, seed=self.seed)
+        found = (
+            metrics.separation(p.embedding[self.known], p.truth[self.known], self.seed)
+            if len(self.known)
+            else {}
+        )
+        under = "" if not found else "   ".join(
+            f"{name} {found[key]:.2f}" for name, key in (("silhouette", "silhouette"), ("Recall@1", "recall_at_1"))
+        )  # fmt: skip
+        return embedding.draw(flat, self.words(kept), spots if prototypes is not None else None, title=under)
+
+    def _chosen(self) -> NDArray[np.int64]:
+        """Faces for the grids: classes in turn, at random within each, so that rare ones are seen too."""
+        random, p = np.random.default_rng(self.seed), self.predictions
+        queues = [random.permutation(np.flatnonzero(p.truth == k)).tolist() for k in np.unique(p.truth)]
+        chosen: list[int] = []
+        while len(chosen) < min(self.faces, len(p)):
+            for queue in queues:
+                if queue and len(chosen) < self.faces:
+                    chosen.append(queue.pop())
+        return np.array(sorted(chosen, key=lambda row: int(p.truth[row])), dtype=np.int64)
+
+    def _captions(self, rows: NDArray[np.int64]) -> list[str]:
+        p = self.predictions
+        return [
+            f"{p.classes[self.answer[row]]} {p.probabilities[row].max():.2f}"
+            + (f"\ntrue: {word}" if word else "")
+            for row, word in zip(rows, self.words(rows), strict=True)
+        ]
+
+    def grid(self) -> Figure | None:
+        rows = self._chosen()
+        wrong = [bool(self.predictions.truth[i] not in (UNLABELLED, self.answer[i])) for i in rows]
+        return grids.draw([self.crops.images[i] for i in rows], self._captions(rows), marks=wrong)
+
+    def saliency(self) -> Figure | None:
+        if self.model.module is None:
+            return None
+        import torch
+
+        from mien.data.transforms import normalise, to_float
+
+        rows = self._chosen()
+        faces = np.array(self.crops.images[rows])
+        images = normalise(to_float(torch.from_numpy(faces)))
+        score = saliency.scores_of(self.model.module)
+        maps = saliency.grad_cam(score, saliency.last_map(self.model.module, images, score), images)
+        return saliency.draw(faces, maps, self._captions(rows))
+
+    def curves(self) -> Figure | None:
+        written = self.folder / "metrics.jsonl" if self.folder is not None else None
+        if written is None or not written.is_file():
+            return None
+        from mien import runlog
+
+        return curves.of_run(runlog.read(written))
+
+
+FIGURES: tuple[str, ...] = (
+    "confusion",
+    "reliability",
+    "risk",
+    "plane",
+    "embedding",
+    "saliency",
+    "grid",
+    "curves",
+)
+"""The figures by name."""
+
+
+def _prototypes(model: Model, width: int) -> NDArray[np.float64] | None:
+    """A method's class prototypes in embedding space, where it has them as `prototypes` [8, d]."""
+    found: Any = getattr(model.module, "prototypes", None)
+    values = found() if callable(found) else found
+    if values is None or tuple(getattr(values, "shape", ())) != (8, width):
+        return None
+    return np.asarray(values.detach().cpu().numpy(), dtype=np.float64)
+
+
+def make(
+    weights: str | Path,
+    root: Path | str,
+    out: Path | str,
+    *,
+    protocol: str | None = None,
+    reader: str | None = None,
+    split: Split = "test",
+    only: Sequence[str] = (),
+    how: Literal["tsne", "umap"] = "tsne",
+    points: Path | None = None,
+    cache: Path = Path("cache"),
+    limit: int | None = None,
+    faces: int = 16,
+    seed: int = 0,
+) -> list[Path]:
+    """Draw the figures and return the files written; what the model or set cannot give is left out.
+
+    Args:
+        weights, root, protocol, reader, split, points, cache, limit: as in `mien.evaluate.run`.
+        out: folder for the PNG and SVG files.
+        only: some of `FIGURES`; none means all.
+        how: layout of the embedding.
+        faces: in the grid and the saliency figure.
+        seed: of layout and choice.
+
+    Raises:
+        ConfigError: an unknown figure.
+        MienError: a figure that was asked for by name cannot be drawn from this model and set.
+    """
+    from mien import infer
+    from mien.data import loaders
+
+    for name in only:
+        if name not in FIGURES:
+            raise ConfigError(f"no figure '{name}': {nearest(name, list(FIGURES))}")
+    model = infer.open_weights(weights)
+    source = infer.source_of(root, protocol, reader, points=points, like=model.source)
+    records = infer.records_of(source, split, limit)
+    crops = loaders.load_crops(records, model.size, model.colour, cache, source.points)
+    predictions = infer.predict(model, source, split, cache=cache, limit=limit)
+    folder = Path(weights) if Path(weights).is_dir() else None
+    scene = _Scene(model, predictions, crops, folder, how, faces, seed)
+    written: list[Path] = []
+    for name in only or FIGURES:
+        draw: Callable[[], Figure | None] = getattr(scene, name)
+        figure = draw()
+        if figure is None:
+            if only:
+                raise MienError(
+                    f"'{name}' cannot be drawn from these weights and this set: leave it out of --only"
+                )
+            continue
+        written += palette.save(figure, Path(out) / name)
+    return written
