@@ -42,7 +42,9 @@ def pair(name: str, ours: list[str], theirs: list[str], rounds: int, allowance: 
     mine, base = (statistics.median(s for s, _ in samples[key][1:]) for key in ("ours", "theirs"))
     peak = statistics.median(megabytes for _, megabytes in samples["ours"])
     goal = 1.5 * base + allowance
-    print(f"{name}: {mine * 1000:.0f} ms, imports {base * 1000:.0f} ms, ratio {mine / base:.2f}, peak {peak:.0f} MB")
+    print(
+        f"{name}: {mine * 1000:.0f} ms, imports {base * 1000:.0f} ms, ratio {mine / base:.2f}, peak {peak:.0f} MB"
+    )
     print(f"  goal {goal * 1000:.0f} ms: {'kept' if mine <= goal else 'MISSED'}")
     return mine <= goal
 

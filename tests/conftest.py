@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,32 @@ def recogniser_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write_recogniser(tmp_path_factory.mktemp("recogniser"))
 
 
+@dataclass(frozen=True)
+class Ran:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Runs the `mien` command in this process, as the script would."""
+    from mien.cli.main import main
+
+    def run(*arguments: str | Path) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["mien", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Ran(code, *capfd.readouterr())
+
+    return run
+
+
 def _write_recogniser(folder: Path, size: int = 65, seed: int = 0, **fields: Any) -> Path:
     onnx = pytest.importorskip("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
@@ -62,8 +90,8 @@ def _write_recogniser(folder: Path, size: int = 65, seed: int = 0, **fields: Any
         onnx.numpy_helper.from_array(np.array([1], np.int64), "axis"),
         weight("first", 8, 1, 5, 5, scale=3.0),
         weight("second", 16, 8, 4, 4, scale=3.0),
-        weight("expressions", 8, 16, 1, 1, scale=8.0),
-        weight("circumplex", 2, 16, 1, 1, scale=4.0),
+        weight("expressions", 8, 16, 1, 1, scale=3.0),
+        weight("circumplex", 2, 16, 1, 1, scale=0.5),
     ]
     steps = [
         ("Cast", ["crops"], ["floats"], {"to": kind}),

@@ -1,0 +1,98 @@
+"""The wheel holds everything, and the core alone, without torch, analyses a photograph."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mien import cards
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    (path,) = folder.glob("mien-*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def core(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a fresh environment with the wheel, what it requires, and nothing else."""
+    folder = tmp_path_factory.mktemp("core")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    command = [python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel]
+    installed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert installed.returncode == 0, installed.stderr
+    return python
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env=clean)
+
+
+def test_the_wheel_holds_weights_and_cards_and_is_small(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in ("recogniser.onnx", "recogniser.json", "landmarks.onnx", "landmarks.json"):
+        assert f"mien/weights/{name}" in names
+    assert "mien/py.typed" in names
+    assert wheel.stat().st_size <= 40 * 2**20
+    weights = [one for one in zipfile.ZipFile(wheel).infolist() if one.filename.endswith(".onnx")]
+    assert all(one.file_size <= 12 * 2**20 for one in weights)
+
+
+def test_every_shipped_weight_is_the_one_on_its_card() -> None:
+    shipped = cards.shipped()
+    assert {card.path.stem for card in shipped} >= {"recogniser", "landmarks"}
+    for card in shipped:
+        cards.verified(card.path.with_suffix(".onnx"))
+
+
+def test_the_core_has_no_torch_and_fits_its_size(core: Path) -> None:
+    assert "No module named 'torch'" in run(core, "-c", "import torch").stderr
+    ran = run(core, "-c", "import numpy; print(numpy.__file__)")
+    packages = Path(ran.stdout.strip()).parent.parent
+    size = sum(path.stat().st_size for path in packages.rglob("*") if path.is_file())
+    assert size <= 450 * 2**20
+
+
+def test_the_core_analyses_a_photograph(core: Path) -> None:
+    photograph = ROOT / "examples" / "portrait_smiling.jpg"
+    ran = run(core.with_name("mien"), "predict", photograph, "--json")
+    assert ran.returncode == 0, ran.stderr
+    (face,) = json.loads(ran.stdout)["faces"]
+    assert max(face["reading"]["probabilities"], key=face["reading"]["probabilities"].get) == "happiness"
+
+
+def test_the_core_writes_every_table_and_annotated_pictures(core: Path, tmp_path: Path) -> None:
+    for suffix in ("csv", "jsonl", "parquet"):
+        ran = run(
+            core.with_name("mien"), "predict", ROOT / "examples", "--out", tmp_path / f"table.{suffix}",
+            "--annotate", tmp_path / "marked",
+        )  # fmt: skip
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert (tmp_path / f"table.{suffix}").stat().st_size > 1000
+    assert len(list((tmp_path / "marked").iterdir())) == 5
+
+
+def test_commands_that_need_more_say_which_extra(core: Path) -> None:
+    ran = run(core.with_name("mien"), "train", ROOT / "configs" / "tiny.yaml")
+    assert ran.returncode == 2
+    assert "pip install 'mien[train]'" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "pip install 'mien[train]'" in run(core.with_name("mien"), "methods").stdout
