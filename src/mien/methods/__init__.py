@@ -13,12 +13,14 @@ from mien.methods.baseline import Baseline
 from mien.methods.cclls import CCLLS
 from mien.methods.jadfer import JADFER
 from mien.methods.ke2nt import KE2NT
+from mien.methods.meca import MECA
 
 METHODS: dict[str, type[Method]] = {
     "baseline": Baseline,
     "ke2nt": KE2NT,
     "jadfer": JADFER,
     "cclls": CCLLS,
+    "meca": MECA,
 }
 
 
