@@ -1,4 +1,4 @@
-"""How long a user waits for the first answer: whole processes, from start to exit, against the imports they cannot avoid.
+"""How long a user waits for the first answer: whole processes, against the imports that they cannot avoid.
 
 Each pair is run alternately, so that whatever else the machine does falls on both; the figures are medians and their
 ratio. Goals: `mien predict one-photo.jpg` within 1.5 x `import onnxruntime, cv2, numpy` + 150 ms and 250 MB;
