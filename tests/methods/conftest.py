@@ -6,20 +6,22 @@ import pytest
 import torch
 
 from mien.data.records import Batch
-from mien.data.synthetic import arrays, faces
+from mien.data.synthetic import arrays, draw
+from mien.labels import EXPRESSIONS
 
 
 @pytest.fixture(scope="session")
 def drawn() -> Callable[..., Batch]:
-    """`drawn(count, seed)` gives a batch of drawn faces of 64 px, in turn of every class."""
+    """`drawn(count, first)` gives upright drawn faces of 64 px: every class in turn, sitters numbered from `first`."""
 
-    def make(count: int = 32, seed: int = 0, size: int = 64) -> Batch:
-        drawn = arrays(faces(count, seed=seed, size=size))
+    def make(count: int = 32, first: int = 0) -> Batch:
+        classes = len(EXPRESSIONS)
+        drawn = arrays([draw(n % classes, subject=first + n // classes, size=64) for n in range(count)])
         return Batch(
             image=torch.from_numpy(drawn.images).permute(0, 3, 1, 2).float() / 64 - 2,
             expression=torch.from_numpy(drawn.expression),
             affect=torch.from_numpy(drawn.affect),
-            votes=torch.full((count, 8), torch.nan),
+            votes=torch.full((count, classes), torch.nan),
             subject=torch.from_numpy(drawn.subject),
             extra={},
         )

@@ -9,7 +9,7 @@ from io import TextIOWrapper
 import typer
 
 from mien import __version__
-from mien.cli import compare, data, edit, evaluate, figures, methods, predict, release, serve, train
+from mien.cli import ablate, compare, data, edit, evaluate, figures, methods, predict, release, serve, train
 from mien.errors import MienError
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ app.command()(methods.methods)
 app.command()(methods.columns)
 app.command()(train.train)
 app.command()(train.runs)
+app.command()(ablate.ablate)
 app.command()(release.release)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)

@@ -125,7 +125,7 @@ def drop_jointly(
         blind = (weights * kept).sum(dim=3, keepdim=True) < 1e-6
         kept = kept | blind
     remaining = weights * kept
-    return remaining / remaining.sum(dim=3, keepdim=True)
+    return torch.where(kept.all(dim=3, keepdim=True), weights, remaining / remaining.sum(dim=3, keepdim=True))
 
 
 def _largest(scores: Float[Tensor, "*rows k"], share: float) -> Bool[Tensor, "*rows k"]:
@@ -266,16 +266,17 @@ class JADFER(Recognition):
         embedding = self.backbone.width
         if config.paths:
             self.paths = nn.ModuleList(SpatialPath(channels, width) for _ in range(config.paths))
+            self.spatial_norm = nn.LayerNorm(width)
             embedding += width
         if config.context:
             cells = map_shapes(self.backbone, size)[config.stage][1] ** 2
             self.tokenise = nn.Conv2d(channels, width, 1)
             self.position = nn.Parameter(torch.randn(1, cells, width) * 0.02)
             self.context = nn.ModuleList(AttentionBlock(config) for _ in range(config.blocks))
+            self.context_norm = nn.LayerNorm(width)
             embedding += width
         if config.interaction:
             self.interaction = AttentionBlock(config)
-        self.norm = nn.LayerNorm(embedding)
         self.dropout = nn.Dropout(config.dropout)
         self.expression = nn.Linear(embedding, config.classes)
         self.affect = AffectHead(embedding)
@@ -313,13 +314,13 @@ class JADFER(Recognition):
             for block in self.context:
                 context, attention = block(context, context)
                 weights.append(attention)
-            parts.append(context.mean(dim=1))
+            parts.append(self.context_norm(context.mean(dim=1)))
         if self.config.interaction:
             tokens, attention = self.interaction(tokens, context)
             weights.append(attention)
         if self.config.paths:
-            parts.append(tokens.mean(dim=1))
-        return self.norm(torch.cat(parts, dim=1)), Sight(maps, spatial, weights)
+            parts.append(self.spatial_norm(tokens.mean(dim=1)))
+        return torch.cat(parts, dim=1), Sight(maps, spatial, weights)
 
     @torch.no_grad()
     def predict(self, images: Float[Tensor, "n 3 h w"]) -> Prediction:

@@ -1,0 +1,82 @@
+"""`mien ablate`: every component of a method, switched on one after the other, in one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from mien.errors import ConfigError, ExtraMissing
+
+
+def ablate(
+    method: str = typer.Argument(help="A method with a ladder: ke2nt, jadfer or cclls."),
+    config: Path | None = typer.Option(
+        None, help="The full configuration; configs/METHOD-ferplus.yaml by default."
+    ),
+    seeds: str = typer.Option("0,1,2", help="Seeds, comma-separated."),
+    rungs: str = typer.Option("", help="Only these rungs, comma-separated; the lowest is the reference."),
+    assignments: list[str] = typer.Option([], "--set", help="Change a key of every run: --set epochs=4"),
+    out: Path | None = typer.Option(None, help="Folder for comparison.html, .md, .tex and .json."),
+    draws: int = typer.Option(1000, min=10, help="Bootstrap resamples behind each interval."),
+    plan: bool = typer.Option(False, "--plan", help="Print the runs and what each stands for, and stop."),
+    as_json: bool = typer.Option(False, "--json", help="Print the comparison as JSON."),
+) -> None:
+    """Train, judge and compare each rung of a method's ladder; what is finished is not done again."""
+    from mien.config import load_config
+
+    try:
+        from mien import train
+        from mien.methods import ablation
+    except ModuleNotFoundError as missing:
+        raise ExtraMissing("train", missing.name or "torch") from None
+
+    chosen = ablation.ladder(method, _words(rungs))
+    base = load_config(config or Path("configs") / f"{method}-ferplus.yaml", assignments)
+    if base.method.get("name") != method:
+        raise ConfigError(f"{config}: configures '{base.method.get('name')}', not '{method}'")
+    try:
+        numbers = [int(word) for word in _words(seeds)]
+    except ValueError:
+        raise ConfigError(f"--seeds {seeds}: write whole numbers with commas, such as 0,1,2") from None
+    steps = ablation.runs(base, chosen, numbers)
+    if plan:
+        for rung in chosen:
+            typer.echo(f"{rung.name:<16}{rung.says}")
+        for step in steps:
+            typer.echo(f"{train.folder_of(step)}{'  finished' if _finished(train.folder_of(step)) else ''}")
+        return
+    from mien import compare, evaluate, report, scoreboard
+    from mien.predictions import FILE
+
+    folders = []
+    for number, step in enumerate(steps, start=1):
+        folder = train.folder_of(step)
+        typer.echo(f"{number}/{len(steps)}  {folder}", err=True)
+        if not _finished(folder):
+            train.run(step, resume=True)
+        if not (folder / "evaluation" / FILE).is_file():
+            data = step.data
+            found, predictions = evaluate.run(
+                folder,
+                data.root,
+                data.protocol,
+                reader=data.reader,
+                fold=data.fold,
+                points=data.points,
+                cache=data.cache,
+            )
+            report.write(found, predictions, folder / "evaluation")
+        folders.append(folder)
+    found_all = compare.compare([compare.load(folder) for folder in folders], draws=draws)
+    if out is not None:
+        typer.echo(f"comparison: {scoreboard.write(found_all, out)}", err=True)
+    typer.echo(found_all.to_json() if as_json else scoreboard.markdown(found_all))
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / "finished").is_file()

@@ -1,0 +1,283 @@
+"""CCLLS: geometry against the published table, losses against slow loops, and the acceptance checks M3-a to M3-c."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mien.errors import ConfigError
+from mien.methods.cclls import (
+    CCLLS,
+    CCLLSConfig,
+    Fit,
+    MultiScale,
+    fit,
+    hard_peaks,
+    kmeans,
+    learning_intensity,
+    misalignment,
+    soft_peaks,
+)
+
+
+def method(**options) -> CCLLS:
+    torch.manual_seed(0)
+    return CCLLS(CCLLSConfig(backbone="tiny", **options), 64)
+
+
+# Geometry
+
+
+def test_geometry_is_the_published_table_at_224() -> None:
+    assert fit([56, 28, 14, 7], 11) == [
+        Fit(2, 4, 11, 1),
+        Fit(4, 8, 11, 3),
+        Fit(8, 16, 10, 2),
+        Fit(16, 32, 8, 0),
+    ]
+
+
+def test_geometry_of_small_images() -> None:
+    assert fit([16, 8, 4, 2], 5) == [
+        Fit(2, 4, 7, 0),
+        Fit(4, 4, 7, 0),
+        Fit(8, 8, 6, 0),
+        Fit(16, 16, 4, 0),
+    ]  # 64 px
+    assert fit([24, 12, 6, 3], 5) == [
+        Fit(2, 4, 11, 0),
+        Fit(4, 8, 10, 0),
+        Fit(8, 16, 8, 0),
+        Fit(16, 32, 4, 0),
+    ]  # 96 px
+
+
+RESNET = {
+    size: [(64, size // 4), (128, size // 8), (256, size // 16), (512, -(-size // 32))]
+    for size in (64, 80, 96, 112, 224)
+}
+MOBILE = {
+    size: [(64, size // 4), (128, size // 8), (128, size // 16), (512, size // 16)]
+    for size in (64, 80, 96, 112, 224)
+}
+SWIN = {224: [(96, 56), (192, 28), (384, 14), (768, 7)]}
+TINY = {size: [(16, size // 2), (32, size // 4), (32, size // 8), (32, size // 16)] for size in (32, 64)}
+
+
+@pytest.mark.parametrize(
+    "shapes", [*RESNET.values(), *MOBILE.values(), *SWIN.values(), *TINY.values()], ids=str
+)
+def test_every_size_reaches_the_grid_with_all_of_the_map_in_view(shapes: list[tuple[int, int]]) -> None:
+    fusion = MultiScale(shapes, channels=2).eval()
+    maps = [torch.rand(1, channels, side, side, requires_grad=True) for channels, side in shapes]
+    fused = fusion(maps)
+    grid = 11 if shapes[0][1] >= 56 else 5
+    assert fused.shape == (1, grid**2)
+    fused.sum().backward()
+    for one in maps:
+        touched = one.grad.abs().sum(dim=(0, 1)) > 0
+        assert touched[0].any(), "the first row is seen"
+        assert touched[-1].any(), "the last row is seen"
+    assert touched.all(), "the deepest map is seen whole"
+
+
+def test_maps_too_small_for_the_grid_are_refused() -> None:
+    with pytest.raises(ConfigError, match="larger images"):
+        fit([2, 1, 1, 1], 11)
+
+
+# The batch's mean, M3-a
+
+
+def test_running_mean_is_the_mean_at_first_and_the_batch_does_not_matter_later(drawn) -> None:
+    fusion = MultiScale([(16, 32), (32, 16), (32, 8), (32, 4)], channels=8)
+    maps = [torch.rand(6, channels, side, side) for channels, side in ((16, 32), (32, 16), (32, 8), (32, 4))]
+    fused = fusion.train()(maps)
+    # In training each vector is cells + mean(cells), whose mean is twice the mean cell.
+    torch.testing.assert_close(fused.mean(dim=0), 2 * fusion.ambient.flatten(), rtol=1e-4, atol=1e-5)
+    fusion.eval()
+    together, alone = fusion(maps), fusion([one[2:3] for one in maps])
+    torch.testing.assert_close(together[2:3], alone, rtol=1e-5, atol=1e-6)
+
+
+# k-means
+
+
+def test_kmeans_finds_separate_blobs() -> None:
+    centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    torch.manual_seed(1)
+    points = (centres.repeat_interleave(20, dim=0) + 0.1 * torch.randn(60, 2))[torch.randperm(60)]
+    found = kmeans(points[None], 3)[0]
+    assert torch.cdist(found, centres).amin(dim=0).max() < 0.15
+
+
+def test_kmeans_of_a_batch_is_each_set_by_itself_and_a_fixed_point_of_lloyd() -> None:
+    torch.manual_seed(2)
+    points = torch.rand(3, 50, 4)
+    found = kmeans(points, 4, steps=100)
+    for one, centroids in zip(points, found, strict=True):
+        torch.testing.assert_close(kmeans(one[None], 4, steps=100)[0], centroids)
+        member = torch.cdist(one, centroids).argmin(dim=1)
+        for cluster in range(4):
+            torch.testing.assert_close(
+                one[member == cluster].mean(dim=0), centroids[cluster], rtol=1e-3, atol=1e-4
+            )
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        torch.zeros(2, 10, 3),
+        torch.ones(1, 2, 3),
+        torch.eye(3)[None].repeat(1, 5, 1),
+        torch.full((1, 1, 4), 1e4),
+    ],
+    ids=["all alike", "fewer than clusters", "three places", "one point"],
+)
+def test_kmeans_is_finite_whatever_the_points(points: torch.Tensor) -> None:
+    found = kmeans(points, 8)
+    assert torch.isfinite(found).all()
+    low, high = points.amin(dim=1, keepdim=True), points.amax(dim=1, keepdim=True)
+    assert ((found >= low - 1e-5) & (found <= high + 1e-5)).all(), "centroids stay among the points"
+
+
+# Contrast
+
+
+def slow_misalignment(items: np.ndarray, centroids: np.ndarray) -> float:
+    def cosine(one: np.ndarray, other: np.ndarray) -> float:
+        return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
+
+    values = []
+    for some, centres in zip(items, centroids, strict=True):
+        members: dict[int, list[np.ndarray]] = {k: [] for k in range(len(centres))}
+        for item in some:
+            members[int(np.argmax([cosine(item, centre) for centre in centres]))].append(item)
+        for k, centre in enumerate(centres):
+            values.append(cosine(np.mean(members[k], axis=0), centre) if members[k] else 1.0)
+    return -0.5 * float(np.mean(values))
+
+
+def test_misalignment_equals_a_slow_loop() -> None:
+    random = np.random.default_rng(0)
+    items, centroids = random.standard_normal((3, 12, 5)), random.standard_normal((3, 4, 5))
+    expected = slow_misalignment(items, centroids)
+    assert misalignment(torch.from_numpy(items), torch.from_numpy(centroids)).item() == pytest.approx(
+        expected, rel=1e-6
+    )
+
+
+def test_misalignment_by_hand_and_at_its_limits() -> None:
+    centroids = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    assert misalignment(3 * centroids, centroids).item() == pytest.approx(-0.5)
+    # Both items are nearest the first centroid; their mean (2, 1)/2 has cosine 2/sqrt(5) with it; the other is met.
+    items = torch.tensor([[[1.0, 0.5], [1.0, 0.5]]])
+    assert misalignment(items, centroids).item() == pytest.approx(-0.25 * (2 / 5**0.5 + 1))
+    order = torch.randperm(9)
+    many = torch.rand(1, 9, 2)
+    torch.testing.assert_close(misalignment(many, centroids), misalignment(many[:, order], centroids))
+
+
+# Codes, M3-c
+
+
+def test_codes_point_at_the_two_strongest_cells() -> None:
+    maps = torch.zeros(1, 1, 4, 4)
+    maps[0, 0, 1, 3], maps[0, 0, 2, 0] = 1.0, 0.9
+    soft = soft_peaks(maps, 0.01)[0, 0]
+    torch.testing.assert_close(soft, torch.tensor([1.5, 3.5, 2.5, 0.5]) / 4, rtol=0, atol=1e-3)
+    assert hard_peaks(maps)[0, 0].tolist() == [1, 3, 2, 0]
+    (
+        torch.testing.assert_close(soft_peaks(100 * maps, 0.01)[0, 0], soft),
+        "the scale of a layer does not matter",
+    )
+    dead = soft_peaks(torch.zeros(1, 1, 4, 4), 0.1)
+    assert torch.isfinite(dead).all()
+
+
+def test_only_soft_codes_pass_a_gradient(drawn) -> None:
+    batch = drawn(8)
+    for legacy, expected in ((False, True), (True, False)):
+        network = method(legacy=legacy, samples=False, affect_weight=0).train()
+        _, stages = network.backbone(batch.image)
+        term = network.terms(stages[-1].mean(dim=(2, 3)), stages, batch)["maps1"]
+        assert term.requires_grad is expected
+        if expected:
+            (gradient,) = torch.autograd.grad(term, stages[1])
+            assert gradient.abs().sum() > 0
+
+
+def test_the_deep_layer_teaches_and_is_not_taught(drawn) -> None:
+    """Centroids pass no gradient: aligning layer 2 leaves the last stage alone."""
+    network = method(affect_weight=0).train()
+    terms = network(drawn(16), "model")
+    torch.stack([terms["samples1"], terms["maps1"]]).sum().backward()
+    assert network.backbone.layers[1][0].weight.grad.abs().sum() > 0
+    assert network.backbone.layers[3][0].weight.grad is None
+
+
+# Learning intensity, M3-b
+
+
+def test_learning_intensity_is_the_root_mean_square_gradient(drawn) -> None:
+    batch = drawn(4)
+    network = method(samples=False, maps=False, affect_weight=0, dropout=0.0).train()
+    measured = learning_intensity(network, batch)
+    pooled, stages = network.backbone(batch.image)
+    for one in stages:
+        one.retain_grad()
+    network.terms(pooled, stages, batch)["expression"].backward()
+    for value, one in zip(measured, stages, strict=True):
+        slow = np.mean([image.norm().item() / image.numel() ** 0.5 for image in one.grad])
+        assert value.item() == pytest.approx(slow, rel=1e-4)
+
+
+def test_contrast_raises_the_learning_intensity_of_each_aligned_layer(drawn) -> None:
+    """R_l = g_l / g_4 with and without both contrasts, same weights and batch."""
+    batch = drawn(32)
+    weights = (0.5, 0.5, 0.5)
+    ratios = {}
+    with_both = method(samples=True, maps=True, layer_weights=weights, dropout=0.0).train()
+    without = method(samples=False, maps=False, layer_weights=weights, dropout=0.0).train()
+    without.load_state_dict(
+        {key: value for key, value in with_both.state_dict().items() if not key.startswith("students")}
+    )
+    for contrast, network in ((False, without), (True, with_both)):
+        intensity = learning_intensity(network, batch)
+        ratios[contrast] = intensity[:3] / intensity[3]
+    assert (ratios[True] > ratios[False]).all(), ratios
+
+
+# Switches
+
+
+def test_terms_follow_the_switches(drawn) -> None:
+    batch = drawn(16)
+    assert set(method()(batch, "model")) == {"expression", "affect", "samples1", "maps1"}
+    assert set(method(samples=False, maps=False, affect_weight=0)(batch, "model")) == {"expression"}
+    full = method(layer_weights=(0.1, 0.1, 0.1))(batch, "model")
+    assert {"samples0", "samples1", "samples2", "maps0", "maps1", "maps2"} < set(full)
+    assert not hasattr(method(fusion=False), "fusion")
+    assert method(fusion=False).predict(batch.image).embedding.shape == (16, 32)
+    assert method().eval().predict(batch.image).embedding.shape == (16, 25)
+    assert method(pooled=True).eval().predict(batch.image).embedding.shape == (16, 57)
+
+
+def test_term_weights_scale_their_terms(drawn) -> None:
+    batch = drawn(16)
+    one, two = (method(layer_weights=(0, weight, 0), dropout=0.0)(batch, "model") for weight in (0.1, 0.2))
+    assert two["samples1"].item() == pytest.approx(2 * one["samples1"].item(), rel=1e-5)
+    assert two["maps1"].item() == pytest.approx(2 * one["maps1"].item(), rel=1e-5)
+
+
+def test_learns_drawn_faces_of_other_sitters(drawn) -> None:
+    batch, others, network = drawn(64), drawn(64, first=8), method(pooled=True).train()
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for _ in range(40):
+        loss = torch.stack(list(network(batch, "model").values())).sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    hits = (network.eval().predict(others.image).logits.argmax(dim=1) == others.expression).float().mean()
+    assert hits > 0.5, "chance is 1/8"
