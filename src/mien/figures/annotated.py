@@ -299,10 +299,14 @@ def _place(
     Covering one's own face counts half: better that than a neighbour's.
     """
     moved = [_inside(spot, size, whole) for spot in spots]
+    left, top, right, bottom = np.array(taken).T
+    weight = np.array([0.5 if other == own else 1.0 for other in taken])
 
     def cost(spot: tuple[float, float]) -> float:
-        extent = _extent(spot, size)
-        return sum(_common(extent, other) * (0.5 if other == own else 1.0) for other in taken)
+        x0, y0, x1, y1 = _extent(spot, size)
+        wide = np.clip(np.minimum(x1, right) - np.maximum(x0, left), 0, None)
+        tall = np.clip(np.minimum(y1, bottom) - np.maximum(y0, top), 0, None)
+        return float((wide * tall * weight).sum())
 
     return min(moved, key=cost)
 
@@ -354,7 +358,9 @@ def _stamp(picture: NDArray[np.uint8], stamp: _Stamp, spot: tuple[float, float])
     x1, y1 = min(left + stamp.size[0], width), min(top + stamp.size[1], height)
     if x1 <= x0 or y1 <= y0:
         return
-    part = stamp.pixels[y0 - top : y1 - top, x0 - left : x1 - left].astype(np.float32)
+    part = stamp.pixels[y0 - top : y1 - top, x0 - left : x1 - left]
     region = picture[y0:y1, x0:x1]
-    share = part[..., 3:] / 255
-    region[...] = np.rint(region * (1 - share) + part[..., :3] * share).astype(np.uint8)
+    drawn = part[..., 3] > 0  # of a frame nearly nothing: the rest of a large face is not worth computing
+    over = part[drawn].astype(np.float32)
+    share = over[:, 3:] / 255
+    region[drawn] = np.rint(region[drawn] * (1 - share) + over[:, :3] * share).astype(np.uint8)
