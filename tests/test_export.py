@@ -41,7 +41,7 @@ def test_fp32_agrees_with_torch_for_any_batch(
 def test_int8_is_smaller_and_close(trained: methods.Method, crops: np.ndarray, tmp_path: Path) -> None:
     plain, small = tmp_path / "plain.onnx", tmp_path / "int8.onnx"
     export.to_onnx(trained, 48, False, plain, crops[:8])
-    export.quantise(plain, small, crops, export.head_nodes(plain))
+    export.quantise(plain, small, crops)
     first, second = export.run_onnx(plain, crops)["logits"], export.run_onnx(small, crops)["logits"]
     assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.98
 

@@ -133,14 +133,15 @@ def to_onnx(method: Recognition, size: int, colour: bool, path: Path, check: NDA
     return agreed
 
 
-def quantise(source: Path, target: Path, calibration: NDArray[np.uint8], keep: tuple[str, ...] = ()) -> None:
+def quantise(source: Path, target: Path, calibration: NDArray[np.uint8]) -> None:
     """Write a static int8 copy: QDQ form, uint8 activations, int8 weights per channel, ranges from `calibration`.
+
+    The nodes that `sensitive_nodes` names stay in floating point.
 
     Args:
         source: fp32 network from `to_onnx`.
         target: where the int8 network goes.
         calibration: representative uint8 crops, from training data.
-        keep: names of nodes to leave in floating point.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -171,15 +172,22 @@ def quantise(source: Path, target: Path, calibration: NDArray[np.uint8], keep: t
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 op_types_to_quantize=["Conv", "Add", "Gemm", "MatMul"],
-                nodes_to_exclude=list(keep),
+                nodes_to_exclude=list(sensitive_nodes(prepared)),
             )
     finally:
         quiet.setLevel(level)
 
 
-def head_nodes(path: Path) -> tuple[str, ...]:
-    """Names of a network's matrix products: the heads, whose few weights are better kept in floating point."""
+def sensitive_nodes(path: Path, last: int = 2) -> tuple[str, ...]:
+    """Names of the nodes that int8 would hurt most: matrix products (the heads) and the last convolutions.
+
+    Our choice, by measurement on a MobileFaceNet at 80 px (FERPlus validation): with every convolution in int8, 94 % of
+    the first classes agreed with fp32 and 0.9 points of accuracy were lost; with the widening convolution and the
+    learned pooling, the last two, in floating point, 98 % agreed and none was lost.
+    """
     import onnx
 
-    graph = onnx.load(str(path)).graph
-    return tuple(node.name for node in graph.node if node.op_type in ("Gemm", "MatMul"))
+    nodes = onnx.load(str(path)).graph.node
+    convolutions = [node.name for node in nodes if node.op_type == "Conv"]
+    heads = [node.name for node in nodes if node.op_type in ("Gemm", "MatMul")]
+    return (*heads, *convolutions[len(convolutions) - last :])

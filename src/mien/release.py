@@ -26,6 +26,7 @@ from torch.nn import functional
 from mien import bootstrap, checkpoint, export, metrics
 from mien.config import Frozen, RunConfig, SourceConfig, explain
 from mien.data import protocols
+from mien.data.copies import without_copies
 from mien.data.loaders import Samples, load_crops, source_records, to_samples
 from mien.errors import ConfigError, WeightsError
 from mien.labels import EXPRESSIONS
@@ -127,7 +128,8 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
     run = RunConfig(**stored.card["config"])
     # Prediction has no stored landmarks, so neither has what is measured here.
     data = run.data.model_copy(update={"points": None})
-    records = source_records(data)
+    listed = source_records(data)
+    records = without_copies(listed)[0] if data.drop_duplicates else listed
     splits: dict[Split, Samples] = {}
     for split in ("train", "valid", "test"):
         say(f"aligning {split} by the shipped landmark network")
@@ -144,9 +146,7 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
     check = np.array(splits["valid"].images[:256])
     agreed = export.to_onnx(method, run.data.size, run.data.colour, plain, check)
     say(f"fp32: largest relative difference from torch {agreed.relative:.2e}")
-    export.quantise(
-        plain, target, np.array(splits["train"].images[np.sort(calibration)]), export.head_nodes(plain)
-    )
+    export.quantise(plain, target, np.array(splits["train"].images[np.sort(calibration)]))
     valid_plain = _accuracy(export.run_onnx(plain, splits["valid"].images)["logits"], splits["valid"])
     valid = export.run_onnx(target, splits["valid"].images)
     valid_int8 = _accuracy(valid["logits"], splits["valid"])
@@ -184,7 +184,7 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
         "metrics": {
             "data": protocol.name if protocol else data.reader,
             "version": protocol.version if protocol else None,
-            "digest": protocol.digest(records) if protocol else None,
+            "digest": protocol.digest(listed) if protocol else None,
             "split": "test",
             "seed": stored.card["seed"],
             "selection": f"best validation {run.select}; temperature on validation; test read once",
