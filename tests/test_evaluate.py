@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from typer.testing import CliRunner
 
-from mien import evaluate, metrics
+from mien import checkpoint, evaluate, infer, methods, metrics, report
+from mien.cli.main import app
+from mien.data import synthetic
+from mien.errors import ConfigError, DatasetNotFound, WeightsError
 from mien.evaluate import EvaluationError
 from mien.labels import BASIC, EXPRESSIONS
 from mien.predictions import Predictions, PredictionsError, Provenance
@@ -193,3 +200,193 @@ def test_the_seven_class_view_renormalises_and_refuses_to_lose_labels() -> None:
         Predictions(("a",), np.array([7]), shares[:1]).over(BASIC)
     with pytest.raises(PredictionsError, match="does not know 'joy'"):
         given.over(("joy",))
+
+
+# From weights to a page --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Path:
+    """80 drawn faces as a manifest, with their exact landmarks for all but one test picture."""
+    folder = tmp_path_factory.mktemp("faces")
+    records = synthetic.records(folder, 80, size=48)
+    drawn = synthetic.faces(80, size=48)
+    missing = next(i for i, one in enumerate(records) if one.split == "test")
+    kept = [i for i in range(80) if i != missing]
+    np.savez(
+        folder / "points.npz",
+        names=np.array([records[i].name for i in kept]),
+        points=np.stack([drawn[i].landmarks for i in kept]).astype(np.float32),
+    )
+    lines = ["path,split,expression,valence,arousal,subject,name"]
+    lines += [
+        f"{one.path.name},{one.split},{EXPRESSIONS[one.expression]},{one.valence},{one.arousal},{one.subject},{one.name}"
+        for one in records
+    ]
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_folder(faces: Path, tmp_path_factory) -> Path:
+    """A run folder with random weights."""
+    torch.manual_seed(0)
+    method = methods.build({"name": "baseline", "backbone": "tiny"}, 32)
+    folder = tmp_path_factory.mktemp("runs") / "tiny-s3"
+    folder.mkdir()
+    config = {
+        "name": "tiny",
+        "method": {"name": "baseline", "backbone": "tiny"},
+        "data": {"reader": "manifest", "root": str(faces), "points": str(faces / "points.npz")},
+        "select": "accuracy",
+        "seed": 3,
+    }
+    card = {"method": config["method"], "size": 32, "colour": False, "epoch": 1, "seed": 3, "config": config}
+    checkpoint.save(folder / "weights.safetensors", method, card)
+    events = [
+        {"kind": "epoch", "step": i, "epoch": i, "train_expression": 2 - i, "accuracy": i / 3}
+        for i in range(3)
+    ]
+    (folder / "metrics.jsonl").write_text(
+        "".join(json.dumps(event) + "\n" for event in events), encoding="utf-8"
+    )
+    return folder
+
+
+def test_a_run_is_judged_on_its_own_crops(faces, run_folder, tmp_path) -> None:
+    found, predictions = evaluate.run(
+        run_folder,
+        faces,
+        reader="manifest",
+        cache=tmp_path,
+        by=["brightness", "size"],
+        calibrate=True,
+        draws=20,
+        threads=1,
+    )
+    assert (found.images, found.not_found, found.people) == (16, 1, 2)
+    assert found.calibration is not None
+    assert found.calibration.temperature is not None
+    assert {part.by for part in found.slices} == {"brightness", "size"}
+    what = found.provenance
+    assert (what.model, what.method, what.seed, what.split) == ("tiny-s3", "baseline", 3, "test")
+    assert what.alignment == "stored landmarks"
+    assert what.weights_hash == checkpoint.digest(run_folder / "weights.safetensors")
+    assert what.parameters
+    method = checkpoint.load(run_folder / "weights.safetensors").restore()
+    crops = np.load(next(tmp_path.glob("*.npy")), mmap_mode="r")
+    assert crops.shape[1:] == (32, 32)
+    assert len(predictions) == 16
+    assert not method.training
+
+
+def test_single_images_get_the_answers_of_the_batch(faces, run_folder, tmp_path) -> None:
+    model = infer.open_weights(run_folder)
+    source = infer.source_of(faces, reader="manifest", like=model.source)
+    whole = infer.predict(model, source, cache=tmp_path)
+    single = infer.predict(model, source, cache=tmp_path, batch=1)
+    np.testing.assert_allclose(whole.probabilities, single.probabilities, atol=1e-5)
+    assert whole.names == single.names
+
+
+def test_an_exported_recogniser_is_judged_alike(faces, recogniser_file, tmp_path) -> None:
+    found, predictions = evaluate.run(
+        recogniser_file, faces, reader="manifest", points=faces / "points.npz", cache=tmp_path, draws=20
+    )
+    assert found.labelled == 16
+    np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1)
+
+
+def test_groups_join_seeds_and_part_settings() -> None:
+    base = {"name": "a", "optim": {"rate": 1.0}, "data": {"root": "x", "size": 80}, "seed": 0, "runs": "here"}
+    assert infer.group_of(base) == infer.group_of({**base, "seed": 5, "runs": "there"})
+    assert infer.group_of(base) == infer.group_of({**base, "data": {"root": "y", "size": 80}})
+    assert infer.group_of(base) != infer.group_of({**base, "data": {"root": "x", "size": 64}})
+
+
+def test_wrong_weights_sets_and_splits_say_what_to_do(faces, run_folder, tmp_path) -> None:
+    with pytest.raises(WeightsError, match="pass a checkpoint, an"):
+        infer.open_weights(tmp_path / "none.safetensors")
+    with pytest.raises(WeightsError, match=r"holds no weights\.safetensors"):
+        infer.open_weights(tmp_path)
+    with pytest.raises(ConfigError, match="leave out --reader"):
+        infer.source_of(faces, "ferplus-majority", "manifest")
+    with pytest.raises(DatasetNotFound, match="pass --reader"):
+        infer.source_of(tmp_path / "nothing")
+    with pytest.raises(ConfigError, match="no such attribute"):
+        evaluate.run(run_folder, faces, reader="manifest", by=["race"], cache=tmp_path)
+
+
+def test_the_page_stands_alone_and_is_accessible() -> None:
+    given = made(found=np.arange(240) % 30 != 0)
+    found = evaluate.report(given, by=["gender"], undetected="error", draws=20)
+    text = report.html(found, given)
+    links = re.findall(r'(?:src|href)="([^"#][^"]*)"', text)
+    assert all(link.startswith("data:") for link in links), "a page asks for nothing over the network"
+    assert "@import" not in text
+    assert "<script" not in text
+    figures = re.findall(r"<svg [^>]*>", text)
+    assert len(figures) == 5
+    assert all(
+        'role="img"' in tag and len(re.search(r'aria-label="([^"]*)"', tag)[1]) > 20 for tag in figures
+    )
+    tables = re.findall(r"<table>.*?</table>", text, re.DOTALL)
+    assert all("<caption>" in table and 'scope="col"' in table and 'scope="row"' in table for table in tables)
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids)), "figures on one page must not share ids"
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+    assert 'lang="en-GB"' in text
+
+
+def test_names_on_the_page_are_escaped() -> None:
+    given = made(n=40, provenance=Provenance("<b>x</b>", dataset="a&b"))
+    text = report.html(evaluate.report(given, draws=5), given)
+    assert "<b>x</b>" not in text
+    assert "&lt;b&gt;x&lt;/b&gt; on a&amp;b" in text
+
+
+def test_markdown_holds_the_figures_of_the_report() -> None:
+    found = evaluate.report(made(), by=["gender"], draws=20)
+    text = report.markdown(found)
+    assert f"{100 * found.scores['accuracy'].value:.1f} (" in text
+    assert "| gender: female | 120 |" in text
+    assert found.provenance.digest in text
+    assert "what the person feels" in text
+
+
+def test_the_command_writes_the_report_into_the_run(faces, run_folder, tmp_path) -> None:
+    options = ["--reader", "manifest", "--cache", str(tmp_path), "--draws", "10"]
+    done = CliRunner().invoke(app, ["evaluate", str(run_folder), str(faces), *options, "--json"])
+    assert done.exit_code == 0, done.output
+    tree = json.loads(done.stdout)
+    assert tree["images"] == 16
+    folder = run_folder / "evaluation"
+    assert {path.name for path in folder.iterdir()} == {
+        "report.html",
+        "report.json",
+        "report.md",
+        "predictions.parquet",
+    }
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["scores"] == tree["scores"]
+
+
+def test_figures_come_in_both_forms(faces, run_folder, tmp_path) -> None:
+    options = [
+        "--reader",
+        "manifest",
+        "--cache",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "out"),
+        "--faces",
+        "4",
+    ]
+    done = CliRunner().invoke(app, ["figures", str(run_folder), str(faces), *options])
+    assert done.exit_code == 0, done.output
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    names = ("confusion", "reliability", "risk", "plane", "embedding", "saliency", "grid", "curves")
+    assert written == {f"{name}.{form}" for name in names for form in ("png", "svg")}
+    wrong = CliRunner().invoke(app, ["figures", str(run_folder), str(faces), *options, "--only", "confusoin"])
+    assert isinstance(wrong.exception, ConfigError)
+    assert "did you mean 'confusion'" in str(wrong.exception)

@@ -8,8 +8,8 @@ import typer
 
 
 def compare(
-    runs: list[Path] = typer.Argument(
-        help="Evaluated run folders, report folders or predictions.parquet files."
+    runs: list[Path] | None = typer.Argument(
+        None, help="Evaluated run folders, report folders or predictions.parquet files."
     ),
     reference: str | None = typer.Option(
         None, help="The method that others are compared with; the first by default."

@@ -53,5 +53,5 @@ def draw(matrix: ArrayLike, classes: Sequence[str], title: str = "") -> Figure:
     for spine in axis.spines.values():
         spine.set_visible(False)
     axis.tick_params(length=0)
-    axis.set_title(title)
+    axis.set_title(title, fontsize=9.5)
     return figure

@@ -119,7 +119,7 @@ def draw(
         spine.set_visible(False)
     axis.set_xticks([])
     axis.set_yticks([])
-    axis.set_title(title)
+    axis.set_title(title, fontsize=9.5)
     if known:
         palette.opaque(palette.legend(axis, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.6))
     return figure

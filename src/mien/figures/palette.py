@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.legend import Legend
 
 COLOURS: dict[str, str] = {
-    "neutral": "#7F7F7F",
+    "neutral": "#666666",
     "happiness": "#E69F00",
     "surprise": "#F0E442",
     "sadness": "#0072B2",
@@ -44,7 +45,7 @@ SERIES: tuple[str, ...] = (
     "#E69F00",
     "#CC79A7",
     "#56B4E9",
-    "#7F7F7F",
+    "#666666",
     "#F0E442",
 )
 """Colours of lines that are no expressions (runs, layers), in order of use."""
@@ -69,6 +70,8 @@ HEAT = "inferno"
 
 DPI = 200
 """Dots an inch of PNG files."""
+
+_SETTINGS = threading.Lock()
 
 
 def canvas(
@@ -139,8 +142,9 @@ def _written(figure: Figure, form: str) -> bytes:
     from matplotlib import rc_context
 
     memory = io.BytesIO()
+    # matplotlib takes the salt of its ids from global settings alone, so two threads must not set them at once.
     metadata = {"Date": None} if form == "svg" else {"Software": None}
-    with rc_context({"svg.hashsalt": "mien", "svg.fonttype": "path"}):
+    with _SETTINGS, rc_context({"svg.hashsalt": "mien", "svg.fonttype": "path"}):
         figure.savefig(
             memory, format=form, dpi=DPI, metadata=metadata, transparent=form == "svg", facecolor="white"
         )

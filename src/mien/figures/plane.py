@@ -34,7 +34,7 @@ def draw(affect: ArrayLike, words: Sequence[str | None] | None = None, title: st
             alpha=0.35, linewidths=0, zorder=1,
         )  # fmt: skip
     _scatter(axis, points, named)
-    axis.set_title(title)
+    axis.set_title(title, fontsize=9.5)
     if any(named):
         palette.opaque(palette.legend(axis, loc="center left", bbox_to_anchor=(1.02, 0.5), markerscale=1.6))
     return figure

@@ -51,7 +51,7 @@ def draw(bins: Sequence[ReliabilityBin], error: float | None = None, title: str 
     lines = [
         text for text in (title, "" if error is None else f"expected calibration error {error:.3f}") if text
     ]
-    axis.set_title("\n".join(lines), pad=26)
+    axis.set_title("\n".join(lines), pad=26, fontsize=9.5)
     palette.legend(
         axis, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, columnspacing=1.0, fontsize=7.5
     )

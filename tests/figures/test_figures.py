@@ -1,0 +1,177 @@
+"""Each figure shows what it says: its marks are read back from the matplotlib objects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mien import metrics
+from mien.bootstrap import Interval
+from mien.errors import MienError
+from mien.figures import confusion, curves, embedding, forest, grids, plane, reliability, saliency
+from mien.labels import CIRCUMPLEX, EXPRESSIONS
+
+
+def texts(figure) -> list[str]:
+    return [text.get_text() for axis in figure.axes for text in axis.texts]
+
+
+def test_confusion_prints_row_shares_and_counts() -> None:
+    figure = confusion.draw([[3, 1, 0], [0, 5, 0]], ["neutral", "anger"])
+    assert texts(figure) == ["75", "3", "25", "1", "0", "0", "100", "5"]
+    np.testing.assert_allclose(figure.axes[0].images[0].get_array(), [[0.75, 0.25], [0, 1]])
+    assert figure.axes[0].get_ylabel() == "true"
+
+
+def test_confusion_shows_missed_faces_and_leaves_empty_classes_blank() -> None:
+    figure = confusion.draw([[3, 0, 1], [0, 0, 0]], ["neutral", "anger"])
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels == ["neutral", "anger", "no face"]
+    assert texts(figure) == ["75", "3", "0", "0", "25", "1"]
+
+
+def test_reliability_bars_are_the_bins() -> None:
+    sure, right = np.array([0.31, 0.32, 0.95, 0.95]), np.array([0, 1, 1, 1])
+    bins = metrics.reliability(sure, right)
+    figure = reliability.draw(bins, 0.1)
+    heights = [bar.get_height() for bar in figure.axes[0].patches[: len(bins)]]
+    np.testing.assert_allclose(heights, [0.5, 1.0])
+    strip = [bar.get_height() for bar in figure.axes[1].patches]
+    np.testing.assert_allclose(strip, [0.5, 0.5])
+
+
+def test_risk_curves_are_the_arrays() -> None:
+    coverage, risk, _ = metrics.risk_coverage([0.9, 0.8, 0.7], [1, 1, 0])
+    figure = reliability.risk_coverage({"a": (coverage, risk), "b": (coverage, risk)})
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), [0, 0, 1 / 3])
+    assert figure.axes[0].get_legend() is not None
+
+
+def test_plane_holds_points_prototypes_and_rings() -> None:
+    points = np.array([[0.5, 0.5], [np.nan, 0.1], [-0.5, 0.2]])
+    figure = plane.draw(points, ["happiness", "anger", None])
+    axis = figure.axes[0]
+    shown = np.concatenate([np.asarray(part.get_offsets()) for part in axis.collections])
+    np.testing.assert_allclose(np.sort(shown, axis=0), [[-0.5, 0.2], [0.5, 0.5]])
+    assert set(EXPRESSIONS) <= set(texts(figure))
+    marks = [
+        tuple(float(v[0]) for v in (line.get_xdata(), line.get_ydata()))
+        for line in axis.lines
+        if len(line.get_xdata()) == 1
+    ]
+    assert sorted(marks) == sorted(CIRCUMPLEX.values())
+    assert sorted(patch.radius for patch in axis.patches) == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_learning_curves_skip_what_is_not_there(tmp_path) -> None:
+    rows = [{"epoch": 0, "loss": 2.0, "accuracy": 0.5}, {"epoch": 1, "loss": float("nan"), "accuracy": 0.6}]
+    figure = curves.draw(rows, [["loss"], ["accuracy"], ["absent"]])
+    assert len(figure.axes) == 2
+    assert list(figure.axes[0].lines[0].get_xdata()) == [0]
+    assert list(figure.axes[1].lines[0].get_ydata()) == [0.5, 0.6]
+    curves.learning([{"kind": "epoch", **rows[0]}, {"kind": "step", "step": 1}], tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_learning_intensity_is_relative_to_the_deepest_layer() -> None:
+    epochs = [{"layer1": 0.1, "layer2": 0.2}, {"layer1": 0.3, "layer2": 0.4}]
+    left, right = curves.learning_intensity({"base": epochs}).axes
+    np.testing.assert_allclose(left.lines[0].get_ydata(), [0.3, 0.4])
+    np.testing.assert_allclose(right.lines[0].get_ydata(), [0.5, 0.75])
+
+
+def test_layout_repeats_and_keeps_neighbours() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 20)
+    features = 5 * np.eye(12)[labels] + 0.1 * generator.normal(size=(60, 12))
+    flat, spots = embedding.project(features, 5 * np.eye(12)[:3], seed=1)
+    again, _ = embedding.project(features, 5 * np.eye(12)[:3], seed=1)
+    np.testing.assert_array_equal(flat, again)
+    near = np.linalg.norm(flat[:, None] - spots[None], axis=2).argmin(axis=1)
+    assert (near == labels).mean() > 0.95
+    figure = embedding.draw(flat, [EXPRESSIONS[i] for i in labels], spots, EXPRESSIONS[:3])
+    assert texts(figure) == list(EXPRESSIONS[:3])
+    with pytest.raises(MienError, match="four or more"):
+        embedding.project(features[:2])
+
+
+def test_forest_draws_each_interval_in_order() -> None:
+    figure = forest.draw(
+        ["a", "b"], [Interval(0.1, 0.0, 0.2), Interval(-0.1, -0.3, 0.1)], "gap", rule=0.0, scale=100
+    )
+    axis = figure.axes[0]
+    spans = [
+        list(line.get_xdata())
+        for line in axis.lines
+        if len(line.get_xdata()) == 2 and line.get_linewidth() > 2
+    ]
+    assert spans == [[0, 20], [-30, 10]]
+    low, high = axis.get_ylim()
+    assert low > high, "the first name stands on top"
+
+
+def test_grid_places_pictures_in_reading_order() -> None:
+    images = [np.full((4, 4), 10 * i, dtype=np.uint8) for i in range(5)]
+    figure = grids.draw(images, [str(i) for i in range(5)], columns=3, marks=[True] + [False] * 4)
+    shown = [int(axis.images[0].get_array()[0, 0]) for axis in figure.axes if axis.images]
+    assert shown == [0, 10, 20, 30, 40]
+    assert [axis.spines["left"].get_visible() for axis in figure.axes[:2]] == [True, False]
+    with pytest.raises(MienError, match="2 captions for 5 pictures"):
+        grids.draw(images, ["a", "b"])
+    with pytest.raises(MienError, match="needs a picture"):
+        grids.draw([])
+
+
+class Spot(nn.Module):
+    """Class c is the mean of channel c over the picture, so the picture's own bright place is the explanation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Conv2d(3, 2, 1, bias=False)
+        self.map.weight.data = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])[..., None, None]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.map(images).mean(dim=(2, 3))
+
+
+def test_grad_cam_finds_the_place_that_decides() -> None:
+    images = torch.zeros(2, 3, 8, 8)
+    images[0, 0, 1, 2], images[1, 1, 6, 5] = 1.0, 1.0
+    model = Spot()
+    layer = saliency.last_map(model, images, model)
+    assert layer is model.map
+    maps = saliency.grad_cam(model, layer, images)
+    assert [np.unravel_index(one.argmax(), one.shape) for one in maps] == [(1, 2), (6, 5)]
+    assert maps.max() == 1
+    assert maps.min() == 0
+    other = saliency.grad_cam(model, layer, images, classes=[1, 0])
+    assert other.max() == 0, "no evidence for the other class"
+
+
+def test_grad_cam_leaves_no_hook_and_no_gradient_behind() -> None:
+    model = Spot()
+    images = torch.rand(1, 3, 8, 8)
+    saliency.grad_cam(model, model.map, images)
+    assert not model.map._forward_hooks
+    assert model.map.weight.grad is None
+    assert not images.requires_grad
+    with pytest.raises(MienError, match="no feature map"):
+        saliency.last_map(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), images, nn.Flatten())
+
+
+def test_overlay_tints_only_hot_places() -> None:
+    crops = np.full((1, 16, 16), 128, dtype=np.uint8)
+    heat = np.zeros((1, 4, 4))
+    heat[0, 0, 0] = 1
+    out = saliency.overlay(crops, heat)
+    assert out.shape == (1, 16, 16, 3)
+    assert (out[0, 12:, 12:] == 128).all()
+    assert np.ptp(out[0, 1, 1]) > 20
+    with pytest.raises(MienError, match="one map"):
+        saliency.overlay(crops, heat[0])
+    assert (
+        len(saliency.draw(np.repeat(crops, 3, axis=0), np.repeat(heat, 3, axis=0), ["a"] * 3, columns=2).axes)
+        == 8
+    )

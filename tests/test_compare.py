@@ -1,0 +1,261 @@
+"""Comparisons of made runs whose true difference is known, the tables, and the ledger's data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mien import bootstrap, compare, metrics, published, scoreboard
+from mien.bootstrap import Interval
+from mien.cli.main import app
+from mien.compare import ComparisonError
+from mien.labels import EXPRESSIONS
+from mien.methods import METHODS
+from mien.predictions import Predictions, Provenance
+
+COUNT = 600
+
+
+def run(method: str, seed: int, accuracy: float, *, same: bool = True, **changes) -> Predictions:
+    """A run that is right on a random share of the images; hard images are the same for all when `same`."""
+    truth = np.arange(COUNT) % 8
+    luck = np.random.default_rng([seed, len(method)]).random(COUNT)
+    hard = np.random.default_rng(99).random(COUNT) if same else luck
+    right = 0.7 * hard + 0.3 * luck < np.quantile(0.7 * hard + 0.3 * luck, accuracy)
+    best = np.where(right, truth, (truth + 1) % 8)
+    affect = np.random.default_rng(5).uniform(-1, 1, (COUNT, 2))
+    facts = {
+        "method": method,
+        "weights_hash": hashlib.sha256(f"{method}{seed}".encode()).hexdigest(),
+        "group": method,
+        "seed": seed,
+        "dataset": "ferplus",
+        "split": "test",
+        "protocol": "ferplus-majority",
+        "protocol_version": "1",
+        "digest": "d" * 64,
+        "parameters": 1_000_000,
+        "bytes": 4_000_000,
+        "images_per_second": 500.0,
+    }
+    return Predictions(
+        tuple(f"i{i}" for i in range(COUNT)),
+        truth,
+        0.04 * np.ones((COUNT, 8)) + 0.68 * np.eye(8)[best],
+        affect=affect * accuracy,
+        affect_truth=affect,
+        provenance=Provenance(f"{method}-s{seed}", **(facts | changes)),
+    )
+
+
+def test_seeds_of_one_setting_are_one_row() -> None:
+    found = compare.compare([run("base", 0, 0.8), run("new", 0, 0.85), run("base", 1, 0.82)], draws=50)
+    assert [(row.name, row.seeds) for row in found.rows] == [("base", (0, 1)), ("new", (0,))]
+    base = found.rows[0].figures["accuracy"]
+    assert base.each == (pytest.approx(0.8, abs=2e-3), pytest.approx(0.82, abs=2e-3))
+    assert base.mean.value == pytest.approx(np.mean(base.each))
+    assert base.seed_sd == pytest.approx(np.std(base.each, ddof=1))
+    assert math.isnan(found.rows[1].figures["accuracy"].seed_sd)
+    assert any("One seed only: new" in note for note in found.notes)
+
+
+def test_a_run_does_not_differ_from_its_twin() -> None:
+    twin = run("new", 0, 0.8)
+    base = run("base", 0, 0.8)
+    twin = Predictions(
+        **{name: getattr(base, name) for name in base.__slots__} | {"provenance": twin.provenance}
+    )
+    pair = compare.compare([base, twin], draws=50).pairs[0]
+    assert pair.differences["accuracy"] == Interval(0, 0, 0)
+    assert pair.tests[0] == metrics.McNemar(0, 0, 1.0, 1.0)
+
+
+def test_differences_are_paired_over_images() -> None:
+    """On the same hard images the interval of a difference is much narrower than unpaired images would allow."""
+    pair = compare.compare([run("base", 0, 0.80), run("new", 0, 0.84)], draws=1000).pairs[0]
+    found = pair.differences["accuracy"]
+    assert found.value == pytest.approx(0.04, abs=3e-3)
+    unpaired = 2 * 1.96 * math.sqrt((0.8 * 0.2 + 0.84 * 0.16) / COUNT)
+    assert found.high - found.low < 0.8 * unpaired
+    one, two = (
+        r.probabilities.argmax(axis=1) == r.truth for r in (run("new", 0, 0.84), run("base", 0, 0.80))
+    )
+    spread = 2 * 1.96 * np.std(one.astype(float) - two) / math.sqrt(COUNT)
+    assert found.high - found.low == pytest.approx(spread, rel=0.1)
+
+
+def test_seeds_widen_the_interval() -> None:
+    steady = [run("base", seed, 0.8) for seed in range(3)]
+    shaky = [run("new", seed, share) for seed, share in enumerate((0.7, 0.8, 0.9))]
+    calm = [run("new", seed, 0.8) for seed in range(3)]
+    wide, narrow = (
+        compare.compare([*steady, *other], draws=600).pairs[0].differences["accuracy"]
+        for other in (shaky, calm)
+    )
+    assert wide.value == pytest.approx(narrow.value, abs=2e-3)
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+    assert wide.low < 0 < wide.high
+
+
+def test_hierarchical_draws_equal_a_slow_loop() -> None:
+    members = [run("base", 0, 0.7), run("base", 1, 0.9)]
+    values, mixed = compare._sampled(members, "keep", 40, 3)
+    counts = np.concatenate(list(bootstrap.resamples(COUNT, 40, 3)))
+    right = np.stack([member.probabilities.argmax(axis=1) == member.truth for member in members])
+    each = counts @ right.T / COUNT
+    stream = np.random.default_rng([3, 1, *members[0].provenance.weights_hash.encode()])
+    picks = stream.integers(0, 2, size=(40, 2))
+    slow = [np.mean([each[row, pick] for pick in picks[row]]) for row in range(40)]
+    np.testing.assert_allclose(mixed["accuracy"], slow)
+    np.testing.assert_allclose(values["accuracy"], right.mean(axis=1))
+
+
+def test_order_of_images_in_the_files_does_not_matter() -> None:
+    base, new = run("base", 0, 0.8), run("new", 0, 0.85)
+    turned = new.rows(np.random.default_rng(0).permutation(COUNT))
+    one, other = (compare.compare([base, second], draws=50).to_dict()["pairs"] for second in (new, turned))
+    assert one == other
+
+
+def test_affect_is_compared_by_ccc() -> None:
+    found = compare.compare([run("base", 0, 0.5), run("new", 0, 0.9)], draws=30)
+    assert found.pairs[0].differences["ccc_valence"].value > 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"digest": "e" * 64}, "differ in digest"),
+        ({"protocol": "ferplus-argmax8"}, "differ in protocol"),
+        ({"split": "valid"}, "differ in split"),
+    ],
+)
+def test_runs_on_other_images_are_refused(changes, words) -> None:
+    with pytest.raises(ComparisonError, match=words):
+        compare.compare([run("base", 0, 0.8), run("new", 0, 0.8, **changes)])
+
+
+def test_what_else_cannot_be_compared() -> None:
+    base = run("base", 0, 0.8)
+    with pytest.raises(ComparisonError, match="two or more"):
+        compare.compare([base])
+    with pytest.raises(ComparisonError, match="different images"):
+        compare.compare([base, run("new", 0, 0.8).rows(np.arange(10))])
+    with pytest.raises(ComparisonError, match="stand there twice"):
+        compare.compare([base, base])
+    with pytest.raises(ComparisonError, match="no method 'nwe'"):
+        compare.compare([base, run("new", 0, 0.8)], reference="nwe")
+    with pytest.raises(ComparisonError, match="keep or error"):
+        compare.compare([base, run("new", 0, 0.8)], undetected="drop")
+
+
+def test_settings_of_one_name_stay_apart() -> None:
+    found = compare.compare(
+        [run("base", 0, 0.8), run("base", 1, 0.9, group="base with another rate")], draws=20
+    )
+    assert [row.name for row in found.rows] == ["base", "base (2)"]
+
+
+@pytest.fixture(scope="module")
+def comparison() -> compare.Comparison:
+    """The baseline, a method with published numbers and one without, two seeds each."""
+    shares = (("baseline", 0.80), ("cclls", 0.84), ("jadfer", 0.81))
+    return compare.compare([run(m, s, a + 0.01 * s) for m, a in shares for s in (0, 1)], draws=60)
+
+
+def test_published_numbers_stand_in_their_own_marked_column(comparison) -> None:
+    heading, rows = scoreboard.cells(comparison)
+    assert heading[-1] == "published (not comparable)"
+    named = {row[0]: row for row in rows}
+    assert named["cclls"][-1].startswith("89.50 (")
+    assert "best epoch on the test set" in named["cclls"][-1]
+    assert named["jadfer"][-1] == "none read"
+    assert "89.50" not in " ".join(named["cclls"][:-1])
+    assert named["cclls"][heading.index("parameters")] == "1.00 M"
+    assert named["cclls"][heading.index("images/s")] == "500"
+
+
+def test_all_three_tables_hold_the_same_figures(comparison) -> None:
+    mean = f"{100 * comparison.rows[1].figures['accuracy'].mean.value:.1f}"
+    gap = f"{100 * comparison.pairs[0].differences['accuracy'].value:+.1f}"
+    for text in (scoreboard.markdown(comparison), scoreboard.latex(comparison), scoreboard.html(comparison)):
+        assert mean in text
+        assert gap in text
+        assert "not comparable" in text
+
+
+def test_latex_is_balanced_and_escaped(comparison) -> None:
+    text = scoreboard.latex(comparison)
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+    columns = {len(re.findall(r"(?<!\\)&", line)) for line in lines}
+    assert columns == {len(scoreboard.cells(comparison)[0]) - 1}
+    assert not re.search(r"(?<!\\)[%_#]", text.replace(r"\begin{table}", ""))
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+
+
+def test_the_page_stands_alone(comparison) -> None:
+    text = scoreboard.html(comparison)
+    assert not [
+        link for link in re.findall(r'(?:src|href)="([^"#][^"]*)"', text) if not link.startswith("data:")
+    ]
+    assert text.count('role="img"') == 2
+    assert 'class="text apart"' in text
+
+
+def test_the_ledger_sets_ours_beside_the_paper(comparison) -> None:
+    lines = published.lines(scoreboard.ours(comparison))
+    cclls = {
+        line.dataset: line for line in lines if line.method.startswith("cclls") and line.metric == "accuracy"
+    }
+    assert cclls["ferplus"].paper == "89.50"
+    assert cclls["ferplus"].ours.startswith(
+        f"{100 * comparison.rows[1].figures['accuracy'].mean.value:.1f} ("
+    )
+    assert cclls["rafdb"].ours == "not run"
+    assert cclls["ferplus"].why
+    meca = next(line for line in lines if line.method == "meca")
+    assert (meca.paper, meca.ours, meca.rests_on) == ("–", "not run", "no number could be read")
+
+
+def test_the_ledger_knows_every_method_and_names_its_sources() -> None:
+    known = {paper.method for paper in published.papers() if paper.kind == "seed"}
+    assert set(METHODS) <= known, "a method without a ledger file"
+    for paper in published.papers():
+        assert paper.why
+        for entry in paper.entries:
+            assert entry.source, f"{paper.method}: a number without its source"
+            assert (entry.code is None) == (not entry.code_source), f"{paper.method}: {entry.dataset}"
+            assert entry.paper is None or (0 < entry.paper <= (100 if entry.metric == "accuracy" else 1))
+
+
+def test_the_command_reads_run_folders_and_writes_all_forms(tmp_path) -> None:
+    paths = []
+    for method, share in (("baseline", 0.8), ("ke2nt", 0.83)):
+        folder = tmp_path / f"{method}-s0" / "evaluation"
+        run(method, 0, share).save(folder / "predictions.parquet")
+        paths.append(str(folder.parent))
+    done = CliRunner().invoke(
+        app, ["compare", *paths, "--draws", "20", "--out", str(tmp_path / "out"), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    tree = json.loads(done.stdout)
+    assert [row["name"] for row in tree["rows"]] == ["baseline", "ke2nt"]
+    assert tree["pairs"][0]["largest_p"] is not None
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".html", ".md", ".tex", ".json"}
+    tex = CliRunner().invoke(app, ["compare", *paths, "--draws", "20", "--format", "tex"])
+    assert tex.stdout.startswith(r"\begin{table}")
+    wrong = CliRunner().invoke(app, ["compare", str(tmp_path), *paths])
+    assert isinstance(wrong.exception, ComparisonError)
+    ledger = CliRunner().invoke(app, ["compare", "--ledger"])
+    assert "| cclls, ResNet-18 | ferplus" in ledger.stdout
+
+
+def test_class_words_are_ours() -> None:
+    assert run("base", 0, 0.8).classes == EXPRESSIONS
