@@ -213,9 +213,18 @@ class Region:
         found = look_up(grid.astype(np.float32), where, border=cv2.BORDER_CONSTANT)
         return self.enlarge(found)
 
-    def canonical(self) -> Array:
-        """Canonical coordinates [h, w, 2] of every pixel of the region."""
-        return np.asarray(self.enlarge(self.places), np.float64)
+    def window(self, low: Array, high: Array) -> tuple[slice, slice]:
+        """Rows and columns of the region that hold the canonical rectangle from `low` to `high`."""
+        corners = self.frame.to_picture(np.array([low, [high[0], low[1]], high, [low[0], high[1]]]))
+        size = [self.width, self.height]
+        first = np.floor(corners.min(axis=0) - [self.left, self.top]).clip(0, size).astype(int)
+        last = (np.ceil(corners.max(axis=0) - [self.left, self.top]) + 1).clip(first, size).astype(int)
+        return slice(first[1], last[1]), slice(first[0], last[0])
+
+    def canonical(self, window: tuple[slice, slice]) -> Array:
+        """Canonical coordinates [h, w, 2] of every pixel of a window of the region."""
+        rows, columns = (np.arange(part.start, part.stop, dtype=np.float64) for part in window)
+        return self.frame.to_canonical(np.stack(np.meshgrid(columns + self.left, rows + self.top), axis=-1))
 
 
 def look_up(
@@ -233,17 +242,19 @@ def look_up(
 def pixel_map(warp: Warp, region: Region) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Where each pixel of the region comes from: (map [h, w, 2] in picture pixels, displacement length [h, w])."""
     upper, lower = region.sample(warp.upper), region.sample(warp.lower)
-    weight = above_mouth(warp.target, region.canonical(), softness=0.75 / region.frame.unit)[..., None]
-    flow = (weight * upper + (1 - weight) * lower) * region.enlarge(region.fade)[..., None]
-    moved = (flow @ region.frame.turn.T).astype(np.float32)
-    base = np.stack(
-        np.meshgrid(
-            np.arange(region.left, region.left + region.width, dtype=np.float32),
-            np.arange(region.top, region.top + region.height, dtype=np.float32),
-        ),
-        axis=-1,
-    )
-    return base + moved, np.hypot(moved[..., 0], moved[..., 1])
+    # The step between the lips needs every pixel; all the rest of its map is smooth.
+    step = 0.75 / region.frame.unit
+    weight = region.enlarge(above_mouth(warp.target, region.places, step))
+    line = mouth_line(warp.target)
+    window = region.window(line.min(axis=0) - 0.2, line.max(axis=0) + 0.2)
+    weight[window] = above_mouth(warp.target, region.canonical(window), step)
+    flow = lower + weight[..., None] * (upper - lower)
+    flow *= region.enlarge(region.fade)[..., None]
+    moved = flow @ region.frame.turn.T.astype(np.float32)
+    distance = np.hypot(moved[..., 0], moved[..., 1])
+    moved[..., 0] += np.arange(region.left, region.left + region.width, dtype=np.float32)
+    moved[..., 1] += np.arange(region.top, region.top + region.height, dtype=np.float32)[:, None]
+    return moved, distance
 
 
 def pull(picture: Pixels, where: NDArray[np.float32]) -> Pixels:
