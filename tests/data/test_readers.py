@@ -49,9 +49,17 @@ PRESENT = [
 
 # reader -> (a file to take away, a file to spoil, what to write there); globs below the miniature's default variant
 BROKEN = {
-    "ferplus": ("FER2013Train/fer0000001.png", "fer2013new.csv", "Usage,Image name,neutral\nTraining,fer0000000.png,10\n"),
+    "ferplus": (
+        "FER2013Train/fer0000001.png",
+        "fer2013new.csv",
+        "Usage,Image name,neutral\nTraining,fer0000000.png,10\n",
+    ),
     "fer2013": ("fer2013-pictures/00003.png", "fer2013.csv", "emotion,pixels,Usage\n9,1 2 3,Training\n"),
-    "rafdb": ("Image/aligned/train_00003_aligned.jpg", "EmoLabel/list_patition_label.txt", "train_00001.jpg 9\n"),
+    "rafdb": (
+        "Image/aligned/train_00003_aligned.jpg",
+        "EmoLabel/list_patition_label.txt",
+        "train_00001.jpg 9\n",
+    ),
     "affectnet": (
         "Manually_Annotated/Manually_Annotated_Images/1/*0.jpg",
         "Manually_Annotated_file_lists/training.csv",
@@ -59,10 +67,22 @@ BROKEN = {
     ),
     "sfew": (None, "Train_Aligned_Faces/Happy/*.png", None),
     "ckplus": ("cohn-kanade-images/S007/001/*.png", "Emotion/S000/001/*.txt", "eleven"),
-    "afewva": ("003/00002.png", "004/004.json", '{"video_id": "004", "frames": {"00000": {"valence": 30, "arousal": 1}}'),
+    "afewva": (
+        "003/00002.png",
+        "004/004.json",
+        '{"video_id": "004", "frames": {"00000": {"valence": 30, "arousal": 1}}',
+    ),
     "affwild": ("videos/train/112.avi", "annotations/train/valence/105.txt", "0.1\nzero\n"),
-    "affwild2": ("cropped_aligned/1-30", "VA_Estimation_Challenge/Train_Set/3-24.txt", "valence,arousal\n0.5\n"),
-    "diffusionfer": ("images/happy/*.jpg", "labels.csv", "image,folder,valence,arousal,expression\na/b.jpg,a,7,0,1\n"),
+    "affwild2": (
+        "cropped_aligned/1-30",
+        "VA_Estimation_Challenge/Train_Set/3-24.txt",
+        "valence,arousal\n0.5\n",
+    ),
+    "diffusionfer": (
+        "images/happy/*.jpg",
+        "labels.csv",
+        "image,folder,valence,arousal,expression\na/b.jpg,a,7,0,1\n",
+    ),
     "folder": (None, "Happiness", None),
     "manifest": ("faces/00004.png", "manifest.csv", "path,expression\nfaces/00000.png,3\n"),
 }
@@ -101,7 +121,7 @@ def test_a_missing_picture_is_refused_or_left_out(miniature, name: str) -> None:
     assert gone
     for path in gone:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(DatasetDamaged, match="mien data check|unpack") as caught:
+    with pytest.raises(DatasetDamaged, match=r"mien data check|unpack") as caught:
         reader(root)
     assert "\n" not in str(caught.value)
     left = reader(root, partial=True)
@@ -116,7 +136,7 @@ def test_absent(tmp_path: Path, name: str) -> None:
         reader(tmp_path / "nowhere")
     assert reader.wants in str(caught.value)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetNotFound, match="does not hold") as caught:
+    with pytest.raises(DatasetNotFound, match="does not hold ") as caught:
         reader(tmp_path / "empty")
     assert reader.wants in str(caught.value)
 
@@ -130,7 +150,7 @@ def test_the_folder_above_or_below_is_pointed_out(miniature, name: str) -> None:
     root.rename(above / "basic")
     if reader.variant(above):
         pytest.skip(f"{name} accepts its parts one folder down")
-    with pytest.raises(DatasetNotFound, match="did you mean .*basic"):
+    with pytest.raises(DatasetNotFound, match=r"did you mean .*basic"):
         reader(above)
 
 
@@ -224,7 +244,9 @@ def test_affectnet_forms_agree_and_drop_the_sentinel(miniature) -> None:
     lists = READERS["affectnet"](miniature("affectnet", "lists"))
     headerless = READERS["affectnet"](miniature("affectnet", "headerless"))
     arrays = READERS["affectnet"](miniature("affectnet", "arrays"))
-    assert [(r.name, r.expression, r.valence) for r in lists] == [(r.name, r.expression, r.valence) for r in headerless]
+    assert [(r.name, r.expression, r.valence) for r in lists] == [
+        (r.name, r.expression, r.valence) for r in headerless
+    ]
     unlabelled = [record for record in lists if record.expression == UNLABELLED]
     assert [record.attributes["code"] for record in unlabelled] == [8, 9, 10]
     assert all(record.valence is None and record.arousal is None for record in unlabelled)
@@ -277,7 +299,9 @@ def test_affwild2_persons_and_invalid_frames(miniature) -> None:
     assert {r.subject for r in records if r.video == "2-30"} == {"2-30_left", "2-30_right"}
     assert {r.frame for r in records} == {0, 1, 4, 5, 6, 7}, "frame 3 has no picture, frame 4 invalid labels"
     expressions = READERS["affwild2"](root, task="expr")
-    assert {r.frame for r in expressions if r.expression == UNLABELLED} == {4}, "Other is no expression of ours"
+    assert {r.frame for r in expressions if r.expression == UNLABELLED} == {4}, (
+        "Other is no expression of ours"
+    )
     assert {r.attributes["code"] for r in expressions if r.frame == 4} == {7}
 
 
@@ -296,8 +320,12 @@ def test_manifest_round_trip(miniature, tmp_path: Path) -> None:
             table = tmp_path / f"{name}.{ending}"
             manifest.write(records, table)
             back = READERS["manifest"](table)
-            assert [(r.name, r.split, r.expression, r.votes, r.valence, r.subject, r.video, r.frame, r.box) for r in back] == [
-                (r.name, r.split, r.expression, r.votes, r.valence, r.subject, r.video, r.frame, r.box) for r in records
+            assert [
+                (r.name, r.split, r.expression, r.votes, r.valence, r.subject, r.video, r.frame, r.box)
+                for r in back
+            ] == [
+                (r.name, r.split, r.expression, r.votes, r.valence, r.subject, r.video, r.frame, r.box)
+                for r in records
             ]
             assert [r.path.resolve() for r in back] == [r.path.resolve() for r in records]
     assert back[0].attributes == {}
@@ -314,6 +342,13 @@ def test_manifest_refuses_bare_numbers_and_out_of_range_affect(tmp_path: Path) -
         READERS["manifest"](table)
     table.write_text("image,emotion,valence\nfaces/00000.png,happy,-5\n")
     with pytest.raises(DatasetDamaged, match="from -1 to 1"):
+        READERS["manifest"](table)
+
+
+def test_a_parquet_file_that_is_none_is_damaged(tmp_path: Path) -> None:
+    table = tmp_path / "manifest.parquet"
+    table.write_bytes(b"PAR1 but not really")
+    with pytest.raises(DatasetDamaged, match=r"manifest.parquet is not a Parquet file"):
         READERS["manifest"](table)
 
 

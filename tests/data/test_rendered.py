@@ -14,17 +14,16 @@ from mien.landmarks import LEFT_EYE_CORNERS, LEFT_IRIS, NOSE_TIP, POINTS, RIGHT_
 def ball(
     rows: int, centre: tuple[float, float, float], radius: float
 ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """A latitude-longitude sphere as vertices and quads that face outwards."""
+    """A sphere as vertices and quads that face outwards; one meridian looks straight ahead."""
+    columns = 2 * rows + 1
     latitude, longitude = np.meshgrid(
-        np.linspace(-1.5, 1.5, rows), np.linspace(-np.pi, np.pi, 2 * rows), indexing="ij"
+        np.linspace(-1.5, 1.5, rows), np.linspace(-np.pi, np.pi, columns), indexing="ij"
     )
-    around = np.stack(
-        [np.cos(latitude) * np.sin(longitude), np.sin(latitude), np.cos(latitude) * np.cos(longitude)],
-        axis=-1,
-    )
-    grid = np.arange(rows * 2 * rows).reshape(rows, 2 * rows)
+    east, north = np.cos(latitude) * np.sin(longitude), np.sin(latitude)
+    around = np.stack([east, north, np.cos(latitude) * np.cos(longitude)], axis=-1).reshape(-1, 3)
+    grid = np.arange(rows * columns).reshape(rows, columns)
     quads = np.stack([grid[:-1, :-1], grid[:-1, 1:], grid[1:, 1:], grid[1:, :-1]], axis=-1).reshape(-1, 4)
-    return (around.reshape(-1, 3) * radius + centre).astype(np.float32), quads
+    return (around * radius + centre).astype(np.float32), quads
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +47,11 @@ def head() -> Head:
     ):
         points[point] = np.linalg.norm(skin - place, axis=1).argmin()
     count = len(eyes[0][0])
-    irises = tuple(
-        np.flatnonzero(
-            (np.arange(len(part)) // 1 >= len(skin) + k * count)
-            & (np.arange(len(part)) < len(skin) + (k + 1) * count)
-            & (vertices[:, 2] > 12.2)
-        )
-        for k in (0, 1)
+    numbers, front = np.arange(len(part)), vertices[:, 2] > 12.2
+    first, second = len(skin), len(skin) + count
+    irises = (
+        np.flatnonzero(front & (numbers >= first) & (numbers < second)),
+        np.flatnonzero(front & (numbers >= second)),
     )
     none = np.zeros(len(vertices), np.float32)
     return Head(
@@ -65,7 +62,7 @@ def head() -> Head:
         quads,
         part,
         points,
-        (irises[0], irises[1]),
+        irises,
         none,
         none,
         none,

@@ -17,6 +17,7 @@ Frames in which no face was found have a label but no picture: they are left out
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mien.data.reader import Reader, affect, class_of, decimal, lines, whole
@@ -79,19 +80,21 @@ def _frames(
         if file not in listed or (number - 1) % every:
             continue
         where = f"{path}:{line}"
-        common = {"subject": path.stem, "video": base, "frame": number - 1, "name": f"{path.stem}/{file}"}
+        record = Record(
+            folder / file, split, subject=path.stem, video=base, frame=number - 1, name=f"{path.stem}/{file}"
+        )
         if task == "va":
             cells = text.split(",")
             if len(cells) != 2:
                 raise DatasetDamaged(f"{where}: expected 'valence,arousal', found '{text}'")
             valence, arousal = (affect(decimal(cell, where)) for cell in cells)
             if valence is not None and arousal is not None:
-                records.append(Record(folder / file, split, valence=valence, arousal=arousal, **common))
+                records.append(replace(record, valence=valence, arousal=arousal))
         else:
             code = whole(text, where)
             expression = class_of(AFFWILD2, code, where)
             if code != INVALID:
-                records.append(Record(folder / file, split, expression, attributes={"code": code}, **common))
+                records.append(replace(record, expression=expression, attributes={"code": code}))
     return records
 
 

@@ -199,7 +199,7 @@ def _classes(records: list[Record]) -> dict[str, dict[str, int]]:
 
 
 def _numbers(records: list[Record], reader: Reader) -> list[Finding]:
-    counts = Counter(record.split for record in records)
+    counts: Counter[str] = Counter(record.split for record in records)
     findings = []
     for split, number in reader.official.items():
         if counts[split] != number:

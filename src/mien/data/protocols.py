@@ -137,7 +137,7 @@ class Protocol(Frozen):
             raise DatasetDamaged(
                 f"protocol {self.name} needs votes, but '{record.name}' has none: use --reader ferplus"
             )
-        counts = (*record.votes, record.attributes.get("unknown", 0), record.attributes.get("NF", 0))
+        counts = (*record.votes, *(float(record.attributes.get(key, 0)) for key in ("unknown", "NF")))
         verdict = RULES[self.rule](counts)
         return (
             None if verdict is None else replace(record, expression=verdict.expression, votes=verdict.shares)
@@ -215,7 +215,7 @@ def held_out(
     """Move `share` of the `source` records to `target`; order kept.
 
     By "name" the share is taken within each class (stratified), by "subject" or "video" whole groups are taken, in
-    hashed order, until the share is reached.
+    hashed order, until the share is reached. However small the set, something is held out.
     """
     candidates = [record for record in records if record.split == source]
     chosen: set[str] = set()
@@ -225,11 +225,13 @@ def held_out(
             strata[record.expression].append(_group(record, by))
         for members in strata.values():
             chosen.update(sorted(members, key=_order)[: round(share * len(members))])
+        if not chosen and len(candidates) > 1:
+            chosen.add(min((_group(record, by) for record in candidates), key=_order))
     else:
         sizes = Counter(_group(record, by) for record in candidates)
         taken = 0
         for group in sorted(sizes, key=_order):
-            if taken + sizes[group] / 2 >= share * len(candidates):
+            if chosen and taken + sizes[group] / 2 >= share * len(candidates):
                 break
             chosen.add(group)
             taken += sizes[group]

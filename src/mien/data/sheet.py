@@ -71,7 +71,7 @@ def contact_sheet(records: Sequence[Record], columns: int = 12, side: int = 72) 
                 draw.line((left, top, left + side - 1, top + side - 1), GREY)
                 continue
             if record.box is not None:
-                picture = picture.crop(tuple(round(edge) for edge in record.box))
+                picture = picture.crop(record.box)
             scale = side / max(picture.size)
             picture = picture.resize(
                 (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))

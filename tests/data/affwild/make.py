@@ -14,13 +14,15 @@ VIDEOS, FRAMES = 6, 12
 
 
 def make(root: Path, variant: str = "videos") -> None:
-    """Write six training videos of 12 frames, with 13 valence and 11 arousal labels each, and one unlabelled test one."""
+    """Write six training videos of 12 frames, each with 13 valence and 11 arousal labels, and one test video."""
     for split, count in (("train", VIDEOS), ("test", 1)):
         (root / "videos" / split).mkdir(parents=True)
         for number in range(count):
             stem = f"{105 + 7 * number}"
             name = EXPRESSIONS[1 + number % 7]
-            faces = [synthetic.draw(name, frame / FRAMES, subject=number, size=64) for frame in range(FRAMES + 1)]
+            faces = [
+                synthetic.draw(name, frame / FRAMES, subject=number, size=64) for frame in range(FRAMES + 1)
+            ]
             path = root / "videos" / split / f"{stem}.avi"
             video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 64))
             for face in faces[:FRAMES]:

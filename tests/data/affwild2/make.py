@@ -10,7 +10,10 @@ from PIL import Image
 from mien.data import synthetic
 from mien.labels import AFFWILD2, EXPRESSIONS
 
-VIDEOS = {"Train_Set": ("1-30", "2-30_left", "2-30_right", "3-24", "5-60"), "Validation_Set": ("4-30", "6-30_left")}
+VIDEOS = {
+    "Train_Set": ("1-30", "2-30_left", "2-30_right", "3-24", "5-60"),
+    "Validation_Set": ("4-30", "6-30_left"),
+}
 FRAMES = 8
 HEADER = "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other"
 

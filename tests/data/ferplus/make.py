@@ -1,4 +1,4 @@
-"""Write a miniature of FERPlus: every branch of every vote rule, drawn faces. Usage: make.py OUT [folders|csv|label.csv]"""
+"""Write a miniature of FERPlus: every branch of every vote rule. Usage: make.py OUT [folders|csv|label.csv]"""
 
 from __future__ import annotations
 
@@ -21,8 +21,16 @@ ROWS: tuple[tuple[str, str, tuple[int, ...]], ...] = (
     ("Training", "fer0000004.png", (0, 0, 0, 0, 0, 0, 0, 0, 0, 10)),  # not a face wins
     ("Training", "fer0000007.png", (3, 0, 0, 4, 3, 0, 0, 0, 0, 0)),  # 4 of 10: no majority, three share
     ("Training", "fer0000006.png", (2, 2, 2, 2, 2, 0, 0, 0, 0, 0)),  # five equal: more than three
-    ("Training", "fer0000008.png", (0, 0, 4, 0, 0, 0, 2, 0, 3, 0)),  # unknown second: taken back; 4 of 9 is too few
-    ("Training", "fer0000009.png", (0, 0, 0, 0, 7, 0, 0, 0, 3, 0)),  # unknown second: taken back; 7 of 10 stays
+    (
+        "Training",
+        "fer0000008.png",
+        (0, 0, 4, 0, 0, 0, 2, 0, 3, 0),
+    ),  # unknown second: taken back; 4 of 9 is too few
+    (
+        "Training",
+        "fer0000009.png",
+        (0, 0, 0, 0, 7, 0, 0, 0, 3, 0),
+    ),  # unknown second: taken back; 7 of 10 stays
     ("Training", "fer0000010.png", (0, 0, 0, 4, 4, 0, 0, 0, 2, 0)),  # two equal make three quarters: shared
     ("Training", "fer0000011.png", (1, 1, 1, 1, 1, 1, 1, 1, 1, 1)),  # single votes only: nothing is left
     ("Training", "fer0000012.png", (9, 0, 0, 0, 0, 0, 1, 0, 0, 0)),

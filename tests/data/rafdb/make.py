@@ -20,7 +20,9 @@ FIVE = (RIGHT_IRIS, LEFT_IRIS, NOSE_TIP, RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER)
 def make(root: Path, variant: str = "official") -> None:
     """Write 21 training and 14 test faces in the layout of that variant."""
     faces = synthetic.faces(TRAIN + TEST, seed=4, size=100, classes=BASIC)
-    names = [f"train_{number + 1:05d}" for number in range(TRAIN)] + [f"test_{n + 1:04d}" for n in range(TEST)]
+    names = [f"train_{number + 1:05d}" for number in range(TRAIN)] + [
+        f"test_{n + 1:04d}" for n in range(TEST)
+    ]
     codes = [RAFDB.code_of(EXPRESSIONS[face.expression]) for face in faces]
     pairs = list(zip(names, codes, faces, strict=True))
     root.mkdir(parents=True, exist_ok=True)
@@ -29,11 +31,18 @@ def make(root: Path, variant: str = "official") -> None:
         lines = [f"{name}.jpg {code}" for name, code, _ in pairs]
         (root / "EmoLabel" / "list_patition_label.txt").write_text("\n".join(lines) + "\n")
         aligned = root / "Image" / "aligned" / ("aligned" if variant == "nested" else "")
-        for folder in (aligned, root / "Image" / "original", *(root / "Annotation" / n for n in ("manual", "boundingbox"))):
+        for folder in (
+            aligned,
+            root / "Image" / "original",
+            *(root / "Annotation" / n for n in ("manual", "boundingbox")),
+        ):
             folder.mkdir(parents=True)
         for number, (name, _, face) in enumerate(pairs):
             save(face, aligned / f"{name}_aligned.jpg")
-            save(synthetic.draw(face.expression, face.intensity, face.subject, 160), root / "Image" / "original" / f"{name}.jpg")
+            save(
+                synthetic.draw(face.expression, face.intensity, face.subject, 160),
+                root / "Image" / "original" / f"{name}.jpg",
+            )
             points = [f"{x:.3f}\t{y:.3f}" for x, y in face.landmarks[list(FIVE)]]
             text = "\n".join([*points, str(number % 3), str(number % 3), str(number % 5)])
             (root / "Annotation" / "manual" / f"{name}_manu_attri.txt").write_text(text + "\n")
@@ -61,7 +70,9 @@ def make(root: Path, variant: str = "official") -> None:
             with (root / f"{split}_labels.csv").open("w", newline="") as file:
                 table = csv.writer(file)
                 table.writerow(["image", "label"])
-                table.writerows([f"{name}_aligned.jpg", code] for name, code, _ in pairs if name.startswith(split))
+                table.writerows(
+                    [f"{name}_aligned.jpg", code] for name, code, _ in pairs if name.startswith(split)
+                )
 
 
 def save(face: synthetic.Drawn, path: Path) -> None:
