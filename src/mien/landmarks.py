@@ -111,7 +111,7 @@ class Landmarker:
     """The landmark network on ONNX Runtime. Safe to call from several threads."""
 
     def __init__(self, session: Any, looks: int = 2) -> None:
-        """`looks` is how often the network looks: the second time, upright and to scale, at what the first one found."""
+        """`looks`: how often the network looks; from the second time on upright, at what it found before."""
         self._session = session
         self.looks = looks
 
@@ -188,7 +188,7 @@ def square_of(box: Floats) -> tuple[Floats, float]:
 
 
 def upright_square(points: Floats) -> tuple[Floats, float, float]:
-    """Centre, side and angle in degrees of the square for a face whose points [P, 2] are known: turned with its eyes."""
+    """Centre, side and angle in degrees of the square, turned with the eyes, for a face of known points [P, 2]."""
     along = points[list(LEFT_EYE_CORNERS)].mean(axis=0) - points[list(RIGHT_EYE_CORNERS)].mean(axis=0)
     angle = np.arctan2(along[1], along[0])
     axes = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -5,8 +5,8 @@ an intensity, a pose, light, skin and background from a seed, and returns them w
 polygons than a face crop has pixels, so the rasteriser is a depth-sorted cloud of surface samples: plain NumPy, about
 20 ms a picture, no graphics library.
 
-*Chosen*, by us: the blendshape recipes of the expressions (after the action units in ICT-FaceKit's README), and affect
-as the expression's place on the circumplex times the intensity. They are plausible, not measured on people.
+*Chosen*, by us: the blendshape recipes of the expressions (after the action units in ICT-FaceKit's README), and
+affect as the expression's place on the circumplex times the intensity. They are plausible, not measured on people.
 """
 
 from __future__ import annotations

@@ -232,7 +232,8 @@ def diffusionfer_faces(root: Path) -> Iterator[tuple[str, Pixels]]:
 
 def _rgb(content: bytes) -> Pixels:
     image: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    rgb: Pixels = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return rgb
 
 
 def label_all(teacher: Teacher, faces: Iterator[Pixels]) -> dict[str, NDArray[Any]]:

@@ -13,11 +13,12 @@ boxes off by 15 %, heads that roll, faces of 20 px, blur, noise, poor light, and
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ from torch.nn import functional
 
 from mien.config import Frozen
 from mien.data.teacher import diffusionfer_faces, ferplus_faces, head_pose, muxspace_faces
-from mien.landmarks import MIRROR, POINTS, SIDE, box_of_points, cut, square_of, upright_square
+from mien.landmarks import GROUPS, MIRROR, POINTS, SIDE, box_of_points, cut, square_of, upright_square
 
 Floats = NDArray[Any]  # float32 or float64
 Pixels = NDArray[Any]  # uint8
@@ -84,6 +85,8 @@ class LandmarkNet(nn.Module):
         self.squeeze = convolution(d, 20, 1, kernel=1)
         self.points = nn.Linear(20 * (SIDE // 16) ** 2, MODES)
         self.rest = nn.Sequential(nn.Linear(d, 64), nn.ReLU(inplace=True), nn.Linear(64, 4))
+        self.mean: Tensor
+        self.modes: Tensor
         self.register_buffer("mean", torch.full((2 * len(POINTS),), 0.5))
         self.register_buffer("modes", torch.zeros(MODES, 2 * len(POINTS)))
 
@@ -116,9 +119,23 @@ class Residual(nn.Module):
         return functional.relu(maps + self.norm(self.second(self.first(maps))))
 
 
-def point_loss(points: Tensor, target: Tensor) -> Tensor:
+def point_weights() -> Tensor:
+    """How much each point counts [P]: lids, irises and lips show the expression; the jaw's points slide along it."""
+    weights = torch.ones(len(POINTS))
+    for name, weight in {
+        "jaw": 0.7,
+        "right_eye": 1.6,
+        "left_eye": 1.6,
+        "irises": 1.6,
+        "inner_lips": 1.6,
+    }.items():
+        weights[GROUPS[name]] = weight
+    return weights / weights.mean()
+
+
+def point_loss(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Mean distance in percent of the crop, rounded off below half a percent; unlabelled (NaN) points do not count."""
-    known = torch.isfinite(target).all(dim=2)
+    known = torch.isfinite(target).all(dim=2) * weights
     squares = (points - torch.nan_to_num(target)).square().sum(dim=2)
     distance = (squares + 0.005**2).sqrt() - 0.005
     return 100 * (distance * known).sum() / known.sum().clamp(min=1)
@@ -348,7 +365,7 @@ class Draws:
 
     def _pattern(self) -> Pixels:
         random = self.random
-        image = cv2.resize(random.uniform(0, 255, (2, 2)).astype(np.float32), (SIDE, SIDE))
+        image: Floats = cv2.resize(random.uniform(0, 255, (2, 2)).astype(np.float32), (SIDE, SIDE))
         for _ in range(random.integers(8)):
             where = (random.uniform(-0.1, 1.1, 2) * SIDE).astype(int)
             axes = (random.uniform(0.02, 0.5, 2) * SIDE).astype(int)
@@ -359,11 +376,18 @@ class Draws:
                 )
             else:
                 cv2.rectangle(image, where.tolist(), (where + axes).tolist(), colour, -1)
+        if random.random() < 0.3:
+            letters = "".join(chr(code) for code in random.integers(48, 123, random.integers(1, 6)))
+            start, font = (
+                (random.uniform([-0.2, 0.3], [0.5, 1.0]) * SIDE).astype(int).tolist(),
+                int(random.integers(8)),
+            )
+            grey_value, stroke = float(random.uniform(0, 255)), int(random.integers(1, 9))
+            cv2.putText(image, letters, start, font, float(random.uniform(0.5, 3)), grey_value, stroke)
         cells = int(random.integers(2, SIDE))
-        noise = cv2.resize(
-            random.normal(0, random.uniform(0, 60), (cells, cells)).astype(np.float32), (SIDE, SIDE)
-        )
-        return np.clip(image + noise, 0, 255).astype(np.uint8)
+        noise = random.normal(0, random.uniform(0, 60), (cells, cells)).astype(np.float32)
+        image = np.clip(image + cv2.resize(noise, (SIDE, SIDE)), 0, 255)
+        return image.astype(np.uint8)
 
     def spoil(self, crop: Pixels, occlude: float) -> Pixels:
         """Loss of resolution, blur, light, noise, JPEG, and something in front."""
@@ -381,14 +405,13 @@ class Draws:
             crop = cv2.GaussianBlur(crop, (0, 0), float(random.uniform(0.5, 2)))
         contrast, light = float(np.exp(random.normal(0, 0.3))), float(random.normal(0, 25))
         middle = float(crop.mean())
-        image = (crop.astype(np.float32) - middle) * contrast + middle + light
+        image: Floats = (crop.astype(np.float32) - middle) * contrast + middle + light
         if random.random() < 0.4:
             image += random.standard_normal((SIDE, SIDE), np.float32) * np.float32(random.uniform(0, 14))
         crop = np.clip(image, 0, 255).astype(np.uint8)
         if random.random() < 0.2:
             quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(15, 80))]
-            squeezed: Any = cv2.imdecode(cv2.imencode(".jpg", crop, quality)[1], cv2.IMREAD_GRAYSCALE)
-            return squeezed
+            crop = cast(Pixels, cv2.imdecode(cv2.imencode(".jpg", crop, quality)[1], cv2.IMREAD_GRAYSCALE))
         return crop
 
 
@@ -430,7 +453,7 @@ def evaluate(
         eyes.append(inter_ocular(targets[-1]))
     with torch.no_grad():
         images = torch.from_numpy(np.stack(crops))[:, None].float()
-        parts = [network(chunk) for chunk in images.split(256)]
+        parts = [network(chunk) for chunk in torch.split(images, 256)]
     points, presence, pose = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
     errors = (
         np.linalg.norm(points * SIDE - 0.5 - np.stack(targets), axis=2).mean(axis=1) / np.array(eyes) * 100
@@ -465,13 +488,15 @@ def train(config: LandmarksConfig) -> LandmarkNet:
         + str({k: len(v.images) for k, v in sets.items()})
     )
 
-    network = LandmarkNet(config.widths).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = LandmarkNet(config.widths).to(memory_format=torch.channels_last)
     if not (config.out / "state.pt").exists():
         mean, modes = point_modes(Draws(faces, backgrounds, config, config.seed))
         network.mean.copy_(mean)
         network.modes.copy_(modes)
     average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.997), use_buffers=True
+        network,
+        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.997),  # type: ignore[no-untyped-call]
+        use_buffers=True,
     )
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.rate, weight_decay=0.01)
     step, spent = 0, 0.0
@@ -484,13 +509,14 @@ def train(config: LandmarksConfig) -> LandmarkNet:
         step, spent = saved["step"], saved["spent"]
     stream = _Stream(faces, backgrounds, config, config.seed + step)
     loader = iter(torch.utils.data.DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=4))
+    weights = point_weights()
     begun, sums = time.monotonic() - spent, np.zeros(3)
     while step < config.steps:
         spent = time.monotonic() - begun
         progress = max(step / config.steps, spent / (60 * config.minutes))
         if progress >= 1:
             break
-        rate = config.rate * min(1.0, (step + 1) / 200) * 0.5 * (1 + np.cos(np.pi * progress)) + 1e-6
+        rate = config.rate * min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * progress)) + 1e-6
         for group in optimiser.param_groups:
             group["lr"] = rate
         images, points, pose, presence = next(loader)
@@ -498,7 +524,7 @@ def train(config: LandmarksConfig) -> LandmarkNet:
         # float32: at these widths bfloat16 is slower on a CPU.
         found, logit, turned = network(images.float().contiguous(memory_format=torch.channels_last))
         terms = (
-            point_loss(found, points),
+            point_loss(found, points, weights),
             config.pose_weight * pose_loss(turned, pose),
             config.presence_weight * 10 * functional.binary_cross_entropy_with_logits(logit, presence),
         )
@@ -516,15 +542,15 @@ def train(config: LandmarksConfig) -> LandmarkNet:
         if step % 1000 == 0:
             _save(state, network, average, optimiser, step, spent)
             _report(average.module, sets)
-            export(copy.deepcopy(average.module), config.out / "landmarks.onnx")
+            export(copy.deepcopy(cast(LandmarkNet, average.module)), config.out / "landmarks.onnx")
     _save(state, network, average, optimiser, step, spent)
     _report(average.module, sets)
     torch.save(average.module.state_dict(), config.out / "network.pt")
-    return average.module  # type: ignore[no-any-return]
+    return cast(LandmarkNet, average.module)
 
 
 def point_modes(draws: Draws) -> tuple[Tensor, Tensor]:
-    """The mean [2 P] and the principal modes [MODES, 2 P] (one standard deviation each) of the points in drawn crops."""
+    """The mean [2 P] and principal modes [MODES, 2 P] (one standard deviation each) of the points in drawn crops."""
     places = np.stack([draws.place()[1].ravel() for _ in range(4000)]) / SIDE + 0.5 / SIDE
     mean = places.mean(axis=0)
     _, deviations, modes = np.linalg.svd(places - mean, full_matrices=False)
@@ -582,7 +608,7 @@ def export(network: LandmarkNet, path: Path) -> None:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    network = network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    network = network.eval().to(memory_format=torch.contiguous_format)
     torch.onnx.export(
         _Shipped(network).eval(),
         (torch.zeros(2, 1, SIDE, SIDE, dtype=torch.uint8),),
@@ -603,8 +629,8 @@ def export(network: LandmarkNet, path: Path) -> None:
             casts.append(helper.make_node("Cast", [half.name], [weight.name], to=TensorProto.FLOAT))
             model.graph.initializer.remove(weight)
             model.graph.initializer.append(half)
-    for cast in casts:
-        model.graph.node.insert(0, cast)
+    for node in casts:
+        model.graph.node.insert(0, node)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
