@@ -84,8 +84,14 @@ def read_list(path: str) -> list[str]:
 
 
 def _files(names: Iterable[str], ours: Path | None) -> list[str]:
-    found = [str(path) for path in images.find(names)]
-    return [path for path in found if ours is None or ours not in Path(path).resolve().parents]
+    found = []
+    for name in names:
+        # Our own pictures are passed over in a folder that holds theirs, and taken where they are what was named.
+        searched = ours is not None and Path(name).resolve() in ours.parents
+        for path in images.find([name]):
+            if not searched or ours not in path.resolve().parents:
+                found.append(str(path))
+    return found
 
 
 def _standard_input() -> bytes:
