@@ -22,6 +22,7 @@ import secrets
 import stat
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -102,8 +103,10 @@ def size(source: Source) -> tuple[int, int]:
         ImageError: as `read`, except that nothing is decoded, so damage further on is not seen.
     """
     name = describe(source)
-    with _open_pillow(_bytes_of(source, name), name) as picture:
-        width, height = picture.size
+    with _quietly(), _open_pillow(_bytes_of(source, name), name) as picture:
+        # Of a TIFF some Pillow versions give the upright size, some the stored one; tags 256 and 257 are the latter.
+        stored = getattr(picture, "tag_v2", {})
+        width, height = int(stored.get(256, picture.width)), int(stored.get(257, picture.height))
         # Orientations 5 to 8 of the EXIF standard lay the picture on its side; 0x0112 is the orientation tag.
         sideways = picture.getexif().get(0x0112) in (5, 6, 7, 8)
     return (height, width) if sideways else (width, height)
@@ -392,6 +395,14 @@ def _format_of(data: bytes, name: str) -> str:
     )
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep Pillow's warnings from the user: our bound and our errors speak instead."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _open_pillow(data: bytes, name: str) -> PillowImage.Image:
     """Open with Pillow: the header is read, nothing is decoded."""
     from PIL import Image
@@ -399,21 +410,16 @@ def _open_pillow(data: bytes, name: str) -> PillowImage.Image:
     kind = _format_of(data, name)
     if kind == "HEIF":
         return _open_heif(data, name)
-    with warnings.catch_warnings():
-        # Our own bound speaks instead of Pillow's warning about large pictures.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            return Image.open(BytesIO(data), formats=[kind])
-        except Image.DecompressionBombError:
-            raise ImageError(
-                f"{name}: has more pixels than Pillow ever opens ({2 * (Image.MAX_IMAGE_PIXELS or 0):,}): scale it down"
-            ) from None
-        except KeyError:
-            raise ImageError(
-                f"{name}: this Pillow cannot read {kind}: update it, or convert to JPEG"
-            ) from None
-        except _DAMAGE as problem:
-            raise _damaged(name, kind, problem) from None
+    try:
+        return Image.open(BytesIO(data), formats=[kind])
+    except Image.DecompressionBombError:
+        raise ImageError(
+            f"{name}: has more pixels than Pillow ever opens ({2 * (Image.MAX_IMAGE_PIXELS or 0):,}): scale it down"
+        ) from None
+    except KeyError:
+        raise ImageError(f"{name}: this Pillow cannot read {kind}: update it, or convert to JPEG") from None
+    except _DAMAGE as problem:
+        raise _damaged(name, kind, problem) from None
 
 
 def _open_heif(data: bytes, name: str) -> PillowImage.Image:
@@ -446,7 +452,7 @@ def _damaged(name: str, kind: str, problem: Exception) -> ImageError:
 def _read_pillow(data: bytes, name: str, max_pixels: int) -> Rgb:
     from PIL import ImageOps
 
-    with _open_pillow(data, name) as picture:
+    with _quietly(), _open_pillow(data, name) as picture:
         _bound(*picture.size, name, max_pixels)
         kind = picture.format or "picture"
         try:

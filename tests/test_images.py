@@ -1,0 +1,456 @@
+"""Pictures in and out: one form for every file, whichever library decodes it, and one line for every bad one."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from mien import images
+from mien.errors import ImageError
+
+Rgb = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def scene() -> Rgb:
+    """A smooth colour picture, 48 x 32, without symmetry: every rotation and swap of channels shows."""
+    y, x = np.mgrid[0:32, 0:48]
+    return np.stack([5 * x, 7 * y, 255 - 3 * (x + y)], axis=-1).clip(0, 255).astype(np.uint8)
+
+
+def encoded(picture: Image.Image, form: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, form, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM"])
+def test_lossless_formats_give_the_same_pixels(scene: Rgb, form: str) -> None:
+    out = images.read(encoded(Image.fromarray(scene), form))
+    assert np.array_equal(out, scene)
+    assert out.dtype == np.uint8
+    assert out.flags.c_contiguous
+    assert out.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "options", [{"quality": 70}, {"quality": 95, "subsampling": 0}, {"progressive": True}]
+)
+def test_the_fast_jpeg_path_equals_pillow_to_the_bit(scene: Rgb, options: dict[str, object]) -> None:
+    data = encoded(Image.fromarray(scene).resize((511, 333)), "JPEG", **options)
+    assert images._read_jpeg(data, "", 10**9, None) is not None, "the fast path was not taken"
+    assert np.array_equal(images.read(data), np.asarray(Image.open(io.BytesIO(data))))
+
+
+def test_lossy_webp_and_jpeg_are_near(scene: Rgb) -> None:
+    for form in ("JPEG", "WEBP"):
+        out = images.read(encoded(Image.fromarray(scene), form, quality=98))
+        assert np.abs(out.astype(int) - scene).mean() < 3
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_undone(scene: Rgb, form: str, orientation: int) -> None:
+    undo = {
+        1: lambda a: a,
+        2: np.fliplr,
+        3: lambda a: np.rot90(a, 2),
+        4: np.flipud,
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, 1),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 98} if form == "JPEG" else {"lossless": True} if form == "WEBP" else {}
+    data = encoded(Image.fromarray(scene), form, exif=exif, **options)
+    plain = images.read(encoded(Image.fromarray(scene), form, **options))
+    upright = undo[orientation](plain)
+    assert np.array_equal(images.read(data), upright)
+    assert images.size(data) == (upright.shape[1], upright.shape[0])
+
+
+def test_big_endian_exif_is_understood_by_the_fast_path(scene: Rgb) -> None:
+    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
+    data = encoded(Image.fromarray(scene), "JPEG", exif=b"Exif\x00\x00" + tiff)
+    assert images.read(data).shape == (48, 32, 3)
+
+
+def test_grey_palette_and_bilevel_become_rgb(scene: Rgb) -> None:
+    grey = Image.fromarray(scene).convert("L")
+    expected = np.repeat(np.asarray(grey)[..., None], 3, axis=2)
+    assert np.array_equal(images.read(encoded(grey, "PNG")), expected)
+    palette = Image.fromarray(scene).quantize(64)
+    assert np.array_equal(images.read(encoded(palette, "PNG")), np.asarray(palette.convert("RGB")))
+    bilevel = images.read(encoded(grey.point(lambda v: 255 * (v > 128)).convert("1"), "PNG"))
+    assert set(np.unique(bilevel)) == {0, 255}
+
+
+def test_a_grey_jpeg_takes_the_fast_path_and_is_equal(scene: Rgb) -> None:
+    data = encoded(Image.fromarray(scene).convert("L"), "JPEG")
+    assert np.array_equal(images.read(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled_not_clipped(form: str) -> None:
+    ramp = np.linspace(0, 65_535, 256).astype(np.uint16).reshape(16, 16)
+    out = images.read(encoded(Image.fromarray(ramp), form))
+    assert out[0, 0, 0] == 0
+    assert out[-1, -1, 0] == 255
+    assert np.abs(out[..., 0].astype(float).ravel() - np.arange(256)).max() <= 1
+
+
+def test_sixteen_bit_colour_is_scaled_alike(scene: Rgb) -> None:
+    import cv2
+
+    done, data = cv2.imencode(".png", scene[..., ::-1].astype(np.uint16) * 257)
+    assert done
+    assert np.array_equal(images.read(data.tobytes()), scene)
+
+
+def test_values_without_a_known_range_are_refused() -> None:
+    with pytest.raises(ImageError, match="floating-point"):
+        images.read(encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
+    with pytest.raises(ImageError, match="32-bit"):
+        images.read(encoded(Image.fromarray(np.full((4, 4), 70_000, np.int32)), "TIFF"))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_pixels_lie_on_white(mode: str) -> None:
+    picture = Image.new(mode, (3, 1))
+    clear, half, full = ((0,) * (len(mode) - 1) + (alpha,) for alpha in (0, 128, 255))
+    for x, value in enumerate((clear, half, full)):
+        picture.putpixel((x, 0), value)
+    out = images.read(encoded(picture, "PNG"))[0, :, 0]
+    assert out.tolist() == [255, 127, 0]
+
+
+def test_a_transparent_palette_gif_lies_on_white_and_gives_its_first_frame() -> None:
+    first, second = Image.new("P", (8, 8), 1), Image.new("P", (8, 8), 2)
+    for frame in (first, second):
+        frame.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
+        frame.putpixel((0, 0), 0)
+    data = encoded(first, "GIF", save_all=True, append_images=[second], transparency=0)
+    out = images.read(data)
+    assert out[0, 0].tolist() == [255, 255, 255]
+    assert out[4, 4].tolist() == [200, 0, 0]
+
+
+def test_cmyk_is_converted() -> None:
+    cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    red, green, blue = images.read(encoded(cyan, "JPEG", quality=95))[8, 8].tolist()
+    assert red < 10
+    assert green > 245
+    assert blue > 245
+
+
+def test_heic_is_read_or_names_its_remedy(scene: Rgb) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    heif.from_pillow(Image.fromarray(np.kron(scene, np.ones((4, 4, 1), np.uint8)))).save(file, quality=90)
+    out = images.read(file.getvalue())
+    assert out.shape == (128, 192, 3)
+    assert np.abs(out[::4, ::4].astype(int) - scene).mean() < 8
+
+
+def test_heic_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r"pip install 'mien\[heic\]'"):
+        images.read(b"\x00\x00\x00\x18ftypheic" + bytes(40))
+
+
+def test_sources_of_every_kind_agree(scene: Rgb, tmp_path: Path) -> None:
+    data = encoded(Image.fromarray(scene), "PNG")
+    path = tmp_path / "scène 1\n.png"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        ways = [images.read(path), images.read(str(path)), images.read(data), images.read(file)]
+    assert all(np.array_equal(way, scene) for way in ways)
+
+
+def test_reduced_decoding_keeps_the_side_that_is_asked_for(scene: Rgb) -> None:
+    data = encoded(Image.fromarray(scene).resize((1600, 1066)), "JPEG", quality=95)
+    whole = images.read(data)
+    for wanted, longest in ((1600, 1600), (801, 1600), (800, 800), (300, 400), (10, 200)):
+        out = images.read(data, reduce_to=wanted)
+        assert max(out.shape) == longest
+        assert images.size(data) == (1600, 1066)
+    assert abs(images.read(data, reduce_to=200).mean() - whole.mean()) < 1
+
+
+def test_reading_jpeg_does_not_import_pillow(tmp_path: Path, scene: Rgb) -> None:
+    """Pillow's import is a tenth of a cold start."""
+    import subprocess
+    import sys
+
+    (tmp_path / "a.jpg").write_bytes(encoded(Image.fromarray(scene), "JPEG"))
+    code = "import sys; from mien import images; images.read(sys.argv[1]); sys.exit('PIL' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.jpg")]).returncode == 0
+
+
+def huge_png(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(50_000, 50_000), (10_001, 10_000), (13_000, 13_000)])
+def test_a_bomb_is_refused_from_its_header(width: int, height: int) -> None:
+    """Nothing of it is decoded: it has no pixels to decode."""
+    with pytest.raises(ImageError, match="pixels"):
+        images.read(huge_png(width, height))
+
+
+def test_the_bound_is_the_callers_and_holds_for_jpeg_too(scene: Rgb) -> None:
+    for form in ("JPEG", "PNG"):
+        data = encoded(Image.fromarray(scene), form)
+        assert images.read(data, max_pixels=48 * 32).shape == (32, 48, 3)
+        with pytest.raises(ImageError, match=r"48 x 32 pixels is more than the limit of 1,535"):
+            images.read(data, max_pixels=48 * 32 - 1)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.97])
+def test_truncated_files_are_one_line(scene: Rgb, form: str, share: float) -> None:
+    data = encoded(Image.fromarray(scene).resize((200, 150)), form)
+    with pytest.raises(ImageError) as caught:
+        images.read(data[: int(len(data) * share)])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM"])
+def test_damaged_files_never_raise_anything_else(scene: Rgb, form: str) -> None:
+    """Two hundred files with a few bytes overwritten: a picture or an `ImageError`."""
+    random = np.random.default_rng(0)
+    data = np.frombuffer(encoded(Image.fromarray(scene), form), np.uint8)
+    for _ in range(200):
+        bad = data.copy()
+        bad[random.integers(0, len(bad), 4)] = random.integers(0, 256, 4)
+        message = ""
+        try:
+            assert images.read(bad.tobytes(), max_pixels=10**6).ndim == 3
+        except ImageError as problem:
+            message = str(problem)
+        assert "\n" not in message
+
+
+def test_bad_paths_each_say_their_own_line(tmp_path: Path, scene: Rgb) -> None:
+    good = encoded(Image.fromarray(scene), "JPEG")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.jpg").write_bytes(b"hello, this is no picture")
+    (tmp_path / "video.jpg").write_bytes(b"\x00\x00\x00\x18ftypisom" + bytes(40))
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "link.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "locked.jpg").write_bytes(good)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    expected = {
+        "empty.jpg": "empty",
+        "text.jpg": r"is not a picture \(it begins with b'hello, this '",
+        "video.jpg": "mien video",
+        "folder.jpg": "is a folder",
+        "link.jpg": "link to nowhere.jpg, which does not exist",
+        "missing.jpg": "no such file",
+        "pipe.jpg": "not a regular file",
+        "new\nline.jpg": r"new\\nline.jpg'?: no such file",
+        "x" * 300: "file name too long",
+        "null\0.jpg": "null",
+    }
+    for name, message in expected.items():
+        with pytest.raises(ImageError, match=message) as caught:
+            images.read(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_locked_file_says_so(tmp_path: Path, scene: Rgb) -> None:
+    path = tmp_path / "locked.jpg"
+    path.write_bytes(encoded(Image.fromarray(scene), "JPEG"))
+    path.chmod(0)
+    with pytest.raises(ImageError, match="chmod"):
+        images.read(path)
+
+
+def test_permission_is_explained_whoever_runs_the_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "locked.jpg"
+    path.write_bytes(b"x")
+
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ImageError, match=r"locked.jpg: may not be read: grant permission with chmod"):
+        images.read(path)
+
+
+def test_files_open_as_text_or_closed_are_refused(tmp_path: Path, scene: Rgb) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(Image.fromarray(scene), "PNG"))
+    with path.open("rb") as file:
+        pass
+    with pytest.raises(ImageError, match="closed"):
+        images.read(file)
+    with pytest.raises(ImageError, match="binary mode"):
+        images.read(io.StringIO("text"))  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="pass arrays to the pipeline"):
+        images.read(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("array", "remedy"),
+    [
+        ([[1]], "numpy array"),
+        (np.zeros((4, 4), np.uint8), "numpy.stack"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "batch"),
+        (np.zeros((4, 4, 4), np.uint8), r"\[..., :3\]"),
+        (np.zeros((3, 40, 50), np.uint8), "transpose"),
+        (np.zeros((4, 4, 3), np.float32), "multiply by 255"),
+        (np.zeros((4, 4, 3), np.uint16), "scale to 0..255"),
+        (np.zeros((0, 4, 3), np.uint8), r"\[height, width, 3\]"),
+        (np.zeros((4, 4, 2), np.uint8), r"\[height, width, 3\]"),
+        (np.uint8(3), "numpy array"),
+    ],
+)
+def test_a_wrong_array_is_refused_with_the_remedy(array: object, remedy: str) -> None:
+    with pytest.raises(ImageError, match=remedy):
+        images.check(array)
+
+
+def test_a_right_array_passes_unchanged(scene: Rgb) -> None:
+    assert images.check(scene) is scene
+    turned = images.check(scene[:, ::-1])
+    assert turned.flags.c_contiguous
+    assert np.array_equal(turned, scene[:, ::-1])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".PNG"])
+def test_what_is_written_losslessly_is_read_back(tmp_path: Path, scene: Rgb, suffix: str) -> None:
+    images.write(tmp_path / f"a{suffix}", scene)
+    assert np.array_equal(images.read(tmp_path / f"a{suffix}"), scene)
+
+
+def test_jpeg_and_webp_have_a_quality(tmp_path: Path, scene: Rgb) -> None:
+    noisy = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for suffix in (".jpg", ".webp"):
+        sizes = []
+        for quality in (50, 95):
+            images.write(tmp_path / f"a{suffix}", noisy, quality=quality)
+            sizes.append((tmp_path / f"a{suffix}").stat().st_size)
+        assert sizes[1] > 1.5 * sizes[0]
+    images.write(tmp_path / "b.jpg", scene)
+    assert np.abs(images.read(tmp_path / "b.jpg").astype(int) - scene).mean() < 2
+
+
+def test_writing_is_all_or_nothing(tmp_path: Path, scene: Rgb, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    images.write(path, scene)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    before = path.read_bytes()
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ImageError, match="no space left"):
+        images.write(path, 255 - scene)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_writing_refuses_what_it_cannot_write(tmp_path: Path, scene: Rgb) -> None:
+    with pytest.raises(ImageError, match=r"cannot write '.gif': use .jpg"):
+        images.write(tmp_path / "a.gif", scene)
+    with pytest.raises(ImageError, match="no such file or directory"):
+        images.write(tmp_path / "none" / "a.png", scene)
+    with pytest.raises(ImageError, match="uint8"):
+        images.write(tmp_path / "a.png", scene / 255)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in (
+        "b.JPG",
+        "a.png",
+        "notes.txt",
+        ".hidden.png",
+        "z/c.webp",
+        "z/deep/d.jpeg",
+        ".cache/e.png",
+        "f.md",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    return tmp_path
+
+
+def names(root: Path, *paths: str | Path, recursive: bool = True) -> list[str]:
+    found = images.find([root / path for path in paths], recursive)
+    return [path.relative_to(root).as_posix() for path in found]
+
+
+def test_a_folder_gives_its_pictures_sorted(tree: Path) -> None:
+    assert names(tree, "") == ["a.png", "b.JPG", "z/c.webp", "z/deep/d.jpeg"]
+    assert names(tree, "", recursive=False) == ["a.png", "b.JPG"]
+
+
+def test_a_named_file_is_taken_whatever_its_name_and_once(tree: Path) -> None:
+    assert names(tree, "f.md", "a.png", "f.md", "") == ["f.md", "a.png", "b.JPG", "z/c.webp", "z/deep/d.jpeg"]
+    assert names(tree, "missing.jpg") == ["missing.jpg"]
+    assert names(tree, "x" * 300) == ["x" * 300]
+
+
+def test_patterns_and_those_that_match_nothing(tree: Path) -> None:
+    assert names(tree, "*.png") == ["a.png"]
+    assert names(tree, "**/*.webp") == ["z/c.webp"]
+    assert names(tree, "*.gif") == ["*.gif"]
+    (tree / "odd[1].png").write_text("x")
+    assert names(tree, "odd[1].png") == ["odd[1].png"]
+
+
+def test_a_list_file_is_read_line_by_line(tree: Path) -> None:
+    (tree / "list.txt").write_text("z/c.webp\n\n  b.JPG  \nmissing.png\n")
+    assert names(tree, "list.txt") == ["z/c.webp", "b.JPG", "missing.png"]
+
+
+def test_folders_without_pictures_do_not_vanish(tree: Path) -> None:
+    (tree / "none").mkdir()
+    (tree / "z" / "trap.jpg").mkdir()
+    assert names(tree, "none") == ["none"]
+    assert "z/trap.jpg" in names(tree, "")
+    (tree / "z" / "loop").symlink_to(tree)
+    assert "z/loop" not in names(tree, "")
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("a b.jpg", "a b.jpg"),
+        (Path("a\nb"), r"'a\nb'"),
+        ("", "''"),
+        (b"123", "<3 bytes>"),
+        (io.BytesIO(), "<BytesIO>"),
+    ],
+)
+def test_sources_are_named_on_one_line(source: object, shown: str) -> None:
+    assert images.describe(source) == shown
