@@ -159,14 +159,13 @@ class Landmarker:
 
 
 def grey_cut(image: Pixels, centre: Floats, side: float, angle: float = 0.0) -> tuple[Pixels, Floats]:
-    """`cut` of an RGB picture as luma; only the part that is needed is converted."""
+    """`cut` of an RGB picture as luma; only the part that is needed is touched."""
     half = side * 0.8 + 2
     low = np.clip(np.floor(centre - half), 0, np.array(image.shape[1::-1]) - 1).astype(int)
     high = np.maximum(np.clip(np.ceil(centre + half), 0, image.shape[1::-1]).astype(int), low + 1)
-    part = cv2.cvtColor(image[low[1] : high[1], low[0] : high[0]], cv2.COLOR_RGB2GRAY)
-    crop, there = cut(part, centre - low, side, angle)
+    crop, there = cut(image[low[1] : high[1], low[0] : high[0]], centre - low, side, angle)
     there[:, 2] -= there[:, :2] @ low
-    return crop, there
+    return cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), there
 
 
 def box_of_points(points: Floats) -> Floats:
@@ -206,7 +205,13 @@ def cut(image: Pixels, centre: Floats, side: float, angle: float = 0.0) -> tuple
     cosine, sine = scale * np.cos(turn), scale * np.sin(turn)
     linear = np.array([[cosine, sine], [-sine, cosine]])
     there = np.concatenate([linear, ((SIDE - 1) / 2 - linear @ centre)[:, None]], axis=1)
-    if scale < 0.5:  # average what would fall between two pixels
-        width = round(1 / scale) | 1
-        image = cv2.blur(image, (width, width))
-    return cv2.warpAffine(image, there, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE), there
+    step = min(int(1 / scale), *image.shape[:2])
+    height, width = (max(size // step, 1) for size in image.shape[:2])
+    if step < 2:
+        return cv2.warpAffine(image, there, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE), there
+    # Average blocks of step x step pixels first, so that none falls between two of ours.
+    small = cv2.resize(image[: height * step, : width * step], (width, height), interpolation=cv2.INTER_AREA)
+    blocks = there.copy()
+    blocks[:, :2] *= step
+    blocks[:, 2] += there[:, :2].sum(axis=1) * (step - 1) / 2
+    return cv2.warpAffine(small, blocks, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE), there
