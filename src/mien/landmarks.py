@@ -206,9 +206,9 @@ def cut(image: Pixels, centre: Floats, side: float, angle: float = 0.0) -> tuple
     linear = np.array([[cosine, sine], [-sine, cosine]])
     there = np.concatenate([linear, ((SIDE - 1) / 2 - linear @ centre)[:, None]], axis=1)
     step = min(int(1 / scale), *image.shape[:2])
-    height, width = (max(size // step, 1) for size in image.shape[:2])
     if step < 2:
         return cv2.warpAffine(image, there, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE), there
+    height, width = (size // step for size in image.shape[:2])
     # Average blocks of step x step pixels first, so that none falls between two of ours.
     small = cv2.resize(image[: height * step, : width * step], (width, height), interpolation=cv2.INTER_AREA)
     blocks = there.copy()
