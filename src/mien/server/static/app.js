@@ -1,0 +1,182 @@
+// Puts the page together: tabs, ways to bring a photo, theme. Read, edit and batch live in their own files.
+
+import * as api from "./api.js";
+import * as batch from "./batch.js";
+import * as camera from "./camera.js";
+import { $, h, say, trouble } from "./dom.js";
+import * as edit from "./edit.js";
+import * as purpose from "./purpose.js";
+import * as read from "./read.js";
+
+const TABS = ["read", "edit", "batch"];
+const EXAMPLES = [
+  ["portrait_smiling.jpg", "a smiling woman"],
+  ["portrait_neutral.jpg", "a woman with a calm face"],
+  ["astronaut.jpg", "an astronaut"],
+  ["group_1.jpg", "six people"],
+];
+const THEMES = { auto: "as the system", light: "light", dark: "dark" };
+
+let current = "read";
+let latest = null; // the photo that was read last, for the editor
+let pickFor = "read";
+let service = { limits: { bytes: 16 * 2 ** 20 }, circumplex: {}, editor: true };
+
+function go(tab, focus = false) {
+  current = tab;
+  for (const name of TABS) {
+    $(name).hidden = name !== tab;
+    $(`tab-${name}`).setAttribute("aria-selected", name === tab);
+    $(`tab-${name}`).tabIndex = name === tab ? 0 : -1;
+  }
+  if (focus) $(`tab-${tab}`).focus();
+}
+
+/** Everything that brings photos ends here. */
+async function take(files, tab = current) {
+  const given = [...files].filter((file) => file.type.startsWith("image/") || /\.(heic|heif|tiff?)$/i.test(file.name));
+  if (!given.length) {
+    if (!files.length) return;
+    go("read");
+    read.clear();
+    trouble($("read-problem"), new Error("That is not a picture. Choose a JPEG, PNG, WebP or HEIC file."));
+    return;
+  }
+  if (!(await purpose.ask())) return;
+  if (given.length > 1) tab = "batch";
+  go(tab);
+  try {
+    await api.ready();
+  } catch (problem) {
+    trouble($("read-problem"), problem);
+    go("read");
+    return;
+  }
+  if (tab === "batch") return batch.open(given, service.limits);
+  latest = given[0];
+  if (tab === "edit") return startEdit(latest);
+  return read.open(latest, service.limits);
+}
+
+async function startEdit(file) {
+  await about(); // an editor may have been loaded since
+  if (!service.editor) return;
+  let faces = [];
+  try {
+    ({ faces } = await api.analyse(file, service.limits));
+  } catch (problem) {
+    say(problem.message); // the edit itself will say it to everybody
+  }
+  return edit.open(file, faces);
+}
+
+async function about() {
+  service = await api.service();
+  $("edit-none").hidden = service.editor;
+  $("edit-empty").hidden = !service.editor || !$("edit-work").hidden;
+  $("edit-none").replaceChildren(h("p", null, `This server cannot edit: ${service.editor_lacking}.`));
+}
+
+function tabs() {
+  for (const name of TABS) $(`tab-${name}`).addEventListener("click", () => go(name));
+  document.querySelector(".tabs").addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const place = TABS.indexOf(current);
+    if (step) go(TABS[(place + step + TABS.length) % TABS.length], true);
+    if (event.key === "Home") go(TABS[0], true);
+    if (event.key === "End") go(TABS.at(-1), true);
+  });
+}
+
+function sources() {
+  for (const button of document.querySelectorAll("[data-pick]")) {
+    button.addEventListener("click", () => {
+      pickFor = button.dataset.pick;
+      $(pickFor === "batch" ? "file-many" : "file-one").click();
+    });
+  }
+  for (const input of [$("file-one"), $("file-many")]) {
+    input.addEventListener("change", () => {
+      const files = [...input.files];
+      input.value = "";
+      take(files, input.multiple ? "batch" : pickFor);
+    });
+  }
+  for (const button of document.querySelectorAll("[data-camera]")) {
+    button.addEventListener("click", async () => {
+      const tab = current;
+      const shot = await camera.take();
+      if (shot) take([shot], tab);
+    });
+  }
+  for (const list of document.querySelectorAll(".examples")) {
+    const tab = list.closest("section").id;
+    list.replaceChildren(
+      ...EXAMPLES.filter(([name]) => tab === "read" || !name.startsWith("group")).map(([name, words]) =>
+        h(
+          "li",
+          { class: name.startsWith("group") && "wide" },
+          h(
+            "button",
+            {
+              "aria-label": `Example: ${words}`,
+              onclick: async () => {
+                const answer = await fetch(`/examples/${name}`);
+                take([new File([await answer.blob()], name, { type: "image/jpeg" })], tab);
+              },
+            },
+            h("img", { src: `/examples/${name}`, alt: "", width: 106, height: 106, loading: "lazy" }),
+          ),
+        ),
+      ),
+    );
+  }
+  document.addEventListener("paste", (event) => event.clipboardData?.files.length && take(event.clipboardData.files));
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    document.querySelectorAll(".drop").forEach((node) => node.classList.add("over"));
+  });
+  for (const kind of ["dragleave", "drop", "dragend"]) {
+    document.addEventListener(kind, (event) => {
+      event.preventDefault();
+      document.querySelectorAll(".drop").forEach((node) => node.classList.remove("over"));
+    });
+  }
+  document.addEventListener("drop", (event) => take(event.dataTransfer.files));
+}
+
+function theme() {
+  const set = (name) => {
+    if (name === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = name;
+    localStorage.setItem("theme", name);
+    $("theme").setAttribute("aria-label", `Colours: ${THEMES[name]}`);
+  };
+  const names = Object.keys(THEMES);
+  const kept = localStorage.getItem("theme");
+  set(names.includes(kept) ? kept : "auto");
+  $("theme").addEventListener("click", () => {
+    const now = localStorage.getItem("theme");
+    set(names[(names.indexOf(now) + 1) % names.length]);
+    say(`Colours: ${THEMES[localStorage.getItem("theme")]}.`);
+  });
+}
+
+theme();
+tabs();
+sources();
+purpose.setUp();
+batch.setUp();
+read.setUp(() => {
+  go("edit");
+  startEdit(latest);
+});
+$("curl").textContent = `curl -F file=@portrait.jpg ${location.origin}/v1/analyses`;
+try {
+  await api.ready();
+  await about();
+} catch (problem) {
+  trouble($("read-problem"), problem);
+}
+edit.setUp(service);
+document.documentElement.dataset.ready = "";

@@ -1,0 +1,43 @@
+// Small pieces that the page is built of. Everything is made by createElement: no markup in strings, so nothing that
+// a file's name or an answer holds can become part of the page.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+export const $ = (id) => document.getElementById(id);
+
+function put(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name === "css") for (const [key, one] of Object.entries(value)) node.style.setProperty(key, one);
+    else if (value !== false && value != null) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat().filter((child) => child != null));
+  return node;
+}
+
+export const h = (tag, attributes, ...children) => put(document.createElement(tag), attributes, children);
+export const s = (tag, attributes, ...children) => put(document.createElementNS(SVG, tag), attributes, children);
+export const icon = (name) => s("svg", { "aria-hidden": "true" }, s("use", { href: `#${name}` }));
+
+/** Say something to people who listen instead of look. */
+export function say(text) {
+  $("status").textContent = "";
+  requestAnimationFrame(() => ($("status").textContent = text));
+}
+
+export const percent = (share) => `${Math.round(share * 100)} %`;
+export const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+export const colour = (name) => `var(--${name})`;
+
+/** Give a file to the person as a download. */
+export function download(blob, name) {
+  const link = h("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+/** Show a problem in a notice, with what can be done about it. */
+export function trouble(notice, problem, ...actions) {
+  notice.replaceChildren(h("p", null, problem.message), ...actions);
+  notice.hidden = false;
+}
