@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from mien import images
 from mien.cli.data import app
-from mien.data import READERS, synthetic
+from mien.data import READERS, protocols, synthetic
 from mien.data.copies import hash_of, near_pairs, perceptual_hash, pixel_copies, without_copies
 from mien.data.doctor import Diagnosis, Finding, examine, identify
 from mien.data.sheet import contact_sheet, rows_of
@@ -161,6 +161,20 @@ def test_check_command_reports_damage_with_exit_code_1(miniature) -> None:
     assert "DAMAGE: 1 pictures cannot be decoded" in result.stdout
     assert (root / "manifest-checked.parquet").is_file()
     assert len(READERS["manifest"](root / "manifest-checked.parquet")) == 39
+
+
+def test_a_manifest_remembers_the_options_it_was_made_with(miniature) -> None:
+    root = miniature("affwild2")
+    result = CliRunner().invoke(app, ["check", str(root), "--protocol", "affwild2-expr", "--json"])
+    assert result.exit_code == 0, result.output
+    table = json.loads(result.stdout)["manifest"]
+    protocol = protocols.load("affwild2-expr")
+    whole = protocol.apply(READERS["affwild2"](root, **protocol.options))
+    assert protocol.digest(protocol.apply(READERS["manifest"](table, **protocol.options))) == protocol.digest(
+        whole
+    )
+    with pytest.raises(ConfigError, match="was not made with task=va"):
+        READERS["manifest"](table, **protocols.load("affwild2-va").options)
 
 
 def test_list_command_names_every_reader_and_protocol() -> None:

@@ -49,6 +49,7 @@ def listing(json: bool = typer.Option(False, "--json", help="Print one JSON obje
 def check(
     root: Path = typer.Argument(..., help="The dataset's folder, or a manifest."),
     reader: str | None = typer.Option(None, help="Which dataset it is; found out when left out."),
+    protocol: str | None = typer.Option(None, help="Read with the options that this protocol asks for."),
     manifest: Path | None = typer.Option(
         None, help="Where to write the table of usable pictures. [default: ROOT/manifest.parquet]"
     ),
@@ -59,13 +60,15 @@ def check(
     """Examine a dataset: what it is, whether it is whole and official, what leaks. Exits with 1 when it is damaged."""
     import json as encoder
 
-    from mien.data import doctor
+    from mien.data import doctor, protocols
     from mien.data import manifest as tables
 
-    chosen = doctor.identify(root, reader)
-    diagnosis, usable = doctor.examine(root, chosen, near=near, faces=faces, progress=_bar)
+    rule = protocols.load(protocol) if protocol else None
+    chosen = doctor.identify(root, reader or (rule.dataset if rule else None))
+    options = rule.options if rule else {}
+    diagnosis, usable = doctor.examine(root, chosen, near, faces, options, _bar)
     table = manifest or _table(root, chosen.name)
-    tables.write(usable, table)
+    tables.write(usable, table, options)
     if json:
         typer.echo(encoder.dumps({**diagnosis.to_dict(), "manifest": str(table)}))
     else:

@@ -106,6 +106,7 @@ def examine(
     reader: Reader | None = None,
     near: int = NEAR,
     faces: bool = False,
+    options: dict[str, Any] | None = None,
     progress: Progress = lambda records: records,
 ) -> tuple[Diagnosis, list[Record]]:
     """Decode every picture once and look for whatever is wrong; returns the diagnosis and the usable records.
@@ -115,6 +116,7 @@ def examine(
         reader: which dataset; None finds out.
         near: largest Hamming distance of near duplicates, 0 to 64.
         faces: also look for a face in every picture, with the shipped detector and landmarks (slow).
+        options: handed to the reader, as a protocol asks for.
         progress: wraps the records while they are looked at.
 
     Raises:
@@ -125,9 +127,11 @@ def examine(
     variant = reader.recognise(root)
     findings: list[Finding] = []
     try:
-        records = reader(root)
+        records = reader(root, **(options or {}))
     except DatasetDamaged as problem:
-        records = reader(root, partial=True)  # damage to the label files themselves is raised again here
+        records = reader(
+            root, partial=True, **(options or {})
+        )  # damage to the label files themselves is raised again here
         findings.append(Finding("missing", 1, str(problem), grave=True))
 
     looks: dict[int, _Look] = {}

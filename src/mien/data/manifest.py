@@ -12,6 +12,7 @@ other column becomes an attribute of its name.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 from mien.data.reader import SPLITS, Reader, affect, on_disk, rows
 from mien.data.records import Record
-from mien.errors import DatasetDamaged, DatasetNotFound
+from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
 from mien.labels import EXPRESSIONS, UNLABELLED, UnknownExpression, index_of
 
 NAMES = ("manifest.parquet", "manifest.csv", "labels.csv")
@@ -29,6 +30,7 @@ LABEL_COLUMNS = ("expression", "emotion", "label", "class")
 SUBJECT_COLUMNS = ("subject", "identity", "person")
 BOX_COLUMNS = ("left", "top", "right", "bottom")
 VOTE_COLUMNS = tuple(f"vote_{name}" for name in EXPRESSIONS)
+NOTE = b"mien.options"
 UNKNOWN = ("", "unknown", "none", "nan", "unlabelled")
 
 
@@ -51,11 +53,21 @@ def variant(root: Path) -> str | None:
     return "csv" if header & set(PATH_COLUMNS) else None
 
 
-def read(root: Path, variant: str, partial: bool, images: str = "") -> list[Record]:
-    """Read every row; `images` is the folder of the pictures, when it is not the table's own."""
+def read(root: Path, variant: str, partial: bool, images: str = "", **options: Any) -> list[Record]:
+    """Read every row; `images` is the folder of the pictures, when it is not the table's own.
+
+    Other `options` are those of the dataset that the table was made of, as a protocol asks for them: they must be the
+    ones it was made with.
+    """
     path = table_of(root)
     if path is None:
         raise DatasetNotFound(f"{root}: no manifest: pass {READER.wants}")
+    made = _options(path) if variant == "parquet" else {}
+    for key, value in options.items():
+        if made.get(key) != value:
+            raise ConfigError(
+                f"manifest: {path} was not made with {key}={value}: run 'mien data check' with the same --protocol"
+            )
     folder = Path(images) if images else path.parent
     table = _parquet(path) if variant == "parquet" else rows(path)
     return on_disk((_record(row, folder, f"{path}:{line}") for line, row in table), root, partial)
@@ -74,6 +86,17 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for row in chunk.to_pylist():
             yield line, row
             line += 1
+
+
+def _options(path: Path) -> dict[str, Any]:
+    """The reader's options that `write` noted in a Parquet table; none in another's table."""
+    from pyarrow import ArrowInvalid, parquet
+
+    try:
+        noted = (parquet.read_schema(path).metadata or {}).get(NOTE)
+    except (ArrowInvalid, OSError) as problem:
+        raise DatasetDamaged(f"{path} is not a Parquet file: {str(problem).splitlines()[0]}") from None
+    return dict(json.loads(noted)) if noted else {}
 
 
 def _text(value: Any) -> str:
@@ -152,9 +175,10 @@ def _affect(value: Any, where: str) -> float | None:
     return number
 
 
-def write(records: Iterable[Record], path: Path) -> None:
+def write(records: Iterable[Record], path: Path, options: dict[str, Any] | None = None) -> None:
     """Write records as the table that `READER` reads back equal; Parquet or CSV by the ending.
 
+    `options` are those that the dataset's reader was called with; Parquet keeps them for `read` to compare.
     Paths under the table's folder are written relative to it, so that the folder can move.
     """
     import pyarrow as pa
@@ -180,6 +204,7 @@ def write(records: Iterable[Record], path: Path) -> None:
     table = pa.table(
         {key: values for key, values in columns.items() if any(value is not None for value in values)}
     )
+    table = table.replace_schema_metadata({NOTE: json.dumps(options or {})})
     unfinished = path.with_name(path.name + ".part")
     if path.suffix.lower() == ".csv":
         csv.write_csv(table, unfinished)
