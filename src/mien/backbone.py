@@ -209,14 +209,15 @@ class Timm(Backbone):
         if not timm.is_model(name):
             raise ConfigError(f"no backbone '{name}': mobilefacenet, tiny, or a timm name such as resnet18")
         overlay = {"file": weights} if weights else None
-        self.layers: Any = timm.create_model(
+        network: Any = timm.create_model(
             name,
             pretrained=weights is not None,
             features_only=True,
             pretrained_cfg_overlay=overlay,
             **options,
         )
-        self.stages = list(self.layers.feature_info.channels())
+        self.layers = network
+        self.stages = list(network.feature_info.channels())
         self.width = self.stages[-1]
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n width"], list[Tensor]]:
