@@ -92,7 +92,9 @@ def _from_label_files(root: Path) -> list[Record]:
             for line, row in rows(path, LABEL_FILE):
                 named.append(_record(root, folder, row["Image name"].strip(), row, f"{path}:{line}"))
         elif (root / folder).is_dir():
-            raise DatasetNotFound(f"{path} is missing: it comes with the FERPlus repository, in data/{folder}/")
+            raise DatasetNotFound(
+                f"{path} is missing: it comes with the FERPlus repository, in data/{folder}/"
+            )
     return _once(named)
 
 
