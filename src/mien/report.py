@@ -242,7 +242,7 @@ def html(report: Report, predictions: Predictions) -> str:
                 "Per cent with 95 % interval. Compare groups by their intervals; groups differ in their mix of "
                 "classes, so macro figures are the fairer comparison.",
                 _SLICE_HEADER,
-                [tuple(escape(cell) for cell in row) for row in _slice_rows(report)],
+                [tuple(page.interval(cell) for cell in row) for row in _slice_rows(report)],
             ),
         ]
     for name, found in (("Embedding", report.separation), ("Annotators", report.annotators)):
@@ -301,7 +301,7 @@ def _expression_part(report: Report) -> list[str]:
             escape(part.name),
             str(part.support),
             number(100 * part.precision, 1),
-            spread(part.recall, True),
+            page.interval(spread(part.recall, True)),
             number(100 * part.f1, 1) + page.meter(part.f1),
         )
         for part in report.per_class
@@ -391,7 +391,9 @@ def _affect_part(report: Report, predictions: Predictions) -> list[str]:
     scores = [f"CCC {number(report.affect[name]['ccc'].value)}" for name in DIMENSIONS]
     words = [None if index == UNLABELLED else rated.classes[index] for index in rated.truth]
     header = ("", *(NAMES[name] for name in next(iter(report.affect.values()))))
-    rows = [(name, *(spread(value) for value in found.values())) for name, found in report.affect.items()]
+    rows = [
+        (name, *(page.interval(spread(v)) for v in found.values())) for name, found in report.affect.items()
+    ]
     against = plane.agreement(rated.affect, rated.affect_truth, scores)
     spots = plane.draw(rated.affect, words)
     return [

@@ -7,7 +7,6 @@ their own, marked "not comparable".
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -206,16 +205,6 @@ def ledger_markdown() -> str:
     return "\n".join(["# What papers and their code report", "", *table, ""])
 
 
-def _broken(cell: str) -> str:
-    """A cell "79.4 ± 1.8 (76.7 to 81.8)" on two lines, its interval small."""
-    found = re.fullmatch(r"(.+?) \((\S+ to \S+)\)", cell)
-    return (
-        f'<span class="n">{escape(found[1])}</span><br><small class="n">{escape(found[2])}</small>'
-        if found
-        else escape(cell)
-    )
-
-
 _TEX = str.maketrans(
     {
         "%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "±": r"$\pm$", "–": "--",
@@ -292,7 +281,7 @@ def html(comparison: Comparison) -> str:
             "Mean ± standard deviation over seeds (95 % interval over seeds and images). "
             "The last column is not comparable.",
             heading,
-            [[_broken(cell) for cell in row] for row in rows],
+            [[page.interval(cell) for cell in row] for row in rows],
             text=(last,),
             apart=(last,),
         ),
@@ -310,13 +299,13 @@ def html(comparison: Comparison) -> str:
         page.table(
             "Method minus reference with 95 % interval; for each pair of seeds, the images that only one gets right.",
             other,
-            [[_broken(cell) for cell in row] for row in lines],
+            [[page.interval(cell) for cell in row] for row in lines],
         ),
         "<h2>Paper, authors' code, ours</h2>",
         page.table(
             "Generated from mien/ledger. Published figures are not comparable with ours: see what they rest on.",
             ledger,
-            [[_broken(cell) for cell in row] for row in entries],
+            [[page.interval(cell) for cell in row] for row in entries],
             text=(1, 2, 6, 7, 8, 9),
         ),
         "<h2>How to read this</h2><ul>",

@@ -64,6 +64,7 @@ def plain():
     """A small figure."""
     figure, (axis,) = palette.canvas(2, 2)
     axis.plot([0, 1], [0, 1], "o-", label="line")
+    axis.text(0.5, 0.5, "here", path_effects=palette.halo())
     palette.legend(axis)
     return figure
 
@@ -84,6 +85,8 @@ def test_two_figures_on_one_page_share_no_id_and_follow_the_ink() -> None:
         assert set(re.findall(r'href="#([^"]+)"', text)) | set(re.findall(r"url\(#([^)]+)\)", text)) <= own
         assert palette.INK.lower() not in text.lower()
         assert "currentColor" in text
+        assert f"stroke: var(--paper, {palette.PAPER})" in text
+        assert "#ffffff" not in text.lower(), "a white ground would hide the ink of a dark page"
     assert 'aria-label="a &quot;second&quot; line"' in two
 
 

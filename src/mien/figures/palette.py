@@ -146,7 +146,7 @@ def _written(figure: Figure, form: str) -> bytes:
     metadata = {"Date": None} if form == "svg" else {"Software": None}
     with _SETTINGS, rc_context({"svg.hashsalt": "mien", "svg.fonttype": "path"}):
         figure.savefig(
-            memory, format=form, dpi=DPI, metadata=metadata, transparent=form == "svg", facecolor="white"
+            memory, format=form, dpi=DPI, metadata=metadata, facecolor="none" if form == "svg" else "white"
         )
     return memory.getvalue()
 
@@ -175,6 +175,7 @@ def markup(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     text = re.sub(r'(xlink:href|href)="#([^"]+)"', rf'\1="#{name}-\2"', text)
     text = re.sub(re.escape(INK), "currentColor", text, flags=re.IGNORECASE)
+    text = re.sub(re.escape(PAPER), f"var(--paper, {PAPER})", text, flags=re.IGNORECASE)
     return text.replace(
         "<svg ", f'<svg role="img" aria-label="{escape(description, quote=True)}" ', 1
     ).strip()

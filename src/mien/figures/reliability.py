@@ -37,7 +37,7 @@ def draw(bins: Sequence[ReliabilityBin], error: float | None = None, title: str 
         align="edge",
         color=blue,
         alpha=0.85,
-        edgecolor="white",
+        edgecolor=palette.PAPER,
         linewidth=0.6,
         label="share right",
     )
@@ -61,7 +61,7 @@ def draw(bins: Sequence[ReliabilityBin], error: float | None = None, title: str 
         width,
         align="edge",
         color=palette.FAINT,
-        edgecolor="white",
+        edgecolor=palette.PAPER,
         linewidth=0.6,
     )
     strip.set(xlim=(0, 1), xlabel="confidence of the answer", ylabel="images")
