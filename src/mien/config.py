@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -100,7 +100,7 @@ class RunConfig(Frozen):
 def set_key(tree: dict[str, Any], assignment: str) -> None:
     """Apply one `a.b=value` to a nested dict; the value is read as YAML."""
     key, sign, text = assignment.partition("=")
-    if not sign:
+    if not sign or not all(part.strip() for part in key.split(".")):
         raise ConfigError(f"'{assignment}' is not an assignment: write it as section.key=value")
     *parents, last = key.strip().split(".")
     node = tree
@@ -109,7 +109,10 @@ def set_key(tree: dict[str, Any], assignment: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"'{assignment}': '{parent}' is a value, not a section")
         node = child
-    node[last] = yaml.safe_load(text)
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError as problem:
+        raise ConfigError(f"'{assignment}': the value is not YAML: {str(problem).splitlines()[0]}") from None
 
 
 def explain(problem: ValidationError, model: type[BaseModel], source: str) -> ConfigError:
@@ -118,9 +121,12 @@ def explain(problem: ValidationError, model: type[BaseModel], source: str) -> Co
     location = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         owner: Any = model
-        for part in location[:-1]:
+        for part in first["loc"][:-1]:
+            if isinstance(part, int):  # the place in a list, whose element type the step before has found
+                continue
             annotation = owner.model_fields[part].annotation
-            owner = annotation if isinstance(annotation, type) else owner
+            # tuple[Section, ...] holds its sections' type as first argument.
+            owner = next(iter(get_args(annotation)), annotation)
         return ConfigError(
             f"{source}: no key '{'.'.join(location)}': {nearest(location[-1], list(owner.model_fields))}"
         )
@@ -138,6 +144,10 @@ def load_config(path: Path | str, assignments: list[str] | None = None) -> RunCo
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration: see configs/ for the ones that ship") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder: name a .yaml file in it") from None
+    except OSError as problem:
+        raise ConfigError(f"{path}: cannot be read: {(problem.strerror or str(problem)).lower()}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as problem:
         raise ConfigError(f"{path}: not YAML: {str(problem).splitlines()[0]}") from None
     if not isinstance(tree, dict):

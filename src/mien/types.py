@@ -14,14 +14,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, ClassVar
 
 from mien.labels import BASIC, EXPRESSIONS
+
+# Read by pydantic in `Analysis.from_dict`: a field that a class does not have is an error, not ignored.
+_CLOSED = {"extra": "forbid"}
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
     """An upright rectangle in pixels: left edge `x`, top edge `y`, `width`, `height` (all may be fractional)."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
 
     x: float
     y: float
@@ -53,6 +59,8 @@ class Box:
 class Detection:
     """Where a detector saw a face: `box` and a confidence `score` in [0, 1] on that detector's own scale."""
 
+    __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
+
     box: Box
     score: float
 
@@ -60,6 +68,8 @@ class Detection:
 @dataclass(frozen=True, slots=True)
 class Pose:
     """Head rotation in degrees; signs as documented in `mien.landmarks`."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
 
     yaw: float
     pitch: float
@@ -72,6 +82,8 @@ class Landmarks:
 
     `presence` in [0, 1] is the landmark network's own estimate that this is a face at all.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
 
     points: tuple[tuple[float, float], ...]
     presence: float
@@ -89,6 +101,8 @@ class Reading:
         uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card).
         embedding: the recogniser's feature vector; empty unless embeddings were asked for.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
 
     probabilities: dict[str, float]
     valence: float
@@ -116,6 +130,8 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class Face:
     """One face of a picture. `quality` in [0, 1] summarises size, sharpness, frontality and presence."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
 
     detection: Detection
     landmarks: Landmarks
@@ -167,6 +183,8 @@ class Analysis:
     `time` the frame number and seconds for video, `error` one line for a picture that could not be analysed.
     """
 
+    __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
+
     source: str
     width: int
     height: int
@@ -191,19 +209,39 @@ class Analysis:
         Raises:
             ConfigError: a field is missing, unknown or of the wrong type.
         """
-        from pydantic import TypeAdapter, ValidationError
+        from pydantic import ValidationError
 
         from mien.errors import ConfigError
 
         try:
-            return TypeAdapter(cls).validate_python(values)
+            analysis: Analysis = _adapter().validate_python(values)
         except ValidationError as problem:
-            raise ConfigError(f"not an analysis: {problem.error_count()} wrong fields, first {problem.errors()[0]['loc']}") from None
+            first = problem.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the whole"
+            raise ConfigError(f"not an analysis: {place}: {first['msg'].lower()}") from None
+        return analysis
 
     @classmethod
     def from_json(cls, line: str) -> Analysis:
-        """Rebuild an analysis from `to_json`'s line."""
-        return cls.from_dict(json.loads(line))
+        """Rebuild and validate an analysis from `to_json`'s line.
+
+        Raises:
+            ConfigError: it is not JSON, or as `from_dict`.
+        """
+        from mien.errors import ConfigError
+
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as problem:
+            raise ConfigError(f"not an analysis: not JSON: {problem}") from None
+        return cls.from_dict(values)
+
+
+@cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Analysis)
 
 
 def ordered_probabilities(values: Any) -> dict[str, float]:
