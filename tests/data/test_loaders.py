@@ -138,3 +138,22 @@ def test_impossible_batches_are_refused() -> None:
         Feed([samples(32)], batch=9, balance=0.0, seed=0, world=2)
     with pytest.raises(ConfigError, match="did you mean 'manifest'"):
         loaders.source_records(DataConfig(reader="manifst", root=Path()))
+
+
+def test_video_frames_are_decoded_by_number(tmp_path: Path) -> None:
+    import cv2
+
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 64))
+    for level in range(0, 200, 20):
+        writer.write(np.full((64, 64, 3), level, dtype=np.uint8))
+    writer.release()
+    none = tmp_path / "none.npz"
+    np.savez(none, names=np.array(["-"]), points=np.zeros((1, 112, 2)))
+    wanted = [0, 3, 4, 9, 2]
+    records = [Record(path, "train", video="clip", frame=number, name=f"clip/{number}") for number in wanted]
+    crops = loaders.load_crops(records, 16, colour=False, cache=tmp_path / "cache", points=none)
+    assert crops.images.mean(axis=(1, 2)) == pytest.approx([20 * number for number in wanted], abs=4)
+    late = [Record(path, "train", video="clip", frame=40, name="clip/40")]
+    with pytest.raises(DatasetDamaged, match="no frame 40"):
+        loaders.load_crops(late, 16, colour=False, cache=tmp_path / "cache", points=none)

@@ -127,10 +127,11 @@ def _cut(
     out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
     found = np.zeros(len(records), dtype=bool)
     pose = np.full((len(records), 3), np.nan, dtype=np.float32)
+    frames = _Frames()
     try:
         for place, record in enumerate(records):
             try:
-                image = images.read(record.path)
+                image = frames.read(record) if _is_frame(record) else images.read(record.path)
             except MienError as problem:
                 raise DatasetDamaged(
                     f"{problem} (or run `mien data check` to list every damaged picture)"
@@ -150,6 +151,44 @@ def _cut(
         part.replace(pixels)
     finally:
         part.unlink(missing_ok=True)
+
+
+VIDEOS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
+
+
+def _is_frame(record: Record) -> bool:
+    return record.frame is not None and record.path.suffix.lower() in VIDEOS
+
+
+class _Frames:
+    """Frames of videos by number; going forward through one video decodes each frame once."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._video: Any = None
+        self._next = 0
+
+    def read(self, record: Record) -> NDArray[np.uint8]:
+        """The record's frame as RGB.
+
+        Raises:
+            DatasetDamaged: the video cannot be opened or has no such frame.
+        """
+        import cv2
+
+        number = record.frame or 0
+        if self._path != record.path or number < self._next:
+            self._path, self._video, self._next = record.path, cv2.VideoCapture(str(record.path)), 0
+        while self._next < number and self._video.grab():
+            self._next += 1
+        read, image = self._video.read()
+        if not read:
+            raise DatasetDamaged(
+                f"{record.path}: no frame {number}: the video is shorter than its labels, or damaged"
+            )
+        self._next += 1
+        frame: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return frame
 
 
 Locate = Callable[
