@@ -39,7 +39,6 @@ __all__ = [
     "load",
     "rows",
     "to_frame",
-    "writer",
 ]
 
 OnNoFace = Literal["row", "skip", "error"]
@@ -280,11 +279,6 @@ class Writer:
             self.finish()
         else:
             self.close()
-
-
-def writer(path: str | Path, columns: str = "pyfeat", resume: bool = False) -> Writer:
-    """A `Writer` with facial points and a row for every picture: what `mien predict --out` uses."""
-    return Writer(path, columns, resume)
 
 
 def columns(layout: str = "pyfeat") -> tuple[Column, ...]:
