@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, overload
+from threading import Thread
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Generic, Literal, TypeVar, overload
 
 import cv2
 import numpy as np
@@ -267,9 +267,8 @@ def load(
 
         return OnnxRecogniser.load(weights, threads=threads)
 
-    with ThreadPoolExecutor(2) as pool:  # opening a network takes longer than anything else at the start
-        recogniser, landmarker = pool.submit(make_recogniser), pool.submit(make_landmarker)
-        found = make_detector()
+    recogniser, landmarker = _Opening(make_recogniser), _Opening(make_landmarker)
+    found = make_detector()
     return Pipeline(
         found,
         landmarker.result(),
@@ -279,6 +278,38 @@ def load(
         embeddings=embeddings,
         max_pixels=max_pixels,
     )
+
+
+Part = TypeVar("Part")
+
+
+class _Opening(Thread, Generic[Part]):
+    """Opens one part on a thread of its own, while others are opened; opening a network is what a start waits for."""
+
+    def __init__(self, make: Callable[[], Part]) -> None:
+        super().__init__(daemon=True)
+        self._make = make
+        self._part: list[Part] = []
+        self._failure: MienError | None = None
+        self.start()
+
+    def run(self) -> None:
+        """What the thread does."""
+        try:
+            self._part.append(self._make())
+        except MienError as problem:
+            self._failure = problem
+
+    def result(self) -> Part:
+        """The part, once it is open.
+
+        Raises:
+            MienError: whatever opening it raised.
+        """
+        self.join()
+        if self._failure is not None:
+            raise self._failure
+        return self._part[0]
 
 
 def name_of(picture: Picture) -> str:
