@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from mien import align, images
+from mien.editing import lips
 from mien.editing.geometry import ACTIVE, Frame, Geometry, lip_gap
 from mien.editing.photo import Photo, open_photo
 from mien.editing.render import Plan, plan, render
@@ -119,11 +120,21 @@ class Edit:
 
 @dataclass(frozen=True)
 class Located:
-    """A face ready to be edited: box, landmarks [P, 2] in pixels, head yaw in degrees, landmark jitter in eye
-    distances, and the recogniser's reading (None without one)."""
+    """A face ready to be edited.
+
+    Attributes:
+        box: where it is.
+        points: landmarks [P, 2] in pixels, with the lips where the photo shows them (`mien.editing.lips`).
+        network_points: [P, 2] as the landmark network gave them. The expression is read from these, since the reader
+            was fitted on such.
+        yaw: of the head, in degrees.
+        jitter: how uncertain the points are, in eye distances.
+        reading: the recogniser's, or None without one.
+    """
 
     box: Box
     points: Array
+    network_points: Array
     yaw: float
     jitter: float
     reading: Reading | None
@@ -287,13 +298,14 @@ class Editor:
         flipped_boxes = np.stack([last - boxes[:, 2], boxes[:, 1], last - boxes[:, 0], boxes[:, 3]], axis=1)
         flipped, _, _ = self.landmarker(np.ascontiguousarray(part[:, ::-1]), flipped_boxes)
         unflipped = flipped[:, MIRROR] * [-1, 1] + [last, 0]
-        views = np.concatenate([straight, unflipped]).astype(np.float64) + [left, top]
+        views = np.concatenate([straight, unflipped]).astype(np.float64) + np.array([left, top])
         mean = views.mean(axis=0)
         eyes = [mean[list(corners)].mean(axis=0) for corners in (RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS)]
         distance = max(float(np.linalg.norm(eyes[0] - eyes[1])), 1e-6)
         halves = views[::2].mean(axis=0) - views[1::2].mean(axis=0)
         jitter = float(np.linalg.norm(halves, axis=1).mean()) / distance
-        return Located(found.box, mean, yaw, jitter, self._read(rgb, mean))
+        reading = self._read(rgb, mean)
+        return Located(found.box, lips.refine(rgb, mean)[0], mean, yaw, jitter, reading)
 
     def _read(self, rgb: images.Rgb, points: Array) -> Reading | None:
         if self.recogniser is None:
@@ -329,10 +341,11 @@ class Editor:
 
     def _plan(self, face: Located, target: Target, intensity: float, mouth: Mouth, relative: bool) -> Plan:
         shape = Frame.of(face.points).to_canonical(face.points)
+        seen = Frame.of(face.network_points).to_canonical(face.network_points)
         shares = (
             None if face.reading is None else np.array([face.reading.probabilities[name] for name in ACTIVE])
         )
-        current = self.geometry.strengths(shape, shares)
+        current = self.geometry.strengths(seen, shares)
         asked = np.array([target.strengths.get(name, 0.0) for name in ACTIVE]) * intensity
         if target.is_neutral:
             change = -current * min(intensity, 1.0)

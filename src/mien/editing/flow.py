@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 GRID = 81
 FOLD_LIMIT = 0.15
-SMOOTHING = 2e-3
+SMOOTHING = 5e-4
 """Ridge of the spline: points may be missed by about this share of their pull, which hides their noise."""
 _UPPER_LIPS = [
     *range(OUTER_LIPS.start + 1, OUTER_LIPS.start + 10),

@@ -1,0 +1,373 @@
+"""The editor's parts by themselves: geometry, flow and its fold guard, mouth, targets, files."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from mien.editing import mouth
+from mien.editing.flow import (
+    FOLD_LIMIT,
+    Region,
+    above_mouth,
+    grid_points,
+    pixel_map,
+    pull,
+    thin_plate,
+    warp_between,
+)
+from mien.editing.geometry import ACTIVE, Frame, Geometry, lip_gap
+from mien.editing.photo import encode, open_photo
+from mien.editing.render import plan
+from mien.editing.target import Target, lips_for
+from mien.errors import ConfigError, ImageError, MienError, WeightsError
+from mien.landmarks import (
+    INNER_LIP_PAIRS,
+    LEFT_BROW,
+    LEFT_IRIS,
+    LEFT_MOUTH_CORNER,
+    MIRROR,
+    RIGHT_BROW,
+    RIGHT_IRIS,
+    RIGHT_MOUTH_CORNER,
+)
+
+
+@pytest.fixture(scope="module")
+def geometry() -> Geometry:
+    return Geometry.load()
+
+
+@pytest.fixture(scope="module")
+def neutral(geometry: Geometry) -> np.ndarray:
+    """The mean neutral face, canonical."""
+    return geometry.mean + geometry.neutral_gap * geometry.opening
+
+
+def one(name: str, strength: float = 1.0) -> np.ndarray:
+    change = np.zeros(len(ACTIVE))
+    change[ACTIVE.index(name)] = strength
+    return change
+
+
+# Geometry
+
+
+def test_frame_undoes_any_similarity(neutral: np.ndarray) -> None:
+    angle, scale, shift = 0.3, 57.0, np.array([400.0, 300.0])
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    frame = Frame.of(neutral @ turn.T + shift)
+    level = Frame.of(neutral)
+    seen = frame.to_canonical(neutral @ turn.T + shift)
+    np.testing.assert_allclose(seen, level.to_canonical(neutral), atol=1e-9)
+    np.testing.assert_allclose(frame.to_picture(seen), neutral @ turn.T + shift, atol=1e-9)
+    assert frame.unit == pytest.approx(scale * level.unit)
+
+
+def test_each_expression_moves_what_it_is_known_by(geometry: Geometry) -> None:
+    """Signs of the basis against the action units, y downwards: a wrong label or mirrored axis would show here."""
+    move = {name: geometry.displacement(one(name), 0.0) for name in ACTIVE}
+    corners = [RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER]
+    inner_brows = [RIGHT_BROW.start + 4, LEFT_BROW.start + 4]
+    assert (move["happiness"][corners, 1] < -0.03).all()
+    widened = move["happiness"][LEFT_MOUTH_CORNER, 0] - move["happiness"][RIGHT_MOUTH_CORNER, 0]
+    assert widened > 0.1
+    assert (move["sadness"][corners, 1] > 0.02).all()
+    assert (move["sadness"][inner_brows, 1] < -0.02).all()
+    assert (move["anger"][inner_brows, 1] > 0.05).all()
+    assert (move["surprise"][inner_brows, 1] < -0.05).all()
+    for name in ACTIVE:
+        assert (move[name][[RIGHT_IRIS, LEFT_IRIS]] == 0).all(), "eyeballs do not move with expressions"
+        if name != "contempt":
+            np.testing.assert_allclose(move[name][MIRROR] * [-1, 1], move[name], atol=1e-6)
+
+
+def test_moving_by_nothing_changes_nothing(geometry: Geometry, neutral: np.ndarray) -> None:
+    moved = geometry.move(neutral, np.zeros(len(ACTIVE)), lip_gap(neutral))
+    np.testing.assert_allclose(moved, neutral, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["happiness", "sadness", "anger"])
+def test_closing_makes_the_lips_meet(geometry: Geometry, name: str) -> None:
+    open_face = geometry.mean + 0.15 * geometry.opening
+    closed = geometry.move(open_face, one(name, 0.8), 0.0)
+    for upper, lower in INNER_LIP_PAIRS:
+        np.testing.assert_allclose(closed[upper], closed[lower], atol=1e-9)
+
+
+def test_strengths_read_back_what_was_added(geometry: Geometry, neutral: np.ndarray) -> None:
+    assert (geometry.strengths(neutral) == 0).all()
+    smiling = geometry.move(neutral, one("happiness"), lip_gap(neutral))
+    read = geometry.strengths(smiling)
+    assert read.argmax() == ACTIVE.index("happiness")
+    assert read.max() > 0.5
+    # A recogniser that sees no happiness overrules the shape.
+    assert (geometry.strengths(smiling, np.zeros(len(ACTIVE))) == 0).all()
+
+
+def test_damaged_geometry_is_named(geometry: Geometry) -> None:
+    with pytest.raises(WeightsError, match="basis"):
+        Geometry.from_arrays({"mean": geometry.mean})
+
+
+# Flow
+
+
+def test_thin_plate_spline_meets_its_points_and_keeps_affine_maps() -> None:
+    random = np.random.default_rng(0)
+    places, queries = random.normal(size=(30, 2)), random.normal(size=(50, 2))
+    values = random.normal(size=(30, 2))
+    np.testing.assert_allclose(thin_plate(places, values, places, 0.0), values, atol=1e-6)
+    matrix, shift = random.normal(size=(2, 2)), random.normal(size=2)
+    np.testing.assert_allclose(
+        thin_plate(places, places @ matrix + shift, queries, 0.5), queries @ matrix + shift, atol=1e-6
+    )
+
+
+def test_warp_between_equal_shapes_is_nothing(neutral: np.ndarray) -> None:
+    warp = warp_between(neutral, neutral)
+    assert np.abs(warp.upper).max() < 1e-9
+    assert np.abs(warp.lower).max() < 1e-9
+    assert warp.folding == pytest.approx(1.0)
+
+
+def test_warp_is_zero_on_the_rim(geometry: Geometry, neutral: np.ndarray) -> None:
+    warp = warp_between(neutral, geometry.move(neutral, one("surprise"), 0.2))
+    for flow in (warp.upper, warp.lower):
+        for rim in (flow[0], flow[-1], flow[:, 0], flow[:, -1]):
+            assert np.abs(rim).max() == 0
+
+
+def test_the_lips_part_as_a_cut_and_agree_beyond_the_corners(geometry: Geometry, neutral: np.ndarray) -> None:
+    target = geometry.move(neutral, one("surprise"), 0.2)
+    upper, lower = target[list(INNER_LIP_PAIRS[4])]
+    probes = np.array([(3 * upper + lower) / 4, (upper + 3 * lower) / 4])
+    np.testing.assert_allclose(above_mouth(target, probes), [1, 0])
+    far = np.array([[1.2, target[LEFT_MOUTH_CORNER, 1]]])
+    assert above_mouth(target, far)[0] == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("case", ["crossed brows", "eye on chin", "random", "inside out"])
+def test_adversarial_targets_are_reported_as_folding(neutral: np.ndarray, case: str) -> None:
+    target = neutral.copy()
+    if case == "crossed brows":
+        target[[RIGHT_BROW.start, LEFT_BROW.start]] = target[[LEFT_BROW.start, RIGHT_BROW.start]]
+    elif case == "eye on chin":
+        target[RIGHT_IRIS] = [0.0, 1.7]
+    elif case == "random":
+        target = neutral + np.random.default_rng(0).normal(0, 0.25, neutral.shape)
+    else:
+        target = neutral * [-1, 1]
+    assert warp_between(neutral, target).folding < FOLD_LIMIT
+
+
+def test_folding_is_the_smallest_jacobian_of_the_map(neutral: np.ndarray) -> None:
+    """Against finite differences of the map itself, away from the mouth, for a shape that is squeezed sideways."""
+    target = neutral.copy()
+    target[LEFT_BROW] += [-0.25, 0.0]
+    warp = warp_between(neutral, target)
+    places = grid_points().reshape(*warp.upper.shape) + warp.upper
+    dx, dy = np.gradient(places, places[0, 1, 0] * 0 + 4 / 80, axis=(1, 0))
+    area = dx[..., 0] * dy[..., 1] - dx[..., 1] * dy[..., 0]
+    above = grid_points().reshape(*warp.upper.shape)[..., 1] < 0.5
+    assert warp.folding == pytest.approx(area[above].min(), rel=1e-6)
+    assert 0 < warp.folding < 0.9
+
+
+def test_the_plan_weakens_until_nothing_folds(geometry: Geometry, neutral: np.ndarray) -> None:
+    points = neutral * 100 + 300
+    mild = plan(geometry, points, one("happiness", 0.5), lip_gap(neutral))
+    assert mild.share == 1
+    wild = plan(geometry, points, one("surprise", 6.0), 1.2)
+    assert 0 < wild.share < 1
+    assert wild.warp.folding >= FOLD_LIMIT
+    hopeless = plan(geometry, points * [1, 0.05], one("fear", 40.0), 3.0)
+    assert hopeless.share < 0.2
+
+
+def test_pixels_go_where_the_points_go(geometry: Geometry, neutral: np.ndarray) -> None:
+    """Dots drawn at the landmarks are found at the asked places in the warped picture, also when the face is tilted."""
+    angle = 0.25
+    turn = 90 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = neutral @ turn.T + [300, 260]
+    done = plan(geometry, points, one("happiness", 0.8), lip_gap(neutral))
+    wanted = done.frame.to_picture(done.target)
+    for index in (RIGHT_BROW.start + 2, LEFT_MOUTH_CORNER, 10):
+        dot = np.zeros((600, 600, 3), np.float32)
+        cv2.circle(
+            dot, tuple(np.rint(points[index] * 16).astype(int)), 3 * 16, (255, 255, 255), -1, cv2.LINE_AA, 4
+        )
+        region = Region.of(done.frame, 600, 600)
+        where, _ = pixel_map(done.warp, region)
+        drawn = pull(dot, where)[..., 0].clip(0)
+        y, x = np.mgrid[: region.height, : region.width]
+        found = np.array([(drawn * x).sum(), (drawn * y).sum()]) / drawn.sum() + [region.left, region.top]
+        # The spline smooths by a little; far less than the ten pixels these points move.
+        assert np.linalg.norm(found - wanted[index]) < 1.2
+
+
+# Mouth
+
+
+def test_opening_locates_and_places_inversely() -> None:
+    opening = mouth.Opening.of(_lens(height=0.2))
+    random = np.random.default_rng(0)
+    t, depth = random.uniform(0.1, 0.9, 40), random.uniform(0, 0.1, 40)
+    found = opening.locate(opening.at(t, depth))
+    np.testing.assert_allclose(found[0], t, atol=1e-9)
+    np.testing.assert_allclose(found[1], depth, atol=1e-9)
+
+
+def test_mask_is_inside_the_lips_only() -> None:
+    contour = _lens(height=0.3) * 100 + 50
+    opening = mouth.Opening.of(contour)
+    y, x = np.mgrid[0:140, 0:200]
+    mask = mouth.mask_of(opening, np.stack([x, y], axis=-1).astype(float), 0.02)
+    drawn = cv2.fillPoly(np.zeros((140, 200), np.uint8), [np.rint(contour).astype(np.int32)], 1)
+    far_out = cv2.dilate(drawn, np.ones((7, 7))) == 0
+    deep = cv2.erode(drawn, np.ones((9, 9))) > 0
+    assert mask[far_out].max() == 0
+    assert mask[deep].min() == 1
+
+
+def test_a_closed_mouth_has_no_mask() -> None:
+    opening = mouth.Opening.of(_lens(height=0.0) * 100 + 50)
+    y, x = np.mgrid[0:140, 0:200]
+    assert mouth.mask_of(opening, np.stack([x, y], axis=-1).astype(float), 0.02).max() == 0
+
+
+def test_filled_interior_follows_skin_light_and_seed() -> None:
+    opening = mouth.Opening.of(_lens(height=0.2) * 100 + 50)
+    y, x = np.mgrid[40:60, 60:140]
+    places = np.stack([x, y], axis=-1).astype(float)
+    look = mouth.choose(opening.ratio, 1.0)
+    light = mouth.filled(look, opening, places, look.skin, 0.0, 0)
+    dark = mouth.filled(look, opening, places, look.skin * 0.4, 0.0, 0)
+    assert dark.mean() < 0.8 * light.mean()
+    noisy = [mouth.filled(look, opening, places, look.skin, 3.0, seed) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(noisy[0], noisy[1])
+    assert np.abs(noisy[0] - noisy[2]).mean() > 0.5
+
+
+def _lens(height: float) -> np.ndarray:
+    """An inner-lip contour [20, 2] one unit wide, in the order of `mien.landmarks`."""
+    t = np.linspace(0, 1, 11)
+    arch = height / 2 * np.sin(np.pi * t)
+    return np.concatenate([np.stack([t, -arch], axis=1), np.stack([t, arch], axis=1)[9:0:-1]])
+
+
+# Targets
+
+
+def test_targets_are_read_and_refused() -> None:
+    assert Target.parse("Happy").strengths == {"happiness": 1.0}
+    assert Target.parse("happiness:0.5,surprise:0.5").strengths == {"happiness": 0.5, "surprise": 0.5}
+    assert Target.parse("neutral").is_neutral
+    for wrong in ("joyful-ish", "happiness:much", "happiness:2"):
+        with pytest.raises(MienError, match=wrong.partition(":")[0]):
+            Target.parse(wrong)
+    with pytest.raises(ConfigError, match=r"1\.25"):
+        Target.parse("anger").check(1.5)
+
+
+@pytest.mark.parametrize(
+    ("valence", "arousal", "leading"),
+    [(0.8, 0.4, "happiness"), (0.3, 0.8, "surprise"), (-0.7, -0.35, "sadness"), (0.0, 0.0, None)],
+)
+def test_affect_becomes_the_expression_that_lies_there(
+    valence: float, arousal: float, leading: str | None
+) -> None:
+    strengths = Target.of_affect(valence, arousal).strengths
+    if leading is None:
+        assert strengths == {}
+    else:
+        assert max(strengths, key=strengths.__getitem__) == leading
+
+
+def test_lips_follow_the_mouth_control(geometry: Geometry) -> None:
+    joy, rest = Target.parse("happiness"), Target.parse("neutral")
+    assert lips_for(geometry, joy, 1.0, "keep", 0.02) == 0.02
+    assert lips_for(geometry, joy, 1.0, "close", 0.1) == 0
+    assert lips_for(geometry, joy, 0.7, "auto", 0.0) == 0, "closed lips stay closed up to 0.7"
+    assert lips_for(geometry, joy, 1.0, "auto", 0.0) > 0.05
+    assert lips_for(geometry, joy, 0.5, "open", 0.0) > 0.05
+    assert lips_for(geometry, joy, 0.0, "open", 0.0) == 0
+    assert lips_for(geometry, rest, 1.0, "auto", 0.12) <= geometry.neutral_gap
+
+
+# Photos
+
+
+def _picture(mode: str) -> Image.Image:
+    random = np.random.default_rng(0)
+    return Image.fromarray(random.integers(0, 255, (30, 40, 3), np.uint8)).convert(mode)
+
+
+def _bytes(picture: Image.Image, kind: str, **options) -> bytes:
+    stream = BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def test_alpha_survives_and_keeps_the_colours_under_it() -> None:
+    picture = _picture("RGBA")
+    picture.putalpha(Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40).astype(np.uint8)))
+    photo = open_photo(_bytes(picture, "PNG"))
+    again = Image.open(BytesIO(encode(photo, ".png")))
+    np.testing.assert_array_equal(np.asarray(again), np.asarray(picture))
+
+
+def test_sixteen_bits_survive() -> None:
+    deep = np.random.default_rng(0).integers(0, 65535, (30, 40, 3), np.uint16)
+    data = cv2.imencode(".png", deep)[1].tobytes()
+    photo = open_photo(data)
+    assert photo.colour.dtype == np.uint16
+    again = cv2.imdecode(np.frombuffer(encode(photo, ".png"), np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(again, deep)
+
+
+def test_grey_stays_grey_and_cmyk_becomes_rgb() -> None:
+    grey = open_photo(_bytes(_picture("L"), "PNG"))
+    assert grey.grey
+    changed = grey.with_colour(np.full_like(grey.colour, 90) + np.array([0, 9, 0], np.uint8))
+    assert Image.open(BytesIO(encode(changed, ".png"))).mode == "L"
+    inks = open_photo(_bytes(_picture("CMYK"), "JPEG"))
+    assert inks.colour.shape == (30, 40, 3)
+    assert Image.open(BytesIO(encode(inks, ".jpg"))).mode == "RGB"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("bits", [8, 16])
+def test_orientation_is_applied_once_and_exif_kept(orientation: int, bits: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = orientation, "maker"
+    picture = _picture("RGB")
+    if bits == 8:
+        data = _bytes(picture, "PNG", exif=exif.tobytes())
+    else:
+        flat = _bytes(picture, "PNG", exif=exif.tobytes())
+        chunk = flat[flat.index(b"eXIf") - 4 :]
+        chunk = chunk[: 12 + int.from_bytes(chunk[:4], "big")]
+        deep = cv2.imencode(".png", np.asarray(picture)[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+        data = deep[:33] + chunk + deep[33:]  # after IHDR
+    photo = open_photo(data)
+    assert photo.colour.dtype == (np.uint8 if bits == 8 else np.uint16)
+    tagged = Image.open(BytesIO(_bytes(picture, "PNG", exif=exif.tobytes())))
+    np.testing.assert_array_equal(photo.rgb, np.asarray(ImageOps.exif_transpose(tagged)))
+    again = Image.open(BytesIO(encode(photo, ".jpg"))).getexif()
+    assert again.get(0x0112, 1) == 1
+    assert again.get(0x010F) == "maker"
+
+
+def test_colour_profile_survives() -> None:
+    photo = open_photo(_bytes(_picture("RGB"), "JPEG", icc_profile=b"profile" * 40))
+    assert Image.open(BytesIO(encode(photo, ".jpg"))).info["icc_profile"] == b"profile" * 40
+
+
+def test_unwritable_suffix_is_named() -> None:
+    with pytest.raises(ImageError, match=r"\.bmp"):
+        encode(open_photo(_bytes(_picture("RGB"), "PNG")), ".bmp")
