@@ -129,7 +129,7 @@ def create_app(
     app.state.service = service
     app.include_router(_pictures(service, [Security(HTTPBearer(auto_error=False))] if api_key else []))
     app.include_router(_about(service, api_key is not None))
-    app.mount("/", StaticFiles(directory=STATIC, html=True), name="page")
+    app.include_router(_page())
     app.add_middleware(Shell, metrics=service.metrics, api_key=api_key, hosts=hosts)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _http)
@@ -163,7 +163,7 @@ def _pictures(service: Service, guards: list[Any]) -> APIRouter:
                     "wrong_value",
                     f"no field '{next(iter(upload.fields))}': an analysis takes a file only",
                 )
-            analysis = await service.gate.run(lambda: _analyse(loaded, upload, service.limits))
+            analysis = await service.gate.run(lambda: _analyse(loaded, upload))
         service.metrics.faces.labels("/v1/analyses").inc(len(analysis.faces))
         return Response(analysis.to_json(), media_type="application/json")
 
@@ -236,8 +236,21 @@ def _about(service: Service, key_needed: bool) -> APIRouter:
     return router
 
 
-def _analyse(loaded: Models, upload: receive.Upload, limits: Limits) -> Analysis:
-    receive.check(upload.data, limits)
+def _page() -> APIRouter:
+    """The page's own files: those of the folder and of its examples, and no catch-all that would hide a 405."""
+    router = APIRouter(include_in_schema=False)
+    files = StaticFiles(directory=STATIC, html=True)
+
+    @router.get("/")
+    @router.get("/{name}")
+    @router.get("/examples/{name}")
+    async def file(request: Request) -> Response:
+        return await files.get_response(request.url.path.strip("/") or ".", request.scope)
+
+    return router
+
+
+def _analyse(loaded: Models, upload: receive.Upload) -> Analysis:
     try:
         analysis = loaded.pipeline(upload.data)
     except MienError as problem:
@@ -260,10 +273,9 @@ def _edit(
 ) -> tuple[Response, int]:
     """The answer, and how many faces were edited."""
     from mien.editing import provenance
-    from mien.editing.photo import encode
+    from mien.editing.photo import encode, open_photo
     from mien.editing.target import Target
 
-    receive.check(upload.data, limits)
     assert loaded.editor is not None
     try:
         target = (
@@ -272,7 +284,7 @@ def _edit(
             else Target.of_affect(asked.valence or 0.0, asked.arousal or 0.0)
         )
         edit = loaded.editor(
-            upload.data,
+            open_photo(upload.data, limits.pixels),
             target,
             asked.intensity,
             face=asked.face,
@@ -321,15 +333,22 @@ def _refusal(problem: MienError, data: bytes) -> Refusal:
     said = receive.plain(problem, data)
     if isinstance(problem, ProvenanceError):
         return Refusal(503, "no_provenance", said)
-    codes = {
-        TooManyFaces: "too_many_faces",
-        NoFace: "no_face",
-        EditRefused: "edit_refused",
-        ImageError: "damaged_picture",
-    }
+    if isinstance(problem, ImageError):
+        return _image_refusal(said)
+    codes = {TooManyFaces: "too_many_faces", NoFace: "no_face", EditRefused: "edit_refused"}
     return Refusal(
         422, next((code for kind, code in codes.items() if isinstance(problem, kind)), "wrong_value"), said
     )
+
+
+def _image_refusal(said: str) -> Refusal:
+    """`mien.images` has one error for all that can be wrong with a picture; its words tell which status fits."""
+    if "more than the limit" in said or "more pixels than" in said:
+        said = said.replace("raise max_pixels if you trust it", "start the server with a higher --max-pixels")
+        return Refusal(413, "too_many_pixels", said)
+    if any(words in said for words in ("not a picture", "is a video", "HEIC needs", "cannot read")):
+        return Refusal(415, "not_a_picture", said)
+    return Refusal(422, "damaged_picture", said)
 
 
 def _refused(_: Request, refusal: Exception) -> Response:

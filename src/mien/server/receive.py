@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
 
 from mien import images
-from mien.errors import ImageError
 from mien.server.limits import Limits, Refusal
 
 if TYPE_CHECKING:
@@ -67,33 +65,12 @@ async def receive(request: Request, limits: Limits) -> Upload:
             "upload_too_slow",
             f"the upload took longer than {limits.seconds:g} seconds: send a smaller file",
         ) from None
-    except ClientDisconnect:
-        raise Refusal(400, "gone", "the connection was closed during the upload") from None
     upload = await _parsed(request, body) if form else Upload(body, "", dict(request.query_params))
     if not upload.data:
         raise Refusal(
             422, "no_picture", "the request holds no picture: send one as form field 'file' or as body"
         )
     return upload
-
-
-def check(data: bytes, limits: Limits) -> None:
-    """Look at a picture's header before anything is decoded.
-
-    Raises:
-        Refusal: 415 for what is no picture, 413 for one with too many pixels.
-    """
-    try:
-        width, height = images.size(data)
-    except ImageError as problem:
-        raise Refusal(415, "not_a_picture", plain(problem, data)) from None
-    if width * height > limits.pixels:
-        raise Refusal(
-            413,
-            "too_many_pixels",
-            f"the picture has {width:,} x {height:,} pixels, the limit is {limits.pixels:,} in all: scale it down, or "
-            "start the server with a higher --max-pixels",
-        )
 
 
 def plain(problem: Exception, data: bytes) -> str:
@@ -103,21 +80,19 @@ def plain(problem: Exception, data: bytes) -> str:
 
 async def _body(request: Request, most: int) -> bytes:
     stated = request.headers.get("content-length", "")
-    chunks, size = [], 0
-    if stated.isdigit() and int(stated) > most:
-        size = int(stated)
-    else:
-        async for chunk in request.stream():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > most:
-                break
-        else:
-            return b"".join(chunks)
+    chunks, size, more = [], 0, True
+    too_large = stated.isdigit() and int(stated) > most
+    while more and not too_large:
+        chunk, more = await _next(request)
+        chunks.append(chunk)
+        size += len(chunk)
+        too_large = size > most
+    if not too_large:
+        return b"".join(chunks)
     chunks.clear()
-    if "100-continue" not in request.headers.get("expect", ""):
+    if more and "100-continue" not in request.headers.get("expect", ""):
         await _discard(request)
-    about = f"{size / 2**20:.1f} MB" if stated.isdigit() else f"more than {most / 2**20:.1f} MB"
+    about = f"{int(stated) / 2**20:.1f} MB" if stated.isdigit() else f"more than {most / 2**20:.1f} MB"
     raise Refusal(
         413,
         "too_many_bytes",
@@ -126,11 +101,19 @@ async def _body(request: Request, most: int) -> bytes:
     )
 
 
+async def _next(request: Request) -> tuple[bytes, bool]:
+    """The next part of the body, and whether more will come."""
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise Refusal(400, "gone", "the connection was closed during the upload")
+    return message.get("body", b""), message.get("more_body", False)
+
+
 async def _discard(request: Request) -> None:
     """Closing a connection with unread data resets it, and the answer is lost with it."""
 
     async def rest() -> None:
-        while (message := await request.receive())["type"] == "http.request" and message.get("more_body"):
+        while (await _next(request))[1]:
             pass
 
     try:
@@ -150,14 +133,16 @@ async def _parsed(request: Request, body: bytes) -> Upload:
         raise Refusal(422, "wrong_form", f"the form cannot be read: {problem.message}") from None
     fields: dict[str, str] = {}
     data, name = b"", ""
-    for key, value in form.multi_items():
-        if not isinstance(value, UploadFile):
-            fields[key] = value
-        elif key == "file":
-            data, name = await value.read(), value.filename or ""
-        else:
-            raise Refusal(422, "wrong_form", f"the picture stands in field '{key}': call it 'file'")
-    await form.close()
+    try:
+        for key, value in form.multi_items():
+            if not isinstance(value, UploadFile):
+                fields[key] = value
+            elif key == "file":
+                data, name = await value.read(), value.filename or ""
+            else:
+                raise Refusal(422, "wrong_form", f"the picture stands in field '{key[:40]}': call it 'file'")
+    finally:
+        await form.close()
     return Upload(data, _shown(name), fields)
 
 

@@ -1,0 +1,139 @@
+"""`mien serve`: what it refuses to start with, and that it runs, stops and tells workers what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from typer.testing import CliRunner
+
+from mien.cli import serve
+from mien.cli.main import app
+from mien.errors import ConfigError
+from mien.recognise import SHIPPED
+
+KEY = "correct-horse-battery"
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (serve.KEY_VARIABLE, serve.SETTINGS, "PROMETHEUS_MULTIPROC_DIR"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+def invoke(*arguments: str) -> Exception:
+    problem = CliRunner().invoke(app, ["serve", *arguments]).exception
+    assert isinstance(problem, Exception)
+    return problem
+
+
+def test_the_network_is_not_let_in_without_a_key() -> None:
+    problem = invoke("--host", "0.0.0.0")
+    assert isinstance(problem, ConfigError)
+    assert "without a key" in str(problem)
+    assert "MIEN_API_KEY" in str(problem)
+
+
+def test_a_key_comes_from_the_file_or_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    file.write_text(KEY + "\n")
+    assert serve.read_key(None) is None
+    assert serve.read_key(file) == KEY
+    monkeypatch.setenv("MIEN_API_KEY", "another-key-of-the-environment")
+    assert serve.read_key(None) == "another-key-of-the-environment"
+    assert serve.read_key(file) == KEY
+
+
+@pytest.mark.parametrize(
+    "key", ["", "short", "fifteen-letters", "spaced\nover two lines", "schlüssel-mit-umlaut"]
+)
+def test_a_poor_key_is_refused(key: str, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(key, encoding="utf-8")
+    with pytest.raises(ConfigError, match="16 letters"):
+        serve.read_key(file)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        serve.read_key(tmp_path / "nothing")
+
+
+def started(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What uvicorn would be started with, and what the workers would be told."""
+    uvicorn = pytest.importorskip("uvicorn")
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(serve, "_check_weights", lambda: None)
+    monkeypatch.setattr(uvicorn, "run", lambda target, **options: given.update(options, target=target))
+    result = CliRunner().invoke(app, ["serve", *arguments])
+    assert result.exit_code == 0, result.output
+    return given, json.loads(os.environ[serve.SETTINGS])
+
+
+def test_the_default_is_loopback_and_local_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, told = started(monkeypatch)
+    assert (given["host"], given["port"]) == ("127.0.0.1", 8000)
+    assert told["hosts"] == ["localhost", "127.0.0.1", "::1"]
+    assert given["timeout_graceful_shutdown"] > 2 * told["limits"]["seconds"]
+    assert told["limits"]["running"] >= 1
+
+
+def test_workers_are_told_limits_key_and_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(KEY)
+    given, told = started(
+        monkeypatch, "--host", "0.0.0.0", "--api-key-file", str(tmp_path / "key"), "--workers", "2",
+        "--allow-host", "faces.example", "--max-faces", "7", "--max-bytes", "1000", "--running", "3",
+    )  # fmt: skip
+    assert given["workers"] == 2
+    assert told["hosts"] == ["faces.example"]
+    assert (told["limits"]["faces"], told["limits"]["bytes"], told["limits"]["running"]) == (7, 1000, 3)
+    assert os.environ["MIEN_API_KEY"] == KEY
+    assert KEY not in os.environ[serve.SETTINGS]
+    made = serve.application()
+    assert made.state.service.limits.faces == 7
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHIPPED.exists(), reason="the recogniser's weights are not in this package")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_runs_and_stops(examples: Path, tmp_path: Path, workers: int) -> None:
+    """The real command with the shipped weights: ready, a right answer, counts of all workers, a clean end."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "mien", "serve", "--port", str(port), "--workers", str(workers)]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            for _ in range(240):
+                try:
+                    if client.get("/ready").status_code == 200:
+                        break
+                except httpx2.TransportError:
+                    pass
+                time.sleep(0.25)
+            data = (examples / "portrait_smiling.jpg").read_bytes()
+            headers = {"content-type": "image/jpeg"}
+            answers = [
+                httpx2.post(client.base_url.join("/v1/analyses"), content=data, headers=headers, timeout=60)
+                for _ in range(4)
+            ]
+            assert [len(answer.json()["faces"]) for answer in answers] == [1] * 4
+            assert 'mien_faces_total{endpoint="/v1/analyses"} 4.0' in client.get("/metrics").text
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode in (0, -signal.SIGTERM), said  # uvicorn raises the signal again once it is done
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("mien-metrics-*"))
