@@ -160,6 +160,12 @@ def test_heic_is_read_or_names_its_remedy(scene: Rgb) -> None:
     out = images.read(file.getvalue())
     assert out.shape == (128, 192, 3)
     assert np.abs(out[::4, ::4].astype(int) - scene).mean() < 8
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    heif.from_pillow(Image.fromarray(out)).save(file, quality=90, exif=exif.tobytes())
+    assert images.read(file.getvalue()).shape == (192, 128, 3)
+    assert images.size(file.getvalue()) == (128, 192)
 
 
 def test_heic_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
