@@ -131,7 +131,9 @@ class LabelSchema:
         for code, candidate in self.codes.items():
             if candidate == name:
                 return code
-        raise UnknownExpression(f"{self.name} has no class '{name}': its classes are {', '.join(self.classes)}")
+        raise UnknownExpression(
+            f"{self.name} has no class '{name}': its classes are {', '.join(self.classes)}"
+        )
 
 
 FERPLUS = LabelSchema("FERPlus", {**dict(enumerate(EXPRESSIONS)), 8: None, 9: None})
