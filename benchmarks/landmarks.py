@@ -59,7 +59,7 @@ def main(
     backgrounds: Annotated[Path, typer.Option(help="pictures and videos held out from training")],
     weights: Path | None = None,
     assign: Annotated[list[str] | None, typer.Option("--set")] = None,
-    limit: int = 1500,
+    limit: int = 1000,
 ) -> None:
     tree = yaml.safe_load(config.read_text())
     for assignment in assign or []:
