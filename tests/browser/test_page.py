@@ -1,0 +1,306 @@
+"""The page, driven as a person would: with a mouse, with the keyboard alone, on a phone, in the dark."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mien.labels import EXPRESSIONS
+
+from .conftest import Served
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_photo_is_read(visit: Any, models: dict[str, Any], examples: Path) -> None:
+    page = (one := visit()).page
+    one.read(examples / "group_1.jpg")
+    expected = models["pipeline"](examples / "group_1.jpg")
+    assert page.locator(".chips button").count() == len(expected.faces) == 6
+    assert page.locator("rect.box").count() == 6
+    assert page.locator("#read-title").inner_text() == expected.faces[0].expression
+    rows = page.locator(".bars tr").all_inner_texts()
+    shown = {row.split("\t")[0]: row.split()[-2] for row in rows}
+    assert {name: f"{round(share * 100)}" for name, share in expected.faces[0].probabilities.items()} == shown
+    assert set(shown) == set(EXPRESSIONS)
+    told = page.locator(".dial").get_attribute("aria-label").replace("−", "-")
+    assert told == f"Valence {expected.faces[0].valence:+.2f}, arousal {expected.faces[0].arousal:+.2f}"
+    page.locator(".chips button").nth(3).click()
+    assert page.locator("#read-title").inner_text() == expected.faces[3].expression
+    page.locator("#read-points").click()
+    assert page.locator(".point").count() == len(expected.faces[3].landmarks.points)
+    assert "not what the person feels" in page.locator("#read-panel").inner_text()
+
+
+def test_the_purpose_is_asked_once_and_work_is_warned_of(visit: Any, examples: Path) -> None:
+    page = (one := visit()).page
+    page.set_input_files("#file-one", str(examples / "astronaut.png"))
+    assert page.locator("#purpose").is_visible()
+    for purpose in ("work", "education"):
+        page.locator(f"#purposes input[value={purpose}]").check()
+        assert "Article 5(1)(f)" in page.locator("#purpose-warning").inner_text()
+        assert page.locator("#purpose-go").is_disabled()
+    page.locator("#purposes input[value=research]").check()
+    assert not page.locator("#purpose-warning").is_visible()
+    page.keyboard.press("Escape")
+    assert not any("/v1/analyses" in url for url in one.asked)
+    one.read(examples / "astronaut.png")
+    assert "Purpose: trying out" in page.locator("#purpose-said").inner_text()
+    page.locator("#read-new").click()
+    one.read(examples / "astronaut.png", first=False)
+
+
+def test_what_goes_wrong_is_said_where_one_looks(visit: Any, tmp_path: Path) -> None:
+    page = (one := visit()).page
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 this is no photograph")
+    page.set_input_files("#file-one", str(tmp_path / "broken.jpg"))
+    one.state_purpose()
+    page.wait_for_selector("#read-problem:visible")
+    assert "damaged" in page.locator("#read-problem").inner_text().lower()
+    assert page.locator("#read-drop").is_visible()
+    (tmp_path / "large.jpg").write_bytes(b"\xff\xd8\xff" + bytes(17 * 2**20))
+    page.set_input_files("#file-one", str(tmp_path / "large.jpg"))
+    page.wait_for_function("document.querySelector('#read-problem').innerText.includes('17.0 MB')")
+    assert "16.0 MB" in page.locator("#read-problem").inner_text()
+    (tmp_path / "notes.txt").write_text("no picture")
+    page.set_input_files("#file-one", str(tmp_path / "notes.txt"))
+    page.wait_for_function("document.querySelector('#read-problem').innerText.includes('not a picture')")
+    one.complaints[:] = [text for text in one.complaints if "422" not in text]  # the browser logs refused requests
+
+
+def test_nobody_in_the_photo(visit: Any, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (400, 300), (90, 120, 110)).save(tmp_path / "wall.png")
+    page = (one := visit()).page
+    one.read(tmp_path / "wall.png")
+    assert page.locator("#read-title").inner_text() == "No face found"
+    assert page.locator("#status").inner_text() == "No face was found."
+    page.get_by_role("button", name="Another photo").last.click()
+    assert page.locator("#read-drop").is_visible()
+
+
+def test_an_edit_is_made_wiped_and_downloaded(visit: Any, examples: Path, tmp_path: Path) -> None:
+    pytest.importorskip("c2pa")
+    from mien.editing.provenance import verify
+
+    page = (one := visit()).page
+    one.read(examples / "portrait_neutral.jpg")
+    page.locator("#read-edit").click()
+    page.wait_for_selector("#edit-save:enabled")
+    page.locator("#edit-form input[value=surprise]").check(force=True)
+    page.locator("#consent").check()
+    page.wait_for_function("document.querySelector('#edit-save').disabled")
+    page.wait_for_selector("#edit-save:enabled")
+    assert page.locator("#edit-stage canvas").count() == 2
+    wipe = page.locator("#wipe")
+    wipe.focus()
+    page.keyboard.press("Home")
+    assert "inset(0px 0px 0px 0%)" in page.locator("#edit-stage canvas").nth(1).evaluate("node => node.style.clipPath")
+    page.keyboard.press("End")
+    assert "0 percent after" in wipe.get_attribute("aria-valuetext")
+    with page.expect_download() as waiting:
+        page.locator("#edit-save").click()
+    file = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(file)
+    assert file.name == "portrait_neutral-edited.jpg"
+    verdict = verify(file)
+    assert (verdict.manifest, verdict.intact, verdict.edited) == (True, True, True)
+    assert verdict.facts["target"] == "surprise"
+    assert verdict.facts["consent_stated"] is True
+
+
+def test_the_disc_chooses_valence_and_arousal(visit: Any, examples: Path) -> None:
+    page = (one := visit()).page
+    page.locator("#tab-edit").click()
+    page.locator("#edit .examples button").nth(1).click()
+    one.state_purpose()
+    page.wait_for_selector("#edit-save:enabled")
+    page.locator("#edit-form input[value=affect]").check(force=True)
+    box = page.locator("#edit-disc svg").bounding_box()
+    with page.expect_request("**/v1/edits") as asked:  # the upper right: pleasant and activated
+        page.mouse.click(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.3)
+    assert 0.3 < float(page.locator("#valence").input_value()) < 0.7
+    assert 0.3 < float(page.locator("#arousal").input_value()) < 0.7
+    assert b'name="valence"' in asked.value.post_data_buffer
+    page.wait_for_selector("#edit-save:enabled")
+    assert page.locator("#edit-disc svg").get_attribute("aria-label").startswith("Valence +0.")
+
+
+def test_a_refused_edit_offers_to_go_on(visit: Any, examples: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.open(examples / "portrait_neutral.jpg").resize((72, 72)).save(tmp_path / "small.png")
+    page = (one := visit()).page
+    one.read(tmp_path / "small.png")
+    page.locator("#read-edit").click()
+    page.wait_for_selector("#edit-problem:visible")
+    assert page.locator("#edit-save").is_disabled()
+    page.get_by_role("button", name="Edit anyway").click()
+    page.wait_for_selector("#edit-save:enabled")
+    assert "forced although" in page.locator("#edit-said").inner_text()
+    one.complaints[:] = [text for text in one.complaints if "422" not in text]
+
+
+def test_a_batch_becomes_a_table_and_a_csv(visit: Any, models: dict[str, Any], examples: Path, tmp_path: Path) -> None:
+    formula = tmp_path / "=cmd,1.jpg"
+    formula.write_bytes((examples / "portrait_smiling.jpg").read_bytes())
+    (tmp_path / "bad.jpg").write_bytes(b"no")
+    page = (one := visit()).page
+    page.locator("#tab-batch").click()
+    page.set_input_files("#file-many", [str(examples / "group_2.jpg"), str(formula), str(tmp_path / "bad.jpg")])
+    one.state_purpose()
+    page.wait_for_selector("#batch-stop:disabled")
+    assert page.locator("#batch-count").inner_text() == "3 of 3"
+    with page.expect_download() as waiting:
+        page.locator("#batch-save").click()
+    text = Path(waiting.value.path()).read_text(encoding="utf-8")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["file"] for row in rows] == ["group_2.jpg"] * 7 + ["'=cmd,1.jpg", "bad.jpg"]
+    expected = models["pipeline"](examples / "group_2.jpg").faces
+    assert [row["label"] for row in rows[:7]] == [face.expression for face in expected]
+    assert float(rows[2]["valence"]) == pytest.approx(expected[2].valence)
+    assert float(rows[2]["fear"]) == pytest.approx(expected[2].probabilities["fear"])
+    assert "not a picture" in rows[-1]["error"]
+    one.complaints[:] = [text for text in one.complaints if "415" not in text]
+
+
+def test_the_keyboard_is_enough(visit: Any) -> None:
+    page = visit().page
+
+    def focused() -> str:
+        return str(page.evaluate("document.activeElement.id || document.activeElement.innerText || document.activeElement.ariaLabel"))
+
+    page.keyboard.press("Tab")
+    assert focused() == "Skip to the content"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    assert focused() == "tab-read"
+    page.keyboard.press("ArrowRight")
+    assert focused() == "tab-edit"
+    assert page.locator("#edit").is_visible()
+    page.keyboard.press("End")
+    assert focused() == "tab-batch"
+    page.keyboard.press("Home")
+    for _ in range(5):  # theme, the panel's two buttons, and on to the first example
+        page.keyboard.press("Tab")
+        if focused().startswith("Example"):
+            break
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    assert page.evaluate("document.activeElement.ariaLabel").startswith("Example")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#purpose[open]")
+    page.keyboard.press("Space")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#read-stage:not(.busy) svg.over", state="attached")
+    assert focused() == "read-panel"
+    assert "This" in page.locator("#status").inner_text() or "face" in page.locator("#status").inner_text()
+
+
+def test_the_camera_gives_a_picture(visit: Any) -> None:
+    page = (one := visit()).page
+    page.get_by_role("button", name="Use the camera").first.click()
+    page.wait_for_selector("#camera-take:enabled")
+    page.locator("#camera-take").click()
+    one.state_purpose()
+    page.wait_for_selector("#read-stage:not(.busy) svg.over", state="attached")
+    assert page.evaluate("document.querySelector('#camera-view').srcObject") is None
+
+
+def test_a_photo_can_be_pasted(visit: Any) -> None:
+    page = (one := visit()).page
+    page.evaluate(
+        """async () => {
+          const blob = await (await fetch("/examples/portrait_smiling.jpg")).blob();
+          const data = new DataTransfer();
+          data.items.add(new File([blob], "pasted.jpg", { type: "image/jpeg" }));
+          document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data }));
+        }"""
+    )
+    one.state_purpose()
+    page.wait_for_selector(".bars")
+
+
+@pytest.fixture
+def guarded(models: dict[str, Any]) -> Iterator[Served]:
+    """A server without an editor that asks for a key."""
+    from mien.server.app import create_app
+
+    running = Served(create_app(models["pipeline"], api_key="correct-horse-battery"))
+    yield running
+    running.stop()
+
+
+def test_a_key_is_asked_for_and_a_missing_editor_explained(visit: Any, guarded: Served, examples: Path) -> None:
+    page = (one := visit(guarded.address)).page
+    page.set_input_files("#file-one", str(examples / "portrait_smiling.jpg"))
+    one.state_purpose()
+    for word in ("wrong-wrong-wrong", "correct-horse-battery"):
+        page.wait_for_selector("#key[open]")
+        page.locator("#key-word").fill(word)
+        page.keyboard.press("Enter")
+    page.wait_for_selector(".bars")
+    page.locator("#tab-edit").click()
+    assert "cannot edit" in page.locator("#edit-none").inner_text()
+    assert not page.locator("#edit-drop").is_visible()
+    one.complaints[:] = [text for text in one.complaints if "401" not in text]
+
+
+def test_the_theme_is_kept(visit: Any) -> None:
+    page = visit(color_scheme="light").page
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    page.locator("#theme").click()
+    page.locator("#theme").click()
+    dark = page.evaluate(background)
+    assert light != dark
+    page.reload()
+    assert page.evaluate(background) == dark
+
+
+SIZES = {
+    "light": {"viewport": {"width": 1240, "height": 860}, "color_scheme": "light"},
+    "dark": {"viewport": {"width": 1240, "height": 860}, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True},
+}
+
+
+@pytest.mark.parametrize("look", SIZES)
+def test_axe_finds_nothing_and_nothing_overflows(visit: Any, look: str, examples: Path) -> None:
+    """axe-core's WCAG 2.2 A and AA rules and best practices, in every state of the page."""
+    axe_core = pytest.importorskip("axe_playwright_python.sync_playwright")
+    axe = axe_core.Axe()
+    page = (one := visit(**SIZES[look])).page
+
+    def check(state: str) -> None:
+        page.wait_for_timeout(250)  # transitions end
+        result = axe.run(page)
+        assert result.violations_count == 0, f"{state}: {result.generate_report()}"
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{state} is too wide"
+
+    check("start")
+    page.set_input_files("#file-one", str(examples / "group_1.jpg"))
+    page.locator("#purposes input[value=work]").check()
+    check("purpose")
+    one.state_purpose()
+    page.wait_for_selector(".bars")
+    check("reading")
+    page.locator("#read-edit").click()
+    page.wait_for_selector("#edit-save:enabled, #edit-problem:visible", state="attached")
+    check("editor")
+    page.locator("#edit-form input[value=affect]").check(force=True)
+    page.wait_for_timeout(400)
+    page.wait_for_selector("#edit-stage:not(.busy)")
+    check("disc")
+    page.locator("#tab-batch").click()
+    page.set_input_files("#file-many", [str(examples / "astronaut.png")])
+    page.wait_for_selector("#batch-stop:disabled")
+    for summary in page.locator("summary").all():
+        summary.click()
+    check("batch")
+    one.complaints[:] = [text for text in one.complaints if "422" not in text]
