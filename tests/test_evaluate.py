@@ -18,7 +18,7 @@ from mien.data import synthetic
 from mien.errors import ConfigError, DatasetNotFound, WeightsError
 from mien.evaluate import EvaluationError
 from mien.labels import BASIC, EXPRESSIONS
-from mien.predictions import Predictions, PredictionsError, Provenance
+from mien.predictions import Predictions, PredictionsError, Provenance, pooled
 
 
 def made(n: int = 240, seed: int = 0, k: int = 8, skill: float = 2.0, **rest) -> Predictions:
@@ -200,6 +200,20 @@ def test_the_seven_class_view_renormalises_and_refuses_to_lose_labels() -> None:
         Predictions(("a",), np.array([7]), shares[:1]).over(BASIC)
     with pytest.raises(PredictionsError, match="does not know 'joy'"):
         given.over(("joy",))
+
+
+def test_folds_pool_to_the_figures_of_the_whole() -> None:
+    whole = made()
+    folds = [whole.rows(np.flatnonzero(np.arange(240) % 3 == k)) for k in range(3)]
+    one, other = evaluate.report(whole, draws=10), evaluate.report(pooled(folds), draws=10)
+    assert one.confusion == other.confusion
+    assert one.affect["arousal"]["ccc"].value == pytest.approx(other.affect["arousal"]["ccc"].value)
+    assert other.provenance.digest != one.provenance.digest
+    assert pooled(folds).provenance.digest == pooled(folds[::-1]).provenance.digest
+    with pytest.raises(PredictionsError, match="in two folds"):
+        pooled([folds[0], folds[0]])
+    with pytest.raises(PredictionsError, match="differ in classes"):
+        pooled([folds[0], made(k=7)])
 
 
 # From weights to a page --------------------------------------------------------------------------------------------

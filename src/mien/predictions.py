@@ -21,6 +21,7 @@ The schema's metadata holds the `Provenance` as JSON under `mien.provenance`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -310,3 +311,54 @@ class Predictions:
             },
             provenance=Provenance.from_dict(json.loads(note)),
         )
+
+
+def pooled(parts: Sequence[Predictions]) -> Predictions:
+    """One set of predictions from the folds of a cross-validation, each judged by the model that had not seen it.
+
+    Figures of a pooled set take all images at once, as the definitions of valence and arousal figures ask; the mean of
+    the folds' figures is another number. Digest and weights hash are hashes of the folds' own. Embeddings are left out:
+    the folds' networks share no axes.
+
+    Raises:
+        PredictionsError: no part, an image in two folds, or folds of different protocols, classes or settings.
+    """
+    if not parts:
+        raise PredictionsError("no predictions to pool: name the file of each fold")
+    first = parts[0]
+    for part in parts[1:]:
+        for key in ("protocol", "protocol_version", "split"):
+            if getattr(part.provenance, key) != getattr(first.provenance, key):
+                raise PredictionsError(
+                    f"folds differ in {key.replace('_', ' ')}: pool the folds of one protocol"
+                )
+        if part.classes != first.classes or part.attributes.keys() != first.attributes.keys():
+            raise PredictionsError(
+                "folds differ in classes or attributes: evaluate all with the same options"
+            )
+    names = tuple(name for part in parts for name in part.names)
+    if len(set(names)) < len(names):
+        raise PredictionsError("an image stands in two folds: pool each fold once")
+
+    def hashed(key: str) -> str:
+        joined = "".join(sorted(getattr(part.provenance, key) for part in parts))
+        return hashlib.sha256(joined.encode()).hexdigest()
+
+    def stacked(key: str) -> NDArray[Any]:
+        return np.concatenate([getattr(part, key) for part in parts])
+
+    return Predictions(
+        names,
+        stacked("truth"),
+        stacked("probabilities"),
+        first.classes,
+        stacked("affect"),
+        stacked("affect_truth"),
+        stacked("votes"),
+        subjects=tuple(who for part in parts for who in part.subjects),
+        found=stacked("found"),
+        attributes={
+            key: np.concatenate([part.attributes[key] for part in parts]) for key in first.attributes
+        },
+        provenance=replace(first.provenance, digest=hashed("digest"), weights_hash=hashed("weights_hash")),
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -89,17 +89,13 @@ class _Scene:
         if not p.embedding.shape[1]:
             return None
         kept = np.sort(np.random.default_rng(self.seed).permutation(len(p))[:MOST_POINTS])
-        prototypes = _prototypes(self.model, p.embedding.shape[1])
-        flat, spots = embedding.project(p.embedding[kept], prototypes, how=self.how, seed=self.seed)
-        found = (
-            metrics.separation(p.embedding[self.known], p.truth[self.known], self.seed)
-            if len(self.known)
-            else {}
-        )
-        under = "" if not found else "   ".join(
-            f"{name} {found[key]:.2f}" for name, key in (("silhouette", "silhouette"), ("Recall@1", "recall_at_1"))
-        )  # fmt: skip
-        return embedding.draw(flat, self.words(kept), spots if prototypes is not None else None, title=under)
+        names, means = _means(p)
+        flat, spots = embedding.project(p.embedding[kept], means, how=self.how, seed=self.seed)
+        under = ""
+        if len(self.known):
+            found = metrics.separation(p.embedding[self.known], p.truth[self.known], self.seed)
+            under = f"silhouette {found['silhouette']:.2f}   Recall@1 {found['recall_at_1']:.2f}"
+        return embedding.draw(flat, self.words(kept), spots, names, title=under)
 
     def _chosen(self) -> NDArray[np.int64]:
         """Faces for the grids: classes in turn, at random within each, so that rare ones are seen too."""
@@ -161,13 +157,13 @@ FIGURES: tuple[str, ...] = (
 """The figures by name."""
 
 
-def _prototypes(model: Model, width: int) -> NDArray[np.float64] | None:
-    """A method's class prototypes in embedding space, where it has them as `prototypes` [8, d]."""
-    found: Any = getattr(model.module, "prototypes", None)
-    values = found() if callable(found) else found
-    if values is None or tuple(getattr(values, "shape", ())) != (8, width):
-        return None
-    return np.asarray(values.detach().cpu().numpy(), dtype=np.float64)
+def _means(p: Predictions) -> tuple[list[str], NDArray[np.float64]]:
+    """(words, [c, d]): the mean embedding of each class with five or more images, as its prototype."""
+    counted = [k for k in range(len(p.classes)) if (p.truth == k).sum() >= 5]
+    means = [p.embedding[p.truth == k].mean(axis=0) for k in counted]
+    return [p.classes[k] for k in counted], np.array(means, dtype=np.float64).reshape(
+        -1, p.embedding.shape[1]
+    )
 
 
 def make(
