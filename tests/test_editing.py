@@ -207,7 +207,7 @@ def test_pixels_go_where_the_points_go(geometry: Geometry, neutral: np.ndarray) 
         y, x = np.mgrid[: region.height, : region.width]
         found = np.array([(drawn * x).sum(), (drawn * y).sum()]) / drawn.sum() + [region.left, region.top]
         # The spline smooths by a little; far less than the ten pixels these points move.
-        assert np.linalg.norm(found - wanted[index]) < 1.2
+        assert np.linalg.norm(found - wanted[index]) < 1.6
 
 
 # Mouth
@@ -288,15 +288,16 @@ def test_affect_becomes_the_expression_that_lies_there(
         assert max(strengths, key=strengths.__getitem__) == leading
 
 
-def test_lips_follow_the_mouth_control(geometry: Geometry) -> None:
+def test_lips_follow_the_mouth_control() -> None:
     joy, rest = Target.parse("happiness"), Target.parse("neutral")
-    assert lips_for(geometry, joy, 1.0, "keep", 0.02) == 0.02
-    assert lips_for(geometry, joy, 1.0, "close", 0.1) == 0
-    assert lips_for(geometry, joy, 0.7, "auto", 0.0) == 0, "closed lips stay closed up to 0.7"
-    assert lips_for(geometry, joy, 1.0, "auto", 0.0) > 0.05
-    assert lips_for(geometry, joy, 0.5, "open", 0.0) > 0.05
-    assert lips_for(geometry, joy, 0.0, "open", 0.0) == 0
-    assert lips_for(geometry, rest, 1.0, "auto", 0.12) <= geometry.neutral_gap
+    assert lips_for(joy, 1.0, "keep", 0.02) == 0.02
+    assert lips_for(joy, 1.0, "close", 0.1) == 0
+    assert lips_for(joy, 0.7, "auto", 0.0) == 0, "closed lips stay closed up to 0.7"
+    assert lips_for(joy, 1.0, "auto", 0.0) > 0.05
+    assert lips_for(joy, 0.5, "open", 0.0) > 0.05
+    assert lips_for(joy, 0.0, "open", 0.0) == 0
+    assert lips_for(rest, 1.0, "auto", 0.12) == 0
+    assert lips_for(rest, 0.5, "auto", 0.12) == 0.06
 
 
 # Photos

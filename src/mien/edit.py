@@ -352,7 +352,7 @@ class Editor:
         else:
             # At zero intensity nothing changes; the present expression is replaced as the asked one grows.
             change = asked if relative else asked - current * min(1.0, intensity / 0.3)
-        gap = lips_for(self.geometry, target, intensity, mouth, lip_gap(shape))
+        gap = lips_for(target, intensity, mouth, lip_gap(shape))
         return plan(self.geometry, face.points, change, gap)
 
     def _measured(self, photo: Photo, located: Sequence[Located], done: Sequence[FaceEdit]) -> list[FaceEdit]:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from mien.editing.geometry import HIGH, LOW, Frame
-from mien.landmarks import INNER_LIPS, OUTER_LIPS
+from mien.landmarks import INNER_LIPS, LEFT_MOUTH_CORNER, OUTER_LIPS, RIGHT_MOUTH_CORNER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +29,8 @@ GRID = 81
 FOLD_LIMIT = 0.15
 SMOOTHING = 5e-4
 """Ridge of the spline: points may be missed by about this share of their pull, which hides their noise."""
+_BESIDE = ((0.08, 0.9), (0.17, 0.75))
+"""How far beside a corner of the mouth, in eye distances, and how much of the corner's motion the skin there shares."""
 _UPPER_LIPS = [
     *range(OUTER_LIPS.start + 1, OUTER_LIPS.start + 10),
     *range(INNER_LIPS.start + 1, INNER_LIPS.start + 10),
@@ -118,11 +120,15 @@ def warp_between(source: Array, target: Array) -> Warp:
     """The warp that shows at `target` [P, 2] what was at `source` [P, 2], both canonical."""
     queries = grid_points()
     fade = rim_fade(queries)[:, None]
+    # Beside the corners of the mouth the skin follows them; said to both splines, it makes them agree there.
+    corners = [RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER]
+    beside = [target[corners] + [[-away, 0.0], [away, 0.0]] for away, _ in _BESIDE]
+    following = [share * (source - target)[corners] for _, share in _BESIDE]
     flows = []
     for dropped in (_LOWER_LIPS, _UPPER_LIPS):
         kept = np.setdiff1d(np.arange(len(source)), dropped)
-        places = np.concatenate([target[kept], ANCHORS])
-        values = np.concatenate([(source - target)[kept], np.zeros_like(ANCHORS)])
+        places = np.concatenate([target[kept], *beside, ANCHORS])
+        values = np.concatenate([(source - target)[kept], *following, np.zeros_like(ANCHORS)])
         flows.append((thin_plate(places, values, queries) * fade).reshape(GRID, GRID, 2))
     return Warp(source, target, flows[0], flows[1], _folding(target, flows[0], flows[1]))
 

@@ -198,16 +198,20 @@ class Geometry:
     def move(self, shape: Array, change: Array, gap: float) -> Array:
         """The canonical shape [P, 2] after changing the strengths by `change` [K] and the lips to `gap`.
 
-        The inner lips are then set to exactly that gap about their own middle line; a gap of 0 makes each pair meet.
+        Where the lips then stand further apart, they are drawn together about their own middle line; a gap of 0 makes
+        each pair meet.
         """
         now = lip_gap(shape)
         moved = shape + self.displacement(change, gap) + (gap - now) * self.opening
         reached = lip_gap(moved)
         upper, lower = np.array(INNER_LIP_PAIRS).T
         middle = (moved[upper] + moved[lower]) / 2
-        scale = gap / reached if reached > 1e-9 else 0.0
         # Only ever close by scaling: scaling up a closed mouth would amplify the noise of its points.
-        scale = min(scale, 1.0)
+        scale = np.full((len(upper), 1), min(gap / reached, 1.0) if reached > 1e-9 else 0.0)
+        if gap > now:
+            # Lips part from the middle; towards the corners they stay together longer.
+            place = np.linspace(-1, 1, len(upper) + 2)[1:-1, None]
+            scale *= 1 - 0.45 * np.abs(place) ** 3
         moved[upper] = middle + scale * (moved[upper] - middle)
         moved[lower] = middle + scale * (moved[lower] - middle)
         return moved

@@ -133,7 +133,7 @@ def choose(ratio: float, smiling: float) -> Example:
     known = examples()
     if smiling >= 0.5:
         return known["bite"] if ratio < 0.17 else known["laugh"]
-    return known["parted"] if ratio < 0.2 else known["wide"]
+    return known["parted"] if ratio < 0.09 else known["wide"]
 
 
 def _depth_in(example: Opening, t: Array, depth: Array, height: Array) -> Array:
@@ -189,15 +189,15 @@ def filled(
     gain = np.clip(light, 0.3, 1.1) ** 0.6 * (ratio / light) ** 0.35
     # Lips and cheeks shade what lies behind them: most under the upper lip and towards the corners.
     width = np.maximum(height, 1e-3)
-    shade = (
-        1
-        - 0.5 * np.exp(-np.clip(depth, 0, None) / (0.10 * width + 0.012))
-        - 0.22 * np.exp(-np.clip(height - depth, 0, None) / (0.10 * width + 0.01))
-    )
-    shade *= 1 - 0.75 * np.abs(2 * inside - 1) ** 3
+    under = np.exp(-np.clip(depth, 0, None) / (0.10 * width + 0.012))
+    over = np.exp(-np.clip(height - depth, 0, None) / (0.10 * width + 0.01))
+    shade = (1 - 0.45 * under - 0.2 * over) * (1 - 0.55 * np.abs(2 * inside - 1) ** 4)
     noise = np.random.default_rng(seed).normal(0, grain, look.shape[:2])
     soft = np.asarray(cv2.GaussianBlur(noise, (0, 0), 0.7)) * 1.7
-    return np.asarray(look * gain * np.clip(shade, 0.08, 1)[..., None] + soft[..., None], np.float32)
+    # Nothing in a mouth is blacker than its lining, which is a dark red of the skin's brightness.
+    lining = skin * [0.26, 0.13, 0.13]
+    drawn = np.maximum(look * gain * np.clip(shade, 0.2, 1)[..., None], lining)
+    return np.asarray(drawn + soft[..., None], np.float32)
 
 
 def opening_of(points: Array) -> Opening:

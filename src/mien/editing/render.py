@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 TOUCHED = 1 / 64
 """Smallest displacement in pixels that counts as a change."""
+REFILL = 1.8
+"""Lips that part to more than this many times their gap no longer show what the photo had between them."""
 _CHEEKS = np.array([[-0.72, 0.85], [0.72, 0.85]])
 
 
@@ -73,13 +75,15 @@ def plan(geometry: Geometry, points: Array, change: Array, gap: float) -> Plan:
 
 
 def _clear_of_teeth(source: Array, now: float, gap: float) -> Array:
-    """The points from which closing lips are drawn: a little outside the inner contour, so that no rim of teeth that
-    the landmarks missed is drawn along the closed lips."""
-    closing = float(np.clip((now - gap) / max(now, 1e-6), 0, 1))
-    if now < mouth.SHOWS or closing == 0:
+    """The points from which lips are drawn that close, or part so far that their inside is replaced: a little outside
+    the inner contour, so that no rim of teeth that the landmarks missed is drawn along them."""
+    if now < mouth.SHOWS:
         return source
+    # Lips that part much further are filled from an example, so the photo's own teeth must go too.
+    parting = float(gap > REFILL * now)
+    closing = max(parting, float(np.clip((now - gap) / now, 0, 1)))
     moved = source.copy()
-    margin = 0.022 * closing * min(1.0, now / 0.06)
+    margin = 0.03 * closing * min(1.0, now / 0.05)
     for upper, lower in INNER_LIP_PAIRS:
         moved[upper, 1] -= margin
         moved[lower, 1] += margin
@@ -137,7 +141,7 @@ def _mouth(
     mask = mouth.mask_of(target, places, feather=max(1.5 / span, 0.018))[..., None]
     if gap < mouth.SHOWS:
         mask *= np.clip(gap / mouth.SHOWS * 2 - 1, 0, 1)
-    if now > mouth.SHOWS and gap < 2.2 * now:
+    if now > mouth.SHOWS and gap <= REFILL * now:
         inner: Pixels = mouth.carried(colour, source, target, places).astype(np.float32)
         note = []
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from mien.editing.geometry import ACTIVE, Geometry
+from mien.editing.geometry import ACTIVE
 from mien.errors import ConfigError
 from mien.labels import CIRCUMPLEX, canonical
 
@@ -20,11 +20,11 @@ OPENS_ABOVE: Final = 0.7
 """Intensity above which closed lips part by themselves, where the expression usually shows parted lips."""
 OPEN_GAP: Final = {
     "happiness": 0.10,
-    "surprise": 0.19,
+    "surprise": 0.17,
     "sadness": 0.05,
     "anger": 0.08,
     "disgust": 0.07,
-    "fear": 0.10,
+    "fear": 0.07,
     "contempt": 0.0,
 }
 """Lip gap of the open-mouthed form of each expression at intensity 1, in eye distances."""
@@ -118,9 +118,8 @@ def _least_strengths(places: NDArray[np.float64], wanted: NDArray[np.float64]) -
     return np.asarray(strengths)
 
 
-def lips_for(geometry: Geometry, target: Target, intensity: float, mouth: Mouth, now: float) -> float:
+def lips_for(target: Target, intensity: float, mouth: Mouth, now: float) -> float:
     """The lip gap to aim for, in eye distances, given the gap `now`."""
-    rest = min(now, geometry.neutral_gap)
     if mouth == "keep":
         return now
     if mouth == "close":
@@ -131,7 +130,7 @@ def lips_for(geometry: Geometry, target: Target, intensity: float, mouth: Mouth,
         # At zero intensity even an asked-for opening does nothing, so that intensity stays a smooth control.
         return max(now, opened * min(1.0, intensity / 0.3))
     if target.is_neutral:
-        return now + min(intensity, 1.0) * (rest - now)
+        return now * (1 - min(intensity, 1.0))
     parting = sum(s for name, s in target.strengths.items() if name in PARTS) / total
     grown = np.clip((intensity - OPENS_ABOVE) / (1 - OPENS_ABOVE), 0, MAX_INTENSITY)
     return max(now, now + float(grown) * parting * max(opened - now, 0.0))

@@ -1,0 +1,382 @@
+"""The editor end to end on bundled photographs: what changes, what does not, what is refused, and what files say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from mien import images
+from mien.cli.main import app
+from mien.edit import Edit, Editor, EditRefused, Located
+from mien.editing import provenance
+from mien.editing.flow import FOLD_LIMIT, Region
+from mien.editing.geometry import HIGH, LOW, Frame, lip_gap
+from mien.editing.photo import Photo, open_photo
+from mien.editing.sheets import STRENGTHS, grid, ramp
+from mien.errors import ConfigError, ExtraMissing, ImageError, NoFace
+from mien.landmarks import LEFT_BROW, LEFT_MOUTH_CORNER, RIGHT_BROW, RIGHT_MOUTH_CORNER
+
+c2pa = pytest.importorskip("c2pa")
+
+
+@pytest.fixture(scope="module")
+def editor() -> Editor:
+    return Editor.load(measure=False, threads=1)
+
+
+@pytest.fixture(scope="module")
+def photo(examples: Path) -> Photo:
+    return open_photo(examples / "portrait_neutral.jpg")
+
+
+@pytest.fixture(scope="module")
+def located(editor: Editor, photo: Photo) -> list[Located]:
+    return editor.locate(photo)
+
+
+@pytest.fixture(scope="module")
+def smile(editor: Editor, photo: Photo, located: list[Located]) -> Edit:
+    return editor.apply(photo, located, "happiness", 0.7)
+
+
+@pytest.fixture(autouse=True)
+def _own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test touches the signing key of the person who runs it."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+# Pixels
+
+
+def test_zero_intensity_returns_the_photo(editor: Editor, photo: Photo, located: list[Located]) -> None:
+    for target in ("happiness", "neutral", "happiness:0.5,surprise:0.5"):
+        for mouth in ("auto", "open", "keep"):
+            edit = editor.apply(photo, located, target, 0.0, mouth=mouth)
+            np.testing.assert_array_equal(edit.image, photo.rgb)
+            assert edit.faces[0].folding == pytest.approx(1.0)
+
+
+def test_pixels_outside_the_frame_are_the_same(smile: Edit, photo: Photo, located: list[Located]) -> None:
+    frame = Frame.of(located[0].points)
+    corners = frame.to_picture(np.array([LOW, [HIGH[0], LOW[1]], HIGH, [LOW[0], HIGH[1]]]))
+    outside = np.ones(photo.rgb.shape[:2], np.uint8)
+    cv2.fillPoly(outside, [np.rint(corners).astype(np.int32)], 0)
+    outside = cv2.erode(outside, np.ones((3, 3)))
+    changed = (smile.image != photo.rgb).any(axis=2)
+    assert outside.sum() > 1000
+    assert not changed[outside > 0].any()
+    assert changed.mean() > 0.02
+
+
+def test_there_is_no_seam(smile: Edit, photo: Photo, located: list[Located]) -> None:
+    """Just inside the rim of the region the edit differs from the photo by next to nothing."""
+    frame = Frame.of(located[0].points)
+    height, width = photo.rgb.shape[:2]
+    region = Region.of(frame, width, height)
+    places = region.canonical((slice(0, region.height), slice(0, region.width)))
+    near_rim = np.minimum(places - LOW, HIGH - places).min(axis=-1)
+    band = (near_rim > 0) & (near_rim < 0.08)
+    rows, columns = (
+        slice(region.top, region.top + region.height),
+        slice(region.left, region.left + region.width),
+    )
+    difference = np.abs(smile.image[rows, columns].astype(int) - photo.rgb[rows, columns]).max(axis=2)
+    assert difference[band].mean() < 1.0
+
+
+def test_edits_are_deterministic(editor: Editor, photo: Photo, located: list[Located]) -> None:
+    first = editor.apply(photo, located, "surprise", 1.0, mouth="open", seed=3)
+    second = editor.apply(photo, located, "surprise", 1.0, mouth="open", seed=3)
+    np.testing.assert_array_equal(first.image, second.image)
+    assert any("example" in flag for flag in first.flags)
+
+
+def test_the_smile_is_seen_where_it_was_asked(editor: Editor, smile: Edit, located: list[Located]) -> None:
+    """Located again in the edited picture, the mouth's corners are higher and wider apart."""
+    before = Frame.of(located[0].points).to_canonical(located[0].points)
+    again = editor.locate(smile.photo)[0].points
+    after = Frame.of(again).to_canonical(again)
+    corners = [RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER]
+    assert (after[corners, 1] < before[corners, 1] - 0.015).all()
+    assert np.ptp(after[corners, 0]) > np.ptp(before[corners, 0]) + 0.02
+
+
+def test_intensity_is_monotonous(editor: Editor, photo: Photo, located: list[Located]) -> None:
+    """More anger, lower inner brows: by the landmark network on the edited pixels."""
+    brows = [RIGHT_BROW.start + 4, LEFT_BROW.start + 4]
+    heights = []
+    for intensity in (0.0, 0.5, 1.0):
+        points = editor.locate(editor.apply(photo, located, "anger", intensity).photo)[0].network_points
+        heights.append(Frame.of(points).to_canonical(points)[brows, 1].mean())
+    assert heights[0] < heights[1] < heights[2]
+
+
+def test_there_and_back_is_close_to_the_photo(editor: Editor, photo: Photo, located: list[Located]) -> None:
+    there = editor.apply(photo, located, "anger", 0.6, relative=True)
+    moved = [replace(located[0], points=there_points(editor, located[0]))]
+    change = -editor.geometry.displacement(
+        anger(0.6), lip_gap(Frame.of(located[0].points).to_canonical(located[0].points))
+    )
+    assert np.abs(change).max() > 0.02
+    back = editor.apply(there.photo, moved, "anger", 0.6, relative=True)  # further, not back: a control
+    from mien.editing.render import plan, render
+
+    undone, _ = render(
+        there.photo.colour, plan(editor.geometry, moved[0].points, anger(-0.6), 0.0), editor.shading, 0.0
+    )
+    error = np.abs(undone.astype(int) - photo.rgb).mean()
+    assert error < 0.25 * np.abs(back.image.astype(int) - photo.rgb).mean()
+
+
+def anger(strength: float) -> np.ndarray:
+    from mien.editing.geometry import ACTIVE
+
+    change = np.zeros(len(ACTIVE))
+    change[ACTIVE.index("anger")] = strength
+    return change
+
+
+def there_points(editor: Editor, face: Located) -> np.ndarray:
+    """Where the points of a face are after anger at 0.6."""
+    frame = Frame.of(face.points)
+    shape = frame.to_canonical(face.points)
+    return frame.to_picture(editor.geometry.move(shape, anger(0.6), lip_gap(shape)))
+
+
+def test_a_smile_with_teeth_can_be_closed(editor: Editor, examples: Path) -> None:
+    edit = editor(examples / "portrait_smiling.jpg", "neutral", 1.0)
+    assert edit.faces[0].gap_after < 0.02
+    assert edit.faces[0].folding >= FOLD_LIMIT
+
+
+def test_alpha_grey_and_sixteen_bits_are_edited_in_kind(
+    editor: Editor, photo: Photo, located: list[Located], smile: Edit
+) -> None:
+    ramp_ = np.linspace(0, 255, photo.rgb.shape[1]).astype(np.uint8)
+    alpha = np.repeat(ramp_[None], photo.rgb.shape[0], axis=0)
+    with_alpha = editor.apply(replace(photo, alpha=alpha), located, "happiness", 0.7)
+    np.testing.assert_array_equal(with_alpha.photo.alpha, alpha)
+    np.testing.assert_array_equal(with_alpha.image, smile.image)
+
+    deep = replace(photo, colour=photo.colour.astype(np.uint16) * 257)
+    deep_smile = editor.apply(deep, located, "happiness", 0.7)
+    assert deep_smile.photo.colour.dtype == np.uint16
+    assert np.abs(deep_smile.image.astype(int) - smile.image).max() <= 1
+
+    luma = cv2.cvtColor(photo.rgb, cv2.COLOR_RGB2GRAY)
+    grey = replace(photo, colour=np.repeat(luma[..., None], 3, axis=2), grey=True)
+    drawn = editor.apply(grey, located, "surprise", 1.0, mouth="open").image
+    assert (drawn == drawn[..., :1]).all(), "a filled mouth must not bring colour into a grey photo"
+
+
+def test_several_faces_are_edited_one_or_all(editor: Editor, examples: Path) -> None:
+    group = open_photo(examples / "group_1.jpg")
+    faces = editor.locate(group)
+    assert len(faces) >= 5
+    areas = [face.box.area for face in faces]
+    assert areas == sorted(areas, reverse=True)
+    second = editor.apply(group, faces, "happiness", 0.8, face=1, force=True)
+    changed = (second.image != group.rgb).any(axis=2)
+    box = faces[1].box
+    assert changed[int(box.y) : int(box.bottom), int(box.x) : int(box.right)].any()
+    far = faces[0].box
+    assert not changed[
+        int(far.y) : int(far.bottom), int(far.x + far.width / 3) : int(far.right - far.width / 3)
+    ].any()
+    every = editor.apply(group, faces, "happiness", 0.8, face="all", force=True)
+    assert len(every.faces) == len(faces)
+    with pytest.raises(NoFace, match="face 99"):
+        editor.apply(group, faces, "happiness", face=99)
+
+
+# Refusals
+
+
+def test_no_face_is_said(editor: Editor) -> None:
+    with pytest.raises(NoFace, match="no face"):
+        editor(np.full((200, 200, 3), 128, np.uint8), "happiness")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"yaw": 40.0}, "turned by 40"),
+        ({"jitter": 0.05}, "uncertain"),
+        ({"points": None}, "outside the photo"),
+    ],
+)
+def test_poor_faces_are_refused_unless_forced(
+    editor: Editor, photo: Photo, located: list[Located], change: dict, words: str
+) -> None:
+    if "points" in change:
+        change = {"points": located[0].points + np.array([0, photo.rgb.shape[0] * 0.4])}
+    poor = [replace(located[0], **change)]
+    with pytest.raises(EditRefused, match=words):
+        editor.apply(photo, poor, "happiness")
+    forced = editor.apply(photo, poor, "happiness", force=True)
+    assert any(words in flag for flag in forced.flags)
+
+
+def test_small_faces_are_refused(editor: Editor, photo: Photo, located: list[Located]) -> None:
+    small = replace(located[0], box=replace(located[0].box, width=40.0))
+    with pytest.raises(EditRefused, match="40 pixels"):
+        editor.apply(photo, [small], "happiness")
+
+
+def test_a_face_that_only_folds_is_refused_even_if_forced(
+    editor: Editor, photo: Photo, located: list[Located]
+) -> None:
+    # Points pressed flat: any useful displacement carries some past their neighbours.
+    centre = located[0].points.mean(axis=0)
+    squeezed = centre + (located[0].points - centre) * np.array([1.0, 0.03])
+    with pytest.raises(EditRefused, match="fold"):
+        editor.apply(
+            photo, [replace(located[0], points=squeezed)], "surprise", 1.25, mouth="open", force=True
+        )
+
+
+def test_wrong_requests_are_refused_at_the_door(editor: Editor, photo: Photo, located: list[Located]) -> None:
+    with pytest.raises(ConfigError, match="intensity"):
+        editor.apply(photo, located, "happiness", 2.0)
+
+
+# Sheets
+
+
+def test_grid_and_ramp(editor: Editor, photo: Photo, located: list[Located]) -> None:
+    sheet, record = grid(editor, photo, located, plane=False, width=64)
+    assert sheet.shape[1] == 64 * len(STRENGTHS)
+    assert record.faces
+    frames, full = ramp(editor, photo, located, "happiness", 0.6, frames=3, longest=128)
+    assert max(frames[0].shape) == 128
+    assert np.abs(frames[3].astype(int) - frames[0]).mean() > np.abs(frames[1].astype(int) - frames[0]).mean()
+    assert full.applied == 0.6
+
+
+# Files
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_provenance_verifies_and_survives_a_copy(smile: Edit, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"smile{suffix}"
+    provenance.write_edit(smile, path)
+    copy = tmp_path / "elsewhere" / f"copy{suffix}"
+    copy.parent.mkdir()
+    shutil.copy(path, copy)
+    found = provenance.verify(copy)
+    assert found.manifest
+    assert found.intact
+    assert not found.trusted, "a key made here vouches for nobody"
+    assert "self-made" in found.signer
+    assert found.edited
+    assert found.facts["target"] == "happiness"
+    assert found.facts["faces"][0]["applied"] == 0.7
+    assert found.source_type.endswith("compositeWithTrainedAlgorithmicMedia")
+    assert found.sidecar == "none"
+    assert provenance.verify(path).sidecar == "fits"
+
+
+def test_tampering_is_noticed(smile: Edit, tmp_path: Path) -> None:
+    path = tmp_path / "smile.png"
+    provenance.write_edit(smile, path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    found = provenance.verify(path)
+    assert not found.intact
+    assert found.problems
+    assert found.sidecar == "does not fit"
+
+
+def test_opting_out_is_recorded(smile: Edit, tmp_path: Path) -> None:
+    path = tmp_path / "smile.jpg"
+    record = json.loads(provenance.write_edit(smile, path, provenance=False).read_text())
+    assert record["provenance_in_file"] is False
+    assert record["original_sha256"] is not None
+    found = provenance.verify(path)
+    assert not found.manifest
+    assert found.source_type == ""
+
+
+def test_nothing_is_overwritten(smile: Edit, tmp_path: Path) -> None:
+    path = tmp_path / "smile.png"
+    path.write_bytes(b"mine")
+    with pytest.raises(ImageError, match="never overwrites"):
+        provenance.write_edit(smile, path)
+    assert path.read_bytes() == b"mine"
+
+
+def test_missing_extra_says_how_to_install_it(
+    smile: Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "c2pa", None)
+    with pytest.raises(ExtraMissing, match=r"pip install 'mien\[edit\]'"):
+        provenance.write_edit(smile, tmp_path / "smile.png")
+    assert not (tmp_path / "smile.png").exists()
+
+
+def test_the_private_key_is_private_and_made_once(tmp_path: Path) -> None:
+    first = provenance.Signer.of_install(tmp_path)
+    assert (tmp_path / "key.pem").stat().st_mode & 0o077 == 0
+    assert provenance.Signer.of_install(tmp_path) == first
+
+
+# Command line
+
+
+def test_edit_and_verify_commands(examples: Path, tmp_path: Path) -> None:
+    run, out = CliRunner(), tmp_path / "out.png"
+    source = examples / "portrait_neutral.jpg"
+    before = source.read_bytes()
+    done = run.invoke(
+        app, ["edit", str(source), "--to", "happiness", "--intensity", "0.6", "--out", str(out)]
+    )
+    assert done.exit_code == 0, done.output
+    assert source.read_bytes() == before
+    assert images.read(out).shape == images.read(source).shape
+    said = run.invoke(app, ["verify", str(out)])
+    assert said.exit_code == 0
+    assert "intact" in said.output
+    assert "happiness" in said.output
+    again = run.invoke(app, ["edit", str(source), "--to", "anger", "--out", str(out)])
+    assert isinstance(again.exception, ImageError)
+    plain = run.invoke(app, ["verify", str(source)])
+    assert plain.exit_code == 1
+
+
+def test_batches_ask_for_consent(examples: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture = Image.open(examples / "portrait_neutral.jpg")
+    picture.save(folder / "face.png")
+    Image.new("RGB", (64, 64)).save(folder / "nobody.png")
+    arguments = [
+        "edit",
+        str(folder),
+        "--to",
+        "happiness",
+        "--intensity",
+        "0.5",
+        "--out",
+        str(tmp_path / "done"),
+    ]
+    assert isinstance(CliRunner().invoke(app, arguments).exception, ConfigError)
+    done = CliRunner().invoke(app, [*arguments, "--i-have-consent"])
+    assert done.exit_code == 1, "one of the two has no face"
+    assert sorted(path.name for path in (tmp_path / "done").iterdir()) == ["face.png", "face.png.mien.json"]
+    assert json.loads((tmp_path / "done" / "face.png.mien.json").read_text())["consent_stated"] is True
+
+
+@pytest.mark.parametrize("arguments", [[], ["--to", "happiness", "--valence", "0.5"], ["--to", "glee"]])
+def test_unclear_commands_are_refused(examples: Path, tmp_path: Path, arguments: list[str]) -> None:
+    command = ["edit", str(examples / "portrait_neutral.jpg"), "--out", str(tmp_path / "x.png"), *arguments]
+    assert CliRunner().invoke(app, command).exit_code != 0
+    assert not (tmp_path / "x.png").exists()
