@@ -3,6 +3,7 @@
 - `mobilefacenet`: the face-recognition network of Chen et al. 2018 (arXiv 1804.07573), in the ReLU6 form whose weights
   are published under Apache-2.0 by foamliu/MobileFaceNet. `weights` names that file; the network is written anew here
   and the file's 307 tensors are matched to it strictly, in order and by shape.
+- `alexnet`: the convolutions of AlexNet as torchvision has them, for methods published on it.
 - `tiny`: four small convolutions for tests and trials.
 - any other name is built by timm with `features_only`, e.g. `resnet18`.
 """
@@ -195,6 +196,58 @@ class Tiny(Backbone):
         return images.mean(dim=(2, 3)), maps
 
 
+class AlexNet(Backbone):
+    """The convolutions of AlexNet in torchvision's form (2.47 M parameters), their last map flattened.
+
+    At 224 px that is 256 channels of 6 x 6, 9216 numbers; `width` is smaller for smaller crops. `weights` names
+    torchvision's file, of which the classifier is left out.
+    """
+
+    def __init__(self, size: int = 224) -> None:
+        super().__init__()
+        side = (size - 7) // 4 + 1
+        for _ in range(3):
+            side = (side - 3) // 2 + 1
+        if side < 1:
+            raise ConfigError(f"AlexNet needs crops of 63 px or more, not {size}: set data.size")
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2),
+        )  # fmt: skip
+        self.side = min(6, side)
+        self.stages = [64, 192, 256]
+        self.width = 256 * self.side**2
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n width"], list[Tensor]]:
+        maps: list[Tensor] = []
+        for layer in self.features:
+            images = layer(images)
+            if isinstance(layer, nn.MaxPool2d):
+                maps.append(images)
+        return nn.functional.adaptive_avg_pool2d(images, self.side).flatten(1), maps
+
+    def load_published(self, path: Path | str) -> None:
+        """Fill from torchvision's AlexNet file.
+
+        Raises:
+            WeightsError: the file is absent, is not a plain tensor file, or is another network.
+        """
+        from pickle import UnpicklingError
+
+        try:
+            state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+            self.load_state_dict(
+                {key: value for key, value in state.items() if key.startswith("features.")}, strict=True
+            )
+        except FileNotFoundError:
+            raise WeightsError(f"{path}: no such file: pass torchvision's alexnet file") from None
+        except (RuntimeError, UnpicklingError, EOFError, AttributeError) as problem:
+            raise WeightsError(f"{path}: not torchvision's AlexNet: {type(problem).__name__}") from None
+
+
 class Timm(Backbone):
     """A timm network as stage maps, pooled by their mean."""
 
@@ -207,7 +260,9 @@ class Timm(Backbone):
 
             raise ExtraMissing("train", "timm") from None
         if not timm.is_model(name):
-            raise ConfigError(f"no backbone '{name}': mobilefacenet, tiny, or a timm name such as resnet18")
+            raise ConfigError(
+                f"no backbone '{name}': mobilefacenet, alexnet, tiny, or a timm name such as resnet18"
+            )
         overlay = {"file": weights} if weights else None
         network: Any = timm.create_model(
             name,
@@ -239,6 +294,11 @@ def build(name: str, weights: str | Path | None = None, size: int = 112, **optio
         if weights is not None:
             network.load_published(weights)
         return network
+    if name == "alexnet":
+        alexnet = AlexNet(size)
+        if weights is not None:
+            alexnet.load_published(weights)
+        return alexnet
     if name == "tiny":
         return Tiny(**options)
     return Timm(name, None if weights is None else str(weights), **options)

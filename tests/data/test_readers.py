@@ -41,6 +41,7 @@ PRESENT = [
     ("affwild2", "expr", "expr", {"train": 30, "valid": 12}),
     ("diffusionfer", "labels.csv", "labels.csv", {"train": 42}),
     ("diffusionfer", "dataset_sheet.csv", "dataset_sheet.csv", {"train": 42}),
+    ("rendered", "heads", "heads", {"train": 8, "valid": 5, "test": 7}),
     ("folder", "classes", "classes", {"train": 64, "valid": 8, "test": 8}),
     ("folder", "splits", "splits", {"train": 48, "valid": 16, "test": 16}),
     ("manifest", "csv", "csv", {"train": 24, "valid": 8, "test": 8}),
@@ -83,6 +84,7 @@ BROKEN = {
         "labels.csv",
         "image,folder,valence,arousal,expression\na/b.jpg,a,7,0,1\n",
     ),
+    "rendered": ("pictures/00002/01.png", "rendered.json", "{"),
     "folder": (None, "Happiness", None),
     "manifest": ("faces/00004.png", "manifest.csv", "path,expression\nfaces/00000.png,3\n"),
 }

@@ -9,7 +9,20 @@ from io import TextIOWrapper
 import typer
 
 from mien import __version__
-from mien.cli import ablate, compare, data, edit, evaluate, figures, methods, predict, release, serve, train
+from mien.cli import (
+    ablate,
+    compare,
+    data,
+    edit,
+    evaluate,
+    figures,
+    methods,
+    predict,
+    release,
+    render,
+    serve,
+    train,
+)
 from mien.errors import MienError
 
 app = typer.Typer(
@@ -50,6 +63,7 @@ app.command()(evaluate.evaluate)
 app.command()(compare.compare)
 app.command()(figures.figures)
 app.command()(serve.serve)
+data.app.command()(render.render)
 app.add_typer(data.app)
 
 

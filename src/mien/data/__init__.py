@@ -9,6 +9,7 @@ from mien.data.diffusionfer import READER as DIFFUSIONFER
 from mien.data.fer2013 import READER as FER2013
 from mien.data.ferplus import READER as FERPLUS
 from mien.data.folder import READER as FOLDER
+from mien.data.heads import READER as RENDERED
 from mien.data.manifest import READER as MANIFEST
 from mien.data.rafdb import READER as RAFDB
 from mien.data.reader import Reader
@@ -25,6 +26,7 @@ READERS: dict[str, Reader] = {
     "affwild": AFFWILD,
     "affwild2": AFFWILD2,
     "diffusionfer": DIFFUSIONFER,
+    "rendered": RENDERED,
     "folder": FOLDER,
     "manifest": MANIFEST,
 }

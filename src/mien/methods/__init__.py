@@ -10,6 +10,7 @@ from mien.config import explain, nearest
 from mien.errors import ConfigError
 from mien.methods.base import Method
 from mien.methods.baseline import Baseline
+from mien.methods.cal import CAL
 from mien.methods.cclls import CCLLS
 from mien.methods.jadfer import JADFER
 from mien.methods.ke2nt import KE2NT
@@ -21,6 +22,7 @@ METHODS: dict[str, type[Method]] = {
     "jadfer": JADFER,
     "cclls": CCLLS,
     "meca": MECA,
+    "cal": CAL,
 }
 
 

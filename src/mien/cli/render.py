@@ -1,0 +1,42 @@
+"""`mien data render`: a data set of rendered heads whose persons, expressions, valence and arousal are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def render(
+    head: Path = typer.Argument(help="The head model: ICT-FaceKit packed as one .npz."),
+    out: Path = typer.Argument(help="The folder to write; read it with data.reader=rendered."),
+    identities: int = typer.Option(2000, min=3, help="How many persons."),
+    images: int = typer.Option(10, min=2, max=100, help="Pictures of each."),
+    seed: int = typer.Option(0, min=0, help="The same seed gives the same pixels."),
+    size: int = typer.Option(112, min=32, max=512, help="Side of the pictures, pixels."),
+) -> None:
+    """Render a data set of heads: train, valid, and a test of persons that training has seen and has not."""
+    import sys
+    from collections import Counter
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from mien.data import heads
+
+    renderer, digest = heads.renderer(head, size)
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("rendering", total=identities * images)
+        records = heads.write(
+            renderer,
+            out,
+            identities,
+            images,
+            seed,
+            digest,
+            lambda done, total: bar.update(task, completed=done),
+        )
+    counts = Counter((record.split, record.attributes["person"]) for record in records)
+    parts = ", ".join(f"{split} ({person}) {count:,}" for (split, person), count in sorted(counts.items()))
+    typer.echo(f"wrote {out}: {len(records):,} pictures of {identities:,} persons: {parts}")
