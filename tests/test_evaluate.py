@@ -61,7 +61,7 @@ def test_figures_are_those_of_the_metrics() -> None:
     assert found.selective is not None
     assert found.selective.points[0] == (1.0, pytest.approx(1 - found.scores["accuracy"].value))
     assert found.people == 20
-    assert found.annotators["one_annotator_agrees_with_label"] == pytest.approx(0.9 + 0.1 / 8)
+    assert found.annotators["votes_for_label"] == pytest.approx(0.9 + 0.1 / 8)
     assert found.separation["recall_at_1"] > 0.8
 
 
@@ -327,6 +327,8 @@ def test_wrong_weights_sets_and_splits_say_what_to_do(faces, run_folder, tmp_pat
         infer.source_of(faces, "ferplus-majority", "manifest")
     with pytest.raises(DatasetNotFound, match="pass --reader"):
         infer.source_of(tmp_path / "nothing")
+    with pytest.raises(ConfigError, match="yaw is not known"):
+        evaluate.run(run_folder, faces, reader="manifest", by=["yaw"], cache=tmp_path)
     with pytest.raises(ConfigError, match="no such attribute"):
         evaluate.run(run_folder, faces, reader="manifest", by=["race"], cache=tmp_path)
 

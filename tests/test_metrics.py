@@ -289,6 +289,15 @@ def test_bootstrap_calibration_equals_repeated_images(answers) -> None:
     np.testing.assert_allclose(drawn, slow)
 
 
+@pytest.mark.parametrize(("hits", "count"), [(0, 16), (16, 16), (3, 18), (980, 1089)])
+def test_score_interval_equals_scipy(hits: int, count: int) -> None:
+    found = bootstrap.wilson(hits, count)
+    oracle = stats.binomtest(hits, count).proportion_ci(0.95, method="wilson")
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (hits / count, oracle.low, oracle.high), abs=1e-9
+    )
+
+
 def test_subjects_are_drawn_whole_and_widen_the_interval() -> None:
     subjects = [f"s{index // 20}" for index in range(400)]
     for counts in bootstrap.resamples(400, 20, subjects=subjects):

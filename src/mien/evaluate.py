@@ -109,7 +109,7 @@ class Report:
         calibration, selective: None when no image has an expression label.
         affect: for valence and arousal: ccc, pcc, rmse, sagr; empty without labels.
         separation: silhouette, nmi, recall_at_1 of the embedding; empty without one.
-        annotators: agreement with the votes; empty for sets without.
+        annotators: agreement with the votes that the protocol's rule kept; empty for sets without.
         slices: groups asked for with `by`.
         notes: what a reader must know to read the figures right.
     """
@@ -291,11 +291,12 @@ def _classes(
         recall = Interval(math.nan)
         if inside.any():
             hit = (answer[inside] == index).astype(np.int64)
-            group = None if who is None else [who[i] for i in np.flatnonzero(inside)]
-            # Recall of one class is the accuracy of "found it" among its own images.
-            recall = bootstrap.classification_intervals(np.ones_like(hit), hit, 2, draws, seed, group)[
-                "accuracy"
-            ]
+            recall = bootstrap.wilson(int(hit.sum()), len(hit))
+            if who is not None:
+                # Recall of one class is the accuracy of "found it" among its own images.
+                group = [who[i] for i in np.flatnonzero(inside)]
+                ones = np.ones_like(hit)
+                recall = bootstrap.classification_intervals(ones, hit, 2, draws, seed, group)["accuracy"]
         support = int(each["support"][index])
         rows.append(
             ClassScore(name, support, float(each["precision"][index]), recall, float(each["f1"][index]))
@@ -343,7 +344,10 @@ def _affect(rated: Predictions, draws: int, seed: int) -> dict[str, dict[str, In
 
 
 def _annotators(answered: Predictions) -> dict[str, float]:
-    """How the model and a single annotator agree with the label, on the images with votes."""
+    """How the protocol's vote shares meet label and model, on the images with votes.
+
+    Rules drop stray votes first, so a raw annotator agrees with the label less often than these shares say.
+    """
     voted = answered.rows(np.flatnonzero(np.isfinite(answered.votes).all(axis=1)))
     if not len(voted):
         return {}
@@ -352,8 +356,8 @@ def _annotators(answered: Predictions) -> dict[str, float]:
     best = voted.probabilities.argmax(axis=1)
     cross = -(shares * np.log(np.clip(voted.probabilities, 1e-12, 1))).sum(axis=1)
     return {
-        "one_annotator_agrees_with_label": float(shares[index, voted.truth].mean()),
-        "one_annotator_agrees_with_model": float(shares[index, best].mean()),
+        "votes_for_label": float(shares[index, voted.truth].mean()),
+        "votes_for_answer": float(shares[index, best].mean()),
         "cross_entropy_to_votes": float(cross.mean()),
     }
 
@@ -394,7 +398,8 @@ def _notes(
     whole: Predictions, missing: int, undetected: str, people: int | None, draws: int
 ) -> tuple[str, ...]:
     unit = f"{people} people" if people else "images"
-    notes = [f"Intervals are 95 % percentile bootstraps over {unit}, {draws} resamples."]
+    single = "" if people else " Those of a class's recall are Wilson's score intervals."
+    notes = [f"Intervals are 95 % percentile bootstraps over {unit}, {draws} resamples.{single}"]
     if missing:
         notes.append(f"No face was found in {missing} pictures: they are {UNDETECTED[undetected]}.")
     if undetected == "error" and missing:

@@ -335,7 +335,12 @@ def _attribute(key: str, records: Sequence[Record], crops: Any) -> NDArray[Any]:
     if key == "brightness":
         return np.array([float(np.asarray(crop).mean()) for crop in crops.images])
     if key == "yaw":
-        return np.asarray(np.abs(crops.pose[:, 0]), dtype=np.float64)
+        yaw = np.asarray(np.abs(crops.pose[:, 0]), dtype=np.float64)
+        if not np.isfinite(yaw).any():
+            raise ConfigError(
+                "--by yaw: yaw is not known with stored landmarks: evaluate with the landmark network"
+            )
+        return yaw
     if key == "size":
         return np.array([_side(record) for record in records])
     if not any(key in record.attributes for record in records):

@@ -31,8 +31,8 @@ NAMES: dict[str, str] = {
     "silhouette": "Silhouette (cosine)",
     "nmi": "NMI with k-means",
     "recall_at_1": "Recall@1",
-    "one_annotator_agrees_with_label": "One annotator agrees with the label",
-    "one_annotator_agrees_with_model": "One annotator agrees with the model",
+    "votes_for_label": "Share of the votes for the label",
+    "votes_for_answer": "Share of the votes for the model's answer",
     "cross_entropy_to_votes": "Cross-entropy to the votes (nats)",
 }
 """How a page calls each figure."""
@@ -181,7 +181,10 @@ def markdown(report: Report) -> str:
             (dimension, *(spread(v) for v in scores.values())) for dimension, scores in report.affect.items()
         ]
         lines += ["## Apparent valence and arousal", "", *_rows(header, rows)]
-    for heading, found in (("Embedding", report.separation), ("Annotators", report.annotators)):
+    for heading, found in (
+        ("Embedding", report.separation),
+        ("Votes, after the protocol's rule", report.annotators),
+    ):
         if found:
             lines += [f"## {heading}", ""]
             lines += _rows(
@@ -245,7 +248,10 @@ def html(report: Report, predictions: Predictions) -> str:
                 [tuple(page.interval(cell) for cell in row) for row in _slice_rows(report)],
             ),
         ]
-    for name, found in (("Embedding", report.separation), ("Annotators", report.annotators)):
+    for name, found in (
+        ("Embedding", report.separation),
+        ("Votes, after the protocol's rule", report.annotators),
+    ):
         if found:
             pairs = [(NAMES[key], number(value)) for key, value in found.items()]
             body += [f"<h2>{name}</h2>", page.facts(pairs)]
