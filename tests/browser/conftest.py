@@ -28,7 +28,9 @@ FLAGS = (
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """The system's Chromium, driven by Playwright; `MIEN_CHROMIUM` names another."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
     found = os.environ.get("MIEN_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
         pytest.skip("no Chromium is installed: apt-get install chromium")
@@ -49,7 +51,9 @@ def models(recogniser_file: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     from mien.recognise import SHIPPED
 
     pipeline = load(weights=None if SHIPPED.exists() else recogniser_file, threads=1)
-    editor = Editor(pipeline.detector, pipeline.landmarker, Geometry.load(), Shading.load(), pipeline.recogniser)
+    editor = Editor(
+        pipeline.detector, pipeline.landmarker, Geometry.load(), Shading.load(), pipeline.recogniser
+    )
     signer = Signer.of_install(tmp_path_factory.mktemp("signing"))
     return {"pipeline": pipeline, "editor": editor, "signer": signer}
 
@@ -72,7 +76,6 @@ class Served:
 
     def stop(self) -> None:
         self._server.should_exit = True
-        self._server.force_exit = True
         self._thread.join(20)
 
 

@@ -35,6 +35,7 @@ function askKey() {
   const dialog = $("key");
   sessionStorage.removeItem("key");
   $("key-word").value = "";
+  dialog.returnValue = "cancel"; // what Escape leaves behind
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener(

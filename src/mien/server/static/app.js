@@ -162,6 +162,10 @@ function theme() {
   });
 }
 
+// Not submit buttons: the Enter key takes a form's first one, and must mean "Continue".
+for (const button of document.querySelectorAll("[data-close]")) {
+  button.addEventListener("click", () => button.closest("dialog").close("cancel"));
+}
 theme();
 tabs();
 sources();

@@ -40,7 +40,7 @@ export async function open(file, limits) {
   $("read-problem").hidden = true;
   $("read-empty").hidden = true;
   $("read-result").hidden = false;
-  $("read-panel").replaceChildren(h("div", { class: "blank" }, h("h2", { id: "read-title" }, "Reading the photo …"), h("p", { class: "soft" }, "It stays in memory and is not stored.")));
+  $("read-panel").replaceChildren(h("div", { class: "blank" }, h("h1", { id: "read-title" }, "Reading the photo …"), h("p", { class: "soft" }, "It stays in memory and is not stored.")));
   for (const name of ["read-points", "read-copy", "read-edit"]) $(name).disabled = true;
   say("Reading the photo.");
   const picture = await canvas(file, 800, 600, `The photo ${file.name}`);
@@ -90,7 +90,7 @@ const nobody = () => [
   h(
     "div",
     { class: "blank" },
-    h("h2", { id: "read-title" }, "No face found"),
+    h("h1", { id: "read-title" }, "No face found"),
     h("p", { class: "soft" }, "Try a photo in which the face is larger, upright, and not covered."),
     h("button", { class: "main", onclick: clear }, icon("i-again"), "Another photo"),
   ),
@@ -105,7 +105,7 @@ function panel(face) {
       "div",
       { class: "headline" },
       h("p", { class: "kicker" }, "This face shows"),
-      h("h2", { id: "read-title" }, h("i", { css: { background: colour(name) }, "aria-hidden": "true" }), name),
+      h("h1", { id: "read-title" }, h("i", { css: { background: colour(name) }, "aria-hidden": "true" }), name),
       h("p", { class: "soft" }, `${percent(reading.probabilities[name])} probable${reading.uncertain ? ", too close to call: take the label with care" : ""}`),
     ),
     bars(reading.probabilities),
