@@ -20,6 +20,7 @@ import mien
 from mien import images
 from mien.errors import ConfigError, ImageError, MienError, NoFace, WeightsError
 from mien.pipeline import ColourOrderWarning, Pipeline, load, quality
+from mien.recognise import SHIPPED
 from mien.types import Analysis, Box, Face
 
 
@@ -52,10 +53,6 @@ def iou(one: Box, other: Box) -> float:
 def drift(one: Face, other: Face) -> float:
     """The largest change of any probability."""
     return max(abs(one.probabilities[name] - other.probabilities[name]) for name in mien.EXPRESSIONS)
-
-
-def partner(face: Face, faces: tuple[Face, ...]) -> Face:
-    return max(faces, key=lambda other: iou(face.box, other.box))
 
 
 def test_every_bundled_face_is_found(pipeline: Pipeline, photographs: list[Path]) -> None:
@@ -145,7 +142,7 @@ def test_on_no_face_skip_and_error(recogniser_file: Path, blank: Path, astronaut
     assert [one.source for one in skipping([blank, astronaut, blank])] == [str(astronaut)]
     assert skipping([blank, "missing.jpg"])[0].source == "missing.jpg"  # an error is never skipped
     strict = load(weights=recogniser_file, on_no_face="error")
-    with pytest.raises(NoFace, match="no face found.*tiled"):
+    with pytest.raises(NoFace, match=r"no face found.*tiled"):
         strict(blank)
     failed, fine = strict([blank, astronaut])
     assert failed.error is not None
@@ -304,6 +301,33 @@ print(sorted(heavy & set(sys.modules)))
         check=True,
     ).stdout
     assert output.strip() == "[]"
+
+
+@pytest.mark.skipif(not SHIPPED.exists(), reason="this checkout has no recogniser weights yet")
+def test_the_shipped_weights_read_the_bundled_portraits_alone_and_together(photographs: list[Path]) -> None:
+    pipeline = load()
+    together = pipeline(photographs)
+    for path, analysis in zip(photographs, together, strict=True):
+        alone = pipeline(path)
+        assert len(alone.faces) == len(analysis.faces)
+        for one, other in zip(alone.faces, analysis.faces, strict=True):
+            assert drift(one, other) < 1e-4
+            assert (one.valence, one.arousal) == pytest.approx((other.valence, other.arousal), abs=1e-4)
+    by_name = {Path(analysis.source).stem: analysis.faces[0] for analysis in together}
+    assert by_name["portrait_smiling"].expression == by_name["astronaut"].expression == "happiness"
+    assert by_name["portrait_smiling"].valence > by_name["portrait_neutral"].valence
+    assert by_name["portrait_smiling"].intensity > by_name["portrait_neutral"].intensity
+
+
+@pytest.mark.skipif(not SHIPPED.exists(), reason="this checkout has no recogniser weights yet")
+def test_the_shipped_weights_hardly_see_mirroring(photographs: list[Path]) -> None:
+    pipeline = load()
+    for path in photographs:
+        picture = images.read(path)
+        plain, mirrored = pipeline(picture), pipeline(picture[:, ::-1])
+        for face in plain.faces:
+            turned = Box(picture.shape[1] - face.box.right, face.box.y, face.box.width, face.box.height)
+            assert drift(face, max(mirrored.faces, key=lambda one: iou(turned, one.box))) < 0.35
 
 
 def test_mien_errors_are_what_callers_can_catch() -> None:
