@@ -82,6 +82,7 @@ class RunConfig(Frozen):
     method: dict[str, Any] = Field(
         description="`name` is a key of mien.methods.METHODS; the rest goes to its Config"
     )
+    start: Path | None = Field(None, description="a checkpoint of the same method to start from")
     data: DataConfig
     optim: OptimConfig = OptimConfig()
     epochs: int = Field(10, ge=1)

@@ -91,6 +91,8 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
     method = methods.build(config.method, config.data.size)
     if not isinstance(method, Recognition):
         raise ConfigError(f"method '{config.method.get('name')}' is not trained by this loop")
+    if config.start is not None:
+        _fill(method, config.start)
     if config.channels_last:
         method = method.to(memory_format=torch.channels_last)
     splits = load_split(
@@ -287,6 +289,14 @@ def _prepare(config: RunConfig, targets: Batch, crops: Tensor, step: int, rank: 
     if config.channels_last:
         batch = batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
     return batch
+
+
+def _fill(method: Method, path: Path) -> None:
+    """Start from a checkpoint's weights instead of fresh ones."""
+    try:
+        method.load_state_dict(checkpoint.load(path).tensors, strict=True)
+    except RuntimeError as problem:
+        raise ConfigError(f"start: {path} is another method's or size's: {str(problem).splitlines()[-1].strip()}") from None
 
 
 def _fabric(config: RunConfig) -> Any:
