@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,11 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.01)
 
 
+def gone(processes: list[int]) -> bool:
+    return not any(alive(process) for process in processes)
+
+
+@contextmanager
 def started(command: list[str], lines: int, table: Path) -> Iterator[subprocess.Popen[str]]:
     """The command, running, once its part file holds so many lines."""
     part = table.with_name(table.name + ".part")
@@ -121,11 +127,11 @@ def test_kill_9_then_resume_gives_the_table_of_an_undisturbed_run(
 ) -> None:
     table = tmp_path / "table.csv"
     command = arguments(folder, table, recogniser_file, workers)
-    for process in started(command, 3, table):
+    with started(command, 3, table) as process:
         offspring = children(process.pid)
         process.kill()
         process.wait()
-        until(lambda: not any(alive(child) for child in offspring))  # no orphan
+        until(lambda: gone(offspring))  # no orphan
     assert not table.exists()
     assert len(tables.done(table)) >= 3
     assert "--resume" in subprocess.run(command, capture_output=True, text=True, check=False).stderr
@@ -140,14 +146,14 @@ def test_ctrl_c_leaves_a_resumable_run_and_no_process(
 ) -> None:
     table = tmp_path / "table.csv"
     command = arguments(folder, table, recogniser_file, 2)
-    for process in started(command, 3, table):
+    with started(command, 3, table) as process:
         offspring = children(process.pid)
         os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
         _, errors = process.communicate()
         assert process.returncode == 130
         assert errors.splitlines()[-1] == f"mien: interrupted: go on with  --resume --out {table}"
         assert "Traceback" not in errors
-        until(lambda: not any(alive(child) for child in offspring))
+        until(lambda: gone(offspring))
     subprocess.run([*command, "--resume"], capture_output=True, check=False)
     assert table.read_bytes() == undisturbed
 
@@ -157,7 +163,7 @@ def test_a_killed_worker_loses_nothing(
     folder: Path, undisturbed: bytes, recogniser_file: Path, tmp_path: Path
 ) -> None:
     table = tmp_path / "table.csv"
-    for process in started(arguments(folder, table, recogniser_file, 2), 3, table):
+    with started(arguments(folder, table, recogniser_file, 2), 3, table) as process:
         os.kill(workers_of(process.pid)[0], signal.SIGKILL)
         _, errors = process.communicate()
         assert process.returncode == 1
