@@ -45,7 +45,9 @@ class Checkpoint:
         try:
             method.load_state_dict(self.tensors, strict=True)
         except RuntimeError as problem:
-            raise WeightsError(f"the tensors do not fit '{self.card['method']['name']}': {str(problem)[:200]}") from None
+            raise WeightsError(
+                f"the tensors do not fit '{self.card['method']['name']}': {str(problem)[:200]}"
+            ) from None
         return method.eval()
 
 
