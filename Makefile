@@ -28,16 +28,17 @@ bench: .venv-test/ready
 
 # The core alone, not editable: what a user gets from `pip install`.
 .venv/ready: pyproject.toml constraints.txt $(shell find src -type f -not -name '*.pyc')
-	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python $(PIP) --force-reinstall --no-deps .
-	.venv/bin/python $(PIP) .
-	touch $@
+	@echo 'installing the core into .venv (about 200 MB to download) ...'
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@.venv/bin/python $(PIP) .
+	@touch $@
 
 # Everything, editable. torch and torchvision are pinned as a pair in constraints.txt.
 .venv-test/ready: pyproject.toml constraints.txt
-	test -x .venv-test/bin/python || $(PYTHON) -m venv .venv-test
-	.venv-test/bin/python $(PIP) --editable '.[$(TEST_EXTRAS)]'
-	touch $@
+	@echo 'installing everything into .venv-test (torch is several GB) ...'
+	@test -x .venv-test/bin/python || $(PYTHON) -m venv .venv-test
+	@.venv-test/bin/python $(PIP) --editable '.[$(TEST_EXTRAS)]'
+	@touch $@
 
 # Resolve everything anew for this Python and pin it. Look at the difference before committing it.
 constraints:
