@@ -196,6 +196,15 @@ def test_codes_point_at_the_two_strongest_cells() -> None:
     assert torch.isfinite(dead).all()
 
 
+def test_a_channel_that_hardly_fires_gets_no_huge_gradient() -> None:
+    maps = torch.rand(1, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    maps[0, 3] *= 1e-5
+    maps.requires_grad_()
+    soft_peaks(maps, 0.1)[..., 0].sum().backward()
+    strength = maps.grad[0].abs().amax(dim=(1, 2))
+    assert strength[3] < 2 * strength[[0, 1, 2, 4, 5, 6, 7]].max()
+
+
 def test_only_soft_codes_pass_a_gradient(drawn) -> None:
     batch = drawn(8)
     for legacy, expected in ((False, True), (True, False)):

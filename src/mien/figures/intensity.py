@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def draw(intensity: dict[str, ArrayLike]) -> Figure:
-    """Grouped bars of R_l = g_l / g_deepest on a logarithmic scale; the deepest layer is the line at 1.
+    """Grouped bars of R_l = g_l / g_deepest; the deepest layer is the line at 1.
 
     Args:
         intensity: name of a network or rung to its g_l, shallow to deep: [layers], or [batches, layers] for a mean with
@@ -47,7 +47,6 @@ def draw(intensity: dict[str, ArrayLike]) -> Figure:
         if len(ratio) > 1:
             axis.vlines(places, ratio.min(axis=0), ratio.max(axis=0), color=palette.INK, linewidth=0.8)
     axis.axhline(1, color=palette.FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-    axis.set_yscale("log")
     axis.set_xticks(range(count), [f"layer {place + 1}" for place in range(count)])
     axis.set_ylabel("learning intensity, deepest layer = 1")
     palette.legend(axis, loc="lower left", ncols=2, bbox_to_anchor=(0, 1.0))

@@ -192,11 +192,13 @@ def misalignment(items: Float[Tensor, "b m d"], centroids: Float[Tensor, "b k d"
 def soft_peaks(maps: Float[Tensor, "n c h w"], sharpness: float) -> Float[Tensor, "n c 4"]:
     """(row, column) of the strongest and the second strongest cell of each map, in [0, 1], by soft-argmax.
 
-    Each map is divided by its largest magnitude first, so that `sharpness` means the same at every layer.
+    Each map is divided by its largest magnitude first, so that `sharpness` means the same at every layer; but by no
+    less than its layer's average of them, or channels that hardly fire would get huge gradients.
     """
     height, width = maps.shape[2:]
     flat = maps.flatten(2)
-    scores = flat / flat.detach().abs().amax(dim=2, keepdim=True).clamp(min=1e-6) / sharpness
+    peak = flat.detach().abs().amax(dim=2, keepdim=True)
+    scores = flat / torch.maximum(peak, peak.mean(dim=1, keepdim=True)).clamp(min=1e-6) / sharpness
     strongest = functional.one_hot(scores.argmax(dim=2), height * width).bool()
     row = ((torch.arange(height, device=maps.device) + 0.5) / height).repeat_interleave(width)
     column = ((torch.arange(width, device=maps.device) + 0.5) / width).repeat(height)
