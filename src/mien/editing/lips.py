@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from mien.editing.flow import look_up
-from mien.editing.geometry import Frame
+from mien.editing.geometry import Frame, lip_gap
 from mien.landmarks import INNER_LIP_PAIRS, OUTER_LIPS
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SMALLEST = 50.0
 """Pixels of eye distance under which the lips are too small to look at."""
+WIDE = 0.1
+"""Lip gap in eye distances from which the network is believed where the photo shows neither teeth nor darkness."""
 _ROWS = 57
 _BEYOND = 0.2
 """Share of the lips' height by which a line begins above and ends below the outer lips, whose points may be off."""
@@ -38,24 +40,41 @@ def refine(rgb: Rgb, points: Array) -> tuple[Array, Literal["closed", "open", "u
 
     Lips too small to look at are returned as they are ("unseen").
     """
-    unit = Frame.of(points).unit
-    if unit < SMALLEST:
+    frame = Frame.of(points)
+    if frame.unit < SMALLEST:
         return points, "unseen"
     lines = _lines(points)
-    colour = _read(rgb, lines, unit)
+    colour = _read(rgb, lines, frame.unit)
     between = interior(colour)
-    moved = points.copy()
-    columns = np.arange(_PAIRS)
     if between is None:
+        if lip_gap(frame.to_canonical(points)) > WIDE:
+            return points, "open"
         rows = seam(colour[..., 0])
-        edges = (rows, rows)
+        between = rows, rows
+        seen: Literal["closed", "open"] = "closed"
     else:
-        edges = between
-    for (upper, lower), column in zip(INNER_LIP_PAIRS, columns, strict=True):
-        for index, row in ((upper, edges[0][column]), (lower, edges[1][column])):
-            share = row / (_ROWS - 1)
-            moved[index] = lines[column, 0] + share * (lines[column, -1] - lines[column, 0])
-    return moved, "closed" if between is None else "open"
+        # Of the network's opening and that of the photo the wider: a rim of teeth left on a lip looks worst.
+        found = [
+            np.array([_row_of(points[pair[side]], line) for pair, line in _each(lines)]) for side in (0, 1)
+        ]
+        between = np.minimum(between[0], found[0]), np.maximum(between[1], found[1])
+        seen = "open"
+    moved = points.copy()
+    for column, (pair, line) in enumerate(_each(lines)):
+        for index, rows in zip(pair, between, strict=True):
+            moved[index] = line[0] + rows[column] / (_ROWS - 1) * (line[-1] - line[0])
+    return moved, seen
+
+
+def _each(lines: Array) -> list[tuple[tuple[int, int], Array]]:
+    """Each pair of inner-lip points (upper, lower) with its line."""
+    return list(zip(INNER_LIP_PAIRS, lines, strict=True))
+
+
+def _row_of(point: Array, line: Array) -> float:
+    """Where along a line [_ROWS, 2] a point lies, in rows."""
+    along = line[-1] - line[0]
+    return float((point - line[0]) @ along / max(float(along @ along), 1e-9)) * (_ROWS - 1)
 
 
 def _lines(points: Array) -> Array:
