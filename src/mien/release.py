@@ -134,16 +134,17 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
     for split in ("train", "valid", "test"):
         say(f"aligning {split} by the shipped landmark network")
         splits[split] = _samples([one for one in records if one.split == split], run)
-    say("embedding")
-    outputs = {split: export.run_torch(method, one.images) for split, one in splits.items()}
-    affect_report, head = _affect(config, method, run, splits, outputs, say)
-    if head is not None:
-        method.affect = head
     out.mkdir(parents=True, exist_ok=True)
-    calibration = np.random.default_rng(0).permutation(len(splits["train"]))[: export.CALIBRATION]
     plain = out / f"{config.name}.fp32.onnx"
     target = out / f"{config.name}.onnx"
     check = np.array(splits["valid"].images[:256])
+    export.to_onnx(method, run.data.size, run.data.colour, plain, check)
+    say("embedding")
+    outputs = {split: export.run_onnx(plain, one.images) for split, one in splits.items()}
+    affect_report, head = _affect(config, plain, run, splits, outputs, say)
+    if head is not None:
+        method.affect = head
+    calibration = np.random.default_rng(0).permutation(len(splits["train"]))[: export.CALIBRATION]
     agreed = export.to_onnx(method, run.data.size, run.data.colour, plain, check)
     say(f"fp32: largest relative difference from torch {agreed.relative:.2e}")
     export.quantise(plain, target, np.array(splits["train"].images[np.sort(calibration)]))
@@ -238,7 +239,7 @@ def _figures(test: dict[str, NDArray[np.float32]], samples: Samples, temperature
 
 def _affect(
     config: ReleaseConfig,
-    method: Recognition,
+    network: Path,
     run: RunConfig,
     splits: dict[Split, Samples],
     outputs: dict[Split, dict[str, NDArray[np.float32]]],
@@ -250,7 +251,7 @@ def _affect(
     for source in config.affect:
         folds = [source_records(replace_fold(source, fold)) for fold in range(config.folds)]
         samples = _samples(folds[0], run)
-        others.append((source, folds, samples, export.run_torch(method, samples.images)["embedding"]))
+        others.append((source, folds, samples, export.run_onnx(network, samples.images)["embedding"]))
     if not others and np.isnan(splits["train"].affect).all():
         return {}, None
     report: dict[str, Any] = {}
