@@ -121,6 +121,8 @@ def test_other_sites_cannot_make_the_server_work(serve: Serve, headers: dict[str
         ("127.0.0.1", 200),
         ("[::1]:8000", 200),
         ("evil.example", 421),
+        ("[", 421),
+        ("", 421),
         ("localhost.evil.example", 421),
     ],
 )

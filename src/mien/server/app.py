@@ -302,7 +302,10 @@ def _edit(
     media = schema.MEDIA_TYPES[form]
     if as_json:
         return _edit_as_json(edit, stated, media, data), len(edit.faces)
-    headers = {"Mien-Applied": f"{edit.applied:.3f}", "Mien-Flags": "; ".join(edit.flags)}
+    headers = {
+        "Mien-Applied": f"{edit.applied:.3f}",
+        "Mien-Flags": "; ".join(edit.flags).encode("ascii", "replace").decode(),
+    }
     return Response(data, media_type=media, headers=headers), len(edit.faces)
 
 

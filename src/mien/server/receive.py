@@ -81,7 +81,7 @@ def plain(problem: Exception, data: bytes) -> str:
 async def _body(request: Request, most: int) -> bytes:
     stated = request.headers.get("content-length", "")
     chunks, size, more = [], 0, True
-    too_large = stated.isdigit() and int(stated) > most
+    too_large = stated.isdecimal() and int(stated) > most
     while more and not too_large:
         chunk, more = await _next(request)
         chunks.append(chunk)
@@ -92,7 +92,7 @@ async def _body(request: Request, most: int) -> bytes:
     chunks.clear()
     if more and "100-continue" not in request.headers.get("expect", ""):
         await _discard(request)
-    about = f"{int(stated) / 2**20:.1f} MB" if stated.isdigit() else f"more than {most / 2**20:.1f} MB"
+    about = f"{int(stated) / 2**20:.1f} MB" if stated.isdecimal() else f"more than {most / 2**20:.1f} MB"
     raise Refusal(
         413,
         "too_many_bytes",

@@ -92,7 +92,7 @@ class Shell:
 
     def _admit(self, path: str, method: str, headers: Headers) -> None:
         host = headers.get("host", "")
-        if self.hosts is not None and urlsplit(f"//{host}").hostname not in self.hosts:
+        if self.hosts is not None and _name(f"//{host}") not in self.hosts:
             raise Refusal(
                 421,
                 "wrong_host",
@@ -121,4 +121,12 @@ def _from_elsewhere(headers: Headers) -> bool:
     if site is not None:
         return site not in ("same-origin", "none")
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
+
+
+def _name(address: str) -> str | None:
+    """The host's name in an address, without port and brackets; None where there is none."""
+    try:
+        return urlsplit(address).hostname
+    except ValueError:  # an unclosed bracket
+        return None
