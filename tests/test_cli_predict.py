@@ -329,6 +329,20 @@ def test_methods_prints_cards(
     assert "did you mean 'random'" in wrong.err
 
 
+def test_every_command_listed_can_be_called(command: Callable) -> None:
+    from mien.cli.main import COMMANDS
+
+    listed = command("--help").out
+    for name in COMMANDS:
+        assert f"\n  {name} " in listed
+        ran = command(name, "--help")
+        assert ran.code == 0
+        assert f"Usage: mien {name} " in ran.out
+    wrong = command("predcit")
+    assert wrong.code == 2
+    assert "Did you mean 'predict'" in wrong.err
+
+
 def test_help_imports_nothing_heavy() -> None:
     script = """
 import sys

@@ -1,31 +1,67 @@
-"""Assembles the `mien` command. Heavy imports live inside the commands, so that `--help` answers at once."""
+"""Assembles the `mien` command. A command's module is imported when it is called, so that the others cost nothing."""
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from io import TextIOWrapper
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from mien import __version__
-from mien.cli import (
-    ablate,
-    compare,
-    data,
-    edit,
-    evaluate,
-    figures,
-    methods,
-    predict,
-    release,
-    render,
-    serve,
-    train,
-)
 from mien.errors import MienError
 
+COMMANDS: dict[str, tuple[str, str]] = {
+    "predict": ("predict:predict", "Describe every face in pictures."),
+    "edit": ("edit:edit", "Change the expression a face shows in a photo, and say so in the file."),
+    "verify": ("edit:verify", "Read what a file says of how it was edited."),
+    "methods": ("methods:methods", "List the weights inside this package, and their cards."),
+    "columns": ("methods:columns", "Explain every column of a table."),
+    "train": ("train:train", "Train a method."),
+    "runs": ("train:runs", "List training runs as a table."),
+    "ablate": ("ablate:ablate", "Train, judge and compare each rung of a method's ladder."),
+    "release": ("release:release", "Make the network and card that ship from a trained run."),
+    "evaluate": ("evaluate:evaluate", "Judge a model on a dataset."),
+    "compare": ("compare:compare", "Compare runs on the same images."),
+    "figures": ("figures:figures", "Draw a model's figures."),
+    "serve": ("serve:serve", "Serve the HTTP API and the web page."),
+    "data": ("data:app", "List, examine and look at datasets."),
+}
+"""Each command, in the order of `mien --help`: where it is (module of `mien.cli`, function or app) and what it does."""
+
+
+class Commands(TyperGroup):
+    """The commands of `COMMANDS`, each imported when it is asked for."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # Only the names are read, to suggest one for a misspelt word.
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import one command; None for a word that is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        found = getattr(import_module(f"mien.cli.{module}"), name)
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        if isinstance(found, typer.Typer):
+            single.add_typer(found, name=cmd_name)
+            return typer.main.get_group(single).commands[cmd_name]
+        single.command(cmd_name)(found)
+        return typer.main.get_command(single)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The list of `mien --help`, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
 app = typer.Typer(
+    cls=Commands,
     name="mien",
     help="Recognise, measure, edit and compare facial expressions.",
     no_args_is_help=True,
@@ -50,23 +86,6 @@ def root(
     """Recognise, measure, edit and compare facial expressions."""
 
 
-app.command()(predict.predict)
-app.command()(edit.edit)
-app.command()(edit.verify)
-app.command()(methods.methods)
-app.command()(methods.columns)
-app.command()(train.train)
-app.command()(train.runs)
-app.command()(ablate.ablate)
-app.command()(release.release)
-app.command()(evaluate.evaluate)
-app.command()(compare.compare)
-app.command()(figures.figures)
-app.command()(serve.serve)
-data.app.command()(render.render)
-app.add_typer(data.app)
-
-
 def main() -> None:
     """Run the command line; a `MienError` becomes one line on standard error and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
@@ -74,7 +93,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        app(prog_name="mien")
     except MienError as problem:
         typer.echo(f"mien: {problem}", err=True)
         sys.exit(2)
