@@ -1,0 +1,412 @@
+"""CAL: grouping and margin against slow and closed forms (M4-a), the critic's loss by hand, and who moves whom."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mien.errors import ConfigError, WeightsError
+from mien.methods.cal import (
+    CAL,
+    LARGEST,
+    CALConfig,
+    adaptive_margin,
+    confidence,
+    contrast,
+    decorrelation,
+    group,
+    information,
+    otsu,
+    pearson,
+    root_error,
+)
+
+
+def method(size: int = 64, **options) -> CAL:
+    torch.manual_seed(0)
+    return CAL(CALConfig(**{"backbone": "tiny", **options}), size)
+
+
+def total(terms: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.stack(list(terms.values())).sum()
+
+
+# Grouping
+
+
+def slow_otsu(values: np.ndarray, bins: int) -> float:
+    """Try every edge, summing the two classes' bin centres one value at a time."""
+    low, high = values.min(), values.max()
+    width = (high - low) / bins
+    centres = [low + width * (min(bins - 1, int((value - low) / width)) + 0.5) for value in values]
+    found, best = [], -1.0
+    for edge in range(1, bins):
+        limit = low + width * edge
+        left, right = [c for c in centres if c < limit], [c for c in centres if c >= limit]
+        between = len(left) * len(right) * (np.mean(left) - np.mean(right)) ** 2
+        if between > best * (1 + 1e-9):
+            found, best = [], between
+        if between >= best * (1 - 1e-9):
+            found.append(limit)
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("bins", [4, 32])
+def test_otsu_equals_a_slow_search(seed: int, bins: int) -> None:
+    random = np.random.default_rng(seed)
+    values = np.abs(random.normal(0.3, 0.3, 40 + 20 * seed)).astype(np.float32).astype(np.float64)
+    assert otsu(torch.from_numpy(values), bins).item() == pytest.approx(slow_otsu(values, bins), rel=1e-5)
+
+
+def test_otsu_parts_two_crowds_in_the_middle_of_the_valley() -> None:
+    values = torch.cat([torch.linspace(0.0, 0.1, 30), torch.linspace(0.8, 0.9, 10)])
+    assert otsu(values).item() == pytest.approx(0.45, abs=0.9 / 32)
+    torch.testing.assert_close(otsu(3 * values + 1), 3 * otsu(values) + 1)
+    torch.testing.assert_close(otsu(values.flip(0)), otsu(values))
+
+
+def test_otsu_of_equal_values_parts_nothing() -> None:
+    assert not (torch.full((5,), 0.25) > otsu(torch.full((5,), 0.25))).any()
+
+
+def test_groups_are_the_strong_and_the_weak_and_leave_out_the_unrated() -> None:
+    affect = torch.tensor([[0.8, 0.6], [0.05, 0.0], [math.nan, 0.9], [-0.9, 0.5], [0.0, -0.1], [-0.1, 0.05]])
+    groups = group(affect)
+    assert groups.strong.tolist() == [0, 3]
+    assert groups.weak.tolist() == [1, 4, 5]
+    assert 0.15 < groups.radius < 1.0
+    turned = group(affect * torch.tensor([-1.0, -1.0]))
+    assert turned.strong.tolist() == [0, 3], "the sign of an emotion does not matter"
+
+
+def test_fixed_radii_step_in_where_a_side_is_empty() -> None:
+    alike = torch.full((4, 2), 0.7)  # r^2 = .98: all strong
+    groups = group(alike)
+    assert groups.strong.tolist() == [0, 1, 2, 3]
+    assert groups.weak.tolist() == []
+    between = torch.tensor([[0.9, 0.0], [0.6, 0.0], [0.5, 0.0]])  # r^2 .81, .36, .25
+    by_code = group(between, "radius")
+    assert by_code.strong.tolist() == [0]
+    assert by_code.weak.tolist() == [2]
+    nobody = group(torch.full((3, 2), math.nan))
+    assert len(nobody.strong) == len(nobody.weak) == 0
+
+
+# Margin, M4-a
+
+
+def test_margin_is_the_posters_curve() -> None:
+    eta = torch.tensor([0.0, 0.5, 0.9, 0.99])
+    found = adaptive_margin(eta, 128, 10, 4, largest=0.999)
+    assert found.tolist() == pytest.approx([0.32, 0.46, 1.15, 2.28], abs=0.005)
+
+
+def test_margin_is_the_confidence_interval_where_nothing_is_shared() -> None:
+    assert adaptive_margin(torch.zeros(3, dtype=torch.float64), 128).tolist() == [math.log(12.8) / 8] * 3
+    assert confidence(10) == confidence(3) == 0
+
+
+def test_margin_rises_with_correlation_of_either_sign_up_to_the_clamp() -> None:
+    eta = torch.linspace(0, LARGEST, 200, dtype=torch.float64)
+    margin = adaptive_margin(eta, 128)
+    assert (margin.diff() > 0).all()
+    torch.testing.assert_close(adaptive_margin(-eta, 128), margin)
+    end = adaptive_margin(torch.tensor([1.0, -1.0]), 128)
+    torch.testing.assert_close(end, margin[-1:].float().expand(2))
+    assert end[0] < 2.1
+
+
+def test_information_is_that_of_gaussians() -> None:
+    """Mutual information = H(x) + H(y) - H(x, y), with entropies from determinants of the covariance."""
+    for eta in (0.1, 0.6, 0.95):
+        joint = np.linalg.det(np.array([[1, eta], [eta, 1]]))
+        assert information(torch.tensor([eta])).item() == pytest.approx(-0.5 * np.log(joint), rel=1e-5)
+
+
+def test_pearson_equals_numpy() -> None:
+    first, second = np.random.default_rng(0).normal(size=(2, 6, 16))
+    expected = [np.corrcoef(one, other)[0, 1] for one, other in zip(first, second, strict=True)]
+    assert pearson(torch.from_numpy(first), torch.from_numpy(second)).tolist() == pytest.approx(expected)
+    assert pearson(torch.ones(1, 4), torch.rand(1, 4)).item() == 0
+
+
+def test_methods_margin_is_that_of_the_reversed_pairs() -> None:
+    torch.manual_seed(3)
+    strong, weak = torch.randn(3, 16), torch.randn(3, 16)
+    margin = method().margin(strong, weak, samples=64)
+    for row in range(3):
+        eta = np.corrcoef(strong[row].numpy(), weak[-row - 1].numpy())[0, 1]
+        expected = -0.5 * math.log(1 - eta**2) + math.log(6.4) / 8
+        assert margin[row].item() == pytest.approx(expected, rel=1e-4)
+    assert method(margin="fixed", fixed_margin=0.7).margin(strong, weak, 64).tolist() == pytest.approx(
+        [0.7] * 3
+    )
+
+
+# Critic
+
+
+def test_contrast_by_hand() -> None:
+    strong = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 2.0]])
+    weak = torch.tensor([[0.0, 0.0], [0.5, 0.0], [1.0, 1.0]])
+    # Same side, i with -i-1: |(1,0)-(0,2)|^2 = 5, 0 (with itself), 5.
+    # Across: |(1,0)-(1,1)|^2 = 1, |(0,0)-(.5,0)|^2 = .25, |(0,2)-(0,0)|^2 = 4; margins 2, .5, 1.
+    parts = contrast(strong, weak, torch.tensor([2.0, 0.5, 1.0]))
+    assert parts.together.item() == pytest.approx(10 / 3)
+    assert parts.apart.item() == pytest.approx((1 + 0.25 + 0) / 3)
+    assert parts.omega.item() == pytest.approx(1 - 0.5 * (50 / 3 + (1 + 0.0625) / 3))
+
+
+def test_groups_that_are_apart_and_compact_cost_nothing() -> None:
+    strong, weak = torch.ones(4, 16), -torch.ones(4, 16)
+    parts = contrast(strong, weak, torch.full((4,), 2.1))
+    assert (parts.together, parts.apart, parts.omega) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_the_multiplier_climbs_by_rho_times_the_residual(legacy: bool, drawn) -> None:
+    rho = 0.25
+    network = method(rho=rho, legacy=legacy, dropout=0.0).train()
+    batch = drawn()
+    with torch.no_grad():
+        features = network.backbone(batch.image)[0]
+        groups = group(batch.affect)
+        count = min(len(groups.strong), len(groups.weak))
+        strong, weak = (network.critic(features[rows[:count]]) for rows in (groups.strong, groups.weak))
+        omega = contrast(strong, weak, network.margin(strong, weak, len(features))).omega.item()
+    sign = -1 if legacy else 1
+    first = network(batch, "critic")
+    assert first["constraint"].item() == pytest.approx(sign * rho / 2 * omega**2, rel=1e-4)
+    assert network.multiplier.item() == pytest.approx(rho * omega, rel=1e-4)
+    second = network(batch, "critic")
+    assert second["constraint"].item() == pytest.approx(rho * omega**2 * (1 + sign / 2), rel=1e-4)
+    network.eval()
+    network(batch, "critic")
+    assert network.multiplier.item() == pytest.approx(2 * rho * omega, rel=1e-4), "it moves in training only"
+    assert "constraint" not in method(rho=0.0)(batch, "critic")
+
+
+@pytest.mark.parametrize("margin", ["fixed", "adaptive"])
+def test_a_trained_critic_tells_unseen_strong_faces_from_weak(margin: str) -> None:
+    def crowd(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features in which strength is one direction among 32, beside much that has nothing to do with it."""
+        torch.manual_seed(seed)
+        strong = torch.arange(128) % 2
+        features = torch.randn(128, 32)
+        features[:, 0] = 4.0 * strong - 2 + 0.3 * features[:, 0]
+        return features, 0.9 * strong[:, None].float().expand(-1, 2)
+
+    network = method(dropout=0.0, margin=margin).train()
+    optimiser = torch.optim.Adam(network.parameters_for("critic"), 1e-2)
+    for step in range(200):
+        features, affect = crowd(step + 1)
+        optimiser.zero_grad()
+        total(network.critic_terms(features, group(affect))).backward()
+        optimiser.step()
+    features, affect = crowd(0)
+    groups = group(affect)
+    with torch.no_grad():
+        outputs = network.critic(features)
+    strong, weak = outputs[groups.strong], outputs[groups.weak]
+    assert torch.cdist(strong, weak).square().mean() > 3 * torch.cdist(strong, strong).square().mean()
+
+
+# Turns
+
+
+def gradients(network: CAL) -> set[str]:
+    return {
+        name.split(".")[0]
+        for name, parameter in network.named_parameters()
+        if parameter.grad is not None and parameter.grad.abs().sum() > 0
+    }
+
+
+@pytest.mark.parametrize("adversary", ["raise", "match"])
+def test_each_turn_moves_its_player_and_nobody_else(adversary: str, drawn) -> None:
+    network, batch = method(adversary=adversary).train(), drawn()
+    expected = {
+        "critic": {"critic"},
+        "encoder": {"backbone"},
+        "affect": {"backbone", "regressor", "expression"},
+    }
+    assert network.turns == tuple(expected)
+    for turn in network.turns:
+        network.zero_grad(set_to_none=True)
+        total(network(batch, turn)).backward()
+        assert gradients(network) == expected[turn]
+        for parameter in network.parameters_for(turn):
+            assert parameter.grad is not None
+            assert parameter.grad.abs().sum() > 0
+        owned = {id(parameter) for parameter in network.parameters_for(turn)}
+        for parameter in network.parameters():
+            assert id(parameter) in owned or parameter.grad is None, "what is held fixed is not written to"
+
+
+def test_the_encoder_raises_what_the_critic_says_of_the_weak(drawn) -> None:
+    network, batch = method(dropout=0.0).train(), drawn()
+    weak = group(batch.affect).weak
+
+    def raised() -> float:
+        with torch.no_grad():
+            return float(network.critic(network.backbone(batch.image)[0])[weak].mean())
+
+    before, expected = raised(), [p.clone() for p in network.critic.parameters()]
+    assert network(batch, "encoder")["adversary"].item() == pytest.approx(-0.1 * before, rel=1e-4)
+    optimiser = torch.optim.Adam(network.parameters_for("encoder"), 1e-3)
+    for _ in range(10):
+        optimiser.zero_grad()
+        total(network(batch, "encoder")).backward()
+        optimiser.step()
+    assert raised() > before
+    assert all(torch.equal(a, b) for a, b in zip(network.critic.parameters(), expected, strict=True))
+
+
+def test_matching_is_a_tenth_of_the_squared_distance_of_the_means_and_ends_at_zero() -> None:
+    network = method(adversary="match", dropout=0.0)
+    network.critic.layers = torch.nn.Identity()
+    network.critic.bounded = False
+    features = torch.tensor([[2.0, 0.0], [4.0, 0.0], [1.0, 1.0], [1.0, 3.0]])
+    affect = torch.tensor([[0.9, 0.9], [0.8, 0.9], [0.0, 0.1], [0.1, 0.0]])
+    found = network.encoder_terms(features, group(affect))["adversary"].item()
+    assert found == pytest.approx(0.1 * ((3 - 1) ** 2 + (0 - 2) ** 2))
+    alike = features[[0, 1, 0, 1]]
+    assert network.encoder_terms(alike, group(affect))["adversary"].item() == 0
+
+
+def test_switches_leave_out_turns_and_terms(drawn) -> None:
+    batch = drawn()
+    plain = method(critic=False, expression="off")
+    assert plain.turns == ("affect",)
+    assert set(plain(batch, "affect")) == {"affect"}
+    assert not any(name.startswith("critic") for name, _ in plain.named_parameters())
+    assert plain.eval().predict(batch.image).logits.abs().max() == 0, "no opinion rather than a random one"
+    assert method(adversary="off").turns == ("critic", "affect")
+    assert set(method(correlation=0.5)(batch, "affect")) == {"affect", "correlation", "expression"}
+
+
+def test_a_probe_leaves_the_encoder_alone_and_a_joint_head_does_not(drawn) -> None:
+    batch = drawn()
+    for kind, reached in (("probe", False), ("joint", True)):
+        network = method(expression=kind).train()
+        network(batch, "affect")["expression"].backward()
+        assert ("backbone" in gradients(network)) == reached
+
+
+# Affect
+
+
+def test_affect_terms_equal_slow_ones_on_the_rated_rows(drawn) -> None:
+    batch = drawn(16)
+    batch.affect[3, 0] = math.nan
+    network = method(dropout=0.0, correlation=0.5)
+    terms = network(batch, "affect")
+    with torch.no_grad():
+        predicted = network.regressor(network.backbone(batch.image)[0]).double().numpy()
+    rows = [row for row in range(16) if row != 3]
+    found, target = predicted[rows], batch.affect.double().numpy()[rows]
+    root = pcc = ccc = 0.0
+    for column in range(2):
+        x, y = found[:, column], target[:, column]
+        root += math.sqrt(np.mean((x - y) ** 2))
+        pcc += np.corrcoef(x, y)[0, 1] / 2
+        ccc += np.cov(x, y, ddof=0)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+    assert terms["affect"].item() == pytest.approx(root, rel=1e-4)
+    assert terms["correlation"].item() == pytest.approx(0.5 * ((1 - pcc) + (1 - ccc)), rel=2e-3)
+
+
+def test_perfect_answers_cost_nothing_and_have_a_finite_gradient() -> None:
+    target = torch.rand(10, 2)
+    predicted = target.clone().requires_grad_()
+    loss = root_error(predicted, target) + decorrelation(predicted, target)
+    assert loss.item() == pytest.approx(0, abs=1e-4)
+    loss.backward()
+    assert torch.isfinite(predicted.grad).all()
+
+
+@pytest.mark.parametrize("adversary", ["raise", "match"])
+@pytest.mark.parametrize("rated", [0, 1, 2])
+def test_few_or_no_ratings_give_zero_terms_without_nan(rated: int, adversary: str, drawn) -> None:
+    batch = drawn(8)
+    batch = batch._replace(expression=torch.full_like(batch.expression, -1))
+    batch.affect[rated:] = math.nan
+    batch.affect[:rated] = 0.9  # all strong: the weak side is empty
+    network = method(adversary=adversary, correlation=0.5).train()
+    for turn in network.turns:
+        network.zero_grad(set_to_none=True)
+        terms = network(batch, turn)
+        assert torch.isfinite(total(terms))
+        if rated == 0 or turn != "affect":
+            assert total(terms) == 0
+        total(terms).backward()
+        assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+    assert network.multiplier == 0
+
+
+def test_the_game_learns_affect_of_persons_it_has_not_seen(drawn) -> None:
+    network = method(dropout=0.0).train()
+    rates = {"critic": 3e-3, "encoder": 3e-4, "affect": 3e-3}
+    players = {turn: torch.optim.Adam(network.parameters_for(turn), rates[turn]) for turn in network.turns}
+    batch, later = drawn(32), drawn(32, first=50)
+
+    def error() -> float:
+        network.eval()
+        found = float(root_error(network.predict(later.image).affect, later.affect))
+        network.train()
+        return found
+
+    mean = float(root_error(batch.affect.mean(dim=0).expand_as(later.affect), later.affect))
+    for _ in range(130):
+        for turn, player in players.items():
+            network.zero_grad(set_to_none=True)
+            total(network(batch, turn)).backward()
+            player.step()
+    assert error() < 0.7 * mean, "against answering the mean of the training set"
+
+
+# AlexNet
+
+
+def test_alexnet_is_the_published_size() -> None:
+    network = method(224, backbone="alexnet")
+    counts = {
+        name: sum(p.numel() for p in part.parameters())
+        for name, part in (("f_e", network.backbone), ("f_r", network.regressor), ("f_c", network.critic))
+    }
+    assert network.backbone.width == 9216
+    assert counts["f_e"] == 2_469_696
+    assert counts["f_r"] == pytest.approx(0.59e6, rel=0.01)
+    assert sum(counts.values()) == pytest.approx(3.65e6, rel=0.01)
+
+
+@pytest.mark.parametrize(("size", "width"), [(63, 256), (64, 256), (96, 4 * 256), (224, 9216)])
+def test_alexnet_takes_smaller_crops(size: int, width: int) -> None:
+    from mien import backbone
+
+    network = backbone.build("alexnet", size=size)
+    pooled, maps = network(torch.rand(1, 3, size, size))
+    assert pooled.shape == (1, width) == (1, network.width)
+    assert [one.shape[1] for one in maps] == network.stages
+    with pytest.raises(ConfigError, match="63 px"):
+        backbone.build("alexnet", size=62)
+
+
+def test_alexnet_reads_its_published_file_strictly(tmp_path) -> None:
+    from mien import backbone
+
+    source = backbone.AlexNet(64)
+    state = {**source.state_dict(), "classifier.1.weight": torch.zeros(2, 2)}
+    torch.save(state, tmp_path / "alexnet.pt")
+    loaded = backbone.build("alexnet", tmp_path / "alexnet.pt", 64)
+    images = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(loaded(images)[0], source(images)[0])
+    del state["features.0.bias"]
+    torch.save(state, tmp_path / "part.pt")
+    (tmp_path / "text.pt").write_text("no tensors")
+    for name in ("part.pt", "text.pt", "absent.pt"):
+        with pytest.raises(WeightsError, match=name):
+            backbone.build("alexnet", tmp_path / name, 64)
