@@ -24,9 +24,9 @@ from mien.types import Reading
 
 SHIPPED = cards.FOLDER / "recogniser.onnx"
 
-BATCH = 32
-"""Crops in one run of the network. Larger batches bring nothing more (`benchmarks/throughput.py` prints the rates at 1,
-8, 32 and 64) and only take memory."""
+BATCH = 8
+"""Crops in one run of the network, chosen by measurement: on one core the shipped network takes 2.2 ms a crop at 1,
+1.9 at 4 to 16, 2.3 at 32 and 2.6 at 64, where its maps no longer fit the cache (`benchmarks/throughput.py`)."""
 
 
 class Recogniser(Protocol):
