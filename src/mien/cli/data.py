@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mien.cli.render import render
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from mien.data.records import Record
 
 app = typer.Typer(name="data", help="List, examine and look at datasets.", no_args_is_help=True)
+app.command()(render)
 
 
 @app.command("list")
