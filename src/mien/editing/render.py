@@ -15,7 +15,7 @@ import numpy as np
 from mien.editing import mouth
 from mien.editing.flow import FOLD_LIMIT, Region, Warp, pixel_map, pull, warp_between
 from mien.editing.geometry import Frame, Geometry, lip_gap
-from mien.landmarks import INNER_LIP_PAIRS
+from mien.landmarks import INNER_LIP_PAIRS, OUTER_LIPS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,9 +84,11 @@ def _clear_of_teeth(source: Array, now: float, gap: float) -> Array:
     closing = max(parting, float(np.clip((now - gap) / now, 0, 1)))
     moved = source.copy()
     margin = 0.03 * closing * min(1.0, now / 0.05)
-    for upper, lower in INNER_LIP_PAIRS:
-        moved[upper, 1] -= margin
-        moved[lower, 1] += margin
+    for column, (upper, lower) in enumerate(INNER_LIP_PAIRS):
+        # No further than into the lip itself, or a thin lip would be stretched over the whole opening.
+        above, below = OUTER_LIPS.start + 1 + column, OUTER_LIPS.start + 19 - column
+        moved[upper, 1] -= min(margin, 0.35 * max(source[upper, 1] - source[above, 1], 0.0))
+        moved[lower, 1] += min(margin, 0.35 * max(source[below, 1] - source[lower, 1], 0.0))
     return moved
 
 
