@@ -32,7 +32,7 @@ def curve(samples: int = 128, c: float = 10.0, k: float = 4.0) -> Figure:
     floor = confidence(samples, c, k)
     figure, (axis,) = palette.canvas(4.2, 3.2)
     axis.fill_between(
-        eta, 0, floor, color=palette.SERIES[5], alpha=0.35, linewidth=0, label="confidence interval"
+        eta, 0, floor, color=palette.SERIES[3], alpha=0.35, linewidth=0, label="confidence interval"
     )
     axis.fill_between(
         eta, floor, margin, color=palette.SERIES[0], alpha=0.25, linewidth=0, label="mutual information"
@@ -40,7 +40,7 @@ def curve(samples: int = 128, c: float = 10.0, k: float = 4.0) -> Figure:
     axis.plot(eta, margin, color=palette.SERIES[0], linewidth=1.8, label="margin")
     axis.axvline(LARGEST, color=palette.FAINT, linewidth=1, linestyle=(0, (4, 3)))
     axis.set(xlim=(0, 1), ylim=(0, None), xlabel="correlation of the pair", ylabel="margin, squared distance")
-    axis.set_title(f"N = {samples}, c = {c:g}, K = {k:g}", loc="right", fontsize=8)
+    axis.set_title(f"N = {samples}, c = {c:g}, K = {k:g}", loc="right", fontsize=8, color=palette.INK)
     palette.legend(axis, loc="upper left")
     return figure
 
@@ -78,6 +78,6 @@ def groups(affect: ArrayLike, by: str = "otsu") -> Figure:
     radius = float(found.radius)
     if radius > 0:
         axis.add_patch(Circle((0, 0), radius, fill=False, color=palette.INK, linewidth=1.2))
-        axis.set_title(f"radius {radius:.2f}", loc="right", fontsize=8)
+        axis.set_title(f"radius {radius:.2f}", loc="right", fontsize=8, color=palette.INK)
     palette.legend(axis, loc="lower left", ncols=3, bbox_to_anchor=(0, 1.0))
     return figure
