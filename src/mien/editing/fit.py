@@ -50,7 +50,7 @@ GAIN = {
 }  # fmt: skip
 """What the ridge's displacement is multiplied by, for the disagreement of voters."""
 FULL = {
-    "happiness": 1.45, "surprise": 1.2, "sadness": 1.6, "anger": 1.6, "disgust": 1.2, "fear": 1.3, "contempt": 1.3,
+    "happiness": 1.45, "surprise": 1.35, "sadness": 1.6, "anger": 2.2, "disgust": 1.3, "fear": 1.55, "contempt": 1.3,
 }  # fmt: skip
 """What the mixed displacement is multiplied by, so that strength 1 looks full and not yet drawn."""
 AMOUNT = 0.7
