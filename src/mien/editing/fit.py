@@ -342,24 +342,24 @@ def main(
     ferplus: Annotated[Path, typer.Option(help="packed FERPlus: labels.csv and FER2013Train.npz")],
     heads: Annotated[Path, typer.Option(help="ict_facekit.npz")],
     diffusionfer: Annotated[Path, typer.Option()],
-    out: Annotated[Path, typer.Option(help="folder for editor_*.npz")],
+    out: Annotated[Path, typer.Option(help="folder for the arrays, in the package weights/editor")],
 ) -> None:
-    """Write editor_geometry.npz, editor_shading.npz and editor_mouths.npz."""
+    """Write geometry.npz, shading.npz and mouths.npz."""
     cv2.setNumThreads(1)
     shapes, shares, rows = faces_of(points / "ferplus_train.npz", ferplus)
     geometry = fit_geometry(shapes, shares, anatomy(heads))
     single: dict[str, Any] = {name: np.asarray(array, np.float32) for name, array in geometry.items()}
-    np.savez_compressed(out / "editor_geometry.npz", **single)
+    np.savez_compressed(out / "geometry.npz", **single)
     gap = geometry["neutral_gap"]
     mean = geometry["mean"] + gap * geometry["opening"]
     maps = fit_shading(points / "ferplus_train.npz", ferplus, rows, shares, mean)
     np.savez_compressed(
-        out / "editor_shading.npz",
+        out / "shading.npz",
         maps=maps.astype(np.float16),
         mean=mean.astype(np.float32),
         amount=np.float32(AMOUNT),
     )
-    np.savez_compressed(out / "editor_mouths.npz", **cut_mouths(points / "diffusionfer.npz", diffusionfer))
+    np.savez_compressed(out / "mouths.npz", **cut_mouths(points / "diffusionfer.npz", diffusionfer))
 
 
 if __name__ == "__main__":

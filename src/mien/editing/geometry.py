@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mien import cards
 from mien.errors import WeightsError
 from mien.labels import EXPRESSIONS
 from mien.landmarks import (
@@ -219,9 +220,6 @@ class Geometry:
 
 @lru_cache(maxsize=1)
 def _shipped() -> Geometry:
-    path = files("mien") / "weights" / "editor_geometry.npz"
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Geometry.from_arrays({name: arrays[name] for name in arrays.files})
-    except FileNotFoundError:
-        raise WeightsError("editor_geometry.npz is not in this installation: install mien again") from None
+    content, _ = cards.verified(cards.FOLDER / "editor" / "geometry.npz")
+    with np.load(BytesIO(content), allow_pickle=False) as arrays:
+        return Geometry.from_arrays({name: arrays[name] for name in arrays.files})

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
+from mien import cards
 from mien.editing.flow import look_up
-from mien.errors import WeightsError
 from mien.landmarks import INNER_LIPS
 
 if TYPE_CHECKING:
@@ -109,23 +109,16 @@ def examples() -> dict[str, Example]:
     """The examples that ship, by name.
 
     Raises:
-        WeightsError: the file is missing.
+        WeightsError: the file is missing, damaged or not that of its card.
     """
-    path = files("mien") / "weights" / "editor_mouths.npz"
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            names = [str(name) for name in arrays["names"]]
-            return {
-                name: Example(
-                    name,
-                    arrays[f"{name}_picture"],
-                    Opening.of(arrays[f"{name}_contour"]),
-                    arrays[f"{name}_skin"],
-                )
-                for name in names
-            }
-    except FileNotFoundError:
-        raise WeightsError("editor_mouths.npz is not in this installation: install mien again") from None
+    content, _ = cards.verified(cards.FOLDER / "editor" / "mouths.npz")
+    with np.load(BytesIO(content), allow_pickle=False) as arrays:
+        return {
+            name: Example(
+                name, arrays[f"{name}_picture"], Opening.of(arrays[f"{name}_contour"]), arrays[f"{name}_skin"]
+            )
+            for name in (str(word) for word in arrays["names"])
+        }
 
 
 def choose(ratio: float, smiling: float) -> Example:

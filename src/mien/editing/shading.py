@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from mien import cards
 from mien.editing.flow import ANCHORS, GRID, grid_points, look_up, rim_fade, thin_plate
 from mien.editing.geometry import ACTIVE
 from mien.errors import WeightsError
@@ -77,12 +78,9 @@ class Shading:
 
 @lru_cache(maxsize=1)
 def _shipped() -> Shading:
-    path = files("mien") / "weights" / "editor_shading.npz"
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            maps, mean, amount = arrays["maps"], arrays["mean"], float(arrays["amount"])
-    except FileNotFoundError:
-        raise WeightsError("editor_shading.npz is not in this installation: install mien again") from None
+    content, _ = cards.verified(cards.FOLDER / "editor" / "shading.npz")
+    with np.load(BytesIO(content), allow_pickle=False) as arrays:
+        maps, mean, amount = arrays["maps"], arrays["mean"], float(arrays["amount"])
     if maps.shape != (len(ACTIVE), GRID, GRID):
         raise WeightsError("editor_shading.npz has another form: refit it with mien.editing.fit")
     return Shading(maps.astype(np.float32), mean.astype(np.float64), amount)
