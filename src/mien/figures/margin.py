@@ -73,7 +73,13 @@ def groups(affect: ArrayLike, by: str = "otsu") -> Figure:
     ):
         if len(rows):
             axis.scatter(
-                *points[rows].T, s=16, color=colour, marker=marker, alpha=0.7, label=f"{name} ({len(rows)})"
+                points[rows, 0],
+                points[rows, 1],
+                s=16,
+                color=colour,
+                marker=marker,
+                alpha=0.7,
+                label=f"{name} ({len(rows)})",
             )
     radius = float(found.radius)
     if radius > 0:
