@@ -15,68 +15,22 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 from itertools import islice
 from multiprocessing import connection
 from threading import Thread
 from typing import Any, Final
 
 from mien.errors import MienError
-from mien.sources import Marks, Source
 from mien.types import Analysis
+from mien.work import Work
 
 CHUNK: Final = 8
 """Pictures handed to a worker at once: few enough that a lost chunk is cheap, enough that the hand-over is not felt."""
 
-Work = Callable[[Sequence[Source]], Iterator[Analysis]]
-"""What each worker holds: it analyses pictures in order."""
-
 _work: Work | MienError | None = None  # set once in each worker process, by `_begin`
-
-
-def work(options: dict[str, Any], marks: Marks | None = None, threads: int = 1) -> Work:
-    """What a worker does: `mien.load(**options)`, and an annotated picture beside each answer if `marks` says where.
-
-    Raises:
-        MienError: an option is wrong or weights are not sound.
-    """
-    import cv2
-
-    from mien.pipeline import load
-
-    cv2.setNumThreads(threads)
-    pipeline = load(**options, threads=threads)
-
-    def answer(sources: Sequence[Source]) -> Iterator[Analysis]:
-        if marks is None:
-            yield from pipeline.stream(sources)
-        else:
-            for source in sources:
-                for analysis in pipeline.stream([source]):
-                    yield _annotated(analysis, source, marks)
-
-    return answer
-
-
-def _annotated(analysis: Analysis, source: Source, marks: Marks) -> Analysis:
-    """Write the annotated picture; a failure becomes the analysis's error, what was read of the faces stays."""
-    from mien import images
-    from mien.figures.annotated import draw
-
-    if not analysis.faces:
-        return analysis
-    try:
-        if not isinstance(source, str):
-            source.seek(0)
-        target = marks.path(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        images.write(target, draw(images.read(source), analysis))
-    except (MienError, OSError) as problem:
-        return replace(analysis, error=f"{analysis.source}: not annotated: {problem}")
-    return analysis
 
 
 def analyse(

@@ -122,8 +122,8 @@ def _answers(
     workers: int | None,
 ) -> Generator[Analysis]:
     """Analyse in this process, or in several where that is asked for or pays."""
-    from mien import workers as processes
     from mien.threads import available
+    from mien.work import work
 
     paths = [source for source in given if isinstance(source, str)]
     if len(paths) < len(given):  # standard input is read here and nowhere else
@@ -131,9 +131,11 @@ def _answers(
     elif workers is None:
         workers = available() if threads is None and len(paths) >= MANY else 1
     if workers > 1:
-        yield from processes.analyse(paths, processes.work, {"options": options, "marks": marks}, workers)
+        from mien.workers import analyse
+
+        yield from analyse(paths, work, {"options": options, "marks": marks}, workers)
     elif given:
-        yield from processes.work(options, marks, threads or available())(given)
+        yield from work(options, marks, threads or available())(given)
 
 
 def _json(analysis: Analysis) -> None:
