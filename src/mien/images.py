@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import glob
 import os
-import secrets
 import stat
 import warnings
 from collections.abc import Iterable, Iterator
@@ -181,7 +180,7 @@ def replace(path: Path, data: bytes) -> None:
     Raises:
         ImageError: the folder is missing or cannot be written, or the disk is full.
     """
-    temporary = path.parent / f".mien-{secrets.token_hex(6)}.part"
+    temporary = path.parent / f".mien-{os.urandom(6).hex()}.part"
     try:
         temporary.write_bytes(data)
         temporary.replace(path)
