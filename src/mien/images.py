@@ -106,8 +106,10 @@ def size(source: Source) -> tuple[int, int]:
         # Of a TIFF some Pillow versions give the upright size, some the stored one; tags 256 and 257 are the latter.
         stored = getattr(picture, "tag_v2", {})
         width, height = int(stored.get(256, picture.width)), int(stored.get(257, picture.height))
+        # Pillow decodes a PNG in search of EXIF behind the pixels; the header's is all that is looked at here.
+        header = picture.format != "PNG" or "exif" in picture.info
         # Orientations 5 to 8 of the EXIF standard lay the picture on its side; 0x0112 is the orientation tag.
-        sideways = picture.getexif().get(0x0112) in (5, 6, 7, 8)
+        sideways = header and picture.getexif().get(0x0112) in (5, 6, 7, 8)
     return (height, width) if sideways else (width, height)
 
 
