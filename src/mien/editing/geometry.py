@@ -164,7 +164,7 @@ class Geometry:
         for name, shape in shapes.items():
             if name not in arrays or np.shape(arrays[name]) != shape:
                 raise WeightsError(
-                    f"editor geometry: '{name}' is missing or not {shape}: refit it with mien.editing.fit"
+                    f"the geometry: '{name}' is missing or not {shape}: refit it with mien.editing.fit"
                 )
             array = np.asarray(arrays[name], np.float64)
             values[name] = array if shape else float(array)

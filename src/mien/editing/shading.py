@@ -82,5 +82,5 @@ def _shipped() -> Shading:
     with np.load(BytesIO(content), allow_pickle=False) as arrays:
         maps, mean, amount = arrays["maps"], arrays["mean"], float(arrays["amount"])
     if maps.shape != (len(ACTIVE), GRID, GRID):
-        raise WeightsError("editor_shading.npz has another form: refit it with mien.editing.fit")
+        raise WeightsError("the shading maps have another form: refit it with mien.editing.fit")
     return Shading(maps.astype(np.float32), mean.astype(np.float64), amount)
