@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import IO, Any, Final, Literal
 
 from mien.columns import COLUMNS, POINTS, Column, columns_of
-from mien.errors import MienError, NoFace
+from mien.errors import ExtraMissing, MienError, NoFace
 from mien.images import describe
 from mien.types import Analysis
 
@@ -168,6 +168,8 @@ class Writer:
             raise TableError(
                 f"{describe(self.path)}: cannot write '{self.path.suffix}': use {', '.join(FORMATS)}"
             )
+        if self.path.suffix.lower() == ".parquet":
+            _arrow()  # at the door: not after the last picture
         if self.part.exists() and not resume:
             raise TableError(
                 f"{describe(self.part)} holds an unfinished run: continue it with --resume, or delete it"
@@ -337,9 +339,7 @@ def load(path: str | Path) -> Iterator[Row]:
                 for line in file:
                     yield json.loads(line)
         elif suffix == ".parquet":
-            import pyarrow.parquet
-
-            for batch in pyarrow.parquet.ParquetFile(path).iter_batches(ROW_GROUP):
+            for batch in _arrow().parquet.ParquetFile(path).iter_batches(ROW_GROUP):
                 yield from batch.to_pylist()
         else:
             raise TableError(f"{describe(path)}: cannot read '{path.suffix}': use {', '.join(FORMATS)}")
@@ -372,9 +372,7 @@ def _reason(problem: OSError) -> str:
 
 def _header(path: Path) -> list[str]:
     if path.suffix.lower() == ".parquet":
-        import pyarrow.parquet
-
-        return list(pyarrow.parquet.ParquetFile(path).schema_arrow.names)
+        return list(_arrow().parquet.ParquetFile(path).schema_arrow.names)
     if path.suffix.lower() == ".csv":
         with path.open(encoding="utf-8-sig", newline="") as file:
             return next(csv.reader(file, skipinitialspace=True), [])
@@ -429,11 +427,18 @@ def _write(path: Path, suffix: str, columns: tuple[Column, ...], table: Iterable
         os.fsync(file.fileno())
 
 
+def _arrow() -> Any:
+    """pyarrow, which is as large as half of the rest and therefore an extra."""
+    try:
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise ExtraMissing("parquet", "pyarrow") from None
+    return pyarrow
+
+
 def _write_parquet(path: Path, columns: tuple[Column, ...], table: Iterable[Row]) -> None:
     """Row groups of bounded size; unit, range and meaning of each column travel in the file's schema."""
-    import pyarrow
-    import pyarrow.parquet
-
+    pyarrow = _arrow()
     kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
     schema = pyarrow.schema(
         pyarrow.field(
