@@ -132,5 +132,6 @@ def lips_for(target: Target, intensity: float, mouth: Mouth, now: float) -> floa
     if target.is_neutral:
         return now * (1 - min(intensity, 1.0))
     parting = sum(s for name, s in target.strengths.items() if name in PARTS) / total
-    grown = np.clip((intensity - OPENS_ABOVE) / (1 - OPENS_ABOVE), 0, MAX_INTENSITY)
+    strength = intensity * min(total, 1.0)
+    grown = np.clip((strength - OPENS_ABOVE) / (1 - OPENS_ABOVE), 0, MAX_INTENSITY)
     return max(now, now + float(grown) * parting * max(opened - now, 0.0))

@@ -146,7 +146,7 @@ class MECA(Recognition):
         top = self.backbone(images)[1][-1]
         tokens = self.token(top.flatten(2).transpose(1, 2))
         feature = tokens.mean(dim=1)
-        maps = places = tokens.new_zeros(len(tokens), 0, 0)
+        maps = places = tokens[:, :0, :0]
         if self.config.attention:
             placed = self.norm(tokens + self.position)
             seen = placed + self.attend(placed, placed, placed, need_weights=False)[0]
