@@ -1,7 +1,7 @@
 """How much of the bare training step the loop keeps: images/s of `mien train` over images/s of forward-backward-step.
 
-Both train the same network on the same batch size with the same optimiser, in turn, in one process. The loop adds what a
-run needs: gathering crops, augmentation, the weight average, logs. The claim is a ratio of at least 0.85.
+Both train the same network on the same batch size with the same optimiser, in turn, in one process. The loop adds what
+a run needs: gathering crops, augmentation, the weight average, logs. The claim is a ratio of at least 0.85.
 
     python benchmarks/training.py [--backbone mobilefacenet] [--size 80] [--batch 64] [--steps 20] [--rounds 3]
 """

@@ -181,6 +181,24 @@ def test_a_folder_is_never_overwritten_by_another_run(undisturbed: Path, faces: 
     assert train.run(same, resume=True) == undisturbed
 
 
+def test_a_run_can_start_from_another_runs_weights(undisturbed: Path, faces: Path, tmp_path: Path) -> None:
+    start = str(undisturbed / "weights.safetensors")
+    still = {"rate": 1e-12, "ema": None}
+    fresh = train.run(RunConfig(**tree(faces, tmp_path, name="fresh", epochs=1, optim=still)))
+    onward = train.run(RunConfig(**tree(faces, tmp_path, name="onward", epochs=1, optim=still, start=start)))
+    kept = checkpoint.load(undisturbed / "weights.safetensors").card["valid"]
+    assert events(onward)[0]["cross_entropy"] == pytest.approx(kept["cross_entropy"], rel=1e-4)
+    assert events(fresh)[0]["cross_entropy"] != pytest.approx(kept["cross_entropy"], rel=1e-2)
+    with pytest.raises(ConfigError, match="another method's or size's"):
+        train.run(
+            RunConfig(
+                **tree(
+                    faces, tmp_path, name="wrong", start=start, method={"name": "jadfer", "backbone": "tiny"}
+                )
+            )
+        )
+
+
 def test_a_wrong_key_names_the_nearest_right_one(tmp_path: Path, faces: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(tree(faces, tmp_path)), encoding="utf-8")

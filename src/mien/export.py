@@ -30,8 +30,8 @@ CALIBRATION = 256
 """Crops that int8 ranges are measured on."""
 
 PERCENTILE = 99.995
-"""Share of the activations, per cent, that int8 ranges cover. Our choice by measurement on FERPlus validation: the logits
-came nearer to fp32 (root mean square difference .113) than with ranges that cover everything (.160)."""
+"""Share of the activations, per cent, that int8 ranges cover. Our choice by measurement on FERPlus validation: the
+logits came nearer to fp32 (root mean square difference .113) than with ranges that cover everything (.160)."""
 
 TOLERANCE = 1e-3
 """Largest difference of a logit between torch and fp32 ONNX, relative to the largest logit."""

@@ -296,7 +296,8 @@ def _fill(method: Method, path: Path) -> None:
     try:
         method.load_state_dict(checkpoint.load(path).tensors, strict=True)
     except RuntimeError as problem:
-        raise ConfigError(f"start: {path} is another method's or size's: {str(problem).splitlines()[-1].strip()}") from None
+        first = str(problem).splitlines()[-1].strip()
+        raise ConfigError(f"start: {path} is another method's or size's: {first}") from None
 
 
 def _fabric(config: RunConfig) -> Any:
