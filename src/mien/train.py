@@ -82,11 +82,13 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
     """
     tell: Report = report or (lambda kind, values: None)
     folder = folder_of(config)
-    _claim(folder, config, resume)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
     fabric = _fabric(config)
+    if fabric.is_global_zero:
+        _claim(folder, config, resume)
+    fabric.barrier()
     torch.manual_seed(config.seed)
     method = methods.build(config.method, config.data.size)
     if not isinstance(method, Recognition):
