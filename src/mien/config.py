@@ -54,6 +54,7 @@ class DataConfig(SourceConfig):
     scale: float = Field(0.12, ge=0, lt=1, description="zoom, plus or minus this share")
     shift: float = Field(0.06, ge=0, lt=1, description="translation, plus or minus this share of the side")
     light: float = Field(0.3, ge=0, le=1, description="brightness and contrast, plus or minus this share")
+    soften: float = Field(0.5, ge=0, le=1, description="share of crops whose resolution is lowered")
     erase: float = Field(
         0.3, ge=0, le=1, description="probability of blanking a rectangle of 2-20 % of the crop"
     )

@@ -9,7 +9,8 @@ The loop knows no method. Randomness comes only from (seed, step): the order of 
 dropout repeat exactly after a resume, so a killed run ends with the same losses as an undisturbed one.
 
 A run folder holds `config.yaml`, `environment.json`, `metrics.jsonl`, `weights.safetensors` (the best epoch on
-validation, with its card), `state.pt` (to go on from) and `curve.png`.
+validation, with its card), `last.safetensors` (the last step, not averaged), `state.pt` (to go on from) and
+`curve.png`.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
                 if fabric.is_global_zero and log is not None:
                     if better:
                         card = card_of(config, epoch, values, state.seconds)
-                        _write(partial(_keep_best, judged, card), folder / "weights.safetensors")
+                        _write(partial(_save, judged, card), folder / "weights.safetensors")
                     log.write(
                         "epoch",
                         state.step,
@@ -197,6 +198,8 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
         if log is not None:
             log.close()
     if fabric.is_global_zero:
+        last = card_of(config, config.epochs - 1, {}, state.seconds)
+        _write(partial(_save, method, last), folder / "last.safetensors")
         (folder / "finished").write_text(
             json.dumps({"seconds": state.seconds, "best_epoch": state.best_epoch})
         )
@@ -379,7 +382,7 @@ def _restore(
     return _State(**stored["progress"])
 
 
-def _keep_best(method: Method, card: dict[str, Any], path: Path) -> None:
+def _save(method: Method, card: dict[str, Any], path: Path) -> None:
     checkpoint.save(path, method, card)
 
 

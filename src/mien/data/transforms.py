@@ -56,15 +56,15 @@ def _warp(images: Tensor, config: DataConfig, draw: Tensor) -> Tensor:
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _soften(images: Tensor, draw: Tensor) -> Tensor:
+def _soften(images: Tensor, share: float, draw: Tensor) -> Tensor:
     """Lower the resolution of a share of the crops: photographs are sharper than the sets that networks learn from."""
     side = images.shape[-1]
     levels = (0.4, 0.55, 0.75)
-    level = (draw * 2 * len(levels)).long()  # half of the crops keep their resolution
-    for place, share in enumerate(levels):
+    level = (draw / share * len(levels)).long()  # the rest of the crops keep their resolution
+    for place, scale in enumerate(levels):
         chosen = level == place
         if chosen.any():
-            small = functional.interpolate(images[chosen], size=round(side * share), mode="area")
+            small = functional.interpolate(images[chosen], size=round(side * scale), mode="area")
             images[chosen] = functional.interpolate(small, size=side, mode="bilinear", align_corners=False)
     return images
 
@@ -98,7 +98,8 @@ def augment(
     gain = 1 + (draw[:, 5] * 2 - 1) * config.light
     offset = (draw[:, 6] * 2 - 1) * config.light * 0.5
     images = ((images - 0.5) * gain[:, None, None, None] + 0.5 + offset[:, None, None, None]).clamp(0, 1)
-    images = _soften(images, draw[:, 7])
+    if config.soften:
+        images = _soften(images, config.soften, draw[:, 7])
     if config.erase:
         images = _erase(images, config.erase, draw[:, 8:])
     return normalise(images)
