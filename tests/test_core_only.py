@@ -83,7 +83,7 @@ def test_the_core_analyses_a_photograph(core: Path) -> None:
 
 
 def test_the_core_writes_every_table_and_annotated_pictures(core: Path, tmp_path: Path) -> None:
-    for suffix in ("csv", "jsonl", "parquet"):
+    for suffix in ("csv", "jsonl"):
         ran = run(
             core.with_name("mien"), "predict", ROOT / "examples", "--out", tmp_path / f"table.{suffix}",
             "--annotate", tmp_path / "marked",
