@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError  # what torch.load raises for a file that is not tensors
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -135,7 +136,7 @@ class MobileFaceNet(Backbone):
             raise WeightsError(
                 f"{path}: no such file: pass the published mobilefacenet.pt (foamliu/MobileFaceNet, Apache-2.0)"
             ) from None
-        except Exception as problem:  # torch raises whatever its unpickler met in a damaged file
+        except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as problem:
             raise WeightsError(f"{path}: not a tensor file: {type(problem).__name__}") from None
         # The file orders each depthwise-separable stem as (filter, mix, norm, norm); ours as (filter, norm, mix, norm).
         rename = {
