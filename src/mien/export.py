@@ -197,10 +197,10 @@ def quantise(source: Path, target: Path, calibration: NDArray[np.uint8]) -> None
 def sensitive_nodes(path: Path, first: int = 3, last: int = 2) -> tuple[str, ...]:
     """Names of the nodes that int8 would hurt most: matrix products (the heads), the first and the last convolutions.
 
-    Our choice, by measurement on a MobileFaceNet at 80 px (FERPlus validation, ranges by percentile): with the stem
-    (the first three), the widening convolution and the learned pooling (the last two) in floating point, 98.6 % of the first
-    classes agreed with fp32 and 0.1 points of accuracy were lost; with the last two alone 98.2 % and 0.2 points; with
-    every convolution in int8, ranges by extremes, 94 % and 0.9 points. The rate was the same within noise.
+    Our choice, by measurement on a MobileFaceNet at 80 px (FERPlus validation, ranges by percentile). With the stem
+    (the first three), the widening convolution and the learned pooling (the last two) in floating point, 98.6 % of the
+    first classes agreed with fp32 and 0.1 points of accuracy were lost; with the last two alone 98.2 % and 0.2 points;
+    with every convolution in int8, ranges by extremes, 94 % and 0.9 points. The rate was the same within noise.
     """
     import onnx
 
