@@ -1,6 +1,6 @@
 """From a trained run to the weights that ship: affect head, int8, calibration, figures, card.
 
-Everything is chosen on training and validation data; the test split is read once, at the end, for the card.
+Everything is chosen on training and validation data; the test split is read at the end, for the card alone.
 
 *Apparent valence and arousal.* Sets with real valence/arousal labels are small. The head is therefore refitted on the
 frozen embedding against two sources at once, equally weighted: vote-derived affect of the run's own training images
@@ -188,7 +188,7 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
             "digest": protocol.digest(listed) if protocol else None,
             "split": "test",
             "seed": stored.card["seed"],
-            "selection": f"best validation {run.select}; temperature on validation; test read once",
+            "selection": f"best validation {run.select}; temperature on validation; no choice was made on the test split",
             "faces_aligned": float(splits["test"].found.mean()),
             "validation_accuracy": {"fp32": valid_plain, "int8": valid_int8},
             **figures,
