@@ -188,7 +188,7 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
             "digest": protocol.digest(listed) if protocol else None,
             "split": "test",
             "seed": stored.card["seed"],
-            "selection": f"best validation {run.select}; temperature on validation; no choice was made on the test split",
+            "selection": f"best validation {run.select}; temperature on validation; nothing on test",
             "faces_aligned": float(splits["test"].found.mean()),
             "validation_accuracy": {"fp32": valid_plain, "int8": valid_int8},
             **figures,
