@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -59,9 +58,3 @@ def average(method: Method, decay: float) -> AveragedModel:
     """An exponential moving average of weights and buffers; evaluation and the kept weights use it."""
     update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     return AveragedModel(method, multi_avg_fn=update, use_buffers=True)
-
-
-def norm(parameters: Iterable[nn.Parameter]) -> float:
-    """The length of all gradients together."""
-    squares = [parameter.grad.pow(2).sum() for parameter in parameters if parameter.grad is not None]
-    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0

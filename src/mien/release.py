@@ -249,7 +249,7 @@ def _affect(
     main = (outputs["train"]["embedding"], splits["train"].affect)
     others: list[tuple[SourceConfig, list[list[Record]], Samples, NDArray[np.float32]]] = []
     for source in config.affect:
-        folds = [source_records(replace_fold(source, fold)) for fold in range(config.folds)]
+        folds = [source_records(source.model_copy(update={"fold": fold})) for fold in range(config.folds)]
         samples = _samples(folds[0], run)
         others.append((source, folds, samples, export.run_onnx(network, samples.images)["embedding"]))
     if not others and np.isnan(splits["train"].affect).all():
@@ -299,11 +299,6 @@ def _affect(
             scores = (entry[part]["ccc"]["value"] for part in ("valence", "arousal"))
             say(f"{name}: CCC of valence and arousal {', '.join(f'{score:.3f}' for score in scores)}")
     return report, head
-
-
-def replace_fold(source: SourceConfig, fold: int) -> SourceConfig:
-    """The same source with another tested fold."""
-    return source.model_copy(update={"fold": fold})
 
 
 def _rated(guess: NDArray[np.float32], truth: NDArray[np.float32]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
     state = _State()
     if resume and (folder / "state.pt").is_file():
         state = _restore(folder / "state.pt", method, players, schedules, average)
-    wrapped, *_ = _wrap(fabric, method, list(players.values()))
+    wrapped = fabric.setup_module(method)  # the optimisers keep stepping the parameters they own
     log = runlog.RunLog(folder, state.step if resume else None) if fabric.is_global_zero else None
 
     def keep() -> None:
@@ -324,11 +324,6 @@ def _fabric(config: RunConfig) -> Any:
     )
     fabric.launch()
     return fabric
-
-
-def _wrap(fabric: Any, method: Method, players: list[torch.optim.Optimizer]) -> tuple[Any, ...]:
-    """Let Fabric distribute the method; the optimisers keep stepping the parameters they own."""
-    return (fabric.setup_module(method), *players)
 
 
 def _claim(folder: Path, config: RunConfig, resume: bool) -> None:
