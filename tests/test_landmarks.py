@@ -160,6 +160,17 @@ def test_a_batch_equals_single_faces(
             assert np.allclose(part[row], alone[0], atol=0.02)
 
 
+def test_threads_that_share_the_faces_find_what_one_finds(
+    landmarker: Landmarker, portrait: tuple[NDArray[np.uint8], NDArray[np.float32]]
+) -> None:
+    picture, boxes = portrait
+    many = np.concatenate([boxes + shift for shift in range(-20, 21)]).astype(np.float32)
+    for ours, theirs in zip(
+        Landmarker.load(threads=3)(picture, many), landmarker(picture, many), strict=True
+    ):
+        assert np.allclose(ours, theirs, atol=0.02)
+
+
 def test_no_boxes_no_faces(landmarker: Landmarker) -> None:
     points, presence, pose = landmarker(np.zeros((40, 40, 3), np.uint8), np.zeros((0, 4), np.float32))
     assert (points.shape, presence.shape, pose.shape) == ((0, len(POINTS), 2), (0,), (0, 3))

@@ -65,6 +65,15 @@ def test_a_batch_larger_than_one_run_equals_singles_exactly(recogniser: OnnxReco
     assert together == [recogniser(crop[None], embeddings=True)[0] for crop in crops]
 
 
+def test_threads_that_share_a_batch_read_what_one_reads(
+    recogniser: OnnxRecogniser, recogniser_file: Path
+) -> None:
+    several = OnnxRecogniser.load(recogniser_file, threads=3)
+    for count in (1, 2, 3, 7, 2 * BATCH, 5 * BATCH + 3):
+        crops = crops_of(count, seed=count)
+        assert several(crops, embeddings=True) == recogniser(crops, embeddings=True)
+
+
 def test_the_random_network_of_the_tests_does_not_see_mirroring(recogniser: OnnxRecogniser) -> None:
     crops = crops_of(4)
     for reading, mirrored in zip(recogniser(crops), recogniser(crops[:, :, ::-1]), strict=True):

@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 from mien import cards
 from mien.errors import WeightsError
 from mien.labels import EXPRESSIONS, NEUTRAL
+from mien.threads import Team, session
 from mien.types import Reading
 
 SHIPPED = cards.FOLDER / "recogniser.onnx"
 
 BATCH = 8
-"""Crops in one run of the network, chosen by measurement: on one core the shipped network takes 2.2 ms a crop at 1,
-1.9 at 4 to 16, 2.3 at 32 and 2.6 at 64, where its maps no longer fit the cache (`benchmarks/throughput.py`)."""
+"""Crops in one run of the network at most, chosen by measurement: on one core the shipped network takes 1.7 ms a crop
+at 1, 1.5 at 8 and 1.4 to 1.5 above, and on a busy machine it is slower again from 32 on, where its maps no longer fit
+the cache (`benchmarks/throughput.py`)."""
 
 
 class Recogniser(Protocol):
@@ -50,9 +52,11 @@ class OnnxRecogniser:
     Make one with `OnnxRecogniser.load()`. Calling it is thread-safe.
     """
 
-    def __init__(self, session: Any, card: cards.Card) -> None:
+    def __init__(self, session: Any, card: cards.Card, threads: int | None = 1) -> None:
+        """Read with `session`, which has one thread, from up to `threads` threads at once (None: all)."""
         self.card = card
         self._session = session
+        self._team = Team(threads, most=BATCH)
         given = {entry.name: entry.shape for entry in session.get_inputs()}
         wanted = {entry.name for entry in session.get_outputs()}
         if "crops" not in given or not {"logits", "affect"} <= wanted:
@@ -80,15 +84,13 @@ class OnnxRecogniser:
 
     @classmethod
     def load(cls, path: Path | str | None = None, threads: int | None = None) -> OnnxRecogniser:
-        """Open the shipped weights, or those at `path`, with `threads` threads (None: all of the affinity mask).
+        """Open the shipped weights, or those at `path`, for `threads` threads (None: all of the affinity mask).
 
         Raises:
             WeightsError: the weights or their card are missing, damaged, exchanged, or no recogniser's.
         """
-        from mien.threads import session
-
         content, card = cards.verified(path or SHIPPED)
-        return cls(session(content, threads), card)
+        return cls(session(content, threads=1), card, threads)
 
     @property
     def name(self) -> str:
@@ -111,14 +113,12 @@ class OnnxRecogniser:
                 f"crops are uint8 [n, {self._size}, {self._size}], not {crops.dtype} {list(crops.shape)}: "
                 "cut them with mien.align.crop"
             )
-        readings: list[Reading] = []
-        for start in range(0, len(crops), BATCH):
-            readings += self._read(np.ascontiguousarray(crops[start : start + BATCH]), embeddings)
-        return readings
+        parts = self._team.share(lambda part: self._read(crops[part], embeddings), len(crops))
+        return [reading for readings in parts for reading in readings]
 
     def _read(self, crops: NDArray[np.uint8], embeddings: bool) -> list[Reading]:
         wanted = ["logits", "affect"] + (["embedding"] if embeddings and self._has_embedding else [])
-        logits, affect, *rest = self._session.run(wanted, {"crops": crops})
+        logits, affect, *rest = self._session.run(wanted, {"crops": np.ascontiguousarray(crops)})
         probabilities = calibrated(logits, self._temperature)
         affect = np.clip(affect, -1.0, 1.0)
         vectors: Sequence[Any] = rest[0].tolist() if rest else ((),) * len(crops)

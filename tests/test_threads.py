@@ -1,0 +1,60 @@
+"""A team of threads gives every item of a batch to exactly one call, fairly, in order, and at the same time."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from mien.threads import Team, available
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+@pytest.mark.parametrize("least", [1, 4])
+def test_parts_cover_a_batch_once_within_their_bounds(threads: int, least: int) -> None:
+    team = Team(threads, most=8, least=least)
+    for count in range(150):
+        parts = team.parts(count)
+        assert [item for part in parts for item in range(count)[part]] == list(range(count))
+        sizes = [part.stop - part.start for part in parts]
+        assert max(sizes, default=0) <= 8
+        assert min(sizes, default=0) >= min(least, count)
+        assert max(sizes, default=0) - min(sizes, default=0) <= 1
+
+
+def test_every_thread_gets_as_many_parts_as_the_others() -> None:
+    assert [part.stop - part.start for part in Team(2, most=8).parts(17)] == [4, 4, 4, 5]
+    assert len(Team(3, most=8).parts(3)) == 3
+    assert len(Team(3, most=8).parts(2)) == 2
+    assert len(Team(2, most=32, least=4).parts(7)) == 1  # not worth waking another thread
+    assert len(Team(2, most=32, least=4).parts(8)) == 2
+
+
+def test_answers_come_in_order_and_from_threads_that_run_together() -> None:
+    meeting = threading.Barrier(2, timeout=10)  # passes only when two calls wait at once
+
+    def call(part: slice) -> tuple[int, int]:
+        meeting.wait()
+        return part.start, part.stop
+
+    assert Team(2, most=8).share(call, 16) == [(0, 8), (8, 16)]
+
+
+def test_one_part_and_one_thread_stay_in_the_caller() -> None:
+    here = threading.get_ident()
+    assert Team(4, most=8, least=4).share(lambda _: threading.get_ident(), 7) == [here]
+    assert Team(1, most=8).share(lambda _: threading.get_ident(), 20) == [here] * 3
+    assert Team(2, most=8).share(lambda _: threading.get_ident(), 0) == []
+
+
+def test_what_a_part_raises_comes_out() -> None:
+    def call(part: slice) -> None:
+        if part.start:
+            raise ValueError(f"part {part.start}")
+
+    with pytest.raises(ValueError, match="part 8"):
+        Team(2, most=8).share(call, 16)
+
+
+def test_a_team_uses_what_the_process_may_use() -> None:
+    assert Team(None, most=8).threads == available()
