@@ -31,6 +31,33 @@ def test_fresh_pooling_is_the_mean() -> None:
     assert torch.allclose(pooled, maps[-1].mean(dim=(2, 3)), atol=1e-4)
 
 
+def test_a_norm_that_keeps_its_statistics_is_part_of_its_filter() -> None:
+    torch.manual_seed(0)
+    network = backbone.MobileFaceNet(32).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean = torch.randn_like(module.running_mean)
+            module.running_var = 0.5 + torch.rand_like(module.running_var)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+    block = next(one for one in network.modules() if isinstance(one, backbone._Bottleneck))
+    maps = torch.randn(2, 64, 8, 8)
+    filtered = block(maps)
+    filtered.square().sum().backward()
+    folded = [parameter.grad.clone() for parameter in block.parameters()]
+    block.zero_grad()
+    plain = maps
+    for stage in (block.layers[0], block.layers[1]):
+        convolution, norm, activation = stage
+        plain = activation(norm(convolution(plain)))
+    plain = block.layers[3](block.layers[2](plain))
+    plain = maps + plain if block.residual else plain
+    torch.testing.assert_close(filtered, plain, rtol=1e-4, atol=1e-4)
+    plain.square().sum().backward()
+    for one, parameter in zip(folded, block.parameters(), strict=True):
+        torch.testing.assert_close(one, parameter.grad, rtol=1e-3, atol=1e-2)
+
+
 def published(network: backbone.MobileFaceNet) -> dict[str, torch.Tensor]:
     """The network's tensors under the names of the published file."""
     names = {"stem.0.": "conv1.", "stem.1.0.": "dw_conv.depthwise.", "stem.1.1.": "dw_conv.bn1.",

@@ -199,6 +199,27 @@ def test_a_run_can_start_from_another_runs_weights(undisturbed: Path, faces: Pat
         )
 
 
+def test_frozen_norms_keep_the_statistics_that_were_estimated_at_the_start(
+    faces: Path, tmp_path: Path
+) -> None:
+    method = {"name": "baseline", "backbone": "mobilefacenet"}
+    config = RunConfig(**tree(faces, tmp_path, method=method, norms="frozen", epochs=1, optim={"ema": None}))
+    folder = train.run(config)
+    tensors = checkpoint.load(folder / "last.safetensors").tensors
+    torch.manual_seed(config.seed)
+    fresh = train.methods.build(config.method, config.data.size)
+    feed = train.Feed(train.load_split(config.data, ("train",))["train"], config.batch, 0.0, config.seed)
+    train._adapt_norms(fresh, feed, config)  # type: ignore[arg-type]
+    for name, value in fresh.state_dict().items():
+        if name.endswith(("running_mean", "running_var")):
+            torch.testing.assert_close(tensors[name], value, rtol=1e-3, atol=1e-3)
+    assert not torch.equal(
+        tensors["backbone.stem.0.0.weight"], fresh.state_dict()["backbone.stem.0.0.weight"]
+    )
+    means = [value for name, value in tensors.items() if name.endswith("running_mean")]
+    assert all(mean.abs().sum() > 0 for mean in means)
+
+
 def test_a_wrong_key_names_the_nearest_right_one(tmp_path: Path, faces: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(tree(faces, tmp_path)), encoding="utf-8")

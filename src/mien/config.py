@@ -91,6 +91,10 @@ class RunConfig(Frozen):
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = True
+    norms: Literal["batch", "frozen"] = Field(
+        "batch",
+        description="statistics of batch norms: of each batch, or estimated once at the start and then kept (faster)",
+    )
     threads: int | None = Field(None, ge=1, description="None takes all of the affinity mask")
     mixup: float = Field(0.0, ge=0, description="Beta parameter; 0 turns mixup off")
     smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")

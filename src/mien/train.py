@@ -24,12 +24,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import yaml
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mien import checkpoint, methods, optim, runlog
 from mien.config import RunConfig
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
 
 STATE_SECONDS = 300.0
 """How often, besides the end of each epoch, the state to resume from is written."""
+
+NORM_STEPS = 50
+"""Batches that frozen norms are estimated on."""
 
 Report = Callable[[str, dict[str, Any]], None]
 """Told ("crops" | "step" | "epoch" | "note", values) so that a surface can draw progress."""
@@ -115,6 +120,10 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
     state = _State()
     if resume and (folder / "state.pt").is_file():
         state = _restore(folder / "state.pt", method, players, schedules, average)
+    elif config.norms == "frozen":
+        _adapt_norms(method, feed, config)
+        if average is not None:
+            average.module.load_state_dict(method.state_dict())
     wrapped = fabric.setup_module(method)  # the optimisers keep stepping the parameters they own
     log = runlog.RunLog(folder, state.step if resume else None) if fabric.is_global_zero else None
 
@@ -136,6 +145,8 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
                     )
                     batch = Batch(*fabric.to_device(tuple(batch)))
                     method.train()
+                    if config.norms == "frozen":
+                        _freeze_norms(method)
                     method.advance(state.step / steps)
                     for turn in method.turns:
                         terms: dict[str, Tensor] = wrapped(batch, turn)
@@ -294,6 +305,32 @@ def _prepare(config: RunConfig, targets: Batch, crops: Tensor, step: int, rank: 
     if config.channels_last:
         batch = batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
     return batch
+
+
+def _norms(method: Method) -> list[_BatchNorm]:
+    return [module for module in method.modules() if isinstance(module, _BatchNorm)]
+
+
+def _freeze_norms(method: Method) -> None:
+    """Let batch norms use and keep the statistics that they hold; their factors and offsets are still learnt."""
+    for norm in _norms(method):
+        norm.eval()
+
+
+def _adapt_norms(method: Recognition, feed: Feed, config: RunConfig) -> None:
+    """Estimate the statistics of batch norms anew, as plain means over the first steps' augmented pictures."""
+    norms = _norms(method)
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for a plain mean
+    method.train()
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(config.seed)
+        for _, _, crops in islice(feed.epoch(0), NORM_STEPS):
+            method.predict(augment(crops, config.data, generator))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def _fill(method: Method, path: Path) -> None:
