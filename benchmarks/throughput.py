@@ -4,6 +4,10 @@ Everything is a median; what is compared is run alternately. Goals: recognition 
 `session.run` rate; never slower per face at 32 than at 1; 1,000 crops/s on two cores; 100 photos/s of 512 px on two
 cores; at most 15 % of the time outside decoding, detection, landmarks and recognition; 250 MB for one photo.
 
+"Bare" is what ONNX Runtime does when asked plainly: one session with as many threads, the whole batch in one run.
+Rates per second and what two threads take need a machine without other work, whose load is printed first; what one
+thread takes is told in processor time.
+
     python benchmarks/throughput.py [--photos 400] [--rounds 21]
 """
 
@@ -26,21 +30,23 @@ import numpy as np
 
 from mien import images
 from mien.pipeline import Pipeline, load
-from mien.recognise import OnnxRecogniser
-from mien.threads import available
+from mien.recognise import SHIPPED, OnnxRecogniser
+from mien.threads import available, session
 
 ROOT = Path(__file__).parent.parent
 
 
-def alternating(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each call, run in turn."""
+def alternating(
+    calls: dict[str, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Median seconds of each call by `clock`, run in turn."""
     samples: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds + 2):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             call()
             if number >= 2:
-                samples[name].append(time.perf_counter() - start)
+                samples[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in samples.items()}
 
 
@@ -50,29 +56,37 @@ def verdict(text: str, kept: bool) -> bool:
 
 
 def recognition(weights: str | None, threads: int, rounds: int) -> list[bool]:
-    """Our recogniser against its own session, and batch sizes against each other."""
+    """Our recogniser against the bare network on as many threads, and batch sizes against each other."""
     recogniser = OnnxRecogniser.load(weights, threads=threads)
     crops = np.random.default_rng(0).integers(0, 256, (64, recogniser.size, recogniser.size), dtype=np.uint8)
-    # The bare network is the recogniser's own session, asked for the same outputs.
-    session = recogniser._session
+    network = session(str(weights or SHIPPED), threads)
 
     def bare(count: int) -> None:
-        session.run(["logits", "affect"], {"crops": crops[:count]})
+        network.run(["logits", "affect"], {"crops": crops[:count]})
 
-    calls: dict[str, Callable[[], Any]] = {f"bare {count}": partial(bare, count) for count in (1, 8, 32, 64)}
-    calls |= {f"ours {count}": partial(recogniser, crops[:count]) for count in (1, 32)}
-    seconds = alternating(calls, rounds)
-    rate = seconds["bare 32"] / seconds["ours 32"]
-    kept = [
-        verdict(f"{threads} threads: recognition at {rate:.1%} of the bare session, 32 crops", rate >= 0.9)
-    ]
-    each = [f"{seconds[f'bare {n}'] / n * 1000:.2f} at {n}" for n in (1, 8, 32, 64)]
-    print(f"  network, ms a crop: {', '.join(each)}")
+    counts = (1, 2, 8, 32, 64)
+    calls: dict[str, Callable[[], Any]] = {f"bare {count}": partial(bare, count) for count in counts}
+    calls |= {f"ours {count}": partial(recogniser, crops[:count]) for count in counts}
+    # The processor time of one thread is what it would take on a machine of its own.
+    seconds = alternating(calls, rounds, time.process_time if threads == 1 else time.perf_counter)
+    kept = []
+    for count in (1, 32):
+        rate = seconds[f"bare {count}"] / seconds[f"ours {count}"]
+        kept.append(
+            verdict(
+                f"{threads} threads: recognition at {rate:.0%} of the bare session, {count} crops",
+                rate >= 0.9,
+            )
+        )
+    for name in ("bare", "ours"):
+        each = [f"{seconds[f'{name} {n}'] / n * 1000:.2f} at {n}" for n in counts]
+        print(f"  {name}, ms a crop: {', '.join(each)}")
     ratio = seconds["ours 1"] * 32 / seconds["ours 32"]
     kept.append(verdict(f"  a face at 32 is {ratio:.2f} x as fast as at 1", ratio >= 1))
     if threads == 2:
-        rate = 32 / seconds["ours 32"]
-        kept.append(verdict(f"  {rate:.0f} crops/s on two cores", rate >= 1000))
+        rates = {count: count / seconds[f"ours {count}"] for count in (32, 64)}
+        text = ", ".join(f"{rate:.0f} crops/s in batches of {count}" for count, rate in rates.items())
+        kept.append(verdict(f"  {text}, two cores", rates[32] >= 1000))
     return kept
 
 
@@ -124,17 +138,32 @@ def stages(pipeline: Pipeline, paths: list[Path]) -> bool:
     return verdict(f"  {rest / total:.1%} of the time outside them", rest / total <= 0.15)
 
 
-def whole(arguments: list[str]) -> tuple[float, float]:
-    """Seconds and peak megabytes of one `mien predict` process."""
+def whole(arguments: list[str]) -> float:
+    """Seconds of one `mien predict` process."""
     start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mien", "predict", *arguments], stdout=subprocess.DEVNULL
+    subprocess.run(
+        [sys.executable, "-m", "mien", "predict", *arguments], stdout=subprocess.DEVNULL, check=True
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit("mien predict failed")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    return time.perf_counter() - start
+
+
+PEAK = """
+import resource, subprocess, sys
+subprocess.run([sys.executable, "-m", "mien", "predict", *sys.argv[1:]], stdout=subprocess.DEVNULL, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+"""
+
+
+def peak(arguments: list[str]) -> float:
+    """Peak resident megabytes of one `mien predict` process.
+
+    The system counts a process's memory from before its program is loaded, when it is still a copy of its parent: a
+    child of this benchmark would show the benchmark's own peak. So a small process starts it.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *arguments], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
 
 
 def main() -> None:
@@ -146,6 +175,7 @@ def main() -> None:
     options = parser.parse_args()
     other = ["--weights", options.weights] if options.weights else []
     kept: list[bool] = []
+    print(f"{available()} processors, load {os.getloadavg()[0]:.2f}")
     for threads in sorted({1, available()}):
         kept += recognition(options.weights, threads, options.rounds)
     with tempfile.TemporaryDirectory() as temporary:
@@ -162,22 +192,26 @@ def main() -> None:
 
         def run(source: Path, *more: str) -> float:
             out = Path(temporary) / f"table{next(tables)}.csv"
-            return whole([str(source), "--out", str(out), *more, *other])[0]
+            return whole([str(source), "--out", str(out), *more, *other])
 
         for workers in sorted({1, available()}):
             more = ("--workers", str(workers), *(("--threads", "1") if workers == 1 else ()))
             seconds = alternating({"all": partial(run, folder, *more), "half": partial(run, half, *more)}, 3)
-            margin = (len(paths) - len(paths) // 2) / max(1e-9, seconds["all"] - seconds["half"])
+            rate = len(paths) / seconds["all"]
             print(
                 f"folder, {workers} processes: {len(paths)} photos in {seconds['all']:.2f} s, "
-                f"{len(paths) / seconds['all']:.0f} photos/s with the start, {margin:.0f} at the margin"
+                f"{rate:.0f} photos/s with the start; the first half of them in {seconds['half']:.2f} s"
             )
             if workers == 2:
-                kept.append(verdict(f"  {margin:.0f} photos/s on two cores", margin >= 100))
-    peak = statistics.median(
-        whole([str(ROOT / "examples" / "portrait_smiling.jpg"), *other])[1] for _ in range(3)
+                more_seconds = seconds["all"] - seconds["half"]
+                margin = (len(paths) - len(paths) // 2) / more_seconds if more_seconds > 0 else float("nan")
+                kept.append(
+                    verdict(f"  {margin:.0f} photos/s on two cores, without the start", margin >= 100)
+                )
+    megabytes = statistics.median(
+        peak([str(ROOT / "examples" / "portrait_smiling.jpg"), *other]) for _ in range(3)
     )
-    kept.append(verdict(f"one photo: peak {peak:.0f} MB", peak <= 250))
+    kept.append(verdict(f"one photo: peak {megabytes:.0f} MB", megabytes <= 250))
     sys.exit(0 if all(kept) else 1)
 
 
