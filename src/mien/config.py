@@ -49,6 +49,10 @@ class DataConfig(SourceConfig):
     )
     balance: float = Field(0.0, ge=0, le=1, description="0 natural sampling, 1 every class equally often")
     soft_votes: bool = Field(True, description="train on vote shares where the set has them")
+    teachers: tuple[Path, ...] = Field(
+        (), description="predictions.parquet of models on the training split; their mean shares mix with the votes"
+    )
+    teaching: float = Field(0.5, ge=0, le=1, description="weight of the teachers' shares against the votes")
     mirror: bool = Field(True, description="mirror half of the training crops")
     rotate: float = Field(12.0, ge=0, le=180, description="rotation, plus or minus degrees")
     scale: float = Field(0.12, ge=0, lt=1, description="zoom, plus or minus this share")
@@ -103,6 +107,30 @@ class RunConfig(Frozen):
     runs: Path = Path("runs")
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain values only. Aliases are refused: nested, a few lines of them stand for more than memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError("aliases (*name) are not taken: write the value out")
+        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+
+
+def parse_yaml(text: str, what: str) -> Any:
+    """Read YAML as plain values: dicts, lists, words, numbers, dates.
+
+    Raises:
+        ConfigError: not YAML; the message begins with `what`.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    # A date that does not exist, a tag that does not fit its value, too many digits, or a thousand brackets: the
+    # constructors of PyYAML raise whatever Python raises.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as problem:
+        first = next(iter(str(problem).splitlines()), type(problem).__name__)
+        raise ConfigError(f"{what} not YAML: {first}") from None
+
+
 def set_key(tree: dict[str, Any], assignment: str) -> None:
     """Apply one `a.b=value` to a nested dict; the value is read as YAML."""
     key, sign, text = assignment.partition("=")
@@ -115,10 +143,7 @@ def set_key(tree: dict[str, Any], assignment: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"'{assignment}': '{parent}' is a value, not a section")
         node = child
-    try:
-        node[last] = yaml.safe_load(text)
-    except yaml.YAMLError as problem:
-        raise ConfigError(f"'{assignment}': the value is not YAML: {str(problem).splitlines()[0]}") from None
+    node[last] = parse_yaml(text, f"'{assignment}': the value is")
 
 
 def explain(problem: ValidationError, model: type[BaseModel], source: str) -> ConfigError:
@@ -147,15 +172,16 @@ def load_config(path: Path | str, assignments: list[str] | None = None) -> RunCo
     """
     path = Path(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration: see configs/ for the ones that ship") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder: name a .yaml file in it") from None
     except OSError as problem:
         raise ConfigError(f"{path}: cannot be read: {(problem.strerror or str(problem)).lower()}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise ConfigError(f"{path}: not YAML: {str(problem).splitlines()[0]}") from None
+    except UnicodeDecodeError as problem:
+        raise ConfigError(f"{path}: not YAML: {problem}") from None
+    tree = parse_yaml(text, f"{path}:")
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of keys, see configs/tiny.yaml")
     for assignment in assignments or []:

@@ -10,6 +10,10 @@ from __future__ import annotations
 class MienError(Exception):
     """Base of every error that a user can mend. The message is one line and says what to do."""
 
+    def __str__(self) -> str:
+        # File names, keys and values of strangers stand in messages; a line break in one must not make two of a line.
+        return "\\n".join(super().__str__().splitlines())
+
 
 class ImageError(MienError):
     """A picture could not be read, or is too large to read safely."""
