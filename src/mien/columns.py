@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mien.errors import ConfigError, nearest
 from mien.labels import EXPRESSIONS
-from mien.types import Analysis, Face
+from mien.types import Analysis, Face, TrackedFace
 
 POINTS: Final = 112
 """How many facial points a row holds: those of `mien.landmarks.POINTS`, which this floor may not import."""
@@ -163,15 +163,56 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
 """The columns of each layout, in order, without the facial points (see `columns_of`)."""
 
 
-def columns_of(layout: str = "pyfeat", landmarks: bool = True) -> tuple[Column, ...]:
-    """All columns of a layout: those of `COLUMNS`, then x_0 ... and y_0 ... of the facial points if asked.
+def _tracked(face: Face) -> TrackedFace:
+    return cast("TrackedFace", face)
+
+
+def _smooth(name: str) -> Column:
+    meaning = f"smoothed probability of {name}; the eight sum to 1"
+    return Column(
+        f"{name}_smooth", float, "", "0..1", meaning, lambda a, i, f: _tracked(f).smoothed.probabilities[name]
+    )
+
+
+VIDEO: Final = (
+    Column("shot", int, "", "0, 1, ...", "number of cuts before this frame"),
+    Column(
+        "searched", bool, "", "True, False",
+        "the detector looked at this frame; otherwise faces were followed by their landmarks",
+    ),
+    Column(
+        "person", int, "", "0, 1, ...", "the same person throughout the clip, in order of appearance",
+        lambda a, i, f: _tracked(f).person,
+    ),
+    Column("smooth_lag", float, "s", ">= 0", "how far the columns ending in _smooth lag behind the others"),
+    Column(
+        "valence_smooth", float, "", "-1..1", "smoothed valence", lambda a, i, f: _tracked(f).smoothed.valence
+    ),
+    Column(
+        "arousal_smooth", float, "", "-1..1", "smoothed arousal", lambda a, i, f: _tracked(f).smoothed.arousal
+    ),
+    Column(
+        "intensity_smooth", float, "", "0..1", "smoothed strength of the expression",
+        lambda a, i, f: _tracked(f).smoothed.intensity,
+    ),
+    Column(
+        "expression_smooth", str, "", ", ".join(EXPRESSIONS), "the most probable label of the smoothed probabilities",
+        lambda a, i, f: _tracked(f).smoothed.expression,
+    ),
+    *(_smooth(name) for name in EXPRESSIONS),
+)  # fmt: skip
+"""What the tables of `mien video` and `mien live` have besides, in every layout; their faces are `TrackedFace`."""
+
+
+def columns_of(layout: str = "pyfeat", landmarks: bool = True, video: bool = False) -> tuple[Column, ...]:
+    """All columns of a layout: those of `COLUMNS`, those of `VIDEO` and x_0 ... y_0 ... of the facial points if asked.
 
     Raises:
         ConfigError: no such layout.
     """
     if layout not in COLUMNS:
         raise ConfigError(f"no column layout '{layout}': {nearest(layout, list(COLUMNS))}")
-    return (*COLUMNS[layout], *(_POINT_COLUMNS if landmarks else ()))
+    return (*COLUMNS[layout], *(VIDEO if video else ()), *(_POINT_COLUMNS if landmarks else ()))
 
 
 def _point_columns() -> Iterator[Column]:

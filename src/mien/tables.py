@@ -24,7 +24,7 @@ from typing import IO, Any, Final, Literal
 from mien.columns import COLUMNS, POINTS, Column, columns_of
 from mien.errors import ExtraMissing, MienError, NoFace
 from mien.images import describe
-from mien.types import Analysis
+from mien.types import Analysis, Frame
 
 __all__ = [
     "COLUMNS",
@@ -54,18 +54,22 @@ class TableError(MienError):
 
 
 def rows(
-    analysis: Analysis, columns: str = "pyfeat", landmarks: bool = True, on_no_face: OnNoFace = "row"
+    analysis: Analysis,
+    columns: str = "pyfeat",
+    landmarks: bool = True,
+    on_no_face: OnNoFace = "row",
+    video: bool = False,
 ) -> list[Row]:
     """One row for each face of a picture, all with the same keys, in the order of `columns_of`.
 
     A picture without a face, or one that could not be analysed, gives a single row whose face columns are None
-    ("row") or none at all ("skip"); an error is never skipped.
+    ("row") or none at all ("skip"); an error is never skipped. `video` adds the columns of a `Frame`.
 
     Raises:
         NoFace: there is no face and `on_no_face` is "error".
         TableError: points are asked for and a face has another number of them than `POINTS`.
     """
-    layout = columns_of(columns, landmarks)
+    layout = columns_of(columns, landmarks, video)
     if not analysis.faces and analysis.error is None:
         if on_no_face == "skip":
             return []
@@ -86,6 +90,8 @@ def rows(
         "success": int(bool(analysis.faces)),
         "error": analysis.error,
     }
+    if isinstance(analysis, Frame):
+        picture |= {"shot": analysis.shot, "searched": analysis.searched, "smooth_lag": analysis.lag}
     if not analysis.faces:
         return [{column.name: picture.get(column.name) for column in layout}]
     return [
@@ -140,6 +146,7 @@ class Writer:
         path: the table; .csv, .jsonl or .parquet.
         columns, landmarks, on_no_face: as for `rows`. "skip" records a picture as done without giving it a row.
         resume: continue an unfinished table, or add to a finished one. Without it an unfinished run is not overwritten.
+        video: what is written are `Frame`s, and the table has their columns too.
 
     Attributes:
         done: sources (as `key` gives them) whose rows are all there.
@@ -156,13 +163,14 @@ class Writer:
         resume: bool = False,
         landmarks: bool = True,
         on_no_face: OnNoFace = "row",
+        video: bool = False,
     ) -> None:
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part")
         self.done: set[str] = set()
         self.frames: dict[str, int] = {}
-        self._layout, self._landmarks, self._on_no_face = columns, landmarks, on_no_face
-        self._columns = columns_of(columns, landmarks)
+        self._layout, self._landmarks, self._on_no_face, self._video = columns, landmarks, on_no_face, video
+        self._columns = columns_of(columns, landmarks, video)
         names = [column.name for column in self._columns]
         if self.path.suffix.lower() not in FORMATS:
             raise TableError(
@@ -223,7 +231,7 @@ class Writer:
             NoFace: as `rows`.
             TableError: the disk is full or gone; what was added before is safe.
         """
-        table = rows(analysis, self._layout, self._landmarks, self._on_no_face)
+        table = rows(analysis, self._layout, self._landmarks, self._on_no_face, self._video)
         source = key(analysis.source)
         self._append(
             {"source": source, "frame": analysis.frame, "rows": [list(row.values()) for row in table]}
@@ -253,7 +261,7 @@ class Writer:
         self.close()
         temporary = self.path.with_name(f".mien-{secrets.token_hex(6)}.part")
         try:
-            _write(temporary, self.path.suffix.lower(), self._columns, self._all_rows())
+            _write(temporary, self.path.suffix.lower(), self._columns, self.written())
             temporary.replace(self.path)
             self.part.unlink()
         except OSError as problem:
@@ -263,7 +271,8 @@ class Writer:
                 "mend it and --resume"
             ) from None
 
-    def _all_rows(self) -> Iterator[Row]:
+    def written(self) -> Iterator[Row]:
+        """Every row so far, in order, from the files: what an earlier run left and what this one has added."""
         names = [column.name for column in self._columns]
         if self._extends:
             yield from load(self.path)
@@ -283,10 +292,10 @@ class Writer:
             self.close()
 
 
-def columns(layout: str = "pyfeat") -> tuple[Column, ...]:
+def columns(layout: str = "pyfeat", video: bool = False) -> tuple[Column, ...]:
     """The documentation of a layout for people: its columns, and one entry each for all x_i and all y_i."""
     return (
-        *columns_of(layout, landmarks=False),
+        *columns_of(layout, landmarks=False, video=video),
         Column(
             f"x_0..x_{POINTS - 1}",
             float,
@@ -348,7 +357,7 @@ def load(path: str | Path) -> Iterator[Row]:
         raise TableError(f"{describe(path)}: cannot be read as a table: {reason}") from None
 
 
-_KINDS: Final = {column.name: column.kind for layout in COLUMNS for column in columns_of(layout)}
+_KINDS: Final = {column.name: column.kind for layout in COLUMNS for column in columns_of(layout, video=True)}
 
 
 def _parsed(name: str, text: str | None) -> Any:

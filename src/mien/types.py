@@ -15,9 +15,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from mien.labels import BASIC, EXPRESSIONS
+from mien.labels import BASIC, EXPRESSIONS, NEUTRAL
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # Read by pydantic in `Analysis.from_dict`: a field that a class does not have is an error, not ignored.
 _CLOSED = {"extra": "forbid"}
@@ -203,7 +206,7 @@ class Analysis:
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Analysis:
+    def from_dict(cls, values: dict[str, Any]) -> Self:
         """Rebuild and validate an analysis from `to_dict`'s form.
 
         Raises:
@@ -214,7 +217,8 @@ class Analysis:
         from mien.errors import ConfigError
 
         try:
-            analysis: Analysis = _adapter().validate_python(values)
+            kind: type[Analysis] = cls
+            analysis: Self = _adapter(kind).validate_python(values)
         except ValidationError as problem:
             first = problem.errors()[0]
             place = ".".join(str(part) for part in first["loc"]) or "the whole"
@@ -222,7 +226,7 @@ class Analysis:
         return analysis
 
     @classmethod
-    def from_json(cls, line: str) -> Analysis:
+    def from_json(cls, line: str) -> Self:
         """Rebuild and validate an analysis from `to_json`'s line.
 
         Raises:
@@ -237,11 +241,68 @@ class Analysis:
         return cls.from_dict(values)
 
 
+@dataclass(frozen=True, slots=True)
+class Smoothed:
+    """A face's reading through the causal filter of `mien.video`: what it shows after its flicker is taken out.
+
+    Attributes:
+        probabilities: of each of the eight `EXPRESSIONS`, summing to 1.
+        valence: in [-1, 1].
+        arousal: in [-1, 1].
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
+
+    probabilities: dict[str, float]
+    valence: float
+    arousal: float
+
+    @property
+    def expression(self) -> str:
+        """The most probable expression label."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def probability(self) -> float:
+        """The probability of `expression`."""
+        return max(self.probabilities.values())
+
+    @property
+    def intensity(self) -> float:
+        """Strength of the expression in [0, 1]; 0 is neutral."""
+        return 1.0 - self.probabilities[EXPRESSIONS[NEUTRAL]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedFace(Face):
+    """One face of a video frame: also whose it is, and its smoothed reading.
+
+    `person` numbers the people of a clip from 0 in the order in which they appear; it means nothing beyond the clip.
+    """
+
+    person: int
+    smoothed: Smoothed
+
+
+@dataclass(frozen=True, slots=True)
+class Frame(Analysis):
+    """Everything found in one video frame.
+
+    `shot` counts the cuts before it, `searched` says whether the detector looked at this frame (where it did not, faces
+    were followed by their landmarks), and `lag` is the delay of the smoothed values in seconds.
+    """
+
+    faces: tuple[TrackedFace, ...] = ()
+    shot: int = 0
+    searched: bool = True
+    lag: float = 0.0
+
+
 @cache
-def _adapter() -> Any:
+def _adapter(kind: type[Analysis]) -> Any:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Analysis)
+    return TypeAdapter(kind)
 
 
 def ordered_probabilities(values: Any) -> dict[str, float]:

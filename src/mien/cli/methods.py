@@ -48,9 +48,10 @@ def methods(
 
 def columns(
     scheme: Literal["pyfeat", "openface", "deepface"] = typer.Argument("pyfeat", help="Whose column names."),
+    video: bool = typer.Option(False, "--video", help="Also those that only tables of videos have."),
 ) -> None:
     """Explain every column of a table: what it means, its unit and its range."""
     from mien import tables
 
-    for column in tables.columns(scheme):
+    for column in tables.columns(scheme, video):
         typer.echo(column)
