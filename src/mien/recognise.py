@@ -120,13 +120,12 @@ class OnnxRecogniser:
         wanted = ["logits", "affect"] + (["embedding"] if embeddings and self._has_embedding else [])
         logits, affect, *rest = self._session.run(wanted, {"crops": np.ascontiguousarray(crops)})
         probabilities = calibrated(logits, self._temperature)
-        affect = np.clip(affect, -1.0, 1.0)
         vectors: Sequence[Any] = rest[0].tolist() if rest else ((),) * len(crops)
         return [
             Reading(
                 probabilities=dict(zip(EXPRESSIONS, shares, strict=True)),
-                valence=valence,
-                arousal=arousal,
+                valence=min(1.0, max(-1.0, valence)),
+                arousal=min(1.0, max(-1.0, arousal)),
                 intensity=1.0 - shares[NEUTRAL],
                 uncertain=max(shares) < self._uncertain_below,
                 embedding=tuple(vector),
@@ -144,8 +143,8 @@ def calibrated(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
     which class comes first.
     """
     scaled = logits.astype(np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    shares: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    exponentials = np.exp(scaled - np.maximum.reduce(scaled, axis=1, keepdims=True))
+    shares: NDArray[np.float64] = exponentials / np.add.reduce(exponentials, axis=1, keepdims=True)
     return shares
 
 
