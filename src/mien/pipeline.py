@@ -48,6 +48,10 @@ SOFT: Final = 100.0
 """Variance of the Laplacian at which a crop counts as half sharp."""
 
 
+Located = tuple[Detection, Landmarks, Pose, float, NDArray[np.uint8]]
+"""A face before the recogniser: with its quality and its aligned crop."""
+
+
 class ColourOrderWarning(UserWarning):
     """An array looks as if it were BGR, where RGB is expected."""
 
@@ -152,7 +156,7 @@ class Pipeline:
         rgb = images.check(picture) if given else images.read(picture, max_pixels=self.max_pixels)  # type: ignore[arg-type]
         height, width = rgb.shape[:2]
         found = self.detector(rgb)
-        faces = self._locate(rgb, found) if found else []
+        faces = self.locate(rgb, found) if found else []
         if not faces and self.on_no_face == "error":
             raise NoFace(
                 f"{images.describe(source)}: no face found: try another detector, tiled=True or a smaller min_face"
@@ -162,11 +166,23 @@ class Pipeline:
         detections, landmarks, poses, qualities, crops = zip(*faces, strict=True) if faces else ((),) * 5
         return _Seen(source, width, height, detections, landmarks, poses, qualities, crops)
 
-    def _locate(
-        self, rgb: images.Rgb, found: Sequence[Detection]
-    ) -> list[tuple[Detection, Landmarks, Pose, float, NDArray[np.uint8]]]:
+    def locate(self, rgb: images.Rgb, found: Sequence[Detection]) -> list[Located]:
+        """Landmarks, pose, quality and crop of each of n detections that is a face; see `measure`."""
         boxes = np.array([detection.box.corners for detection in found], dtype=np.float64)
-        points, presences, poses = self.landmarker(rgb, boxes)
+        return self.measure(rgb, found, *self.landmarker(rgb, boxes))
+
+    def measure(
+        self,
+        rgb: images.Rgb,
+        found: Sequence[Detection],
+        points: NDArray[np.floating[Any]],
+        presences: NDArray[np.floating[Any]],
+        poses: NDArray[np.floating[Any]],
+    ) -> list[Located]:
+        """Align and judge n detections whose points [n, P, 2], presences [n] and poses [n, 3] are known.
+
+        Those that the landmark network takes for no face, or whose points make none, are left out.
+        """
         anchors = align.anchors_from(points, RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS, NOSE_BOTTOM)
         faces = []
         for number, detection in enumerate(found):
