@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -292,6 +293,20 @@ def test_a_run_is_judged_on_its_own_crops(faces, run_folder, tmp_path) -> None:
     assert crops.shape[1:] == (32, 32)
     assert len(predictions) == 16
     assert not method.training
+
+
+def test_mirrored_views_are_averaged_and_named(run_folder: Path, faces: Path, tmp_path: Path) -> None:
+    model = infer.open_weights(run_folder)
+    source = infer.source_of(faces, None, "manifest", 0, faces / "points.npz", model.source)
+    plain = infer.predict(model, source, cache=tmp_path)
+    both = infer.predict(model, source, cache=tmp_path, mirror=True)
+    turned = dataclasses.replace(
+        model, read=lambda crops: model.read(np.ascontiguousarray(crops[:, :, ::-1]))
+    )
+    other = infer.predict(turned, source, cache=tmp_path)
+    np.testing.assert_allclose(both.affect, (plain.affect + other.affect) / 2, atol=1e-6)
+    np.testing.assert_allclose(both.embedding, (plain.embedding + other.embedding) / 2, atol=1e-5)
+    assert (both.provenance.views, plain.provenance.views) == (2, 1)
 
 
 def test_single_images_get_the_answers_of_the_batch(faces, run_folder, tmp_path) -> None:

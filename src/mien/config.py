@@ -111,9 +111,9 @@ class _Loader(yaml.SafeLoader):
     """Plain values only. Aliases are refused: nested, a few lines of them stand for more than memory holds."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not taken: write the value out")
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
 
 def parse_yaml(text: str, what: str) -> Any:

@@ -230,6 +230,7 @@ def run(
     calibrate: bool = False,
     draws: int = DRAWS,
     limit: int | None = None,
+    mirror: bool = False,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Report, Predictions]:
@@ -244,7 +245,7 @@ def run(
         by: attributes to slice by.
         undetected: see `UNDETECTED`.
         calibrate: also run the validation split, and fit a temperature on it.
-        draws, limit, threads, progress: as in `report` and `infer.predict`.
+        draws, limit, mirror, threads, progress: as in `report` and `infer.predict`.
 
     Raises:
         WeightsError, ConfigError, DatasetNotFound, DatasetDamaged: see `mien.infer`.
@@ -254,8 +255,14 @@ def run(
 
     model = infer.open_weights(weights, threads)
     source = infer.source_of(root, protocol, reader, fold, points, model.source)
-    found = infer.predict(model, source, split, cache=cache, by=by, limit=limit, progress=progress)
-    held = infer.predict(model, source, "valid", cache=cache, progress=progress) if calibrate else None
+    found = infer.predict(
+        model, source, split, cache=cache, by=by, limit=limit, mirror=mirror, progress=progress
+    )
+    held = (
+        infer.predict(model, source, "valid", cache=cache, mirror=mirror, progress=progress)
+        if calibrate
+        else None
+    )
     return report(found, by=by, undetected=undetected, validation=held, draws=draws), found
 
 

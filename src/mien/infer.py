@@ -249,6 +249,7 @@ def predict(
     by: Sequence[str] = (),
     batch: int = BATCH,
     limit: int | None = None,
+    mirror: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """Run a model over one split of a dataset.
@@ -261,6 +262,7 @@ def predict(
         by: attributes to keep for slices: the set's own, or one of `MEASURED`.
         batch: crops in one run of the network.
         limit: judge only this many images, evenly picked; the digest then differs, so that nobody compares them.
+        mirror: average what the model says of each crop and of its mirror image.
         progress: told (done, total) while crops are cut.
 
     Raises:
@@ -281,6 +283,13 @@ def predict(
     crops = loaders.load_crops(records, model.size, model.colour, cache, source.points, progress)
     samples = loaders.to_samples(records, crops, derive_affect=False)
     answers, rate = _run(model, crops.images, batch)
+    if mirror:
+        turned, _ = _run(model, crops.images[:, :, ::-1], batch)
+        answers = (
+            (answers[0] + turned[0]) / 2,
+            (answers[1] + turned[1]) / 2,
+            ((answers[2] + turned[2]) / 2).astype(np.float32),
+        )
     rule = protocols.load(source.protocol) if source.protocol else None
     provenance = dataclasses.replace(
         model.provenance,
@@ -294,6 +303,7 @@ def predict(
         machine=machine(),
         batch=batch,
         images_per_second=rate,
+        views=2 if mirror else 1,
         alignment="stored landmarks" if source.points else "shipped landmark network",
     )
     found = Predictions.of_logits(

@@ -68,6 +68,7 @@ class Provenance:
         size: side of the input, pixels.
         pretraining, selection: what the weights started from, and what chose the kept epoch.
         alignment: which landmarks the faces were aligned by.
+        views: crops of each face whose answers were averaged: 2 with its mirror image.
     """
 
     model: str
@@ -92,6 +93,7 @@ class Provenance:
     pretraining: str = ""
     selection: str = ""
     alignment: str = ""
+    views: int = 1
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Provenance:

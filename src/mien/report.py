@@ -104,6 +104,7 @@ def identity(what: Provenance) -> list[tuple[str, str]]:
         ("Split", what.split),
         ("File list (SHA-256)", what.digest),
         ("Aligned by", what.alignment),
+        ("Views", "the crop and its mirror image, averaged" if what.views == 2 else ""),
         ("Network alone", speed),
         ("Commit", what.commit),
         ("Date", what.date),

@@ -31,9 +31,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import yaml
+from pydantic import ValidationError
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mien import checkpoint, methods, optim, runlog
+from mien import checkpoint, distil, methods, optim, runlog
 from mien.config import RunConfig
 from mien.data.loaders import Feed, Samples, load_split
 from mien.data.records import Batch
@@ -110,6 +111,8 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
         raise ConfigError(
             f"{config.data.root}: no validation pictures: choose a protocol that holds some out"
         )
+    if config.data.teachers:
+        splits["train"] = distil.taught(splits["train"], config.data.teachers, config.data.teaching)
     feed = Feed(
         splits["train"], config.batch, config.data.balance, config.seed, fabric.global_rank, fabric.world_size
     )
@@ -368,7 +371,7 @@ def _claim(folder: Path, config: RunConfig, resume: bool) -> None:
     wanted = config.model_dump(mode="json")
     written = folder / "config.yaml"
     if written.is_file():
-        if yaml.safe_load(written.read_text(encoding="utf-8")) != wanted:
+        if _with_defaults(written) != wanted:
             raise ConfigError(
                 f"{folder} holds a run with another configuration: change `name`, or delete the folder"
             )
@@ -379,6 +382,14 @@ def _claim(folder: Path, config: RunConfig, resume: bool) -> None:
     (folder / "environment.json").write_text(
         json.dumps({**runlog.environment(), "commit": checkpoint.commit()}, indent=2), encoding="utf-8"
     )
+
+
+def _with_defaults(written: Path) -> dict[str, Any] | None:
+    """The configuration of a folder, with today's defaults for keys that are younger than it; None for a broken one."""
+    try:
+        return RunConfig(**yaml.safe_load(written.read_text(encoding="utf-8"))).model_dump(mode="json")
+    except (ValidationError, TypeError, yaml.YAMLError):
+        return None
 
 
 def _state(

@@ -24,6 +24,7 @@ def evaluate(
     calibrate: bool = typer.Option(
         False, help="Fit a temperature on the validation split and report its effect."
     ),
+    mirror: bool = typer.Option(False, help="Average each face's answers with its mirror image's."),
     out: Path | None = typer.Option(None, help="Folder for the report; for a run folder its 'evaluation'."),
     points: Path | None = typer.Option(None, help="Stored landmarks (.npz) instead of the shipped network."),
     cache: Path = typer.Option(Path("cache"), help="Where aligned crops are kept."),
@@ -54,6 +55,7 @@ def evaluate(
         by=[key.strip() for key in by.split(",") if key.strip()],
         undetected=undetected,  # type: ignore[arg-type]  # checked above
         calibrate=calibrate,
+        mirror=mirror,
         draws=draws,
         limit=limit,
         threads=threads,
