@@ -81,7 +81,7 @@ def read(path: Path | str) -> Card:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such card: weights need their card beside them; {_REMEDY}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:  # ValueError: also 5,000 digits
         raise WeightsError(f"{path}: not a readable card ({problem}): {_REMEDY}") from None
     if not isinstance(fields, dict):
         raise WeightsError(f"{path}: a card is a JSON object: {_REMEDY}")

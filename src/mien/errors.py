@@ -19,6 +19,14 @@ class ImageError(MienError):
     """A picture could not be read, or is too large to read safely."""
 
 
+class TooLarge(ImageError):
+    """A picture holds more pixels than the caller takes; nothing of it was decoded."""
+
+
+class NotAPicture(ImageError):
+    """A file is of another kind, or in a picture format that this installation cannot read."""
+
+
 class NoFace(MienError):
     """No face was found and the caller asked for that to be an error."""
 

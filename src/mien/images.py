@@ -19,6 +19,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
+import struct
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import ImageError
+from mien.errors import ImageError, NotAPicture, TooLarge
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -102,7 +103,7 @@ def size(source: Source) -> tuple[int, int]:
         ImageError: as `read`, except that nothing is decoded, so damage further on is not seen.
     """
     name = describe(source)
-    with _quietly(), _open_pillow(_bytes_of(source, name), name) as picture:
+    with opened(_bytes_of(source, name), name) as picture:
         # Of a TIFF some Pillow versions give the upright size, some the stored one; tags 256 and 257 are the latter.
         stored = getattr(picture, "tag_v2", {})
         width, height = int(stored.get(256, picture.width)), int(stored.get(257, picture.height))
@@ -328,7 +329,7 @@ def _reason(problem: Exception) -> str:
 
 def _bound(width: int, height: int, name: str, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise ImageError(
+        raise TooLarge(
             f"{name}: {width:,} x {height:,} pixels is more than the limit of {max_pixels:,}: "
             "scale it down, or raise max_pixels if you trust it"
         )
@@ -390,55 +391,72 @@ def _format_of(data: bytes, name: str) -> str:
             return "HEIF"
         if brand in (b"avif", b"avis"):
             return "AVIF"
-        raise ImageError(f"{name}: is a video, not a picture: use 'mien video'")
-    raise ImageError(
+        raise NotAPicture(f"{name}: is a video, not a picture: use 'mien video'")
+    raise NotAPicture(
         f"{name}: is not a picture (it begins with {bytes(data[:12])!r}): convert it to JPEG or PNG"
     )
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep Pillow's warnings from the user: our bound and our errors speak instead."""
+def opened(data: bytes, name: str) -> Iterator[PillowImage.Image]:
+    """Open a picture's bytes with Pillow: the header is read, nothing is decoded yet.
+
+    Whatever Pillow and its plugins raise within the block becomes one error, and their warnings stay from the user.
+
+    Raises:
+        ImageError: no picture, damaged, or too large for the memory there is.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        kind = _format_of(data, name)
+        try:
+            with _open_pillow(data, name, kind) as picture:
+                yield picture
+        except MemoryError:
+            raise TooLarge(f"{name}: does not fit into memory: scale it down") from None
+        except _DAMAGE as problem:
+            raise _damaged(name, kind, problem) from None
 
 
-def _open_pillow(data: bytes, name: str) -> PillowImage.Image:
-    """Open with Pillow: the header is read, nothing is decoded."""
+def _open_pillow(data: bytes, name: str, kind: str) -> PillowImage.Image:
     from PIL import Image
 
-    kind = _format_of(data, name)
     if kind == "HEIF":
         return _open_heif(data, name)
     try:
         return Image.open(BytesIO(data), formats=[kind])
     except Image.DecompressionBombError:
-        raise ImageError(
+        raise TooLarge(
             f"{name}: has more pixels than Pillow ever opens ({2 * (Image.MAX_IMAGE_PIXELS or 0):,}): scale it down"
         ) from None
     except KeyError:
-        raise ImageError(f"{name}: this Pillow cannot read {kind}: update it, or convert to JPEG") from None
-    except _DAMAGE as problem:
-        raise _damaged(name, kind, problem) from None
+        raise NotAPicture(f"{name}: this Pillow cannot read {kind}: update it, or convert to JPEG") from None
 
 
 def _open_heif(data: bytes, name: str) -> PillowImage.Image:
     try:
         import pillow_heif
     except ModuleNotFoundError:
-        raise ImageError(
+        raise NotAPicture(
             f"{name}: HEIC needs 'pillow-heif': install it with  pip install 'mien[heic]'"
         ) from None
-    try:
-        opened: PillowImage.Image = pillow_heif.open_heif(BytesIO(data), convert_hdr_to_8bit=True).to_pillow()
-    except _DAMAGE as problem:
-        raise _damaged(name, "HEIF", problem) from None
-    return opened
+    heif: PillowImage.Image = pillow_heif.open_heif(BytesIO(data), convert_hdr_to_8bit=True).to_pillow()
+    return heif
 
 
-# What Pillow and its plugins raise on damaged data; SyntaxError is its word for a broken header.
-_DAMAGE: Final = (OSError, SyntaxError, ValueError, IndexError, TypeError, EOFError, OverflowError)
+# What Pillow and its plugins raise on damaged data: SyntaxError is its word for a broken header, RuntimeError that of
+# the AVIF and HEIF decoders; the others are what its readers stumble over.
+_DAMAGE: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+)
 
 
 def _damaged(name: str, kind: str, problem: Exception) -> ImageError:
@@ -453,17 +471,10 @@ def _damaged(name: str, kind: str, problem: Exception) -> ImageError:
 def _read_pillow(data: bytes, name: str, max_pixels: int) -> Rgb:
     from PIL import ImageOps
 
-    with _quietly(), _open_pillow(data, name) as picture:
+    with opened(data, name) as picture:
         _bound(*picture.size, name, max_pixels)
-        kind = picture.format or "picture"
-        try:
-            picture.load()
-            upright = ImageOps.exif_transpose(picture)
-            return _to_rgb(upright, name)
-        except MemoryError:
-            raise ImageError(f"{name}: does not fit into memory: scale it down") from None
-        except _DAMAGE as problem:
-            raise _damaged(name, kind, problem) from None
+        picture.load()
+        return _to_rgb(ImageOps.exif_transpose(picture), name)
 
 
 def _to_rgb(picture: PillowImage.Image, name: str) -> Rgb:

@@ -12,24 +12,23 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import yaml
 from pydantic import Field, ValidationError
 from torch.nn import functional
 
 from mien import bootstrap, checkpoint, export, metrics
-from mien.config import Frozen, RunConfig, SourceConfig, explain
+from mien.config import Frozen, RunConfig, SourceConfig, explain, parse_yaml
 from mien.data import protocols
 from mien.data.copies import without_copies
 from mien.data.loaders import Samples, load_crops, source_records, to_samples
 from mien.errors import ConfigError, WeightsError
-from mien.labels import EXPRESSIONS
+from mien.labels import EXPRESSIONS, UNLABELLED
 from mien.methods.base import Recognition
 from mien.methods.layers import AffectHead, ccc
 
@@ -43,6 +42,8 @@ Say = Callable[[str], None]
 UNCERTAIN_BELOW = 0.5
 """A label less probable than not is called uncertain. Our choice: it needs no second threshold once calibrated."""
 
+NEUTRAL, HAPPY = EXPRESSIONS.index("neutral"), EXPRESSIONS.index("happiness")
+
 INT8_LOSS = 0.003
 """Largest loss of validation accuracy that int8 may cost."""
 
@@ -53,6 +54,9 @@ class ReleaseConfig(Frozen):
     name: str
     run: Path = Field(description="a finished run folder")
     affect: tuple[SourceConfig, ...] = ()
+    elsewhere: tuple[SourceConfig, ...] = Field(
+        (), description="other sets, never learnt from, all of whose labelled faces the card reports on"
+    )
     folds: int = Field(5, ge=2, description="cross-validation folds of each affect source's protocol")
     card: dict[str, Any] = Field(
         description="task, data, terms, intended_use, limits, must_not, initialisation"
@@ -66,10 +70,10 @@ def load(path: Path) -> ReleaseConfig:
         ConfigError: missing, not YAML, or a wrong key.
     """
     try:
-        return ReleaseConfig(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        return ReleaseConfig(**parse_yaml(path.read_text(encoding="utf-8"), f"{path}:"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration: see configs/recogniser.yaml") from None
-    except (yaml.YAMLError, TypeError) as problem:
+    except (UnicodeDecodeError, TypeError) as problem:
         raise ConfigError(f"{path}: not a YAML mapping: {str(problem).splitlines()[0]}") from None
     except ValidationError as problem:
         raise explain(problem, ReleaseConfig, str(path)) from None
@@ -193,6 +197,9 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
             "validation_accuracy": {"fp32": valid_plain, "int8": valid_int8},
             **figures,
             "affect": affect_report,
+            "elsewhere": {
+                source.root.name: _elsewhere(target, source, run, temperature) for source in config.elsewhere
+            },
         },
     }
     target.with_suffix(".json").write_text(json.dumps(card, indent=1, default=str) + "\n", encoding="utf-8")
@@ -235,6 +242,37 @@ def _figures(test: dict[str, NDArray[np.float32]], samples: Samples, temperature
         if (samples.expression == place).any()
     }
     return found
+
+
+def _elsewhere(network: Path, source: SourceConfig, run: RunConfig, temperature: float) -> dict[str, Any]:
+    """Figures of a set that nothing was learnt or chosen from; pairs where people show two expressions."""
+    records = [one for one in source_records(source) if one.expression != UNLABELLED]
+    samples = _samples(records, run)
+    outputs = export.run_onnx(network, samples.images)
+    figures = _figures(outputs, samples, temperature)
+    people = [record.subject for record in records]
+    if None not in people and len(set(people)) < len(people):
+        probabilities = metrics.softmax(outputs["logits"] / temperature)
+        figures["pairs"] = asdict(happier(probabilities[:, HAPPY], samples.expression, people))
+    return {"faces_aligned": float(samples.found.mean()), **figures}
+
+
+def happier(
+    happiness: NDArray[np.floating], expression: NDArray[np.int64], people: Sequence[str | None]
+) -> bootstrap.Interval:
+    """The share of people whose smiling picture gets more probability of happiness than their neutral one.
+
+    Args:
+        happiness: [n] probability of happiness of each picture.
+        expression: [n] labels; pictures of other labels than neutral and happiness do not count.
+        people: [n] who each picture is of. A person counts once for each pair of a neutral and a smiling picture.
+    """
+    rows: dict[str | None, tuple[list[float], list[float]]] = {}
+    for value, label, who in zip(happiness, expression, people, strict=True):
+        if label in (NEUTRAL, HAPPY):
+            rows.setdefault(who, ([], []))[int(label == HAPPY)].append(float(value))
+    pairs = [smile > calm for calms, smiles in rows.values() for calm in calms for smile in smiles]
+    return bootstrap.wilson(sum(pairs), len(pairs))
 
 
 def _affect(

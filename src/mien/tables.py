@@ -206,12 +206,16 @@ class Writer:
         for number, (line, end) in enumerate(_whole_lines(self.part)):
             whole = end
             if number == 0:
+                if not line.keys() >= _HEAD:
+                    raise _damaged_line(self.part, 1)
                 # Killed between putting the table in place and removing the part file: the table has it all.
                 if line["found"] != _identity(self.path):
                     return 0
                 _same_columns(self.part, names, line["columns"])
                 self._extends = line["extends"]
             else:
+                if not _is_entry(line, len(names)):
+                    raise _damaged_line(self.part, number + 1)
                 self._note(line["source"], line["frame"])
         return whole
 
@@ -319,8 +323,8 @@ def done(path: str | Path) -> set[str]:
     part = path.with_name(path.name + ".part")
     complete: set[str] = set()
     if path.exists():
-        source = _header(path)[0]
-        complete |= {row[source] for row in load(path)}
+        source = next(iter(_header(path)), "")
+        complete |= {row[source] for row in load(path) if isinstance(row.get(source), str)}
     if part.exists():
         complete |= {line["source"] for line, _ in _whole_lines(part) if "source" in line}
     return complete
@@ -341,20 +345,24 @@ def load(path: str | Path) -> Iterator[Row]:
         if suffix == ".csv":
             # utf-8-sig: spreadsheets put a mark at the beginning. OpenFace puts spaces after its commas.
             with path.open(encoding="utf-8-sig", newline="") as file:
-                for row in csv.DictReader(file, skipinitialspace=True):
+                for row in csv.DictReader(file, skipinitialspace=True, restkey=_BEYOND):
+                    if _BEYOND in row:
+                        raise ValueError("a row has more cells than the header")
                     yield {name: _parsed(name, text) for name, text in row.items()}
         elif suffix == ".jsonl":
             with path.open(encoding="utf-8") as file:
                 for line in file:
-                    yield json.loads(line)
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise ValueError("a line is not an object")
+                    yield row
         elif suffix == ".parquet":
             for batch in _arrow().parquet.ParquetFile(path).iter_batches(ROW_GROUP):
                 yield from batch.to_pylist()
         else:
             raise TableError(f"{describe(path)}: cannot read '{path.suffix}': use {', '.join(FORMATS)}")
-    except (OSError, ValueError, csv.Error) as problem:  # ValueError: json, UTF-8 and Arrow
-        reason = " ".join(str(problem).split())
-        raise TableError(f"{describe(path)}: cannot be read as a table: {reason}") from None
+    except (OSError, ValueError, RecursionError, csv.Error) as problem:  # ValueError: json, UTF-8 and Arrow
+        raise _unreadable(path, problem) from None
 
 
 _KINDS: Final = {column.name: column.kind for layout in COLUMNS for column in columns_of(layout, video=True)}
@@ -380,12 +388,38 @@ def _reason(problem: OSError) -> str:
 
 
 def _header(path: Path) -> list[str]:
-    if path.suffix.lower() == ".parquet":
-        return list(_arrow().parquet.ParquetFile(path).schema_arrow.names)
-    if path.suffix.lower() == ".csv":
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return next(csv.reader(file, skipinitialspace=True), [])
+    try:
+        if path.suffix.lower() == ".parquet":
+            return list(_arrow().parquet.ParquetFile(path).schema_arrow.names)
+        if path.suffix.lower() == ".csv":
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                return next(csv.reader(file, skipinitialspace=True), [])
+    except (OSError, ValueError, csv.Error) as problem:
+        raise _unreadable(path, problem) from None
     return list(next(load(path), {}))
+
+
+def _unreadable(path: Path, problem: Exception) -> TableError:
+    return TableError(f"{describe(path)}: cannot be read as a table: {' '.join(str(problem).split())}")
+
+
+_BEYOND: Final = "\0"  # what the cells beyond the header's are called; no column is
+_HEAD: Final = {"columns", "extends", "found"}
+
+
+def _is_entry(line: dict[str, Any], columns: int) -> bool:
+    """Whether a line of a part file, not its first, says what `Writer.write` writes."""
+    rows = line.get("rows")
+    return (
+        isinstance(line.get("source"), str)
+        and isinstance(line.get("frame", ""), int | None)
+        and isinstance(rows, list)
+        and all(isinstance(row, list) and len(row) == columns for row in rows)
+    )
+
+
+def _damaged_line(part: Path, number: int) -> TableError:
+    return TableError(f"{describe(part)}: line {number} is damaged: delete the file and start anew")
 
 
 def _same_columns(path: Path, wanted: list[str], found: list[str]) -> None:
@@ -413,11 +447,12 @@ def _whole_lines(part: Path) -> Iterator[tuple[dict[str, Any], int]]:
                 return
             end += len(line)
             try:
-                yield json.loads(line), end
-            except ValueError:
-                raise TableError(
-                    f"{describe(part)}: line {number} is damaged: delete the file and start anew"
-                ) from None
+                found = json.loads(line)
+            except (ValueError, RecursionError):
+                raise _damaged_line(part, number) from None
+            if not isinstance(found, dict):
+                raise _damaged_line(part, number)
+            yield found, end
 
 
 def _write(path: Path, suffix: str, columns: tuple[Column, ...], table: Iterable[Row]) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,29 +74,35 @@ def read(root: Path, variant: str, partial: bool, images: str = "", **options: A
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow as pa
     from pyarrow import parquet
 
-    try:
-        table = parquet.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as problem:
-        raise DatasetDamaged(f"{path} is not a Parquet file: {str(problem).splitlines()[0]}") from None
     line = 1
-    for chunk in table.iter_batches():
-        for row in chunk.to_pylist():
+    chunks = _whole(path, lambda: parquet.ParquetFile(path).iter_batches())
+    while (chunk := _whole(path, lambda: next(chunks, None))) is not None:
+        for row in _whole(path, chunk.to_pylist):
             yield line, row
             line += 1
 
 
-def _options(path: Path) -> dict[str, Any]:
-    """The reader's options that `write` noted in a Parquet table; none in another's table."""
-    from pyarrow import ArrowInvalid, parquet
+def _whole(path: Path, step: Callable[[], Any]) -> Any:
+    """What a step of reading a Parquet file gives; a damaged file can show itself at each."""
+    import pyarrow as pa
 
     try:
-        noted = (parquet.read_schema(path).metadata or {}).get(NOTE)
-    except (ArrowInvalid, OSError) as problem:
-        raise DatasetDamaged(f"{path} is not a Parquet file: {str(problem).splitlines()[0]}") from None
-    return dict(json.loads(noted)) if noted else {}
+        return step()
+    except (pa.ArrowException, OSError, ValueError) as problem:
+        raise DatasetDamaged(f"{path} is not a Parquet file, or damaged: {problem}") from None
+
+
+def _options(path: Path) -> dict[str, Any]:
+    """The reader's options that `write` noted in a Parquet table; none in another's table."""
+    from pyarrow import parquet
+
+    noted = (_whole(path, lambda: parquet.read_schema(path)).metadata or {}).get(NOTE)
+    try:
+        return dict(json.loads(noted)) if noted else {}
+    except (ValueError, TypeError, RecursionError):
+        raise DatasetDamaged(f"{path}: its note of reader options is damaged: make it anew") from None
 
 
 def _text(value: Any) -> str:

@@ -18,10 +18,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from mien.config import Frozen, explain, nearest
+from mien.config import Frozen, explain, nearest, parse_yaml
 from mien.data.records import Record, Split
 from mien.data.votes import RULES
 from mien.errors import ConfigError, DatasetDamaged
@@ -181,17 +180,16 @@ def load(name: str | Path) -> Protocol:
         path = Path(name)
         if not path.is_file():
             raise ConfigError(f"{path}: no such protocol file")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
     else:
         if name not in names():
             raise ConfigError(f"no protocol '{name}': {nearest(str(name), list(names()))}")
         text = (resources.files("mien") / "protocols" / f"{name}.yaml").read_text(encoding="utf-8")
     try:
-        tree = yaml.safe_load(text)
-        return Protocol(**tree)
+        return Protocol(**parse_yaml(text, f"protocol {name}:"))
     except ValidationError as problem:
         raise explain(problem, Protocol, f"protocol {name}") from None
-    except (yaml.YAMLError, TypeError) as problem:
+    except TypeError as problem:
         raise ConfigError(f"protocol {name}: not a YAML mapping: {str(problem).splitlines()[0]}") from None
 
 

@@ -79,7 +79,7 @@ def open_photo(source: images.Source | NDArray[np.uint8], max_pixels: int = imag
     """
     if isinstance(source, np.ndarray):
         return Photo(images.check(source))
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     name = images.describe(source)
     if isinstance(source, bytes | bytearray):
@@ -95,7 +95,7 @@ def open_photo(source: images.Source | NDArray[np.uint8], max_pixels: int = imag
     rgb = images.read(
         data if isinstance(source, bytes | bytearray) else _named(data, name), max_pixels=max_pixels
     )
-    with Image.open(BytesIO(data)) as file:
+    with images.opened(data, name) as file:
         exif, profile, mode = file.getexif(), file.info.get("icc_profile"), file.mode
         alpha = None
         if "A" in file.getbands() or "transparency" in file.info:

@@ -379,14 +379,14 @@ def verify(path: Path) -> Verdict:
     except OSError as problem:
         raise ImageError(f"{path}: cannot be read: {problem.strerror}") from None
     beside = path.with_name(path.name + SIDECAR)
-    record: dict[str, Any] = {}
+    record: Any = {}
     if beside.exists():
         try:
             record = json.loads(beside.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise ImageError(
-                f"{beside}: is not readable JSON: remove it, or restore the original one"
-            ) from None
+        except (OSError, ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            raise ImageError(f"{beside}: is not readable JSON: remove it, or restore the original one")
     fits = record.get("sha256") == hashlib.sha256(data).hexdigest()
     sidecar = "none" if not record else "fits" if fits else "does not fit"
     found = SOURCE_TYPE if SOURCE_TYPE.encode() in _xmp_of(data) else ""
