@@ -1,4 +1,4 @@
-"""ONNX says what torch says; int8 nearly so; and a whole release on drawn faces ends in weights that load."""
+"""ONNX says what torch says, int8 nearly so, and the recogniser reads what was exported."""
 
 from __future__ import annotations
 

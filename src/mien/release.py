@@ -231,7 +231,10 @@ def _figures(test: dict[str, NDArray[np.float32]], samples: Samples, temperature
         bootstrap.interval(metrics.calibration_error(sure, right), bootstrap.calibration_draws(sure, right))
     )
     keep = sure >= UNCERTAIN_BELOW
-    found["certain"] = {"share": float(keep.mean()), "accuracy": float(right[keep].mean())}
+    found["certain"] = {
+        "share": float(keep.mean()),
+        "accuracy": float(right[keep].mean()) if keep.any() else None,
+    }
     found["images"] = len(samples)
     found["recall"] = {
         name: {

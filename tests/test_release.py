@@ -1,0 +1,69 @@
+"""From a run to weights that load, and what the card says of other sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien import cards, checkpoint, release, train
+from mien.config import RunConfig
+from mien.data import synthetic
+from mien.labels import EXPRESSIONS
+from mien.recognise import OnnxRecogniser
+
+NEUTRAL, HAPPY, SAD = (EXPRESSIONS.index(name) for name in ("neutral", "happiness", "sadness"))
+
+
+def test_pairs_count_people_whose_smile_looks_happier() -> None:
+    people = ["a", "a", "b", "b", "c", "c", "c", "d"]
+    labels = np.array([NEUTRAL, HAPPY, HAPPY, NEUTRAL, NEUTRAL, HAPPY, SAD, HAPPY])
+    happiness = np.array([0.1, 0.9, 0.4, 0.5, 0.2, 0.3, 0.9, 0.9])
+    # a and c smile more than they did; b less; c's sadness and the lone smile of d do not count.
+    found = release.happier(happiness, labels, people)
+    assert found.value == pytest.approx(2 / 3)
+    assert 0 < found.low < found.value < found.high < 1
+
+
+def test_equal_probabilities_are_no_success() -> None:
+    found = release.happier(np.array([0.5, 0.5]), np.array([NEUTRAL, HAPPY]), ["a", "a"])
+    assert found.value == 0
+
+
+def test_a_whole_release_ends_in_weights_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "INT8_LOSS", 1.0)  # the few validation pictures here say nothing of it
+    faces = tmp_path / "faces"
+    records = synthetic.records(faces, 160, size=48)
+    lines = ["path,split,expression,valence,arousal,subject,name"]
+    lines += [
+        f"{one.path.name},{one.split},{EXPRESSIONS[one.expression]},{one.valence},{one.arousal},{one.subject},{one.name}"
+        for one in records
+    ]
+    (faces / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    source = {"reader": "manifest", "root": str(faces)}
+    run = RunConfig(
+        name="drawn",
+        method={"name": "baseline", "backbone": "tiny"},
+        data={**source, "size": 48, "cache": str(tmp_path / "cache")},
+        epochs=1,
+        batch=16,
+        threads=1,
+        runs=tmp_path / "runs",
+    )
+    card = dict.fromkeys(cards.REQUIRED, "stated")
+    config = release.ReleaseConfig(
+        name="drawn", run=train.run(run), elsewhere=[{**source, "root": faces}], card=card
+    )
+    said: list[str] = []
+    network = release.build(config, tmp_path / "out", said.append)
+    written = json.loads(network.with_suffix(".json").read_text(encoding="utf-8"))
+    tested = [one for one in records if one.split == "test"]
+    assert written["metrics"]["images"] == len(tested)
+    assert written["metrics"]["elsewhere"]["faces"]["images"] == len(records)
+    assert written["sha256"] == checkpoint.digest(network)
+    assert set(written["metrics"]["affect"]) == {"decay", "vote-derived affect of the test split"}
+    readings = OnnxRecogniser.load(network)(np.zeros((2, 48, 48), dtype=np.uint8))
+    assert sum(readings[0].probabilities.values()) == pytest.approx(1, abs=1e-4)
+    assert any("int8" in line for line in said)
