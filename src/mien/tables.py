@@ -19,7 +19,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Literal
+from typing import IO, Any, BinaryIO, Final, Literal
 
 from mien.columns import COLUMNS, POINTS, Column, columns_of
 from mien.errors import ExtraMissing, MienError, NoFace
@@ -39,6 +39,7 @@ __all__ = [
     "load",
     "rows",
     "to_frame",
+    "write_parquet",
 ]
 
 OnNoFace = Literal["row", "skip", "error"]
@@ -458,7 +459,7 @@ def _whole_lines(part: Path) -> Iterator[tuple[dict[str, Any], int]]:
 def _write(path: Path, suffix: str, columns: tuple[Column, ...], table: Iterable[Row]) -> None:
     names = [column.name for column in columns]
     if suffix == ".parquet":
-        _write_parquet(path, columns, table)
+        write_parquet(path, columns, table)
         return
     with path.open("w", encoding="utf-8", newline="") as file:
         if suffix == ".csv":
@@ -480,8 +481,13 @@ def _arrow() -> Any:
     return pyarrow
 
 
-def _write_parquet(path: Path, columns: tuple[Column, ...], table: Iterable[Row]) -> None:
-    """Row groups of bounded size; unit, range and meaning of each column travel in the file's schema."""
+def write_parquet(target: Path | BinaryIO, columns: tuple[Column, ...], table: Iterable[Row]) -> None:
+    """Row groups of bounded size; unit, range and meaning of each column travel in the file's schema.
+
+    Raises:
+        ExtraMissing: pyarrow is not installed.
+        OSError: the target cannot be written.
+    """
     pyarrow = _arrow()
     kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
     schema = pyarrow.schema(
@@ -492,7 +498,7 @@ def _write_parquet(path: Path, columns: tuple[Column, ...], table: Iterable[Row]
         )
         for column in columns
     )
-    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+    with pyarrow.parquet.ParquetWriter(target, schema) as writer:
         group: list[Row] = []
         for row in table:
             group.append(row)
