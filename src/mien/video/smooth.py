@@ -1,0 +1,92 @@
+"""Takes the flicker out of a face's readings, with a lag that is the same at every frame rate.
+
+The filter is a first-order low pass in *time*, not in frames: readings are taken as joined by straight lines, and that
+curve is averaged with weights that fall off by a factor of e every `lag` seconds into the past. (Eckner 2012,
+"Algorithms for unevenly spaced time series": the linearly interpolated exponential average; the closed form of one step
+is exact for any spacing.) What follows:
+
+- a steady rise or fall comes out delayed by exactly `lag` seconds, and by nothing else, whatever the frame rate is, if
+  it varies, and if frames are left out; a sudden change has reached 63 % after `lag` and 95 % after three times that;
+- the result is a weighted mean of readings, so probabilities stay probabilities;
+- it needs no later frame, so a camera's picture is smoothed as a file's is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import ConfigError
+from mien.labels import EXPRESSIONS
+from mien.types import Reading, Smoothed, ordered_probabilities
+
+LAG: Final = 0.25
+"""Seconds. Our choice: half of the shortest expressions that last (macro-expressions: 0.5 to 4 s, Ekman 2003)."""
+
+GAP: Final = 1.0
+"""After so many seconds without a reading the filter begins anew: a straight line across would be made up."""
+
+
+@dataclass
+class _State:
+    time: float
+    value: NDArray[np.float64]
+    smooth: NDArray[np.float64]
+
+
+class Smoother:
+    """One filter for each person of a clip; `lag` in seconds, 0 turns smoothing off.
+
+    Raises:
+        ConfigError: the lag is negative or not a number.
+    """
+
+    def __init__(self, lag: float = LAG) -> None:
+        if not 0 <= lag < math.inf:
+            raise ConfigError(f"a lag of {lag} s: pass 0 (no smoothing) or more seconds")
+        self.lag = lag
+        self._states: dict[int, _State] = {}
+
+    def __call__(self, time: float, persons: Sequence[int], readings: Sequence[Reading]) -> list[Smoothed]:
+        """The smoothed reading of each person in one frame at `time` seconds."""
+        smoothed = []
+        for person, reading in zip(persons, readings, strict=True):
+            value = np.array(
+                [reading.valence, reading.arousal, *map(reading.probabilities.get, EXPRESSIONS)], float
+            )
+            before = self._states.get(person)
+            if before is None or time - before.time > GAP:
+                smooth = value
+            else:
+                smooth = step(before.smooth, before.value, value, time - before.time, self.lag)
+            self._states[person] = _State(time, value, smooth)
+            smoothed.append(Smoothed(ordered_probabilities(smooth[2:]), float(smooth[0]), float(smooth[1])))
+        # Those who left long ago would begin anew, so nothing is lost by forgetting them.
+        self._states = {who: state for who, state in self._states.items() if time - state.time <= GAP}
+        return smoothed
+
+
+def step(
+    smooth: NDArray[np.float64],
+    before: NDArray[np.float64],
+    now: NDArray[np.float64],
+    seconds: float,
+    lag: float,
+) -> NDArray[np.float64]:
+    """One step of the filter: its output `seconds` after it was `smooth`, the input having gone from `before` to `now`.
+
+    Time that stands still or runs backwards, as in damaged files, leaves the output as it was.
+    """
+    if seconds <= 0:
+        return smooth
+    if lag == 0:
+        return now
+    steps = seconds / lag
+    kept = math.exp(-steps)
+    mean = -math.expm1(-steps) / steps  # of the weights along the line
+    return kept * smooth + (mean - kept) * before + (1 - mean) * now
