@@ -414,7 +414,7 @@ def opened(data: bytes, name: str) -> Iterator[PillowImage.Image]:
                 yield picture
         except MemoryError:
             raise TooLarge(f"{name}: does not fit into memory: scale it down") from None
-        except _DAMAGE as problem:
+        except DAMAGE as problem:
             raise _damaged(name, kind, problem) from None
 
 
@@ -446,7 +446,7 @@ def _open_heif(data: bytes, name: str) -> PillowImage.Image:
 
 # What Pillow and its plugins raise on damaged data: SyntaxError is its word for a broken header, RuntimeError that of
 # the AVIF and HEIF decoders; the others are what its readers stumble over.
-_DAMAGE: Final = (
+DAMAGE: Final = (
     OSError,
     SyntaxError,
     ValueError,

@@ -109,7 +109,10 @@ def open_photo(source: images.Source | NDArray[np.uint8], max_pixels: int = imag
     if deep is not None:
         colour, alpha = deep
     exif.pop(_ORIENTATION, None)
-    kept = exif.tobytes() if len(exif) else b""
+    try:
+        kept = exif.tobytes() if len(exif) else b""
+    except images.DAMAGE:  # what cannot be written again is left out
+        kept = b""
     grey = mode in ("1", "L", "LA", "I", "I;16", "I;16B", "F") or bool(
         deep and (colour == colour[..., :1]).all()
     )
