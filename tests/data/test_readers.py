@@ -36,7 +36,8 @@ PRESENT = [
     ("ckplus", "ck48", "ck48", {"train": 72}),
     ("afewva", "clips", "clips", {"train": 48}),
     ("afewva", "parts", "clips", {"train": 48}),
-    ("affwild", "videos", "videos", {"train": 66}),
+    ("affwild", "videos", "videos", {"train": 60}),
+    ("affwild", "uncropped", "videos", {"train": 66}),
     ("affwild2", "va+expr", "va+expr", {"train": 30, "valid": 12}),
     ("affwild2", "expr", "expr", {"train": 30, "valid": 12}),
     ("diffusionfer", "labels.csv", "labels.csv", {"train": 42}),
@@ -289,10 +290,37 @@ def test_afewva_scales_levels_and_names_actors(miniature) -> None:
 
 
 def test_affwild_takes_the_shortest_length_and_every_nth_frame(miniature) -> None:
-    root = miniature("affwild")
+    root = miniature("affwild", "uncropped")
     assert Counter(record.video for record in READERS["affwild"](root))["105"] == 11
     tenth = READERS["affwild"](root, every=5)
     assert sorted({record.frame for record in tenth}) == [0, 5, 10]
+    assert all(record.box is None for record in tenth), "no boxes: the whole frame"
+
+
+def test_affwild_reads_boxes_and_leaves_out_frames_without_one(miniature, making) -> None:
+    root = miniature("affwild")
+    records = READERS["affwild"](root)
+    assert {record.box for record in records} == {making("affwild").BOX}
+    assert 3 not in {record.frame for record in records}
+    boxes = root / "bboxes" / "train" / "105"
+    last = boxes / "11.pts"
+    last.write_text(last.read_text().replace("58.000", "40.000"))
+    narrow = {record.frame: record.box for record in READERS["affwild"](root) if record.video == "105"}
+    assert narrow[10] == (6, 4, 40, 62), "file 11 is frame 10: numbered from 1"
+    (boxes / "0.pts").write_text(last.read_text())
+    from_zero = {record.frame for record in READERS["affwild"](root) if record.video == "105"}
+    assert 4 not in from_zero, "with a file 0, file n is frame n"
+    (boxes / "0.pts").unlink()
+    last.write_text("version: 1\nn_points: 4\n{\n1 2\n}\n")
+    with pytest.raises(DatasetDamaged, match=r"11.pts: 1 points"):
+        READERS["affwild"](root)
+    last.write_text("version: 1\nn_points: 4\n{\n1 2\n1 5\n4 five\n4 2\n}\n")
+    with pytest.raises(DatasetDamaged, match=r"11.pts: 'five' is not a number"):
+        READERS["affwild"](root)
+    shutil.rmtree(boxes)
+    with pytest.raises(DatasetDamaged, match=r"105 is missing.*mien data check"):
+        READERS["affwild"](root)
+    assert "105" not in {record.video for record in READERS["affwild"](root, partial=True)}
 
 
 def test_affwild2_persons_and_invalid_frames(miniature) -> None:

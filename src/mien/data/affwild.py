@@ -7,11 +7,15 @@ On disk:
 
     videos/train/105.mp4 (or .avi) ...                      252 videos; videos/test/ has no labels and is not read
     annotations/train/valence/105.txt, arousal/105.txt      one number a line for every frame, from -1 to 1
-    bboxes/train/, landmarks/train/                         not read: detection finds the faces
+    bboxes/train/105/1.pts ...                              the face's four corners in one frame; landmarks/ is not read
 
 The three lengths of a video (frames, valence, arousal) often differ by a few: the shortest counts. A record's `path`
 is the video and `frame` its number, from 0. There are about 1.2 million frames: `every=10` takes each tenth, as is
 usual.
+
+A frame without a box shows no face and is left out. The files of public copies are numbered from 1; where there is a
+`0.pts` they are taken to be numbered from 0. Without `bboxes/train/` every frame is taken, and the whole of it as the
+face, which only suits videos that were cropped before.
 """
 
 from __future__ import annotations
@@ -51,18 +55,51 @@ def read(root: Path, variant: str, partial: bool, every: int = 1) -> list[Record
             raise DatasetDamaged(
                 f"{wrong} {what}: restore it, or run 'mien data check' for a manifest without it"
             )
+        boxes = _boxes(root, path.stem, partial)
         for frame, (valence, arousal) in enumerate(zip(*labels, strict=False)):
             if frame >= count:
                 break
             if frame % every or affect(valence) is None or affect(arousal) is None:
                 continue
-            name = f"{path.stem}/{frame:06d}"
+            if boxes is not None and frame not in boxes:
+                continue
             records.append(
                 Record(
-                    video, "train", valence=valence, arousal=arousal, video=path.stem, frame=frame, name=name
+                    video,
+                    "train",
+                    valence=valence,
+                    arousal=arousal,
+                    video=path.stem,
+                    frame=frame,
+                    box=_box(boxes[frame]) if boxes is not None else None,
+                    name=f"{path.stem}/{frame:06d}",
                 )
             )
     return records
+
+
+def _boxes(root: Path, video: str, partial: bool) -> dict[int, Path] | None:
+    """The box files of a video by frame number, from 0; None where the copy has no boxes at all."""
+    folder = root / "bboxes" / "train"
+    if not folder.is_dir():
+        return None
+    if not (folder / video).is_dir() and not partial:
+        raise DatasetDamaged(
+            f"{folder / video} is missing: restore it, or run 'mien data check' for a manifest without it"
+        )
+    numbered = {int(path.stem): path for path in (folder / video).glob("*.pts") if path.stem.isdecimal()}
+    first = 0 if 0 in numbered else 1
+    return {number - first: path for number, path in numbered.items()}
+
+
+def _box(path: Path) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) round the points of a .pts file: a version, a number, and corners in braces."""
+    content = [text.split() for _, text in lines(path)]
+    corners = [cells for cells in content if len(cells) == 2 and not cells[0].endswith(":")]
+    if len(corners) != 4:
+        raise DatasetDamaged(f"{path}: {len(corners)} points instead of a box's 4: restore it")
+    across, down = ([decimal(cell, str(path)) for cell in column] for column in zip(*corners, strict=True))
+    return min(across), min(down), max(across), max(down)
 
 
 def _numbers(path: Path) -> list[float]:
@@ -87,7 +124,7 @@ READER = Reader(
     title="Aff-Wild",
     schema=None,
     description="web videos with valence and arousal for every frame (Kollias et al. 2019)",
-    wants="the folder that holds videos/train/ and annotations/train/{valence,arousal}/",
+    wants="the folder that holds videos/train/, bboxes/train/ and annotations/train/{valence,arousal}/",
     variant=variant,
     read=read,
 )

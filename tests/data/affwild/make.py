@@ -13,8 +13,15 @@ from mien.labels import EXPRESSIONS
 VIDEOS, FRAMES = 6, 12
 
 
+BOX = (6, 4, 58, 62)
+"""Left, top, right and bottom of the face in every frame."""
+
+
 def make(root: Path, variant: str = "videos") -> None:
-    """Write six training videos of 12 frames, each with 13 valence and 11 arousal labels, and one test video."""
+    """Write six training videos of 12 frames, each with 13 valence and 11 arousal labels, and one test video.
+
+    Boxes are numbered from 1, and the fourth frame has none; the variant "uncropped" has no boxes at all.
+    """
     for split, count in (("train", VIDEOS), ("test", 1)):
         (root / "videos" / split).mkdir(parents=True)
         for number in range(count):
@@ -28,6 +35,18 @@ def make(root: Path, variant: str = "videos") -> None:
             for face in faces[:FRAMES]:
                 video.write(face.pixels[..., ::-1])
             video.release()
+            if split == "train" and variant != "uncropped":
+                boxes = root / "bboxes" / "train" / stem
+                boxes.mkdir(parents=True)
+                left, top, right, bottom = (f"{edge:.3f}" for edge in BOX)
+                corners = "\n".join(
+                    (f"{left} {top}", f"{left} {bottom}", f"{right} {bottom}", f"{right} {top}")
+                )
+                for frame in range(FRAMES):
+                    if frame != 3:
+                        (boxes / f"{frame + 1}.pts").write_text(
+                            f"version: 1\nn_points: 4\n{{\n{corners}\n}}\n"
+                        )
             if split == "train":
                 for kind, length in (("valence", FRAMES + 1), ("arousal", FRAMES - 1)):
                     labels = root / "annotations" / "train" / kind
