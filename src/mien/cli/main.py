@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("edit:verify", "Read what a file says of how it was edited."),
     "methods": ("methods:methods", "List the weights inside this package, and their cards."),
     "columns": ("methods:columns", "Explain every column of a table."),
+    "licences": ("licences:licences", "List the terms of the code, the weights and the data."),
     "train": ("train:train", "Train a method."),
     "runs": ("train:runs", "List training runs as a table."),
     "ablate": ("ablate:ablate", "Train, judge and compare each rung of a method's ladder."),
