@@ -57,7 +57,7 @@ class Shading:
         queries = grid_points()
         # Where on the mean face each place of the target face lies, by the spline through the landmarks.
         places = np.concatenate([plan.target, ANCHORS])
-        offsets = thin_plate(places, np.concatenate([self.mean, ANCHORS]) - places, queries)
+        offsets = thin_plate(places, np.concatenate([self.mean, ANCHORS]) - places, queries, quick=True)
         step = (queries.max(axis=0) - queries.min(axis=0)) / (GRID - 1)
         where = ((queries + offsets - queries.min(axis=0)) / step).reshape(GRID, GRID, 2).astype(np.float32)
         drawn = look_up(logs.astype(np.float32), where, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT)
