@@ -271,15 +271,22 @@ class Predictions:
 
         path = Path(path)
         try:
-            table = parquet.read_table(path)
+            return cls._of_table(parquet.read_table(path), path)
         except FileNotFoundError:
             raise PredictionsError(
                 f"{path}: no such predictions: write them with  mien evaluate --out"
             ) from None
-        except (pa.ArrowInvalid, OSError) as problem:
+        except (pa.ArrowException, OSError) as problem:
             raise PredictionsError(
                 f"{path}: not a Parquet file ({problem}): evaluate the model again"
             ) from None
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as problem:
+            raise PredictionsError(
+                f"{path}: a column or its provenance is damaged ({problem}): evaluate the model again"
+            ) from None
+
+    @classmethod
+    def _of_table(cls, table: Any, path: Path) -> Predictions:
         note = (table.schema.metadata or {}).get(_KEY)
         if note is None or not {"name", "truth", "found"} <= set(table.column_names):
             raise PredictionsError(
