@@ -27,7 +27,7 @@ from starlette.exceptions import HTTPException
 
 from mien import __version__
 from mien.config import explain
-from mien.errors import ImageError, MienError, NoFace
+from mien.errors import ImageError, MienError, NoFace, NotAPicture, TooLarge
 from mien.labels import CIRCUMPLEX, EXPRESSIONS
 from mien.server import models, receive, schema
 from mien.server.limits import Gate, Limits, Refusal, TooManyFaces
@@ -337,19 +337,18 @@ def _refusal(problem: MienError, data: bytes) -> Refusal:
     if isinstance(problem, ProvenanceError):
         return Refusal(503, "no_provenance", said)
     if isinstance(problem, ImageError):
-        return _image_refusal(said)
+        return _image_refusal(problem, said)
     codes = {TooManyFaces: "too_many_faces", NoFace: "no_face", EditRefused: "edit_refused"}
     return Refusal(
         422, next((code for kind, code in codes.items() if isinstance(problem, kind)), "wrong_value"), said
     )
 
 
-def _image_refusal(said: str) -> Refusal:
-    """`mien.images` has one error for all that can be wrong with a picture; its words tell which status fits."""
-    if "more than the limit" in said or "more pixels than" in said:
+def _image_refusal(problem: ImageError, said: str) -> Refusal:
+    if isinstance(problem, TooLarge):
         said = said.replace("raise max_pixels if you trust it", "start the server with a higher --max-pixels")
         return Refusal(413, "too_many_pixels", said)
-    if any(words in said for words in ("not a picture", "is a video", "HEIC needs", "cannot read")):
+    if isinstance(problem, NotAPicture):
         return Refusal(415, "not_a_picture", said)
     return Refusal(422, "damaged_picture", said)
 
