@@ -102,7 +102,7 @@ class Clip:
         self.frames = self._stream.frames or None
         self.duration = self._duration()
         self._start = self._container.start_time or 0
-        self._turned = 0
+        self._reformatter = av.video.reformatter.VideoReformatter()  # one for all frames: it keeps its tables
         self._first: VideoFrame | None = None
         self._decoded = self._decode()
         self._first = next(self._decoded, None)
@@ -173,7 +173,8 @@ class Clip:
 
     def _pixels(self, frame: VideoFrame) -> NDArray[np.uint8]:
         width = round(frame.width * self._wider)
-        rgb = np.asarray(frame.to_ndarray(format="rgb24", width=width, height=frame.height), dtype=np.uint8)
+        square = self._reformatter.reformat(frame, width=width, height=frame.height, format="rgb24")
+        rgb = np.asarray(square.to_ndarray(), dtype=np.uint8)
         quarters = round(frame.rotation / 90) % 4  # counter-clockwise, as `rot90` turns
         return np.ascontiguousarray(np.rot90(rgb, quarters)) if quarters else rgb
 
