@@ -259,3 +259,71 @@ def test_the_command_reads_run_folders_and_writes_all_forms(tmp_path) -> None:
 
 def test_class_words_are_ours() -> None:
     assert run("base", 0, 0.8).classes == EXPRESSIONS
+
+
+def parted(method: str, seed: int, seen: float, unseen: float) -> Predictions:
+    """A run with one accuracy on images of seen persons and another on those of unseen ones."""
+    good, poor = run(method, seed, seen), run(method, seed, unseen)
+    person = np.where(np.arange(COUNT) < COUNT // 2, "seen", "unseen").astype(object)
+    first = (person == "seen")[:, None]
+    return Predictions(
+        good.names,
+        good.truth,
+        np.where(first, good.probabilities, poor.probabilities),
+        affect=np.where(first, good.affect, poor.affect),
+        affect_truth=good.affect_truth,
+        attributes={"person": person},
+        provenance=good.provenance,
+    )
+
+
+def test_groups_and_their_gap_are_those_of_the_images_apart() -> None:
+    runs = [parted("base", 0, 0.9, 0.6), parted("base", 1, 0.9, 0.6), parted("new", 0, 0.8, 0.75)]
+    found = compare.compare(runs, draws=200, by="person")
+    assert [(part.group, part.name, part.images) for part in found.groups] == [
+        ("seen", "base", 300), ("seen", "new", 300), ("unseen", "base", 300), ("unseen", "new", 300),
+    ]  # fmt: skip
+    table = {(part.name, part.group): part for part in found.groups}
+    half = runs[2].rows(np.arange(300, 600))
+    right = float((half.probabilities.argmax(axis=1) == half.truth).mean())
+    assert table["new", "unseen"].figures["accuracy"].mean.value == pytest.approx(right)
+    gain = table["new", "unseen"].differences["ccc_valence"]
+    assert gain.low > 0, "the new method is better on unseen persons"
+    base, new = found.gaps
+    assert (base.name, base.groups, base.changes) == ("base", ("seen", "unseen"), {})
+    seen, unseen = (table["base", group].figures["accuracy"].mean.value for group in ("seen", "unseen"))
+    assert base.figures["accuracy"].value == pytest.approx(seen - unseen)
+    assert base.figures["accuracy"].low > 0
+    assert new.changes["accuracy"].value == pytest.approx(
+        new.figures["accuracy"].value - base.figures["accuracy"].value
+    )
+    assert new.changes["accuracy"].high < 0, "its gap is smaller"
+    for text in (scoreboard.markdown(found), scoreboard.html(found)):
+        assert "Gap between seen and unseen" in text
+        assert "change of CCC valence" in text
+    assert json.loads(found.to_json())["by"] == "person"
+
+
+def test_three_groups_have_no_gap_and_small_ones_are_left_out() -> None:
+    base = run("base", 0, 0.8)
+    ages = np.array(["0-3"] * 10 + ["4-19"] * 290 + ["20-39"] * 150 + ["70+"] * 150, dtype=object)
+    runs = [
+        Predictions(**{name: getattr(one, name) for name in one.__slots__} | {"attributes": {"age": ages}})
+        for one in (base, run("new", 0, 0.9))
+    ]
+    found = compare.compare(runs, draws=20, by="age")
+    assert {part.group for part in found.groups} == {"4-19", "20-39", "70+"}
+    assert found.gaps == ()
+    with pytest.raises(ComparisonError, match="evaluate it again with --by person"):
+        compare.compare(runs, draws=20, by="person")
+
+
+def test_seeds_of_one_method_alone_make_a_table_without_differences() -> None:
+    found = compare.compare([run("base", seed, 0.8) for seed in range(3)], draws=50)
+    assert found.pairs == ()
+    for text in (scoreboard.markdown(found), scoreboard.html(found), scoreboard.latex(found)):
+        assert "reference" not in text.split("Paper, authors")[0]
+        assert "Differences" not in text
+    heading, rows = scoreboard.cells(found)
+    assert len(rows) == 1
+    assert len(rows[0]) == len(heading)

@@ -20,6 +20,7 @@ from mien.errors import ConfigError, DatasetNotFound, WeightsError
 from mien.evaluate import EvaluationError
 from mien.labels import BASIC, EXPRESSIONS
 from mien.predictions import Predictions, PredictionsError, Provenance, pooled
+from mien.slices import grouped
 
 
 def made(n: int = 240, seed: int = 0, k: int = 8, skill: float = 2.0, **rest) -> Predictions:
@@ -122,6 +123,41 @@ def test_slices_partition_the_images() -> None:
         evaluate.report(made(), by=["gendr"])
 
 
+def test_affect_is_judged_in_each_group_too() -> None:
+    given = made()
+    person = np.where(np.arange(240) // 12 < 15, "seen", "unseen").astype(object)
+    given = dataclasses.replace(given, attributes={"person": person})
+    found = evaluate.report(given, by=["person"], draws=20)
+    assert [(part.group, part.images, part.people) for part in found.slices] == [
+        ("seen", 180, 15),
+        ("unseen", 60, 5),
+    ]
+    for part in found.slices:
+        inside = person == part.group
+        for index, dimension in enumerate(("valence", "arousal")):
+            alone = metrics.affect(given.affect[inside, index], given.affect_truth[inside, index])
+            for name, value in alone.items():
+                assert part.affect[dimension][name].value == pytest.approx(value), (part.group, name)
+    rated = dataclasses.replace(given, truth=np.full(240, -1))
+    only = evaluate.report(rated, by=["person"], draws=20)
+    assert [part.images for part in only.slices] == [180, 60]
+    assert all(part.affect and not part.scores for part in only.slices)
+    for text in (report.markdown(only), report.html(only, rated)):
+        assert "CCC, valence" in text
+        assert "RMSE, arousal" in text
+        assert "macro F1" not in text.split("Groups")[1].split("Notes")[0].split("How to read")[0]
+
+
+def test_group_names_have_units_and_few_digits() -> None:
+    spread = np.random.default_rng(0).uniform(0, 55, 400)
+    names = list(grouped(spread, "degrees"))
+    assert names[0].startswith("0.")
+    assert all(re.fullmatch(r"\d+\.\d to \d+\.\d degrees", name) for name in names)
+    assert list(grouped(np.full(9, 48.0), "pixels")) == ["48 pixels"]
+    close = np.array([0.0, 1e-5, 2e-5, 3e-5, 4e-5, 5e-5, 6e-5, 100.0])
+    assert len(grouped(close)) == 4, "edges that would read the same get more digits"
+
+
 def test_small_groups_are_named_and_not_scored() -> None:
     words = np.array(["many"] * 235 + ["few"] * 5)
     found = evaluate.report(made(attributes={"age": words}), by=["age"], draws=20)
@@ -130,9 +166,9 @@ def test_small_groups_are_named_and_not_scored() -> None:
 
 def test_unknown_attribute_values_stand_last() -> None:
     values = np.array([0.1 * i for i in range(20)] + [math.nan])
-    assert list(evaluate.grouped(values))[-1] == "unknown"
-    assert list(evaluate.grouped(np.array(["b", None, "a"], dtype=object))) == ["a", "b", "unknown"]
-    masks = np.stack(list(evaluate.grouped(values).values()))
+    assert list(grouped(values))[-1] == "unknown"
+    assert list(grouped(np.array(["b", None, "a"], dtype=object))) == ["a", "b", "unknown"]
+    masks = np.stack(list(grouped(values).values()))
     assert (masks.sum(axis=0) == 1).all()
 
 

@@ -26,6 +26,7 @@ from mien.errors import MienError
 from mien.evaluate import DIMENSIONS, answers, subjects_of
 from mien.labels import UNLABELLED
 from mien.predictions import FILE, Predictions, Provenance
+from mien.slices import SMALLEST_GROUP, UNITS, UNKNOWN, grouped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,8 +79,34 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """One method on one group of the images; `differences` are to the reference in the same group."""
+
+    name: str
+    group: str
+    images: int
+    figures: dict[str, Figure]
+    differences: dict[str, Interval]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """How much better one method does on the first of two groups than on the second; `changes` of that to the
+    reference's gap, empty for the reference itself."""
+
+    name: str
+    groups: tuple[str, str]
+    figures: dict[str, Interval]
+    changes: dict[str, Interval]
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
-    """Several methods on the same images. `rows` keep the order in which the runs were given."""
+    """Several methods on the same images. `rows` keep the order in which the runs were given.
+
+    `groups` parts them by the attribute `by`, and `gaps` holds the differences where these are two; both are empty
+    unless asked for.
+    """
 
     rows: tuple[Row, ...]
     pairs: tuple[Pair, ...]
@@ -88,6 +115,9 @@ class Comparison:
     people: int | None
     draws: int
     notes: tuple[str, ...] = field(default=())
+    by: str = ""
+    groups: tuple[Group, ...] = ()
+    gaps: tuple[Gap, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """A plain nested dict of JSON types; undefined figures are None."""
@@ -125,6 +155,7 @@ def compare(
     undetected: str = "keep",
     draws: int = DRAWS,
     seed: int = 0,
+    by: str = "",
 ) -> Comparison:
     """Compare runs on the same images.
 
@@ -134,9 +165,11 @@ def compare(
         undetected: "keep" or "error", see `mien.evaluate.UNDETECTED`.
         draws: resamples behind each interval.
         seed: of the resamples.
+        by: an attribute that the runs were evaluated with: also compare within its groups.
 
     Raises:
-        ComparisonError: fewer than two runs, different images, truths or protocols, or an unknown reference.
+        ComparisonError: fewer than two runs, different images, truths or protocols, an unknown reference, or an
+            attribute that a run was not evaluated with.
     """
     if len(runs) < 2:
         raise ComparisonError("one run alone cannot be compared: name two or more")
@@ -179,6 +212,7 @@ def compare(
         if name != base
     )
     who = {subject for subject in aligned[0].subjects if subject is not None}
+    parts, gaps = _parted(groups, base, by, undetected, draws, seed) if by else ((), ())
     return Comparison(
         rows,
         pairs,
@@ -187,6 +221,76 @@ def compare(
         len(who) or None,
         draws,
         _notes(rows, len(who), undetected),
+        by,
+        parts,
+        gaps,
+    )
+
+
+def _parted(
+    methods: dict[str, list[Predictions]], base: str, by: str, undetected: str, draws: int, seed: int
+) -> tuple[tuple[Group, ...], tuple[Gap, ...]]:
+    """The methods within each group of the attribute `by`, and what lies between two groups.
+
+    Groups share no image, so their images are resampled independently; a method's seeds are drawn alike for all groups.
+
+    Raises:
+        ComparisonError: a run lacks the attribute, or all groups are too small.
+    """
+    for run in (run for members in methods.values() for run in members):
+        if by not in run.attributes:
+            raise ComparisonError(
+                f"{run.provenance.model} was evaluated without '{by}': evaluate it again with --by {by}"
+            )
+    masks = grouped(methods[base][0].attributes[by], UNITS.get(by, ""))
+    large = {name: mask for name, mask in masks.items() if mask.sum() >= SMALLEST_GROUP}
+    if not large:
+        raise ComparisonError(f"no group by {by} has {SMALLEST_GROUP} images: compare without --by")
+    sampled = {
+        (name, group): _sampled([run.rows(mask) for run in members], undetected, draws, seed, 1 + place)
+        for place, (group, mask) in enumerate(large.items())
+        for name, members in methods.items()
+    }
+
+    def between(one: tuple[str, str], other: tuple[str, str]) -> dict[str, tuple[float, Floats]]:
+        (first, drawn), (second, redrawn) = sampled[one], sampled[other]
+        return {
+            key: (float(first[key].mean() - second[key].mean()), drawn[key] - redrawn[key])
+            for key in first
+            if key in second
+        }
+
+    def intervals(found: dict[str, tuple[float, Floats]]) -> dict[str, Interval]:
+        return {key: interval(*values) for key, values in found.items()}
+
+    parts = tuple(
+        Group(
+            name,
+            group,
+            int(mask.sum()),
+            _figures(*sampled[name, group]),
+            intervals(between((name, group), (base, group))) if name != base else {},
+        )
+        for group, mask in large.items()
+        for name in methods
+    )
+    known = [group for group in large if group != UNKNOWN]
+    if len(known) != 2:
+        return parts, ()
+    first, second = known
+    gaps = {name: between((name, first), (name, second)) for name in methods}
+    changes = {
+        name: {
+            key: (value - gaps[base][key][0], drawn - gaps[base][key][1])
+            for key, (value, drawn) in found.items()
+            if key in gaps[base]
+        }
+        for name, found in gaps.items()
+        if name != base
+    }
+    return parts, tuple(
+        Gap(name, (first, second), intervals(found), intervals(changes.get(name, {})))
+        for name, found in gaps.items()
     )
 
 
@@ -235,9 +339,13 @@ def _names(sources: Sequence[Provenance]) -> list[str]:
 
 
 def _sampled(
-    members: Sequence[Predictions], undetected: str, draws: int, seed: int
+    members: Sequence[Predictions], undetected: str, draws: int, seed: int, part: int = 0
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """(value of each seed [seeds], mean over resampled seeds and images [draws]) by figure."""
+    """(value of each seed [seeds], mean over resampled seeds and images [draws]) by figure.
+
+    The images of another `part` are drawn from another stream, the seeds from the same.
+    """
+    images = seed + 7919 * part
     values: dict[str, list[float]] = {}
     samples: dict[str, list[Floats]] = {}
     for run in members:
@@ -245,7 +353,7 @@ def _sampled(
         if len(named):
             answer, k = answers(named, undetected), len(named.classes)
             exact = metrics.classification(metrics.confusion(named.truth, answer, k))
-            drawn = bootstrap.classification_draws(named.truth, answer, k, draws, seed, subjects_of(named))
+            drawn = bootstrap.classification_draws(named.truth, answer, k, draws, images, subjects_of(named))
             for key in FIGURES:
                 values.setdefault(key, []).append(float(exact[key]))
                 samples.setdefault(key, []).append(drawn[key])
@@ -253,7 +361,7 @@ def _sampled(
         for index, dimension in enumerate(DIMENSIONS if len(rated) else ()):
             p, y = rated.affect[:, index], rated.affect_truth[:, index]
             values.setdefault(f"ccc_{dimension}", []).append(metrics.affect(p, y)["ccc"])
-            drawn = bootstrap.affect_draws(p, y, draws, seed, subjects_of(rated))
+            drawn = bootstrap.affect_draws(p, y, draws, images, subjects_of(rated))
             samples.setdefault(f"ccc_{dimension}", []).append(drawn["ccc"])
     # Seeds are drawn anew for each method (another stream for another first file), the images were the same for all.
     stream = np.random.default_rng([seed, 1, *members[0].provenance.weights_hash.encode()])

@@ -21,6 +21,7 @@ from mien.config import nearest
 from mien.errors import MienError
 from mien.labels import UNLABELLED
 from mien.predictions import Predictions, Provenance
+from mien.slices import SMALLEST_GROUP, UNITS, grouped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,9 +36,6 @@ UNDETECTED: dict[str, str] = {
     "drop": "left out, which flatters the figures",
 }
 """What is done with pictures in which no face was found."""
-
-SMALLEST_GROUP = 20
-"""Groups with fewer labelled images are named but not scored: their intervals would span most of the scale."""
 
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 """Shares of the images that are answered, at which the report prints the error rate."""
@@ -86,12 +84,18 @@ class Selective:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The figures of one group of images; `scores` is empty for a group below the minimum size."""
+    """The figures of one group of images, as in `Report`.
+
+    `scores` is empty for a group with fewer expression labels than the minimum, `affect` for one with fewer ratings;
+    `people` is None where subjects are not known.
+    """
 
     by: str
     group: str
     images: int
     scores: dict[str, Interval]
+    affect: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    people: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +190,7 @@ def report(
     missing = int((~predictions.found).sum())
     whole = predictions.rows(predictions.found) if undetected == "drop" else predictions
     named = whole.rows(np.flatnonzero(whole.truth != UNLABELLED))
-    rated = whole.rows(np.flatnonzero(np.isfinite(whole.affect_truth + whole.affect).all(axis=1)))
+    rated = _rated(whole, undetected)
     if not len(named) and not len(rated):
         raise EvaluationError("no image carries an expression or affect label: nothing can be judged")
     answer = answers(named, undetected)
@@ -207,10 +211,12 @@ def report(
         confusion=tuple(tuple(int(count) for count in row) for row in matrix) if len(named) else (),
         calibration=_calibration(answered, validation, draws, seed) if len(answered) else None,
         selective=_selective(answered) if len(answered) else None,
-        affect=_affect(rated.rows(rated.found) if undetected == "error" else rated, draws, seed),
+        affect=_affect(rated, draws, seed),
         separation=metrics.separation(named.embedding, named.truth) if named.embedding.shape[1] else {},
         annotators=_annotators(answered),
-        slices=tuple(part for key in by for part in _slices(named, answer, key, draws, seed, smallest_group)),
+        slices=tuple(
+            part for key in by for part in _slices(whole, key, undetected, draws, seed, smallest_group)
+        ),
         notes=notes,
     )
 
@@ -369,36 +375,33 @@ def _annotators(answered: Predictions) -> dict[str, float]:
     }
 
 
+def _rated(predictions: Predictions, undetected: str) -> Predictions:
+    """The images with true and predicted affect; where a missed face is an error, those with a found face."""
+    known = np.isfinite(predictions.affect_truth + predictions.affect).all(axis=1)
+    return predictions.rows(known & predictions.found if undetected == "error" else known)
+
+
 def _slices(
-    named: Predictions, answer: NDArray[np.int64], key: str, draws: int, seed: int, smallest: int
+    whole: Predictions, key: str, undetected: str, draws: int, seed: int, smallest: int
 ) -> list[Slice]:
-    groups = grouped(named.attributes[key])
+    known = (whole.truth != UNLABELLED) | np.isfinite(whole.affect_truth + whole.affect).all(axis=1)
+    judged = whole.rows(known)
     found = []
-    for name, inside in groups.items():
-        count = int(inside.sum())
-        part = named.rows(inside)
-        scores = _scores(part, answer[inside], draws, seed) if count >= smallest else {}
-        found.append(Slice(key, name, count, scores))
+    for name, inside in grouped(judged.attributes[key], UNITS.get(key, "")).items():
+        part = judged.rows(inside)
+        named, rated = part.rows(part.truth != UNLABELLED), _rated(part, undetected)
+        scored, felt = len(named) >= smallest, len(rated) >= smallest
+        found.append(
+            Slice(
+                key,
+                name,
+                len(part),
+                _scores(named, answers(named, undetected), draws, seed) if scored else {},
+                _affect(rated, draws, seed) if felt else {},
+                _people(part),
+            )
+        )
     return found
-
-
-def grouped(values: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
-    """Masks by group name: words as they are, numbers cut at their quartiles; unknown (None, NaN) stands last."""
-    if values.dtype.kind in "fiu" and len(np.unique(values[np.isfinite(values)])) > 6:
-        finite = np.isfinite(values)
-        edges = np.unique(np.quantile(values[finite], [0, 0.25, 0.5, 0.75, 1]))
-        place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-        groups = {
-            f"{edges[i]:.3g} to {edges[i + 1]:.3g}": finite & (place == i) for i in range(len(edges) - 1)
-        }
-        return {**groups, "unknown": ~finite} if (~finite).any() else groups
-    words = np.array(["unknown" if _unknown(value) else str(value) for value in values.tolist()])
-    order = sorted(set(words.tolist()), key=lambda word: (word == "unknown", word))
-    return {word: words == word for word in order}
-
-
-def _unknown(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _notes(

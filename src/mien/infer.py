@@ -347,6 +347,8 @@ def _attribute(key: str, records: Sequence[Record], crops: Any) -> NDArray[Any]:
     if key == "yaw":
         yaw = np.asarray(np.abs(crops.pose[:, 0]), dtype=np.float64)
         if not np.isfinite(yaw).any():
+            if any("yaw" in record.attributes for record in records):  # rendered heads know theirs
+                return np.array([abs(float(record.attributes.get("yaw", np.nan))) for record in records])
             raise ConfigError(
                 "--by yaw: yaw is not known with stored landmarks: evaluate with the landmark network"
             )

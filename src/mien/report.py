@@ -192,25 +192,28 @@ def markdown(report: Report) -> str:
                 ("figure", "value"), [(NAMES[name], number(value)) for name, value in found.items()]
             )
     if report.slices:
-        lines += ["## Groups", "", *_rows(_SLICE_HEADER, _slice_rows(report))]
+        lines += ["## Groups", "", *_rows(*_slice_table(report))]
     lines += ["## Notes", "", *(f"- {note}" for note in report.notes), f"- {WORDING}", ""]
     lines += ["## Identity", "", *(f"- {name}: {text}" for name, text in identity(report.provenance)), ""]
     return "\n".join(lines)
 
 
-_SLICE_HEADER = ("group", "images", "accuracy", "macro accuracy", "macro F1")
-
-
-def _slice_rows(report: Report) -> list[tuple[str, ...]]:
+def _slice_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """(headings, rows) of the groups: expression figures where any group has them, then those of affect."""
+    felt = [(dimension, "ccc") for dimension in DIMENSIONS if any(part.affect for part in report.slices)]
+    scored = ["accuracy", "macro_accuracy", "macro_f1"]
+    if felt and not any(part.scores for part in report.slices):
+        scored, felt = [], [*felt, *((dimension, "rmse") for dimension in DIMENSIONS)]
+    people = any(part.people for part in report.slices)
+    header = ["group", "images", *(["people"] if people else []), *(NAMES[name] for name in scored)]
+    header += [f"{NAMES[name]}, {dimension}" for dimension, name in felt]
     rows = []
     for part in report.slices:
-        scores = (
-            [spread(part.scores[n], True) for n in ("accuracy", "macro_accuracy", "macro_f1")]
-            if part.scores
-            else []
-        )
-        rows.append((f"{part.by}: {part.group}", str(part.images), *(scores or ["too few"] * 3)))
-    return rows
+        row = [f"{part.by}: {part.group}", str(part.images), *([str(part.people or "–")] if people else [])]
+        row += [spread(part.scores[name], True) if part.scores else "too few" for name in scored]
+        row += [spread(part.affect[d][name]) if part.affect else "too few" for d, name in felt]
+        rows.append(tuple(row))
+    return tuple(header), rows
 
 
 def _columns(report: Report) -> int:
@@ -240,13 +243,14 @@ def html(report: Report, predictions: Predictions) -> str:
     if report.affect:
         body += _affect_part(report, predictions)
     if report.slices:
+        header, rows = _slice_table(report)
         body += [
             "<h2>Groups</h2>",
             page.table(
-                "Per cent with 95 % interval. Compare groups by their intervals; groups differ in their mix of "
-                "classes, so macro figures are the fairer comparison.",
-                _SLICE_HEADER,
-                [tuple(page.interval(cell) for cell in row) for row in _slice_rows(report)],
+                "Expression figures in per cent, all with 95 % interval. Compare groups by their intervals; groups "
+                "differ in their mix of classes, so macro figures are the fairer comparison.",
+                header,
+                [tuple(page.interval(cell) for cell in row) for row in rows],
             ),
         ]
     for name, found in (

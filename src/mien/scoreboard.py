@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mien import page, published
 from mien.bootstrap import Interval
-from mien.compare import Comparison, Figure, Row
+from mien.compare import Comparison, Figure, Pair, Row
 from mien.predictions import Provenance
 from mien.report import NAMES, WORDING, number, spread
 
@@ -60,6 +60,14 @@ def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def _against(pair: Pair | None, main: str) -> tuple[str, str]:
+    """The difference to the reference in the main figure, and p; the reference itself has neither."""
+    if pair is None:
+        return "reference", ""
+    known = main in pair.differences
+    return _signed(pair.differences[main], _percent(main)) if known else "–", _p(pair.largest_p)
+
+
 def _published(row: Row) -> str:
     """Published accuracy of the row's method on the same set, with what it rests on."""
     what = row.provenance
@@ -78,7 +86,8 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     base = comparison.pairs[0].reference if comparison.pairs else ""
     pairs = {pair.name: pair for pair in comparison.pairs}
     main = "accuracy" if "accuracy" in keys else keys[0]
-    heading = ["method", "seeds", *(LABELS[key] for key in keys), f"{LABELS[main]} - {base}", "p"]
+    heading = ["method", "seeds", *(LABELS[key] for key in keys)]
+    heading += [f"{LABELS[main]} - {base}", "p"] if base else []
     heading += ["parameters", "MB", "images/s", PUBLISHED]
     rows = []
     for row in comparison.rows:
@@ -88,10 +97,7 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
                 row.name,
                 str(len(row.seeds)),
                 *(_figure(row.figures.get(key), _percent(key)) for key in keys),
-                _signed(pair.differences[main], _percent(main))
-                if pair and main in pair.differences
-                else "reference",
-                _p(pair.largest_p) if pair else "",
+                *(_against(pair, main) if base else ()),
                 f"{what.parameters / 1e6:.2f} M" if what.parameters else "–",
                 f"{what.bytes / 1e6:.1f}" if what.bytes else "–",
                 f"{what.images_per_second:.0f}" if what.images_per_second else "–",
@@ -144,7 +150,10 @@ def markdown(comparison: Comparison) -> str:
     """The table, the other differences and the ledger as Markdown."""
     heading, rows = cells(comparison)
     lines = [f"# {heading_of(comparison)}", "", _under(comparison), "", *_table(heading, rows), ""]
-    lines += ["## Differences", "", *_table(*_differences(comparison)), ""]
+    if comparison.pairs:
+        lines += ["## Differences", "", *_table(*_differences(comparison)), ""]
+    for title, under, heading, rows in _group_tables(comparison):
+        lines += [f"## {title}", "", under, "", *_table(heading, rows), ""]
     lines += ["## Paper, authors' code, ours", "", *_table(*ledger_cells(_ledger(comparison))), ""]
     lines += ["## Notes", "", *(f"- {note}" for note in comparison.notes)]
     lines += [f"- images/s: the network alone, {_speed(comparison.rows[0].provenance)}.", f"- {WORDING}", ""]
@@ -178,6 +187,47 @@ def _differences(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         for pair in comparison.pairs
     ]
     return heading, rows
+
+
+def _group_tables(comparison: Comparison) -> list[tuple[str, str, list[str], list[list[str]]]]:
+    """(title, caption, headings, rows) of the tables by group; none unless the comparison was parted."""
+    if not comparison.groups:
+        return []
+    keys = [key for key in _keys(comparison) if any(key in part.figures for part in comparison.groups)]
+    labels = [LABELS[key] for key in keys]
+    base = next(part.name for part in comparison.groups if not part.differences)
+    rows = []
+    for part in comparison.groups:
+        cells = [_figure(part.figures.get(key), _percent(key)) for key in keys]
+        gains = [_between(part.differences.get(key), _percent(key)) for key in keys]
+        rows.append([part.name, part.group, str(part.images), *cells, *gains])
+    heading = ["method", comparison.by, "images", *labels, *(f"{label} - {base}" for label in labels)]
+    tables = [
+        (
+            f"By {comparison.by}",
+            "Each group apart, and the difference to the reference in the same group.",
+            heading,
+            rows,
+        )
+    ]
+    if comparison.gaps:
+        first, second = comparison.gaps[0].groups
+        rows = [
+            [
+                gap.name,
+                *(_between(gap.figures.get(key), _percent(key)) for key in keys),
+                *(_between(gap.changes.get(key), _percent(key)) for key in keys),
+            ]
+            for gap in comparison.gaps
+        ]
+        heading = ["method", *labels, *(f"change of {label}" for label in labels)]
+        under = f"The figure for {first} minus that for {second}, and how it differs from {base}'s."
+        tables.append((f"Gap between {first} and {second}", under, heading, rows))
+    return tables
+
+
+def _between(found: Interval | None, percent: bool) -> str:
+    return "–" if found is None else _signed(found, percent)
 
 
 def ledger_cells(lines: Sequence[published.Line]) -> tuple[list[str], list[list[str]]]:
@@ -263,17 +313,7 @@ def html(comparison: Comparison) -> str:
         scale=scale,
     )
     told = "; ".join(f"{row.name} {spread(row.figures[main].mean, _percent(main))}" for row in shown)
-    pairs = [pair for pair in comparison.pairs if main in pair.differences]
-    gaps = forest.draw(
-        [pair.name for pair in pairs],
-        [pair.differences[main] for pair in pairs],
-        f"{LABELS[main]}: difference to {comparison.pairs[0].reference}",
-        rule=0.0,
-        scale=scale,
-    )
-    said = "; ".join(f"{pair.name} {_signed(pair.differences[main], _percent(main))}" for pair in pairs)
     last = len(heading) - 1
-    other, lines = _differences(comparison)
     ledger, entries = ledger_cells(_ledger(comparison))
     body = [
         f'<header><h1>{escape(title)}</h1><p class="lead">{escape(_under(comparison))}</p></header><main>',
@@ -290,16 +330,16 @@ def html(comparison: Comparison) -> str:
             palette.markup(dots, "scores", f"{NAMES.get(main, LABELS[main])} with 95 % intervals: {told}."),
             f"{LABELS[main]} with 95 % intervals; small ticks are single seeds.",
         ),
-        page.figure(
-            palette.markup(gaps, "differences", f"Differences with 95 % intervals: {said}."),
-            "Paired differences to the reference; an interval across the dashed line means either may be better.",
-        ),
+        *_pair_figure(comparison, main, scale),
         "</div>",
-        "<h2>Differences</h2>",
-        page.table(
-            "Method minus reference with 95 % interval; for each pair of seeds, the images that only one gets right.",
-            other,
-            [[page.interval(cell) for cell in row] for row in lines],
+        *_pair_table(comparison),
+        *(
+            part
+            for name, under, head, lines in _group_tables(comparison)
+            for part in (
+                f"<h2>{escape(name)}</h2>",
+                page.table(under, head, [[page.interval(cell) for cell in row] for row in lines]),
+            )
         ),
         "<h2>Paper, authors' code, ours</h2>",
         page.table(
@@ -314,6 +354,43 @@ def html(comparison: Comparison) -> str:
         f"<footer>{escape(WORDING)} Made with mien.</footer>",
     ]
     return page.document(title, body, wide=True)
+
+
+def _pair_figure(comparison: Comparison, main: str, scale: float) -> list[str]:
+    """The differences to the reference as a picture; nothing where there is one method alone."""
+    from mien.figures import forest, palette
+
+    pairs = [pair for pair in comparison.pairs if main in pair.differences]
+    if not pairs:
+        return []
+    drawn = forest.draw(
+        [pair.name for pair in pairs],
+        [pair.differences[main] for pair in pairs],
+        f"{LABELS[main]}: difference to {pairs[0].reference}",
+        rule=0.0,
+        scale=scale,
+    )
+    said = "; ".join(f"{pair.name} {_signed(pair.differences[main], _percent(main))}" for pair in pairs)
+    return [
+        page.figure(
+            palette.markup(drawn, "differences", f"Differences with 95 % intervals: {said}."),
+            "Paired differences to the reference; an interval across the dashed line means either may be better.",
+        )
+    ]
+
+
+def _pair_table(comparison: Comparison) -> list[str]:
+    if not comparison.pairs:
+        return []
+    heading, rows = _differences(comparison)
+    return [
+        "<h2>Differences</h2>",
+        page.table(
+            "Method minus reference with 95 % interval; for each pair of seeds, the images that only one gets right.",
+            heading,
+            [[page.interval(cell) for cell in row] for row in rows],
+        ),
+    ]
 
 
 def write(comparison: Comparison, folder: Path | str) -> Path:

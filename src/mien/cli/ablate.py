@@ -10,13 +10,14 @@ from mien.errors import ConfigError, ExtraMissing
 
 
 def ablate(
-    method: str = typer.Argument(help="A method with a ladder: ke2nt, jadfer or cclls."),
+    method: str = typer.Argument(help="A method with a ladder: ke2nt, jadfer, cclls or cal."),
     config: Path | None = typer.Option(
         None, help="The full configuration; configs/METHOD-ferplus.yaml by default."
     ),
     seeds: str = typer.Option("0,1,2", help="Seeds, comma-separated."),
     rungs: str = typer.Option("", help="Only these rungs, comma-separated; the lowest is the reference."),
     assignments: list[str] = typer.Option([], "--set", help="Change a key of every run: --set epochs=4"),
+    by: str = typer.Option("", help="Also compare within groups, e.g. person: seen and unseen ones."),
     out: Path | None = typer.Option(None, help="Folder for comparison.html, .md, .tex and .json."),
     draws: int = typer.Option(1000, min=10, help="Bootstrap resamples behind each interval."),
     plan: bool = typer.Option(False, "--plan", help="Print the runs and what each stands for, and stop."),
@@ -55,7 +56,7 @@ def ablate(
         typer.echo(f"{number}/{len(steps)}  {folder}", err=True)
         if not _finished(folder):
             train.run(step, resume=True)
-        if not (folder / "evaluation" / FILE).is_file():
+        if not _judged(folder / "evaluation" / FILE, by):
             data = step.data
             found, predictions = evaluate.run(
                 folder,
@@ -65,10 +66,11 @@ def ablate(
                 fold=data.fold,
                 points=data.points,
                 cache=data.cache,
+                by=[by] if by else [],
             )
             report.write(found, predictions, folder / "evaluation")
         folders.append(folder)
-    found_all = compare.compare([compare.load(folder) for folder in folders], draws=draws)
+    found_all = compare.compare([compare.load(folder) for folder in folders], draws=draws, by=by)
     if out is not None:
         typer.echo(f"comparison: {scoreboard.write(found_all, out)}", err=True)
     typer.echo(found_all.to_json() if as_json else scoreboard.markdown(found_all))
@@ -76,6 +78,13 @@ def ablate(
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _judged(path: Path, by: str) -> bool:
+    """Whether a rung was evaluated, and with the attribute asked for."""
+    from mien.predictions import Predictions
+
+    return path.is_file() and (not by or by in Predictions.load(path).attributes)
 
 
 def _finished(folder: Path) -> bool:

@@ -1,6 +1,6 @@
 """Ablation ladders as data: for each method, named rungs that say what to change in its configuration.
 
-The last full rung of a ladder is the configuration itself; a rung lists only what it switches off or exchanges, so one
+One rung of a ladder is the configuration itself; the others list only what they switch off, add or exchange, so one
 configuration carries the ladder on any dataset. `mien ablate METHOD` runs and tabulates it.
 """
 
@@ -63,6 +63,14 @@ LADDERS: dict[str, tuple[Rung, ...]] = {
         Rung("clbs", "and contrast across the batch", {"maps": False}),
         Rung("clfm", "or contrast of feature maps", {"samples": False}),
         Rung("full", "and both"),
+    ),
+    "cal": (
+        Rung("regression", "the valence/arousal loss only", {"critic": False}),
+        Rung("fixed", "and the critic with a fixed margin", {"margin": "fixed"}),
+        Rung("adaptive", "with the adaptive margin: the paper"),
+        Rung("correlation", "and the correlation terms of the later code", {"correlation": 0.5}),
+        Rung("nogame", "correlation terms without the critic", {"critic": False, "correlation": 0.5}),
+        Rung("match", "the paper, but the encoder matches means", {"adversary": "match"}),
     ),
 }
 """The ladders of the papers with their controls, lowest rung first."""
