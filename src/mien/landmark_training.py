@@ -26,6 +26,7 @@ from pydantic import Field, ValidationError
 from torch import Tensor
 from torch.nn import functional
 
+from mien import tensors
 from mien.checkpoint import commit
 from mien.config import Frozen, explain
 from mien.data import teacher
@@ -88,6 +89,7 @@ class LandmarksConfig(Frozen):
         description="stop, with the schedule brought forward to its end, when training has taken this long",
     )
     threads: int = Field(1, ge=1)
+    workers: Literal[0, 1] = Field(1, description="1: crops are drawn by a process beside this one")
     seed: int = 0
 
     @property
@@ -181,7 +183,7 @@ class Training:
         )
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=config.rate, weight_decay=0.01)
         if self._path.exists():
-            saved = torch.load(self._path, weights_only=True)
+            saved = tensors.read(self._path)
             for name, part in self._parts().items():
                 part.load_state_dict(saved[name])
             self.step, self.seconds = saved["step"], saved["seconds"]
@@ -210,7 +212,12 @@ class Training:
             TrainingError: a loss is not finite.
         """
         batches = iter(
-            torch.utils.data.DataLoader(self._stream, batch_size=None, num_workers=1, prefetch_factor=4)
+            torch.utils.data.DataLoader(
+                self._stream,
+                batch_size=None,
+                num_workers=self.config.workers,
+                prefetch_factor=4 if self.config.workers else None,
+            )
         )
         weights, begun, sums = point_weights(), time.monotonic() - self.seconds, np.zeros(3)
         try:

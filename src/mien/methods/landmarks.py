@@ -9,6 +9,7 @@ points by direct regression from a small spatial map under an L1-like loss, whic
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -125,16 +126,18 @@ def export(network: LandmarkNet, path: Path) -> None:
     from onnx import TensorProto, helper, numpy_helper
 
     network = network.eval().to(memory_format=torch.contiguous_format)
-    torch.onnx.export(
-        _Shipped(network).eval(),
-        (torch.zeros(2, 1, SIDE, SIDE, dtype=torch.uint8),),
-        str(path),
-        input_names=["images"],
-        output_names=["points", "presence", "pose"],
-        dynamic_axes={name: {0: "n"} for name in ("images", "points", "presence", "pose")},
-        opset_version=17,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this exporter is the older one
+        torch.onnx.export(
+            _Shipped(network).eval(),
+            (torch.zeros(2, 1, SIDE, SIDE, dtype=torch.uint8),),
+            str(path),
+            input_names=["images"],
+            output_names=["points", "presence", "pose"],
+            dynamic_axes={name: {0: "n"} for name in ("images", "points", "presence", "pose")},
+            opset_version=17,
+            dynamo=False,
+        )
     model = onnx.load(str(path))
     casts = []
     for weight in list(model.graph.initializer):
