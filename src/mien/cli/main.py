@@ -16,6 +16,8 @@ from mien.errors import MienError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("predict:predict", "Describe every face in pictures."),
+    "video": ("video:video", "Describe every face in every frame of a video, and follow people."),
+    "live": ("video:live", "Watch a camera."),
     "edit": ("edit:edit", "Change the expression a face shows in a photo, and say so in the file."),
     "verify": ("edit:verify", "Read what a file says of how it was edited."),
     "methods": ("methods:methods", "List the weights inside this package, and their cards."),
@@ -26,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ablate": ("ablate:ablate", "Train, judge and compare each rung of a method's ladder."),
     "release": ("release:release", "Make the network and card that ship from a trained run."),
     "evaluate": ("evaluate:evaluate", "Judge a model on a dataset."),
+    "evaluate-edits": ("evaluate_edits:evaluate_edits", "Judge the expression editor."),
     "compare": ("compare:compare", "Compare runs on the same images."),
     "figures": ("figures:figures", "Draw a model's figures."),
     "serve": ("serve:serve", "Serve the HTTP API and the web page."),

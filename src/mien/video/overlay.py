@@ -54,7 +54,7 @@ def draw(rgb: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
 
 def _words(face: TrackedFace) -> str:
     unsure = "?" if face.reading.uncertain else ""
-    return f"{face.person}  {face.smoothed.expression}{unsure} {face.smoothed.probability:.0%}"
+    return f"#{face.person}  {face.smoothed.expression}{unsure} {face.smoothed.probability:.0%}"
 
 
 def _colour(expression: str) -> tuple[int, int, int]:
@@ -141,6 +141,7 @@ class Film:
         except (OSError, self._av.error.FFmpegError) as problem:
             raise self._unwritable(problem) from None
         self._last = -1
+        self._open = True
 
     def add(self, rgb: NDArray[np.uint8], time: float) -> None:
         """Append a frame that is shown from `time` seconds on; one of another size is scaled.
@@ -174,7 +175,7 @@ class Film:
         if self._last >= 0:
             self._mux(None)
         try:
-            self._container.close()
+            self._close()
             if self._last >= 0:
                 self.part.replace(self.path)
             else:
@@ -183,9 +184,14 @@ class Film:
             raise self._unwritable(problem) from None
 
     def drop(self) -> None:
-        """Give up: remove what was written."""
+        """Give up, unless it is finished: remove what was written."""
+        if self._open:
+            self._close()
+            self.part.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        self._open = False
         self._container.close()
-        self.part.unlink(missing_ok=True)
 
     def _unwritable(self, problem: Exception) -> VideoError:
         reason = (getattr(problem, "strerror", None) or str(problem)).lower()

