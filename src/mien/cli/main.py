@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate-edits": ("evaluate_edits:evaluate_edits", "Judge the expression editor."),
     "compare": ("compare:compare", "Compare runs on the same images."),
     "figures": ("figures:figures", "Draw a model's figures."),
+    "batch": ("batch:batch", "Describe every face in very many pictures, on all processors or a cluster."),
     "serve": ("serve:serve", "Serve the HTTP API and the web page."),
     "data": ("data:app", "List, examine and look at datasets."),
 }

@@ -1,0 +1,216 @@
+"""Runs a batch: the plan on one side, Ray Data's pool of workers on the other.
+
+Ray Data starts the workers (one processor, one thread and one `Pipeline` each), hands them parts, starts dead ones
+anew and gives them their part again; on one machine it is embedded in this process and gone with it, and with an
+address it is the cluster's. Why Ray Data and not Daft is measured in `docs/scale.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from mien.batch import plan
+from mien.batch.inputs import pictures as expand
+from mien.batch.stores import BatchError, Store, reason
+from mien.batch.worker import Job, Ledger, RayWorker
+from mien.errors import ConfigError, ExtraMissing
+from mien.threads import available
+
+OBJECTS: Final = 100_000_000
+"""Bytes of Ray's shared memory on one machine; what passes through it are names and counts."""
+
+TOLD: Final = 10
+"""Errors that a `Summary` repeats; all of them are in the table."""
+
+Report = Callable[[int, int], None]
+"""Told how many pictures are done, and of how many."""
+
+
+@dataclass
+class Summary:
+    """What a run did. The counts are this run's, without `before`: the pictures that earlier runs had done.
+
+    `started` is the seconds until the first part began or was found to be done, `seconds` those of the whole run.
+    """
+
+    pictures: int = 0
+    faces: int = 0
+    failed: int = 0
+    parts: int = 0
+    before: int = 0
+    started: float = 0.0
+    seconds: float = 0.0
+    errors: list[str] = field(default_factory=list)
+
+
+def run(
+    given: Sequence[str],
+    out: str,
+    *,
+    options: dict[str, Any] | None = None,
+    columns: str = "pyfeat",
+    on_no_face: Literal["row", "skip", "error"] = "row",
+    workers: int | None = None,
+    address: str | None = None,
+    size: int | None = None,
+    report: Report | None = None,
+) -> Summary:
+    """Analyse any number of pictures into a folder of Parquet files; what is there already is not done again.
+
+    Args:
+        given: pictures, folders, patterns, manifests, or URLs of these; see `mien.batch.inputs`.
+        out: the folder of the table, or its URL. A run that was stopped goes on where it was.
+        options: of `mien.load`, plain values.
+        columns, on_no_face: as for `mien.tables.rows`; "error" makes a picture without a face one with an error.
+        workers: processes of one thread each; all processors of this machine, or of the cluster, unless told.
+        address: a running Ray cluster ("host:port", or "auto" for the one this machine belongs to).
+        size: pictures in a part; see `mien.batch.plan.size_for`.
+        report: told of progress after each part.
+
+    Raises:
+        ConfigError: an option or the input is wrong.
+        BatchError: the folder is another batch's, in use, or cannot be written; or the cluster cannot be reached.
+        ExtraMissing: Ray is not installed.
+        WeightsError: weights are not sound.
+    """
+    begun = time.monotonic()
+    options = dict(options or {})
+    for name, value in (("workers", workers), ("size", size)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} is {value}: pass 1 or more")
+    names = expand(given)
+    _ray()  # at the door: not after the plan is written
+    store = Store(out)
+    wanted = {"columns": columns, "on_no_face": on_no_face, **_checked(options, columns)}
+    store.make()
+    with _cluster(address, workers) as count:
+        # On object stores there is no lock; whatever meets there is told apart by `plan`.
+        store.make(plan.FOLDER)
+        with store.locked(plan.LOCK):
+            plan.claim(store, wanted)
+            parts = plan.planned(store)
+            size = size or plan.size_for(len(names), count)
+            parts = plan.extend(store, parts, names, size)
+            there = plan.finished(store)
+            todo = [part for part in parts if part.digest not in there]
+            total = sum(len(part.pictures) for part in todo)
+            summary = Summary(before=sum(len(part.pictures) for part in parts) - total)
+            job = Job(_absolute(out), str(Path.cwd()), options, columns, on_no_face)
+            summary.started = time.monotonic() - begun
+            for done in _each(todo, job, min(count, len(todo))):
+                if done["failure"] is not None:
+                    raise BatchError(done["failure"])
+                summary.parts += 1
+                summary.pictures += done["pictures"]
+                summary.faces += done["faces"]
+                summary.failed += done["failed"]
+                summary.errors += done["errors"][: TOLD - len(summary.errors)]
+                if report is not None:
+                    report(summary.pictures, total)
+            _complete(store, todo)
+    summary.seconds = time.monotonic() - begun
+    return summary
+
+
+def _checked(options: dict[str, Any], columns: str) -> dict[str, Any]:
+    """Load once here, so that what is wrong is said before anything is started; return what the table depends on."""
+    from mien.columns import columns_of
+    from mien.pipeline import load
+
+    columns_of(columns)
+    pipeline = load(**options, threads=1)
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    plain.pop("weights", None)
+    return {**plain, "model": pipeline.recogniser.name}
+
+
+def _absolute(out: str) -> str:
+    store = Store(out)
+    return out if store.remote else str(Path(out).absolute())
+
+
+def _complete(store: Store, todo: list[plan.Part]) -> None:
+    missing = {part.digest for part in todo} - plan.finished(store)
+    if missing:
+        raise BatchError(
+            f"{store.place}: {len(missing)} parts that were done are not here: --out must be a folder that all "
+            "machines share, or a URL"
+        )
+
+
+def _ray() -> Any:
+    # Read when Ray is imported. It reports its use to its makers unless told not to; nothing here does.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray Data has an error of its own making printed at each start (its issue 53727).
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError as missing:
+        raise ExtraMissing("batch", missing.name or "ray") from None
+    return ray
+
+
+@contextmanager
+def _cluster(address: str | None, workers: int | None) -> Iterator[int]:
+    """Start or join Ray; yield the number of workers. What was started ends here, what was joined is left running."""
+    ray = _ray()
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    try:
+        if address is None:
+            ray.init(
+                address="local",
+                num_cpus=workers or available(),
+                object_store_memory=OBJECTS,
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                # Ray's own default starves its workers on a machine that does anything else.
+                _system_config={"worker_niceness": 0},
+                **quiet,
+            )
+        else:
+            ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as problem:
+        where = f"the Ray cluster at {address}" if address is not None else "Ray"
+        remedy = "begin one with  ray start --head" if address is not None else "mend it, or use mien predict"
+        raise BatchError(f"{where} cannot be used: {reason(problem)}: {remedy}") from None
+    try:
+        count = int(ray.cluster_resources().get("CPU", 0))
+        if workers is not None and workers > count:
+            raise ConfigError(f"workers is {workers}: the cluster has {count} processors: pass at most that")
+        yield workers or count
+    finally:
+        ray.shutdown()
+
+
+def _each(todo: list[plan.Part], job: Job, workers: int) -> Iterator[dict[str, Any]]:
+    """Have every part done by a pool of workers; yield what each did, as it is done."""
+    if not todo:
+        return
+    ray = _ray()
+    import logging
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # A list of names is tiny: one part a block, so that a lost worker costs one part.
+    rows = [{"number": part.number, "pictures": json.dumps(part.pictures)} for part in todo]
+    ledger = ray.remote(Ledger).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+    done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        RayWorker,
+        batch_size=1,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
+        fn_constructor_args=(job, ledger),
+        num_cpus=1,
+    )
+    for row in done.iter_rows():
+        yield json.loads(row["done"])

@@ -1,0 +1,131 @@
+"""Which pictures: paths and folders as `mien predict` takes them, URLs of pictures or folders, and manifests.
+
+A manifest is a CSV or Parquet file with a column that names the pictures. What it names is relative to the manifest
+(or absolute, or a URL); its other columns are not looked at.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from io import BytesIO, StringIO
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from mien.batch.stores import BatchError, is_url, open_url, read, reason
+from mien.data.manifest import PATH_COLUMNS
+from mien.errors import ConfigError, ExtraMissing
+from mien.images import SUFFIXES, describe
+from mien.sources import gather
+
+MANIFESTS: Final = (".csv", ".parquet")
+COLUMNS: Final = (*PATH_COLUMNS, "input", "url")
+"""Names of the column that names the pictures; the first of them that a manifest has."""
+
+
+def pictures(given: Iterable[str]) -> list[str]:
+    """Every picture that the arguments mean, each once, in order: paths of this machine as given, or URLs.
+
+    Raises:
+        ConfigError: nothing is named, or a manifest has no column that names pictures.
+        BatchError: a folder behind a URL or a manifest cannot be read, or holds no picture.
+        ImageError: a list file cannot be read.
+    """
+    names = list(given)
+    if not names:
+        raise ConfigError(
+            "nothing to analyse: name pictures, folders, manifests or URLs, see  mien batch --help"
+        )
+    if "-" in names:
+        raise ConfigError("- (standard input) is read by one process only: use mien predict")
+    return list(dict.fromkeys(name for one in names for name in _expand(one)))
+
+
+def _expand(given: str) -> Iterable[str]:
+    suffix = PurePosixPath(given).suffix.lower()
+    if suffix in MANIFESTS and (is_url(given) or Path(given).is_file()):
+        return _manifest(given, suffix)
+    if not is_url(given):
+        return (name for name in gather([given]) if isinstance(name, str))
+    return (given,) if suffix in SUFFIXES else _folder(given)
+
+
+def _folder(url: str) -> list[str]:
+    """The pictures below a URL, sorted; hidden ones are left out."""
+    system, path = open_url(url)
+    root = path.strip("/")
+    try:
+        found = sorted(str(name) for name in system.find(path))
+    except (OSError, ValueError, RuntimeError) as problem:
+        raise BatchError(f"{describe(url)}: cannot be listed: {reason(problem)}") from None
+    kept = []
+    for name in found:
+        below = PurePosixPath(name.strip("/").removeprefix(root))
+        hidden = any(part.startswith(".") for part in below.parts)
+        if below.suffix.lower() in SUFFIXES and not hidden:
+            kept.append(f"{url.rstrip('/')}/{str(below).strip('/')}")
+    if not kept:
+        raise BatchError(f"{describe(url)}: no picture below it: check the URL and the right to list it")
+    return kept
+
+
+def _manifest(path: str, suffix: str) -> Iterator[str]:
+    try:
+        data = read(path) if is_url(path) else Path(path).read_bytes()
+        rows = _csv(data) if suffix == ".csv" else _parquet(data)
+        folder = path.rpartition("/")[0] if is_url(path) else str(Path(path).parent)
+        for line, name in rows:
+            if not name:
+                raise ConfigError(
+                    f"{describe(path)}: row {line} names no picture: fill it in, or take it out"
+                )
+            yield name if is_url(name) else _within(folder, name)
+    except (OSError, ValueError, csv.Error) as problem:  # ValueError: UTF-8 and Arrow
+        raise BatchError(f"{describe(path)}: this manifest cannot be read: {reason(problem)}") from None
+    except _NoColumn as problem:
+        raise ConfigError(
+            f"{describe(path)}: no column names the pictures, it has {', '.join(problem.found) or 'none'}: "
+            f"call one of them '{COLUMNS[0]}'"
+        ) from None
+
+
+def _within(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if is_url(folder) and not name.startswith("/") else str(Path(folder) / name)
+
+
+class _NoColumn(Exception):
+    """A manifest without a column that names the pictures."""
+
+    def __init__(self, found: Iterable[str]) -> None:
+        super().__init__()
+        self.found = [str(name) for name in found]
+
+
+def _csv(data: bytes) -> Iterator[tuple[int, str]]:
+    table = csv.DictReader(StringIO(data.decode("utf-8-sig"), newline=""), skipinitialspace=True)
+    column = _column(table.fieldnames or ())
+    for row in table:
+        yield table.line_num, (row[column] or "").strip()
+
+
+def _parquet(data: bytes) -> Iterator[tuple[int, str]]:
+    try:
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise ExtraMissing("batch", "pyarrow") from None
+    table: Any = parquet.ParquetFile(BytesIO(data))
+    column = _column(table.schema_arrow.names)
+    number = 0
+    for chunk in table.iter_batches(columns=[column]):
+        for value in chunk.column(0).to_pylist():
+            number += 1
+            yield number, str(value).strip() if value is not None else ""
+
+
+def _column(found: Iterable[str]) -> str:
+    names = list(found)
+    plain = {name.strip().lower(): name for name in reversed(names)}
+    column = next((plain[name] for name in COLUMNS if name in plain), None)
+    if column is None:
+        raise _NoColumn(names)
+    return column

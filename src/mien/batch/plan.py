@@ -1,0 +1,168 @@
+"""What a batch is to do, written down beside its table, so that any later run can go on from any moment.
+
+    table/
+        part-00000-5f0c1d2e7a31.parquet       one file a part, whole or not there
+        part-00001-90ab34cd55f0.parquet
+        _mien/job.json                        the options that every part is made with
+        _mien/plan-0000-7d1e02aa9c4b.jsonl.gz one line a part: the names of its pictures
+        _mien/lock
+
+The list of pictures is cut into parts once and kept. A part's file is named by the part's number and a digest of its
+pictures, so a part that is done twice (by a worker thought dead, say) is the same file twice, and a part with other
+pictures is another file. A run therefore does what has no file yet; pictures that no plan holds yet are planned
+behind the others. No picture is lost and none is there twice, whenever and however often a run is killed.
+
+Names that begin with `_` or `.` are passed over by pyarrow, Spark, DuckDB's globs and all else that reads a folder of
+Parquet files as one table.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mien.batch.stores import BatchError, Store
+from mien.images import describe
+
+FOLDER: Final = "_mien"
+JOB: Final = f"{FOLDER}/job.json"
+LOCK: Final = f"{FOLDER}/lock"
+
+SMALLEST, LARGEST = 32, 1024
+"""Pictures in a part unless told otherwise: the recogniser's batch, and about 2 MB of table."""
+
+SHARES: Final = 16
+"""Parts a worker that is aimed at, so that the last ones end together."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures that become one file."""
+
+    number: int
+    pictures: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """What tells it from every other part."""
+        return _digest(self.pictures)
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return f"part-{self.number:05}-{self.digest}.parquet"
+
+
+def size_for(pictures: int, workers: int) -> int:
+    """Pictures in a part, from how many there are and who shares them."""
+    return min(LARGEST, max(SMALLEST, math.ceil(pictures / (workers * SHARES))))
+
+
+def claim(store: Store, job: dict[str, Any]) -> None:
+    """Make a folder this job's, or make sure that it is.
+
+    Raises:
+        BatchError: it holds a table of other options or another tool's, or cannot be written.
+    """
+    if JOB.rpartition("/")[2] in store.names(FOLDER):
+        found = _parsed(store, JOB)
+        different = sorted(key for key in job.keys() | found.keys() if job.get(key) != found.get(key))
+        if different:
+            key = different[0]
+            raise BatchError(
+                f"{describe(store.place)} was begun with {key} {json.dumps(found.get(key))}, not "
+                f"{json.dumps(job.get(key))}: give the same options, or name another folder with --out"
+            )
+        return
+    strangers = sorted(name for name in store.names() if name.endswith(".parquet"))
+    if strangers:
+        raise BatchError(
+            f"{describe(store.place)} holds {strangers[0]}, which no mien batch wrote: name an empty folder with --out"
+        )
+    store.make(FOLDER)
+    store.write(JOB, json.dumps(job, indent=2).encode())
+
+
+def planned(store: Store) -> list[Part]:
+    """All parts that were planned, in order.
+
+    Raises:
+        BatchError: a plan is damaged or cannot be read.
+    """
+    parts: list[Part] = []
+    for name in sorted(store.names(FOLDER)):
+        if name.startswith("plan-"):
+            for line in _lines(store, f"{FOLDER}/{name}"):
+                parts.append(Part(len(parts), tuple(line)))
+    return parts
+
+
+def extend(store: Store, parts: list[Part], pictures: Sequence[str], size: int) -> list[Part]:
+    """Plan the pictures that no part holds yet and return all parts.
+
+    Raises:
+        BatchError: the plan cannot be written.
+    """
+    held = {picture for part in parts for picture in part.pictures}
+    new = [picture for picture in pictures if picture not in held]
+    if not new:
+        return parts
+    groups = [tuple(new[start : start + size]) for start in range(0, len(new), size)]
+    lines = "".join(json.dumps(group) + "\n" for group in groups)
+    number = sum(name.startswith("plan-") for name in store.names(FOLDER))
+    store.make(FOLDER)
+    store.write(
+        f"{FOLDER}/plan-{number:04}-{_digest(new)}.jsonl.gz", gzip.compress(lines.encode("ascii"), mtime=0)
+    )
+    return [*parts, *(Part(len(parts) + place, group) for place, group in enumerate(groups))]
+
+
+def finished(store: Store) -> set[str]:
+    """Digests of the parts whose file is there.
+
+    Raises:
+        BatchError: the folder cannot be listed.
+    """
+    return {
+        name.removesuffix(".parquet").rpartition("-")[2]
+        for name in store.names()
+        if name.startswith("part-") and name.endswith(".parquet")
+    }
+
+
+def _lines(store: Store, name: str) -> list[list[str]]:
+    try:
+        text = gzip.decompress(store.read(name)).decode("ascii")
+        lines = [json.loads(line) for line in text.splitlines()]
+    except (OSError, EOFError, ValueError, zlib.error) as problem:
+        raise _damaged(store, name, problem) from None
+    if not all(isinstance(line, list) and all(isinstance(name, str) for name in line) for line in lines):
+        raise _damaged(store, name, TypeError("a line is no list of names"))
+    return lines
+
+
+def _parsed(store: Store, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(store.read(name))
+    except ValueError as problem:
+        raise _damaged(store, name, problem) from None
+    if not isinstance(found, dict):
+        raise _damaged(store, name, TypeError("no options in it"))
+    return found
+
+
+def _damaged(store: Store, name: str, problem: Exception) -> BatchError:
+    return BatchError(
+        f"{describe(store.place)}: {name} is damaged ({problem}): name another folder with --out"
+    )
+
+
+def _digest(names: Sequence[str]) -> str:
+    # JSON in ASCII: also names that are no UTF-8 have one.
+    return hashlib.sha256(json.dumps(list(names)).encode("ascii")).hexdigest()[:12]

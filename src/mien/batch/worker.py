@@ -1,0 +1,216 @@
+"""One part in, one Parquet file out: what each worker process of a batch does.
+
+When a worker dies, the engine starts another and gives it the same part again. Most deaths are no picture's doing
+(a machine goes away, somebody else took the memory), so the part is then simply done anew, but one picture at a time,
+and the `Ledger` is told before each. A picture that two more processes die on is left out and becomes a row with its
+error; so one bad picture can stop neither its part nor the batch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from typing import Any, Final
+
+from mien.batch import plan, stores
+from mien.batch.stores import BatchError, Remote, Store, is_url
+from mien.errors import MienError
+from mien.types import Analysis
+
+FETCHED: Final = 16
+"""Pictures behind URLs that are fetched ahead, so that the processor need not wait for the network."""
+
+DEATHS: Final = 2
+"""Processes that must die on one picture alone before it is left out."""
+
+TOLD: Final = 3
+"""Errors of a part that are reported; all of them are in its rows."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker is told: plain values.
+
+    `options` are those of `mien.load`, `folder` is what paths are relative to.
+    """
+
+    out: str
+    folder: str
+    options: dict[str, Any]
+    columns: str
+    on_no_face: str
+
+
+class Ledger:
+    """Remembers, outside of the workers, how often a part was begun and what its last worker was at."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[int] = Counter()
+        self._at: dict[int, str] = {}
+        self._deaths: Counter[tuple[int, str]] = Counter()
+
+    def begin(self, part: int) -> tuple[bool, set[str]]:
+        """Note that a worker begins a part; return whether another began it before, and what is to be left out."""
+        self._begun[part] += 1
+        died_on = self._at.pop(part, None)
+        if died_on is not None:
+            self._deaths[part, died_on] += 1
+        left_out = {name for (of, name), count in self._deaths.items() if of == part and count >= DEATHS}
+        return self._begun[part] > 1, left_out
+
+    def at(self, part: int, picture: str) -> None:
+        """Note that a worker is about to analyse a picture, alone."""
+        self._at[part] = picture
+
+    def end(self, part: int) -> None:
+        """Note that a part's file is there."""
+        self._at.pop(part, None)
+
+
+class Worker:
+    """Loads a pipeline of one thread once, and turns parts into files.
+
+    Args:
+        job: what to do.
+        ledger: a `Ledger` of the whole batch, or a proxy of one with the same three functions.
+    """
+
+    def __init__(self, job: Job, ledger: Any) -> None:
+        self._job, self._ledger = job, ledger
+        self._store = Store(job.out)
+        self._failure: str | None = None
+        try:
+            self._pipeline = _pipeline(job)
+        except MienError as problem:
+            self._failure = str(problem)
+
+    def __call__(self, number: int, pictures: list[str]) -> dict[str, Any]:
+        """Do a part.
+
+        Returns:
+            `number`; how many `pictures`, `faces` and `failed` pictures there are; the first `errors`; and `failure`,
+            why the batch cannot go on, or None.
+        """
+        done: dict[str, Any] = {"number": number, "pictures": 0, "faces": 0, "failed": 0, "errors": []}
+        try:
+            if self._failure is not None:
+                raise BatchError(self._failure)
+            analyses = self._analyses(number, pictures)
+            self._store.write(plan.Part(number, tuple(pictures)).name, _file(analyses, self._job))
+        except MienError as problem:
+            return {**done, "failure": str(problem)}
+        self._ledger.end(number)
+        errors = [analysis.error for analysis in analyses if analysis.error is not None]
+        return {
+            "number": number,
+            "pictures": len(pictures),
+            "faces": sum(len(analysis.faces) for analysis in analyses),
+            "failed": len(errors),
+            "errors": errors[:TOLD],
+            "failure": None,
+        }
+
+    def _analyses(self, number: int, pictures: list[str]) -> list[Analysis]:
+        again, left_out = self._ledger.begin(number)
+        if not again:
+            with closing(_opened(pictures)) as sources:
+                return list(self._pipeline.stream(sources))
+        answers: list[Analysis] = []
+        for picture in pictures:
+            if picture in left_out:
+                answers.append(Analysis(picture, 0, 0, error=_died(picture)))
+                continue
+            self._ledger.at(number, picture)
+            with closing(_opened([picture])) as sources:
+                answers += self._pipeline.stream(sources)
+        return answers
+
+
+def _pipeline(job: Job) -> Any:
+    import cv2
+
+    from mien.pipeline import load
+
+    if os.path.isdir(job.folder):  # noqa: PTH112 - on another machine it may not even be a path
+        os.chdir(job.folder)
+    store = Store(job.out)
+    if plan.JOB.rpartition("/")[2] not in store.names(plan.FOLDER):
+        raise BatchError(
+            f"{job.out}: this folder is not there on every machine of the cluster: name a shared one, or a URL"
+        )
+    cv2.setNumThreads(1)
+    return load(**job.options, on_no_face="error" if job.on_no_face == "error" else "row", threads=1)
+
+
+def _opened(pictures: list[str]) -> Generator[str | Remote]:
+    """Pictures as a pipeline takes them; those behind URLs are on their way before it is their turn."""
+    if not any(map(is_url, pictures)):
+        yield from pictures
+        return
+    with ThreadPoolExecutor(FETCHED) as pool:
+        waiting: deque[str | Remote] = deque()
+        try:
+            for picture in pictures:
+                waiting.append(
+                    Remote(picture, pool.submit(stores.read, picture).result) if is_url(picture) else picture
+                )
+                if len(waiting) > FETCHED:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _died(picture: str) -> str:
+    return f"{picture}: processes died on this picture, out of memory or killed: scale it down"
+
+
+def _file(analyses: Iterable[Analysis], job: Job) -> bytes:
+    from mien.tables import columns_of, rows, write_parquet
+
+    no_face: Any = "skip" if job.on_no_face == "skip" else "row"
+    table = BytesIO()
+    write_parquet(
+        table,
+        columns_of(job.columns),
+        (row for analysis in analyses for row in rows(analysis, job.columns, on_no_face=no_face)),
+    )
+    return table.getvalue()
+
+
+class RayWorker:
+    """A `Worker` as Ray Data calls it: blocks of one row in and out, and the ledger in a process of its own."""
+
+    def __init__(self, job: Job, ledger: Any) -> None:
+        import logging
+
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        self._worker = Worker(job, _Proxy(ledger))
+
+    def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
+        """Do the part of each row."""
+        done = [
+            self._worker(int(number), json.loads(pictures))
+            for number, pictures in zip(block["number"], block["pictures"], strict=True)
+        ]
+        return {"done": [json.dumps(one) for one in done]}
+
+
+class _Proxy:
+    """Asks a Ray actor and waits for its answer."""
+
+    def __init__(self, actor: Any) -> None:
+        import ray
+
+        self._ask = lambda call, *given: ray.get(call.remote(*given))
+        self.begin = partial(self._ask, actor.begin)
+        self.at = partial(self._ask, actor.at)
+        self.end = partial(self._ask, actor.end)
