@@ -192,6 +192,20 @@ def test_bars_are_as_long_as_their_probability(monkeypatch: pytest.MonkeyPatch) 
     assert lengths[1] > lengths[2]
 
 
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_a_full_bar_is_told_from_its_empty_track(monkeypatch: pytest.MonkeyPatch, expression: str) -> None:
+    monkeypatch.setattr(annotated, "_dial", lambda *_: None)
+    shares = dict.fromkeys(EXPRESSIONS, 0.0) | {expression: 1.0}
+    one = Face(
+        Detection(Box(0, 0, 9, 9), 1), Landmarks((), 1), Pose(0, 0, 0), Reading(shares, 0, 0, 0, False), 1
+    )  # fmt: skip
+    pixels = annotated._panel(one, 60).pixels.astype(int)
+    row, column = int(pixels.shape[0] * 0.25), int(pixels.shape[1] * 0.62)  # within the first bar
+    full = pixels[row, column, :3]
+    track = pixels[int(pixels.shape[0] * 0.5), column, :3]  # the second bar's, of a share of 0
+    assert abs(full - track).max() > 60
+
+
 def test_an_array_that_is_no_picture_is_refused() -> None:
     with pytest.raises(ImageError, match="uint8"):
         draw(np.zeros((4, 4, 3)), Analysis("array", 4, 4))  # type: ignore[arg-type]

@@ -35,6 +35,7 @@ _PAPER: Final = (255, 255, 255)
 # Pillow replaces what it draws over, alpha included, so the tones on a card are mixed beforehand.
 _SHADE: Final = (18, 20, 24, 215)
 _TRACK: Final = (84, 86, 90, 230)
+_PALE: Final = (205, 207, 210)
 _LINE: Final = (142, 144, 147, 240)
 _BARS: Final = 3
 _CROWD: Final = 8
@@ -121,6 +122,11 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def _colour(expression: str) -> tuple[int, int, int]:
     text = COLOURS[expression].lstrip("#")
     return int(text[0:2], 16), int(text[2:4], 16), int(text[4:6], 16)
+
+
+def _filling(expression: str) -> tuple[int, int, int]:
+    """The colour of a bar: on a card the palette's grey for neutral would be that of the empty track."""
+    return _PALE if expression == "neutral" else _colour(expression)
 
 
 def _on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -253,7 +259,7 @@ def _panel(face: Face, text: float) -> _Stamp:
         top, bottom = middle - 0.3 * small, middle + 0.3 * small
         canvas.box((start, top, start + bar, bottom), 0.3 * small, _TRACK)
         length = max(0.6 * small, bar * probability)
-        canvas.box((start, top, start + length, bottom), 0.3 * small, (*_colour(name), 255))
+        canvas.box((start, top, start + length, bottom), 0.3 * small, (*_filling(name), 255))
     _dial(canvas, canvas.width - pad - dial / 2, tall / 2, dial / 2, face)
     return canvas.done()
 
