@@ -11,13 +11,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from pickle import UnpicklingError  # what torch.load raises for a file that is not tensors
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from mien import tensors
 from mien.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -163,14 +163,11 @@ class MobileFaceNet(Backbone):
         Raises:
             WeightsError: the file is absent, is not a plain tensor file, or is another network.
         """
-        try:
-            state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
+        if not Path(path).is_file():
             raise WeightsError(
                 f"{path}: no such file: pass the published mobilefacenet.pt (foamliu/MobileFaceNet, Apache-2.0)"
-            ) from None
-        except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as problem:
-            raise WeightsError(f"{path}: not a tensor file: {type(problem).__name__}") from None
+            )
+        state: dict[str, Tensor] = tensors.read(path)
         # The file orders each depthwise-separable stem as (filter, mix, norm, norm); ours as (filter, norm, mix, norm).
         rename = {
             "conv1.": "stem.0.",
@@ -269,16 +266,14 @@ class AlexNet(Backbone):
         Raises:
             WeightsError: the file is absent, is not a plain tensor file, or is another network.
         """
-        from pickle import UnpicklingError
-
+        if not Path(path).is_file():
+            raise WeightsError(f"{path}: no such file: pass torchvision's alexnet file")
+        state: dict[str, Tensor] = tensors.read(path)
         try:
-            state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
             self.load_state_dict(
                 {key: value for key, value in state.items() if key.startswith("features.")}, strict=True
             )
-        except FileNotFoundError:
-            raise WeightsError(f"{path}: no such file: pass torchvision's alexnet file") from None
-        except (RuntimeError, UnpicklingError, EOFError, AttributeError) as problem:
+        except (RuntimeError, AttributeError) as problem:
             raise WeightsError(f"{path}: not torchvision's AlexNet: {type(problem).__name__}") from None
 
 
@@ -289,6 +284,7 @@ class Timm(Backbone):
         super().__init__()
         try:
             import timm
+            from safetensors import SafetensorError
         except ModuleNotFoundError:
             from mien.errors import ExtraMissing
 
@@ -298,13 +294,22 @@ class Timm(Backbone):
                 f"no backbone '{name}': mobilefacenet, alexnet, tiny, or a timm name such as resnet18"
             )
         overlay = {"file": weights} if weights else None
-        network: Any = timm.create_model(
-            name,
-            pretrained=weights is not None,
-            features_only=True,
-            pretrained_cfg_overlay=overlay,
-            **options,
-        )
+        if weights is not None and not weights.endswith(".safetensors"):
+            tensors.read(weights)  # older versions of timm would unpickle whatever the file asks for
+        try:
+            network: Any = timm.create_model(
+                name,
+                pretrained=weights is not None,
+                features_only=True,
+                pretrained_cfg_overlay=overlay,
+                **options,
+            )
+        except (*tensors.DAMAGE, SafetensorError) as problem:
+            if weights is None:
+                raise
+            raise WeightsError(
+                f"{weights}: not the weights of timm's {name}: {type(problem).__name__}"
+            ) from None
         self.layers = network
         self.stages = list(network.feature_info.channels())
         self.width = self.stages[-1]

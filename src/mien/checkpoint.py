@@ -37,16 +37,20 @@ class Checkpoint:
         """Build the method that the card names and fill it strictly; it comes back in evaluation mode.
 
         Raises:
-            WeightsError: the tensors do not fit the method.
+            WeightsError: the card names no method, or the tensors do not fit it.
+            ConfigError: the card's method has options that this version does not know.
         """
         from mien import methods
 
-        method = methods.build({**self.card["method"], "weights": None}, self.card["size"])
+        options, size = self.card.get("method"), self.card.get("size")
+        if not isinstance(options, dict) or type(size) is not int:
+            raise WeightsError("the checkpoint's card states no method and size: train it again")
+        method = methods.build({**options, "weights": None}, size)
         try:
             method.load_state_dict(self.tensors, strict=True)
         except RuntimeError as problem:
             raise WeightsError(
-                f"the tensors do not fit '{self.card['method']['name']}': {str(problem)[:200]}"
+                f"the tensors do not fit '{options.get('name')}': {str(problem)[:200]}"
             ) from None
         return method.eval()
 
@@ -55,7 +59,8 @@ def save(path: Path, method: Method, card: dict[str, Any]) -> None:
     """Write weights and card to `path`, whole or not at all."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in method.state_dict().items()}
     part = path.with_suffix(".part")
-    save_file(tensors, part, metadata={"format": FORMAT, "card": json.dumps(card)})
+    words = json.dumps(card)
+    save_file(tensors, part, metadata={"format": FORMAT, "card": words, "sha256": _hash(words, tensors)})
     part.replace(path)
 
 
@@ -63,7 +68,7 @@ def load(path: Path | str) -> Checkpoint:
     """Open a checkpoint.
 
     Raises:
-        WeightsError: the file is missing, damaged, or was not written by `mien`.
+        WeightsError: the file is missing, damaged, changed since it was written, or was not written by `mien`.
     """
     path = Path(path)
     if not path.is_file():
@@ -74,10 +79,29 @@ def load(path: Path | str) -> Checkpoint:
             if metadata.get("format") != FORMAT:
                 raise WeightsError(f"{path}: not a mien checkpoint: its header has no '{FORMAT}' card")
             card = json.loads(metadata["card"])
+            if not isinstance(card, dict):
+                raise ValueError("its card is no object")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError, KeyError) as problem:
+    except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as problem:
         raise WeightsError(f"{path}: damaged checkpoint ({problem}): copy or train it again") from None
+    # Runs trained before the hash was kept go without.
+    if metadata.get("sha256", "") not in ("", _hash(metadata["card"], tensors)):
+        raise WeightsError(
+            f"{path}: changed since it was written, its SHA-256 differs: copy or train it again"
+        )
     return Checkpoint(card, tensors)
+
+
+def _hash(card: str, tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over the card and every tensor's name, type, shape and bytes."""
+    import torch
+
+    found = hashlib.sha256(card.encode("utf-8", "surrogatepass"))
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode("utf-8", "surrogatepass"))
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def digest(path: Path) -> str:

@@ -34,7 +34,7 @@ import yaml
 from pydantic import ValidationError
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mien import checkpoint, distil, methods, optim, runlog
+from mien import checkpoint, distil, methods, optim, runlog, tensors
 from mien.config import RunConfig
 from mien.data.loaders import Feed, Samples, load_split
 from mien.data.records import Batch
@@ -415,14 +415,19 @@ def _restore(
     schedules: dict[str, Any],
     average: AveragedModel | None,
 ) -> _State:
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    method.load_state_dict(stored["method"])
-    for turn, player in players.items():
-        player.load_state_dict(stored["players"][turn])
-        schedules[turn].load_state_dict(stored["schedules"][turn])
-    if average is not None:
-        average.load_state_dict(stored["average"])
-    return _State(**stored["progress"])
+    stored = tensors.read(path)
+    try:
+        method.load_state_dict(stored["method"])
+        for turn, player in players.items():
+            player.load_state_dict(stored["players"][turn])
+            schedules[turn].load_state_dict(stored["schedules"][turn])
+        if average is not None:
+            average.load_state_dict(stored["average"])
+        return _State(**stored["progress"])
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as problem:
+        raise TrainingError(
+            f"{path}: is not this run's state ({type(problem).__name__}): delete it to start the run anew"
+        ) from None
 
 
 def _save(method: Method, card: dict[str, Any], path: Path) -> None:

@@ -26,8 +26,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.mutate import LARGEST, apply, random_edits
-from tests.fuzz.targets import TARGETS
+from .mutate import LARGEST, apply, random_edits
+from .targets import TARGETS
 
 CORPUS = Path(__file__).parent / "corpus"
 HANG = 20.0

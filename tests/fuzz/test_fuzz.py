@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.fuzz import campaign, targets
-from tests.fuzz.mutate import KINDS, LARGEST, Edit, apply, drawn, random_edits
-from tests.fuzz.targets import MOST_PIXELS, TARGETS, pictures
+
+from . import campaign, targets
+from .mutate import KINDS, LARGEST, Edit, apply, drawn, random_edits
+from .targets import MOST_PIXELS, TARGETS, pictures
 
 EXAMPLES = int(os.environ.get("MIEN_FUZZ_EXAMPLES", "30"))
 SLOW = ("analyses", "recognisers", "checkpoints", "forms", "provenance")
