@@ -58,11 +58,8 @@ def opened(number: int) -> Iterator[Device]:
     Raises:
         VideoError: there is none, or another program has it.
     """
-    quiet = getattr(cv2, "setLogLevel", None)
-    before = quiet(0) if quiet is not None else None  # OpenCV would add warnings of its own
-    camera = cv2.VideoCapture(number)
-    if quiet is not None and isinstance(before, int):
-        quiet(before)
+    with _quiet():
+        camera = cv2.VideoCapture(number)
     try:
         if not camera.isOpened():
             raise VideoError(
@@ -72,6 +69,20 @@ def opened(number: int) -> Iterator[Device]:
         yield camera
     finally:
         camera.release()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """OpenCV says several lines of its own where there is no camera."""
+    logging = getattr(cv2.utils, "logging", None)  # not in every build
+    if logging is None:
+        yield
+        return
+    before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(before)
 
 
 def watch(

@@ -40,7 +40,8 @@ _STYLE: Final = """<style>
 .shares { display: flex; height: 1.1rem; border-radius: 4px; overflow: hidden; margin: .8rem 0 .4rem; }
 .sets { display: grid; grid-template-columns: minmax(15rem, 1fr) 2fr; gap: 0 2rem; align-items: start; }
 @media (max-width: 45rem) { .sets { grid-template-columns: 1fr; } }
-figure.time svg { width: 100%; max-width: none; }
+h1 { overflow-wrap: anywhere; } figure.time { overflow-x: auto; }
+figure.time svg { width: 100%; min-width: 34rem; max-width: none; }
 .swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px; margin-right: .45rem; }
 .valence { stroke: var(--accent); } .arousal { stroke: #d55e00; stroke-dasharray: 6 3; }
 @media (prefers-color-scheme: dark) { .arousal { stroke: #e69f00; } }
@@ -142,20 +143,24 @@ def _ticks(end: float) -> list[float]:
 
 
 def _strip(tally: Tally) -> str:
+    """Pictures whose left edges stand at their times, on the axis of the curves below."""
     stills = tally.stills
     chosen = stills[:: max(1, math.ceil(len(stills) / _STILLS))]
-    wide = (_WIDE - _LEFT - _RIGHT) / max(len(chosen), 3) - 6
+    places = [_x(time, tally) for time, _ in chosen]
+    apart = places[1] - places[0] if len(places) > 1 else _WIDE / 4
+    if len(places) > 1 and _WIDE - places[-1] < 0.6 * apart:
+        del chosen[-1], places[-1]
+    wide = min(apart - 5, _WIDE - places[-1])
     parts, tall = [], 0.0
-    for number, (time, rgb) in enumerate(chosen):
+    for x, (time, rgb) in zip(places, chosen, strict=True):
         height, width = rgb.shape[:2]
         shown = min(wide, 90 * width / height)
         high = shown * height / width
-        left = _LEFT + number * (wide + 6)
         parts.append(
-            f'<image href="{_jpeg(rgb)}" x="{left:.1f}" y="0" width="{shown:.1f}" height="{high:.1f}"/>'
+            f'<image href="{_jpeg(rgb)}" x="{x:.1f}" y="0" width="{shown:.1f}" height="{high:.1f}"/>'
         )
         parts.append(
-            f'<text x="{left:.1f}" y="{high + 14:.1f}" font-size="11" fill="{FAINT}">{clock(time)}</text>'
+            f'<text x="{x:.1f}" y="{high + 14:.1f}" font-size="11" fill="{FAINT}">{clock(time)}</text>'
         )
         tall = max(tall, high + 18)
     return (
@@ -232,7 +237,7 @@ def _curves(person: Person, tally: Tally, told: str) -> str:
             f'<line x1="{_LEFT}" x2="{_WIDE - _RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="{FAINT}" '
             f'stroke-width="{0.9 if value == 0 else 0.4}"/>'
             f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" font-size="11" text-anchor="end" fill="{FAINT}">'
-            f"{value:+d}</text>"
+            f"{value:+d}</text>".replace("+0", "0")
         )
     for cut in tally.shots[:200]:
         x = _x(cut, tally)
@@ -242,7 +247,7 @@ def _curves(person: Person, tally: Tally, told: str) -> str:
     for time in _ticks(tally.end):
         parts.append(
             f'<text x="{_x(time, tally):.1f}" y="{_TALL - 6}" font-size="11" text-anchor="middle" fill="{FAINT}">'
-            f"{clock(time)}</text>"
+            f"{clock(time).removesuffix('.0')}</text>"
         )
     counts = person.curve[:, 2]
     for column, name in enumerate(("valence", "arousal")):
