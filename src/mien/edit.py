@@ -150,12 +150,18 @@ class Editor:
         geometry: Geometry,
         shading: Shading | None = None,
         recogniser: Recogniser | None = None,
+        interiors: bool = True,
     ) -> None:
         self.detector = detector
         self.landmarker = landmarker
         self.geometry = geometry
         self.shading = shading
         self.recogniser = recogniser
+        self.interiors = interiors
+
+    def without_pictures(self) -> Editor:
+        """This editor with its flow alone: no shading, and nothing drawn between parting lips. For comparison."""
+        return Editor(self.detector, self.landmarker, self.geometry, None, self.recogniser, interiors=False)
 
     @classmethod
     def load(
@@ -188,7 +194,7 @@ class Editor:
         intensity: float = 1.0,
         *,
         face: int | Literal["all"] = 0,
-        mouth: Mouth = "auto",
+        mouth: Mouth | float = "auto",
         relative: bool = False,
         force: bool = False,
         seed: int = 0,
@@ -203,7 +209,8 @@ class Editor:
                 does not change for ("happiness", 1). With "neutral" it is the share that is taken away.
             face: which face, 0 is the largest, or "all".
             mouth: "keep" the lips as they are, "close" or "open" them; "auto" keeps them, except that closed lips part
-                above intensity 0.7 where the expression usually shows it, and that "neutral" closes them.
+                above intensity 0.7 where the expression usually shows it, and that "neutral" closes them. A number is
+                the lip gap to reach, in eye distances.
             relative: add to what the face shows instead of starting from neutral.
             force: edit even where the quality will be poor (turned head, small face, shaky landmarks, cut chin).
             seed: fixes the grain of a filled mouth; the result is deterministic anyway.
@@ -235,7 +242,7 @@ class Editor:
         intensity: float = 1.0,
         *,
         face: int | Literal["all"] = 0,
-        mouth: Mouth = "auto",
+        mouth: Mouth | float = "auto",
         relative: bool = False,
         force: bool = False,
         seed: int = 0,
@@ -249,13 +256,15 @@ class Editor:
         colour, done = photo.colour, []
         for number in chosen:
             flags = self._doubts(photo, located[number], force)
-            drawn = self._plan(located[number], wanted, intensity, mouth, relative)
+            drawn = self.plan(located[number], wanted, intensity, mouth, relative)
             if drawn.share < MIN_SHARE:
                 raise EditRefused(
                     f"{photo.source}: face {number}: the skin would fold at any useful strength: "
                     "ask for less, or choose a photo with a clearer view of this face"
                 )
-            colour, notes = render(colour, drawn, self.shading, wanted.smiling, seed)
+            colour, notes = render(
+                colour, drawn, self.shading, wanted.smiling, seed, interiors=self.interiors
+            )
             done.append(_record(number, located[number], wanted, intensity, drawn, (*flags, *notes)))
         edited = photo.with_colour(colour)
         return Edit(edited, photo, tuple(self._measured(edited, located, done)), str(wanted))
@@ -278,6 +287,11 @@ class Editor:
         if not faces:
             raise NoFace(f"{photo.source}: no face found: crop closer to the face, or try another detector")
         return faces
+
+    def locate_in(self, rgb: images.Rgb, box: Box) -> Located:
+        """One face whose box is known, such as that of the frame before."""
+        points, _, poses = self.landmarker(rgb, np.array([box.corners], dtype=np.float64))
+        return self._located(rgb, Detection(box, 1.0), points[0], float(poses[0][0]))
 
     def _located(self, rgb: images.Rgb, found: Detection, points: Array, yaw: float) -> Located:
         """Look at one face eight times, at shifted and scaled crops of it and of its mirror image, and average.
@@ -339,7 +353,15 @@ class Editor:
             )
         return tuple(f"forced although {doubt}" for doubt in doubts)
 
-    def _plan(self, face: Located, target: Target, intensity: float, mouth: Mouth, relative: bool) -> Plan:
+    def plan(
+        self,
+        face: Located,
+        target: Target,
+        intensity: float,
+        mouth: Mouth | float = "auto",
+        relative: bool = False,
+    ) -> Plan:
+        """What an edit would move, before a pixel is touched; `mouth` may also be a lip gap in eye distances."""
         shape = Frame.of(face.points).to_canonical(face.points)
         seen = Frame.of(face.network_points).to_canonical(face.network_points)
         shares = (
@@ -352,7 +374,11 @@ class Editor:
         else:
             # At zero intensity nothing changes; the present expression is replaced as the asked one grows.
             change = asked if relative else asked - current * min(1.0, intensity / 0.3)
-        gap = lips_for(target, intensity, mouth, lip_gap(shape))
+        gap = (
+            float(mouth)
+            if isinstance(mouth, int | float)
+            else lips_for(target, intensity, mouth, lip_gap(shape))
+        )
         return plan(self.geometry, face.points, change, gap)
 
     def _measured(self, photo: Photo, located: Sequence[Located], done: Sequence[FaceEdit]) -> list[FaceEdit]:

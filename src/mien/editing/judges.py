@@ -61,7 +61,7 @@ def grey_crop(rgb: Pixels, square: Array | None = None) -> Pixels:
             max(high[0] - grey.shape[1], 0),
         ]
         grey = cv2.copyMakeBorder(grey, *edges, cv2.BORDER_REPLICATE)
-        low = low + [edges[2], edges[0]]
+        low = low + np.array([edges[2], edges[0]])
         side = int(min(high - np.rint(square[:2]).astype(int)))
         grey = grey[low[1] : low[1] + side, low[0] : low[0] + side]
     how = cv2.INTER_AREA if grey.shape[0] > _SIDE else cv2.INTER_LINEAR

@@ -61,17 +61,21 @@ def plan(geometry: Geometry, points: Array, change: Array, gap: float) -> Plan:
         warp = warp_between(_clear_of_teeth(source, now, wanted), target)
         return Plan(frame, source, target, share * change, wanted, warp, share)
 
-    whole = attempt(1.0)
-    if whole.warp.folding >= FOLD_LIMIT:
-        return whole
-    low, high, best = 0.0, 1.0, attempt(0.0)
-    for _ in range(7):
-        middle = attempt((low + high) / 2)
-        if middle.warp.folding >= FOLD_LIMIT:
-            low, best = middle.share, middle
+    found = attempt(1.0)
+    if found.warp.folding >= FOLD_LIMIT:
+        return found
+    # The smallest Jacobian falls from 1 at share 0 almost straight; a few secants find where it meets the limit.
+    low, high, best = (0.0, 1.0), (1.0, found.warp.folding), None
+    for _ in range(4):
+        slope = (low[1] - FOLD_LIMIT - 0.02) / (low[1] - high[1])
+        found = attempt(low[0] + float(np.clip(slope, 0.1, 0.9)) * (high[0] - low[0]))
+        if found.warp.folding >= FOLD_LIMIT:
+            low, best = (found.share, found.warp.folding), found
+            if found.warp.folding < FOLD_LIMIT + 0.05:
+                break
         else:
-            high = middle.share
-    return best
+            high = found.share, found.warp.folding
+    return best if best is not None else attempt(0.0)
 
 
 def _clear_of_teeth(source: Array, now: float, gap: float) -> Array:
@@ -93,11 +97,17 @@ def _clear_of_teeth(source: Array, now: float, gap: float) -> Array:
 
 
 def render(
-    colour: Pixels, plan_: Plan, shading: Shading | None, smiling: float, seed: int = 0
+    colour: Pixels,
+    plan_: Plan,
+    shading: Shading | None,
+    smiling: float,
+    seed: int = 0,
+    interiors: bool = True,
 ) -> tuple[Pixels, tuple[str, ...]]:
     """Draw a plan on a photo [h, w, 3] (RGB, uint8 or uint16); returns a new array and notes on what was done.
 
     `smiling` in 0..1 says which kind of mouth interior fits; `seed` fixes the grain of a filled mouth.
+    Without `interiors` the flow alone says what shows between the lips.
     """
     height, width = colour.shape[:2]
     region = Region.of(plan_.frame, width, height)
@@ -109,7 +119,8 @@ def render(
         gain = shading.gain(plan_, region)
         new *= gain[..., None]
         touched |= np.abs(gain - 1) > 1e-3
-    notes += _mouth(colour, plan_, region, new, touched, smiling, seed)
+    if interiors:
+        notes += _mouth(colour, plan_, region, new, touched, smiling, seed)
     top = np.iinfo(colour.dtype).max
     drawn = np.clip(np.rint(new), 0, top).astype(colour.dtype)
     out = colour.copy()
@@ -148,7 +159,7 @@ def _mouth(
         note = []
     else:
         scale = np.iinfo(colour.dtype).max / 255
-        look, skin, grain = mouth.choose(target.ratio, smiling), *_surroundings(colour, plan_.frame, scale)
+        look, skin, grain = mouth.choose(target.ratio, smiling), *surroundings(colour, plan_.frame, scale)
         inner = mouth.filled(look, target, places, skin, grain, seed) * scale
         note = [f"mouth interior filled from the example '{look.name}'"]
     new[window] = mask * inner + (1 - mask) * new[window]
@@ -156,7 +167,7 @@ def _mouth(
     return note
 
 
-def _surroundings(colour: Pixels, frame: Frame, scale: float) -> tuple[Array, float]:
+def surroundings(colour: Pixels, frame: Frame, scale: float) -> tuple[Array, float]:
     """Mean colour [3] of the cheeks in 0..255 and the standard deviation of their grain."""
     half = max(2, int(0.09 * frame.unit))
     height, width = colour.shape[:2]

