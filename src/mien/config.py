@@ -108,8 +108,18 @@ class RunConfig(Frozen):
     runs: Path = Path("runs")
 
 
+DEEPEST = 32
+"""Levels of brackets taken in YAML."""
+
+
 class _Loader(yaml.SafeLoader):
-    """Plain values only. Aliases are refused: nested, a few lines of them stand for more than memory holds."""
+    """Plain values only. Aliases are refused: nested, a few lines of them stand for more than memory holds. So are
+    brackets within brackets within brackets: the time PyYAML takes grows with the square of their depth."""
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        if self.flow_level >= DEEPEST:
+            raise yaml.YAMLError(f"more than {DEEPEST} brackets within one another")
+        super().fetch_flow_collection_start(token)
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
