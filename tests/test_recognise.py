@@ -185,3 +185,11 @@ def test_the_text_of_a_card_holds_every_value(recogniser_file: Path) -> None:
     assert "size: 65" in text
     assert card.fields["sha256"] in text
     assert "- contempt" in text
+
+
+def test_every_weight_inside_the_package_has_its_card_listed() -> None:
+    weights = [path for path in cards.FOLDER.rglob("*") if path.suffix in (".onnx", ".npz")]
+    assert len(weights) >= 5
+    assert {path.with_suffix(".json") for path in weights} == {card.path for card in cards.shipped()}
+    for path in weights:
+        cards.verified(path)

@@ -115,8 +115,8 @@ def verified(weights: Path | str) -> tuple[bytes, Card]:
 
 
 def shipped() -> list[Card]:
-    """The cards of all weights inside the package, by file name."""
-    return [read(path) for path in sorted(FOLDER.glob("*.json"))]
+    """The cards of all weights inside the package, those of the editor first."""
+    return [read(path) for path in sorted(FOLDER.rglob("*.json"))]
 
 
 def _lines(value: Any, indent: str) -> list[str]:
