@@ -58,7 +58,9 @@ footer { margin-top: 3rem; color: var(--soft); font-size: .88rem; border-top: 1p
   :root { --paper: #fff; --ink: #000; --soft: #444; --line: #bbb; --wash: #f1f1f1; --accent: #0072b2; }
   @page { size: A4; margin: 16mm 15mm; }
   body { padding: 0; max-width: none; font-size: 10pt; }
-  h2 { break-after: avoid; } figure, table, .key div { break-inside: avoid; } tr { break-inside: avoid; }
+  h2 { break-after: avoid; margin-top: 1.4rem; padding-top: .5rem; } footer { margin-top: 1.2rem; break-before: avoid; }
+  .key { grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); }
+  figure, table, .key div { break-inside: avoid; } tr { break-inside: avoid; }
   .scroll { overflow: visible; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 }

@@ -351,7 +351,8 @@ def _worst(report: Report) -> str:
     if shares[row, column] == 0:
         return "No class of ten or more images is confused with another."
     called = [*report.classes, "not found at all"][column]
-    return f"The commonest confusion: {shares[row, column]:.0%} of {report.classes[row]} is called {called}."
+    count = f"{matrix[row, column]:.0f} of {totals[row, 0]:.0f}"
+    return f"The commonest confusion: {shares[row, column]:.0%} of {report.classes[row]} ({count}) is called {called}."
 
 
 def _confidence_part(report: Report, predictions: Predictions) -> list[str]:

@@ -25,7 +25,9 @@ class RunLog:
         except ImportError:
             self._board = None
         else:
-            self._board = SummaryWriter(str(folder / "tensorboard"))
+            # What an interrupted run wrote after the state that it goes on from is written again.
+            again = None if resume_step is None else resume_step + 1
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=again)
 
     def _forget_after(self, step: int) -> None:
         """Drop events that the resumed run will write again, and a torn last line."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -95,6 +98,31 @@ def test_layout_repeats_and_keeps_neighbours() -> None:
     assert texts(figure) == list(EXPRESSIONS[:3])
     with pytest.raises(MienError, match="four or more"):
         embedding.project(features[:2])
+
+
+def test_without_umap_one_line_says_what_to_install(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(MienError, match="pip install umap-learn") as caught:
+        embedding.project(np.random.default_rng(0).normal(size=(12, 5)), how="umap")
+    assert "\n" not in str(caught.value)
+
+
+def test_umap_lays_out_features_and_prototypes_together(monkeypatch) -> None:
+    """The package itself is optional, so its one class is replaced; it was run for real with umap-learn 0.5.12."""
+    asked = {}
+
+    class UMAP:
+        def __init__(self, **options):
+            asked.update(options)
+
+        def fit_transform(self, rows):
+            return rows[:, :2]
+
+    monkeypatch.setitem(sys.modules, "umap", types.SimpleNamespace(UMAP=UMAP))
+    features = np.random.default_rng(0).normal(size=(12, 5))
+    flat, spots = embedding.project(features, features[:2], how="umap", seed=4)
+    np.testing.assert_allclose(flat[:2], spots, atol=1e-9)
+    assert (flat.shape, asked["random_state"]) == ((12, 2), 4)
 
 
 def test_forest_draws_each_interval_in_order() -> None:

@@ -1,4 +1,4 @@
-"""The three methods' own figures: what they measure is what the network does, and they draw it."""
+"""The methods' own figures: what they measure is what the network does, they draw it, and `mien figures` finds them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from mien.data.loaders import Crops
 from mien.errors import ConfigError, MienError
-from mien.figures import intensity, paths, transformation
+from mien.figures import embedding, gallery, intensity, own, paths, polar, transformation
+from mien.infer import Model
+from mien.methods import build
 from mien.methods.jadfer import JADFER, JADFERConfig, head_similarity
 from mien.methods.ke2nt import KE2NT, KE2NTConfig
+from mien.methods.meca import MECA, MECAConfig
+from mien.predictions import Predictions, Provenance
 
 IMAGES = torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -87,3 +92,105 @@ def test_a_network_without_transformation_is_refused() -> None:
     bare = KE2NT(KE2NTConfig(backbone="tiny", transform_weight=0, contrast_weight=0), 64)
     with pytest.raises(ConfigError, match="neutral versions"):
         transformation.measure(bare, IMAGES)
+
+
+@pytest.fixture(scope="module")
+def meca() -> MECA:
+    torch.manual_seed(0)
+    return MECA(MECAConfig(backbone="tiny", width=32, code=8), 64)
+
+
+def test_codes_are_drawn_at_their_length_and_maps_sum_to_one(meca: MECA) -> None:
+    direction, length, axes, maps = polar.measure(meca, IMAGES)
+    with torch.no_grad():
+        code = meca.eval().encode(IMAGES)
+    np.testing.assert_allclose(length[:, None] * direction, code.z.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(axes, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(maps.sum(axis=(2, 3)), 1, rtol=1e-4)
+    words = ["happiness", "anger", "neutral"] * 4
+    strong = length / length.max()
+    strong[0] = np.nan
+    left, right = polar.draw(direction, length, axes, words, strong).axes
+    spots = np.concatenate([one.get_offsets() for one in left.collections])
+    np.testing.assert_allclose(sorted(np.linalg.norm(spots, axis=1)), sorted(length), rtol=1e-5)
+    assert right.get_title("right") == "Spearman 1.00"
+    rays = [line for line in left.lines if len(line.get_xdata()) == 2]
+    assert len(rays) == len(polar.OTHERS) == 7
+
+
+def test_attention_rows_have_a_column_for_each_expression_but_neutral() -> None:
+    crops = np.full((2, 16, 16), 128, dtype=np.uint8)
+    maps = np.full((2, 7, 4, 4), 1e-4, dtype=np.float32)
+    maps[:, 3, 3, 3] = 0.5
+    figure = polar.attention(crops, maps, ["anger", "fear"])
+    shown = [np.asarray(axis.images[0].get_array(), dtype=float) for axis in figure.axes if axis.images]
+    assert len(shown) == 16
+    assert np.abs(shown[4][-3:, -3:] - 128).max() > 10, "the map of the fourth expression is hot below right"
+    assert np.abs(shown[4][:3, :3] - 128).max() <= 6, "and cold above left"
+    assert polar.OTHERS[3] == "anger"
+    assert figure.axes[4].get_title() == "anger"
+
+
+def test_persons_are_coloured_most_frequent_first() -> None:
+    flat = np.random.default_rng(0).normal(size=(30, 2))
+    people = ["anna"] * 12 + ["ben"] * 10 + ["cleo"] * 8
+    left, right = embedding.by_person(flat, np.linspace(0, 1, 30), people, most=2).axes[:2]
+    assert len(left.collections[0].get_offsets()) == 30
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["anna (12)", "ben (10)"]
+    assert [len(one.get_offsets()) for one in right.collections] == [8, 12, 10]
+
+
+def scene_of(method, name: str, **changes):
+    """A gallery's scene of 24 drawn-up faces with labels, votes, affect and subjects."""
+    random = np.random.default_rng(0)
+    truth = np.arange(24) % 8
+    facts = {
+        "votes": 0.8 * np.eye(8)[truth] + 0.025,
+        "affect_truth": random.uniform(-1, 1, (24, 2)),
+        "embedding": random.normal(size=(24, 6)).astype(np.float32),
+        "subjects": tuple(f"s{i % 3}" for i in range(24)),
+        "provenance": Provenance("drawn", method=name),
+    } | changes
+    predictions = Predictions.of_logits(
+        [f"{i}" for i in range(24)], truth, random.normal(size=(24, 8)), **facts
+    )
+    crops = Crops(
+        random.integers(0, 256, (24, 64, 64), dtype=np.uint8),
+        np.ones(24, dtype=bool),
+        np.zeros((24, 3), np.float32),
+    )
+    model = Model(None, 64, False, predictions.provenance, module=method)  # type: ignore[arg-type]
+    return gallery.Scene(model, predictions, crops, None, "tsne", 8, 0)
+
+
+TINY = {
+    "ke2nt": {"hidden": 8},
+    "jadfer": {"width": 32, "paths": 2},
+    "cclls": {"channels": 8},
+    "cal": {},
+    "meca": {"width": 32, "code": 8},
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_each_method_brings_its_figures(name: str) -> None:
+    torch.manual_seed(0)
+    method = build({"name": name, "backbone": "tiny", **TINY[name]}, 64)
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+    scene = scene_of(method, name)
+    for figure in own.OWN[name]:
+        assert scene.draw(figure) is not None, figure
+    assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items()), (
+        "drawing changes no weight and no running statistic"
+    )
+    stranger = next(figure for other in own.OWN for figure in own.OWN[other] if other != name)
+    assert scene.draw(stranger) is None
+
+
+def test_what_a_network_or_set_cannot_give_is_left_out() -> None:
+    quiet = build({"name": "cal", "backbone": "tiny", "critic": False}, 64)
+    scene = scene_of(quiet, "cal", subjects=(), votes=np.empty((0, 0)), affect_truth=np.empty((0, 2)))
+    assert all(scene.draw(name) is None for name in own.OWN["cal"])
+    plain = build({"name": "ke2nt", "backbone": "tiny", "transform_weight": 0.0, "contrast_weight": 0.0}, 64)
+    assert scene_of(plain, "ke2nt").draw("neutral") is None
+    assert set(gallery.KNOWN) >= {"neutral", "paths", "heads", "intensity", "margin", "groups", "polar"}

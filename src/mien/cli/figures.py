@@ -15,7 +15,9 @@ def figures(
     reader: str | None = typer.Option(None, help="The dataset's reader, where no protocol names it."),
     split: str = typer.Option("test", help="train, valid or test."),
     only: str = typer.Option(
-        "", help="Some of: confusion,reliability,risk,plane,embedding,saliency,grid,curves."
+        "",
+        help="Some of: confusion,reliability,risk,plane,embedding,saliency,grid,curves; of ke2nt: neutral; of jadfer: "
+        "paths,heads; of cclls: intensity; of cal: margin,groups,persons; of meca: polar,attention.",
     ),
     umap: bool = typer.Option(False, help="Lay embeddings out by UMAP instead of t-SNE."),
     points: Path | None = typer.Option(None, help="Stored landmarks (.npz) instead of the shipped network."),
@@ -24,7 +26,7 @@ def figures(
     faces: int = typer.Option(16, min=1, max=64, help="Faces in the grid and in the saliency figure."),
     seed: int = typer.Option(0, help="Of the layout and of the choice of faces."),
 ) -> None:
-    """Draw a model's figures: confusion, confidence, affect plane, embedding, saliency, faces, curves."""
+    """Draw a model's figures: confusion, confidence, affect, embedding, saliency, faces, curves, its method's own."""
     from mien.errors import ConfigError
     from mien.figures import gallery
 

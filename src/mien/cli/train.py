@@ -130,10 +130,16 @@ def runs(
     if as_json:
         typer.echo(json.dumps(rows))
         return
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*(rows[0] if rows else ("no runs",)))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in rows[0] if rows else ("no runs",):
+        table.add_column(name, no_wrap=name == "run")
     for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console().print(table)
+        table.add_row(
+            *("yes" if cell is True else "" if cell is False else str(cell) for cell in row.values())
+        )
+    # A log has no width: nothing is cut there.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)

@@ -57,12 +57,15 @@ def learning(events: Sequence[Mapping[str, Any]], path: Path | str) -> None:
     palette.save(figure, Path(path).with_suffix(""), forms=("png",))
 
 
-def of_run(events: Sequence[Mapping[str, Any]]) -> Figure:
-    """The learning curves of a run's events, with the panels of `learning`."""
-    rows = [event for event in events if event.get("kind") == "epoch"]
+def of_run(events: Sequence[Mapping[str, Any]], kept: int | None = None) -> Figure:
+    """The learning curves of a run's events, with the panels of `learning`; epochs count from 1.
+
+    `kept` is the epoch, from 0, whose weights were kept.
+    """
+    rows = [{**event, "epoch": event["epoch"] + 1} for event in events if event.get("kind") == "epoch"]
     terms = sorted({key for row in rows for key in row if key.startswith("train_")})
     panels = [terms, ["accuracy", "macro_accuracy"], ["cross_entropy"], ["ccc_valence", "ccc_arousal"]]
-    return draw(rows, panels)
+    return draw(rows, panels, best=None if kept is None else kept + 1)
 
 
 def learning_intensity(runs: Mapping[str, Sequence[Mapping[str, float]]], title: str = "") -> Figure:

@@ -123,3 +123,43 @@ def draw(
     if known:
         palette.opaque(palette.legend(axis, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.6))
     return figure
+
+
+def by_person(flat: ArrayLike, intensity: ArrayLike, people: Sequence[str], most: int = 8) -> Figure:
+    """Draw laid-out points [n, 2] twice: coloured by intensity in [0, 1], and by person.
+
+    The `most` persons with the most points have a colour and a marker each, the others are grey.
+    """
+    points = np.asarray(flat, dtype=np.float64)
+    names, place, counts = np.unique(np.array(people), return_inverse=True, return_counts=True)
+    frequent = np.argsort(-counts, kind="stable")[:most]
+    figure, (left, right) = palette.canvas(9.4, 4.2, columns=2)
+    shown = left.scatter(
+        points[:, 0],
+        points[:, 1],
+        c=np.asarray(intensity),
+        s=13,
+        cmap="viridis",
+        vmin=0,
+        vmax=1,
+        linewidths=0,
+    )
+    bar = figure.colorbar(shown, ax=left, shrink=0.7)
+    bar.set_label("intensity", color=palette.INK, fontsize=8)
+    bar.ax.tick_params(colors=palette.INK, labelsize=7)
+    rest = ~np.isin(place, frequent)
+    right.scatter(points[rest, 0], points[rest, 1], s=8, color=palette.FAINT, alpha=0.4, linewidths=0)
+    markers = list(palette.MARKERS.values())
+    for number, who in enumerate(frequent.tolist()):
+        inside = place == who
+        right.scatter(
+            points[inside, 0], points[inside, 1], s=18, linewidths=0,
+            color=palette.SERIES[number % len(palette.SERIES)], marker=markers[number % len(markers)],
+            label=f"{names[who]} ({counts[who]})",
+        )  # fmt: skip
+    for axis in (left, right):
+        axis.set(xticks=[], yticks=[])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    palette.legend(right, loc="center left", bbox_to_anchor=(1.0, 0.5), title="person", title_fontsize=8)
+    return figure

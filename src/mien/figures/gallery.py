@@ -1,12 +1,14 @@
 """All figures of one model on one dataset, with fixed seeds: what `mien figures` writes.
 
-Pictures of people are drawn only where they are asked for by name or by default (`grid`, `saliency`): many datasets
-forbid to publish them, so look at the dataset's terms before you do.
+Every recogniser has those of `FIGURES`, and a method its own besides (`mien.figures.own`). Some show pictures of people
+(`grid`, `saliency`, and of the methods' own `paths` and `attention`): many datasets forbid to publish them, so look at
+the dataset's terms before you do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,12 +17,13 @@ import numpy as np
 from mien import metrics
 from mien.config import nearest
 from mien.errors import ConfigError, MienError
-from mien.figures import confusion, curves, embedding, grids, palette, plane, reliability, saliency
+from mien.figures import confusion, curves, embedding, grids, own, palette, plane, reliability, saliency
 from mien.labels import UNLABELLED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from mien.data.loaders import Crops
     from mien.data.records import Split
@@ -31,7 +34,7 @@ MOST_POINTS = 3000
 """Embeddings in a layout; more are thinned to a seeded subset, as t-SNE's time grows fast."""
 
 
-class _Scene:
+class Scene:
     """What the figures are drawn from; each method draws one, or returns None where there is nothing to draw."""
 
     def __init__(
@@ -46,6 +49,7 @@ class _Scene:
     ) -> None:
         self.model, self.predictions, self.crops, self.folder = model, predictions, crops, folder
         self.how: Literal["tsne", "umap"] = "umap" if how == "umap" else "tsne"
+        self.batch = _batch_of(folder)
         self.faces, self.seed = faces, seed
         self.known = np.flatnonzero(predictions.truth != UNLABELLED)
         self.answer = predictions.probabilities.argmax(axis=1)
@@ -97,14 +101,22 @@ class _Scene:
             under = f"silhouette {found['silhouette']:.2f}   Recall@1 {found['recall_at_1']:.2f}"
         return embedding.draw(flat, self.words(kept), spots, names, title=under)
 
-    def _chosen(self) -> NDArray[np.int64]:
-        """Faces for the grids: classes in turn, at random within each, so that rare ones are seen too."""
+    def images(self, rows: NDArray[np.int64]) -> Tensor:
+        """The crops of some rows as a network takes them."""
+        import torch
+
+        from mien.data.transforms import normalise, to_float
+
+        return normalise(to_float(torch.from_numpy(np.array(self.crops.images[rows]))))
+
+    def chosen(self, count: int) -> NDArray[np.int64]:
+        """Faces for a grid: classes in turn, at random within each, so that rare ones are seen too."""
         random, p = np.random.default_rng(self.seed), self.predictions
         queues = [random.permutation(np.flatnonzero(p.truth == k)).tolist() for k in np.unique(p.truth)]
         chosen: list[int] = []
-        while len(chosen) < min(self.faces, len(p)):
+        while len(chosen) < min(count, len(p)):
             for queue in queues:
-                if queue and len(chosen) < self.faces:
+                if queue and len(chosen) < count:
                     chosen.append(queue.pop())
         return np.array(sorted(chosen, key=lambda row: int(p.truth[row])), dtype=np.int64)
 
@@ -117,20 +129,16 @@ class _Scene:
         ]
 
     def grid(self) -> Figure | None:
-        rows = self._chosen()
+        rows = self.chosen(self.faces)
         wrong = [bool(self.predictions.truth[i] not in (UNLABELLED, self.answer[i])) for i in rows]
         return grids.draw([self.crops.images[i] for i in rows], self._captions(rows), marks=wrong)
 
     def saliency(self) -> Figure | None:
         if self.model.module is None:
             return None
-        import torch
-
-        from mien.data.transforms import normalise, to_float
-
-        rows = self._chosen()
+        rows = self.chosen(self.faces)
         faces = np.array(self.crops.images[rows])
-        images = normalise(to_float(torch.from_numpy(faces)))
+        images = self.images(rows)
         score = saliency.scores_of(self.model.module)
         maps = saliency.grad_cam(score, saliency.last_map(self.model.module, images, score), images)
         return saliency.draw(faces, maps, self._captions(rows))
@@ -141,7 +149,17 @@ class _Scene:
             return None
         from mien import runlog
 
-        return curves.of_run(runlog.read(written))
+        done = written.with_name("finished")
+        kept = json.loads(done.read_text(encoding="utf-8"))["best_epoch"] if done.is_file() else None
+        return curves.of_run(runlog.read(written), kept)
+
+    def draw(self, name: str) -> Figure | None:
+        """One of `FIGURES` or of the method's own; None where there is nothing to draw."""
+        brought = own.OWN.get(self.model.provenance.method, {}) if self.model.module is not None else {}
+        if name in brought:
+            return brought[name](self)
+        made: Figure | None = getattr(self, name)() if name in FIGURES else None
+        return made
 
 
 FIGURES: tuple[str, ...] = (
@@ -154,7 +172,18 @@ FIGURES: tuple[str, ...] = (
     "grid",
     "curves",
 )
-"""The figures by name."""
+"""The figures of every recogniser by name."""
+
+KNOWN: tuple[str, ...] = (*FIGURES, *(name for figures in own.OWN.values() for name in figures))
+"""Those and the methods' own."""
+
+
+def _batch_of(folder: Path | None) -> int:
+    """The batch that a run was trained with; the published 128 where it is not known."""
+    from mien.config import load_config
+
+    written = folder / "config.yaml" if folder is not None else None
+    return load_config(written).batch if written is not None and written.is_file() else 128
 
 
 def _means(p: Predictions) -> tuple[list[str], NDArray[np.float64]]:
@@ -187,7 +216,7 @@ def make(
     Args:
         weights, root, protocol, reader, split, points, cache, limit: as in `mien.evaluate.run`.
         out: folder for the PNG and SVG files.
-        only: some of `FIGURES`; none means all.
+        only: some of `KNOWN`; none means all that this model offers.
         how: layout of the embedding.
         faces: in the grid and the saliency figure.
         seed: of layout and choice.
@@ -200,19 +229,18 @@ def make(
     from mien.data import loaders
 
     for name in only:
-        if name not in FIGURES:
-            raise ConfigError(f"no figure '{name}': {nearest(name, list(FIGURES))}")
+        if name not in KNOWN:
+            raise ConfigError(f"no figure '{name}': {nearest(name, list(KNOWN))}")
     model = infer.open_weights(weights)
     source = infer.source_of(root, protocol, reader, points=points, like=model.source)
     records = infer.records_of(source, split, limit)
     crops = loaders.load_crops(records, model.size, model.colour, cache, source.points)
     predictions = infer.predict(model, source, split, cache=cache, limit=limit)
     folder = Path(weights) if Path(weights).is_dir() else None
-    scene = _Scene(model, predictions, crops, folder, how, faces, seed)
+    scene = Scene(model, predictions, crops, folder, how, faces, seed)
     written: list[Path] = []
-    for name in only or FIGURES:
-        draw: Callable[[], Figure | None] = getattr(scene, name)
-        figure = draw()
+    for name in only or (*FIGURES, *own.OWN.get(model.provenance.method, {})):
+        figure = scene.draw(name)
         if figure is None:
             if only:
                 raise MienError(
