@@ -6,6 +6,7 @@ in the table. 130: interrupted; the table has been finished with the frames so f
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ import typer
 from mien.errors import ConfigError
 
 if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+    from typing_extensions import Self
+
     from mien.pipeline import Pipeline
     from mien.types import Frame
     from mien.video.clip import Clip
@@ -53,7 +58,13 @@ def video(
 
     orders = Orders(clip, out, annotate, page, every, smooth, columns, resume, threads)
     load = _loader(detector, model, weights, min_face, min_confidence, threads)
-    with _watched(as_json) as watch:
+    with _watched(as_json) as show, _Brake() as brake:
+
+        def watch(clip: Clip, frame: Frame, recalled: bool) -> None:
+            if show is not None:
+                show(clip, frame, recalled)
+            brake.check()
+
         try:
             tally = run(orders, load, watch)
         except KeyboardInterrupt:
@@ -89,6 +100,39 @@ def _loader(
     )
 
 
+class _Brake:
+    """Turns the first Ctrl-C into a stop after the frame in hand, so that table and film end with the same frame.
+
+    A second one stops at once.
+    """
+
+    def __init__(self) -> None:
+        self._pulled = False
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._pull)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _pull(self, number: int, frame: FrameType | None) -> None:
+        if self._pulled:
+            raise KeyboardInterrupt
+        self._pulled = True
+
+    def check(self) -> None:
+        """To be called after each frame.
+
+        Raises:
+            KeyboardInterrupt: it was asked for meanwhile.
+        """
+        if self._pulled:
+            raise KeyboardInterrupt
+
+
 @contextmanager
 def _watched(as_json: bool) -> Iterator[Watch | None]:
     """What is shown while it runs: JSON on standard output, or a bar with the time left on a terminal."""
@@ -96,19 +140,25 @@ def _watched(as_json: bool) -> Iterator[Watch | None]:
         yield lambda clip, frame, recalled: typer.echo(frame.to_json())
     elif sys.stderr.isatty():
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress
 
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            TextColumn("left, {task.fields[rate]}"),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        with Progress(*bar_columns(), console=Console(stderr=True), transient=True) as progress:
             yield Bar(progress, progress.add_task("opening", total=None, rate=""))
     else:
         yield None
+
+
+def bar_columns() -> tuple[Any, ...]:
+    """What the bar shows; made when needed, as rich takes time to import."""
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left, {task.fields[rate]}"),
+    )
 
 
 class Bar:

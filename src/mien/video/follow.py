@@ -24,7 +24,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.detect import Detector
+from mien.detect import Detector, Searching
 from mien.landmarks import box_of_points
 from mien.pipeline import Located, Pipeline
 from mien.types import Box, Detection, Face
@@ -121,12 +121,9 @@ class Follower:
 
 
 def _small(detector: Detector) -> Detector:
-    """The same detector searching only as small as it begins; one that does not know sizes stays as it is."""
-    if dataclasses.is_dataclass(detector) and not isinstance(detector, type):
-        names = {field.name for field in dataclasses.fields(detector)}
-        if {"side", "first", "tiled"} <= names:
-            smaller: Detector = dataclasses.replace(detector, side=detector.first, tiled=False)
-            return smaller
+    """The same detector searching only as small as it begins; one that knows no sizes stays as it is."""
+    if isinstance(detector, Searching):
+        return dataclasses.replace(detector, side=detector.first, tiled=False)
     return detector
 
 

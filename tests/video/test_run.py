@@ -1,0 +1,272 @@
+"""`mien video` writes a table that nothing can spoil, and a film and a page beside it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mien.video
+from mien import tables
+from mien.pipeline import Pipeline
+from mien.types import Frame
+from mien.video import Clip
+
+
+def arguments(clip: Path, table: Path, weights: Path, *more: str | Path) -> list[str]:
+    base = [
+        sys.executable,
+        "-m",
+        "mien",
+        "video",
+        clip,
+        "--out",
+        table,
+        "--weights",
+        weights,
+        "--threads",
+        "1",
+    ]
+    return [str(part) for part in (*base, *more)]
+
+
+@contextmanager
+def started(command: list[str], frames: int, table: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command, running, once so many frames stand in its part file."""
+    part = table.with_name(table.name + ".part")
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        end = time.monotonic() + 120
+        while process.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") > frames):
+            assert time.monotonic() < end, "it took too long"
+            time.sleep(0.005)
+        yield process
+
+
+@pytest.fixture(scope="module")
+def undisturbed(clip: Path, recogniser_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    more = ("--annotate", folder / "film.mp4", "--page", folder / "page.html")
+    ran = subprocess.run(
+        arguments(clip, folder / "t.csv", recogniser_file, *more), capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "130 frames" in ran.stdout
+    return folder
+
+
+def test_there_is_a_row_for_every_frame(undisturbed: Path, clip: Path) -> None:
+    rows = list(tables.load(undisturbed / "t.csv"))
+    assert [row["frame"] for row in rows] == list(range(130))
+    assert [row["person"] for row in rows] == [0] * 40 + [1] * 30 + [None] * 20 + [0] * 40
+    assert [row["shot"] for row in rows] == [0] * 40 + [1] * 30 + [2] * 20 + [3] * 40
+    assert [row["faces"] for row in rows] == [1] * 70 + [0] * 20 + [1] * 40
+    with Clip(clip) as opened:
+        assert [row["approx_time"] for row in rows] == [picture.time for picture in opened.pictures()]
+    assert {row["smooth_lag"] for row in rows} == {0.25}
+    seen = [row for row in rows if row["faces"]]
+    assert any(not row["searched"] for row in seen)
+    assert all(row["valence_smooth"] is not None for row in seen)
+    assert np.std(np.diff([row["valence_smooth"] for row in seen[:40]])) < np.std(
+        np.diff([row["valence"] for row in seen[:40]])
+    )
+
+
+def test_the_film_keeps_times_and_is_marked(undisturbed: Path, clip: Path) -> None:
+    with Clip(clip) as before, Clip(undisturbed / "film.mp4") as after:
+        assert (after.width, after.height) == (before.width, before.height)
+        pairs = list(zip(before.pictures(), after.pictures(), strict=True))
+    assert [new.time for _, new in pairs] == pytest.approx([old.time for old, _ in pairs], abs=1e-4)
+    change = [np.abs(old.rgb.astype(int) - new.rgb).max() for old, new in pairs]
+    assert min(change[:70]) > 100  # frames are drawn round faces
+    assert max(change[72:90]) < 60  # and nothing on the wall
+
+
+@pytest.mark.parametrize("disturbance", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_was_stopped_goes_on_to_the_same_table_film_and_page(
+    disturbance: signal.Signals, clip: Path, undisturbed: Path, recogniser_file: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "t.csv"
+    more = ("--annotate", tmp_path / "film.mp4", "--page", tmp_path / "page.html")
+    command = arguments(clip, table, recogniser_file, *more)
+    with started(command, 50, table) as process:
+        process.send_signal(disturbance)
+        _, errors = process.communicate()
+    if disturbance == signal.SIGINT:
+        assert process.returncode == 130
+        assert errors == f"mien: interrupted: {table} holds the frames so far, go on with --resume\n"
+        kept = list(tables.load(table))
+        assert kept == list(tables.load(undisturbed / "t.csv"))[: len(kept)]
+        with Clip(tmp_path / "film.mp4") as film:
+            assert sum(1 for _ in film.pictures()) == len(kept) >= 50
+    else:
+        assert not table.exists()
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert (resumed.returncode, resumed.stderr) == (0, "")
+    assert table.read_bytes() == (undisturbed / "t.csv").read_bytes()
+    assert (tmp_path / "page.html").read_text() == (undisturbed / "page.html").read_text()
+    with Clip(tmp_path / "film.mp4") as film:
+        assert sum(1 for _ in film.pictures()) == 130
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {"t.csv", "film.mp4", "page.html"}
+
+
+@pytest.mark.parametrize("form", [".jsonl", ".parquet"])
+def test_other_formats_can_be_continued_too(
+    form: str, clip: Path, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    """A table of the first forty frames, written by hand, is completed to what a whole run writes."""
+    from mien.video.run import Orders, run
+
+    whole, part = tmp_path / f"whole{form}", tmp_path / f"part{form}"
+    run(Orders(clip, whole), lambda: pipeline)
+    frames = list(mien.video.analyse(clip, pipeline))
+    with tables.Writer(part, video=True) as table:
+        for frame in frames[:40]:
+            table.write(frame)
+    asked = []
+    run(
+        Orders(clip, part, resume=True),
+        lambda: pipeline,
+        lambda _, frame, recalled: asked.append((frame.frame, recalled)),
+    )
+    assert asked == [(number, number < 40) for number in range(130)]
+    assert list(tables.load(part)) == list(tables.load(whole))
+
+
+def test_a_finished_table_is_complete(clip: Path, pipeline: Pipeline, tmp_path: Path) -> None:
+    from mien.video.run import Orders, run
+
+    run(Orders(clip, tmp_path / "t.csv"), lambda: pipeline)
+    before = (tmp_path / "t.csv").read_bytes()
+    run(Orders(clip, tmp_path / "t.csv", resume=True), lambda: pipeline)
+    assert (tmp_path / "t.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--every", "2"), "the same --every"),
+        (("--smooth", "1"), "the same --smooth"),
+        (("--columns", "openface"), "--resume needs --columns pyfeat"),
+    ],
+)
+def test_going_on_otherwise_is_refused(
+    more: tuple[str, str], said: str, clip: Path, pipeline: Pipeline, recogniser_file: Path, tmp_path: Path,
+    command: Callable[..., Any],
+) -> None:  # fmt: skip
+    table = tmp_path / "t.csv"
+    with tables.Writer(table, video=True) as writer:
+        for frame, _ in zip(mien.video.analyse(clip, pipeline), range(3), strict=False):
+            writer.write(frame)
+    before = table.read_bytes()
+    ran = command("video", clip, "--out", table, "--weights", recogniser_file, "--resume", *more)
+    assert ran.code == 2
+    assert ran.err.count("\n") == 1
+    assert said in ran.err
+    assert table.read_bytes() == before
+
+
+def test_a_table_of_another_video_is_refused(
+    clip: Path, pipeline: Pipeline, recogniser_file: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    table = tmp_path / "t.csv"
+    with tables.Writer(table, video=True) as writer:
+        writer.write(Frame("another.mp4", 9, 9, frame=0, time=0.0, lag=0.25))
+    ran = command("video", clip, "--out", table, "--weights", recogniser_file, "--resume")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "another.mp4" in ran.err
+
+
+def test_damage_keeps_the_frames_before_it(
+    shots: Callable[..., Any], write_clip: Callable[..., Path], recogniser_file: Path, tmp_path: Path,
+    command: Callable[..., Any],
+) -> None:  # fmt: skip
+    whole = write_clip(tmp_path / "a.mp4", shots((["one"], 40)), movflags="faststart").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 6 // 10])
+    table = tmp_path / "t.csv"
+    ran = command("video", tmp_path / "cut.mp4", "--out", table, "--weights", recogniser_file)
+    assert ran.code == 2
+    assert ran.err.count("\n") == 1
+    assert 10 <= len(list(tables.load(table))) < 30
+
+
+def test_every_and_json(clip: Path, recogniser_file: Path, command: Callable[..., Any]) -> None:
+    ran = command("video", clip, "--every", "7", "--json", "--weights", recogniser_file, "--smooth", "0")
+    assert ran.code == 0
+    frames = [Frame.from_json(line) for line in ran.out.splitlines()]
+    assert [frame.frame for frame in frames] == list(range(0, 130, 7))
+    for frame in frames:
+        for face in frame.faces:
+            assert face.smoothed.valence == face.valence
+    assert [json.loads(line)["source"] for line in ran.out.splitlines()] == [str(clip)] * 19
+
+
+@pytest.mark.parametrize("layout", ["openface", "deepface"])
+def test_other_layouts_have_the_video_columns(
+    layout: str, clip: Path, recogniser_file: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    table = tmp_path / "t.csv"
+    more = ("--columns", layout, "--every", "20", "--weights", recogniser_file)
+    assert command("video", clip, "--out", table, *more).code == 0
+    rows = list(tables.load(table))
+    assert [row["person"] for row in rows] == [0, 0, 1, 1, None, 0, 0]
+    assert list(rows[0]) == [column.name for column in tables.columns_of(layout, video=True)]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--resume",),
+        ("--out", "{clip}"),
+        ("--out", "{tmp}/t.xlsx"),
+        ("--annotate", "{tmp}/film.avi"),
+        ("--annotate", "{tmp}/none/film.mp4"),
+        ("--out", "{tmp}/t.csv", "--page", "{tmp}/t.csv"),
+        ("--smooth", "nan"),
+    ],
+)
+def test_wrong_orders_are_refused_at_the_door(
+    more: tuple[str, ...], clip: Path, recogniser_file: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    before = clip.read_bytes()
+    given = [part.format(clip=clip, tmp=tmp_path) for part in more]
+    ran = command("video", clip, "--weights", recogniser_file, *given)
+    assert (ran.code, ran.err.count("\n")) == (2, 1), ran.err
+    assert list(tmp_path.iterdir()) == []
+    assert clip.read_bytes() == before
+
+
+def test_the_bar_tells_rate_and_time_left(clip: Path, pipeline: Pipeline) -> None:
+    from rich.console import Console
+    from rich.progress import Progress, TimeRemainingColumn
+
+    from mien.cli.video import Bar, bar_columns
+
+    assert any(isinstance(column, TimeRemainingColumn) for column in bar_columns())
+    text = StringIO()
+    console = Console(file=text, force_terminal=True, width=100)
+    with Clip(clip) as opened, Progress(*bar_columns(), console=console) as progress:
+        bar = Bar(progress, progress.add_task("opening", total=None, rate=""))
+        for number in range(10):
+            time.sleep(0.01)
+            bar(opened, Frame("a", 1, 1, frame=number, time=opened.duration * number / 20), number < 3)
+        progress.refresh()
+    assert "frames/s" in text.getvalue()
+    assert "analysing" in text.getvalue()
+    assert "45%" in text.getvalue()
