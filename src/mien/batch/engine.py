@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ Report = Callable[[int, int], None]
 class Summary:
     """What a run did. The counts are this run's, without `before`: the pictures that earlier runs had done.
 
-    `started` is the seconds until the first part began or was found to be done, `seconds` those of the whole run.
+    `started` is the seconds until the part that was done first was begun, `seconds` those of the whole run.
     """
 
     pictures: int = 0
@@ -89,31 +90,29 @@ def run(
     _ray()  # at the door: not after the plan is written
     store = Store(out)
     wanted = {"columns": columns, "on_no_face": on_no_face, **_checked(options, columns)}
-    store.make()
-    with _cluster(address, workers) as count:
-        # On object stores there is no lock; whatever meets there is told apart by `plan`.
-        store.make(plan.FOLDER)
-        with store.locked(plan.LOCK):
-            plan.claim(store, wanted)
-            parts = plan.planned(store)
-            size = size or plan.size_for(len(names), count)
-            parts = plan.extend(store, parts, names, size)
-            there = plan.finished(store)
-            todo = [part for part in parts if part.digest not in there]
-            total = sum(len(part.pictures) for part in todo)
-            summary = Summary(before=sum(len(part.pictures) for part in parts) - total)
+    store.make(plan.FOLDER)
+    with store.locked(plan.LOCK):
+        plan.claim(store, wanted)
+        parts = plan.extend(store, plan.planned(store), names, size or plan.size_for(len(names)))
+        there = plan.finished(store)
+        todo = [part for part in parts if part.digest not in there]
+        total = sum(len(part.pictures) for part in todo)
+        summary = Summary(before=sum(len(part.pictures) for part in parts) - total)
+        if todo:
             job = Job(_absolute(out), str(Path.cwd()), options, columns, on_no_face)
-            summary.started = time.monotonic() - begun
-            for done in _each(todo, job, min(count, len(todo))):
-                if done["failure"] is not None:
-                    raise BatchError(done["failure"])
-                summary.parts += 1
-                summary.pictures += done["pictures"]
-                summary.faces += done["faces"]
-                summary.failed += done["failed"]
-                summary.errors += done["errors"][: TOLD - len(summary.errors)]
-                if report is not None:
-                    report(summary.pictures, total)
+            with _cluster(address, workers) as count:
+                for done in _each(todo, job, min(count, len(todo))):
+                    if done["failure"] is not None:
+                        raise BatchError(done["failure"])
+                    if not summary.parts:
+                        summary.started = time.monotonic() - begun - done["seconds"]
+                    summary.parts += 1
+                    summary.pictures += done["pictures"]
+                    summary.faces += done["faces"]
+                    summary.failed += done["failed"]
+                    summary.errors += done["errors"][: TOLD - len(summary.errors)]
+                    if report is not None:
+                        report(summary.pictures, total)
             _complete(store, todo)
     summary.seconds = time.monotonic() - begun
     return summary
@@ -164,20 +163,18 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[int]:
     """Start or join Ray; yield the number of workers. What was started ends here, what was joined is left running."""
     ray = _ray()
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    local: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": workers or available(),
+        "object_store_memory": OBJECTS,
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",
+        # Ray's own default, 15, starves its workers on a machine that does anything else.
+        "_system_config": {"worker_niceness": 0},
+    }
     try:
-        if address is None:
-            ray.init(
-                address="local",
-                num_cpus=workers or available(),
-                object_store_memory=OBJECTS,
-                include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                # Ray's own default starves its workers on a machine that does anything else.
-                _system_config={"worker_niceness": 0},
-                **quiet,
-            )
-        else:
-            ray.init(address=address, **quiet)
+        with _unheard():
+            ray.init(**(local if address is None else {"address": address}), **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as problem:
         where = f"the Ray cluster at {address}" if address is not None else "Ray"
         remedy = "begin one with  ray start --head" if address is not None else "mend it, or use mien predict"
@@ -189,6 +186,24 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[int]:
         yield workers or count
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Let this process's standard error go nowhere for a while, also for what is no Python.
+
+    Ray says there which level of messages it was told to show.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _each(todo: list[plan.Part], job: Job, workers: int) -> Iterator[dict[str, Any]]:

@@ -37,8 +37,8 @@ LOCK: Final = f"{FOLDER}/lock"
 SMALLEST, LARGEST = 32, 1024
 """Pictures in a part unless told otherwise: the recogniser's batch, and about 2 MB of table."""
 
-SHARES: Final = 16
-"""Parts a worker that is aimed at, so that the last ones end together."""
+SHARES: Final = 64
+"""Parts aimed at between these, so that some tens of workers all have one and the last ones end about together."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Part:
         return f"part-{self.number:05}-{self.digest}.parquet"
 
 
-def size_for(pictures: int, workers: int) -> int:
-    """Pictures in a part, from how many there are and who shares them."""
-    return min(LARGEST, max(SMALLEST, math.ceil(pictures / (workers * SHARES))))
+def size_for(pictures: int) -> int:
+    """Pictures in a part, from how many there are."""
+    return min(LARGEST, max(SMALLEST, math.ceil(pictures / SHARES)))
 
 
 def claim(store: Store, job: dict[str, Any]) -> None:
@@ -85,7 +85,6 @@ def claim(store: Store, job: dict[str, Any]) -> None:
         raise BatchError(
             f"{describe(store.place)} holds {strangers[0]}, which no mien batch wrote: name an empty folder with --out"
         )
-    store.make(FOLDER)
     store.write(JOB, json.dumps(job, indent=2).encode())
 
 
@@ -116,7 +115,6 @@ def extend(store: Store, parts: list[Part], pictures: Sequence[str], size: int) 
     groups = [tuple(new[start : start + size]) for start in range(0, len(new), size)]
     lines = "".join(json.dumps(group) + "\n" for group in groups)
     number = sum(name.startswith("plan-") for name in store.names(FOLDER))
-    store.make(FOLDER)
     store.write(
         f"{FOLDER}/plan-{number:04}-{_digest(new)}.jsonl.gz", gzip.compress(lines.encode("ascii"), mtime=0)
     )

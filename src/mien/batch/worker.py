@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -95,17 +96,17 @@ class Worker:
         """Do a part.
 
         Returns:
-            `number`; how many `pictures`, `faces` and `failed` pictures there are; the first `errors`; and `failure`,
-            why the batch cannot go on, or None.
+            `number`; how many `pictures`, `faces` and `failed` pictures there are; the first `errors`; `seconds` it
+            took; and `failure`, why the batch cannot go on, or None.
         """
-        done: dict[str, Any] = {"number": number, "pictures": 0, "faces": 0, "failed": 0, "errors": []}
+        begun = time.monotonic()
         try:
             if self._failure is not None:
                 raise BatchError(self._failure)
             analyses = self._analyses(number, pictures)
             self._store.write(plan.Part(number, tuple(pictures)).name, _file(analyses, self._job))
         except MienError as problem:
-            return {**done, "failure": str(problem)}
+            return {"number": number, "failure": str(problem)}
         self._ledger.end(number)
         errors = [analysis.error for analysis in analyses if analysis.error is not None]
         return {
@@ -114,6 +115,7 @@ class Worker:
             "faces": sum(len(analysis.faces) for analysis in analyses),
             "failed": len(errors),
             "errors": errors[:TOLD],
+            "seconds": time.monotonic() - begun,
             "failure": None,
         }
 

@@ -1,0 +1,491 @@
+"""`mien.batch` without Ray: what is planned, what a worker writes, where files go, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from batch_s3_server import Server, serving
+from mien import tables
+from mien.errors import ConfigError, MienError
+
+pytest.importorskip("pyarrow", reason="needs the batch extra")
+pytest.importorskip("filelock", reason="needs the batch extra")
+pytest.importorskip("fsspec", reason="needs the batch extra")
+
+from pyarrow import csv as arrow_csv
+from pyarrow import parquet
+
+from mien.batch import inputs, plan, stores, worker
+from mien.batch.stores import BatchError, Store
+
+JOB = {"columns": "pyfeat", "model": "random"}
+
+
+class Memory(Store):
+    """A store that keeps its files in a dict."""
+
+    def __init__(self) -> None:
+        super().__init__("memory")
+        object.__setattr__(self, "files", {})
+
+    def names(self, folder: str = "") -> set[str]:
+        start = f"{folder}/" if folder else ""
+        return {
+            name[len(start) :]
+            for name in self.files
+            if name.startswith(start) and "/" not in name[len(start) :]
+        }
+
+    def read(self, name: str) -> bytes:
+        return self.files[name]
+
+    def write(self, name: str, data: bytes) -> None:
+        self.files[name] = data
+
+
+# Plans
+
+
+@given(
+    rounds=some.lists(
+        some.lists(some.text(some.characters(codec=None), min_size=1, max_size=4), max_size=30), max_size=4
+    ),
+    size=some.integers(1, 9),
+)
+def test_every_picture_is_in_exactly_one_part_however_often_and_whatever_is_given(
+    rounds: list[list[str]], size: int
+) -> None:
+    store = Memory()
+    for names in rounds:
+        before = plan.planned(store)
+        parts = plan.extend(store, before, list(dict.fromkeys(names)), size)
+        assert parts == plan.planned(store), "what is written is what is meant"
+        assert parts[: len(before)] == before, "what was planned stays as it was"
+    held = [picture for part in plan.planned(store) for picture in part.pictures]
+    assert sorted(held) == sorted({name for names in rounds for name in names})
+    assert all(1 <= len(part.pictures) <= size for part in plan.planned(store))
+
+
+def test_a_part_is_done_when_its_file_is_there() -> None:
+    store = Memory()
+    parts = plan.extend(store, [], ["a", "b", "c"], 2)
+    store.write(parts[1].name, b"")
+    assert plan.finished(store) == {parts[1].digest}
+    assert plan.Part(7, ("c",)).digest == parts[1].digest, "whatever its number became"
+
+
+@pytest.mark.parametrize(("pictures", "expected"), [(1, 32), (5000, 79), (10_000_000, 1024)])
+def test_parts_are_neither_tiny_nor_huge(pictures: int, expected: int) -> None:
+    assert plan.size_for(pictures) == expected
+
+
+def test_a_folder_belongs_to_one_job(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.make(plan.FOLDER)
+    plan.claim(store, JOB)
+    plan.claim(store, JOB)
+    with pytest.raises(BatchError, match='begun with columns "pyfeat", not "openface"'):
+        plan.claim(store, {**JOB, "columns": "openface"})
+
+
+def test_a_folder_with_somebody_elses_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "theirs.parquet").write_bytes(b"")
+    with pytest.raises(BatchError, match=r"holds theirs\.parquet"):
+        plan.claim(Store(str(tmp_path)), JOB)
+
+
+@pytest.mark.parametrize("damage", [b"", b"junk", b"[1]", b"\xff{}"])
+def test_damaged_notes_are_said_to_be_damaged(tmp_path: Path, damage: bytes) -> None:
+    store = Store(str(tmp_path))
+    store.make(plan.FOLDER)
+    store.write(plan.JOB, damage)
+    with pytest.raises(BatchError, match=r"job\.json is damaged"):
+        plan.claim(store, JOB)
+    plan.extend(store, [], ["a"], 1)
+    [name] = [name for name in store.names(plan.FOLDER) if name.startswith("plan-")]
+    whole = store.read(f"{plan.FOLDER}/{name}")
+    for spoilt in (damage, whole[: len(whole) // 2], whole[:12] + bytes([whole[12] ^ 255]) + whole[13:]):
+        store.write(f"{plan.FOLDER}/{name}", spoilt)
+        if spoilt:  # an empty file is an empty stream
+            with pytest.raises(BatchError, match="is damaged"):
+                plan.planned(store)
+
+
+# Stores
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="needs limits of file size")
+    store = Store(str(tmp_path))
+    store.write("kept", b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(
+            BatchError, match=r"cannot be written: File too large.*give the same command again"
+        ):
+            store.write("kept", bytes(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert store.read("kept") == b"old"
+    assert store.names() == {"kept"}, "nothing half written is left"
+
+
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(number: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BatchError, match=r"No space left on device: what was finished is safe"):
+        Store(str(tmp_path)).write("part", b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_batch_in_one_folder(tmp_path: Path) -> None:
+    hold = (
+        "import sys; from mien.batch.stores import Store\n"
+        "with Store(sys.argv[1]).locked('lock'):\n print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with (
+            pytest.raises(BatchError, match="another mien batch writes here"),
+            Store(str(tmp_path)).locked("lock"),
+        ):
+            pass
+        other.kill()
+    with Store(str(tmp_path)).locked("lock"):
+        pass  # the killed process holds nothing
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [("s3://bucket/a.jpg", True), ("a.jpg", False), ("/a://b", False), ("C:\\a.jpg", False), ("://", False)],
+)
+def test_urls_are_told_from_paths(name: str, url: bool) -> None:
+    assert stores.is_url(name) is url
+
+
+def test_an_unknown_scheme_is_refused() -> None:
+    with pytest.raises(BatchError, match="cannot be opened"):
+        stores.open_url("nosuch://place/file")
+
+
+# Inputs
+
+
+def test_folders_and_files_are_those_of_predict(examples: Path, tmp_path: Path) -> None:
+    from mien.sources import gather
+
+    given = [str(examples), str(examples / "astronaut.png"), str(tmp_path / "missing.jpg")]
+    assert inputs.pictures(given) == gather(given)
+
+
+def test_a_manifest_names_pictures(tmp_path: Path) -> None:
+    rows = ["a.jpg", "sub/b c.jpg", "/abs/c.jpg", "s3://bucket/d.jpg", "a.jpg"]
+    table = tmp_path / "list.csv"
+    table.write_text(
+        "label, File ,split\n" + "".join(f"x,{row},train\n" for row in rows), encoding="utf-8-sig"
+    )
+    expected = [str(tmp_path / "a.jpg"), str(tmp_path / "sub/b c.jpg"), "/abs/c.jpg", "s3://bucket/d.jpg"]
+    assert inputs.pictures([str(table)]) == expected
+    parquet.write_table(arrow_csv.read_csv(table), tmp_path / "list.parquet")
+    assert inputs.pictures([str(tmp_path / "list.parquet")]) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"label,split\nx,train\n", "no column names the pictures, it has label, split"),
+        (b"", "no column names the pictures, it has none"),
+        (b'path\na.jpg\n""\n', "row 3 names no picture"),
+        (b"path\n\xff\xfe.jpg\n", "cannot be read"),
+    ],
+)
+def test_a_useless_manifest_is_refused(tmp_path: Path, text: bytes, message: str) -> None:
+    table = tmp_path / "list.csv"
+    table.write_bytes(text)
+    with pytest.raises(MienError, match=message):
+        inputs.pictures([str(table)])
+
+
+def test_a_damaged_parquet_manifest_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "list.parquet"
+    table.write_bytes(b"PAR1junk")
+    with pytest.raises(BatchError, match="this manifest cannot be read"):
+        inputs.pictures([str(table)])
+
+
+def test_standard_input_and_nothing_are_refused() -> None:
+    with pytest.raises(ConfigError, match="one process only"):
+        inputs.pictures(["-"])
+    with pytest.raises(ConfigError, match="nothing to analyse"):
+        inputs.pictures([])
+
+
+# Workers
+
+
+@pytest.fixture
+def job(tmp_path: Path, recogniser_file: Path) -> worker.Job:
+    """A job whose folder is claimed."""
+    store = Store(str(tmp_path / "table"))
+    store.make(plan.FOLDER)
+    plan.claim(store, JOB)
+    return worker.Job(str(tmp_path / "table"), str(Path.cwd()), {"weights": recogniser_file}, "pyfeat", "row")
+
+
+def table_of(folder: str | Path) -> Any:
+    """All parts as one table."""
+    return parquet.ParquetDataset(folder).read()
+
+
+def test_a_part_holds_what_predict_writes(
+    job: worker.Job, examples: Path, tmp_path: Path, recogniser_file: Path
+) -> None:
+    import mien
+
+    (tmp_path / "broken.jpg").write_bytes(b"broken")
+    names = [*map(str, sorted(examples.glob("*.*g"))), str(tmp_path / "broken.jpg")]
+    done = worker.Worker(job, worker.Ledger())(3, names)
+    assert done["failure"] is None
+    assert (done["pictures"], done["failed"]) == (len(names), 1)
+    assert done["errors"][0].startswith(str(tmp_path / "broken.jpg"))
+    with tables.Writer(tmp_path / "plain.parquet") as plain:
+        for analysis in mien.load(weights=recogniser_file, threads=1)(names):
+            plain.write(analysis)
+    expected = parquet.read_table(tmp_path / "plain.parquet")
+    found = table_of(job.out)
+    assert found.equals(expected), "the same rows"
+    assert found.schema.equals(expected.schema, check_metadata=True), "and what the columns mean"
+    assert done["faces"] == sum(number is not None for number in expected["face"].to_pylist())
+
+
+def test_pictures_without_a_face_may_be_errors_or_left_out(job: worker.Job, tmp_path: Path) -> None:
+    import numpy as np
+
+    from mien import images
+
+    empty = tmp_path / "empty.png"
+    images.write(empty, np.full((90, 90, 3), 128, np.uint8))
+    for number, rule in enumerate(("row", "skip", "error")):
+        ruled = worker.Job(job.out, job.folder, job.options, job.columns, rule)
+        done = worker.Worker(ruled, worker.Ledger())(number, [str(empty)])
+        name = plan.Part(number, (str(empty),)).name
+        rows = parquet.read_table(Path(job.out) / name).to_pylist()
+        assert len(rows) == (rule != "skip")
+        assert done["failed"] == (rule == "error")
+        if rule == "error":
+            assert "no face" in rows[0]["error"]
+
+
+class Killed(BaseException):
+    """What `kill -9` does to a process: nothing in it can stop this."""
+
+
+def test_a_picture_that_kills_its_workers_is_left_out_and_costs_no_other(
+    job: worker.Job, examples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mien import images
+
+    names = [str(path) for path in sorted(examples.glob("portrait_*.jpg"))]
+    killer, read, deaths = names[1], images.read, []
+
+    def deadly(source: Any, **options: Any) -> Any:
+        if str(source) == killer:
+            deaths.append(killer)
+            raise Killed
+        return read(source, **options)
+
+    monkeypatch.setattr(images, "read", deadly)
+    ledger = worker.Ledger()
+    for _ in range(9):
+        try:
+            done = worker.Worker(job, ledger)(0, names)
+            break
+        except Killed:
+            continue
+    else:
+        pytest.fail("the part is never done")
+    assert len(deaths) == 1 + worker.DEATHS
+    assert done["failed"] == 1
+    rows = table_of(job.out).to_pylist()
+    assert {row["input"] for row in rows} == set(names)
+    assert [row["input"] for row in rows if row["error"]] == [killer]
+    assert "died on this picture" in next(row["error"] for row in rows if row["error"])
+
+
+def test_a_worker_that_is_killed_once_costs_no_picture(
+    job: worker.Job, examples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mien import images
+
+    names = [str(path) for path in sorted(examples.glob("portrait_*.jpg"))]
+    read, calls = images.read, 0
+
+    def once(source: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls in (1, 3):  # in the first pass, and again when the picture is alone
+            raise Killed
+        return read(source, **options)
+
+    monkeypatch.setattr(images, "read", once)
+    ledger = worker.Ledger()
+    for _ in range(2):
+        with pytest.raises(Killed):
+            worker.Worker(job, ledger)(0, names)
+    assert worker.Worker(job, ledger)(0, names)["failed"] == 0
+    assert not any(table_of(job.out)["error"].to_pylist())
+
+
+def test_what_stops_the_batch_is_told_not_raised(job: worker.Job, examples: Path, tmp_path: Path) -> None:
+    elsewhere = worker.Job(str(tmp_path / "nowhere"), job.folder, job.options, job.columns, "row")
+    failure = worker.Worker(elsewhere, worker.Ledger())(0, [str(examples / "astronaut.png")])["failure"]
+    assert "not there on every machine" in failure
+    unsound = worker.Job(job.out, job.folder, {"weights": tmp_path / "none.onnx"}, job.columns, "row")
+    failure = worker.Worker(unsound, worker.Ledger())(0, [str(examples / "astronaut.png")])["failure"]
+    assert "none.json" in failure
+
+
+# S3
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server | None]:
+    """A server with a bucket "mien" that is empty, and the environment that leads to it."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(stores, "PAUSES", (0.01, 0.01))
+    stores._system.cache_clear()
+    other = os.environ.get("MIEN_TEST_S3")
+    if other:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", other)
+        system, _ = stores.open_url("s3://mien")
+        system.fs.create_dir("mien")
+        system.fs.delete_dir_contents("mien", missing_dir_ok=True)
+        yield None
+    else:
+        with serving() as (url, server):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+            yield server
+    stores._system.cache_clear()
+
+
+@pytest.mark.usefixtures("s3")
+def test_pictures_and_table_behind_a_url(examples: Path, recogniser_file: Path, tmp_path: Path) -> None:
+    import mien
+
+    names = ["astronaut.png", "portrait_smiling.jpg"]
+    pictures = Store("s3://mien/pictures")
+    for name in names:
+        pictures.write(f"deep/{name}", (examples / name).read_bytes())
+    pictures.write("deep/.hidden.jpg", b"hidden")
+    pictures.write("notes.txt", b"no picture")
+    urls = inputs.pictures(["s3://mien/pictures"])
+    assert urls == [f"s3://mien/pictures/deep/{name}" for name in names]
+    pictures.write("list.csv", b"path\ndeep/astronaut.png\ndeep/missing.png\n")
+    listed = inputs.pictures(["s3://mien/pictures/list.csv"])
+    assert listed == [urls[0], "s3://mien/pictures/deep/missing.png"]
+
+    store = Store("s3://mien/table")
+    assert store.names() == set()
+    plan.claim(store, JOB)
+    [part] = plan.extend(store, plan.planned(store), [*urls, listed[1]], 9)
+    assert plan.planned(store) == [part]
+    job = worker.Job("s3://mien/table", "", {"weights": recogniser_file}, "pyfeat", "row")
+    done = worker.Worker(job, worker.Ledger())(part.number, list(part.pictures))
+    assert done["failure"] is None
+    assert done["failed"] == 1
+    assert "missing.png" in done["errors"][0]
+    assert "no such file" in done["errors"][0]
+    assert plan.finished(store) == {part.digest}
+    (tmp_path / "copy.parquet").write_bytes(store.read(part.name))
+    rows = [row for row in tables.load(tmp_path / "copy.parquet") if row["error"] is None]
+    plain = [
+        row
+        for analysis in mien.load(weights=recogniser_file, threads=1)(
+            [str(examples / name) for name in names]
+        )
+        for row in tables.rows(analysis)
+    ]
+    without = [{name: value for name, value in row.items() if name != "input"} for row in plain]
+    assert [{name: value for name, value in row.items() if name != "input"} for row in rows] == without
+    assert [row["input"] for row in rows] == urls
+
+
+def test_a_picture_that_may_not_be_fetched_is_a_row(s3: Server | None, recogniser_file: Path) -> None:
+    if s3 is None:
+        pytest.skip("needs a server that can be told to refuse")
+    s3.objects["mien/a.jpg"] = b"x"
+    s3.failing.add("mien/a.jpg")
+    store = Store("s3://mien/table")
+    plan.claim(store, JOB)
+    job = worker.Job("s3://mien/table", "", {"weights": recogniser_file}, "pyfeat", "row")
+    done = worker.Worker(job, worker.Ledger())(0, ["s3://mien/a.jpg"])
+    assert done["failure"] is None
+    assert done["errors"][0].startswith("s3://mien/a.jpg: cannot be read")
+    assert "\n" not in done["errors"][0]
+
+
+@pytest.mark.usefixtures("s3")
+def test_an_empty_place_and_a_wrong_server_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BatchError, match="no picture below it"):
+        inputs.pictures(["s3://mien/nothing"])
+
+
+# The command, where it needs no engine
+
+
+def test_the_command_says_what_is_wrong(command: Callable[..., Any], examples: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the batch extra")
+    (tmp_path / "file").write_bytes(b"")
+    ran = command("batch", examples, "--out", tmp_path / "file" / "table")
+    assert ran.code == 2
+    assert "cannot be made" in ran.err
+    assert ran.err.count("\n") == 1
+    ran = command("batch", "--out", tmp_path / "table")
+    assert (ran.code, "nothing to analyse" in ran.err) == (2, True)
+    ran = command("batch", examples, "--out", tmp_path / "table", "--weights", tmp_path / "none.onnx")
+    assert (ran.code, "none.json" in ran.err) == (2, True)
+    assert not (tmp_path / "table").exists(), "nothing was begun"
+
+
+def test_a_finished_table_needs_no_engine(
+    command: Callable[..., Any], examples: Path, tmp_path: Path, recogniser_file: Path
+) -> None:
+    pytest.importorskip("ray", reason="needs the batch extra")
+    from mien.batch import engine
+
+    store = Store(str(tmp_path / "table"))
+    store.make(plan.FOLDER)
+    options = {
+        "detector": "auto",
+        "detector_model": None,
+        "min_face": None,
+        "min_confidence": None,
+        "tiled": False,
+    }
+    wanted = engine._checked({**options, "weights": str(recogniser_file)}, "pyfeat")
+    plan.claim(store, {"columns": "pyfeat", "on_no_face": "row", **wanted})
+    for part in plan.extend(store, [], inputs.pictures([str(examples)]), 4):
+        store.write(part.name, b"")
+    ran = command("batch", examples, "--out", tmp_path / "table", "--weights", recogniser_file, "--json")
+    assert ran.code == 0, ran.err
+    done = json.loads(ran.out)
+    assert done["pictures"] == 0
+    assert done["before"] == len(inputs.pictures([str(examples)]))
