@@ -4,23 +4,40 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP = -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 TEST_EXTRAS = all,dev
 
-.PHONY: demo test test-slow check bench constraints clean
+.PHONY: demo test test-slow check bench constraints clean sbom audit fuzz pythons
 
 demo: .venv/ready
 	.venv/bin/mien predict examples --annotate demo-output
 	@echo "annotated pictures: demo-output/"
 
 test: .venv-test/ready
-	.venv-test/bin/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
+	.venv-test/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 test-slow: .venv-test/ready
-	.venv-test/bin/python -m pytest -m "slow or browser" $(PYTEST_ARGS)
+	.venv-test/bin/python -m pytest -m slow $(PYTEST_ARGS)
 
 check: .venv-test/ready
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/ruff check .
 	.venv-test/bin/mypy
 	.venv-test/bin/lint-imports
+
+# What a release is made of, and whether anything of it has a known vulnerability (asks the network).
+sbom: .venv/ready .venv-test/ready
+	@mkdir -p dist
+	.venv-test/bin/cyclonedx-py environment .venv/bin/python --pyproject pyproject.toml --output-reproducible \
+		--of JSON -o dist/mien-sbom.cdx.json
+
+audit: .venv/ready .venv-test/ready
+	.venv/bin/python -m pip --disable-pip-version-check freeze --exclude mien > .venv/frozen.txt
+	.venv-test/bin/python -m pip_audit --disable-pip --no-deps --requirement .venv/frozen.txt
+
+fuzz: .venv-test/ready
+	.venv-test/bin/python -m tests.fuzz.campaign --minutes $(or $(MINUTES),30)
+
+pythons: .venv-test/ready
+	.venv-test/bin/python scripts/python_versions.py
+	.venv-test/bin/python scripts/python_versions.py --lowest
 
 bench: .venv-test/ready
 	.venv-test/bin/python benchmarks/cold_start.py

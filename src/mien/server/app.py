@@ -213,7 +213,7 @@ def _about(service: Service, key_needed: bool) -> APIRouter:
             version=__version__,
             note=schema.NOTE,
             expressions=list(EXPRESSIONS),
-            circumplex=CIRCUMPLEX,
+            circumplex={name: list(place) for name, place in CIRCUMPLEX.items()},
             limits=asdict(service.limits),
             key_needed=key_needed,
             editor=not service.lacking,
