@@ -1,0 +1,109 @@
+"""Installs the core under every Python that `mien` supports, and its oldest declared versions, and runs the core's tests.
+
+    python scripts/python_versions.py                      every supported Python found here, newest versions
+    python scripts/python_versions.py --lowest             the oldest supported Python, oldest declared versions
+    python scripts/python_versions.py --python 3.12        this one only
+
+An interpreter is looked for on the PATH (`python3.12`), then among pyenv's. One that is not there is skipped with a
+line that says so; with `--strict` that is a failure. It needs `uv` (pip install uv), which resolves the oldest versions
+and shares downloads between the environments. Exit code 0: everything that could be tried passed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
+TOOLS = ("pytest>=8.2", "hypothesis>=6.110", "onnx>=1.17")
+"""What the core's tests need besides the core; `onnx` writes the small network they share."""
+TESTS = (
+    "test_labels.py",
+    "test_types.py",
+    "test_config.py",
+    "test_images.py",
+    "test_align.py",
+    "test_detect.py",
+    "test_landmarks.py",
+    "test_recognise.py",
+    "test_pipeline.py",
+    "test_tables.py",
+    "test_cli_predict.py",
+    "test_bad_input.py",
+)
+
+
+def interpreter(version: str) -> str | None:
+    """The path of this Python, on the PATH or among pyenv's; None where there is none."""
+    candidates = [shutil.which(f"python{version}")]
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    candidates += [str(path / "bin" / "python") for path in sorted(pyenv.glob(f"{version}.*"), reverse=True)]
+    for candidate in candidates:
+        if candidate is None or not Path(candidate).exists():
+            continue
+        asked = [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        told = subprocess.run(asked, capture_output=True, text=True, check=False)
+        if told.stdout.strip() == version:  # a pyenv shim exists for versions that are not there
+            return candidate
+    return None
+
+
+def tried(python: str, version: str, lowest: bool, folder: Path) -> bool:
+    """Make an environment, install, test; True when all of it worked."""
+    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+    place = folder / f"{version}{'-lowest' if lowest else ''}"
+    inside = place / ("Scripts" if os.name == "nt" else "bin") / "python"
+    resolution = "lowest-direct" if lowest else "highest"
+    # The tools are not declared dependencies of the core, so they come in newest form, afterwards.
+    steps = [
+        [uv, "venv", "--quiet", "--python", python, str(place)],
+        [uv, "pip", "install", "--quiet", "--python", str(inside), "--resolution", resolution, str(ROOT)],
+        [uv, "pip", "install", "--quiet", "--python", str(inside), *TOOLS],
+        [uv, "pip", "list", "--python", str(inside), "--format", "freeze"],
+        [
+            str(inside), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default",
+            *(str(ROOT / "tests" / name) for name in TESTS),
+        ],
+    ]  # fmt: skip
+    for step in steps:
+        code = subprocess.run(step, cwd=ROOT, check=False).returncode
+        if code != 0:
+            print(f"failed ({code}): {' '.join(step)}", flush=True)
+            return False
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Try the core under every supported Python.")
+    parser.add_argument("--python", action="append", help="a version, such as 3.12; may be repeated")
+    parser.add_argument(
+        "--lowest", action="store_true", help="the oldest declared version of each dependency"
+    )
+    parser.add_argument("--strict", action="store_true", help="a missing interpreter is a failure")
+    asked = parser.parse_args()
+    versions = asked.python or ((SUPPORTED[0],) if asked.lowest else SUPPORTED)
+    told: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="mien-pythons-") as folder:
+        for version in versions:
+            python = interpreter(version)
+            start = time.monotonic()
+            if python is None:
+                told[version] = "skipped: no such interpreter on the PATH or among pyenv's"
+            else:
+                passed = tried(python, version, asked.lowest, Path(folder))
+                told[version] = f"{'passed' if passed else 'FAILED'} in {time.monotonic() - start:.0f} s"
+    for version, outcome in told.items():
+        print(f"Python {version}{', oldest versions' if asked.lowest else ''}: {outcome}")
+    bad = ("FAILED", "skipped") if asked.strict else ("FAILED",)
+    sys.exit(any(outcome.startswith(bad) for outcome in told.values()))
+
+
+if __name__ == "__main__":
+    main()
