@@ -5,6 +5,7 @@ The engine runs as its users run it, as a command. Most tests join one small clu
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -95,7 +96,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
     ours = family(head.pid)
     head.send_signal(signal.SIGTERM)
     head.wait(60)
-    for pid in ours & set(map(int, filter(str.isdigit, os.listdir("/proc")))):
+    for pid in filter(alive, ours):
         _kill(pid)
     log.close()
     shutil.rmtree(place, ignore_errors=True)
@@ -144,10 +145,8 @@ def workers(root: int) -> list[int]:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def alive(pid: int) -> bool:

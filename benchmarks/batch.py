@@ -1,0 +1,111 @@
+"""How fast `mien batch` is beside the plain loop, `mien predict` with as many processes; prints a Markdown table.
+
+Photographs of 512 px with one face each. Every way is run over all of them and over a tenth, in turn, so that the
+start-up (and what else does not grow with the number) cancels: the rate is 0.9 x photos over the difference of the two
+times, both medians. The goal: 85 % of the plain loop's rate with two workers.
+
+    python benchmarks/batch.py [--photos 5000] [--rounds 3] [--daft PYTHON]
+
+`--daft` names the interpreter of an environment that has Daft and mien, and runs the same workers on Daft too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from throughput import compose
+
+GOAL = 0.85
+DAFT = Path(__file__).with_name("batch_daft.py")
+
+
+def seconds(command: list[str | Path]) -> float:
+    """How long a command takes."""
+    start = time.perf_counter()
+    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    if run.returncode:
+        sys.exit(f"{' '.join(map(str, command))}: {run.stderr[-2000:]}")
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure and print; exit code 1 when the goal is missed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--photos", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--daft", metavar="PYTHON", help="interpreter of an environment with Daft")
+    options = parser.parse_args()
+    mien: list[str | Path] = [sys.executable, "-m", "mien"]
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        folders = {"all": place / "all", "tenth": place / "tenth"}
+        for folder in folders.values():
+            folder.mkdir()
+        compose(folders["all"], options.photos)
+        paths = sorted(folders["all"].iterdir())
+        few = paths[: options.photos // 10]
+        for path in few:
+            (folders["tenth"] / path.name).symlink_to(path)
+        tables = iter(range(10_000))
+
+        def run(way: str, workers: int, folder: Path) -> float:
+            out = place / f"table{next(tables)}"
+            more: list[str | Path] = ["--workers", str(workers)]
+            if way == "predict":
+                # One worker is one thread here as there.
+                threads: list[str | Path] = ["--threads", "1"] if workers == 1 else []
+                return seconds(
+                    [*mien, "predict", folder, "--out", out.with_suffix(".parquet"), *more, *threads]
+                )
+            if way == "batch":
+                return seconds([*mien, "batch", folder, "--out", out, *more])
+            return seconds([options.daft, DAFT, folder, out, str(workers)])
+
+        ways = [("predict", 2), ("batch", 2), ("predict", 1), ("batch", 1)]
+        if options.daft:
+            ways += [("daft", 2)]
+        samples: dict[tuple[str, int, str], list[float]] = defaultdict(list)
+        loads = []
+        for _ in range(options.rounds):
+            for way, workers in ways:
+                for name, folder in folders.items():
+                    loads.append(os.getloadavg()[0])
+                    samples[way, workers, name].append(run(way, workers, folder))
+    took = {key: statistics.median(values) for key, values in samples.items()}
+    margin = len(paths) - len(few)
+
+    def rate(way: str, workers: int) -> float:
+        return margin / max(1e-9, took[way, workers, "all"] - took[way, workers, "tenth"])
+
+    print(
+        f"{len(paths)} photos of 512 px, {options.rounds} rounds, load {min(loads):.1f} to {max(loads):.1f}\n"
+    )
+    print("| | workers | all, s | start-up, s | photos/s | of the plain loop | core-hours a million |")
+    print("|---|---|---|---|---|---|---|")
+    for way, workers in ways:
+        plain = rate("predict", workers)
+        whole = took[way, workers, "all"]
+        start = whole - len(paths) / rate(way, workers)
+        hours = workers * 1e6 / rate(way, workers) / 3600
+        print(
+            f"| {way} | {workers} | {whole:.1f} | {start:.1f} | {rate(way, workers):.1f} "
+            f"| {rate(way, workers) / plain:.0%} | {hours:.2f} |"
+        )
+    share = rate("batch", 2) / rate("predict", 2)
+    print(f"\n2 workers do {rate('batch', 2) / rate('batch', 1):.2f} x the work of one.")
+    print(f"{share:.0%} of the plain loop's rate [{'kept' if share >= GOAL else 'MISSED'}]")
+    sys.exit(0 if share >= GOAL else 1)
+
+
+if __name__ == "__main__":
+    main()
