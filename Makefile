@@ -2,9 +2,9 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP = -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
-TEST_EXTRAS = all,dev
+TEST_EXTRAS = all,dev,docs
 
-.PHONY: demo test test-slow check bench constraints clean sbom audit fuzz pythons
+.PHONY: demo test test-slow check bench docs constraints clean sbom audit fuzz pythons
 
 demo: .venv/ready
 	.venv/bin/mien predict examples --annotate demo-output
@@ -43,6 +43,10 @@ bench: .venv-test/ready
 	.venv-test/bin/python benchmarks/cold_start.py
 	.venv-test/bin/python benchmarks/throughput.py
 
+# The site into site/; look at it with  .venv-test/bin/mkdocs serve
+docs: .venv-test/ready
+	NO_MKDOCS_2_WARNING=1 .venv-test/bin/mkdocs build --strict
+
 # The core alone, not editable: what a user gets from `pip install`.
 .venv/ready: pyproject.toml constraints.txt $(shell find src -type f -not -name '*.pyc')
 	@echo 'installing the core into .venv (about 200 MB to download) ...'
@@ -68,4 +72,4 @@ constraints:
 	rm -rf .venv-resolve
 
 clean:
-	rm -rf .venv .venv-test .venv-resolve build dist demo-output .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-test .venv-resolve build dist site demo-output .mypy_cache .pytest_cache .ruff_cache

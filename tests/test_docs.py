@@ -3,8 +3,9 @@
 The rules, for whoever writes a page:
 
 - Every fenced block marked `sh` or `python` is run, in the page's order, in one folder for each page. Python blocks
-  of a page share their variables. The folder holds `examples/` and `configs/` of the repository and the pictures that
-  `_furnish` lists (`photo.jpg`, `portrait.jpg`, ...), so that a page can name any of them.
+  of a page share their variables; `paths` (two photographs) and `array` (one of them) are there from the start. The
+  folder holds `examples/` and `configs/` of the repository and the pictures that `_furnish` lists (`photo.jpg`,
+  `portrait.jpg`, ...), so that a page can name any of them.
 - A block that cannot be run (it needs a dataset, a network, half an hour) has a comment right before it that says why:
   `<!-- not run: needs FERPlus -->`. It is still read: its Python must compile and import only what exists, and each
   `mien` command in it must be one that the command line accepts.
@@ -37,7 +38,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 Command = Callable[..., Any]
@@ -119,7 +122,8 @@ def _furnish(folder: Path) -> None:
 
 @pytest.mark.parametrize("page", NAMED, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_code_of_a_page_runs(page: Path, furnished: Path, command: Command) -> None:
-    variables: dict[str, Any] = {"__name__": "__page__"}
+    array = np.asarray(Image.open("photo.jpg").convert("RGB"))
+    variables: dict[str, Any] = {"__name__": "__page__", "paths": ["a.jpg", "b.jpg"], "array": array}
     printed = ""
     found = blocks(page)
     serves = any("mien serve" in commands(b.code) for b in found if b.language == "sh" and not b.skipped)
