@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -375,9 +376,17 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server | None]:
     other = os.environ.get("MIEN_TEST_S3")
     if other:
         monkeypatch.setenv("AWS_ENDPOINT_URL", other)
-        system, _ = stores.open_url("s3://mien")
-        system.fs.create_dir("mien")
-        system.fs.delete_dir_contents("mien", missing_dir_ok=True)
+        from pyarrow.fs import S3FileSystem
+
+        place = urlsplit(other)
+        client = S3FileSystem(
+            endpoint_override=place.netloc,
+            scheme=place.scheme,
+            allow_bucket_creation=True,
+            region="us-east-1",
+        )
+        client.create_dir("mien")
+        client.delete_dir_contents("mien", missing_dir_ok=True)
         yield None
     else:
         with serving() as (url, server):
