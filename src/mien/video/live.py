@@ -220,8 +220,8 @@ def listing(frame: Frame, rate: float) -> Any:
 class Lines:
     """Prints what is seen, once a second."""
 
-    def __init__(self, write: Callable[[str], object] = sys.stdout.write) -> None:
-        self._write = write
+    def __init__(self, write: Callable[[str], object] | None = None) -> None:
+        self._write = write or sys.stdout.write
         self._next = 0.0
 
     def __call__(self, frame: Frame, rgb: NDArray[np.uint8], rate: float) -> bool:
