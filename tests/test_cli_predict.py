@@ -122,7 +122,7 @@ def test_processes_give_the_same_table_as_one(
     assert "33.jpg" in ran.stderr
     assert table.read_bytes() == undisturbed
     rows = list(tables.load(table))
-    assert [row["input"] for row in rows] == [str(path) for path in images.find([folder])]
+    assert [row["input"] for row in rows] == [str(path) for path in sources.find([folder])]
     assert sum(row["faces"] or 0 for row in rows) == 93
 
 

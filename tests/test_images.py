@@ -76,7 +76,6 @@ def test_every_exif_orientation_is_undone(scene: Rgb, form: str, orientation: in
     plain = images.read(encoded(Image.fromarray(scene), form, **options))
     upright = undo[orientation](plain)
     assert np.array_equal(images.read(data), upright)
-    assert images.size(data) == (upright.shape[1], upright.shape[0])
 
 
 def test_big_endian_exif_is_understood_by_the_fast_path(scene: Rgb) -> None:
@@ -165,7 +164,6 @@ def test_heic_is_read_or_names_its_remedy(scene: Rgb) -> None:
     file = io.BytesIO()
     heif.from_pillow(Image.fromarray(out)).save(file, quality=90, exif=exif.tobytes())
     assert images.read(file.getvalue()).shape == (192, 128, 3)
-    assert images.size(file.getvalue()) == (128, 192)
 
 
 def test_heic_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +187,6 @@ def test_reduced_decoding_keeps_the_side_that_is_asked_for(scene: Rgb) -> None:
     for wanted, longest in ((1600, 1600), (801, 1600), (800, 800), (300, 400), (10, 200)):
         out = images.read(data, reduce_to=wanted)
         assert max(out.shape) == longest
-        assert images.size(data) == (1600, 1066)
     assert abs(images.read(data, reduce_to=200).mean() - whole.mean()) < 1
 
 
@@ -390,62 +387,6 @@ def test_writing_refuses_what_it_cannot_write(tmp_path: Path, scene: Rgb) -> Non
         images.write(tmp_path / "none" / "a.png", scene)
     with pytest.raises(ImageError, match="uint8"):
         images.write(tmp_path / "a.png", scene / 255)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    for name in (
-        "b.JPG",
-        "a.png",
-        "notes.txt",
-        ".hidden.png",
-        "z/c.webp",
-        "z/deep/d.jpeg",
-        ".cache/e.png",
-        "f.md",
-    ):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("x")
-    return tmp_path
-
-
-def names(root: Path, *paths: str | Path, recursive: bool = True) -> list[str]:
-    found = images.find([root / path for path in paths], recursive)
-    return [path.relative_to(root).as_posix() for path in found]
-
-
-def test_a_folder_gives_its_pictures_sorted(tree: Path) -> None:
-    assert names(tree, "") == ["a.png", "b.JPG", "z/c.webp", "z/deep/d.jpeg"]
-    assert names(tree, "", recursive=False) == ["a.png", "b.JPG"]
-
-
-def test_a_named_file_is_taken_whatever_its_name_and_once(tree: Path) -> None:
-    assert names(tree, "f.md", "a.png", "f.md", "") == ["f.md", "a.png", "b.JPG", "z/c.webp", "z/deep/d.jpeg"]
-    assert names(tree, "missing.jpg") == ["missing.jpg"]
-    assert names(tree, "x" * 300) == ["x" * 300]
-
-
-def test_patterns_and_those_that_match_nothing(tree: Path) -> None:
-    assert names(tree, "*.png") == ["a.png"]
-    assert names(tree, "**/*.webp") == ["z/c.webp"]
-    assert names(tree, "*.gif") == ["*.gif"]
-    (tree / "odd[1].png").write_text("x")
-    assert names(tree, "odd[1].png") == ["odd[1].png"]
-
-
-def test_a_list_file_is_read_line_by_line(tree: Path) -> None:
-    (tree / "list.txt").write_text("z/c.webp\n\n  b.JPG  \nmissing.png\n")
-    assert names(tree, "list.txt") == ["z/c.webp", "b.JPG", "missing.png"]
-
-
-def test_folders_without_pictures_do_not_vanish(tree: Path) -> None:
-    (tree / "none").mkdir()
-    (tree / "z" / "trap.jpg").mkdir()
-    assert names(tree, "none") == ["none"]
-    assert "z/trap.jpg" in names(tree, "")
-    (tree / "z" / "loop").symlink_to(tree)
-    assert "z/loop" not in names(tree, "")
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,11 @@ library, and the tests hold them to equal pixels.
 
 from __future__ import annotations
 
-import glob
 import os
 import stat
 import struct
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -48,10 +47,8 @@ SUFFIXES: Final = (
     ".heic", ".heif", ".avif", ".ppm", ".pgm", ".pbm", ".pnm",
 )
 # fmt: on
-"""File name endings, in lower case, that `find` takes for pictures when it looks into a folder."""
+"""File name endings, in lower case, that `mien.sources.find` takes for pictures when it looks into a folder."""
 
-LIST_SUFFIXES: Final = (".txt", ".lst")
-"""File name endings that `find` reads as a list of paths, one a line."""
 
 MAX_PIXELS: Final = 100_000_000
 """Largest picture decoded unless the caller says otherwise: 300 MB of RGB."""
@@ -94,24 +91,6 @@ def read(source: Source, *, max_pixels: int = MAX_PIXELS, reduce_to: int | None 
         if picture is not None:
             return picture
     return _read_pillow(data, name, max_pixels)
-
-
-def size(source: Source) -> tuple[int, int]:
-    """The (width, height) in pixels that `read` would return, from the header alone.
-
-    Raises:
-        ImageError: as `read`, except that nothing is decoded, so damage further on is not seen.
-    """
-    name = describe(source)
-    with opened(_bytes_of(source, name), name) as picture:
-        # Of a TIFF some Pillow versions give the upright size, some the stored one; tags 256 and 257 are the latter.
-        stored = getattr(picture, "tag_v2", {})
-        width, height = int(stored.get(256, picture.width)), int(stored.get(257, picture.height))
-        # Pillow decodes a PNG in search of EXIF behind the pixels; the header's is all that is looked at here.
-        header = picture.format != "PNG" or "exif" in picture.info
-        # Orientations 5 to 8 of the EXIF standard lay the picture on its side; 0x0112 is the orientation tag.
-        sideways = header and picture.getexif().get(0x0112) in (5, 6, 7, 8)
-    return (height, width) if sideways else (width, height)
 
 
 def check(array: Any) -> Rgb:
@@ -201,76 +180,6 @@ def describe(source: object) -> str:
         return text if text.isprintable() and text == text.strip() and text else repr(text)
     name = getattr(source, "name", None)
     return describe(name) if isinstance(name, str) else f"<{type(source).__name__}>"
-
-
-def find(paths: Iterable[str | Path], recursive: bool = True) -> Iterator[Path]:
-    """Yield every picture that the arguments mean, each once, in an order that is the same on every machine.
-
-    - a file is yielded whatever its name; one that does not exist too, so that `read` can say so;
-    - a list file (.txt, .lst) gives one path a line, relative to the list's own folder; blank lines are skipped;
-    - a folder gives its files with a picture's suffix, sorted by name, then its sub-folders' (unless `recursive` is
-      False); hidden files and folders and links to folders are left out. A folder without a picture is itself yielded
-      if it was named or is called like a picture, again so that `read` can say so;
-    - anything with `*`, `?` or `[` that is not an existing path is a pattern (`**` crosses folders).
-    """
-    seen: set[str] = set()
-    for path in _expand(paths, recursive):
-        if str(path) not in seen:
-            seen.add(str(path))
-            yield path
-
-
-def _expand(paths: Iterable[str | Path], recursive: bool) -> Iterator[Path]:
-    for given in paths:
-        path = Path(given)
-        try:
-            exists, folder = path.exists(), path.is_dir()
-        except (OSError, ValueError):  # a name too long for the file system, or with a null byte
-            exists, folder = False, False
-        if folder:
-            yield from _walk(path, recursive, named=True)
-        elif exists and path.suffix.lower() in LIST_SUFFIXES:
-            yield from _listed(path, recursive)
-        elif not exists and glob.has_magic(str(given)):
-            matches = sorted(glob.glob(str(given), recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
-            yield from _expand(matches, recursive) if matches else (path,)
-        else:
-            yield path
-
-
-def _walk(folder: Path, recursive: bool, named: bool) -> Iterator[Path]:
-    try:
-        entries = sorted(
-            (entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=lambda e: e.name
-        )
-    except OSError:  # a folder that cannot be listed is yielded: `read` names it and the reason
-        yield folder
-        return
-    empty = True
-    subfolders = []
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            subfolders.append(Path(entry.path))
-        elif Path(entry.name).suffix.lower() in SUFFIXES:
-            empty = False
-            yield Path(entry.path)
-    for subfolder in subfolders if recursive else ():
-        for path in _walk(subfolder, recursive, named=False):
-            empty = False
-            yield path
-    if empty and (named or folder.suffix.lower() in SUFFIXES):
-        yield folder
-
-
-def _listed(path: Path, recursive: bool) -> Iterator[Path]:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError as problem:
-        raise ImageError(f"{describe(path)}: this list cannot be read: {_reason(problem)}") from None
-    for line in lines:
-        if line.strip():
-            entry = path.parent / line.strip()
-            yield from _expand([entry], recursive) if entry.suffix.lower() not in LIST_SUFFIXES else (entry,)
 
 
 def _bytes_of(source: Source, name: str) -> bytes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Final
 
 from mien import images
 from mien.errors import ConfigError, ImageError
@@ -21,6 +23,9 @@ class StandardInput(BytesIO):
 
 _WRITTEN = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # what mien.images.write can write
 
+LIST_SUFFIXES: Final = (".txt", ".lst")
+"""Files that are lists of pictures wherever a picture is named."""
+
 Source = str | StandardInput
 """A picture's path, or the picture that came through standard input."""
 
@@ -32,7 +37,7 @@ def name(source: Source) -> str:
 
 
 def gather(paths: Iterable[str], listed: str | None = None, leave_out: Path | None = None) -> list[Source]:
-    """Expand what a user typed: see `mien.images.find`; also `-` (a picture on standard input) and `@file` (a list).
+    """Expand what a user typed: see `find`; also `-` (a picture on standard input) and `@file` (a list).
 
     Args:
         paths: as typed.
@@ -83,12 +88,83 @@ def read_list(path: str) -> list[str]:
     return [str(folder / os.fsdecode(line)) for line in lines if line.strip()]
 
 
+def find(paths: Iterable[str | Path], recursive: bool = True) -> Iterator[Path]:
+    """Yield every picture that the arguments mean, each once, in an order that is the same on every machine.
+
+    - a file is yielded whatever its name; one that does not exist too, so that `mien.images.read` can say so;
+    - a list file (.txt, .lst) gives one path a line, relative to the list's own folder; blank lines are skipped;
+    - a folder gives its files with a picture's suffix, sorted by name, then its sub-folders' (unless `recursive` is
+      False); hidden files and folders and links to folders are left out. A folder without a picture is itself yielded
+      if it was named or is called like a picture, again so that `mien.images.read` can say so;
+    - anything with `*`, `?` or `[` that is not an existing path is a pattern (`**` crosses folders).
+    """
+    seen: set[str] = set()
+    for path in _expand(paths, recursive):
+        if str(path) not in seen:
+            seen.add(str(path))
+            yield path
+
+
+def _expand(paths: Iterable[str | Path], recursive: bool) -> Iterator[Path]:
+    for given in paths:
+        path = Path(given)
+        try:
+            exists, folder = path.exists(), path.is_dir()
+        except (OSError, ValueError):  # a name too long for the file system, or with a null byte
+            exists, folder = False, False
+        if folder:
+            yield from _walk(path, recursive, named=True)
+        elif exists and path.suffix.lower() in LIST_SUFFIXES:
+            yield from _listed(path, recursive)
+        elif not exists and glob.has_magic(str(given)):
+            matches = sorted(glob.glob(str(given), recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
+            yield from _expand(matches, recursive) if matches else (path,)
+        else:
+            yield path
+
+
+def _walk(folder: Path, recursive: bool, named: bool) -> Iterator[Path]:
+    try:
+        entries = sorted(
+            (entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=lambda e: e.name
+        )
+    except OSError:  # a folder that cannot be listed is yielded: `read` names it and the reason
+        yield folder
+        return
+    empty = True
+    subfolders = []
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            subfolders.append(Path(entry.path))
+        elif Path(entry.name).suffix.lower() in images.SUFFIXES:
+            empty = False
+            yield Path(entry.path)
+    for subfolder in subfolders if recursive else ():
+        for path in _walk(subfolder, recursive, named=False):
+            empty = False
+            yield path
+    if empty and (named or folder.suffix.lower() in images.SUFFIXES):
+        yield folder
+
+
+def _listed(path: Path, recursive: bool) -> Iterator[Path]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as problem:
+        reason = (problem.strerror or str(problem)).lower()
+        raise ImageError(f"{images.describe(path)}: this list cannot be read: {reason}") from None
+    for line in lines:
+        if line.strip():
+            entry = path.parent / line.strip()
+            yield from _expand([entry], recursive) if entry.suffix.lower() not in LIST_SUFFIXES else (entry,)
+
+
 def _files(names: Iterable[str], ours: Path | None) -> list[str]:
     found = []
     for name in names:
         # Our own pictures are passed over in a folder that holds theirs, and taken where they are what was named.
         searched = ours is not None and Path(name).resolve() in ours.parents
-        for path in images.find([name]):
+        for path in find([name]):
             if not searched or ours not in path.resolve().parents:
                 found.append(str(path))
     return found

@@ -58,11 +58,11 @@ def edit(
     target = _target(to, valence, arousal, grid)
     if out is None and animate is None:
         raise ConfigError("nothing to write: name the result with --out (or --animate)")
-    from mien import images
+    from mien import sources
     from mien.edit import Editor
     from mien.editing.provenance import Signer
 
-    photos = [Path(path) for path in images.find(paths)]
+    photos = [Path(path) for path in sources.find(paths)]
     many = len(photos) > 1 or any(path.is_dir() for path in paths)
     if many and not i_have_consent:
         raise ConfigError(
