@@ -168,6 +168,8 @@ def test_unknown_attribute_values_stand_last() -> None:
     values = np.array([0.1 * i for i in range(20)] + [math.nan])
     assert list(grouped(values))[-1] == "unknown"
     assert list(grouped(np.array(["b", None, "a"], dtype=object))) == ["a", "b", "unknown"]
+    ages = np.array(["70+", "4-19", None, "20-39", "0-3"], dtype=object)
+    assert list(grouped(ages)) == ["0-3", "4-19", "20-39", "70+", "unknown"]
     masks = np.stack(list(grouped(values).values()))
     assert (masks.sum(axis=0) == 1).all()
 

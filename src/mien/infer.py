@@ -355,8 +355,15 @@ def _attribute(key: str, records: Sequence[Record], crops: Any) -> NDArray[Any]:
         return yaw
     if key == "size":
         return np.array([_side(record) for record in records])
-    if not any(key in record.attributes for record in records):
-        known = sorted({name for record in records for name in record.attributes})
+    known = sorted(
+        {
+            name
+            for record in records
+            for name, value in record.attributes.items()
+            if isinstance(value, str | int | float)  # a list, such as RAF-DB's points, makes no groups
+        }
+    )
+    if key not in known:
         raise ConfigError(
             f"--by {key}: the set has no such attribute: use one of {', '.join([*known, *MEASURED])}"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,14 @@ def grouped(values: NDArray[Any], unit: str = "") -> dict[str, NDArray[np.bool_]
         groups = {name: finite & (place == i) for i, name in enumerate(names)}
         return {**groups, UNKNOWN: ~finite} if (~finite).any() else groups
     words = np.array([_word(value, unit) for value in values.tolist()])
-    order = sorted(set(words.tolist()), key=lambda word: (word == UNKNOWN, word))
+    order = sorted(set(words.tolist()), key=lambda word: (word == UNKNOWN, _natural(word)))
     return {word: words == word for word in order}
+
+
+def _natural(word: str) -> list[tuple[int, str]]:
+    """A sorting key that takes digits as the number they write: "4-19" stands before "20-39"."""
+    parts = re.split(r"(\d+)", word)
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
 
 
 def _ranges(edges: NDArray[np.float64], unit: str) -> list[str]:

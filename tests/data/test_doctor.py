@@ -185,6 +185,30 @@ def test_list_command_names_every_reader_and_protocol() -> None:
     assert "list_patition_label" in CliRunner().invoke(app, ["list"]).stdout
 
 
+def test_ratings_are_counted_and_splits_stand_in_their_order(miniature) -> None:
+    root = miniature("afewva")
+    diagnosis, _ = examine(root)
+    assert diagnosis.rated == {"train": 48}
+    result = CliRunner().invoke(app, ["check", str(root)])
+    assert "  train: 48: 48 with valence and arousal\n" in result.stdout
+    split, _ = examine(miniature("folder", "splits"))
+    assert list(split.counts) == ["train", "valid", "test"]
+    assert split.rated == {}
+
+
+def test_contact_sheet_of_videos_shows_their_faces(miniature) -> None:
+    root = miniature("affwild")
+    records = READERS["affwild"](root)
+    sheet = contact_sheet(records, columns=4, side=40)
+    rows = rows_of(records)
+    assert sheet.shape == (len(rows) * 48 + 8, 150 + 4 * 48 + 8, 3)
+    assert sheet[8:48, 150:190].std() > 10, "a face, not paper"
+    for path in {record.path for record in records}:
+        path.unlink()
+    crossed = contact_sheet(records, columns=4, side=40)
+    assert len(np.unique(crossed[8:48, 150:190].reshape(-1, 3), axis=0)) == 2, "paper and the cross"
+
+
 def test_contact_sheet_shows_each_class_once_a_row(miniature, tmp_path: Path) -> None:
     records = READERS["folder"](miniature("folder"))
     sheet = contact_sheet(records, columns=5, side=40)

@@ -102,8 +102,11 @@ def _print(diagnosis: Diagnosis) -> None:
     for split, number in diagnosis.counts.items():
         official = diagnosis.official.get(split)
         against = f" (official {official:,})" if official else ""
-        classes = ", ".join(f"{name} {count:,}" for name, count in diagnosis.classes[split].items())
-        typer.echo(f"  {split}: {number:,}{against}: {classes}")
+        classes = diagnosis.classes[split]
+        parts = [f"{name} {count:,}" for name, count in classes.items() if classes.keys() != {"unlabelled"}]
+        if rated := diagnosis.rated.get(split):
+            parts.append(f"{rated:,} with valence and arousal")
+        typer.echo(f"  {split}: {number:,}{against}: {', '.join(parts) or 'unlabelled'}")
     for finding in diagnosis.findings:
         typer.echo(f"{'DAMAGE' if finding.grave else 'note'}: {finding.message}")
         for example in finding.examples:

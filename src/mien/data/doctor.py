@@ -12,17 +12,20 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mien.data import READERS
 from mien.data.copies import NEAR, hash_of, leaks, near_pairs, perceptual_hash
 from mien.data.reader import PICTURES, Reader
-from mien.data.records import Record
+from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound, ImageError
 from mien.labels import EXPRESSIONS, UNLABELLED
 
 EXAMPLES = 5
 """How many file names a finding shows."""
+
+SHOWN = 4
+"""How many names of a group of copies an example shows."""
 
 Progress = Callable[[Iterable[Record]], Iterable[Record]]
 """Wraps the records that are looked at, as a progress bar does."""
@@ -47,6 +50,7 @@ class Diagnosis:
         reader, title, variant: the dataset and its form.
         counts: records fit for use by split; official: the published ones, where known.
         classes: by split, records of each expression; "unlabelled" for those without.
+        rated: by split, records with valence and arousal.
         findings: in the order of the examination.
     """
 
@@ -57,6 +61,7 @@ class Diagnosis:
     counts: dict[str, int]
     official: dict[str, int]
     classes: dict[str, dict[str, int]]
+    rated: dict[str, int]
     findings: tuple[Finding, ...] = field(default=())
 
     @property
@@ -176,13 +181,21 @@ def examine(
             reader=reader.name,
             title=reader.title,
             variant=variant,
-            counts=dict(Counter(record.split for record in usable)),
+            counts=_in_order(Counter(record.split for record in usable)),
             official=reader.official,
             classes=_classes(usable),
+            rated=_in_order(
+                Counter(one.split for one in usable if one.valence is not None and one.arousal is not None)
+            ),
             findings=tuple(findings),
         ),
         usable,
     )
+
+
+def _in_order(counts: Counter[Split]) -> dict[str, int]:
+    """Counts by split: train, valid, test."""
+    return {split: counts[split] for split in get_args(Split) if counts[split]}
 
 
 def _finding(kind: str, names: list[str], message: str, grave: bool = False) -> Finding:
@@ -251,7 +264,9 @@ def _copies(
             if id(record) in leaking:
                 marks[index] = "test" if "test" in splits else "valid"
         if len(splits) > 1:
-            across.append(" = ".join(f"{record.split}/{record.name}" for record in members))
+            listed = [f"{record.split}/{record.name}" for record in members]
+            more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+            across.append(" = ".join(listed[:SHOWN]) + more)
         else:
             within += len(group) - 1
         if len({r.expression for r in members if r.expression != UNLABELLED}) > 1:

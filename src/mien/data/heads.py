@@ -218,5 +218,4 @@ READER = Reader(
     wants="a folder that 'mien data render HEAD OUT' wrote, with rendered.json",
     variant=variant,
     read=read,
-    sizes=((112, 112),),
 )

@@ -127,11 +127,11 @@ def _cut(
     out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
     found = np.zeros(len(records), dtype=bool)
     pose = np.full((len(records), 3), np.nan, dtype=np.float32)
-    frames = _Frames()
+    frames = Frames()
     try:
         for place, record in enumerate(records):
             try:
-                image = frames.read(record) if _is_frame(record) else images.read(record.path)
+                image = frames.read(record) if is_frame(record) else images.read(record.path)
             except MienError as problem:
                 raise DatasetDamaged(
                     f"{problem} (or run `mien data check` to list every damaged picture)"
@@ -156,11 +156,12 @@ def _cut(
 VIDEOS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
 
 
-def _is_frame(record: Record) -> bool:
+def is_frame(record: Record) -> bool:
+    """Whether a record is one frame of a video file."""
     return record.frame is not None and record.path.suffix.lower() in VIDEOS
 
 
-class _Frames:
+class Frames:
     """Frames of videos by number; going forward through one video decodes each frame once."""
 
     def __init__(self) -> None:

@@ -41,19 +41,21 @@ def rows_of(records: Sequence[Record]) -> dict[str, list[Record]]:
 def contact_sheet(records: Sequence[Record], columns: int = 12, side: int = 72) -> NDArray[np.uint8]:
     """Draw `columns` pictures of each class, chosen by the hash of their names, as an RGB image.
 
-    A picture that cannot be read is a crossed-out cell. Records of videos are passed over.
+    A picture or frame that cannot be read is a crossed-out cell.
 
     Raises:
-        DatasetDamaged: no record is a picture.
+        DatasetDamaged: no record has an expression, valence and arousal, or a picture.
     """
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
     from mien import images
+    from mien.data.loaders import Frames, is_frame
 
-    classes = rows_of([record for record in records if record.path.suffix.lower() in PICTURES])
+    classes = rows_of([one for one in records if one.path.suffix.lower() in PICTURES or is_frame(one)])
     if not classes:
-        raise DatasetDamaged("a contact sheet needs pictures: these records are videos")
+        raise DatasetDamaged("a contact sheet needs labelled pictures or frames: these records have none")
+    frames = Frames()
     cell = side + MARGIN
     sheet = Image.new("RGB", (LABEL + columns * cell + MARGIN, len(classes) * cell + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -62,11 +64,15 @@ def contact_sheet(records: Sequence[Record], columns: int = 12, side: int = 72) 
         draw.text((MARGIN, top + side // 2 - 20), name, INK, ImageFont.load_default(16))
         draw.text((MARGIN, top + side // 2 + 2), f"{len(members):,}", GREY, ImageFont.load_default(14))
         chosen = sorted(members, key=lambda record: hashlib.sha256(record.name.encode()).digest())[:columns]
+        # In the order of a video's frames, so that each is decoded once.
+        if is_frame(chosen[0]):
+            chosen.sort(key=lambda record: (record.path, record.frame or 0))
         for column, record in enumerate(chosen):
             left = LABEL + column * cell
             try:
-                picture = Image.fromarray(images.read(record.path))
-            except ImageError:
+                pixels = frames.read(record) if is_frame(record) else images.read(record.path)
+                picture = Image.fromarray(pixels)
+            except (ImageError, DatasetDamaged):
                 draw.rectangle((left, top, left + side - 1, top + side - 1), outline=GREY)
                 draw.line((left, top, left + side - 1, top + side - 1), GREY)
                 continue

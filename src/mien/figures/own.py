@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MOST_FACES = 600
 """Faces in a scatter; more are thinned to a seeded subset."""
 
-ROWS = 6
+ROWS = 8
 """Faces in a figure with a row for each."""
 
 BATCHES, BATCH = 8, 64

@@ -26,7 +26,8 @@ def draw(affect: ArrayLike, words: Sequence[str | None] | None = None, title: st
     kept = np.isfinite(points).all(axis=1)
     named = np.array([word or "" for word in words] if words is not None else [""] * len(points))[kept]
     points = points[kept]
-    figure, (axis,) = palette.canvas(5.0, 4.3)
+    # Room for the key beside the square, or it would push the label of arousal out of the picture.
+    figure, (axis,) = palette.canvas(5.9 if any(named) else 5.0, 4.3)
     frame(axis)
     if len(points) >= 50:
         axis.hexbin(

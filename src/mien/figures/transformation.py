@@ -79,7 +79,7 @@ def draw(
         )
     plane.set_xticks([])
     plane.set_yticks([])
-    plane.set_title("faces (filled), neutral versions (open), texts (stars)", loc="left")
+    plane.set_title("faces (filled), neutral versions (open), texts (stars)", loc="left", fontsize=9.5)
     own = anchors[labels]
     shown = labels != NEUTRAL
     bins = np.linspace(-1, 1, 41).tolist()
