@@ -35,7 +35,7 @@ class Refusal(Exception):
         super().__init__(message)
         self.status = status
         self.code = code
-        self.message = message
+        self.message = "\\n".join(message.splitlines())  # names of strangers stand in it
         self.retry_after = retry_after
 
     @property
