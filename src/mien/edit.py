@@ -47,6 +47,8 @@ MAX_JITTER: Final = 0.02
 MIN_SHARE: Final = 0.2
 """Smallest share of the asked change that is worth drawing when the fold guard weakens it."""
 MAX_INTENSITY: Final = 1.25
+SHOWN: Final = 0.75
+"""What is taken away of an expression that reads as full: full strength of an edit is more than most faces show."""
 PRESENCE: Final = 0.5
 
 
@@ -262,9 +264,7 @@ class Editor:
                     f"{photo.source}: face {number}: the skin would fold at any useful strength: "
                     "ask for less, or choose a photo with a clearer view of this face"
                 )
-            colour, notes = render(
-                colour, drawn, self.shading, wanted.smiling, seed, interiors=self.interiors
-            )
+            colour, notes = render(colour, drawn, self.shading, wanted.teeth, seed, interiors=self.interiors)
             done.append(_record(number, located[number], wanted, intensity, drawn, (*flags, *notes)))
         edited = photo.with_colour(colour)
         return Edit(edited, photo, tuple(self._measured(edited, located, done)), str(wanted))
@@ -370,16 +370,21 @@ class Editor:
         current = self.geometry.strengths(seen, shares)
         asked = np.array([target.strengths.get(name, 0.0) for name in ACTIVE]) * intensity
         if target.is_neutral:
-            change = -current * min(intensity, 1.0)
+            change = -SHOWN * current * min(intensity, 1.0)
         else:
             # At zero intensity nothing changes; the present expression is replaced as the asked one grows.
-            change = asked if relative else asked - current * min(1.0, intensity / 0.3)
-        gap = (
-            float(mouth)
-            if isinstance(mouth, int | float)
-            else lips_for(target, intensity, mouth, lip_gap(shape))
-        )
-        return plan(self.geometry, face.points, change, gap)
+            leaving_now = np.where(asked > 0, 1.0, SHOWN) * current * min(1.0, intensity / 0.3)
+            change = asked if relative else asked - leaving_now
+        now = lip_gap(shape)
+        if isinstance(mouth, int | float):
+            return plan(self.geometry, face.points, change, float(mouth))
+        # A smile that goes takes its parted lips along: no other expression is at home around them.
+        leaving = 0.0
+        if mouth == "auto" and not relative and not target.is_neutral:
+            smile = float(current[ACTIVE.index("happiness")]) * (1 - target.strengths.get("happiness", 0.0))
+            leaving = min(1.0, intensity / 0.3) * float(np.clip((smile - 0.2) / 0.4, 0, 1))
+        gap = lips_for(target, intensity, mouth, now * (1 - leaving))
+        return plan(self.geometry, face.points, change, gap, refill=leaving > 0.5)
 
     def _measured(self, photo: Photo, located: Sequence[Located], done: Sequence[FaceEdit]) -> list[FaceEdit]:
         if self.recogniser is None:

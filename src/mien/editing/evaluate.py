@@ -28,7 +28,7 @@ from mien.bootstrap import Interval, wilson
 from mien.edit import Editor, Located
 from mien.editing import measures
 from mien.editing.flow import FOLD_LIMIT
-from mien.editing.geometry import Frame, lip_gap
+from mien.editing.geometry import ACTIVE, Frame, lip_gap
 from mien.editing.judges import Identity, MiniXception
 from mien.editing.measures import ASKED, POOLED, Drawn, Faces
 from mien.editing.photo import Photo
@@ -67,7 +67,7 @@ LINES: Final[dict[str, tuple[str, str]]] = {
     "london/pair/happy": ("London: judged happy with the real smile's lips", "real - 0.05"),
     "london/pair/lips": ("London: lips' error to the real smile over unedited", "<= 0.8"),
     "london/self": ("London: PSNR of neutral asked of neutral, dB", ">= 38"),
-    "london/mouth": ("London: error of a filled mouth", "<= 0.25"),
+    "london/mouth": ("London: error of a filled mouth over that of one flat tone", "<= 0.55"),
     "seconds": ("12 megapixels, one face, s on two threads", "<= 2"),
 }  # fmt: skip
 """Each figure of the table: what it is, and what is required of the full editor (`docs/editing.md`)."""
@@ -301,30 +301,33 @@ def on_people(draw: Drawn, judge: MiniXception, identity: Identity, pairs: Pairs
 
 def on_pairs(draw: Drawn, editor: Editor, judge: MiniXception, find: Find, pairs: Pairs) -> Figures:
     """A neutral photo edited to happiness with the lips of the person's real smile, and what is asked of neutral."""
-    crops, ratios, same = [], [], []
+    crops, before, after, same = [], [], [], []
     for n, (photo, face) in enumerate(zip(pairs.neutral.photos, pairs.neutral.faces, strict=True)):
         smile = pairs.smiling.faces[n]
         gap = lip_gap(Frame.of(smile.points).to_canonical(smile.points))
         seen = find(pairs.smiling.photos[n].rgb, smile)
         real = Frame.of(seen).to_canonical(seen)
-        rgb, _ = draw(photo, face, "happiness", 1.0, gap)
+        # As strong as the real smile: what the editor's reader sees in it, without a recogniser's opinion.
+        shape = Frame.of(smile.network_points).to_canonical(smile.network_points)
+        strength = float(editor.geometry.strengths(shape, np.ones(len(ACTIVE)))[ACTIVE.index("happiness")])
+        rgb, _ = draw(photo, face, "happiness", max(strength, 0.05), gap)
         crops.append(pairs.neutral.crop(n, rgb))
-        before = measures.lips_error(find, photo.rgb, face, real)
-        ratios.append(measures.lips_error(find, rgb, face, real) / before)
+        before.append(measures.lips_error(find, photo.rgb, face, real))
+        after.append(measures.lips_error(find, rgb, face, real))
         unchanged, _ = draw(photo, face, "neutral", 1.0, None)
         same.append(min(measures.psnr(photo.rgb, unchanged), 99.0))
-    everyone = list(range(len(ratios)))
+    everyone = list(range(len(after)))
     shares = judge(np.stack(crops))[0]
     filled = [
         measures.fill_error(photo, face.points)
         for photo, face in zip(pairs.smiling.photos, pairs.smiling.faces, strict=True)
     ]
-    open_mouths = [pair[0] for pair in filled if pair is not None]
+    open_mouths = [pair for pair in filled if pair is not None]
     return {
         "london/pair/happy": measures.accuracy(shares, ["happiness"] * len(shares), "happiness"),
-        "london/pair/lips": measures.mean_by_source(np.array(ratios), everyone),
+        "london/pair/lips": measures.ratio_by_source(np.array(after), np.array(before)),
         "london/self": measures.mean_by_source(np.array(same), everyone),
-        "london/mouth": measures.mean_by_source(np.array(open_mouths), list(range(len(open_mouths)))),
+        "london/mouth": measures.ratio_by_source(*np.array(open_mouths).T),
     }
 
 
@@ -380,7 +383,9 @@ def ways(editor: Editor, names: list[str]) -> dict[str, Editor]:
     """The editors under test, by name: "full" as it ships, "geometry" its flow alone."""
     from mien.errors import ConfigError
 
-    known = {"full": editor, "geometry": editor.without_pictures()}
+    # Faces are located with the recogniser's reading; it need not read each edit again.
+    full = Editor(editor.detector, editor.landmarker, editor.geometry, editor.shading)
+    known = {"full": full, "geometry": full.without_pictures()}
     for name in names:
         if name not in known:
             raise ConfigError(f"'{name}' is no way to edit: use {', '.join(known)}")
@@ -432,7 +437,7 @@ def run(
     depends = {key: value for key, value in facts.items() if key != "commit"} | {"every": every}
     figures: dict[str, Figures] = {name: {} for name in names}
     if ferplus_root is not None:
-        small = Editor.load(detector="whole", measure=False, threads=threads)
+        small = Editor.load(detector="whole", threads=threads)
         neutral, crops = ferplus(ferplus_root, small, count, say)
         count = min(count, len(neutral) // len(POOLED), *(len(crops[name]) for name in POOLED))
         say(f"{count} sources of each of {', '.join(POOLED)}")
@@ -455,17 +460,12 @@ def run(
                 f"monotony/{name}", depends, lambda d=draw: monotony(d, judge, neutral)
             )
     if london_root is not None:
-        large_editor = Editor.load(measure=False, threads=threads)
+        large_editor = Editor.load(threads=threads)
         pairs = london(london_root, large_editor, every)
         say(f"London: {len(pairs.neutral)} people")
         facts["London"] = f"{len(pairs.neutral)} people"
         found, own = real_people(judge, identity, pairs)
         references |= found
-        constants = [
-            measures.fill_error(photo, face.points)
-            for photo, face in zip(pairs.smiling.photos, pairs.smiling.faces, strict=True)
-        ]
-        references["london/mouth"] = Interval(float(np.mean([pair[1] for pair in constants if pair])))
         find = mesh_finder(mesh) if mesh is not None else own_finder(large_editor)
         for name, editor in ways(large_editor, names).items():
             say(f"London, {name}")

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 PRIOR_SHARE = {
-    "happiness": 0.45, "surprise": 0.5, "sadness": 0.75, "anger": 0.5, "disgust": 0.65, "fear": 0.6, "contempt": 1.0,
+    "happiness": 0.45, "surprise": 0.5, "sadness": 0.75, "anger": 0.5, "disgust": 0.85, "fear": 0.85, "contempt": 1.0,
 }  # fmt: skip
 """Share of anatomy in each basis, the rest is people. Our choice, by eye on photos outside both sources."""
 GAIN = {
@@ -50,7 +50,7 @@ GAIN = {
 }  # fmt: skip
 """What the ridge's displacement is multiplied by, for the disagreement of voters."""
 FULL = {
-    "happiness": 1.45, "surprise": 1.35, "sadness": 1.6, "anger": 2.2, "disgust": 1.3, "fear": 1.55, "contempt": 1.3,
+    "happiness": 1.45, "surprise": 1.35, "sadness": 1.6, "anger": 2.2, "disgust": 1.2, "fear": 1.6, "contempt": 1.3,
 }  # fmt: skip
 """What the mixed displacement is multiplied by, so that strength 1 looks full and not yet drawn."""
 AMOUNT = 0.7
@@ -64,10 +64,10 @@ UNITS: dict[str, dict[str, float]] = {
         "noseSneer": 0.3,
     },
     "disgust": {
-        "noseSneer": 0.9, "browDown": 0.6, "eyeSquint": 0.5, "mouthUpperUp": 0.45, "mouthFrown": 0.35,
-        "mouthShrugLower": 0.3,
+        "noseSneer": 0.9, "browDown": 0.8, "eyeSquint": 0.8, "cheekSquint": 0.5, "mouthUpperUp": 0.2,
+        "mouthFrown": 0.6, "mouthShrugLower": 0.5,
     },
-    "fear": {"browInnerUp": 0.9, "browOuterUp": 0.4, "eyeWide": 0.8, "mouthStretch": 0.6},
+    "fear": {"browInnerUp": 1.0, "browOuterUp": 0.35, "browDown": 0.15, "eyeWide": 1.2, "mouthStretch": 0.9},
     "contempt": {"mouthSmile_L": 0.55, "mouthDimple_L": 0.7, "mouthPress_L": 0.3},
 }  # fmt: skip
 """Action units of each expression; a name without side means both. Contempt is one-sided: the subject's left."""

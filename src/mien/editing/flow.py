@@ -169,18 +169,26 @@ def _folding(target: Array, upper: Array, lower: Array) -> float:
         place = float(points[row, column, 0]), float(points[row, column, 1])
         inside[row, column] = cv2.pointPolygonTest(inner, place, False) > 0
     smallest = np.inf
-    for flow, used in (
-        (upper, between & (weight > 0.5)),
-        (lower, between & (weight <= 0.5)),
-        (blended, ~between),
+    # A flow is only used on its side of the line, so it is only differenced to that side.
+    for flow, used, side in (
+        (upper, between & (weight > 0.5), -1),
+        (lower, between & (weight <= 0.5), 1),
+        (blended, ~between, 0),
     ):
-        smallest = min(smallest, float(_jacobian(flow)[used & ~inside].min(initial=np.inf)))
+        smallest = min(smallest, float(_jacobian(flow, side)[used & ~inside].min(initial=np.inf)))
     return smallest
 
 
-def _jacobian(flow: Array) -> Array:
+def _jacobian(flow: Array, side: int = 0) -> Array:
+    """Determinant at each place of the grid; vertical differences are central (0), or to the row below (1) or above
+    (-1)."""
     cell = float(HIGH[0] - LOW[0]) / (GRID - 1)  # the frame is square
-    dy, dx = (np.asarray(slope) for slope in np.gradient(flow, cell, axis=(0, 1)))
+    dx = np.asarray(np.gradient(flow, cell, axis=1))
+    if side == 0:
+        dy = np.asarray(np.gradient(flow, cell, axis=0))
+    else:
+        step = np.diff(flow, axis=0) / cell
+        dy = np.concatenate([step, step[-1:]] if side > 0 else [step[:1], step])
     return np.asarray((1 + dx[..., 0]) * (1 + dy[..., 1]) - dx[..., 1] * dy[..., 0])
 
 

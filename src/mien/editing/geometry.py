@@ -25,6 +25,7 @@ from mien.errors import WeightsError
 from mien.labels import EXPRESSIONS
 from mien.landmarks import (
     INNER_LIP_PAIRS,
+    INNER_LIPS,
     JAW,
     LEFT_EYE_CORNERS,
     NOSE_BOTTOM,
@@ -206,6 +207,10 @@ class Geometry:
         moved = shape + self.displacement(change, gap) + (gap - now) * self.opening
         reached = lip_gap(moved)
         upper, lower = np.array(INNER_LIP_PAIRS).T
+        if gap < now:
+            shift = (now - gap) / now * _seam_shift(shape, moved)
+            moved[upper] += shift
+            moved[lower] += shift
         middle = (moved[upper] + moved[lower]) / 2
         # Only ever close by scaling: scaling up a closed mouth would amplify the noise of its points.
         scale = np.full((len(upper), 1), min(gap / reached, 1.0) if reached > 1e-9 else 0.0)
@@ -216,6 +221,25 @@ class Geometry:
         moved[upper] = middle + scale * (moved[upper] - middle)
         moved[lower] = middle + scale * (moved[lower] - middle)
         return moved
+
+
+def _seam_shift(shape: Array, moved: Array) -> Array:
+    """What to add to the pairs [9, 2] of the inner lips of `moved` so that, closed, they meet along a smooth line.
+
+    Lips that close from a smile were curved and stretched. Each pair keeps its place between the corners that it had
+    in `shape`, or the ends of the line would overtake the corners; and the line is a curve of the fourth degree.
+    """
+    upper, lower = np.array(INNER_LIP_PAIRS).T
+    ends = [INNER_LIPS.start, INNER_LIPS.start + 10]
+    before, after = ((points[upper] + points[lower]) / 2 for points in (shape, moved))
+    wide = shape[ends[1], 0] - shape[ends[0], 0]
+    along = ((before[:, 0] - shape[ends[0], 0]) / max(wide, 1e-6)).clip(0, 1)
+    x = moved[ends[0], 0] + along * (moved[ends[1], 0] - moved[ends[0], 0])
+    t = np.concatenate([along, [0.0, 1.0]]) * 2 - 1
+    heights = np.concatenate([after[:, 1], moved[ends, 1]])
+    weights = np.array([1.0] * len(along) + [4.0, 4.0])
+    curve = np.polynomial.Polynomial.fit(t, heights, 4, domain=[-1, 1], w=weights)
+    return np.stack([x - after[:, 0], curve(t[:-2]) - after[:, 1]], axis=1)
 
 
 @lru_cache(maxsize=1)

@@ -185,6 +185,12 @@ def mean_by_source(values: Array, sources: Sequence[int], draws: int = 1000) -> 
     return interval(float(kept.mean()), sample)
 
 
+def ratio_by_source(above: Array, below: Array, draws: int = 1000) -> Interval:
+    """Mean of `above` [n] over mean of `below` [n], one pair a source, with an interval over resampled sources."""
+    sample = np.concatenate([(counts @ above) / (counts @ below) for counts in resamples(len(above), draws)])
+    return interval(float(above.mean() / below.mean()), sample)
+
+
 def monotony(
     draw: Drawn, judge: MiniXception, faces: Faces, sources: Sequence[int], target: str, whole: bool
 ) -> Interval:
@@ -252,7 +258,7 @@ def psnr(first: Pixels, second: Pixels) -> float:
     return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
 
 
-def fill_error(photo: Photo, points: Array, smiling: float = 1.0) -> tuple[float, float] | None:
+def fill_error(photo: Photo, points: Array) -> tuple[float, float] | None:
     """How far a filled mouth is from the one that is there: (error, that of the mouth's own mean colour).
 
     Mean absolute difference of luma inside the inner lips of landmarks [P, 2], over the standard deviation of luma in
@@ -270,7 +276,7 @@ def fill_error(photo: Photo, points: Array, smiling: float = 1.0) -> tuple[float
     )
     inside = mouth.mask_of(opening, places, 0.02) > 0.5
     skin, grain = surroundings(photo.rgb, frame, 1.0)
-    drawn = mouth.filled(mouth.choose(opening.ratio, smiling), opening, places, skin, grain, 0)
+    drawn = mouth.filled(mouth.choose(opening.ratio, 1.0), opening, places, skin, grain, 0)
     weights = np.array([0.299, 0.587, 0.114])
     truth = photo.rgb[low[1] : high[1], low[0] : high[0]] @ weights
     box = square_of(points).clip(0).astype(int)

@@ -121,10 +121,10 @@ def examples() -> dict[str, Example]:
         }
 
 
-def choose(ratio: float, smiling: float) -> Example:
-    """The example for an opening of this height over width; `smiling` in 0..1 prefers teeth."""
+def choose(ratio: float, teeth: float) -> Example:
+    """The example for an opening of this height over width; `teeth` in 0..1 prefers those that show them."""
     known = examples()
-    if smiling >= 0.5:
+    if teeth >= 0.5:
         return known["bite"] if ratio < 0.17 else known["laugh"]
     return known["parted"] if ratio < 0.09 else known["wide"]
 

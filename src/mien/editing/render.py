@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from mien.editing import mouth
-from mien.editing.flow import FOLD_LIMIT, Region, Warp, pixel_map, pull, warp_between
+from mien.editing.flow import FOLD_LIMIT, Region, Warp, mouth_line, pixel_map, pull, warp_between
 from mien.editing.geometry import Frame, Geometry, lip_gap
 from mien.landmarks import INNER_LIP_PAIRS, OUTER_LIPS
 
@@ -29,13 +29,19 @@ TOUCHED = 1 / 64
 """Smallest displacement in pixels that counts as a change."""
 REFILL = 1.8
 """Lips that part to more than this many times their gap no longer show what the photo had between them."""
+_SEAM = 0.014
+"""Half width of the shadow between closed lips, in eye distances."""
 _CHEEKS = np.array([[-0.72, 0.85], [0.72, 0.85]])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One face's edit before a pixel is touched. `share` in 0..1 is how much of what was asked can be done without
-    folding; `source` and `target` [P, 2] canonical points; `change` [K] of strengths and `gap` after `share`."""
+    """One face's edit before a pixel is touched.
+
+    `share` in 0..1 is how much of what was asked can be done without folding; `source` and `target` [P, 2] canonical
+    points; `change` [K] of strengths and `gap` after `share`. `refill`: what the photo shows between the lips does not
+    fit what they become, and is replaced.
+    """
 
     frame: Frame
     source: Array
@@ -44,9 +50,10 @@ class Plan:
     gap: float
     warp: Warp
     share: float
+    refill: bool = False
 
 
-def plan(geometry: Geometry, points: Array, change: Array, gap: float) -> Plan:
+def plan(geometry: Geometry, points: Array, change: Array, gap: float, refill: bool = False) -> Plan:
     """Plan the change of strengths [K] and the move to a lip gap, weakened until the map does not fold.
 
     `share` is 0 when even a hundredth of the change folds.
@@ -58,8 +65,8 @@ def plan(geometry: Geometry, points: Array, change: Array, gap: float) -> Plan:
     def attempt(share: float) -> Plan:
         wanted = now + share * (gap - now)
         target = geometry.move(source, share * change, wanted) if share > 0 else source
-        warp = warp_between(_clear_of_teeth(source, now, wanted), target)
-        return Plan(frame, source, target, share * change, wanted, warp, share)
+        warp = warp_between(_clear_of_teeth(source, now, wanted, refill), target)
+        return Plan(frame, source, target, share * change, wanted, warp, share, refill)
 
     found = attempt(1.0)
     if found.warp.folding >= FOLD_LIMIT:
@@ -78,13 +85,13 @@ def plan(geometry: Geometry, points: Array, change: Array, gap: float) -> Plan:
     return best if best is not None else attempt(0.0)
 
 
-def _clear_of_teeth(source: Array, now: float, gap: float) -> Array:
+def _clear_of_teeth(source: Array, now: float, gap: float, refill: bool) -> Array:
     """The points from which lips are drawn that close, or part so far that their inside is replaced: a little outside
     the inner contour, so that no rim of teeth that the landmarks missed is drawn along them."""
     if now < mouth.SHOWS:
         return source
     # Lips that part much further are filled from an example, so the photo's own teeth must go too.
-    parting = float(gap > REFILL * now)
+    parting = float(refill or gap > REFILL * now)
     closing = max(parting, float(np.clip((now - gap) / now, 0, 1)))
     moved = source.copy()
     margin = 0.03 * closing * min(1.0, now / 0.05)
@@ -100,13 +107,13 @@ def render(
     colour: Pixels,
     plan_: Plan,
     shading: Shading | None,
-    smiling: float,
+    teeth: float,
     seed: int = 0,
     interiors: bool = True,
 ) -> tuple[Pixels, tuple[str, ...]]:
     """Draw a plan on a photo [h, w, 3] (RGB, uint8 or uint16); returns a new array and notes on what was done.
 
-    `smiling` in 0..1 says which kind of mouth interior fits; `seed` fixes the grain of a filled mouth.
+    `teeth` in 0..1 says which kind of mouth interior fits; `seed` fixes the grain of a filled mouth.
     Without `interiors` the flow alone says what shows between the lips.
     """
     height, width = colour.shape[:2]
@@ -120,7 +127,7 @@ def render(
         new *= gain[..., None]
         touched |= np.abs(gain - 1) > 1e-3
     if interiors:
-        notes += _mouth(colour, plan_, region, new, touched, smiling, seed)
+        notes += _mouth(colour, plan_, region, new, touched, teeth, seed)
     top = np.iinfo(colour.dtype).max
     drawn = np.clip(np.rint(new), 0, top).astype(colour.dtype)
     out = colour.copy()
@@ -136,12 +143,16 @@ def _mouth(
     region: Region,
     new: NDArray[np.float32],
     touched: NDArray[np.bool_],
-    smiling: float,
+    teeth: float,
     seed: int,
 ) -> list[str]:
     """Draw what shows between the lips into `new`, in place."""
     now, gap = lip_gap(plan_.source), lip_gap(plan_.target)
-    if max(abs(gap - now), float(np.abs(plan_.target - plan_.source).max())) < 1e-3 or gap < mouth.SHOWS / 2:
+    if max(abs(gap - now), float(np.abs(plan_.target - plan_.source).max())) < 1e-3:
+        return []
+    if gap < mouth.SHOWS / 2:
+        if now > mouth.SHOWS:
+            _close(plan_, region, new, touched)
         return []
     picture = plan_.frame.to_picture
     source, target = mouth.opening_of(picture(plan_.source)), mouth.opening_of(picture(plan_.target))
@@ -154,17 +165,40 @@ def _mouth(
     mask = mouth.mask_of(target, places, feather=max(1.5 / span, 0.018))[..., None]
     if gap < mouth.SHOWS:
         mask *= np.clip(gap / mouth.SHOWS * 2 - 1, 0, 1)
-    if now > mouth.SHOWS and gap <= REFILL * now:
+    if now > mouth.SHOWS and gap <= REFILL * now and not plan_.refill:
         inner: Pixels = mouth.carried(colour, source, target, places).astype(np.float32)
         note = []
     else:
         scale = np.iinfo(colour.dtype).max / 255
-        look, skin, grain = mouth.choose(target.ratio, smiling), *surroundings(colour, plan_.frame, scale)
+        look, skin, grain = mouth.choose(target.ratio, teeth), *surroundings(colour, plan_.frame, scale)
         inner = mouth.filled(look, target, places, skin, grain, seed) * scale
         note = [f"mouth interior filled from the example '{look.name}'"]
     new[window] = mask * inner + (1 - mask) * new[window]
     touched[window] |= mask[..., 0] > 0
     return note
+
+
+def _close(plan_: Plan, region: Region, new: NDArray[np.float32], touched: NDArray[np.bool_]) -> None:
+    """Draw the shadow between lips that have closed, in place; it covers what is left of a rim of teeth."""
+    line = mouth_line(plan_.target)
+    window = region.window(line.min(axis=0) - 0.1, line.max(axis=0) + 0.1)
+    places = region.canonical(window)
+    if not places.size:
+        return
+    along = (places[..., 0] - line[0, 0]) / max(line[-1, 0] - line[0, 0], 1e-6)
+    away = np.abs(places[..., 1] - np.interp(places[..., 0], line[:, 0], line[:, 1]))
+    # At least a pixel and a half, and narrower towards the corners.
+    width = max(_SEAM, 1.5 / region.frame.unit) * np.clip(4 * along * (1 - along), 0.3, 1) ** 0.5
+    share = 0.92 * np.exp(-((away / width) ** 2)) * (along > 0) * (along < 1)
+    lips = plan_.frame.to_picture((plan_.target[OUTER_LIPS.start + 15] + line[5]) / 2)
+    column, row = np.rint(lips - [region.left, region.top]).astype(int)
+    reach = max(1, int(0.02 * region.frame.unit))
+    skin = new[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1]
+    if not skin.size:
+        return
+    shadow = np.median(skin.reshape(-1, 3), axis=0) * [0.45, 0.36, 0.36]
+    new[window] = share[..., None] * shadow + (1 - share[..., None]) * new[window]
+    touched[window] |= share > 1 / 255
 
 
 def surroundings(colour: Pixels, frame: Frame, scale: float) -> tuple[Array, float]:

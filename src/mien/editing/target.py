@@ -30,6 +30,8 @@ OPEN_GAP: Final = {
 """Lip gap of the open-mouthed form of each expression at intensity 1, in eye distances."""
 PARTS: Final = ("happiness", "surprise", "fear")
 """Expressions whose full form parts the lips without being asked to."""
+BARES: Final = ("happiness", "fear", "anger", "disgust")
+"""Expressions that show the teeth where they part the lips; of the others the mouth's cavity is seen."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,10 @@ class Target:
         return not any(self.strengths.values())
 
     @property
-    def smiling(self) -> float:
-        """Share of happiness, which decides what shows between parted lips."""
+    def teeth(self) -> float:
+        """Share of the expressions that bare the teeth, which decides what shows between parted lips."""
         total = sum(self.strengths.values())
-        return self.strengths.get("happiness", 0.0) / total if total else 0.0
+        return sum(self.strengths.get(name, 0.0) for name in BARES) / total if total else 0.0
 
     def check(self, intensity: float) -> None:
         """Refuse an intensity outside 0..1.25.
