@@ -73,9 +73,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
         port = free.getsockname()[1]
     # Ray's sockets need a short path. Started with --block, the whole cluster ends with this one process.
     place = Path(f"/tmp/mien-ray-{os.getpid()}")
-    log = (tmp_path_factory.mktemp("cluster") / "log").open("wb")
+    path = tmp_path_factory.mktemp("cluster") / "log"
+    log = path.open("wb")
     arguments = {
-        "port": port, "num-cpus": 2, "node-ip-address": "127.0.0.1", "temp-dir": place,
+        "port": port, "num-cpus": 2, "temp-dir": place,
         "include-dashboard": "false", "object-store-memory": 100_000_000,
     }  # fmt: skip
     head = subprocess.Popen(
@@ -91,7 +92,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
         stderr=log,
         env={**os.environ, "RAY_worker_niceness": "0"},
     )
-    until(lambda: _listens(port), head)
+    until(lambda: b"Ray runtime started" in path.read_bytes(), head)
     yield f"127.0.0.1:{port}", head.pid
     ours = family(head.pid)
     head.send_signal(signal.SIGTERM)
@@ -100,11 +101,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
         _kill(pid)
     log.close()
     shutil.rmtree(place, ignore_errors=True)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def until(true: Callable[[], Any], process: subprocess.Popen[Any] | None = None) -> None:

@@ -30,6 +30,8 @@ OBJECTS: Final = 100_000_000
 TOLD: Final = 10
 """Errors that a `Summary` repeats; all of them are in the table."""
 
+_FAILURES = (OSError, RuntimeError, ValueError)  # of starting or joining Ray; ConnectionError is an OSError
+
 Report = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""
 
@@ -168,14 +170,16 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[int]:
         "num_cpus": workers or available(),
         "object_store_memory": OBJECTS,
         "include_dashboard": False,
-        "_node_ip_address": "127.0.0.1",
         # Ray's own default, 15, starves its workers on a machine that does anything else.
         "_system_config": {"worker_niceness": 0},
     }
     try:
         with _unheard():
             ray.init(**(local if address is None else {"address": address}), **quiet)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as problem:
+    except Exception as problem:
+        # Besides these, Ray raises bare exceptions: for one, that starting took longer than it is willing to wait.
+        if type(problem) is not Exception and not isinstance(problem, (*_FAILURES, ray.exceptions.RayError)):
+            raise
         where = f"the Ray cluster at {address}" if address is not None else "Ray"
         remedy = "begin one with  ray start --head" if address is not None else "mend it, or use mien predict"
         raise BatchError(f"{where} cannot be used: {reason(problem)}: {remedy}") from None
