@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def edit(
-    paths: list[Path] = typer.Argument(..., metavar="PHOTO...", help="Photos, or folders of photos."),
+    paths: list[Path] = typer.Argument(
+        ..., metavar="PHOTO...", help="Photos, folders of photos, or one video."
+    ),
     out: Path = typer.Option(None, help="The edited picture; for several photos a folder. Never overwrites."),
     to: str = typer.Option(None, help="An expression, neutral, or a blend: happiness:0.5,surprise:0.5"),
     valence: float = typer.Option(
@@ -36,6 +38,9 @@ def edit(
     mouth: Literal["auto", "keep", "open", "close"] = typer.Option("auto", help="What the lips do."),
     grid: Literal["expressions", "affect"] = typer.Option(None, help="Write a sheet of many edits to --out."),
     animate: Path = typer.Option(None, help="Also write the change as a .gif or .mp4."),
+    smooth: bool = typer.Option(
+        True, "--smooth/--no-smooth", help="Of a video: smooth the face's points in time."
+    ),
     label: bool = typer.Option(False, "--label", help="Print a visible notice into the lower right corner."),
     provenance: bool = typer.Option(
         True, "--provenance/--no-provenance", help="Say in the file that it was edited (C2PA, XMP)."
@@ -60,8 +65,14 @@ def edit(
         raise ConfigError("nothing to write: name the result with --out (or --animate)")
     from mien import sources
     from mien.edit import Editor
+    from mien.editing.film import SUFFIXES
     from mien.editing.provenance import Signer
 
+    films = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    if films and (len(paths) > 1 or out is None or grid is not None or animate is not None or face == "all"):
+        raise ConfigError(
+            "a video is edited alone, one face at a time: name one video and --out, without --grid and --animate"
+        )
     photos = [Path(path) for path in sources.find(paths)]
     many = len(photos) > 1 or any(path.is_dir() for path in paths)
     if many and not i_have_consent:
@@ -83,6 +94,10 @@ def edit(
         "force": force,
     }
     written = {"provenance": provenance, "signer": signer, "consent": i_have_consent}
+    if films:
+        done = _film(editor, films[0], out, target, intensity, options, smooth, label, written)
+        _report(done, films[0], out, as_json)
+        return
     if many:
         out.mkdir(parents=True, exist_ok=True)
     failed = 0
@@ -101,6 +116,41 @@ def edit(
         _report(done, photo, destination or animate, as_json)
     if failed:
         raise typer.Exit(1)
+
+
+def _film(
+    editor: Editor,
+    path: Path,
+    out: Path,
+    target: Target,
+    intensity: float,
+    options: dict[str, Any],
+    smooth: bool,
+    label: bool,
+    written: dict[str, Any],
+) -> Edit:
+    """Edit a video and write it."""
+    from mien.editing import film, provenance
+
+    if out.suffix.lower() != ".mp4":
+        raise ImageError(f"{out}: an edited video is written as .mp4, which can say that it was edited")
+    if out.resolve() == path.resolve():
+        raise ImageError(f"{path}: the result would overwrite the original: name another --out")
+    provenance.free(out)
+    data, clipped = film.edit_video(
+        editor,
+        path,
+        out,
+        target,
+        intensity,
+        face=options["face"],
+        mouth=options["mouth"],
+        relative=options["relative"],
+        smoothed=smooth,
+        label=label,
+    )
+    provenance.write_file(data, out, clipped.edit, **written)
+    return clipped.edit
 
 
 def _target(to: str | None, valence: float | None, arousal: float | None, grid: str | None) -> Target:
