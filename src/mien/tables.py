@@ -1,6 +1,6 @@
 """One row for each face: the table that other tools read, in CSV, JSON lines or Parquet.
 
-The columns and what they mean are in `mien.columns`.
+The columns and what they mean are in `mien.columns`, how an analysis becomes rows in `mien.rows`.
 
 **Nothing is lost when a run is killed.** While it runs, `Writer` appends one line for each *picture* (with all its
 rows) to `<table>.part`, in a single write each. A killed run leaves whole lines and at most one torn line at the end,
@@ -13,23 +13,26 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, BinaryIO, Final, Literal
+from typing import IO, Any, BinaryIO, Final
 
+from mien.claims import Claim
 from mien.columns import COLUMNS, POINTS, Column, columns_of
-from mien.errors import ExtraMissing, MienError, NoFace
+from mien.errors import ExtraMissing
 from mien.images import describe
-from mien.types import Analysis, Frame
+from mien.rows import OnNoFace, Row, TableError, finite, key, rows, to_frame
+from mien.types import Analysis
 
 __all__ = [
     "COLUMNS",
     "FORMATS",
     "Column",
+    "OnNoFace",
+    "Row",
     "TableError",
     "Writer",
     "columns",
@@ -42,92 +45,8 @@ __all__ = [
     "write_parquet",
 ]
 
-OnNoFace = Literal["row", "skip", "error"]
-Row = dict[str, Any]
-"""Column name to str, int, float, bool or None (no value)."""
-
 ROW_GROUP: Final = 4096
 """Rows held in memory while Parquet is written."""
-
-
-class TableError(MienError):
-    """A table cannot be written, read or continued."""
-
-
-def rows(
-    analysis: Analysis,
-    columns: str = "pyfeat",
-    landmarks: bool = True,
-    on_no_face: OnNoFace = "row",
-    video: bool = False,
-) -> list[Row]:
-    """One row for each face of a picture, all with the same keys, in the order of `columns_of`.
-
-    A picture without a face, or one that could not be analysed, gives a single row whose face columns are None
-    ("row") or none at all ("skip"); an error is never skipped. `video` adds the columns of a `Frame`.
-
-    Raises:
-        NoFace: there is no face and `on_no_face` is "error".
-        TableError: points are asked for and a face has another number of them than `POINTS`.
-    """
-    layout = columns_of(columns, landmarks, video)
-    if not analysis.faces and analysis.error is None:
-        if on_no_face == "skip":
-            return []
-        if on_no_face == "error":
-            raise NoFace(
-                f"{describe(analysis.source)}: no face found: check the picture, or lower the detector's minimum"
-            )
-    for face in analysis.faces:
-        if landmarks and len(face.landmarks.points) != POINTS:
-            raise TableError(
-                f"a face has {len(face.landmarks.points)} points, not {POINTS}: pass landmarks=False"
-            )
-    picture = {
-        layout[0].name: key(analysis.source),
-        layout[1].name: analysis.frame,
-        layout[2].name: analysis.time,
-        "faces": len(analysis.faces),
-        "success": int(bool(analysis.faces)),
-        "error": analysis.error,
-    }
-    if isinstance(analysis, Frame):
-        picture |= {"shot": analysis.shot, "searched": analysis.searched, "smooth_lag": analysis.lag}
-    if not analysis.faces:
-        return [{column.name: picture.get(column.name) for column in layout}]
-    return [
-        {
-            column.name: picture[column.name]
-            if column.value is None
-            else _finite(column.value(analysis, number, face))
-            for column in layout
-        }
-        for number, face in enumerate(analysis.faces)
-    ]
-
-
-def key(source: str) -> str:
-    """A source's name as tables hold it: bytes that are not UTF-8 are written as backslash escapes."""
-    return source.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def to_frame(analyses: Iterable[Analysis], columns: str = "pyfeat", landmarks: bool = True) -> Any:
-    """A pandas DataFrame with one row for each face, and one for each picture without.
-
-    Raises:
-        TableError: pandas is not installed.
-    """
-    try:
-        import pandas
-    except ModuleNotFoundError:
-        raise TableError("to_frame needs 'pandas': install it with  pip install pandas") from None
-    layout = columns_of(columns, landmarks)
-    table = [row for analysis in analyses for row in rows(analysis, columns, landmarks)]
-    return pandas.DataFrame(table, columns=[column.name for column in layout])
 
 
 FORMATS: Final = (".csv", ".jsonl", ".parquet")
@@ -179,6 +98,17 @@ class Writer:
             )
         if self.path.suffix.lower() == ".parquet":
             _arrow()  # at the door: not after the last picture
+        try:
+            self._claim = Claim(self.path.with_name(self.path.name + ".lock"), describe(self.path))
+        except OSError as problem:
+            raise TableError(f"{describe(self.path)}: cannot be written: {_reason(problem)}") from None
+        try:
+            self._begin(names, resume)
+        except BaseException:
+            self._claim.release()
+            raise
+
+    def _begin(self, names: list[str], resume: bool) -> None:
         if self.part.exists() and not resume:
             raise TableError(
                 f"{describe(self.part)} holds an unfinished run: continue it with --resume, or delete it"
@@ -256,6 +186,7 @@ class Writer:
     def close(self) -> None:
         """Stop without finishing: the part file stays for a later `resume`."""
         self._file.close()
+        self._claim.release()
 
     def finish(self) -> None:
         """Turn the part file into the table, in one step, and remove it.
@@ -263,7 +194,7 @@ class Writer:
         Raises:
             TableError: the table cannot be written; the part file is kept.
         """
-        self.close()
+        self._file.close()
         temporary = self.path.with_name(f".mien-{secrets.token_hex(6)}.part")
         try:
             _write(temporary, self.path.suffix.lower(), self._columns, self.written())
@@ -275,6 +206,8 @@ class Writer:
                 f"{describe(self.path)}: {_reason(problem)}: the rows are safe in {describe(self.part)}, "
                 "mend it and --resume"
             ) from None
+        finally:
+            self._claim.release()
 
     def written(self) -> Iterator[Row]:
         """Every row so far, in order, from the files: what an earlier run left and what this one has added."""
@@ -381,7 +314,7 @@ def _parsed(name: str, text: str | None) -> Any:
         number = float(text)
     except ValueError:
         return text
-    return int(number) if kind is int and number.is_integer() else _finite(number)
+    return int(number) if kind is int and number.is_integer() else finite(number)
 
 
 def _reason(problem: OSError) -> str:
