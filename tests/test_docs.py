@@ -282,6 +282,6 @@ def test_readme_begins_with_what_a_newcomer_needs() -> None:
     assert (ROOT / picture.group(1)).is_file()
     python, shell, setting_up = (block for block in blocks(ROOT / "README.md")[:3])
     assert python.language == "python"
-    assert len([line for line in python.code.splitlines() if line]) <= 4
+    assert len([line for line in python.code.splitlines() if line]) <= 3
     assert len(commands(shell.code)) == 1
     assert [line.split("#")[0].strip() for line in setting_up.code.splitlines()] == ["make demo", "make test"]
