@@ -375,6 +375,18 @@ def test_manifest_refuses_bare_numbers_and_out_of_range_affect(tmp_path: Path) -
         READERS["manifest"](table)
 
 
+@pytest.mark.parametrize("cell", ["inf", "-inf", "ten"])
+def test_a_frame_that_is_no_number_is_damaged(tmp_path: Path, cell: str) -> None:
+    synthetic.records(tmp_path / "faces", count=1)
+    table = tmp_path / "my.csv"
+    table.write_text(f"path,frame,left\nfaces/00000.png,{cell},nan\n")
+    with pytest.raises(DatasetDamaged, match=r"my.csv:2: .*is not a number"):
+        READERS["manifest"](table)
+    table.write_text("path,frame,left\nfaces/00000.png,nan,nan\n")
+    (record,) = READERS["manifest"](table)
+    assert (record.frame, record.box) == (None, None)
+
+
 def test_a_parquet_file_that_is_none_is_damaged(tmp_path: Path) -> None:
     table = tmp_path / "manifest.parquet"
     table.write_bytes(b"PAR1 but not really")

@@ -16,7 +16,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mien.data.reader import SPLITS, Reader, affect, on_disk, rows
 from mien.data.records import Record
@@ -29,6 +29,7 @@ PATH_COLUMNS = ("path", "image", "file", "filename")
 LABEL_COLUMNS = ("expression", "emotion", "label", "class")
 SUBJECT_COLUMNS = ("subject", "identity", "person")
 BOX_COLUMNS = ("left", "top", "right", "bottom")
+PLAIN_COLUMNS = ("split", "valence", "arousal", "video", "frame", "name")
 VOTE_COLUMNS = tuple(f"vote_{name}" for name in EXPRESSIONS)
 NOTE = b"mien.options"
 UNKNOWN = ("", "unknown", "none", "nan", "unlabelled")
@@ -70,7 +71,7 @@ def read(root: Path, variant: str, partial: bool, images: str = "", **options: A
             )
     folder = Path(images) if images else path.parent
     table = _parquet(path) if variant == "parquet" else rows(path)
-    return on_disk((_record(row, folder, f"{path}:{line}") for line, row in table), root, partial)
+    return on_disk(_records(table, folder, path), root, partial)
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -79,7 +80,8 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     line = 1
     chunks = _whole(path, lambda: parquet.ParquetFile(path).iter_batches())
     while (chunk := _whole(path, lambda: next(chunks, None))) is not None:
-        for row in _whole(path, chunk.to_pylist):
+        named = chunk.rename_columns([name.strip() for name in chunk.schema.names])
+        for row in _whole(path, named.to_pylist):
             yield line, row
             line += 1
 
@@ -106,51 +108,74 @@ def _options(path: Path) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
+    if type(value) is str:
+        return value.strip()
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value).strip()
 
 
-def _record(raw: dict[str, Any], folder: Path, where: str) -> Record:
-    row = {key.strip(): value for key, value in raw.items()}
-    path_column = next((name for name in PATH_COLUMNS if name in row), None)
-    if path_column is None:
-        raise DatasetDamaged(f"{where}: no column 'path' names the picture")
-    label_column = next((name for name in LABEL_COLUMNS if name in row), None)
-    path = _text(row[path_column])
+def _records(table: Iterable[tuple[int, dict[str, Any]]], folder: Path, table_path: Path) -> Iterator[Record]:
+    """A record for each row; which column means what is decided once."""
+    columns: _Columns | None = None
+    for line, row in table:
+        columns = columns or _Columns.of(row, f"{table_path}:{line}")
+        yield _record(row, columns, folder, f"{table_path}:{line}")
+
+
+class _Columns(NamedTuple):
+    """Which of a table's columns hold the picture, the class and the person, and which are attributes."""
+
+    path: str
+    label: str | None
+    subject: str | None
+    box: bool
+    votes: bool
+    attributes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, row: dict[str, Any], where: str) -> _Columns:
+        """Find them by name in a row.
+
+        Raises:
+            DatasetDamaged: no column names the picture.
+        """
+        path = next((name for name in PATH_COLUMNS if name in row), None)
+        if path is None:
+            raise DatasetDamaged(f"{where}: no column 'path' names the picture")
+        label = next((name for name in LABEL_COLUMNS if name in row), None)
+        subject = next((name for name in SUBJECT_COLUMNS if name in row), None)
+        taken = {path, label, subject, *PLAIN_COLUMNS, *BOX_COLUMNS, *VOTE_COLUMNS}
+        box, votes = (all(name in row for name in group) for group in (BOX_COLUMNS, VOTE_COLUMNS))
+        return cls(path, label, subject, box, votes, tuple(name for name in row if name not in taken))
+
+
+def _record(row: dict[str, Any], columns: _Columns, folder: Path, where: str) -> Record:
+    path = _text(row[columns.path])
     if not path:
-        raise DatasetDamaged(f"{where}: '{path_column}' is empty")
+        raise DatasetDamaged(f"{where}: '{columns.path}' is empty")
     split = _text(row.get("split")).lower() or "train"
     if split not in SPLITS:
         raise DatasetDamaged(f"{where}: split '{split}': use train, valid or test")
-    subject_column = next((name for name in SUBJECT_COLUMNS if name in row), "subject")
-    taken = {
-        path_column,
-        label_column,
-        subject_column,
-        "split",
-        "valence",
-        "arousal",
-        "video",
-        "frame",
-        "name",
-    }
-    taken.update(BOX_COLUMNS, VOTE_COLUMNS)
-    votes = [_number(row.get(column), where) for column in VOTE_COLUMNS]
-    box = [_number(row.get(column), where) for column in BOX_COLUMNS]
     frame = _number(row.get("frame"), where)
     return Record(
         path=folder / path,
         split=SPLITS[split],
-        expression=_expression(_text(row[label_column]) if label_column else "", where),
+        expression=_expression(_text(row[columns.label]) if columns.label else "", where),
         valence=_affect(row.get("valence"), where),
         arousal=_affect(row.get("arousal"), where),
-        votes=tuple(vote for vote in votes if vote is not None) if None not in votes else (),
-        subject=_text(row.get(subject_column)) or None,
+        votes=_numbers(row, VOTE_COLUMNS, where) if columns.votes else (),
+        subject=(_text(row[columns.subject]) or None) if columns.subject else None,
         video=_text(row.get("video")) or None,
         frame=None if frame is None else int(frame),
-        box=None if None in box else tuple(box),  # type: ignore[arg-type]
+        box=(_numbers(row, BOX_COLUMNS, where) or None) if columns.box else None,  # type: ignore[arg-type]
         name=_text(row.get("name")) or Path(path).as_posix(),
-        attributes={key: value for key, value in row.items() if key not in taken and _text(value)},
+        attributes={key: row[key] for key in columns.attributes if _text(row[key])},
     )
+
+
+def _numbers(row: dict[str, Any], names: tuple[str, ...], where: str) -> tuple[float, ...]:
+    """The numbers of some columns; none where one is empty."""
+    found = tuple(number for name in names if (number := _number(row[name], where)) is not None)
+    return found if len(found) == len(names) else ()
 
 
 def _expression(word: str, where: str) -> int:
@@ -163,13 +188,20 @@ def _expression(word: str, where: str) -> int:
 
 
 def _number(value: Any, where: str) -> float | None:
+    if value is None:
+        return None
+    if type(value) is float and not math.isinf(value):
+        return None if math.isnan(value) else value
     text = _text(value)
     if not text:
         return None
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise DatasetDamaged(f"{where}: '{text}' is not a number") from None
+        number = math.inf
+    if math.isinf(number):
+        raise DatasetDamaged(f"{where}: '{text}' is not a number")
+    return None if math.isnan(number) else number
 
 
 def _affect(value: Any, where: str) -> float | None:
