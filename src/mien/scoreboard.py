@@ -7,6 +7,7 @@ their own, marked "not comparable".
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -193,7 +194,8 @@ def _group_tables(comparison: Comparison) -> list[tuple[str, str, list[str], lis
     """(title, caption, headings, rows) of the tables by group; none unless the comparison was parted."""
     if not comparison.groups:
         return []
-    keys = [key for key in _keys(comparison) if any(key in part.figures for part in comparison.groups)]
+    found = [key for key in _keys(comparison) if any(key in part.figures for part in comparison.groups)]
+    keys = [key for key in found if key != "macro_f1"]  # macro accuracy says nearly the same
     labels = [LABELS[key] for key in keys]
     base = next(part.name for part in comparison.groups if not part.differences)
     rows = []
@@ -201,11 +203,11 @@ def _group_tables(comparison: Comparison) -> list[tuple[str, str, list[str], lis
         cells = [_figure(part.figures.get(key), _percent(key)) for key in keys]
         gains = [_between(part.differences.get(key), _percent(key)) for key in keys]
         rows.append([part.name, part.group, str(part.images), *cells, *gains])
-    heading = ["method", comparison.by, "images", *labels, *(f"{label} - {base}" for label in labels)]
+    heading = ["method", comparison.by, "images", *labels, *(f"difference in {label}" for label in labels)]
     tables = [
         (
             f"By {comparison.by}",
-            "Each group apart, and the difference to the reference in the same group.",
+            f"Each group apart, and the difference to {base} in the same group.",
             heading,
             rows,
         )
@@ -268,7 +270,8 @@ def latex(comparison: Comparison) -> str:
     heading, rows = cells(comparison)
 
     def line(row: Sequence[str]) -> str:
-        return " & ".join(cell.translate(_TEX) for cell in row) + r" \\"
+        # A minus, not a hyphen, before a number.
+        return " & ".join(re.sub(r"(?<!\w)-(?=\d)", "$-$", cell.translate(_TEX)) for cell in row) + r" \\"
 
     # A rule before the last column sets the published numbers apart.
     columns = "l" + "r" * (len(heading) - 2) + "|p{4.5cm}"

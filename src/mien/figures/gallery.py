@@ -243,9 +243,11 @@ def make(
         figure = scene.draw(name)
         if figure is None:
             if only:
-                raise MienError(
-                    f"'{name}' cannot be drawn from these weights and this set: leave it out of --only"
+                whose = next((method for method in own.OWN if name in own.OWN[method]), "")
+                other = (
+                    f"pass a run of {whose}, which" if whose else "leave it out of --only, or pass a run that"
                 )
+                raise MienError(f"'{name}' cannot be drawn from these weights and this set: {other} has it")
             continue
         written += palette.save(figure, Path(out) / name)
     return written
