@@ -68,39 +68,44 @@ def expected(
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     """A running cluster of two workers: its address, and the process that all of it hangs on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     # Ray's sockets need a short path. Started with --block, the whole cluster ends with this one process.
     place = Path(f"/tmp/mien-ray-{os.getpid()}")
     path = tmp_path_factory.mktemp("cluster") / "log"
-    log = path.open("wb")
-    arguments = {
-        "port": port, "num-cpus": 2, "temp-dir": place,
-        "include-dashboard": "false", "object-store-memory": 100_000_000,
-    }  # fmt: skip
-    head = subprocess.Popen(
-        [
-            RAY,
-            "start",
-            "--head",
-            "--block",
-            "--disable-usage-stats",
-            *(f"--{k}={v}" for k, v in arguments.items()),
-        ],
-        stdout=log,
-        stderr=log,
-        env={**os.environ, "RAY_worker_niceness": "0"},
-    )
-    until(lambda: b"Ray runtime started" in path.read_bytes(), head)
+    with path.open("wb") as log:
+        for _ in range(3):  # on a busy machine the parts of Ray give up waiting for each other
+            port, *agents = _free_ports(4)
+            arguments = {
+                "port": port, "num-cpus": 2, "temp-dir": place, "include-dashboard": "false",
+                "object-store-memory": 100_000_000, "dashboard-agent-grpc-port": agents[0],
+                "dashboard-agent-listen-port": agents[1], "runtime-env-agent-port": agents[2],
+            }  # fmt: skip
+            start = [RAY, "start", "--head", "--block", "--disable-usage-stats"]
+            head = subprocess.Popen(
+                [*start, *(f"--{name}={value}" for name, value in arguments.items())],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "RAY_worker_niceness": "0"},
+            )
+            until(lambda: b"Ray runtime started" in path.read_bytes() or head.poll() is not None)  # noqa: B023
+            if head.poll() is None:
+                break
+        else:
+            pytest.fail(f"no cluster starts: {path.read_text()[-2000:]}")
     yield f"127.0.0.1:{port}", head.pid
     ours = family(head.pid)
     head.send_signal(signal.SIGTERM)
     head.wait(60)
     for pid in filter(alive, ours):
         _kill(pid)
-    log.close()
     shutil.rmtree(place, ignore_errors=True)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        free = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in free:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in free]
 
 
 def until(true: Callable[[], Any], process: subprocess.Popen[Any] | None = None) -> None:

@@ -27,6 +27,9 @@ from mien.threads import available
 OBJECTS: Final = 100_000_000
 """Bytes of Ray's shared memory on one machine; what passes through it are names and counts."""
 
+STARTS: Final = 3
+"""Times that Ray is started; on a busy machine its parts give up waiting for each other."""
+
 TOLD: Final = 10
 """Errors that a `Summary` repeats; all of them are in the table."""
 
@@ -41,6 +44,7 @@ class Summary:
     """What a run did. The counts are this run's, without `before`: the pictures that earlier runs had done.
 
     `started` is the seconds until the part that was done first was begun, `seconds` those of the whole run.
+    `processor` is what the parts took of the workers' processors, in seconds: what a cluster is paid for.
     """
 
     pictures: int = 0
@@ -50,6 +54,7 @@ class Summary:
     before: int = 0
     started: float = 0.0
     seconds: float = 0.0
+    processor: float = 0.0
     errors: list[str] = field(default_factory=list)
 
 
@@ -112,6 +117,7 @@ def run(
                     summary.pictures += done["pictures"]
                     summary.faces += done["faces"]
                     summary.failed += done["failed"]
+                    summary.processor += done["processor"]
                     summary.errors += done["errors"][: TOLD - len(summary.errors)]
                     if report is not None:
                         report(summary.pictures, total)
@@ -164,25 +170,24 @@ def _ray() -> Any:
 def _cluster(address: str | None, workers: int | None) -> Iterator[int]:
     """Start or join Ray; yield the number of workers. What was started ends here, what was joined is left running."""
     ray = _ray()
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    local: dict[str, Any] = {
-        "address": "local",
-        "num_cpus": workers or available(),
-        "object_store_memory": OBJECTS,
-        "include_dashboard": False,
-        # Ray's own default, 15, starves its workers on a machine that does anything else.
-        "_system_config": {"worker_niceness": 0},
-    }
-    try:
-        with _unheard():
-            ray.init(**(local if address is None else {"address": address}), **quiet)
-    except Exception as problem:
-        # Besides these, Ray raises bare exceptions: for one, that starting took longer than it is willing to wait.
-        if type(problem) is not Exception and not isinstance(problem, (*_FAILURES, ray.exceptions.RayError)):
-            raise
-        where = f"the Ray cluster at {address}" if address is not None else "Ray"
-        remedy = "begin one with  ray start --head" if address is not None else "mend it, or use mien predict"
-        raise BatchError(f"{where} cannot be used: {reason(problem)}: {remedy}") from None
+    for left in reversed(range(STARTS if address is None else 1)):
+        try:
+            with _unheard():
+                _start(ray, address, workers)
+            break
+        except Exception as problem:
+            ray.shutdown()
+            # Besides these, Ray raises bare exceptions: for one, that it waited longer than it is willing to.
+            if type(problem) is not Exception and not isinstance(
+                problem, (*_FAILURES, ray.exceptions.RayError)
+            ):
+                raise
+            if not left:
+                where = f"the Ray cluster at {address}" if address is not None else "Ray"
+                remedy = (
+                    "begin one with  ray start --head" if address is not None else "use mien predict instead"
+                )
+                raise BatchError(f"{where} cannot be used: {reason(problem)}: {remedy}") from None
     try:
         count = int(ray.cluster_resources().get("CPU", 0))
         if workers is not None and workers > count:
@@ -190,6 +195,22 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[int]:
         yield workers or count
     finally:
         ray.shutdown()
+
+
+def _start(ray: Any, address: str | None, workers: int | None) -> None:
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if address is not None:
+        ray.init(address=address, **quiet)
+        return
+    ray.init(
+        address="local",
+        num_cpus=workers or available(),
+        object_store_memory=OBJECTS,
+        include_dashboard=False,
+        # Ray's own default, 15, starves its workers on a machine that does anything else.
+        _system_config={"worker_niceness": 0},
+        **quiet,
+    )
 
 
 @contextmanager
