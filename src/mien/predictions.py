@@ -256,7 +256,9 @@ class Predictions:
         table = pa.table(columns).replace_schema_metadata({_KEY: note.encode()})
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(table, path, compression="zstd")
+        part = path.with_name(f"{path.name}.part")
+        parquet.write_table(table, part, compression="zstd")
+        part.replace(path)
         return path
 
     @classmethod

@@ -430,8 +430,8 @@ def write(report: Report, predictions: Predictions, folder: Path | str, embeddin
     """Write report.json, report.md, report.html and predictions.parquet; returns the page's path."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    predictions.save(folder / FILE, embeddings)
     (folder / "report.json").write_text(report.to_json(indent=1) + "\n", encoding="utf-8")
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")
     (folder / "report.html").write_text(html(report, predictions), encoding="utf-8")
+    predictions.save(folder / FILE, embeddings)  # last, and whole or not at all: it says that all is there
     return folder / "report.html"

@@ -35,6 +35,7 @@ from pydantic import ValidationError
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mien import checkpoint, distil, methods, optim, runlog, tensors
+from mien.claims import Claim
 from mien.config import RunConfig
 from mien.data.loaders import Feed, Samples, load_split
 from mien.data.records import Batch
@@ -83,10 +84,28 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
         report: told of progress.
 
     Raises:
+        Claimed: another process trains this run now.
         ConfigError: the folder holds another configuration, or has a run and `resume` is off.
         TrainingError: a loss became NaN or infinite, or the disk is full; the last good files are kept.
         KeyboardInterrupt: after the state was saved.
     """
+    if os.environ.get("RANK", "0") != "0":  # one of several processes of one run: the first holds it for all
+        return _run(config, resume, report)
+    folder = folder_of(config)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        claim = Claim(folder.with_name(folder.name + ".lock"), str(folder))
+    except OSError as problem:
+        raise TrainingError(
+            f"{folder}: cannot be written ({problem.strerror}): choose another `runs`"
+        ) from None
+    try:
+        return _run(config, resume, report)
+    finally:
+        claim.release()
+
+
+def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
     tell: Report = report or (lambda kind, values: None)
     folder = folder_of(config)
     if config.threads:

@@ -253,7 +253,6 @@ def write_file(
     stated = facts(edit, consent)
     if provenance:
         data = sign(data, path.suffix, stated, edit, signer or Signer.of_install())
-    images.replace(path, data)
     beside = path.with_name(path.name + SIDECAR)
     record = {
         **stated,
@@ -263,7 +262,9 @@ def write_file(
         "provenance_in_file": provenance,
         "written": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
+    # The record first: a picture that is there is whole and has its record, also after a kill.
     images.replace(beside, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+    images.replace(path, data)
     return beside
 
 
