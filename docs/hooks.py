@@ -130,6 +130,15 @@ def card_page(path: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def number(value: float) -> str:
+    """Three digits behind the point, or two significant ones of what would vanish."""
+    return f"{value:.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
+
+
+def _is_interval(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {"value", "low", "high"} and None not in value.values()
+
+
 def _block(value: Any) -> list[str]:
     """A value below a heading: a table for a mapping of plain values, bullets for what is nested, else a paragraph."""
     if isinstance(value, dict):
@@ -146,7 +155,18 @@ def _bullets(value: Any, indent: str) -> list[str]:
     lines = []
     pairs = value.items() if isinstance(value, dict) else ((None, inner) for inner in value)
     for key, inner in pairs:
-        name = "" if key is None else f"**{_text(key)}**"
+        name = "" if key is None else f"**{_text(str(key).replace('_', ' '))}**"
+        if _is_interval(inner):
+            low, high = (number(inner[end]) for end in ("low", "high"))
+            lines.append(f"{indent}- {name}: {number(inner['value'])} \\[{low}, {high}\\]")
+            continue
+        few = key is not None and isinstance(inner, dict) and len(inner) <= 4
+        if few and all(not isinstance(item, dict | list) for item in inner.values()):
+            words = ", ".join(
+                f"{_text(word.replace('_', ' '))} {_text(item)}" for word, item in inner.items()
+            )
+            lines.append(f"{indent}- {name + ': ' if name else ''}{words}")
+            continue
         plain = isinstance(inner, list) and all(not isinstance(item, dict | list) for item in inner)
         if plain:
             lines.append(f"{indent}- {name + ': ' if name else ''}{', '.join(map(_text, inner))}")
@@ -162,6 +182,8 @@ def _bullets(value: Any, indent: str) -> list[str]:
 
 def _text(value: Any) -> str:
     """Plain words inside Markdown: nothing of them is markup."""
+    if isinstance(value, float):
+        return number(value)
     words = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
     words = "".join(ENTITIES.get(sign, sign) for sign in words)
     return re.sub(r"([\\`*_\[\]])", r"\\\1", words)

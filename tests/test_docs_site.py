@@ -107,7 +107,17 @@ def _leaves(value: Any) -> list[str]:
         return [leaf for inner in value.values() for leaf in _leaves(inner)]
     if isinstance(value, list):
         return [leaf for inner in value for leaf in _leaves(inner)]
-    return [str(value)] if isinstance(value, int | float) and not isinstance(value, bool) else []
+    if isinstance(value, float):
+        return [f"{value:.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"]
+    return [str(value)] if isinstance(value, int) and not isinstance(value, bool) else []
+
+
+def test_the_accuracy_in_the_prose_is_the_one_on_the_card() -> None:
+    stated = cards.read(cards.FOLDER / "recogniser.json").fields["metrics"]["accuracy"]
+    low, high = (f"{100 * stated[end]:.1f}" for end in ("low", "high"))
+    figure = f"{100 * stated['value']:.1f} % [{low}, {high}]"
+    for page in ("README.md", "docs/weights.md"):
+        assert figure in (ROOT / page).read_text(encoding="utf-8"), f"{page} does not say {figure}"
 
 
 def test_every_dataset_has_a_page_with_layout_terms_and_protocols(site: Path) -> None:
