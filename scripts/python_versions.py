@@ -1,4 +1,4 @@
-"""Installs the core under every Python that `mien` supports, and its oldest declared versions, and runs the core's tests.
+"""Installs the core under every supported Python, and with its oldest declared versions, and runs the core's tests.
 
     python scripts/python_versions.py                      every supported Python found here, newest versions
     python scripts/python_versions.py --lowest             the oldest supported Python, oldest declared versions
@@ -64,7 +64,7 @@ def tried(python: str, version: str, lowest: bool, folder: Path) -> bool:
     # The tools are not declared dependencies of the core, so they come in newest form, afterwards.
     steps = [
         [uv, "venv", "--quiet", "--python", python, str(place)],
-        [uv, "pip", "install", "--quiet", "--python", str(inside), "--resolution", resolution, str(ROOT)],
+        [uv, "pip", "install", "--quiet", "--python", str(inside), "--resolution", resolution, f"{ROOT}[parquet]"],
         [uv, "pip", "install", "--quiet", "--python", str(inside), *TOOLS],
         [uv, "pip", "list", "--python", str(inside), "--format", "freeze"],
         [
