@@ -10,6 +10,7 @@ import base64
 import math
 from collections.abc import Iterable
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -147,7 +148,7 @@ def _strip(tally: Tally) -> str:
     stills = tally.stills
     chosen = stills[:: max(1, math.ceil(len(stills) / _STILLS))]
     places = [_x(time, tally) for time, _ in chosen]
-    apart = places[1] - places[0] if len(places) > 1 else _WIDE / 4
+    apart = min((after - before for before, after in pairwise(places)), default=_WIDE / 4)
     if len(places) > 1 and _WIDE - places[-1] < 0.6 * apart:
         del chosen[-1], places[-1]
     wide = min(apart - 5, _WIDE - places[-1])
