@@ -490,7 +490,7 @@ def test_a_finished_table_needs_no_engine(
         "tiled": False,
     }
     wanted = engine._checked({**options, "weights": str(recogniser_file)}, "pyfeat")
-    plan.claim(store, {"columns": "pyfeat", "on_no_face": "row", **wanted})
+    plan.claim(store, {"columns": "pyfeat", "on_no_face": "row", "folder": None, **wanted})
     for part in plan.extend(store, [], inputs.pictures([str(examples)]), 4):
         store.write(part.name, b"")
     ran = command("batch", examples, "--out", tmp_path / "table", "--weights", recogniser_file, "--json")
@@ -498,3 +498,32 @@ def test_a_finished_table_needs_no_engine(
     done = json.loads(ran.out)
     assert done["pictures"] == 0
     assert done["before"] == len(inputs.pictures([str(examples)]))
+
+
+def test_relative_names_keep_to_their_folder(
+    command: Callable[..., Any],
+    examples: Path,
+    tmp_path: Path,
+    recogniser_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("ray", reason="needs the batch extra")
+    (tmp_path / "astronaut.png").write_bytes((examples / "astronaut.png").read_bytes())
+    store = Store(str(tmp_path / "table"))
+    store.make(plan.FOLDER)
+    from mien.batch import engine
+
+    assert engine._start_of(["/a.jpg", "s3://b/c.jpg"]) is None
+    options = {
+        "detector": "auto",
+        "detector_model": None,
+        "min_face": None,
+        "min_confidence": None,
+        "tiled": False,
+    }
+    wanted = engine._checked({**options, "weights": str(recogniser_file)}, "pyfeat")
+    plan.claim(store, {"columns": "pyfeat", "on_no_face": "row", "folder": "/elsewhere", **wanted})
+    monkeypatch.chdir(tmp_path)
+    ran = command("batch", "astronaut.png", "--out", "table", "--weights", recogniser_file)
+    assert ran.code == 2
+    assert f'was begun with folder "/elsewhere", not "{tmp_path}"' in ran.err

@@ -257,13 +257,8 @@ def test_an_interrupted_and_then_killed_run_goes_on_where_it_was(
 
 
 def test_pictures_and_table_on_s3(
-    cluster: tuple[str, int],
-    folder: Path,
-    expected: list[dict[str, Any]],
-    recogniser_file: Path,
-    tmp_path: Path,
+    folder: Path, expected: list[dict[str, Any]], recogniser_file: Path, tmp_path: Path
 ) -> None:
-    """The workers of a cluster find the server as every machine does: in their own environment."""
     from batch_s3_server import serving
 
     with serving() as (url, server):

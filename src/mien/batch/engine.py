@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 
 from mien.batch import plan
 from mien.batch.inputs import pictures as expand
-from mien.batch.stores import BatchError, Store, reason
+from mien.batch.stores import BatchError, Store, is_url, reason
 from mien.batch.worker import Job, Ledger, RayWorker
 from mien.errors import ConfigError, ExtraMissing
 from mien.threads import available
@@ -96,7 +96,12 @@ def run(
     names = expand(given)
     _ray()  # at the door: not after the plan is written
     store = Store(out)
-    wanted = {"columns": columns, "on_no_face": on_no_face, **_checked(options, columns)}
+    wanted = {
+        "columns": columns,
+        "on_no_face": on_no_face,
+        "folder": _start_of(names),
+        **_checked(options, columns),
+    }
     store.make(plan.FOLDER)
     with store.locked(plan.LOCK):
         plan.claim(store, wanted)
@@ -136,6 +141,12 @@ def _checked(options: dict[str, Any], columns: str) -> dict[str, Any]:
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     plain.pop("weights", None)
     return {**plain, "model": pipeline.recogniser.name}
+
+
+def _start_of(names: list[str]) -> str | None:
+    """What relative names start from, without which those of an earlier run mean nothing; None where all are whole."""
+    relative = any(not is_url(name) and not os.path.isabs(name) for name in names)  # noqa: PTH117 - a million of them
+    return str(Path.cwd()) if relative else None
 
 
 def _absolute(out: str) -> str:
