@@ -131,10 +131,12 @@ def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
     if not isinstance(method, Recognition):
         raise WeightsError(f"{path}: '{card['method']['name']}' does not label faces: evaluate a recogniser")
     config = card.get("config", {})
+    method = method.to(memory_format=torch.channels_last)
 
     def read(crops: NDArray[np.uint8]) -> Answers:
         with torch.inference_mode():
-            found = method.predict(normalise(to_float(torch.from_numpy(np.array(crops)))))
+            images = normalise(to_float(torch.from_numpy(np.array(crops))))
+            found = method.predict(images.contiguous(memory_format=torch.channels_last))
         return (
             found.logits.double().numpy(),
             found.affect.double().numpy(),
