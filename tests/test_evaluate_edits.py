@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien.bootstrap import Interval
 from mien.edit import Editor, EditRefused, Located
-from mien.editing import evaluate, measures
+from mien.editing import evaluate, measures, table
 from mien.editing.geometry import Frame
 from mien.editing.judges import JUDGED, WORDS, Identity, MiniXception, grey_crop, square_of
 from mien.editing.photo import Photo, open_photo
@@ -296,19 +296,19 @@ def test_finished_stages_are_not_measured_again(tmp_path: Path) -> None:
         return {"fed": Interval(1.0, 0.5, 1.5)}
 
     for _ in range(2):
-        found = evaluate.Store(tmp_path / "stages.json").get("a", {"count": 1}, measure)
+        found = table.Store(tmp_path / "stages.json").get("a", {"count": 1}, measure)
         assert found == {"fed": Interval(1.0, 0.5, 1.5)}
-    evaluate.Store(tmp_path / "stages.json").get("a", {"count": 2}, measure)
+    table.Store(tmp_path / "stages.json").get("a", {"count": 2}, measure)
     assert len(calls) == 2
 
 
 def test_the_table_shows_floor_and_ceiling() -> None:
-    table = evaluate.Table(
+    made = table.Table(
         {"geometry": {"fed": Interval(2.0)}, "full": {"fed": Interval(1.0, 0.9, 1.1)}},
         {"fed/floor": Interval(0.25), "fed/ceiling": Interval(4.0)},
         {},
     )
-    row = next(line for line in table.markdown().splitlines() if "FED to real" in line)
+    row = next(line for line in made.markdown().splitlines() if "FED to real" in line)
     assert "floor 0.25; unedited 4.00" in row
     assert row.endswith("| 2.00 | 1.00 [0.90, 1.10] |")
 

@@ -14,9 +14,9 @@ weights, its code version or the counts change: an interrupted evaluation goes o
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,10 +29,11 @@ from mien.edit import Editor, Located
 from mien.editing import measures
 from mien.editing.flow import FOLD_LIMIT
 from mien.editing.geometry import ACTIVE, Frame, lip_gap
-from mien.editing.judges import Identity, MiniXception
+from mien.editing.judges import Identity, MiniXception, grey_crop
 from mien.editing.measures import ASKED, POOLED, Drawn, Faces
 from mien.editing.photo import Photo
 from mien.editing.provenance import weights_digest
+from mien.editing.table import Store, Table
 from mien.errors import DatasetNotFound, NoFace
 
 if TYPE_CHECKING:
@@ -40,10 +41,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mien.editing.table import Figures
+
     Array = NDArray[np.float64]
     Pixels = NDArray[np.uint8]
     Find = Callable[[Pixels, Located], Array]
-    Figures = dict[str, Interval]
 
 ENLARGED: Final = 96
 """Side to which FERPlus pictures of 48 pixels are enlarged before they are edited."""
@@ -52,100 +54,13 @@ MONOTONE: Final = 25
 MOVING: Final = 25
 """Faces behind each landmark response."""
 IDENTIFIED: Final = ("happiness", "surprise", "anger")
-LINES: Final[dict[str, tuple[str, str]]] = {
-    **{f"accuracy/{name}": (f"judged {name}, at 1", "85 to 110 % of real") for name in ASKED},
-    "accuracy/mean": ("mean of happiness, surprise, sadness, anger, fear", "85 to 110 % of real"),
-    "fed": ("FED to real faces, four expressions", "below geometry"),
-    "fed/share": ("FED over that of unedited faces", "<= 0.65"),
-    **{f"spearman/{name}": (f"strength against reading, {name}", ">= 0.9 / 0.8") for name in POOLED},
-    "fold": ("maps that do not fold", "1"),
-    **{f"london/accuracy/{name}": (f"London: judged {name}, at 1", "") for name in ASKED},
-    "london/refused": ("London: refused, six expressions at 1", "<= 0.03"),
-    "london/identity": ("London: identity distance to the photo", "<= 0.40"),
-    "london/same": ("London: same person by dlib (< 0.6)", ">= 0.99"),
-    **{f"london/response/{name}": (f"London: motion found over asked, {name} 0.8", "0.8 to 1.15") for name in POOLED},
-    "london/pair/happy": ("London: judged happy with the real smile's lips", "real - 0.05"),
-    "london/pair/lips": ("London: lips' error to the real smile over unedited", "<= 0.8"),
-    "london/self": ("London: PSNR of neutral asked of neutral, dB", ">= 38"),
-    "london/mouth": ("London: error of a filled mouth over that of one flat tone", "<= 0.55"),
-    "seconds": ("12 megapixels, one face, s on two threads", "<= 2"),
-}  # fmt: skip
-"""Each figure of the table: what it is, and what is required of the full editor (`docs/editing.md`)."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Figures by way of editing; `references` holds those of real and of unedited pictures. `facts` say on what."""
-
-    figures: dict[str, Figures]
-    references: Figures
-    facts: dict[str, Any]
-
-    def markdown(self) -> str:
-        """The table as Markdown, with references first and 95 % intervals in brackets."""
-        names = list(self.figures)
-        lines = [
-            f"| figure | required | reference | {' | '.join(names)} |",
-            "| --- | --- | --- |" + " --- |" * len(names),
-        ]
-        for key, (words, required) in LINES.items():
-            cells = [_cell(self.figures[name].get(key)) for name in names]
-            if any(cells):
-                known = [self.references.get(f"{key}{end}") for end in ("", "/floor", "/ceiling")]
-                said = [
-                    f"{word}{_cell(value)}"
-                    for word, value in zip(("", "floor ", "unedited "), known, strict=True)
-                    if value
-                ]
-                lines.append(f"| {words} | {required} | {'; '.join(said)} | {' | '.join(cells)} |")
-        return "\n".join(lines) + "\n"
-
-    def json(self) -> str:
-        """Everything, as JSON."""
-        return json.dumps(
-            {
-                "facts": self.facts,
-                "references": {key: asdict(value) for key, value in self.references.items()},
-                "figures": {
-                    name: {key: asdict(value) for key, value in figures.items()}
-                    for name, figures in self.figures.items()
-                },
-            },
-            indent=1,
-        )
-
-
-def _cell(value: Interval | None) -> str:
-    if value is None or not value.known:
-        return ""
-    digits = 1 if abs(value.value) >= 10 else 2
-    bounds = f" [{value.low:.{digits}f}, {value.high:.{digits}f}]" if np.isfinite(value.low) else ""
-    return f"{value.value:.{digits}f}{bounds}"
-
-
-class Store:
-    """Figures of finished stages, in one JSON file; a stage is known by its name and what it depends on."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-
-    def get(self, stage: str, depends: dict[str, Any], measure: Callable[[], Figures]) -> Figures:
-        """The stage's figures, measured if they are not stored."""
-        key = hashlib.sha256(json.dumps([stage, depends], sort_keys=True).encode()).hexdigest()[:16]
-        if key not in self._known:
-            found = measure()
-            self._known[key] = {"stage": stage, "figures": {k: asdict(v) for k, v in found.items()}}
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self._known, indent=1))
-        return {k: Interval(**v) for k, v in self._known[key]["figures"].items()}
 
 
 def ferplus(
     root: Path, editor: Editor, count: int, say: Callable[[str], None]
 ) -> tuple[Faces, dict[str, Pixels]]:
     """Located neutral faces and, by expression, real pictures as the judge sees them, of validation and test together;
-    under "train" pictures of the training split, `count` of each pooled expression, for the floor."""
+    under "train/..." pictures of the training split, `count` of each pooled expression, for the floor."""
     from mien.data import READERS
     from mien.data.protocols import load
 
@@ -173,8 +88,8 @@ def ferplus(
         elif name in real:
             real[name].append(_enlarged(record.path))
     say(f"FERPlus: {len(neutral)} neutral faces located")
-    crops = {name: np.stack([measures.grey_crop(p) for p in pictures]) for name, pictures in real.items()}
-    crops["train"] = np.stack([measures.grey_crop(p) for name in POOLED for p in train[name]])
+    crops = {name: np.stack([grey_crop(p) for p in pictures]) for name, pictures in real.items()}
+    crops |= {f"train/{name}": np.stack([grey_crop(p) for p in train[name]]) for name in POOLED}
     return neutral, crops
 
 
@@ -196,7 +111,9 @@ def real_faces(
     found["accuracy/mean"] = Interval(float(np.mean(means)))
     real = np.concatenate([features[name][:count] for name in POOLED])
     unedited = judge(np.stack([neutral.crop(n, whole=True) for n in range(len(neutral))]))[1]
-    found["fed/floor"] = measures.fed(real, judge(crops["train"])[1])
+    found["fed/floor"] = measures.fed(
+        real, judge(np.concatenate([crops[f"train/{name}"][:count] for name in POOLED]))[1]
+    )
     found["fed/ceiling"] = measures.fed(real, unedited)
     return found, real, unedited
 
@@ -425,7 +342,8 @@ def run(
 
     torch.set_num_threads(threads or torch.get_num_threads())
     judge, identity = MiniXception(judge_file), Identity(identity_file)
-    store, references = Store(out / "stages.json"), {}
+    store = Store(out / "stages.json")
+    references: Figures = {}
     facts: dict[str, Any] = {
         "definitions": measures.VERSION,
         "commit": commit(),
@@ -442,10 +360,8 @@ def run(
         count = min(count, len(neutral) // len(POOLED), *(len(crops[name]) for name in POOLED))
         say(f"{count} sources of each of {', '.join(POOLED)}")
         facts["FED"] = f"N = {count * len(POOLED)} a side"
-        neutral = Faces(
-            *(part[: count * len(POOLED)] for part in (neutral.photos, neutral.faces, neutral.labels))
-        )
-        crops["train"] = crops["train"][: count * len(POOLED)]
+        kept = slice(count * len(POOLED))
+        neutral = Faces(neutral.photos[kept], neutral.faces[kept], neutral.labels[kept])
         found, real, unedited = real_faces(judge, neutral, crops, count)
         references |= found
         for name, editor in ways(small, names).items():
@@ -454,11 +370,9 @@ def run(
             figures[name] |= store.get(
                 f"ferplus/{name}",
                 depends,
-                lambda d=draw: on_ferplus(d, judge, neutral, real, unedited, count),
+                partial(on_ferplus, draw, judge, neutral, real, unedited, count),
             )
-            figures[name] |= store.get(
-                f"monotony/{name}", depends, lambda d=draw: monotony(d, judge, neutral)
-            )
+            figures[name] |= store.get(f"monotony/{name}", depends, partial(monotony, draw, judge, neutral))
     if london_root is not None:
         large_editor = Editor.load(threads=threads)
         pairs = london(london_root, large_editor, every)
@@ -471,9 +385,9 @@ def run(
             say(f"London, {name}")
             draw = measures.by_editor(editor, force=False)
             for stage, measure in {
-                "people": lambda d=draw: on_people(d, judge, identity, pairs, own),
-                "pairs": lambda d=draw, e=editor: on_pairs(d, e, judge, find, pairs),
-                "motion": lambda d=draw, e=editor: motion(d, e, find, pairs),
+                "people": partial(on_people, draw, judge, identity, pairs, own),
+                "pairs": partial(on_pairs, draw, editor, judge, find, pairs),
+                "motion": partial(motion, draw, editor, find, pairs),
             }.items():
                 figures[name] |= store.get(f"{stage}/{name}", depends, measure)
     if large is not None:

