@@ -2,6 +2,7 @@
 
 - `weights/<name>.md`: the card beside each weight file;
 - `datasets/<reader>.md`: each reader's own description of the layout it reads, the terms, the protocols;
+- the navigation: a page that `mkdocs.yml` does not place is added to the guides, or to the methods;
 - the table of floors in `architecture.md`: the contract in `pyproject.toml`, each module in its own first words.
 """
 
@@ -30,6 +31,25 @@ HEADINGS = {
     "sha256": "SHA-256",
 }
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Leave no page out of the navigation."""
+    placed = set(_places(config.nav))
+    for folder, section in (("", "Guides"), ("methods/", "Methods")):
+        (pages,) = (entry[section] for entry in config.nav or [] if section in entry)
+        for path in sorted((ROOT / "docs" / folder).glob("*.md")):
+            if folder + path.name not in placed:
+                pages.append(folder + path.name)
+    return config
+
+
+def _places(nav: Any) -> list[str]:
+    """The pages that a navigation names, however deep."""
+    if isinstance(nav, str):
+        return [nav]
+    inner = nav.values() if isinstance(nav, dict) else nav or []
+    return [place for entry in inner for place in _places(entry)]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

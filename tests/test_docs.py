@@ -97,6 +97,9 @@ def furnished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder a page runs in; it is also the home folder, where signing keys go."""
     _furnish(tmp_path)
     monkeypatch.chdir(tmp_path)
+    with contextlib.suppress(ModuleNotFoundError):
+        # Matplotlib's list of fonts takes seconds to make: it stays where it is.
+        monkeypatch.setenv("MPLCONFIGDIR", import_module("matplotlib").get_cachedir())
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.setenv("MPLBACKEND", "Agg")

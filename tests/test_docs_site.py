@@ -87,6 +87,13 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
         assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", text), sheet.name
 
 
+def test_every_page_is_in_the_navigation(site: Path) -> None:
+    text = (site / "index.html").read_text(encoding="utf-8")
+    docs = ROOT / "docs"
+    places = [path.relative_to(docs).with_suffix("").as_posix() for path in docs.rglob("*.md")]
+    assert {place for place in places if place != "index" and f'href="{place}/"' not in text} == set()
+
+
 def test_every_page_of_the_reference_has_its_text(site: Path) -> None:
     text = (site / "reference" / "index.html").read_text(encoding="utf-8")
     for name in ("mien.pipeline.load", "mien.types.Analysis", "mien.edit.Editor", "mien.tables.Writer"):
