@@ -43,7 +43,7 @@ def test_every_third(tmp_path: Path, frames: list[Any], write_clip: Callable[...
 def test_a_telephone_held_sideways_gives_upright_frames(
     turned: int, tmp_path: Path, frames: list[Any], write_clip: Callable[..., Path]
 ) -> None:
-    stored = [np.ascontiguousarray(np.rot90(rgb, -turned // 90)) for rgb in frames[:3]]
+    stored = [np.ascontiguousarray(np.rot90(rgb, turned // 90)) for rgb in frames[:3]]
     with Clip(write_clip(tmp_path / "a.mp4", stored, turned=turned)) as clip:
         assert (clip.width, clip.height) == (184, 224)
         found = list(clip.pictures())
