@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 ENLARGED: Final = 96
 """Side to which FERPlus pictures of 48 pixels are enlarged before they are edited."""
+REAL: Final = 300
+"""Real pictures of an expression that the judge is tried on, at most, unless more are needed for a distance."""
 MONOTONE: Final = 25
 """Faces behind each correlation of strength and reading."""
 MOVING: Final = 25
@@ -85,7 +87,7 @@ def ferplus(
             neutral.photos.append(photo)
             neutral.faces.append(face)
             neutral.labels.append(name)
-        elif name in real:
+        elif name in real and len(real[name]) < max(count, REAL):
             real[name].append(_enlarged(record.path))
     say(f"FERPlus: {len(neutral)} neutral faces located")
     crops = {name: np.stack([grey_crop(p) for p in pictures]) for name, pictures in real.items()}

@@ -12,7 +12,7 @@ import numpy as np
 
 from mien.editing.geometry import Frame
 from mien.editing.target import Target
-from mien.errors import ImageError
+from mien.errors import ExtraMissing, ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,17 +135,27 @@ def animation(frames: Sequence[Rgb], suffix: str, rate: int = 20) -> bytes:
             stream, "GIF", save_all=True, append_images=pictures[1:], duration=1000 // rate, loop=0
         )
         return stream.getvalue()
+    from mien.video.overlay import Film
+
     if suffix.lower() != ".mp4":
         raise ImageError(f"cannot animate into '{suffix}': use .gif or .mp4")
     height, width = (side // 2 * 2 for side in frames[0].shape[:2])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ramp.mp4"
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (width, height))
-        if not writer.isOpened():
-            raise ImageError("this OpenCV cannot write MP4: animate into .gif")
-        for frame in frames:
-            writer.write(np.ascontiguousarray(frame[:height, :width, ::-1]))
-        writer.release()
+        try:
+            film = Film(path, width, height, rate)
+        except ExtraMissing:
+            # Without PyAV: OpenCV's older coding, which players show but most browsers do not.
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (width, height))
+            if not writer.isOpened():
+                raise ImageError("this OpenCV cannot write MP4: animate into .gif") from None
+            for frame in frames:
+                writer.write(np.ascontiguousarray(frame[:height, :width, ::-1]))
+            writer.release()
+        else:
+            for number, frame in enumerate(frames):
+                film.add(frame[:height, :width], number / rate)
+            film.finish()
         return path.read_bytes()
 
 

@@ -62,8 +62,8 @@ class Table:
                     if value
                 ]
                 lines.append(f"| {words} | {required} | {'; '.join(said)} | {' | '.join(cells)} |")
-        said = "; ".join(f"{word} {value}" for word, value in self.facts.items())
-        return "\n".join([*lines, "", f"95 % intervals in brackets, by source. {said}.", ""])
+        stated = "; ".join(f"{word} {value}" for word, value in self.facts.items())
+        return "\n".join([*lines, "", f"95 % intervals in brackets, by source. {stated}.", ""])
 
     def json(self) -> str:
         """Everything, as JSON."""
