@@ -12,9 +12,12 @@ from PIL import Image, ImageOps
 from mien.editing import mouth
 from mien.editing.flow import (
     FOLD_LIMIT,
+    GRID,
     Region,
+    _jacobian,
     above_mouth,
     grid_points,
+    mouth_line,
     pixel_map,
     pull,
     thin_plate,
@@ -23,7 +26,7 @@ from mien.editing.flow import (
 from mien.editing.geometry import ACTIVE, Frame, Geometry, lip_gap
 from mien.editing.photo import encode, open_photo
 from mien.editing.render import plan
-from mien.editing.target import Target, lips_for
+from mien.editing.target import Target, change_for, lips_for, smile_leaves
 from mien.errors import ConfigError, ImageError, MienError, WeightsError
 from mien.landmarks import (
     INNER_LIP_PAIRS,
@@ -372,3 +375,50 @@ def test_colour_profile_survives() -> None:
 def test_unwritable_suffix_is_named() -> None:
     with pytest.raises(ImageError, match=r"\.bmp"):
         encode(open_photo(_bytes(_picture("RGB"), "PNG")), ".bmp")
+
+
+def test_a_smile_takes_its_parted_lips_along() -> None:
+    smile = np.zeros(len(ACTIVE))
+    smile[ACTIVE.index("happiness")] = 1.0
+    anger, joy, neutral = (Target.parse(word) for word in ("anger", "happiness", "neutral"))
+    assert smile_leaves(anger, smile, 1.0) == 1
+    assert smile_leaves(anger, smile, 0.0) == 0, "an edit of no strength changes nothing"
+    assert smile_leaves(joy, smile, 1.0) == smile_leaves(neutral, smile, 1.0) == 0
+    assert smile_leaves(anger, 0 * smile, 1.0) == 0
+
+
+def test_the_present_expression_is_replaced_or_kept() -> None:
+    current = np.zeros(len(ACTIVE))
+    current[ACTIVE.index("happiness")] = 0.8
+    anger = Target.parse("anger")
+    replaced, added = (change_for(anger, current, 1.0, relative) for relative in (False, True))
+    assert replaced[ACTIVE.index("anger")] == added[ACTIVE.index("anger")] == 1
+    assert replaced[ACTIVE.index("happiness")] < -0.5
+    assert added[ACTIVE.index("happiness")] == 0
+    assert (change_for(anger, current, 0.0) == 0).all()
+    # What shows already is not asked for twice, and neutral asks for nothing.
+    assert change_for(Target.parse("happiness"), current, 0.8)[ACTIVE.index("happiness")] == pytest.approx(0)
+    assert (change_for(Target.parse("neutral"), current, 1.0) <= 0).all()
+
+
+def test_lips_that_close_from_a_smile_meet_on_a_line_that_does_not_fold(geometry: Geometry) -> None:
+    smile = np.zeros(len(ACTIVE))
+    smile[ACTIVE.index("happiness")] = 1.0
+    grinning = geometry.move(geometry.mean + geometry.neutral_gap * geometry.opening, smile, 0.15)
+    for name in ("sadness", "anger", "disgust"):
+        closed = geometry.move(grinning, one(name) - 0.75 * smile, 0.0)
+        assert lip_gap(closed) == pytest.approx(0, abs=1e-9)
+        line = mouth_line(closed)
+        assert (np.diff(line[:, 0]) > 0.005).all(), "no part of the line overtakes its neighbour"
+        bends = np.diff(line[:, 1], 2)
+        assert np.abs(bends).max() < 0.05, "and it has no kink"
+        assert warp_between(grinning, closed).folding > FOLD_LIMIT
+
+
+def test_a_flow_is_differenced_to_its_own_side() -> None:
+    flow = np.zeros((GRID, GRID, 2))
+    flow[40:, :, 1] = -0.5  # a step between rows 39 and 40, as across the line between the lips
+    assert _jacobian(flow)[40, 5] < 0
+    assert _jacobian(flow, 1)[40, 5] == 1
+    assert _jacobian(flow, -1)[39, 5] == 1
+    assert _jacobian(flow, -1)[40, 5] < 0

@@ -23,7 +23,7 @@ from mien.editing import lips
 from mien.editing.geometry import ACTIVE, Frame, Geometry, lip_gap
 from mien.editing.photo import Photo, open_photo
 from mien.editing.render import Plan, plan, render
-from mien.editing.target import Mouth, Target, lips_for
+from mien.editing.target import Mouth, Target, change_for, lips_for, smile_leaves
 from mien.errors import MienError, NoFace
 from mien.landmarks import JAW, LEFT_EYE_CORNERS, MIRROR, NOSE_BOTTOM, RIGHT_EYE_CORNERS, box_of_points
 from mien.types import Box, Detection, Reading
@@ -47,8 +47,6 @@ MAX_JITTER: Final = 0.02
 MIN_SHARE: Final = 0.2
 """Smallest share of the asked change that is worth drawing when the fold guard weakens it."""
 MAX_INTENSITY: Final = 1.25
-SHOWN: Final = 0.75
-"""What is taken away of an expression that reads as full: full strength of an edit is more than most faces show."""
 PRESENCE: Final = 0.5
 
 
@@ -368,22 +366,11 @@ class Editor:
             None if face.reading is None else np.array([face.reading.probabilities[name] for name in ACTIVE])
         )
         current = self.geometry.strengths(seen, shares)
-        asked = np.array([target.strengths.get(name, 0.0) for name in ACTIVE]) * intensity
-        if target.is_neutral:
-            change = -SHOWN * current * min(intensity, 1.0)
-        else:
-            # At zero intensity nothing changes; the present expression is replaced as the asked one grows.
-            leaving_now = np.where(asked > 0, 1.0, SHOWN) * current * min(1.0, intensity / 0.3)
-            change = asked if relative else asked - leaving_now
-        now = lip_gap(shape)
+        change = change_for(target, current, intensity, relative)
         if isinstance(mouth, int | float):
             return plan(self.geometry, face.points, change, float(mouth))
-        # A smile that goes takes its parted lips along: no other expression is at home around them.
-        leaving = 0.0
-        if mouth == "auto" and not relative and not target.is_neutral:
-            smile = float(current[ACTIVE.index("happiness")]) * (1 - target.strengths.get("happiness", 0.0))
-            leaving = min(1.0, intensity / 0.3) * float(np.clip((smile - 0.2) / 0.4, 0, 1))
-        gap = lips_for(target, intensity, mouth, now * (1 - leaving))
+        leaving = smile_leaves(target, current, intensity) if mouth == "auto" and not relative else 0.0
+        gap = lips_for(target, intensity, mouth, lip_gap(shape) * (1 - leaving))
         return plan(self.geometry, face.points, change, gap, refill=leaving > 0.5)
 
     def _measured(self, photo: Photo, located: Sequence[Located], done: Sequence[FaceEdit]) -> list[FaceEdit]:

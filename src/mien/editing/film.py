@@ -20,12 +20,12 @@ import cv2
 import numpy as np
 
 from mien import align
-from mien.edit import MAX_YAW, MIN_FACE, PRESENCE, SHOWN, Edit, EditRefused, FaceEdit
+from mien.edit import MAX_YAW, MIN_FACE, PRESENCE, Edit, EditRefused, FaceEdit
 from mien.editing import lips
 from mien.editing.geometry import ACTIVE, Frame, lip_gap
 from mien.editing.photo import Photo
 from mien.editing.render import Plan, plan, render
-from mien.editing.target import lips_for
+from mien.editing.target import change_for, lips_for, smile_leaves
 from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, POINTS, RIGHT_EYE_CORNERS, box_of_points
 from mien.types import Box
 from mien.video.clip import Clip
@@ -153,7 +153,6 @@ def decide(
     editor: Editor, track: Track, target: Target, intensity: float, mouth: Mouth, relative: bool
 ) -> dict[int, Decision]:
     """One decision for each shot in which the face was read: against the median of what it shows there."""
-    asked = np.array([target.strengths.get(name, 0.0) for name in ACTIVE]) * intensity
     decisions = {}
     for shot in sorted({int(track.shots[frame]) for frame, _, _ in track.seen}):
         read = [(points, shares) for frame, points, shares in track.seen if track.shots[frame] == shot]
@@ -164,15 +163,8 @@ def decide(
         current = np.median(strengths, axis=0)
         inside = track.points[(track.shots == shot) & track.known]
         now = float(np.median([lip_gap(Frame.of(one).to_canonical(one)) for one in inside]))
-        fade = min(1.0, intensity / 0.3)
-        if target.is_neutral:
-            change = -SHOWN * current * min(intensity, 1.0)
-        else:
-            change = asked if relative else asked - np.where(asked > 0, 1.0, SHOWN) * current * fade
-        leaving = 0.0
-        if mouth == "auto" and not relative and not target.is_neutral:
-            smile = float(current[ACTIVE.index("happiness")]) * (1 - target.strengths.get("happiness", 0.0))
-            leaving = fade * float(np.clip((smile - 0.2) / 0.4, 0, 1))
+        change = change_for(target, current, intensity, relative)
+        leaving = smile_leaves(target, current, intensity) if mouth == "auto" and not relative else 0.0
         base = now * (1 - leaving)
         wanted = lips_for(target, intensity, mouth, base)
         keep = (wanted / now if wanted < base else 1 - leaving) if now > 1e-6 else 1.0

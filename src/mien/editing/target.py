@@ -28,6 +28,8 @@ OPEN_GAP: Final = {
     "contempt": 0.0,
 }
 """Lip gap of the open-mouthed form of each expression at intensity 1, in eye distances."""
+SHOWN: Final = 0.75
+"""What is taken away of an expression that reads as full: full strength of an edit is more than most faces show."""
 PARTS: Final = ("happiness", "surprise", "fear")
 """Expressions whose full form parts the lips without being asked to."""
 BARES: Final = ("happiness", "fear", "anger", "disgust")
@@ -104,6 +106,30 @@ class Target:
         """
         if not 0 <= intensity <= MAX_INTENSITY:
             raise ConfigError(f"intensity is {intensity}: pass 0 to {MAX_INTENSITY}")
+
+
+def change_for(
+    target: Target, current: NDArray[np.float64], intensity: float, relative: bool = False
+) -> NDArray[np.float64]:
+    """By how much the strengths [K] of `ACTIVE` change, given what the face shows now.
+
+    At zero intensity nothing changes; what it shows is replaced as the asked expression grows, or kept if `relative`.
+    """
+    if target.is_neutral:
+        return -SHOWN * current * min(intensity, 1.0)
+    asked = np.array([target.strengths.get(name, 0.0) for name in ACTIVE]) * intensity
+    if relative:
+        return asked
+    return np.asarray(asked - np.where(asked > 0, 1.0, SHOWN) * current * min(1.0, intensity / 0.3))
+
+
+def smile_leaves(target: Target, current: NDArray[np.float64], intensity: float) -> float:
+    """How far, 0 to 1, a smile makes way for another expression; its parted lips go with it, as no other expression is
+    at home around them."""
+    if target.is_neutral:
+        return 0.0
+    smile = float(current[ACTIVE.index("happiness")]) * (1 - target.strengths.get("happiness", 0.0))
+    return min(1.0, intensity / 0.3) * float(np.clip((smile - 0.2) / 0.4, 0, 1))
 
 
 def _least_strengths(places: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
