@@ -58,8 +58,8 @@ def _child(name: str, seed: int, seconds: float, folder: str, channel: Connectio
     """Try cases until the time is over, a defect is found, or this process dies of one."""
     tempfile.tempdir = folder
     warnings.simplefilter("error")
-    file = (Path(folder) / "case").open("r+b")
-    shared = mmap.mmap(file.fileno(), 0)
+    with (Path(folder) / "case").open("r+b") as file:
+        shared = mmap.mmap(file.fileno(), 0)
     target, seeds, _ = TARGETS[name]
     sound = seeds()
     for data in sound:

@@ -97,7 +97,9 @@ class Service(BaseModel):
     version: str
     note: str
     expressions: list[str]
-    circumplex: dict[str, list[float]] = Field(description="valence and arousal of each expression at its fullest")
+    circumplex: dict[str, list[float]] = Field(
+        description="valence and arousal of each expression at its fullest"
+    )
     limits: dict[str, float]
     key_needed: bool
     editor: bool
