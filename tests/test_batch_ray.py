@@ -73,11 +73,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
     path = tmp_path_factory.mktemp("cluster") / "log"
     with path.open("wb") as log:
         for _ in range(3):  # on a busy machine the parts of Ray give up waiting for each other
-            port, *agents = _free_ports(4)
+            port, *agents = _free_ports(5)
             arguments = {
                 "port": port, "num-cpus": 2, "temp-dir": place, "include-dashboard": "false",
                 "object-store-memory": 100_000_000, "dashboard-agent-grpc-port": agents[0],
                 "dashboard-agent-listen-port": agents[1], "runtime-env-agent-port": agents[2],
+                "metrics-export-port": agents[3],
             }  # fmt: skip
             start = [RAY, "start", "--head", "--block", "--disable-usage-stats"]
             head = subprocess.Popen(
@@ -229,10 +230,15 @@ def test_a_killed_worker_loses_nothing_and_a_second_run_does_nothing_twice(
 
 
 def test_an_interrupted_and_then_killed_run_goes_on_where_it_was(
-    folder: Path, expected: list[dict[str, Any]], recogniser_file: Path, tmp_path: Path
+    cluster: tuple[str, int],
+    folder: Path,
+    expected: list[dict[str, Any]],
+    recogniser_file: Path,
+    tmp_path: Path,
 ) -> None:
+    address, head = cluster
     out = tmp_path / "table"
-    run = start(folder, out, recogniser_file)
+    run = start(folder, out, recogniser_file, "--address", address)
     until(lambda: len(parts(out)) >= 2, run)
     os.killpg(run.pid, signal.SIGINT)
     _, err = run.communicate(timeout=PATIENCE)
@@ -241,19 +247,31 @@ def test_an_interrupted_and_then_killed_run_goes_on_where_it_was(
     interrupted = len(parts(out))
     assert 2 <= interrupted < 30
 
-    run = start(folder, out, recogniser_file)
+    run = start(folder, out, recogniser_file, "--address", address)
     until(lambda: len(parts(out)) >= interrupted + 2, run)
-    ours = family(run.pid)
     run.kill()
     run.communicate()
-    until(lambda: not any(alive(pid) for pid in ours))  # the embedded engine ends with its owner
+    until(lambda: not workers(head))  # the cluster goes on without what the killed command had begun there
     killed = len(parts(out))
     assert killed < 30
 
-    done, _ = finish(start(folder, out, recogniser_file))
+    done, _ = finish(start(folder, out, recogniser_file, "--address", address))
     assert done["before"] == 4 * killed
     assert done["pictures"] == 120 - 4 * killed
     is_whole(out, expected)
+
+
+def test_an_embedded_engine_ends_with_its_owner(folder: Path, recogniser_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "table"
+    run = start(folder, out, recogniser_file)
+    until(lambda: parts(out), run)
+    ours = family(run.pid)
+    assert len(workers(run.pid)) == 2
+    run.kill()
+    run.communicate()
+    until(lambda: not any(alive(pid) for pid in ours))
+    assert len(parts(out)) < 30
+    assert all(parquet.read_table(part).num_rows == 4 for part in parts(out)), "each whole"
 
 
 def test_pictures_and_table_on_s3(
