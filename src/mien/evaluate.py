@@ -377,7 +377,7 @@ def _annotators(answered: Predictions) -> dict[str, float]:
 
 def _rated(predictions: Predictions, undetected: str) -> Predictions:
     """The images with true and predicted affect; where a missed face is an error, those with a found face."""
-    known: NDArray[np.bool_] = np.isfinite(predictions.affect_truth + predictions.affect).all(axis=1)
+    known = np.asarray(np.isfinite(predictions.affect_truth + predictions.affect).all(axis=1))
     return predictions.rows(known & predictions.found if undetected == "error" else known)
 
 

@@ -42,11 +42,9 @@ def measure(
         code = method.encode(images)
         axes = functional.normalize(method.axes.float(), dim=1)
     side = round(code.maps.shape[2] ** 0.5)
-    maps = code.maps.reshape(*code.maps.shape[:2], side, side)
-    direction, length, axes, maps = (
-        part.float().cpu().numpy() for part in (code.direction, code.length, axes, maps)
-    )
-    return direction, length, axes, maps
+    places = code.maps.reshape(*code.maps.shape[:2], side, side)
+    found = [part.float().cpu().numpy() for part in (code.direction, code.length, axes, places)]
+    return found[0], found[1], found[2], found[3]
 
 
 def draw(
@@ -81,11 +79,20 @@ def draw(
             path_effects=palette.halo(), zorder=5,
         )  # fmt: skip
     for name in (word for word in EXPRESSIONS if (called == word).any()):
-        inside, look = called == name, {"color": palette.COLOURS[name], "marker": palette.MARKERS[name]}
-        left.scatter(flat[inside, 0], flat[inside, 1], s=13, alpha=0.7, linewidths=0, zorder=3, **look)
+        inside, colour, marker = called == name, palette.COLOURS[name], palette.MARKERS[name]
+        left.scatter(
+            flat[inside, 0],
+            flat[inside, 1],
+            s=13,
+            alpha=0.7,
+            linewidths=0,
+            zorder=3,
+            color=colour,
+            marker=marker,
+        )
         right.scatter(
-            strong[inside], rho[inside], s=13, alpha=0.7, linewidths=0,
-            label=f"{name} ({int(inside.sum())})", **look,
+            strong[inside], rho[inside], s=13, alpha=0.7, linewidths=0, color=colour, marker=marker,
+            label=f"{name} ({int(inside.sum())})",
         )  # fmt: skip
     left.set(xlim=(-1.75, 1.75), ylim=(-1.4, 1.4), aspect="equal", xticks=[], yticks=[])
     for spine in left.spines.values():
