@@ -193,7 +193,7 @@ def real_people(judge: MiniXception, identity: Identity, pairs: Pairs) -> tuple[
         "london/accuracy/happiness": happy,
         "london/pair/happy": happy,
         "london/identity": measures.mean_by_source(genuine, everyone),
-        "london/identity/ceiling": measures.mean_by_source(impostor, everyone),
+        "london/identity/others": measures.mean_by_source(impostor, everyone),
     }, own
 
 

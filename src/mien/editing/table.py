@@ -37,6 +37,9 @@ LINES: Final[dict[str, tuple[str, str]]] = {
 """Each figure of the table: what it is, and what is required of the full editor (`docs/editing.md`)."""
 
 
+_REFERENCES: Final = {"": "", "/floor": "floor ", "/ceiling": "unedited ", "/others": "other people "}
+
+
 @dataclass(frozen=True)
 class Table:
     """Figures by way of editing; `references` holds those of real and of unedited pictures. `facts` say on what."""
@@ -55,11 +58,10 @@ class Table:
         for key, (words, required) in LINES.items():
             cells = [_cell(self.figures[name].get(key)) for name in names]
             if any(cells):
-                known = [self.references.get(f"{key}{end}") for end in ("", "/floor", "/ceiling")]
                 said = [
-                    f"{word}{_cell(value)}"
-                    for word, value in zip(("", "floor ", "unedited "), known, strict=True)
-                    if value
+                    f"{word}{_cell(self.references[key + end])}"
+                    for end, word in _REFERENCES.items()
+                    if key + end in self.references
                 ]
                 lines.append(f"| {words} | {required} | {'; '.join(said)} | {' | '.join(cells)} |")
         stated = "; ".join(f"{word} {value}" for word, value in self.facts.items())
