@@ -324,6 +324,8 @@ def test_seeds_of_one_method_alone_make_a_table_without_differences() -> None:
     for text in (scoreboard.markdown(found), scoreboard.html(found), scoreboard.latex(found)):
         assert "reference" not in text.split("Paper, authors")[0]
         assert "Differences" not in text
+    assert scoreboard.markdown(found).startswith("# base, 3 seeds on ferplus")
+    assert not any("McNemar" in note for note in found.notes)
     heading, rows = scoreboard.cells(found)
     assert len(rows) == 1
     assert len(rows[0]) == len(heading)

@@ -412,9 +412,10 @@ def _notes(rows: Sequence[Row], people: int, undetected: str) -> tuple[str, ...]
     few = [row.name for row in rows if 1 < len(row.seeds) < 5]
     if few:
         notes.append(f"Fewer than five seeds: {', '.join(few)}. The spread over seeds is itself uncertain.")
-    notes.append(
-        "p is McNemar's mid-p, the largest over the pairs of seeds, without correction for several methods."
-    )
+    if len(rows) > 1:
+        notes.append(
+            "p is McNemar's mid-p, the largest over the pairs of seeds, without correction for several methods."
+        )
     if undetected == "error":
         notes.append("Pictures without a found face count as errors.")
     machines = {row.provenance.machine for row in rows}

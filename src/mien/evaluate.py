@@ -40,6 +40,9 @@ UNDETECTED: dict[str, str] = {
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 """Shares of the images that are answered, at which the report prints the error rate."""
 
+SMALL = 30
+"""Classes with fewer images are named as small: their figures move with single images."""
+
 DIMENSIONS = ("valence", "arousal")
 
 
@@ -422,7 +425,7 @@ def _notes(
     small = [
         f"{name} ({n})"
         for i, name in enumerate(whole.classes)
-        if 0 < (n := int((whole.truth == i).sum())) < 30
+        if 0 < (n := int((whole.truth == i).sum())) < SMALL
     ]
     if small:
         notes.append(

@@ -15,7 +15,7 @@ import numpy as np
 
 from mien import metrics, page
 from mien.bootstrap import Interval
-from mien.evaluate import DIMENSIONS, Report, answers
+from mien.evaluate import DIMENSIONS, SMALL, Report, answers
 from mien.labels import UNLABELLED
 from mien.predictions import FILE, Predictions, Provenance
 
@@ -342,17 +342,17 @@ def _expression_part(report: Report) -> list[str]:
 
 
 def _worst(report: Report) -> str:
-    """The commonest confusion in words."""
+    """The largest confusion in words, by share of a class that is not small."""
     matrix = np.asarray(report.confusion, dtype=np.float64)
     totals = matrix.sum(axis=1, keepdims=True)
-    shares = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals >= 10)
+    shares = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals >= SMALL)
     np.fill_diagonal(shares, 0)
     row, column = np.unravel_index(int(shares.argmax()), shares.shape)
     if shares[row, column] == 0:
-        return "No class of ten or more images is confused with another."
+        return f"No class of {SMALL} or more images is confused with another."
     called = [*report.classes, "not found at all"][column]
     count = f"{matrix[row, column]:.0f} of {totals[row, 0]:.0f}"
-    return f"The commonest confusion: {shares[row, column]:.0%} of {report.classes[row]} ({count}) is called {called}."
+    return f"The largest confusion: {shares[row, column]:.0%} of {report.classes[row]} ({count}) is called {called}."
 
 
 def _confidence_part(report: Report, predictions: Predictions) -> list[str]:

@@ -112,7 +112,9 @@ def heading_of(comparison: Comparison) -> str:
     """What was compared, in one line."""
     what = comparison.provenance
     rule = f", protocol {what.protocol} version {what.protocol_version}" if what.protocol else ""
-    return f"{len(comparison.rows)} methods on {what.dataset or 'one set'}, {what.split or 'all'} split{rule}"
+    rows = comparison.rows
+    who = f"{len(rows)} methods" if len(rows) > 1 else f"{rows[0].name}, {len(rows[0].seeds)} seeds"
+    return f"{who} on {what.dataset or 'one set'}, {what.split or 'all'} split{rule}"
 
 
 def ours(comparison: Comparison) -> published.Ours:

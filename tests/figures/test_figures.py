@@ -178,6 +178,21 @@ def test_grad_cam_finds_the_place_that_decides() -> None:
     assert other.max() == 0, "no evidence for the other class"
 
 
+def test_grad_cam_is_not_cancelled_by_a_pooling_filter_of_both_signs() -> None:
+    class Filtered(Spot):
+        """Class 0 is a place's brightness minus another place's: the filter's mean over the map is 0."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen = self.map(images)[:, 0]
+            return torch.stack([seen[:, 2, 3] - seen[:, 5, 5], seen[:, 5, 5] - seen[:, 2, 3]], dim=1)
+
+    images = torch.zeros(1, 3, 8, 8)
+    images[0, 0, 2, 3], images[0, 0, 5, 5] = 0.8, 0.3
+    model = Filtered()
+    (heat,) = saliency.grad_cam(model, model.map, images)
+    assert np.argwhere(heat > 0).tolist() == [[2, 3]], "evidence for it, and not the one against"
+
+
 def test_grad_cam_leaves_no_hook_and_no_gradient_behind() -> None:
     model = Spot()
     images = torch.rand(1, 3, 8, 8)

@@ -71,6 +71,8 @@ def draw(bins: Sequence[ReliabilityBin], error: float | None = None, title: str 
 
 def risk_coverage(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], title: str = "") -> Figure:
     """Error rate among the surest share of images, one line for each name; each curve is (coverage, risk)."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, (axis,) = palette.canvas(4.2, 3.4)
     for index, (name, (coverage, risk)) in enumerate(curves.items()):
         axis.plot(np.asarray(coverage), np.asarray(risk), linewidth=1.6, label=name, **palette.series(index))
@@ -83,6 +85,7 @@ def risk_coverage(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], title: str 
     axis.set_ylim(bottom=0)
     axis.xaxis.set_major_formatter(_percent())
     axis.yaxis.set_major_formatter(_percent())
+    axis.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # whole per cents
     axis.grid(color=palette.FAINT, alpha=0.25, linewidth=0.6)
     if len(curves) > 1:
         palette.legend(axis, loc="upper left")

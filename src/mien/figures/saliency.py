@@ -1,7 +1,9 @@
 """Where a network looks: attention maps and Grad-CAM heat maps laid over faces.
 
 A saliency map shows what moves the network's answer, not what a person felt, and not that the network is right.
-`grad_cam` is Selvaraju et al. 2017: the class score's gradient, averaged over a feature map, weighs its channels.
+`grad_cam` is Grad-CAM (Selvaraju et al. 2017) in its element-wise form (HiResCAM, Draelos and Carin 2020): feature map
+times the class score's gradient, cell by cell. Behind average pooling both are the same. Behind a learnt pooling filter,
+as MobileFaceNet's, the gradient changes sign from place to place, so that its mean over the map says nothing.
 """
 
 from __future__ import annotations
@@ -96,8 +98,7 @@ def grad_cam(
     )
     features = kept[-1]
     (slope,) = torch.autograd.grad(logits.gather(1, best.long()[:, None]).sum(), features)
-    weights = slope.mean(dim=(2, 3), keepdim=True)
-    heat: NDArray[np.float32] = torch.relu((weights * features).sum(dim=1)).detach().float().cpu().numpy()
+    heat: NDArray[np.float32] = torch.relu((slope * features).sum(dim=1)).detach().float().cpu().numpy()
     top = heat.max(axis=(1, 2), keepdims=True)
     scaled = np.zeros_like(heat)
     np.divide(heat, top, out=scaled, where=top > 0)
