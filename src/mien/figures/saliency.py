@@ -2,8 +2,9 @@
 
 A saliency map shows what moves the network's answer, not what a person felt, and not that the network is right.
 `grad_cam` is Grad-CAM (Selvaraju et al. 2017) in its element-wise form (HiResCAM, Draelos and Carin 2020): feature map
-times the class score's gradient, cell by cell. Behind average pooling both are the same. Behind a learnt pooling filter,
-as MobileFaceNet's, the gradient changes sign from place to place, so that its mean over the map says nothing.
+times the class score's gradient, cell by cell. Behind average pooling both are the same. Behind a learnt pooling
+filter, as MobileFaceNet's, the gradient changes sign from place to place, so that its mean over the map says nothing. A
+cell that is hot in every face holds a constant part of the score, not something seen in that face.
 """
 
 from __future__ import annotations
