@@ -88,8 +88,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
                 env={
                     **os.environ,
                     "RAY_worker_niceness": "0",
-                    "RAY_raylet_start_wait_time_s": "300",
-                    "RAY_gcs_server_request_timeout_seconds": "300",
                 },
             )
             until(lambda: b"Ray runtime started" in path.read_bytes() or head.poll() is not None)  # noqa: B023

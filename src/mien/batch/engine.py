@@ -94,11 +94,6 @@ def run(
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}: pass 1 or more")
     names = expand(given)
-    if address is None:
-        # A busy machine needs longer than the times after which Ray's parts give up waiting for each other; they are
-        # read when Ray is imported.
-        os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
-        os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", "300")
     _ray()  # at the door: not after the plan is written
     store = Store(out)
     wanted = {
