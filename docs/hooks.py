@@ -2,7 +2,7 @@
 
 - `weights/<name>.md`: the card beside each weight file;
 - `datasets/<reader>.md`: each reader's own description of the layout it reads, the terms, the protocols;
-- the navigation: a page that `mkdocs.yml` does not place is added to the guides, or to the methods;
+- the navigation: a page that `mkdocs.yml` does not place is added to the guides, the methods or the reports;
 - the table of floors in `architecture.md`: the contract in `pyproject.toml`, each module in its own first words.
 """
 
@@ -41,6 +41,10 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         for path in sorted((ROOT / "docs" / folder).glob("*.md")):
             if folder + path.name not in placed:
                 pages.append(folder + path.name)
+    reports = [path.relative_to(ROOT / "docs") for path in sorted((ROOT / "docs" / "reports").rglob("*.md"))]
+    if reports and config.nav is not None:
+        named = [{" ".join((*path.parts[1:-1], path.stem)): path.as_posix()} for path in reports]
+        config.nav.append({"Reports": named})
     return config
 
 
