@@ -318,3 +318,17 @@ def test_london_needs_both_folders(tmp_path: Path, editor: Editor) -> None:
 
     with pytest.raises(DatasetNotFound, match="smiling"):
         evaluate.london(tmp_path, editor, 1)
+
+
+def test_the_command_names_what_is_missing(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from mien.cli.main import app
+
+    command = ["evaluate-edits", "--judge", str(tmp_path / "a.hdf5"), "--identity", str(tmp_path / "b.dat")]
+    nothing = CliRunner().invoke(app, command).exception
+    assert isinstance(nothing, ConfigError)
+    assert "--london" in str(nothing)
+    judge = CliRunner().invoke(app, [*command, "--london", str(tmp_path)]).exception
+    assert isinstance(judge, ConfigError)
+    assert "a.hdf5" in str(judge)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import typer
@@ -53,6 +52,6 @@ def evaluate_edits(
         count=count,
         every=every,
         threads=threads,
-        say=lambda line: print(line, file=sys.stderr),
+        say=lambda line: typer.echo(line, err=True),
     )
     typer.echo(found.json() if as_json else found.markdown(), nl=False)
