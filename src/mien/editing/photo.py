@@ -7,6 +7,7 @@ EXIF (orientation applied and removed, the preview dropped, since it would show 
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -173,7 +174,7 @@ def encode(photo: Photo, suffix: str, xmp: bytes = b"", quality: int = 95) -> by
     high byte is kept. 16-bit photos keep their depth in PNG and TIFF, without profile, EXIF and XMP.
 
     Raises:
-        ImageError: the suffix is not one the editor writes.
+        ImageError: the suffix is not one the editor writes, or its format cannot hold the picture.
     """
     from PIL import Image, PngImagePlugin
 
@@ -198,19 +199,26 @@ def encode(photo: Photo, suffix: str, xmp: bytes = b"", quality: int = 95) -> by
     if photo.exif:
         options["exif"] = photo.exif
     stream = BytesIO()
-    if suffix in (".jpg", ".jpeg"):
-        options |= {"quality": quality, "subsampling": 0} | ({"xmp": xmp} if xmp else {})
-        picture.save(stream, "JPEG", **options)
-    elif suffix == ".png":
-        if xmp:
-            text = PngImagePlugin.PngInfo()
-            text.add_itxt("XML:com.adobe.xmp", xmp.decode())
-            options["pnginfo"] = text
-        picture.save(stream, "PNG", **options)
-    elif suffix == ".webp":
-        picture.save(stream, "WEBP", quality=quality, **options, **({"xmp": xmp} if xmp else {}))
-    else:
-        picture.save(stream, "TIFF", **options, **({"tiffinfo": {700: xmp}} if xmp else {}))
+    try:
+        if suffix in (".jpg", ".jpeg"):
+            options |= {"quality": quality, "subsampling": 0} | ({"xmp": xmp} if xmp else {})
+            picture.save(stream, "JPEG", **options)
+        elif suffix == ".png":
+            if xmp:
+                text = PngImagePlugin.PngInfo()
+                text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+                options["pnginfo"] = text
+            picture.save(stream, "PNG", **options)
+        elif suffix == ".webp":
+            picture.save(stream, "WEBP", quality=quality, **options, **({"xmp": xmp} if xmp else {}))
+        else:
+            picture.save(stream, "TIFF", **options, **({"tiffinfo": {700: xmp}} if xmp else {}))
+    except (
+        OSError,
+        ValueError,
+        struct.error,
+    ) as problem:  # too many pixels a side, EXIF beyond what the format holds
+        raise ImageError(f"{photo.source}: cannot be written as '{suffix}' ({problem}): use .png") from None
     return stream.getvalue()
 
 
