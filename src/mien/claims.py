@@ -33,7 +33,9 @@ class Claim:
             self._lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError:
             self._lock.close()
-            raise Claimed(f"{what}: another process is writing there: wait for it, or write elsewhere") from None
+            raise Claimed(
+                f"{what}: another process is writing there: wait for it, or write elsewhere"
+            ) from None
 
     def release(self) -> None:
         """Let others in. Once is enough, twice does no harm."""

@@ -85,7 +85,9 @@ def packages(root: str = "mien") -> tuple[Package, ...]:
     try:
         needed = metadata.requires(root) or []
     except metadata.PackageNotFoundError:
-        raise ConfigError(f"{root} is not installed here, so nothing says what it needs: pip install it") from None
+        raise ConfigError(
+            f"{root} is not installed here, so nothing says what it needs: pip install it"
+        ) from None
     reached: dict[str, set[str]] = {}
     todo: deque[tuple[str, str]] = deque()
     own = _normal(root)
