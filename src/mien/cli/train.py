@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,14 @@ def train(
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
     try:
-        folder = loop.run(settings, resume, _console() if sys.stderr.isatty() else _lines())
+        alone = os.environ.get("RANK", "0") == "0"  # of several processes under torchrun, one speaks
+        report = None if not alone else _console() if sys.stderr.isatty() else _lines()
+        folder = loop.run(settings, resume, report)
     except KeyboardInterrupt:
         typer.echo("stopped; the state is saved: go on with --resume", err=True)
         raise typer.Exit(130) from None
-    typer.echo(folder)
+    if alone:
+        typer.echo(folder)
 
 
 def _landmarks(tree: dict[str, Any], config: Path, resume: bool) -> None:
