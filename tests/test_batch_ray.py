@@ -28,6 +28,8 @@ parquet = pytest.importorskip("pyarrow.parquet", reason="needs the batch extra")
 if not Path("/proc/self/stat").exists():
     pytest.skip("finds processes in /proc", allow_module_level=True)
 
+pytestmark = pytest.mark.slow  # minutes, and the engine's node needs free processors to start at all
+
 PATIENCE = 600.0
 """Seconds that anything here may take on a machine that is busy with other things."""
 
