@@ -21,8 +21,12 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The wheel's test makes an environment of its own, so it comes last."""
-    items.sort(key=lambda item: item.get_closest_marker("wheel") is not None)
+    """Last comes what disturbs others: the wheel's environment, then the browser, whose driver keeps an event loop."""
+    items.sort(
+        key=lambda item: (
+            2 if item.get_closest_marker("browser") else int(item.get_closest_marker("wheel") is not None)
+        )
+    )
 
 
 @pytest.fixture(scope="session")
