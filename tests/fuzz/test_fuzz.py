@@ -1,7 +1,8 @@
 """Nonsense of every kind is refused with one line, at every door: what was once found, and other cases.
 
 `MIEN_FUZZ_EXAMPLES` says how many other cases each door gets (30 unless told, the same in every run);
-`python -m tests.fuzz.campaign` tries thousands a minute in processes of their own, and adds what it finds to the corpus that is tried here.
+`python -m tests.fuzz.campaign` tries thousands a minute in processes of their own, and adds what it finds to the corpus
+that is tried here.
 """
 
 from __future__ import annotations
