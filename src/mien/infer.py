@@ -273,15 +273,7 @@ def predict(
     """
     from mien.data import loaders, protocols
 
-    whole = loaders.source_records(source)
-    records = [record for record in whole if record.split == split]
-    if not records:
-        there = sorted({record.split for record in whole})
-        raise ConfigError(
-            f"{source.root} has no {split} pictures under this protocol: it has {', '.join(there)}"
-        )
-    if limit is not None:
-        records = records[:: max(1, len(records) // limit)][:limit]
+    records = records_of(source, split, limit)
     crops = loaders.load_crops(records, model.size, model.colour, cache, source.points, progress)
     samples = loaders.to_samples(records, crops, derive_affect=False)
     answers, rate = _run(model, crops.images, batch)
