@@ -199,6 +199,32 @@ def test_a_run_can_start_from_another_runs_weights(undisturbed: Path, faces: Pat
         )
 
 
+def test_a_run_can_start_from_the_backbone_of_another_method(
+    undisturbed: Path, faces: Path, tmp_path: Path
+) -> None:
+    start = str(undisturbed / "weights.safetensors")
+    other = {"name": "ke2nt", "backbone": "tiny"}
+    rest = {"start": start, "start_part": "backbone", "epochs": 1, "optim": {"rate": 1e-12, "ema": None}}
+    folder = train.run(RunConfig(**tree(faces, tmp_path, name="second", method=other, **rest)))
+    theirs = checkpoint.load(undisturbed / "weights.safetensors").tensors
+    ours = checkpoint.load(folder / "weights.safetensors").tensors
+    shared = [name for name in theirs if name.startswith("backbone.")]
+    assert shared
+    for name in shared:
+        torch.testing.assert_close(ours[name], theirs[name])
+    with pytest.raises(ConfigError, match="another backbone's or size's"):
+        train.run(
+            RunConfig(
+                **tree(
+                    faces,
+                    tmp_path,
+                    name="wrong",
+                    **{**rest, "method": {"name": "baseline", "backbone": "alexnet"}},
+                )
+            )
+        )
+
+
 def test_frozen_norms_keep_the_statistics_that_were_estimated_at_the_start(
     faces: Path, tmp_path: Path
 ) -> None:

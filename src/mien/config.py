@@ -88,7 +88,11 @@ class RunConfig(Frozen):
     method: dict[str, Any] = Field(
         description="`name` is a key of mien.methods.METHODS; the rest goes to its Config"
     )
-    start: Path | None = Field(None, description="a checkpoint of the same method to start from")
+    start: Path | None = Field(None, description="a checkpoint to start from")
+    start_part: Literal["whole", "backbone"] = Field(
+        "whole",
+        description="what is taken of it: all of the same method's, or the backbone alone of any method's",
+    )
     data: DataConfig
     optim: OptimConfig = OptimConfig()
     epochs: int = Field(10, ge=1)

@@ -120,7 +120,7 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
     if not isinstance(method, Recognition):
         raise ConfigError(f"method '{config.method.get('name')}' is not trained by this loop")
     if config.start is not None:
-        _fill(method, config.start)
+        _fill(method, config.start, config.start_part)
     if config.channels_last:
         method = method.to(memory_format=torch.channels_last)
     splits = load_split(
@@ -355,13 +355,20 @@ def _adapt_norms(method: Recognition, feed: Feed, config: RunConfig) -> None:
         norm.momentum = momentum
 
 
-def _fill(method: Method, path: Path) -> None:
-    """Start from a checkpoint's weights instead of fresh ones."""
+def _fill(method: Method, path: Path, part: str) -> None:
+    """Start from a checkpoint's weights instead of fresh ones: from all of them, or from its backbone's alone."""
+    tensors = checkpoint.load(path).tensors
+    if part == "backbone":
+        ours = {
+            name: value for name, value in method.state_dict().items() if not name.startswith("backbone.")
+        }
+        tensors = ours | {name: value for name, value in tensors.items() if name.startswith("backbone.")}
     try:
-        method.load_state_dict(checkpoint.load(path).tensors, strict=True)
+        method.load_state_dict(tensors, strict=True)
     except RuntimeError as problem:
         first = str(problem).splitlines()[-1].strip()
-        raise ConfigError(f"start: {path} is another method's or size's: {first}") from None
+        other = "another backbone's or size's" if part == "backbone" else "another method's or size's"
+        raise ConfigError(f"start: {path} is {other}: {first}") from None
 
 
 def _fabric(config: RunConfig) -> Any:
