@@ -219,7 +219,7 @@ def test_a_run_can_start_from_the_backbone_of_another_method(
                     faces,
                     tmp_path,
                     name="wrong",
-                    **{**rest, "method": {"name": "baseline", "backbone": "alexnet"}},
+                    **{**rest, "method": {"name": "baseline", "backbone": "mobilefacenet"}},
                 )
             )
         )
