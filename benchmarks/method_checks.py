@@ -1,0 +1,161 @@
+"""The acceptance checks of the methods that need trained networks and photographs, as one table.
+
+For finished runs (folders of `mien train` or `mien ablate`), on the test split that each run's own configuration names:
+
+- every method: accuracy on whole faces, accuracy under a grey square (25 % of the crop, four drawn places a face), and
+  the drop between the two;
+- `jadfer`: mean pairwise cosine of the path maps, and head similarity of each attention block (interaction last);
+- `cclls`: learning intensity of each layer over that of the deepest, in training mode;
+- `ke2nt`: mean cosine of features and of their neutral versions with the text of the face's expression, and the share
+  of emotional faces whose neutral version lies nearest the neutral text.
+
+Runs that differ in the seed alone are pooled: a face's value is its mean over the seeds, and intervals (95 %) resample
+faces. Nothing is chosen by what this prints.
+
+    python benchmarks/method_checks.py runs/jadfer-ferplus-full-s0 runs/jadfer-ferplus-undropped-s0 ...
+
+prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mien import checkpoint
+from mien.config import load_config
+from mien.data.loaders import Samples, load_split
+from mien.data.records import Batch
+from mien.data.transforms import normalise, to_float
+from mien.labels import NEUTRAL
+from mien.methods.ablation import occlude
+from mien.methods.base import Recognition
+
+SHARE, DRAWS, BATCH = 0.25, 4, 64
+
+
+def batches(samples: list[Samples], labelled_only: bool = True) -> list[Batch]:
+    """The labelled faces of a split in batches, as networks take them."""
+    found = []
+    for one in samples:
+        rows = np.flatnonzero(one.expression >= 0) if labelled_only else np.arange(len(one))
+        for part in np.array_split(rows, max(1, len(rows) // BATCH)):
+            found.append(
+                Batch(
+                    normalise(to_float(torch.from_numpy(np.array(one.images[part])))),
+                    torch.from_numpy(np.asarray(one.expression[part])),
+                    torch.from_numpy(np.asarray(one.affect[part])),
+                    torch.from_numpy(np.asarray(one.votes[part])),
+                    torch.full((len(part),), -1),
+                    {},
+                )
+            )
+    return found
+
+
+@torch.inference_mode()
+def hits(method: Recognition, faces: list[Batch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For each face: 1 where the whole face is read rightly, and in which share of the draws the covered one is."""
+    whole, covered = [], []
+    for number, batch in enumerate(faces):
+
+        def right(images: torch.Tensor, truth: torch.Tensor = batch.expression) -> NDArray[np.float64]:
+            return (method.predict(images).logits.argmax(dim=1) == truth).double().numpy()
+
+        whole.append(right(batch.image))
+        shots = [occlude(batch.image, SHARE, seed=number * DRAWS + draw) for draw in range(DRAWS)]
+        covered.append(np.mean([right(shot) for shot in shots], axis=0))
+    return np.concatenate(whole), np.concatenate(covered)
+
+
+def own_figures(method: Any, name: str, faces: list[Batch]) -> dict[str, float]:
+    """What a method's paper argues, in numbers."""
+    if name == "jadfer" and method.config.paths:
+        from mien.figures import paths
+
+        each = [paths.measure(method, batch.image)[1:] for batch in faces]
+        found = {"cosine of path maps": float(np.mean([cosine for cosine, _ in each]))}
+        for block, values in enumerate(zip(*(heads for _, heads in each), strict=True), start=1):
+            found[f"head similarity, block {block}"] = float(np.mean(values))
+        return found
+    if name == "cclls" and method.config.fusion:
+        from mien.methods.cclls import learning_intensity
+
+        method.train()
+        for module in method.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()  # as in the runs, whose norms are frozen
+        torch.manual_seed(0)
+        ratios = np.stack([learning_intensity(method, batch).numpy() for batch in faces[:16]])
+        ratios = (ratios / ratios[:, -1:]).mean(axis=0)
+        method.eval()
+        return {f"R_{layer}": float(value) for layer, value in enumerate(ratios[:-1], start=1)}
+    if name == "ke2nt" and hasattr(method, "transformer"):
+        near, far, neutral = [], [], []
+        unit = torch.nn.functional.normalize
+        texts = unit(method.texts, dim=1)
+        for batch in faces:
+            versions = method.versions(batch.image)
+            strong = batch.expression != NEUTRAL
+            own = texts[batch.expression[strong]]
+            emotional, flat = unit(versions.emotional[strong], dim=1), unit(versions.neutral[strong], dim=1)
+            near += (emotional * own).sum(dim=1).tolist()
+            far += (flat * own).sum(dim=1).tolist()
+            neutral += ((flat @ texts.T).argmax(dim=1) == NEUTRAL).tolist()
+        return {
+            "cos(f_e, t_y)": float(np.mean(near)),
+            "cos(f_n, t_y)": float(np.mean(far)),
+            "neutral version nearest neutral": float(np.mean(neutral)),
+        }
+    return {}
+
+
+def spread(values: NDArray[np.float64]) -> str:
+    """Mean and 95 % interval over faces, in points of a hundred."""
+    draw = np.random.default_rng(0).integers(len(values), size=(1000, len(values)))
+    low, high = np.percentile(values[draw].mean(axis=1), [2.5, 97.5])
+    return f"{100 * values.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def main() -> None:
+    """Measure the runs named on the command line and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--limit", type=int, help="judge only this many faces of a set (for trials)")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    groups: dict[str, list[Path]] = {}
+    for folder in chosen.runs:
+        groups.setdefault(re.sub(r"-s\d+$", "", folder.name), []).append(folder)
+    print(
+        f"| network | seeds | accuracy, % | under a grey square of {SHARE:.0%}, % | drop, points | its own figures |"
+    )
+    print("| --- | --- | --- | --- | --- | --- |")
+    for group, folders in groups.items():
+        wholes, covereds, numbers = [], [], []
+        for folder in folders:
+            config = load_config(folder / "config.yaml", [])
+            faces = batches(load_split(config.data, ("test",))["test"])
+            faces = faces[: max(1, chosen.limit // BATCH)] if chosen.limit else faces
+            method = checkpoint.load(folder / "weights.safetensors").restore()
+            assert isinstance(method, Recognition)
+            whole, covered = hits(method, faces)
+            wholes.append(whole)
+            covereds.append(covered)
+            numbers.append(own_figures(method, str(config.method["name"]), faces))
+        whole, covered = np.mean(wholes, axis=0), np.mean(covereds, axis=0)
+        own = "; ".join(f"{key} {np.mean([one[key] for one in numbers]):.3f}" for key in numbers[0])
+        print(
+            f"| {group} | {len(folders)} | {spread(whole)} | {spread(covered)} | {spread(whole - covered)} | {own} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
