@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from mien import methods, optim
 from mien.config import OptimConfig
@@ -25,6 +26,28 @@ def test_pretrained_parameters_learn_slower_and_vectors_do_not_decay() -> None:
         assert rates[id(parameter)] == pytest.approx(
             (0.001 if slow else 0.01, 0.5 if parameter.ndim > 1 else 0.0)
         )
+
+
+def test_without_decay_and_with_the_papers_betas_it_is_adam() -> None:
+    config = OptimConfig(rate=1e-2, weight_decay=0.0, betas=(0.5, 0.9))
+    ours, theirs = (methods.build({"name": "baseline", "backbone": "tiny"}, 32) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    players = (
+        optim.build(ours, "model", config),
+        torch.optim.Adam(theirs.parameters(), 1e-2, betas=(0.5, 0.9)),
+    )
+    torch.manual_seed(0)
+    for _ in range(3):
+        pairs = list(zip(ours.parameters(), theirs.parameters(), strict=True))
+        for one, other in pairs:
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        for player in players:
+            player.step()
+        for one, other in pairs:
+            torch.testing.assert_close(one, other)
+    with pytest.raises(ValidationError):
+        OptimConfig(betas=(0.5, 1.0))
 
 
 def test_schedule_warms_up_and_ends_at_zero() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -74,6 +74,9 @@ class OptimConfig(Frozen):
     backbone_rate: float = Field(1.0, ge=0, description="multiplies `rate` for pretrained parameters")
     weight_decay: float = Field(0.02, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.999), description="AdamW's two decays; with weight_decay 0 it is Adam"
+    )
     warmup: float = Field(0.05, ge=0, le=1, description="share of all steps")
     clip: float | None = Field(5.0, gt=0, description="largest gradient norm")
     ema: float | None = Field(

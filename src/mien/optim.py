@@ -39,7 +39,7 @@ def build(method: Method, turn: str, config: OptimConfig) -> torch.optim.Optimiz
         return torch.optim.SGD(
             parameters, lr=config.rate, momentum=config.momentum, nesterov=config.momentum > 0
         )
-    return torch.optim.AdamW(parameters, lr=config.rate)
+    return torch.optim.AdamW(parameters, lr=config.rate, betas=config.betas)
 
 
 def schedule(optimiser: torch.optim.Optimizer, config: OptimConfig, steps: int) -> LambdaLR:

@@ -258,7 +258,7 @@ def card_of(config: RunConfig, epoch: int, values: dict[str, float], seconds: fl
 
 
 def validate(method: Recognition, samples: list[Samples], batch: int) -> dict[str, float]:
-    """Accuracy, macro accuracy, cross-entropy and CCC of valence and arousal on whole splits, without augmentation."""
+    """Accuracy, macro accuracy, cross-entropy, CCC of valence and arousal and their mean, without augmentation."""
     was = method.training
     method.eval()
     logits, affect = predict(method, samples, batch)
@@ -282,6 +282,7 @@ def validate(method: Recognition, samples: list[Samples], batch: int) -> dict[st
 
         both = ccc(torch.from_numpy(affect[felt]), torch.from_numpy(target[felt]))
         values["ccc_valence"], values["ccc_arousal"] = float(both[0]), float(both[1])
+        values["ccc"] = float(both.mean())
     return values
 
 

@@ -247,6 +247,36 @@ def test_each_turn_moves_its_player_and_nobody_else(adversary: str, drawn) -> No
             assert id(parameter) in owned or parameter.grad is None, "what is held fixed is not written to"
 
 
+def steps_apart(turn: str, light: float, heavy: float, drawn) -> float:
+    """How far one Adam step at two weights of the adversary leaves the encoders apart, in steps."""
+    encoders = []
+    for weight in (light, heavy):
+        network = method(adversary_turn=turn, adversary_weight=weight, dropout=0.0, expression="off").train()
+        name = "encoder" if turn == "own" else "affect"
+        player = torch.optim.Adam(network.parameters_for(name), 1e-3)
+        total(network(drawn(), name)).backward()
+        player.step()
+        encoders.append(torch.cat([p.detach().flatten() for p in network.backbone.parameters()]))
+    return float((encoders[0] - encoders[1]).abs().mean() / 1e-3)
+
+
+def test_the_adversarys_weight_counts_only_where_one_optimiser_weighs_it_against_regression(drawn) -> None:
+    assert steps_apart("own", 0.1, 10.0, drawn) < 0.02, "Adam divides it away"
+    assert steps_apart("shared", 0.1, 10.0, drawn) > 0.2
+    assert steps_apart("shared", 0.1, 0.1, drawn) == 0
+
+
+def test_a_shared_turn_is_the_sum_of_both_and_leaves_the_critic_alone(drawn) -> None:
+    own, shared = method(dropout=0.0).train(), method(dropout=0.0, adversary_turn="shared").train()
+    batch = drawn()
+    assert shared.turns == ("critic", "affect")
+    assert shared(batch, "affect") == {**own(batch, "affect"), **own(batch, "encoder")}
+    total(shared(batch, "affect")).backward()
+    assert gradients(shared) == {"backbone", "regressor", "expression"}
+    assert "adversary" not in method(adversary_turn="shared", adversary="off")(batch, "affect")
+    assert "adversary" not in method(adversary_turn="shared", critic=False)(batch, "affect")
+
+
 def test_the_encoder_raises_what_the_critic_says_of_the_weak(drawn) -> None:
     network, batch = method(dropout=0.0).train(), drawn()
     weak = group(batch.affect).weak
@@ -368,7 +398,23 @@ def test_the_game_learns_affect_of_persons_it_has_not_seen(drawn) -> None:
     assert error() < 0.7 * mean, "against answering the mean of the training set"
 
 
-# AlexNet
+# Backbones
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("alexnet", 224), ("alexnet", 64), ("resnet18", 64), ("mobilefacenet", 64)]
+)
+def test_the_papers_backbones_and_ours_play_every_turn(name: str, size: int, drawn) -> None:
+    network, batch = method(size, backbone=name).train(), drawn(8)
+    batch = batch._replace(image=torch.nn.functional.interpolate(batch.image, size))
+    for turn in network.turns:
+        network.zero_grad(set_to_none=True)
+        total(network(batch, turn)).backward()
+        assert all(p.grad is not None for p in network.parameters_for(turn)), turn
+    affect = network.eval().predict(batch.image).affect
+    assert affect.shape == (8, 2)
+    assert affect.abs().max() <= 1
+
 
 
 def test_alexnet_is_the_published_size() -> None:

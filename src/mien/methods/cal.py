@@ -23,6 +23,9 @@ regressor learn valence and arousal by RMSE. At inference the critic is not used
 - Turns go critic, encoder, affect, as the poster numbers them (the code starts with affect): the weights that are kept
   have just regressed. Each turn has its own forward pass and optimiser, and all that it holds fixed is detached; the
   code's critic step also writes into the encoder's gradient.
+- Adam divides a gradient by its own size, so an encoder turn with an optimiser of its own moves the encoder as far as
+  regression does, whatever its weight of .1. The code steps the encoder with one optimiser for both, where .1 counts.
+  `adversary_turn: shared` is that, as one step on the sum of both losses; it also spares a forward and backward pass.
 - `correlation` adds 1 - PCC and 1 - CCC. A comment in the code says that the paper had no such terms: 0 by default.
 - The regressor ends in tanh. Expressions are read by a linear probe on the detached feature, so that they change
   nothing of the method; `joint` lets them shape it, and `off` answers that all are equally probable.
@@ -67,6 +70,9 @@ class CALConfig(MethodConfig):
         "raise", description="what the encoder does about the critic"
     )
     adversary_weight: float = Field(0.1, ge=0)
+    adversary_turn: Literal["own", "shared"] = Field(
+        "own", description="shared adds the encoder's answer to the affect turn: one optimiser, one forward pass"
+    )
     correlation: float = Field(
         0.0, ge=0, description="weight of 1 - PCC and of 1 - CCC; 0.5 in the later code"
     )
@@ -260,9 +266,10 @@ class CAL(Recognition):
         self.register_buffer("multiplier", torch.zeros(()))
         if config.critic:
             self.critic = Critic(self.backbone.width, config.dropout, config.bounded)
+        self.answers = config.critic and config.adversary != "off"
         played = {
             "critic": config.critic,
-            "encoder": config.critic and config.adversary != "off",
+            "encoder": self.answers and config.adversary_turn == "own",
             "affect": True,
         }
         # A player that is switched off must not be stepped: its optimiser would decay weights without a loss.
@@ -280,7 +287,10 @@ class CAL(Recognition):
         features = self.backbone(batch.image)[0]
         if turn == "encoder":
             return self.encoder_terms(features, group(batch.affect, self.config.grouping))
-        return self.affect_terms(features, batch)
+        terms = self.affect_terms(features, batch)
+        if self.answers and self.config.adversary_turn == "shared":
+            terms |= self.encoder_terms(features, group(batch.affect, self.config.grouping))
+        return terms
 
     def parameters_for(self, turn: str) -> Iterable[nn.Parameter]:
         """The critic's; the encoder's; or the encoder's and both heads'."""
