@@ -24,7 +24,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from mien import checkpoint, infer, methods, optim, train
+from mien import checkpoint, infer, methods, optim, starting, train
 from mien.config import DataConfig, OptimConfig, RunConfig
 from mien.data.loaders import Feed, Samples
 
@@ -67,7 +67,7 @@ class Bare:
         self.method = methods.build(config.method, config.data.size).to(memory_format=torch.channels_last)
         self.method.train()
         if config.norms == "frozen":
-            train._freeze_norms(self.method)
+            starting.freeze_norms(self.method)
         self.optimiser = optim.build(self.method, "model", config.optim)
         _, targets, crops = next(Feed([samples], config.batch, 0.0, 0).epoch(0))
         self.batch = train._prepare(config, targets, crops, 0, 0, 1)

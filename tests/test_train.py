@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from mien import checkpoint, train
+from mien import checkpoint, starting, train
 from mien.config import RunConfig, load_config
 from mien.data import synthetic
 from mien.errors import ConfigError, TrainingError
@@ -235,7 +235,7 @@ def test_frozen_norms_keep_the_statistics_that_were_estimated_at_the_start(
     torch.manual_seed(config.seed)
     fresh = train.methods.build(config.method, config.data.size)
     feed = train.Feed(train.load_split(config.data, ("train",))["train"], config.batch, 0.0, config.seed)
-    train._adapt_norms(fresh, feed, config)  # type: ignore[arg-type]
+    starting.adapt_norms(fresh, feed, config)
     for name, value in fresh.state_dict().items():
         if name.endswith(("running_mean", "running_var")):
             torch.testing.assert_close(tensors[name], value, rtol=1e-3, atol=1e-3)

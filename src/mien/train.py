@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +31,8 @@ import numpy as np
 import torch
 import yaml
 from pydantic import ValidationError
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from mien import checkpoint, distil, methods, optim, runlog, tensors
+from mien import checkpoint, distil, methods, optim, runlog, starting, tensors
 from mien.claims import Claim
 from mien.config import RunConfig
 from mien.data.loaders import Feed, Samples, load_split
@@ -50,9 +48,6 @@ if TYPE_CHECKING:
 
 STATE_SECONDS = 300.0
 """How often, besides the end of each epoch, the state to resume from is written."""
-
-NORM_STEPS = 50
-"""Batches that frozen norms are estimated on."""
 
 Report = Callable[[str, dict[str, Any]], None]
 """Told ("crops" | "step" | "epoch" | "note", values) so that a surface can draw progress."""
@@ -120,7 +115,7 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
     if not isinstance(method, Recognition):
         raise ConfigError(f"method '{config.method.get('name')}' is not trained by this loop")
     if config.start is not None:
-        _fill(method, config.start, config.start_part)
+        starting.fill(method, config.start, config.start_part)
     if config.channels_last:
         method = method.to(memory_format=torch.channels_last)
     splits = load_split(
@@ -143,7 +138,7 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
     if resume and (folder / "state.pt").is_file():
         state = _restore(folder / "state.pt", method, players, schedules, average)
     elif config.norms == "frozen":
-        _adapt_norms(method, feed, config)
+        starting.adapt_norms(method, feed, config)
         if average is not None:
             average.module.load_state_dict(method.state_dict())
     wrapped = fabric.setup_module(method)  # the optimisers keep stepping the parameters they own
@@ -168,7 +163,7 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
                     batch = Batch(*fabric.to_device(tuple(batch)))
                     method.train()
                     if config.norms == "frozen":
-                        _freeze_norms(method)
+                        starting.freeze_norms(method)
                     method.advance(state.step / steps)
                     for turn in method.turns:
                         terms: dict[str, Tensor] = wrapped(batch, turn)
@@ -328,48 +323,6 @@ def _prepare(config: RunConfig, targets: Batch, crops: Tensor, step: int, rank: 
     if config.channels_last:
         batch = batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
     return batch
-
-
-def _norms(method: Method) -> list[_BatchNorm]:
-    return [module for module in method.modules() if isinstance(module, _BatchNorm)]
-
-
-def _freeze_norms(method: Method) -> None:
-    """Let batch norms use and keep the statistics that they hold; their factors and offsets are still learnt."""
-    for norm in _norms(method):
-        norm.eval()
-
-
-def _adapt_norms(method: Recognition, feed: Feed, config: RunConfig) -> None:
-    """Estimate the statistics of batch norms anew, as plain means over the first steps' augmented pictures."""
-    norms = _norms(method)
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch's word for a plain mean
-    method.train()
-    with torch.no_grad():
-        generator = torch.Generator().manual_seed(config.seed)
-        for _, _, crops in islice(feed.epoch(0), NORM_STEPS):
-            method.predict(augment(crops, config.data, generator))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-
-
-def _fill(method: Method, path: Path, part: str) -> None:
-    """Start from a checkpoint's weights instead of fresh ones: from all of them, or from its backbone's alone."""
-    tensors = checkpoint.load(path).tensors
-    if part == "backbone":
-        ours = {
-            name: value for name, value in method.state_dict().items() if not name.startswith("backbone.")
-        }
-        tensors = ours | {name: value for name, value in tensors.items() if name.startswith("backbone.")}
-    try:
-        method.load_state_dict(tensors, strict=True)
-    except RuntimeError as problem:
-        first = str(problem).splitlines()[-1].strip()
-        other = "another backbone's or size's" if part == "backbone" else "another method's or size's"
-        raise ConfigError(f"start: {path} is {other}: {first}") from None
 
 
 def _fabric(config: RunConfig) -> Any:

@@ -1,0 +1,65 @@
+"""What a training run starts from: another run's weights, and batch norms whose statistics are estimated once."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mien import checkpoint
+from mien.data.transforms import augment
+from mien.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mien.config import RunConfig
+    from mien.data.loaders import Feed
+    from mien.methods.base import Method, Recognition
+
+NORM_STEPS = 50
+"""Batches that frozen norms are estimated on."""
+
+
+def _norms(method: Method) -> list[_BatchNorm]:
+    return [module for module in method.modules() if isinstance(module, _BatchNorm)]
+
+
+def freeze_norms(method: Method) -> None:
+    """Let batch norms use and keep the statistics that they hold; their factors and offsets are still learnt."""
+    for norm in _norms(method):
+        norm.eval()
+
+
+def adapt_norms(method: Recognition, feed: Feed, config: RunConfig) -> None:
+    """Estimate the statistics of batch norms anew, as plain means over the first steps' augmented pictures."""
+    norms = _norms(method)
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for a plain mean
+    method.train()
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(config.seed)
+        for _, _, crops in islice(feed.epoch(0), NORM_STEPS):
+            method.predict(augment(crops, config.data, generator))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def fill(method: Method, path: Path, part: str) -> None:
+    """Start from a checkpoint's weights instead of fresh ones: from all of them, or from its backbone's alone."""
+    tensors = checkpoint.load(path).tensors
+    if part == "backbone":
+        ours = {
+            name: value for name, value in method.state_dict().items() if not name.startswith("backbone.")
+        }
+        tensors = ours | {name: value for name, value in tensors.items() if name.startswith("backbone.")}
+    try:
+        method.load_state_dict(tensors, strict=True)
+    except RuntimeError as problem:
+        first = str(problem).splitlines()[-1].strip()
+        other = "another backbone's or size's" if part == "backbone" else "another method's or size's"
+        raise ConfigError(f"start: {path} is {other}: {first}") from None
