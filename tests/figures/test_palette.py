@@ -105,3 +105,13 @@ def test_drawing_touches_no_global_state() -> None:
         thread.join()
     assert done[0] == done[1]
     assert dict(matplotlib.rcParams) == before
+
+
+def test_names_of_points_in_one_place_do_not_cover_each_other() -> None:
+    figure, (axis,) = palette.canvas(4, 4)
+    axis.plot([0, 10], [0, 10], ".")
+    palette.name_points(axis, ["anger", "disgust", "fear"], [(5.0, 5.0), (5.0, 5.1), (0.0, 0.0)])
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in axis.texts]
+    assert [text.get_text() for text in axis.texts] == ["disgust", "anger", "fear"]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))

@@ -98,23 +98,13 @@ def draw(
             points[inside, 0], points[inside, 1], s=13, color=palette.COLOURS[word], marker=palette.MARKERS[word],
             linewidths=0, alpha=alpha, label=f"{word} ({int(inside.sum())})", rasterized=len(points) > 500,
         )  # fmt: skip
-    for word, (x, y) in zip(
-        names, [] if prototypes is None else np.asarray(prototypes).tolist(), strict=False
-    ):
+    marked = [] if prototypes is None else [(float(x), float(y)) for x, y in np.asarray(prototypes)]
+    for word, (x, y) in zip(names, marked, strict=False):
         axis.plot(
             x, y, marker=palette.MARKERS[word], color=palette.COLOURS[word], markersize=13,
             markeredgecolor=palette.INK, markeredgewidth=1.4, zorder=5,
         )  # fmt: skip
-        axis.annotate(
-            word,
-            (x, y),
-            xytext=(9, 5),
-            textcoords="offset points",
-            fontsize=8,
-            color=palette.INK,
-            zorder=6,
-            path_effects=palette.halo(),
-        )
+    palette.name_points(axis, names, marked)
     for spine in axis.spines.values():
         spine.set_visible(False)
     axis.set_xticks([])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,10 @@ DPI = 200
 _SETTINGS = threading.Lock()
 
 
+NAME_WIDTH, NAME_HEIGHT = 48.0, 10.0
+"""Points on paper that the longest name beside a point takes."""
+
+
 def canvas(
     width: float = 4.2, height: float = 3.6, rows: int = 1, columns: int = 1
 ) -> tuple[Figure, list[Axes]]:
@@ -127,6 +132,31 @@ def halo() -> list[Any]:
     from matplotlib.patheffects import withStroke
 
     return [withStroke(linewidth=2, foreground=PAPER)]
+
+
+def name_points(axis: Axes, names: Sequence[str], places: Sequence[tuple[float, float]]) -> None:
+    """Write a name beside each point (data coordinates); names that would lie on one another are moved apart.
+
+    Call it when everything else is drawn: it goes by the axis limits of that moment.
+    """
+    axis.autoscale_view()
+    dots: Any = axis.transData.transform(list(places)) * 72 / axis.figure.dpi if len(places) else []
+    taken: list[tuple[float, float]] = []
+    for name, place, (x, y) in sorted(zip(names, places, dots, strict=False), key=lambda one: float(-one[2][1])):
+        up = 5.0
+        while any(abs(x - left) < NAME_WIDTH and abs(y + up - high) < NAME_HEIGHT for left, high in taken):
+            up -= 1
+        taken.append((x, y + up))
+        axis.annotate(
+            name,
+            place,
+            xytext=(8, up),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
+            zorder=6,
+            path_effects=halo(),
+        )
 
 
 def series(index: int) -> dict[str, Any]:

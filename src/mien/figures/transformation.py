@@ -67,16 +67,7 @@ def draw(
         plane.scatter(u, v, s=12, alpha=0.8, linewidths=0.7, color="none", edgecolors=colour, marker=marker)
         at = (float(stars[index, 0]), float(stars[index, 1]))
         plane.plot(*at, marker="*", markersize=12, color=colour, markeredgecolor=palette.INK, zorder=4)
-        plane.annotate(
-            name,
-            at,
-            xytext=(5, 5),
-            textcoords="offset points",
-            fontsize=8,
-            color=palette.INK,
-            path_effects=palette.halo(),
-            zorder=5,
-        )
+    palette.name_points(plane, EXPRESSIONS, [(float(x), float(y)) for x, y in stars])
     plane.set_xticks([])
     plane.set_yticks([])
     plane.set_title("faces (filled), neutral versions (open), texts (stars)", loc="left", fontsize=9.5)
