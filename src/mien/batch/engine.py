@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,13 @@ OBJECTS: Final = 100_000_000
 """Bytes of Ray's shared memory on one machine; what passes through it are names and counts."""
 
 STARTS: Final = 3
-"""Times that Ray is started; on a busy machine its parts give up waiting for each other."""
+"""Times that Ray is started; on a busy machine its parts give up waiting for each other after 15 to 30 seconds."""
+
+START_LIMIT: Final = 60.0
+"""Seconds after which no further start is tried."""
+
+REACH: Final = 10.0
+"""Seconds in which the first machine of a cluster must answer."""
 
 TOLD: Final = 10
 """Errors that a `Summary` repeats; all of them are in the table."""
@@ -94,7 +101,9 @@ def run(
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}: pass 1 or more")
     names = expand(given)
-    _ray()  # at the door: not after the plan is written
+    if address is not None:
+        _reach(address)
+    _ray(address)  # at the door: not after the plan is written
     store = Store(out)
     wanted = {
         "columns": columns,
@@ -163,12 +172,36 @@ def _complete(store: Store, todo: list[plan.Part]) -> None:
         )
 
 
-def _ray() -> Any:
+def _reach(address: str) -> None:
+    """Knock at the cluster's first machine; Ray itself would go on knocking for ten minutes."""
+    host, _, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if not host or "/" in address or not port.isdigit():
+        raise ConfigError(
+            f"address is {address}: pass host:port as  ray start --head  printed it, or auto for this machine's cluster"
+        )
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), REACH):
+            return
+    except (OSError, OverflowError) as problem:
+        raise BatchError(
+            f"the Ray cluster at {address} cannot be used: {reason(problem)}: begin one with  ray start --head"
+        ) from None
+
+
+def _ray(address: str | None = None) -> Any:
     # Read when Ray is imported. It reports its use to its makers unless told not to; nothing here does.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray Data has an error of its own making printed at each start (its issue 53727).
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Each try waits half a minute; Ray's own default is twenty of them.
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
+    if address is not None and _has_token():
+        # `ray start` asks for the token as soon as there is one, but a program that joins by address does not send it
+        # unless told to.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
         import ray.data
@@ -177,10 +210,17 @@ def _ray() -> Any:
     return ray
 
 
+def _has_token() -> bool:
+    """Whether this user has Ray's token in one of the places where Ray looks for it."""
+    named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
+    return bool(named) or Path("~/.ray/auth_token").expanduser().is_file()
+
+
 @contextmanager
 def _cluster(address: str | None, workers: int | None) -> Iterator[int]:
     """Start or join Ray; yield the number of workers. What was started ends here, what was joined is left running."""
-    ray = _ray()
+    ray = _ray(address)
+    end = time.monotonic() + START_LIMIT
     for left in reversed(range(STARTS if address is None else 1)):
         try:
             with _unheard():
@@ -193,19 +233,34 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[int]:
                 problem, (*_FAILURES, ray.exceptions.RayError)
             ):
                 raise
-            if not left:
-                where = f"the Ray cluster at {address}" if address is not None else "Ray"
-                remedy = (
-                    "begin one with  ray start --head" if address is not None else "use mien predict instead"
-                )
-                raise BatchError(f"{where} cannot be used: {reason(problem)}: {remedy}") from None
+            if not left or time.monotonic() > end:
+                raise BatchError(_unusable(address, problem)) from None
     try:
         count = int(ray.cluster_resources().get("CPU", 0))
         if workers is not None and workers > count:
             raise ConfigError(f"workers is {workers}: the cluster has {count} processors: pass at most that")
+        # Ray prints what it thinks of a dead worker to standard output, where the answer goes, whatever it was told of
+        # logs; it has no other switch. What is to be said of it is in the table and in the summary.
+        ray._private.worker._worker_logs_enabled = False
         yield workers or count
     finally:
         ray.shutdown()
+
+
+def _unusable(address: str | None, problem: Exception) -> str:
+    if address is None:
+        return (
+            f"Ray cannot be started: {reason(problem)}: its parts wait 15 to 30 seconds for each other, too little on a "
+            "machine this busy: end what else runs, or use  mien predict --workers"
+        )
+    # What Ray says of a wrong token and of a machine that is away is far down in what it tells.
+    told = f"{problem} {problem.__cause__}"
+    remedy = (
+        "copy ~/.ray/auth_token from the cluster's first machine to this one"
+        if "InvalidAuthToken" in told or "authentication token" in told
+        else "begin one with  ray start --head"
+    )
+    return f"the Ray cluster at {address} cannot be used: {reason(problem)}: {remedy}"
 
 
 def _start(ray: Any, address: str | None, workers: int | None) -> None:
