@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,6 +65,24 @@ def test_stored_sets_come_from_minilm() -> None:
     assert happy @ joyful > happy @ engine + 0.3
     together, alone = encoder(["joyful", "a much longer sentence about engines"])[0], encoder(["joyful"])[0]
     np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("open_clip") is None, reason="open_clip is not installed")
+@pytest.mark.filterwarnings("ignore")  # the library's own
+def test_clip_towers_become_sets_of_the_same_form(tmp_path: Path) -> None:
+    """With random weights in the place of CLIP's, which come with no package: the way from a file to a set."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    tower = open_clip.create_model("ViT-S-32-alt", pretrained=None)
+    file = tmp_path / "tower.safetensors"
+    save_file({name: value.contiguous() for name, value in tower.state_dict().items()}, file)
+    made = text.embed(text.OpenClip("ViT-S-32-alt", str(file), "none"), "photo")
+    assert made.embeddings.shape == (8, 256)
+    made.store(tmp_path / "set.safetensors")
+    np.testing.assert_array_equal(text.load(str(tmp_path / "set.safetensors")).embeddings, made.embeddings)
+    with pytest.raises(WeightsError, match="pass the path of a downloaded file"):
+        text.OpenClip("ViT-S-32-alt", str(tmp_path / "absent.bin"))
 
 
 def test_paper_prompt_has_the_right_article() -> None:
