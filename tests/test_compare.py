@@ -65,6 +65,22 @@ def test_seeds_of_one_setting_are_one_row() -> None:
     assert any("One seed only: new" in note for note in found.notes)
 
 
+def test_the_mean_answer_of_independent_runs_is_better_than_each() -> None:
+    runs = [run("base", seed, 0.7, same=False) for seed in range(3)]
+    shuffled = runs[1].rows(np.random.default_rng(0).permutation(COUNT))
+    together = compare.average([runs[0], shuffled, runs[2]])
+    np.testing.assert_allclose(together.probabilities, np.mean([one.probabilities for one in runs], axis=0))
+    assert together.names == runs[0].names
+    source = together.provenance
+    assert (source.model, source.seed, source.parameters) == ("mean of 3 runs", None, 3_000_000)
+    assert source.images_per_second == pytest.approx(500 / 3)
+    found = compare.compare([*runs, together], draws=50)
+    assert [row.name for row in found.rows] == ["base", "mean of 3 runs"]
+    assert found.pairs[0].differences["accuracy"].low > 0
+    with pytest.raises(ComparisonError, match="cannot be averaged"):
+        compare.average(runs[:1])
+
+
 def test_a_run_does_not_differ_from_its_twin() -> None:
     twin = run("new", 0, 0.8)
     base = run("base", 0, 0.8)

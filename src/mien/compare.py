@@ -10,11 +10,12 @@ from other pretraining, other crops and often the best epoch on the test set. Th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +147,43 @@ def load(path: Path | str) -> Predictions:
             return Predictions.load(place)
     raise ComparisonError(
         f"{path} holds no {FILE}: evaluate it first:  mien evaluate {path} DATA --protocol NAME"
+    )
+
+
+def average(runs: Sequence[Predictions]) -> Predictions:
+    """The mean answer of several runs to each image, as one more run: what an ensemble of them would say.
+
+    Probabilities, valence and arousal are means over the runs. Its size is that of all networks together, its rate that
+    of running one after the other.
+
+    Raises:
+        ComparisonError: fewer than two runs, or runs that judged something else.
+    """
+    if len(runs) < 2:
+        raise ComparisonError("one run alone cannot be averaged: name two or more")
+    aligned = _aligned(runs)
+    sources = [run.provenance for run in aligned]
+    hashes = "".join(sorted(source.weights_hash for source in sources))
+    sizes = [source.bytes for source in sources if source.bytes is not None]
+    counts = [source.parameters for source in sources if source.parameters is not None]
+    rates = [source.images_per_second for source in sources if source.images_per_second]
+    everyone = len(sources)
+    return replace(
+        aligned[0],
+        probabilities=np.mean([run.probabilities for run in aligned], axis=0),
+        affect=np.mean([run.affect for run in aligned], axis=0),
+        embedding=np.empty((0, 0), dtype=np.float32),
+        provenance=replace(
+            sources[0],
+            model=f"mean of {everyone} runs",
+            method="",
+            group="",
+            seed=None,
+            weights_hash=hashlib.sha256(hashes.encode()).hexdigest(),
+            parameters=sum(counts) if len(counts) == everyone else None,
+            bytes=sum(sizes) if len(sizes) == everyone else None,
+            images_per_second=1 / sum(1 / rate for rate in rates) if len(rates) == everyone else None,
+        ),
     )
 
 

@@ -20,6 +20,7 @@ def compare(
     by: str = typer.Option(
         "", help="Also compare within the groups of an attribute used with evaluate --by."
     ),
+    average: bool = typer.Option(False, help="Also judge the mean answer of all runs, as an ensemble."),
     out: Path | None = typer.Option(None, help="Folder for comparison.html, .md, .tex and .json."),
     draws: int = typer.Option(1000, min=10, help="Bootstrap resamples behind each interval."),
     form: str = typer.Option("md", "--format", help="What to print: md or tex."),
@@ -37,7 +38,10 @@ def compare(
     printers = {"md": scoreboard.markdown, "tex": scoreboard.latex}
     if form not in printers:
         raise ConfigError(f"--format {form}: use md or tex")
-    found = judge.compare([judge.load(path) for path in runs or []], reference, undetected, draws, by=by)
+    said = [judge.load(path) for path in runs or []]
+    if average:
+        said.append(judge.average(said))
+    found = judge.compare(said, reference, undetected, draws, by=by)
     written = scoreboard.write(found, out) if out is not None else None
     typer.echo(found.to_json() if as_json else printers[form](found))
     if written is not None:
