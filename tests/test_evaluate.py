@@ -364,6 +364,27 @@ def test_an_exported_recogniser_is_judged_alike(faces, recogniser_file, tmp_path
     np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1)
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({}, "face.pt"),
+        ({"start": "runs/other-s1/weights.safetensors"}, "other-s1"),
+        (
+            {"start": "runs/other-s1/weights.safetensors", "start_part": "backbone"},
+            "the backbone of other-s1",
+        ),
+    ],
+)
+def test_a_report_names_what_the_weights_started_from(tmp_path: Path, config: dict, words: str) -> None:
+    method = methods.build({"name": "baseline", "backbone": "tiny"}, 32)
+    section = {"name": "baseline", "backbone": "tiny", "weights": "cache/face.pt"}
+    config = {"name": "tiny", "method": section, "select": "accuracy", **config}
+    checkpoint.save(
+        tmp_path / "w.safetensors", method, {"method": section, "size": 32, "epoch": 0, "config": config}
+    )
+    assert infer.open_weights(tmp_path / "w.safetensors").provenance.pretraining == words
+
+
 def test_groups_join_seeds_and_part_settings() -> None:
     base = {"name": "a", "optim": {"rate": 1.0}, "data": {"root": "x", "size": 80}, "seed": 0, "runs": "here"}
     assert infer.group_of(base) == infer.group_of({**base, "seed": 5, "runs": "there"})

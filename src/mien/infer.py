@@ -159,12 +159,21 @@ def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
             bytes=path.stat().st_size,
             size=int(card["size"]),
             threads=torch.get_num_threads(),
-            pretraining=Path(card["method"].get("weights") or "none").name,
+            pretraining=_started_from(card),
             selection=f"best {config['select']} on validation, epoch {card['epoch'] + 1}" if config else "",
         ),
         source=SourceConfig(**{key: value for key, value in data.items() if key in known}) if data else None,
         module=method,
     )
+
+
+def _started_from(card: dict[str, Any]) -> str:
+    """What a run's weights were before its first step, in words."""
+    config = card.get("config", {})
+    if config.get("start"):
+        run = Path(config["start"]).parent.name
+        return f"the backbone of {run}" if config.get("start_part") == "backbone" else run
+    return Path(card["method"].get("weights") or "none").name
 
 
 def group_of(config: dict[str, Any]) -> str:
