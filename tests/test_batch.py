@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -527,3 +529,103 @@ def test_relative_names_keep_to_their_folder(
     ran = command("batch", "astronaut.png", "--out", "table", "--weights", recogniser_file)
     assert ran.code == 2
     assert f'was begun with folder "/elsewhere", not "{tmp_path}"' in ran.err
+
+
+# The process that holds Ray, played by others
+
+
+def _played(monkeypatch: pytest.MonkeyPatch, play: str) -> Iterator[Any]:
+    """What the engine makes of a process that does this instead."""
+    from mien.batch import engine
+
+    monkeypatch.setattr(engine, "DRIVER", [sys.executable, "-c", f"import json, sys, time, os\n{play}"])
+    job = worker.Job("out", "folder", {}, "pyfeat", "row")
+    return engine._done([plan.Part(0, ("a", "b")), plan.Part(1, ("c",))], job, None, 2)
+
+
+def test_the_task_reaches_the_process_and_its_answers_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mien.batch.driver import Task
+
+    played = """
+task = json.loads(sys.stdin.readline())
+print(json.dumps({"workers": 2}))
+for part in task["parts"]: print(json.dumps({"done": part}))
+print(json.dumps({"done": task["job"]["folder"]}))
+print(json.dumps({"end": None}))
+"""
+    assert list(_played(monkeypatch, played)) == [[0, ["a", "b"]], [1, ["c"]], "folder"]
+    task = Task(worker.Job("o", "f", {"tiled": True}, "pyfeat", "row"), [(3, ["\u2028\n"])], None, "a:1")
+    assert Task.decoded(task.encoded()) == task
+    assert task.encoded().count("\n") == 1, "one line, whatever is in a name"
+
+
+def test_an_engine_that_never_gets_ready_is_ended_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mien.batch import engine
+
+    monkeypatch.setattr(engine, "START_LIMIT", 0.5)
+    begun = time.monotonic()
+    with pytest.raises(BatchError, match=r"not ready within 0\.5 seconds: .*use  mien predict --workers"):
+        list(_played(monkeypatch, "time.sleep(600)"))
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("play", "error", "said"),
+    [
+        ("print(json.dumps({'workers': 2})); sys.exit(1)", BatchError, "Ray has ended itself"),
+        ("sys.exit('no room for Ray')", BatchError, "Ray cannot be started: no room for Ray: "),
+        ("print(json.dumps({'failed': 'no cluster'}))", BatchError, "no cluster"),
+        ("print(json.dumps({'refused': 'too many'}))", ConfigError, "too many"),
+    ],
+)
+def test_what_goes_wrong_in_the_process_is_said(
+    monkeypatch: pytest.MonkeyPatch, play: str, error: type[MienError], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        list(_played(monkeypatch, play))
+
+
+def test_the_process_ends_with_its_reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    played = f"""
+sys.stdin.readline()
+print(json.dumps({{"done": os.getpid()}}), flush=True)
+sys.stdin.read()
+open({str(mark)!r}, "w").close()
+"""
+    answers = _played(monkeypatch, played)
+    process = next(answers)
+    assert isinstance(process, int)
+    answers.close()
+    assert mark.exists(), "it heard that nobody listens"
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+@pytest.mark.parametrize("address", ["ray://host:10001", "host", "host:", ":6379", "host:port"])
+def test_an_address_is_a_host_and_a_port(address: str) -> None:
+    from mien.batch import engine
+
+    with pytest.raises(ConfigError, match="pass host:port"):
+        engine._reach(address)
+
+
+def test_an_address_where_nothing_listens_is_said_at_once() -> None:
+    from mien.batch import engine
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(
+        BatchError, match=rf"{address} cannot be used: Connection refused: .*ray start --head"
+    ):
+        engine._reach(address)
+
+
+def test_a_wrong_token_is_told_from_a_cluster_that_is_not_there() -> None:
+    from mien.batch.driver import unusable
+
+    wrong = ConnectionError("Failed to connect")
+    wrong.__cause__ = RuntimeError("RPC error: InvalidAuthToken: Authentication token is missing")
+    assert "copy ~/.ray/auth_token" in unusable("host:1", wrong)
+    assert "ray start --head" in unusable("host:1", ConnectionError("Failed to connect"))

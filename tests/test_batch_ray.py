@@ -164,6 +164,14 @@ def workers(root: int) -> list[int]:
     return found
 
 
+def name(pid: int) -> str:
+    """What the system calls a process."""
+    try:
+        return (Path("/proc") / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
@@ -290,6 +298,23 @@ def test_an_embedded_engine_ends_with_its_owner(folder: Path, recogniser_file: P
     until(lambda: not any(alive(pid) for pid in ours))
     assert len(parts(out)) < 30
     assert all(parquet.read_table(part).num_rows == 4 for part in parts(out)), "each whole"
+
+
+def test_an_engine_that_dies_is_said_and_the_next_run_goes_on(
+    folder: Path, expected: list[dict[str, Any]], recogniser_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "table"
+    run = start(folder, out, recogniser_file)
+    until(lambda: parts(out), run)
+    [node] = [pid for pid in family(run.pid) if name(pid) == "raylet"]
+    _kill(node)
+    _, err = run.communicate(timeout=PATIENCE)
+    assert (run.returncode, err.count("\n")) == (2, 1), err
+    assert "Ray has ended itself" in err
+    before = len(parts(out))
+    done, _ = finish(start(folder, out, recogniser_file))
+    assert done["before"] == 4 * before
+    is_whole(out, expected)
 
 
 def test_pictures_and_table_on_s3(

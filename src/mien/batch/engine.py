@@ -1,8 +1,9 @@
 """Runs a batch: the plan on one side, Ray Data's pool of workers on the other.
 
 Ray Data starts the workers (one processor, one thread and one `Pipeline` each), hands them parts, starts dead ones
-anew and gives them their part again; on one machine it is embedded in this process and gone with it, and with an
-address it is the cluster's. Why Ray Data and not Daft is measured in `docs/scale.md`.
+anew and gives them their part again; on one machine it is a child of this process and gone with it, and with an
+address it is the cluster's. What talks to it is a process of its own, `mien.batch.driver`, which says there why. Why
+Ray Data and not Daft is measured in `docs/scale.md`.
 """
 
 from __future__ import annotations
@@ -10,37 +11,39 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Literal
+from tempfile import TemporaryFile
+from typing import IO, Any, Final, Literal
 
 from mien.batch import plan
+from mien.batch.driver import FAREWELL, Task, unusable
 from mien.batch.inputs import pictures as expand
 from mien.batch.stores import BatchError, Store, is_url, reason
-from mien.batch.worker import Job, Ledger, RayWorker
+from mien.batch.worker import Job
 from mien.errors import ConfigError, ExtraMissing
-from mien.threads import available
 
-OBJECTS: Final = 100_000_000
-"""Bytes of Ray's shared memory on one machine; what passes through it are names and counts."""
-
-STARTS: Final = 3
-"""Times that Ray is started; on a busy machine its parts give up waiting for each other after 15 to 30 seconds."""
-
-START_LIMIT: Final = 60.0
-"""Seconds after which no further start is tried."""
+START_LIMIT: Final = 180.0
+"""Seconds in which Ray must be ready, all tries together."""
 
 REACH: Final = 10.0
 """Seconds in which the first machine of a cluster must answer."""
 
+DRIVER: Final = [sys.executable, "-m", "mien.batch.driver"]
+"""Begins the process that holds Ray."""
+
+TAIL: Final = 4000
+"""Bytes at the end of what Ray told, in which its last words are looked for."""
+
 TOLD: Final = 10
 """Errors that a `Summary` repeats; all of them are in the table."""
-
-_FAILURES = (OSError, RuntimeError, ValueError)  # of starting or joining Ray; ConnectionError is an OSError
 
 Report = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""
@@ -101,9 +104,9 @@ def run(
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}: pass 1 or more")
     names = expand(given)
+    _installed()  # at the door: not after the plan is written
     if address is not None:
         _reach(address)
-    _ray(address)  # at the door: not after the plan is written
     store = Store(out)
     wanted = {
         "columns": columns,
@@ -121,20 +124,19 @@ def run(
         summary = Summary(before=sum(len(part.pictures) for part in parts) - total)
         if todo:
             job = Job(_absolute(out), str(Path.cwd()), options, columns, on_no_face)
-            with _cluster(address, workers) as count:
-                for done in _each(todo, job, min(count, len(todo))):
-                    if done["failure"] is not None:
-                        raise BatchError(done["failure"])
-                    if not summary.parts:
-                        summary.started = time.monotonic() - begun - done["seconds"]
-                    summary.parts += 1
-                    summary.pictures += done["pictures"]
-                    summary.faces += done["faces"]
-                    summary.failed += done["failed"]
-                    summary.processor += done["processor"]
-                    summary.errors += done["errors"][: TOLD - len(summary.errors)]
-                    if report is not None:
-                        report(summary.pictures, total)
+            for done in _done(todo, job, address, workers):
+                if done["failure"] is not None:
+                    raise BatchError(done["failure"])
+                if not summary.parts:
+                    summary.started = time.monotonic() - begun - done["seconds"]
+                summary.parts += 1
+                summary.pictures += done["pictures"]
+                summary.faces += done["faces"]
+                summary.failed += done["failed"]
+                summary.processor += done["processor"]
+                summary.errors += done["errors"][: TOLD - len(summary.errors)]
+                if report is not None:
+                    report(summary.pictures, total)
             _complete(store, todo)
     summary.seconds = time.monotonic() - begun
     return summary
@@ -172,6 +174,12 @@ def _complete(store: Store, todo: list[plan.Part]) -> None:
         )
 
 
+def _installed() -> None:
+    for module in ("ray", "pandas"):
+        if find_spec(module) is None:
+            raise ExtraMissing("batch", module)
+
+
 def _reach(address: str) -> None:
     """Knock at the cluster's first machine; Ray itself would go on knocking for ten minutes."""
     host, _, port = address.rpartition(":")
@@ -190,133 +198,79 @@ def _reach(address: str) -> None:
         ) from None
 
 
-def _ray(address: str | None = None) -> Any:
-    # Read when Ray is imported. It reports its use to its makers unless told not to; nothing here does.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray Data has an error of its own making printed at each start (its issue 53727).
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # Each try waits half a minute; Ray's own default is twenty of them.
-    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
-    if address is not None and _has_token():
-        # `ray start` asks for the token as soon as there is one, but a program that joins by address does not send it
-        # unless told to.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    try:
-        import ray
-        import ray.data
-    except ModuleNotFoundError as missing:
-        raise ExtraMissing("batch", missing.name or "ray") from None
-    return ray
+def _done(
+    todo: list[plan.Part], job: Job, address: str | None, workers: int | None
+) -> Iterator[dict[str, Any]]:
+    """Begin the process that holds Ray; yield what it tells of each part, as it is done.
 
-
-def _has_token() -> bool:
-    """Whether this user has Ray's token in one of the places where Ray looks for it."""
-    named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
-    return bool(named) or Path("~/.ray/auth_token").expanduser().is_file()
-
-
-@contextmanager
-def _cluster(address: str | None, workers: int | None) -> Iterator[int]:
-    """Start or join Ray; yield the number of workers. What was started ends here, what was joined is left running."""
-    ray = _ray(address)
-    end = time.monotonic() + START_LIMIT
-    for left in reversed(range(STARTS if address is None else 1)):
-        try:
-            with _unheard():
-                _start(ray, address, workers)
-            break
-        except Exception as problem:
-            ray.shutdown()
-            # Besides these, Ray raises bare exceptions: for one, that it waited longer than it is willing to.
-            if type(problem) is not Exception and not isinstance(
-                problem, (*_FAILURES, ray.exceptions.RayError)
-            ):
-                raise
-            if not left or time.monotonic() > end:
-                raise BatchError(_unusable(address, problem)) from None
-    try:
-        count = int(ray.cluster_resources().get("CPU", 0))
-        if workers is not None and workers > count:
-            raise ConfigError(f"workers is {workers}: the cluster has {count} processors: pass at most that")
-        # Ray prints what it thinks of a dead worker to standard output, where the answer goes, whatever it was told of
-        # logs; it has no other switch. What is to be said of it is in the table and in the summary.
-        ray._private.worker._worker_logs_enabled = False
-        yield workers or count
-    finally:
-        ray.shutdown()
-
-
-def _unusable(address: str | None, problem: Exception) -> str:
-    if address is None:
-        return (
-            f"Ray cannot be started: {reason(problem)}: its parts wait 15 to 30 seconds for each other, too little on a "
-            "machine this busy: end what else runs, or use  mien predict --workers"
-        )
-    # What Ray says of a wrong token and of a machine that is away is far down in what it tells.
-    told = f"{problem} {problem.__cause__}"
-    remedy = (
-        "copy ~/.ray/auth_token from the cluster's first machine to this one"
-        if "InvalidAuthToken" in told or "authentication token" in told
-        else "begin one with  ray start --head"
-    )
-    return f"the Ray cluster at {address} cannot be used: {reason(problem)}: {remedy}"
-
-
-def _start(ray: Any, address: str | None, workers: int | None) -> None:
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    if address is not None:
-        ray.init(address=address, **quiet)
-        return
-    ray.init(
-        address="local",
-        num_cpus=workers or available(),
-        object_store_memory=OBJECTS,
-        include_dashboard=False,
-        # Ray's own default, 15, starves its workers on a machine that does anything else.
-        _system_config={"worker_niceness": 0},
-        **quiet,
-    )
-
-
-@contextmanager
-def _unheard() -> Iterator[None]:
-    """Let this process's standard error go nowhere for a while, also for what is no Python.
-
-    Ray says there which level of messages it was told to show.
+    Whatever ends this generator ends that process, and with it what of Ray it started.
     """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    task = Task(job, [(part.number, list(part.pictures)) for part in todo], workers, address)
+    with TemporaryFile() as told:
+        begun = time.monotonic()
+        process = subprocess.Popen(
+            DRIVER,
+            env={**os.environ, "PYTHONSAFEPATH": "1"},  # a ray.py among the pictures is none of ours
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C is ours to answer
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        limit = threading.Timer(START_LIMIT, process.kill)
+        limit.daemon = True
+        limit.start()
+        ready = False
+        try:
+            with suppress(BrokenPipeError):
+                process.stdin.write(task.encoded())
+                process.stdin.flush()
+            for line in process.stdout:
+                [(kind, what)] = json.loads(line).items()
+                if kind == "workers":
+                    ready = True
+                    limit.cancel()
+                elif kind == "done":
+                    yield what
+                elif kind == "failed":
+                    raise BatchError(what)
+                elif kind == "refused":
+                    raise ConfigError(what)
+                else:
+                    return
+            if not ready:
+                slow = time.monotonic() - begun >= START_LIMIT
+                why = f"it was not ready within {START_LIMIT:g} seconds" if slow else _last_of(told)
+                raise BatchError(unusable(address, why))
+            raise BatchError(
+                "Ray has ended itself, as it does when one of its processes or a cluster's first machine dies: "
+                "what was finished is kept: give the same command again"
+            )
+        finally:
+            limit.cancel()
+            _end(process)
+
+
+def _last_of(told: IO[bytes]) -> str:
+    """The last line that a process told as an error."""
+    told.seek(0, os.SEEK_END)
+    told.seek(max(0, told.tell() - TAIL))
+    lines = [line.strip() for line in told.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "without a word"
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Wait for the process that holds Ray, which ends as soon as its standard input does; kill it if it does not."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
     try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _each(todo: list[plan.Part], job: Job, workers: int) -> Iterator[dict[str, Any]]:
-    """Have every part done by a pool of workers; yield what each did, as it is done."""
-    if not todo:
-        return
-    ray = _ray()
-    import logging
-
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    # A list of names is tiny: one part a block, so that a lost worker costs one part.
-    rows = [{"number": part.number, "pictures": json.dumps(part.pictures)} for part in todo]
-    ledger = ray.remote(Ledger).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
-    done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        RayWorker,
-        batch_size=1,
-        batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
-        fn_constructor_args=(job, ledger),
-        num_cpus=1,
-    )
-    for row in done.iter_rows():
-        yield json.loads(row["done"])
+        process.wait(2 * FAREWELL)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()

@@ -1,0 +1,208 @@
+"""The process that holds Ray: it starts or joins it, has its workers do the parts, and tells what was done.
+
+Ray belongs to a process of its own for three reasons. It ends the process it is in, without a word and with the exit
+code 1, when one of its own parts dies; some of its waits have no limit; and it changes the environment, the handling
+of signals and the output of whoever imports it. Here all three stay inside, and `mien.batch.engine`, which begins this
+module with `python -m`, can wait as long as it likes to, and say what happened.
+
+Standard input: one line of JSON, `Task`; when it is closed afterwards, whoever asked is gone, and this ends with it.
+Standard output: one line of JSON a time: `{"workers": 2}` once Ray is ready, `{"done": {...}}` for each part, and at
+last `{"end": null}`, or `{"failed": "why"}` of the cluster, or `{"refused": "why"}` of what was asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from mien.batch.stores import BatchError, reason
+from mien.batch.worker import Job, Ledger, RayWorker
+from mien.errors import ConfigError
+from mien.threads import available
+
+OBJECTS: Final = 100_000_000
+"""Bytes of Ray's shared memory on one machine; what passes through it are names and counts."""
+
+STARTS: Final = 3
+"""Times that Ray is started; on a busy machine its parts give up waiting for each other after 15 to 30 seconds."""
+
+FAREWELL: Final = 10.0
+"""Seconds that Ray gets to end what it began, once nobody listens any more."""
+
+_FAILURES = (OSError, RuntimeError, ValueError)  # of starting or joining Ray; ConnectionError is an OSError
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done: by how many workers, on which cluster (None: on this machine), and the numbered parts."""
+
+    job: Job
+    parts: list[tuple[int, list[str]]]
+    workers: int | None
+    address: str | None
+
+    def encoded(self) -> str:
+        """As one line."""
+        return json.dumps(asdict(self)) + "\n"
+
+    @classmethod
+    def decoded(cls, line: str) -> Task:
+        """From one line."""
+        fields = json.loads(line)
+        parts = [(number, pictures) for number, pictures in fields.pop("parts")]
+        return cls(job=Job(**fields.pop("job")), parts=parts, **fields)
+
+
+def main() -> None:
+    """Read a task, do it, tell of it."""
+    heard = _only_voice()
+    task = Task.decoded(sys.stdin.readline())
+    threading.Thread(target=_until_nobody_listens, daemon=True).start()
+
+    def tell(**what: Any) -> None:
+        heard.write(json.dumps(what) + "\n")
+        heard.flush()
+
+    try:
+        ray = _ray(task.address)
+        with _cluster(ray, task.address, task.workers) as count:
+            tell(workers=count)
+            for done in _each(ray, task, min(count, len(task.parts))):
+                tell(done=done)
+    except BatchError as problem:
+        tell(failed=str(problem))
+    except ConfigError as problem:
+        tell(refused=str(problem))
+    else:
+        tell(end=None)
+
+
+def _only_voice() -> IO[str]:
+    """Keep standard output for the answers; what Ray and its messengers print goes where errors go."""
+    voice = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return voice
+
+
+def _until_nobody_listens() -> None:
+    """End this process, and Ray with it, when whoever began it is gone or wants no more."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(FAREWELL)
+    os._exit(1)
+
+
+def _ray(address: str | None) -> Any:
+    # Read when Ray is imported. It reports its use to its makers unless told not to; nothing here does.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Each try waits half a minute; Ray's own default is twenty of them.
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
+    if address is not None and _has_token():
+        # `ray start` asks for the token as soon as there is one, but a program that joins by address does not send it
+        # unless told to.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    import ray
+    import ray.data
+
+    return ray
+
+
+def _has_token() -> bool:
+    """Whether this user has Ray's token in one of the places where Ray looks for it."""
+    named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
+    return bool(named) or Path("~/.ray/auth_token").expanduser().is_file()
+
+
+@contextmanager
+def _cluster(ray: Any, address: str | None, workers: int | None) -> Iterator[int]:
+    """Start or join Ray; yield the number of workers. What was started ends here, what was joined is left running."""
+    for left in reversed(range(STARTS if address is None else 1)):
+        try:
+            _start(ray, address, workers)
+            break
+        except Exception as problem:
+            ray.shutdown()
+            # Besides these, Ray raises bare exceptions: for one, that it waited longer than it is willing to.
+            if type(problem) is not Exception and not isinstance(
+                problem, (*_FAILURES, ray.exceptions.RayError)
+            ):
+                raise
+            if not left:
+                raise BatchError(unusable(address, problem)) from None
+    try:
+        count = int(ray.cluster_resources().get("CPU", 0))
+        if workers is not None and workers > count:
+            raise ConfigError(f"workers is {workers}: the cluster has {count} processors: pass at most that")
+        yield workers or count
+    finally:
+        ray.shutdown()
+
+
+def unusable(address: str | None, problem: Exception | str) -> str:
+    """What to say when Ray cannot be started or joined, with the remedy."""
+    cause = problem if isinstance(problem, str) else reason(problem)
+    if address is None:
+        return (
+            f"Ray cannot be started: {cause}: its parts wait 15 to 30 seconds for each other, too little on a machine "
+            "that is very busy: end what else runs, or use  mien predict --workers"
+        )
+    # What Ray says of a wrong token is far down in what it tells.
+    told = f"{problem} {getattr(problem, '__cause__', None)}"
+    remedy = (
+        "copy ~/.ray/auth_token from the cluster's first machine to this one"
+        if "InvalidAuthToken" in told or "authentication token" in told
+        else "begin one with  ray start --head"
+    )
+    return f"the Ray cluster at {address} cannot be used: {cause}: {remedy}"
+
+
+def _start(ray: Any, address: str | None, workers: int | None) -> None:
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if address is not None:
+        ray.init(address=address, **quiet)
+        return
+    ray.init(
+        address="local",
+        num_cpus=workers or available(),
+        object_store_memory=OBJECTS,
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",  # nobody else is to reach it
+        # Ray's own default, 15, starves its workers on a machine that does anything else.
+        _system_config={"worker_niceness": 0},
+        **quiet,
+    )
+
+
+def _each(ray: Any, task: Task, workers: int) -> Iterator[dict[str, Any]]:
+    """Have every part done by a pool of workers; yield what each did, as it is done."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # A list of names is tiny: one part a block, so that a lost worker costs one part.
+    rows = [{"number": number, "pictures": json.dumps(pictures)} for number, pictures in task.parts]
+    ledger = ray.remote(Ledger).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+    done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        RayWorker,
+        batch_size=1,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
+        fn_constructor_args=(task.job, ledger),
+        num_cpus=1,
+    )
+    for row in done.iter_rows():
+        yield json.loads(row["done"])
+
+
+if __name__ == "__main__":
+    main()
