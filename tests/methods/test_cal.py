@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from mien.data.records import Batch
 from mien.errors import ConfigError, WeightsError
+from mien.labels import EXPRESSIONS
 from mien.methods.cal import (
     CAL,
     LARGEST,
@@ -398,6 +400,78 @@ def test_the_game_learns_affect_of_persons_it_has_not_seen(drawn) -> None:
     assert error() < 0.7 * mean, "against answering the mean of the training set"
 
 
+def fresh_gradients(network: CAL, batch: Batch, turn: str) -> dict[str, torch.Tensor]:
+    """The gradients of one turn's loss and of nothing else, computed apart from whatever `.grad` holds."""
+    named = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+    owned = {id(p) for p in network.parameters_for(turn)}
+    mine = [(n, p) for n, p in named if id(p) in owned]
+    found = torch.autograd.grad(total(network(batch, turn)), [p for _, p in mine], allow_unused=True)
+    return {n: g for (n, _), g in zip(mine, found, strict=True) if g is not None}
+
+
+def test_the_loop_steps_each_player_on_its_own_fresh_gradient(tmp_path, monkeypatch) -> None:
+    """Every optimiser step of a real run finds the gradient of its turn alone, on its own parameters."""
+    from mien import train
+    from mien.config import RunConfig
+    from mien.data import synthetic
+
+    records = synthetic.records(tmp_path, 48, size=48)
+    lines = ["path,split,expression,valence,arousal,subject,name"]
+    lines += [
+        f"{r.path.name},{r.split},{EXPRESSIONS[r.expression]},{r.valence},{r.arousal},{r.subject},{r.name}"
+        for r in records
+    ]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    expected: dict[str, dict[str, torch.Tensor]] = {}
+    stepped: list[str] = []
+    forward, build = CAL.forward, train.optim.build
+
+    def spied(network: CAL, batch: Batch, turn: str):
+        if network.training:
+            seed = torch.get_rng_state()
+            kept = network.multiplier.clone()
+            with torch.no_grad():
+                before = {n: p.clone() for n, p in network.named_parameters()}
+            network.forward = lambda *given: forward(network, *given)  # type: ignore[method-assign]
+            expected[turn] = fresh_gradients(network, batch, turn)
+            del network.forward
+            torch.set_rng_state(seed)
+            network.multiplier.copy_(kept)
+            assert all(torch.equal(before[n], p) for n, p in network.named_parameters())
+        return forward(network, batch, turn)
+
+    def watched(network, turn, config):
+        player = build(network, turn, config)
+
+        def check(optimiser, *given) -> None:
+            stepped.append(turn)
+            for name, parameter in network.named_parameters():
+                if name in expected[turn]:
+                    torch.testing.assert_close(parameter.grad, expected[turn][name])
+                else:
+                    assert parameter.grad is None or not parameter.grad.any(), f"{turn} writes to {name}"
+
+        player.register_step_pre_hook(check)
+        return player
+
+    monkeypatch.setattr(CAL, "forward", spied)
+    monkeypatch.setattr(train.optim, "build", watched)
+    train.run(
+        RunConfig(
+            name="game",
+            method={"name": "cal", "backbone": "tiny"},
+            data={"reader": "manifest", "root": tmp_path, "size": 32, "cache": tmp_path / "cache"},
+            optim={"clip": None},
+            epochs=2,
+            batch=8,
+            threads=1,
+            runs=tmp_path / "runs",
+        )
+    )
+    assert stepped[:6] == ["critic", "encoder", "affect"] * 2
+    assert len(stepped) >= 12
+
+
 # Backbones
 
 
@@ -414,7 +488,6 @@ def test_the_papers_backbones_and_ours_play_every_turn(name: str, size: int, dra
     affect = network.eval().predict(batch.image).affect
     assert affect.shape == (8, 2)
     assert affect.abs().max() <= 1
-
 
 
 def test_alexnet_is_the_published_size() -> None:
