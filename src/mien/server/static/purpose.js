@@ -21,6 +21,7 @@ export function setUp() {
   );
   $("purpose-read").addEventListener("change", update);
   $("purpose-change").addEventListener("click", () => ask(true));
+  $("purpose").addEventListener("close", closed);
   show();
 }
 
@@ -39,24 +40,30 @@ function show() {
   $("purpose-said").textContent = purpose ? `${kept} Purpose: ${purpose[1].toLowerCase()}.` : kept;
 }
 
+let answer = null; // of the question that is open
+
 /** Whether a purpose has been stated; asks for it where not. It stays in this tab. */
 export function ask(again = false) {
   if (!again && sessionStorage.getItem("purpose")) return Promise.resolve(true);
   const dialog = $("purpose");
+  answer?.(false); // another photo was brought meanwhile: the question is asked once more, for that one
   dialog.returnValue = "cancel";
   $("purpose-read").checked = false;
   update();
-  dialog.showModal();
+  if (!dialog.open) dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener(
-      "close",
-      () => {
-        const said = dialog.returnValue === "go";
-        if (said) sessionStorage.setItem("purpose", chosen());
-        show();
-        resolve(said || Boolean(sessionStorage.getItem("purpose")));
-      },
-      { once: true },
-    );
+    answer = resolve;
   });
+}
+
+function closed() {
+  const dialog = $("purpose");
+  // A dialog tells that it was closed only some time after it was. If it is open again, this is about the question
+  // before, which has had its answer.
+  if (dialog.open) return;
+  const said = dialog.returnValue === "go";
+  if (said) sessionStorage.setItem("purpose", chosen());
+  show();
+  answer?.(said || Boolean(sessionStorage.getItem("purpose")));
+  answer = null;
 }
