@@ -85,6 +85,20 @@ def test_learning_intensity_is_relative_to_the_deepest_layer() -> None:
     np.testing.assert_allclose(right.lines[0].get_ydata(), [0.5, 0.75])
 
 
+def test_curves_of_several_runs_name_each_setting_once() -> None:
+    runs = {
+        f"{name}-s{seed}": [{"kind": "epoch", "epoch": e, "accuracy": 0.5 + e / 10} for e in range(3)]
+        for name in ("base", "new")
+        for seed in range(2)
+    }
+    axis = curves.several(runs).axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["base", "new"]
+    one, other, third, _ = axis.lines
+    assert one.get_color() == other.get_color() != third.get_color()
+    np.testing.assert_allclose(one.get_xdata(), [1, 2, 3])
+    np.testing.assert_allclose(one.get_ydata(), [0.5, 0.6, 0.7])
+
+
 def test_layout_repeats_and_keeps_neighbours() -> None:
     generator = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), 20)

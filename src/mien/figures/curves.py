@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from mien.figures import palette
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_SEED = re.compile(r"-s\d+$")
 
 
 def draw(
@@ -66,6 +69,30 @@ def of_run(events: Sequence[Mapping[str, Any]], kept: int | None = None) -> Figu
     terms = sorted({key for row in rows for key in row if key.startswith("train_")})
     panels = [terms, ["accuracy", "macro_accuracy"], ["cross_entropy"], ["ccc_valence", "ccc_arousal"]]
     return draw(rows, panels, best=None if kept is None else kept + 1)
+
+
+def several(runs: Mapping[str, Sequence[Mapping[str, Any]]], key: str = "accuracy") -> Figure:
+    """One validation metric over the epochs of several runs; seeds of one name (`NAME-s0`, `NAME-s1`) share a line style.
+
+    `runs` gives, for each run's folder name, the lines of its `metrics.jsonl`.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    names = list(dict.fromkeys(_SEED.sub("", run) for run in runs))
+    figure, (axis,) = palette.canvas(6.4, 3.4)
+    for run, events in runs.items():
+        name = _SEED.sub("", run)
+        rows = [event for event in events if event.get("kind") == "epoch" and _number(event.get(key))]
+        first = next(other for other in runs if _SEED.sub("", other) == name) == run
+        axis.plot(
+            [row["epoch"] + 1 for row in rows], [row[key] for row in rows], marker="o", markersize=3,
+            linewidth=1.4, label=name if first else None, **palette.series(names.index(name)),
+        )  # fmt: skip
+    axis.set(xlabel="epoch", ylabel=f"{key.replace('_', ' ')} on validation")
+    axis.grid(color=palette.FAINT, alpha=0.25, linewidth=0.6)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    palette.legend(axis, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=7)
+    return figure
 
 
 def learning_intensity(runs: Mapping[str, Sequence[Mapping[str, float]]], title: str = "") -> Figure:
