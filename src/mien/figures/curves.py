@@ -72,7 +72,7 @@ def of_run(events: Sequence[Mapping[str, Any]], kept: int | None = None) -> Figu
 
 
 def several(runs: Mapping[str, Sequence[Mapping[str, Any]]], key: str = "accuracy") -> Figure:
-    """One validation metric over the epochs of several runs; seeds of one name (`NAME-s0`, `NAME-s1`) share a line style.
+    """One validation metric over the epochs of several runs; seeds of one name (`NAME-s0`, `NAME-s1`) look alike.
 
     `runs` gives, for each run's folder name, the lines of its `metrics.jsonl`.
     """
