@@ -1,8 +1,12 @@
-"""Installs the core under every supported Python, and with its oldest declared versions, and runs the core's tests.
+"""Installs the core or an extra under every supported Python, or with its oldest declared versions, and runs its tests.
 
     python scripts/python_versions.py                      every supported Python found here, newest versions
     python scripts/python_versions.py --lowest             the oldest supported Python, oldest declared versions
     python scripts/python_versions.py --python 3.12        this one only
+    python scripts/python_versions.py --lowest --extra serve --extra video    these extras' tests, each alone
+
+Without `--extra` the core is tried. `--extra all` means every extra in `EXTRAS`; `train` and `text` are not among them,
+since their torch is a download of several GB: the pins of `constraints.txt` are what is tested of it.
 
 An interpreter is looked for on the PATH (`python3.12`), then among pyenv's. One that is not there is skipped with a
 line that says so; with `--strict` that is a failure. It needs `uv` (pip install uv), which resolves the oldest versions
@@ -24,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
 TOOLS = ("pytest>=8.2", "hypothesis>=6.110", "onnx>=1.17")
 """What the core's tests need besides the core; `onnx` writes the small network they share."""
-TESTS = (
+CORE = (
     "test_labels.py",
     "test_types.py",
     "test_config.py",
@@ -38,6 +42,16 @@ TESTS = (
     "test_cli_predict.py",
     "test_bad_input.py",
 )
+EXTRAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "parquet": ((), ("test_tables.py", "data/test_manifest.py")),
+    "figures": ((), ("figures",)),
+    "heic": ((), ("test_images.py",)),
+    "edit": ((), ("test_edit.py", "test_editing.py")),
+    "serve": (("httpx>=0.27", "httpx2>=2.0", "openapi-spec-validator>=0.7"), ("server",)),
+    "video": ((), ("video",)),
+    "batch": ((), ("test_batch.py",)),
+}
+"""Of each extra: what its tests need besides, and its tests. What needs yet another extra skips itself."""
 
 
 def interpreter(version: str) -> str | None:
@@ -55,21 +69,23 @@ def interpreter(version: str) -> str | None:
     return None
 
 
-def tried(python: str, version: str, lowest: bool, folder: Path) -> bool:
-    """Make an environment, install, test; True when all of it worked."""
+def tried(python: str, version: str, lowest: bool, extra: str | None, folder: Path) -> bool:
+    """Make an environment, install the core or an extra, test; True when all of it worked."""
     uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-    place = folder / f"{version}{'-lowest' if lowest else ''}"
+    place = folder / f"{version}-{extra or 'core'}{'-lowest' if lowest else ''}"
+    tools, tests = EXTRAS[extra] if extra else ((), CORE)
     inside = place / ("Scripts" if os.name == "nt" else "bin") / "python"
     resolution = "lowest-direct" if lowest else "highest"
+    wanted = f"{ROOT}[{extra or 'parquet'}]"
     # The tools are not declared dependencies of the core, so they come in newest form, afterwards.
     steps = [
         [uv, "venv", "--quiet", "--python", python, str(place)],
-        [uv, "pip", "install", "--quiet", "--python", str(inside), "--resolution", resolution, f"{ROOT}[parquet]"],
-        [uv, "pip", "install", "--quiet", "--python", str(inside), *TOOLS],
+        [uv, "pip", "install", "--quiet", "--python", str(inside), "--resolution", resolution, wanted],
+        [uv, "pip", "install", "--quiet", "--python", str(inside), *TOOLS, *tools],
         [uv, "pip", "list", "--python", str(inside), "--format", "freeze"],
         [
             str(inside), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default",
-            *(str(ROOT / "tests" / name) for name in TESTS),
+            *(str(ROOT / "tests" / name) for name in tests),
         ],
     ]  # fmt: skip
     for step in steps:
@@ -81,26 +97,34 @@ def tried(python: str, version: str, lowest: bool, folder: Path) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Try the core under every supported Python.")
+    parser = argparse.ArgumentParser(description="Try the core or extras under every supported Python.")
     parser.add_argument("--python", action="append", help="a version, such as 3.12; may be repeated")
     parser.add_argument(
         "--lowest", action="store_true", help="the oldest declared version of each dependency"
     )
+    parser.add_argument(
+        "--extra", action="append", choices=[*EXTRAS, "all"], help="an extra; may be repeated"
+    )
     parser.add_argument("--strict", action="store_true", help="a missing interpreter is a failure")
     asked = parser.parse_args()
     versions = asked.python or ((SUPPORTED[0],) if asked.lowest else SUPPORTED)
+    extras: list[str | None] = [None]
+    if asked.extra:
+        extras = list(EXTRAS) if "all" in asked.extra else asked.extra
     told: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="mien-pythons-") as folder:
         for version in versions:
             python = interpreter(version)
-            start = time.monotonic()
             if python is None:
                 told[version] = "skipped: no such interpreter on the PATH or among pyenv's"
-            else:
-                passed = tried(python, version, asked.lowest, Path(folder))
-                told[version] = f"{'passed' if passed else 'FAILED'} in {time.monotonic() - start:.0f} s"
-    for version, outcome in told.items():
-        print(f"Python {version}{', oldest versions' if asked.lowest else ''}: {outcome}")
+                continue
+            for extra in extras:
+                start = time.monotonic()
+                passed = tried(python, version, asked.lowest, extra, Path(folder))
+                name = f"{version}, {extra or 'core'}"
+                told[name] = f"{'passed' if passed else 'FAILED'} in {time.monotonic() - start:.0f} s"
+    for name, outcome in told.items():
+        print(f"Python {name}{', oldest versions' if asked.lowest else ''}: {outcome}")
     bad = ("FAILED", "skipped") if asked.strict else ("FAILED",)
     sys.exit(any(outcome.startswith(bad) for outcome in told.values()))
 
