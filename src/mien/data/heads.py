@@ -20,11 +20,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien.data import manifest
 from mien.data.reader import Reader
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 
 FILE = "rendered.json"
 BEGUN = "rendered.json.begun"
+KNOWN = "rendered.json.known"
+"""A folder, while heads are rendered: for each person whose pictures are there, what is known of them."""
+
 TABLE = "manifest.parquet"
 POINTS = "points.npz"
 VERSION = 1
@@ -102,8 +108,9 @@ def write(
 ) -> list[Record]:
     """Render `identities` persons in `each` pictures into the folder `out`, and return its records.
 
-    A folder that was begun with the same numbers is written again. `rendered.json` is written last: a folder without it
-    is not taken for a set.
+    A folder that was begun with the same numbers and not finished goes on after the last person whose pictures are
+    all there; a finished one is written again. `rendered.json` is written last: a folder without it is not taken for a
+    set.
 
     Args:
         renderer: draws the pictures, in its own size and with its own range of poses.
@@ -132,26 +139,48 @@ def write(
     }
     _claim(out, made)
     records: list[Record] = []
-    points: list[Any] = []
+    points: list[NDArray[np.float32]] = []
+    (out / KNOWN).mkdir(exist_ok=True)
     for person in range(identities):
-        folder = out / "pictures" / f"{person:05d}"
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, rendering in enumerate(renderer.identities([person], each, seed)):
-            path = folder / f"{number:02d}.png"
-            images.write(path, rendering.image)
-            records.append(_record(path, rendering, number, each))
-            points.append(rendering.points)
-            if progress is not None:
-                progress(len(records), identities * each)
-    np.savez(out / POINTS, names=np.array([record.name for record in records]), points=np.stack(points))
+        known = out / KNOWN / f"{person:05d}.npz"
+        if not known.is_file():
+            _render(renderer, out, person, each, seed, known)
+        with np.load(known) as stored:
+            rows = json.loads(str(stored["records"]))
+            points.append(stored["points"])
+        records += [Record(path=out / "pictures" / row["name"], **row) for row in rows]
+        if progress is not None:
+            progress(len(records), identities * each)
+    np.savez(out / POINTS, names=np.array([record.name for record in records]), points=np.concatenate(points))
     manifest.write(records, out / TABLE)
-    (out / FILE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    images.replace(out / FILE, (json.dumps(made, indent=1) + "\n").encode())
     (out / BEGUN).unlink()
+    shutil.rmtree(out / KNOWN)
     return records
+
+
+def _render(renderer: Renderer, out: Path, person: int, each: int, seed: int, known: Path) -> None:
+    """Write a person's pictures; then, in one step, what is known of them: a killed process goes on behind it."""
+    from mien import images
+
+    folder = out / "pictures" / f"{person:05d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    points: list[Any] = []
+    for number, rendering in enumerate(renderer.identities([person], each, seed)):
+        path = folder / f"{number:02d}.png"
+        images.write(path, rendering.image)
+        rows.append(_row(f"{folder.name}/{path.name}", rendering, number, each))
+        points.append(rendering.points)
+    data = BytesIO()
+    np.savez(data, records=np.array(json.dumps(rows)), points=np.stack(points))
+    images.replace(known, data.getvalue())
 
 
 def _claim(out: Path, made: dict[str, Any]) -> None:
     """Make the folder ours: an empty one, or one begun with the same numbers."""
+    from mien import images
+
     begun = out / BEGUN
     out.mkdir(parents=True, exist_ok=True)
     for path in (out / FILE, begun):
@@ -161,28 +190,28 @@ def _claim(out: Path, made: dict[str, Any]) -> None:
             )
     if not begun.is_file() and not (out / FILE).is_file() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty: choose another folder")
-    begun.write_text(json.dumps(made), encoding="utf-8")
+    images.replace(begun, json.dumps(made).encode())
 
 
-def _record(path: Path, rendering: Rendering, number: int, each: int) -> Record:
+def _row(name: str, rendering: Rendering, number: int, each: int) -> dict[str, Any]:
+    """What a record says of a picture, its path excepted."""
     split, person = part_of(rendering.identity, number, each)
     yaw, pitch, roll = (round(float(angle), 3) for angle in rendering.pose)
-    return Record(
-        path=path,
-        split=split,
-        expression=rendering.expression,
-        valence=float(rendering.affect[0]),
-        arousal=float(rendering.affect[1]),
-        subject=f"{rendering.identity:05d}",
-        name=f"{path.parent.name}/{path.name}",
-        attributes={
+    return {
+        "split": split,
+        "expression": int(rendering.expression),
+        "valence": float(rendering.affect[0]),
+        "arousal": float(rendering.affect[1]),
+        "subject": f"{rendering.identity:05d}",
+        "name": name,
+        "attributes": {
             "person": person,
             "intensity": float(rendering.intensity),
             "yaw": yaw,
             "pitch": pitch,
             "roll": roll,
         },
-    )
+    }
 
 
 def variant(root: Path) -> str | None:
