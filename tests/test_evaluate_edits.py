@@ -278,7 +278,7 @@ def test_a_flow_alone_draws_no_shading_and_no_mouth(editor: Editor, examples: Pa
     face = editor.locate(photo)[0]
     ways = evaluate.ways(editor, ["geometry", "full"])
     whole, bare = (
-        ways[name].apply(photo, [face], "surprise", 1.0, mouth="open") for name in ("full", "geometry")
+        ways[name].editor.apply(photo, [face], "surprise", 1.0, mouth="open") for name in ("full", "geometry")
     )
     assert "mouth interior" in " ".join(whole.flags)
     assert not bare.flags

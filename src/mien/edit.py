@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mien.detect import Detector
+    from mien.editing.corrector import Corrector
     from mien.editing.shading import Shading
     from mien.landmarks import Landmarker
     from mien.recognise import Recogniser
@@ -151,6 +152,7 @@ class Editor:
         shading: Shading | None = None,
         recogniser: Recogniser | None = None,
         interiors: bool = True,
+        corrector: Corrector | None = None,
     ) -> None:
         self.detector = detector
         self.landmarker = landmarker
@@ -158,6 +160,19 @@ class Editor:
         self.shading = shading
         self.recogniser = recogniser
         self.interiors = interiors
+        self.corrector = corrector
+
+    def with_corrector(self, corrector: Corrector | None) -> Editor:
+        """This editor with another learned correction, or with none."""
+        return Editor(
+            self.detector,
+            self.landmarker,
+            self.geometry,
+            self.shading,
+            self.recogniser,
+            self.interiors,
+            corrector,
+        )
 
     def without_pictures(self) -> Editor:
         """This editor with its flow alone: no shading, and nothing drawn between parting lips. For comparison."""
@@ -165,7 +180,12 @@ class Editor:
 
     @classmethod
     def load(
-        cls, *, detector: str | Detector = "auto", measure: bool = True, threads: int | None = None
+        cls,
+        *,
+        detector: str | Detector = "auto",
+        measure: bool = True,
+        correct: bool = True,
+        threads: int | None = None,
     ) -> Editor:
         """Load what ships with the package.
 
@@ -173,19 +193,25 @@ class Editor:
             detector: a name in `mien.detect`, or any object that follows its `Detector` protocol.
             measure: read faces before and after with the shipped recogniser, if it is installed. It also tells which
                 expression the face shows now, which absolute edits start from.
+            correct: let the learned correction (`mien.editing.corrector`) work on edits, if it ships.
             threads: for the networks; None takes all processors of the affinity mask.
 
         Raises:
             WeightsError: weights are missing, damaged or not those of their card.
         """
         from mien import detect
+        from mien.editing import corrector
         from mien.editing.shading import Shading
         from mien.landmarks import Landmarker
         from mien.recognise import SHIPPED, OnnxRecogniser
 
         recogniser = OnnxRecogniser.load(threads=threads) if measure and SHIPPED.exists() else None
         found = detect.build(detector) if isinstance(detector, str) else detector
-        return cls(found, Landmarker.load(threads=threads), Geometry.load(), Shading.load(), recogniser)
+        learned = (
+            corrector.Corrector.load(threads=threads) if correct and corrector.SHIPPED.exists() else None
+        )
+        landmarker = Landmarker.load(threads=threads)
+        return cls(found, landmarker, Geometry.load(), Shading.load(), recogniser, corrector=learned)
 
     def __call__(
         self,
@@ -262,6 +288,8 @@ class Editor:
                     f"{photo.source}: face {number}: the skin would fold at any useful strength: "
                     "ask for less, or choose a photo with a clearer view of this face"
                 )
+            if self.corrector is not None:
+                drawn = self.corrector(colour, drawn, self.shading, wanted.teeth, seed)
             colour, notes = render(colour, drawn, self.shading, wanted.teeth, seed, interiors=self.interiors)
             done.append(_record(number, located[number], wanted, intensity, drawn, (*flags, *notes)))
         edited = photo.with_colour(colour)

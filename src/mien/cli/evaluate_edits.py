@@ -22,7 +22,9 @@ def evaluate_edits(
     ),
     photo: Path = typer.Option(None, help="A photo to time an edit at 12 megapixels on."),
     out: Path = typer.Option(Path("edits"), help="Folder for table.md, table.json and finished stages."),
-    editors: str = typer.Option("geometry,full", help="Ways to edit, comma-separated."),
+    editors: str = typer.Option(
+        "geometry,full", help="Ways to edit: geometry, analytic, full, or files editor.onnx of mien train."
+    ),
     count: int = typer.Option(
         550, min=4, help="Sources of each expression; the FED takes four times as many."
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -22,8 +23,9 @@ def train(
 
     tree = read_tree(config, assignments)
     section = tree.get("method")
-    if isinstance(section, dict) and section.get("name") == "landmarks":
-        _landmarks(tree, config, resume)
+    name = section.get("name") if isinstance(section, dict) else None
+    if name in ("landmarks", "editor"):
+        _own_loop(name, tree, config, resume)
         return
     settings = load_config(config, assignments)
     try:
@@ -41,16 +43,15 @@ def train(
         typer.echo(folder)
 
 
-def _landmarks(tree: dict[str, Any], config: Path, resume: bool) -> None:
-    """The landmark network learns from points, by a loop of its own."""
+def _own_loop(name: str, tree: dict[str, Any], config: Path, resume: bool) -> None:
+    """The landmark network learns from points and the editors from one another, by loops of their own."""
+    module = {"landmarks": "mien.landmark_training", "editor": "mien.editing.training"}[name]
     try:
-        from mien import landmark_training
+        loop = importlib.import_module(module)
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
     try:
-        folder = landmark_training.run(
-            landmark_training.configured(tree, str(config)), resume, lambda line: typer.echo(line, err=True)
-        )
+        folder = loop.run(loop.configured(tree, str(config)), resume, lambda line: typer.echo(line, err=True))
     except KeyboardInterrupt:
         typer.echo("stopped; the state is saved: go on with --resume", err=True)
         raise typer.Exit(130) from None

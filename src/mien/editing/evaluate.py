@@ -34,6 +34,7 @@ from mien.editing.measures import ASKED, POOLED, Drawn, Faces
 from mien.editing.photo import Photo
 from mien.editing.provenance import weights_digest
 from mien.editing.table import Store, Table
+from mien.editing.ways import ways
 from mien.errors import DatasetNotFound, NoFace
 
 if TYPE_CHECKING:
@@ -298,19 +299,6 @@ def own_finder(editor: Editor) -> Find:
     return find
 
 
-def ways(editor: Editor, names: list[str]) -> dict[str, Editor]:
-    """The editors under test, by name: "full" as it ships, "geometry" its flow alone."""
-    from mien.errors import ConfigError
-
-    # Faces are located with the recogniser's reading; it need not read each edit again.
-    full = Editor(editor.detector, editor.landmarker, editor.geometry, editor.shading)
-    known = {"full": full, "geometry": full.without_pictures()}
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"'{name}' is no way to edit: use {', '.join(known)}")
-    return {name: known[name] for name in names}
-
-
 def run(
     judge_file: Path,
     identity_file: Path,
@@ -355,7 +343,7 @@ def run(
         "count": count,
     }
     depends = {key: value for key, value in facts.items() if key != "commit"} | {"every": every}
-    figures: dict[str, Figures] = {name: {} for name in names}
+    figures: dict[str, Figures] = {}
     if ferplus_root is not None:
         small = Editor.load(detector="whole", threads=threads)
         neutral, crops = ferplus(ferplus_root, small, count, say)
@@ -366,15 +354,18 @@ def run(
         neutral = Faces(neutral.photos[kept], neutral.faces[kept], neutral.labels[kept])
         found, real, unedited = real_faces(judge, neutral, crops, count)
         references |= found
-        for name, editor in ways(small, names).items():
+        for name, way in ways(small, names, threads).items():
             say(f"FERPlus, {name}")
-            draw = measures.by_editor(editor, force=True)
+            draw = way.draw(True)
+            figures.setdefault(name, {})
             figures[name] |= store.get(
                 f"ferplus/{name}",
-                depends,
+                depends | way.depends,
                 partial(on_ferplus, draw, judge, neutral, real, unedited, count),
             )
-            figures[name] |= store.get(f"monotony/{name}", depends, partial(monotony, draw, judge, neutral))
+            figures[name] |= store.get(
+                f"monotony/{name}", depends | way.depends, partial(monotony, draw, judge, neutral)
+            )
     if london_root is not None:
         large_editor = Editor.load(threads=threads)
         pairs = london(london_root, large_editor, every)
@@ -383,18 +374,19 @@ def run(
         found, own = real_people(judge, identity, pairs)
         references |= found
         find = mesh_finder(mesh) if mesh is not None else own_finder(large_editor)
-        for name, editor in ways(large_editor, names).items():
+        for name, way in ways(large_editor, names, threads).items():
             say(f"London, {name}")
-            draw = measures.by_editor(editor, force=False)
+            draw = way.draw(False)
+            figures.setdefault(name, {})
             for stage, measure in {
                 "people": partial(on_people, draw, judge, identity, pairs, own),
-                "pairs": partial(on_pairs, draw, editor, judge, find, pairs),
-                "motion": partial(motion, draw, editor, find, pairs),
+                "pairs": partial(on_pairs, draw, way.editor, judge, find, pairs),
+                "motion": partial(motion, draw, way.editor, find, pairs),
             }.items():
-                figures[name] |= store.get(f"{stage}/{name}", depends, measure)
+                figures[name] |= store.get(f"{stage}/{name}", depends | way.depends, measure)
     if large is not None:
-        for name, editor in ways(Editor.load(measure=False, threads=threads), names).items():
-            figures[name] |= seconds(editor, large)
+        for name, way in ways(Editor.load(measure=False, threads=threads), names, threads).items():
+            figures[name] = figures.get(name, {}) | seconds(way.editor, large)
     table = Table(figures, references, facts)
     out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text(table.markdown())

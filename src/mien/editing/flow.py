@@ -152,10 +152,11 @@ def warp_between(source: Array, target: Array) -> Warp:
         kept = np.setdiff1d(np.arange(len(places)), dropped)
         spline = _solve(places[kept], values[kept], SMOOTHING)
         flows.append((_evaluate(spline, far[:, kept], queries) * fade).reshape(GRID, GRID, 2))
-    return Warp(source, target, flows[0], flows[1], _folding(target, flows[0], flows[1]))
+    return Warp(source, target, flows[0], flows[1], folding(target, flows[0], flows[1]))
 
 
-def _folding(target: Array, upper: Array, lower: Array) -> float:
+def folding(target: Array, upper: Array, lower: Array) -> float:
+    """Smallest Jacobian determinant of the flows above and below the lips of `target` where each is used."""
     points = grid_points().reshape(GRID, GRID, 2)
     # At grid resolution the step along the mouth is checked from each side, its blend beyond the corners as blended.
     weight = above_mouth(target, points)
@@ -236,19 +237,32 @@ class Region:
             t * t * (3 - 2 * t),
         )
 
-    def enlarge(self, coarse: Array) -> NDArray[np.float32]:
+    def enlarge(self, coarse: Pixels) -> NDArray[np.float32]:
         """A map on the coarse raster at the region's full size."""
         return np.asarray(
             cv2.resize(coarse.astype(np.float32), (self.width, self.height), interpolation=cv2.INTER_LINEAR),
             np.float32,
         )
 
-    def sample(self, grid: Array) -> NDArray[np.float32]:
-        """A map on the canonical grid [G, G(, C)] at the region's full size; 0 outside the frame."""
+    def coarse(self, grid: Array) -> NDArray[np.float32]:
+        """A map on the canonical grid [G, G(, C)] on the coarse raster; 0 outside the frame."""
         scale = (np.array(grid.shape[1::-1]) - 1) / (HIGH - LOW)
         where = ((self.places - LOW) * scale).astype(np.float32)
-        found = look_up(grid.astype(np.float32), where, border=cv2.BORDER_CONSTANT)
-        return self.enlarge(found)
+        return np.asarray(look_up(grid.astype(np.float32), where, border=cv2.BORDER_CONSTANT), np.float32)
+
+    def sample(self, grid: Array) -> NDArray[np.float32]:
+        """A map on the canonical grid [G, G(, C)] at the region's full size; 0 outside the frame."""
+        return self.enlarge(self.coarse(grid))
+
+    def enlarge_part(self, coarse: Pixels, window: tuple[slice, slice]) -> NDArray[np.float32]:
+        """What `enlarge` gives in a window of the region."""
+        height, width = coarse.shape[:2]
+        rows, columns = (
+            ((np.arange(part.start, part.stop) + 0.5) * few / many - 0.5).clip(0, few - 1)
+            for part, few, many in zip(window, (height, width), (self.height, self.width), strict=True)
+        )
+        where = np.stack(np.meshgrid(columns, rows), axis=-1).astype(np.float32)
+        return np.asarray(look_up(coarse.astype(np.float32), where, cv2.INTER_LINEAR), np.float32)
 
     def window(self, low: Array, high: Array) -> tuple[slice, slice]:
         """Rows and columns of the region that hold the canonical rectangle from `low` to `high`."""
@@ -278,16 +292,19 @@ def look_up(
 
 def pixel_map(warp: Warp, region: Region) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Where each pixel of the region comes from: (map [h, w, 2] in picture pixels, displacement length [h, w])."""
-    upper, lower = region.sample(warp.upper), region.sample(warp.lower)
-    # The step between the lips needs every pixel; all the rest of its map is smooth.
+    # In pixels and faded on the coarse raster already, so that only one map is enlarged.
+    turn, fade = region.frame.turn.T, region.fade[..., None]
+    upper, lower = (region.coarse(flow) * fade @ turn for flow in (warp.upper, warp.lower))
     step = 0.75 / region.frame.unit
-    weight = region.enlarge(above_mouth(warp.target, region.places, step))
+    weight = above_mouth(warp.target, region.places, step)[..., None]
+    moved = region.enlarge(lower + weight * (upper - lower))
+    # The step between the lips needs every pixel; all the rest of its map is smooth.
     line = mouth_line(warp.target)
     window = region.window(line.min(axis=0) - 0.2, line.max(axis=0) + 0.2)
-    weight[window] = above_mouth(warp.target, region.canonical(window), step)
-    flow = lower + weight[..., None] * (upper - lower)
-    flow *= region.enlarge(region.fade)[..., None]
-    moved = flow @ region.frame.turn.T.astype(np.float32)
+    weight = above_mouth(warp.target, region.canonical(window), step)[..., None].astype(np.float32)
+    if weight.size:
+        above, below = region.enlarge_part(upper, window), region.enlarge_part(lower, window)
+        moved[window] = below + weight * (above - below)
     distance = np.hypot(moved[..., 0], moved[..., 1])
     moved[..., 0] += np.arange(region.left, region.left + region.width, dtype=np.float32)
     moved[..., 1] += np.arange(region.top, region.top + region.height, dtype=np.float32)[:, None]

@@ -181,7 +181,8 @@ def facts(edit: Edit, consent: bool = False) -> dict[str, Any]:
 def weights_digest() -> str:
     """SHA-256 over the editor's weight files, in the order of their names."""
     digest = hashlib.sha256()
-    for path in sorted((Path(images.__file__).parent / "weights" / "editor").glob("*.npz")):
+    folder = Path(images.__file__).parent / "weights" / "editor"
+    for path in sorted([*folder.glob("*.npz"), *folder.glob("*.onnx")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

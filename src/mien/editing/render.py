@@ -18,6 +18,8 @@ from mien.editing.geometry import Frame, Geometry, lip_gap
 from mien.landmarks import INNER_LIP_PAIRS, OUTER_LIPS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from mien.editing.shading import Shading
@@ -31,6 +33,8 @@ REFILL = 1.8
 """Lips that part to more than this many times their gap no longer show what the photo had between them."""
 _SEAM = 0.014
 """Half width of the shadow between closed lips, in eye distances."""
+_BAND = 64
+"""Rows that are worked on together."""
 _CHEEKS = np.array([[-0.72, 0.85], [0.72, 0.85]])
 
 
@@ -40,7 +44,8 @@ class Plan:
 
     `share` in 0..1 is how much of what was asked can be done without folding; `source` and `target` [P, 2] canonical
     points; `change` [K] of strengths and `gap` after `share`. `refill`: what the photo shows between the lips does not
-    fit what they become, and is replaced.
+    fit what they become, and is replaced. `gain` [GRID, GRID]: log of what the drawn face is made lighter by, at last
+    (`mien.editing.corrector`).
     """
 
     frame: Frame
@@ -51,6 +56,7 @@ class Plan:
     warp: Warp
     share: float
     refill: bool = False
+    gain: Array | None = None
 
 
 def plan(geometry: Geometry, points: Array, change: Array, gap: float, refill: bool = False) -> Plan:
@@ -119,22 +125,53 @@ def render(
     height, width = colour.shape[:2]
     region = Region.of(plan_.frame, width, height)
     where, moved = pixel_map(plan_.warp, region)
-    new = pull(colour, where).astype(np.float32)
+    new = np.empty((region.height, region.width, 3), np.float32)
     touched = moved > TOUCHED
     notes: list[str] = []
-    if shading is not None:
-        gain = shading.gain(plan_, region)
-        new *= gain[..., None]
-        touched |= np.abs(gain - 1) > 1e-3
+    gain = None if shading is None else shading.gain(plan_, region)
+
+    def move(rows: slice) -> None:
+        new[rows] = pull(colour, where[rows])
+        if gain is not None:
+            new[rows] *= gain[rows, :, None]
+            touched[rows] |= np.abs(gain[rows] - 1) > 1e-3
+
+    _in_bands(move, region.height)
     if interiors:
         notes += _mouth(colour, plan_, region, new, touched, teeth, seed)
+    last = None
+    if plan_.gain is not None:
+        last = region.enlarge(np.exp(region.coarse(plan_.gain) * region.fade))
     top = np.iinfo(colour.dtype).max
-    drawn = np.clip(np.rint(new), 0, top).astype(colour.dtype)
     out = colour.copy()
-    rows = slice(region.top, region.top + region.height)
-    columns = slice(region.left, region.left + region.width)
-    out[rows, columns] = np.where(touched[..., None], drawn, colour[rows, columns])
+    inside = out[
+        region.top : region.top + region.height,
+        region.left : region.left + region.width,
+    ]
+
+    def finish(rows: slice) -> None:
+        if last is not None:
+            new[rows] *= last[rows, :, None]
+            touched[rows] |= np.abs(last[rows] - 1) > 1e-3
+        drawn = np.clip(np.rint(new[rows]), 0, top).astype(colour.dtype)
+        np.copyto(inside[rows], drawn, where=touched[rows, :, None])
+
+    _in_bands(finish, region.height)
     return out, tuple(notes)
+
+
+def _in_bands(work: Callable[[slice], None], height: int) -> None:
+    """`work` on every row, in bands that stay in the processor's cache, on as many threads as OpenCV may use."""
+    bands = [slice(start, min(start + _BAND, height)) for start in range(0, height, _BAND)]
+    threads = min(cv2.getNumThreads(), len(bands))
+    if threads < 2:
+        for band in bands:
+            work(band)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, bands))
 
 
 def _mouth(

@@ -62,8 +62,7 @@ class Shading:
         where = ((queries + offsets - queries.min(axis=0)) / step).reshape(GRID, GRID, 2).astype(np.float32)
         drawn = look_up(logs.astype(np.float32), where, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT)
         drawn *= rim_fade(queries).reshape(GRID, GRID) * self._skin(plan.target)
-        gain = np.exp(region.sample(drawn) * region.enlarge(region.fade))
-        return np.asarray(gain, np.float32)
+        return region.enlarge(np.exp(region.coarse(drawn) * region.fade))
 
     @staticmethod
     def _skin(target: Array) -> NDArray[np.float32]:
