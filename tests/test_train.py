@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from typer.testing import CliRunner
 
 from mien import checkpoint, starting, train
+from mien.cli.main import app
 from mien.config import RunConfig, load_config
 from mien.data import synthetic
 from mien.errors import ConfigError, TrainingError
@@ -297,3 +299,18 @@ def test_two_processes_give_the_single_process_result(faces: Path, tmp_path: Pat
         assert two["cross_entropy"] == pytest.approx(one["cross_entropy"], rel=2e-3)
     card = json.loads((double / "environment.json").read_text())
     assert card["packages"]["torch"] == torch.__version__.split("+")[0] or card["packages"]["torch"]
+
+
+def test_runs_are_listed_and_drawn(undisturbed: Path, tmp_path: Path) -> None:
+    shell = CliRunner()
+    listed = shell.invoke(
+        app, ["runs", str(undisturbed.parent), "--curves", str(tmp_path / "all.png"), "--json"]
+    )
+    assert listed.exit_code == 0, listed.output
+    (row,) = (row for row in json.loads(listed.stdout) if row["run"] == undisturbed.name)
+    best = max(events(undisturbed), key=lambda event: event["accuracy"])
+    assert (row["epochs"], row["finished"], row["accuracy"]) == ("4/4", True, round(best["accuracy"], 4))
+    assert {path.name for path in tmp_path.iterdir()} == {"all.png", "all.svg"}
+    shown = shell.invoke(app, ["runs", str(undisturbed.parent)])
+    assert undisturbed.name in shown.stdout
+    assert "no runs" in shell.invoke(app, ["runs", str(tmp_path)]).stdout

@@ -106,6 +106,9 @@ def _console() -> Any:
 
 def runs(
     folder: Path = typer.Argument(Path("runs"), help="The folder that holds the run folders."),
+    curves: Path | None = typer.Option(
+        None, help="Also draw their accuracy on validation, epoch by epoch, here."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """List training runs as a table."""
@@ -114,11 +117,13 @@ def runs(
     import yaml
 
     rows: list[dict[str, Any]] = []
+    learnt: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob("*/config.yaml")):
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         metrics = path.parent / "metrics.jsonl"
         lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
         epochs = [event for event in map(json.loads, lines) if event["kind"] == "epoch"]
+        learnt[path.parent.name] = epochs
         best: dict[str, Any] = max(epochs, key=lambda event: event.get(config["select"], 0.0), default={})
         rows.append(
             {
@@ -132,6 +137,11 @@ def runs(
                 "finished": (path.parent / "finished").is_file(),
             }
         )
+    if curves is not None and learnt:
+        from mien.figures import curves as lines_of
+        from mien.figures import palette
+
+        palette.save(lines_of.several(learnt), curves.with_suffix(""))
     if as_json:
         typer.echo(json.dumps(rows))
         return
