@@ -142,7 +142,9 @@ def name_points(axis: Axes, names: Sequence[str], places: Sequence[tuple[float, 
     axis.autoscale_view()
     dots: Any = axis.transData.transform(list(places)) * 72 / axis.figure.dpi if len(places) else []
     taken: list[tuple[float, float]] = []
-    for name, place, (x, y) in sorted(zip(names, places, dots, strict=False), key=lambda one: float(-one[2][1])):
+    for name, place, (x, y) in sorted(
+        zip(names, places, dots, strict=False), key=lambda one: float(-one[2][1])
+    ):
         up = 5.0
         while any(abs(x - left) < NAME_WIDTH and abs(y + up - high) < NAME_HEIGHT for left, high in taken):
             up -= 1
