@@ -43,12 +43,22 @@ CORE = (
     "test_bad_input.py",
 )
 EXTRAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "parquet": ((), ("test_tables.py", "data/test_manifest.py")),
+    "parquet": ((), ("test_tables.py", "data/test_readers.py")),
     "figures": ((), ("figures",)),
     "heic": ((), ("test_images.py",)),
     "edit": ((), ("test_edit.py", "test_editing.py")),
-    "serve": (("httpx>=0.27", "httpx2>=2.0", "openapi-spec-validator>=0.7"), ("server",)),
-    "video": ((), ("video",)),
+    # An edited picture is signed, for which the server needs what the extra edit needs.
+    "serve": (
+        (
+            "c2pa-python>=0.32",
+            "cryptography>=42",
+            "httpx>=0.27",
+            "httpx2>=2.0",
+            "openapi-spec-validator>=0.7",
+        ),
+        ("server",),
+    ),
+    "video": (("scipy>=1.13",), ("video",)),
     "batch": ((), ("test_batch.py",)),
 }
 """Of each extra: what its tests need besides, and its tests. What needs yet another extra skips itself."""
