@@ -5,8 +5,10 @@ start-up (and what else does not grow with the number) cancels: the rate is 0.9 
 times, both medians. Processor time, which a busy machine disturbs little, is taken the same way. A core-hour is one
 worker for an hour. The goal: 85 % of the plain loop's rate with two workers.
 
-    python benchmarks/batch.py [--photos 5000] [--rounds 3] [--daft PYTHON]
+    python benchmarks/batch.py [--photos 5000] [--rounds 3] [--place FOLDER] [--daft PYTHON]
 
+`--place` keeps the photographs there for the next time. A round of another process's work in between spoils a median
+less than a mean, but the load is printed: on a busy machine believe the processor's time only.
 `--daft` names the interpreter of an environment that has Daft and mien, and runs the same workers on Daft too.
 """
 
@@ -54,15 +56,22 @@ def main() -> None:
     )
     parser.add_argument("--photos", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--place", type=Path, help="where photographs are kept, or are from an earlier time")
     parser.add_argument("--daft", metavar="PYTHON", help="interpreter of an environment with Daft")
     options = parser.parse_args()
     mien: list[str | Path] = [sys.executable, "-m", "mien"]
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        folders = {"all": place / "all", "tenth": place / "tenth"}
-        for folder in folders.values():
-            folder.mkdir()
-        compose(folders["all"], options.photos)
+        kept = options.place or place
+        folders = {"all": kept / f"all-{options.photos}", "tenth": place / "tenth"}
+        folders["tenth"].mkdir()
+        if not folders["all"].is_dir():
+            unfinished = kept / "unfinished"
+            unfinished.mkdir(parents=True)
+            compose(unfinished, options.photos)
+            unfinished.rename(folders["all"])
+        if not options.rounds:
+            return
         paths = sorted(folders["all"].iterdir())
         few = paths[: options.photos // 10]
         for path in few:
@@ -92,14 +101,20 @@ def main() -> None:
                 for name, folder in folders.items():
                     loads.append(os.getloadavg()[0])
                     samples[way, workers, name].append(run(way, workers, folder))
-    took, worked = (
+                    took, worked = samples[way, workers, name][-1]
+                    print(
+                        f"{way} {workers} {name}: {took:.2f} s, processor {worked:.2f} s",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+    seconds, processor = (
         {key: statistics.median(value[place] for value in values) for key, values in samples.items()}
         for place in (0, 1)
     )
     margin = len(paths) - len(few)
 
     def rate(way: str, workers: int) -> float:
-        return margin / max(1e-9, took[way, workers, "all"] - took[way, workers, "tenth"])
+        return margin / max(1e-9, seconds[way, workers, "all"] - seconds[way, workers, "tenth"])
 
     print(
         f"{len(paths)} photos of 512 px, {options.rounds} rounds, load {min(loads):.1f} to {max(loads):.1f}\n"
@@ -111,10 +126,10 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for way, workers in ways:
         plain = rate("predict", workers)
-        whole = took[way, workers, "all"]
+        whole = seconds[way, workers, "all"]
         start = whole - len(paths) / rate(way, workers)
         hours = workers * 1e6 / rate(way, workers) / 3600
-        each = (worked[way, workers, "all"] - worked[way, workers, "tenth"]) / margin
+        each = (processor[way, workers, "all"] - processor[way, workers, "tenth"]) / margin
         print(
             f"| {way} | {workers} | {whole:.1f} | {start:.1f} | {rate(way, workers):.1f} "
             f"| {rate(way, workers) / plain:.0%} | {each * 1000:.2f} | {hours:.2f} |"

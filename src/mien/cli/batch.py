@@ -126,7 +126,7 @@ def _watched() -> Iterator[Report | None]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
+        task = bar.add_task("starting Ray", total=None)
 
         def report(done: int, total: int) -> None:
             bar.update(task, description="pictures", completed=done, total=total)
