@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -534,7 +534,7 @@ def test_relative_names_keep_to_their_folder(
 # The process that holds Ray, played by others
 
 
-def _played(monkeypatch: pytest.MonkeyPatch, play: str) -> Iterator[Any]:
+def _played(monkeypatch: pytest.MonkeyPatch, play: str) -> Generator[Any]:
     """What the engine makes of a process that does this instead."""
     from mien.batch import engine
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -200,7 +200,7 @@ def _reach(address: str) -> None:
 
 def _done(
     todo: list[plan.Part], job: Job, address: str | None, workers: int | None
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     """Begin the process that holds Ray; yield what it tells of each part, as it is done.
 
     Whatever ends this generator ends that process, and with it what of Ray it started.
