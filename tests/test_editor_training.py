@@ -21,7 +21,7 @@ from mien.data.records import Batch
 from mien.data.synthetic import faces as drawn_faces
 from mien.data.transforms import normalise
 from mien.edit import Editor
-from mien.editing import bank, corrector, training, ways
+from mien.editing import bank, training, ways
 from mien.editing.corrector import SIDE, Corrector, corrected, views
 from mien.editing.flow import FOLD_LIMIT
 from mien.editing.geometry import ACTIVE, Geometry
@@ -404,9 +404,3 @@ def test_a_loss_that_is_not_finite_stops_the_run(tree: dict[str, Any]) -> None:
         next(iter(begun.players["critic"].parameters())).fill_(torch.nan)
     with pytest.raises(TrainingError, match="resume"):
         begun.advance()
-
-
-def test_the_shipped_corrector_opens_if_it_ships() -> None:
-    if not corrector.SHIPPED.exists():
-        pytest.skip("no corrector ships")
-    assert Corrector.load(threads=1).amount > 0

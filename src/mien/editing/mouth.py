@@ -6,8 +6,7 @@ is looked up in the photo or in an example: upper teeth hang from the upper lip 
 lower lip covers what does not fit.
 
 The examples that ship are four mouths of synthetic faces (DiffusionFER, CC0): a closed bite, a laugh, parted lips and
-a wide opening. They are matched to the face in tint and grain; how light each part of the opening is follows a map that
-`mien.editing.fit_mouth` fitted on real mouths.
+a wide opening. They are matched to the face in brightness, tint and grain.
 """
 
 from __future__ import annotations
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
 
 SAMPLES = 33
 """Points of each curve of an opening."""
-ROWS, COLUMNS = 10, 24
-"""Of the raster to which what shows between the lips is unrolled."""
-LUMA = np.array([0.299, 0.587, 0.114])
 SHOWS = 0.022
 """Mean lip gap, in eye distances, from which a mouth counts as open."""
 
@@ -70,10 +66,6 @@ class Opening:
     def ratio(self) -> float:
         """Mean height over width."""
         return float((self.lower - self.upper).mean())
-
-    def mirrored(self) -> Opening:
-        """The opening of the mirrored mouth, as if it lay at the same place."""
-        return Opening(self.right, self.left, self.upper[::-1], self.lower[::-1])
 
     def locate(self, places: Array) -> tuple[Array, Array, Array]:
         """(t, depth below the upper lip, height of the opening there) of `places` [..., 2], the last two in widths."""
@@ -137,35 +129,6 @@ def choose(ratio: float, teeth: float) -> Example:
     return known["parted"] if ratio < 0.09 else known["wide"]
 
 
-def raster() -> tuple[Array, Array]:
-    """`t` and share of the depth at the cells of the unrolled opening, [ROWS, COLUMNS] each."""
-    t, share = np.meshgrid((np.arange(COLUMNS) + 0.5) / COLUMNS, (np.arange(ROWS) + 0.5) / ROWS)
-    return t, share
-
-
-def features(opening: Opening, skin: float, teeth: float) -> Array:
-    """What the light of an opening follows, [9]: its shape, the skin's luma in 0..255, the share of `teeth`."""
-    ratio = opening.ratio
-    middle, quarter = SAMPLES // 2, SAMPLES // 4
-    sides = opening.upper[quarter] + opening.upper[-1 - quarter]
-    smooth = [opening.upper[middle], sides, opening.lower[middle]]
-    return np.array(
-        [1.0, teeth, 3 * ratio, 3 * ratio * teeth, 9 * ratio**2, *np.multiply(5, smooth), skin / 128 - 1]
-    )
-
-
-def tone_of(opening: Opening, skin: float, teeth: float) -> Array:
-    """Expected luma of what shows in an opening over the skin's luma, [ROWS, COLUMNS]; arguments as of `features`."""
-    return np.clip(np.tensordot(features(opening, skin, teeth), _tone(), 1), 0.04, 1.4)
-
-
-@lru_cache(maxsize=1)
-def _tone() -> Array:
-    content, _ = cards.verified(cards.FOLDER / "editor" / "tone.npz")
-    with np.load(BytesIO(content), allow_pickle=False) as arrays:
-        return np.asarray(arrays["tone"], np.float64)
-
-
 def _depth_in(example: Opening, t: Array, depth: Array, height: Array) -> Array:
     """Depth to look up: half way between keeping proportions and squeezing the whole example into the opening."""
     whole = example.height_at(t)
@@ -202,41 +165,14 @@ def carried(photo: Pixels, source: Opening, target: Opening, places: Array) -> P
 
 
 def filled(
-    example: Example,
-    target: Opening,
-    places: Array,
-    skin: Array,
-    grain: float,
-    seed: int,
-    teeth: float | None = None,
+    example: Example, target: Opening, places: Array, skin: Array, grain: float, seed: int
 ) -> NDArray[np.float32]:
     """An example's interior at `places` [h, w, 2], as RGB float in 0..255.
 
     `skin` [3] is the mean colour of the face's own skin beside the mouth, `grain` the standard deviation of its noise;
-    `seed` fixes the noise. With `teeth`, the share of the expressions that bare them, the light follows `tone_of`;
-    without, the example.
+    `seed` fixes the noise.
     """
     t, depth, height = target.locate(places)
-    drawn = _lit(example, t, depth, height, skin)
-    if teeth is not None:
-        columns, share = raster()
-        whole = target.height_at(columns)
-        own = _lit(example, columns, share * whole, whole, skin) @ LUMA
-        light = tone_of(target, float(skin @ LUMA), teeth) * float(skin @ LUMA)
-        # Only the broad light follows the map: what is finer than a tooth stays the example's.
-        broad = cv2.GaussianBlur(own, (0, 0), 1.2, borderType=cv2.BORDER_REPLICATE)
-        gain = np.clip(light / np.maximum(broad, 4.0), 0.3, 3.0).astype(np.float32)
-        cells = np.stack(
-            [t * COLUMNS - 0.5, np.clip(depth / np.maximum(height, 1e-6), 0, 1) * ROWS - 0.5], axis=-1
-        )
-        drawn = drawn * look_up(gain, cells.astype(np.float32), cv2.INTER_LINEAR)[..., None]
-    noise = np.random.default_rng(seed).normal(0, grain, drawn.shape[:2])
-    soft = np.asarray(cv2.GaussianBlur(noise, (0, 0), 0.7)) * 1.7
-    return np.asarray(drawn + soft[..., None], np.float32)
-
-
-def _lit(example: Example, t: Array, depth: Array, height: Array, skin: Array) -> Array:
-    """The example's colours [..., 3] at places of an opening, in the light of a face with this skin."""
     inside = np.clip(t, 0, 1)
     where = example.opening.at(inside, _depth_in(example.opening, inside, depth, height)).astype(np.float32)
     look = look_up(example.picture.astype(np.float32), where)
@@ -249,9 +185,12 @@ def _lit(example: Example, t: Array, depth: Array, height: Array, skin: Array) -
     under = np.exp(-np.clip(depth, 0, None) / (0.10 * width + 0.012))
     over = np.exp(-np.clip(height - depth, 0, None) / (0.10 * width + 0.01))
     shade = (1 - 0.45 * under - 0.2 * over) * (1 - 0.55 * np.abs(2 * inside - 1) ** 4)
+    noise = np.random.default_rng(seed).normal(0, grain, look.shape[:2])
+    soft = np.asarray(cv2.GaussianBlur(noise, (0, 0), 0.7)) * 1.7
     # Nothing in a mouth is blacker than its lining, which is a dark red of the skin's brightness.
     lining = skin * [0.26, 0.13, 0.13]
-    return np.asarray(np.maximum(look * gain * np.clip(shade, 0.2, 1)[..., None], lining))
+    drawn = np.maximum(look * gain * np.clip(shade, 0.2, 1)[..., None], lining)
+    return np.asarray(drawn + soft[..., None], np.float32)
 
 
 def opening_of(points: Array) -> Opening:
