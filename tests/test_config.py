@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from mien.config import RunConfig, load_config, set_key
+from mien.config import RunConfig, load_config, parse_yaml, set_key
 from mien.errors import ConfigError, nearest
 
 MINIMAL = {
@@ -129,3 +129,9 @@ def test_every_number_that_has_a_unit_or_range_is_described() -> None:
     """The description is the help text of `mien train`; names alone do not tell pixels from shares."""
     for name, field in RunConfig.model_fields["data"].annotation.model_fields.items():  # type: ignore[union-attr]
         assert field.description or name in ("root",), name
+
+
+@pytest.mark.parametrize("word", ["off", "on", "yes", "no", "Off"])
+def test_only_true_and_false_are_truth_values(word: str) -> None:
+    assert parse_yaml(f"dropping: {word}", "here") == {"dropping": word}
+    assert parse_yaml("[true, False, TRUE, 1.5, null]", "here") == [True, False, True, 1.5, None]

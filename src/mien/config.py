@@ -134,6 +134,16 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+# YAML 1.1 reads off, on, yes and no as truth values; methods have switches whose values are called off. As in YAML 1.2,
+# only true and false are truth values here.
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def parse_yaml(text: str, what: str) -> Any:
     """Read YAML as plain values: dicts, lists, words, numbers, dates.
 
