@@ -71,7 +71,8 @@ class CALConfig(MethodConfig):
     )
     adversary_weight: float = Field(0.1, ge=0)
     adversary_turn: Literal["own", "shared"] = Field(
-        "own", description="shared adds the encoder's answer to the affect turn: one optimiser, one forward pass"
+        "own",
+        description="shared adds the encoder's answer to the affect turn: one optimiser, one forward pass",
     )
     correlation: float = Field(
         0.0, ge=0, description="weight of 1 - PCC and of 1 - CCC; 0.5 in the later code"
