@@ -74,15 +74,16 @@ def opened(number: int) -> Iterator[Device]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """OpenCV says several lines of its own where there is no camera."""
-    logging = getattr(cv2.utils, "logging", None)  # not in every build
-    if logging is None:
+    # Newer builds keep the switch in a module, older ones at the top; 0 is silence in both.
+    switch = getattr(getattr(cv2.utils, "logging", cv2), "setLogLevel", None)
+    if switch is None:
         yield
         return
-    before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    before = switch(0)
     try:
         yield
     finally:
-        logging.setLogLevel(before)
+        switch(before)
 
 
 def watch(
