@@ -184,7 +184,7 @@ class Critic(nn.Module):
     def judge(self, pictures: Float[Tensor, "n 1 64 64"], shares: Float[Tensor, "n 8"]) -> Tensor:
         """[n, 1, 4, 4]: above 0 for real pictures that show these shares of expressions."""
         maps = self.trunk(2 * pictures - 1)
-        fits = (maps.mean(dim=(2, 3)) * self.projection(shares)).sum(dim=1)
+        fits: Tensor = (maps.mean(dim=(2, 3)) * self.projection(shares)).sum(dim=1)
         return cast("Tensor", self.patch(maps)) + fits[:, None, None, None]
 
 
