@@ -153,9 +153,9 @@ class Corrector:
         if size == 0:
             return plan
         before, after = views(colour, plan, shading, teeth, seed)
+        pictures = np.stack([before, after])[None].astype(np.float32) / 255
         flow, gain = self.network.run(
-            ["flow", "gain"],
-            {"pictures": np.stack([before, after])[None], "change": plan.change[None].astype(np.float32)},
+            ["flow", "gain"], {"pictures": pictures, "change": plan.change[None].astype(np.float32)}
         )
         return corrected(plan, np.float32(size) * flow[0], np.float32(size) * gain[0, 0])
 
