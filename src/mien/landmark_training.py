@@ -26,7 +26,6 @@ from pydantic import Field, ValidationError
 from torch import Tensor
 from torch.nn import functional
 
-from mien import tensors
 from mien.checkpoint import commit
 from mien.config import Frozen, explain
 from mien.data import teacher
@@ -42,6 +41,7 @@ from mien.landmarks import (
     box_of_points,
 )
 from mien.methods.landmarks import MODES, LandmarkNet, export, point_loss, point_weights, pose_loss
+from mien.resumable import Resumable
 from mien.threads import session
 
 Floats = NDArray[Any]  # float32 or float64
@@ -154,7 +154,7 @@ def run(config: LandmarksConfig, resume: bool, say: Callable[[str], None]) -> Pa
     return config.out
 
 
-class Training:
+class Training(Resumable):
     """The network, its running average, and how far they have come."""
 
     def __init__(
@@ -165,13 +165,12 @@ class Training:
         backgrounds: list[tuple[NDArray[Any], Floats]],
         say: Callable[[str], None],
     ) -> None:
+        super().__init__(config.out / "state.pt", config.steps, config.minutes)
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.threads)
         cv2.setNumThreads(0)  # OpenCV's threads do not survive the fork of the loader
         self.config, self.held, self.say = config, held, say
-        self.step, self.seconds = 0, 0.0
         self.network = LandmarkNet(config.method.widths).to(memory_format=torch.channels_last)
-        self._path = config.out / "state.pt"
         if not self._path.exists():
             mean, modes = point_modes(Draws(faces, backgrounds, config.batch, config.negatives, config.seed))
             self.network.mean.copy_(mean)
@@ -182,28 +181,11 @@ class Training:
             use_buffers=True,
         )
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=config.rate, weight_decay=0.01)
-        if self._path.exists():
-            saved = tensors.read(self._path)
-            for name, part in self._parts().items():
-                part.load_state_dict(saved[name])
-            self.step, self.seconds = saved["step"], saved["seconds"]
+        self._restore()
         self._stream = Stream(faces, backgrounds, config.batch, config.negatives, config.seed + self.step)
 
     def _parts(self) -> dict[str, Any]:
         return {"network": self.network, "average": self.average, "optimiser": self.optimiser}
-
-    def save(self) -> None:
-        """Write what `--resume` goes on from, whole or not at all."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        part = self._path.with_suffix(".part")
-        torch.save({**state, "step": self.step, "seconds": self.seconds}, part)
-        part.replace(self._path)
-
-    @property
-    def progress(self) -> float:
-        """From 0 to 1, by steps or by time, whichever is further."""
-        by_time = self.seconds / (60 * self.config.minutes) if self.config.minutes else 0.0
-        return max(self.step / self.config.steps, by_time)
 
     def fit(self) -> LandmarkNet:
         """Train to the end and return the running average of the weights.

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mien import checkpoint, runlog, tensors
+from mien import checkpoint, runlog
 from mien.claims import Claim
 from mien.config import Frozen, explain
 from mien.data import READERS, protocols
@@ -36,6 +36,7 @@ from mien.editing.corrector import SIDE
 from mien.editing.networks import Change, Corrector, Skip, StarGenerator
 from mien.editing.objectives import Faces, Game, Guide, Guided, Star, axes_of
 from mien.errors import ConfigError, DatasetDamaged, TrainingError
+from mien.resumable import Resumable
 
 NAME: Final = "editor"
 """`method.name` of a configuration of this training."""
@@ -180,10 +181,11 @@ def guide_of(path: Path) -> Guide:
     return method
 
 
-class Training:
+class Training(Resumable):
     """The game, the running average of its editor, and how far they have come."""
 
     def __init__(self, config: EditorConfig, faces: Bank, say: Callable[[str], None]) -> None:
+        super().__init__(config.out / "state.pt", config.steps, config.minutes)
         torch.manual_seed(config.seed)
         self.config, self.faces, self.say = config, faces, say
         self.game: Game = self._game()
@@ -194,15 +196,9 @@ class Training:
         }
         average = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.game.editor, multi_avg_fn=average, use_buffers=True)
-        self.step, self.seconds = 0, 0.0
         held = max(1, int(HELD * len(faces)))
         self._held, self._rows = np.arange(held), np.arange(held, len(faces))
-        self._path = config.out / "state.pt"
-        if self._path.exists():
-            saved = tensors.read(self._path)
-            for name, part in self._parts().items():
-                part.load_state_dict(saved[name])
-            self.step, self.seconds = saved["step"], saved["seconds"]
+        self._restore()
 
     def _game(self) -> Game:
         if self.config.method.kind == "stargan":
@@ -214,19 +210,6 @@ class Training:
     def _parts(self) -> dict[str, Any]:
         optimisers = {f"optimiser of {name}": one for name, one in self.optimisers.items()}
         return {**self.players, **optimisers, "average": self.average}
-
-    def save(self) -> None:
-        """Write what `--resume` goes on from, whole or not at all."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        part = self._path.with_suffix(".part")
-        torch.save({**state, "step": self.step, "seconds": self.seconds}, part)
-        part.replace(self._path)
-
-    @property
-    def progress(self) -> float:
-        """From 0 to 1, by steps or by time, whichever is further."""
-        by_time = self.seconds / (60 * self.config.minutes) if self.config.minutes else 0.0
-        return max(self.step / self.config.steps, by_time)
 
     def rows(self, chosen: Any) -> Faces:
         """Rows of the bank as tensors."""
