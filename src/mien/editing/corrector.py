@@ -57,6 +57,13 @@ def reach(change: Array) -> float:
     return float(min(np.abs(change).sum() / _FULL, 1.0))
 
 
+def window_matrix(frame: Frame, corner: Array = CORNER, span: float = SPAN) -> Array:
+    """The matrix [2, 3] of `mien.align` that cuts a square of the canonical frame, by default the window, out of the
+    picture."""
+    inverse = np.linalg.inv(frame.turn)
+    return np.asarray(np.concatenate([inverse, (-inverse @ frame.origin - corner)[:, None]], axis=1) / span)
+
+
 def small_frame() -> Frame:
     """The frame in which the whole canonical frame is a small upright picture."""
     return Frame(_UNIT * np.eye(2), -LOW * _UNIT - 0.5)
@@ -70,8 +77,7 @@ def views(
     The edit is drawn on a small copy of the face by the same code that draws it on the photo [h, w, 3].
     """
     side = round(_UNIT * float(HIGH[0] - LOW[0]))
-    inverse = np.linalg.inv(plan.frame.turn)
-    matrix = np.concatenate([inverse, (-inverse @ plan.frame.origin - LOW)[:, None]], axis=1) * _UNIT / side
+    matrix = window_matrix(plan.frame, LOW, side / _UNIT)
     whole = colour if colour.dtype == np.uint8 else (colour // 257).astype(np.uint8)
     before = align.crop(whole, matrix, side)
     after, _ = render(before, replace(plan, frame=small_frame()), shading, teeth, seed)

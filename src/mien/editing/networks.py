@@ -170,14 +170,7 @@ class Critic(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (1, 24, 48, 96, 96)
-        self.trunk = nn.Sequential(
-            *(
-                layer
-                for a, b in pairwise(widths)
-                for layer in (spectral_norm(nn.Conv2d(a, b, 4, 2, 1)), nn.LeakyReLU(0.1))
-            )
-        )
+        self.trunk = _halvings(1, 24, 48, 96, 96)
         self.patch = spectral_norm(nn.Conv2d(96, 1, 3, padding=1))
         self.projection = spectral_norm(nn.Linear(len(EXPRESSIONS), 96, bias=False))
 
@@ -193,14 +186,7 @@ class StarCritic(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (1, 32, 64, 128, 128)
-        self.trunk = nn.Sequential(
-            *(
-                layer
-                for a, b in pairwise(widths)
-                for layer in (spectral_norm(nn.Conv2d(a, b, 4, 2, 1)), nn.LeakyReLU(0.1))
-            )
-        )
+        self.trunk = _halvings(1, 32, 64, 128, 128)
         self.patch = spectral_norm(nn.Conv2d(128, 1, 3, padding=1))
         self.classes = nn.Linear(128 * (SIDE // 16) ** 2, len(EXPRESSIONS))
         self.code = nn.Linear(128 * (SIDE // 16) ** 2, 2)
@@ -224,6 +210,17 @@ def drawn(
     moved = functional.grid_sample(after, where, padding_mode="border", align_corners=False)
     lit = moved * torch.exp(change.gain * rim * size[:, None, None, None])
     return lit.clamp(0, 1)
+
+
+def _halvings(*widths: int) -> nn.Sequential:
+    """A critic's convolutions, each of which halves the side."""
+    return nn.Sequential(
+        *(
+            layer
+            for a, b in pairwise(widths)
+            for layer in (spectral_norm(nn.Conv2d(a, b, 4, 2, 1)), nn.LeakyReLU(0.1))
+        )
+    )
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:

@@ -7,7 +7,7 @@ StarGAN and GANmut train theirs, without a guide: its own critic learns the clas
 
 Left out of what was designed for `Guided`, and not tried: a student of an identity network (the flow and the light are
 kept small instead), the hinge on rho between two strengths (a correction grows in proportion to the strength by
-construction), targets between two expressions, and a second guide. That a request for what is already there changes
+construction), and targets between two expressions. That a request for what is already there changes
 nothing also holds by construction: a correction is multiplied by the size of the change.
 """
 
@@ -90,6 +90,11 @@ def wanted(faces: Faces) -> tuple[Float[Tensor, "n 8"], Float[Tensor, " n"]]:
         share * asked + (1 - share) * neutral,
     )
     return shares, 1 - shares[:, NEUTRAL]
+
+
+def _emotional(shares: Float[Tensor, "n 8"]) -> Float[Tensor, "n k"]:
+    """The columns of `ACTIVE`: all but neutral's."""
+    return torch.cat([shares[:, :NEUTRAL], shares[:, NEUTRAL + 1 :]], dim=1)
 
 
 def size_of(change: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
@@ -211,9 +216,8 @@ class Star:
     def _code(self, faces: Faces) -> Tensor:
         """GANmut's codes: on an axis, jittered; the first rows at a random angle; neutral near the origin."""
         strengths = functional.one_hot(faces.target, len(EXPRESSIONS)).float()
-        strengths = torch.cat([strengths[:, :NEUTRAL], strengths[:, NEUTRAL + 1 :]], dim=1)
         length = faces.strength.clamp(0.2, 1)[:, None]
-        code = self.editor.code(strengths) * length
+        code = self.editor.code(_emotional(strengths)) * length
         seed = torch.Generator().manual_seed(self._seed)  # both players of a step see the same codes
         code = code + JITTER * torch.randn(code.shape, generator=seed)
         free = self._free(len(code))
@@ -240,8 +244,7 @@ class Star:
         free = self._free(len(edits))
         sure = classes[free:].softmax(dim=1).amax(dim=1)
         strong = (faces.target[free:] != NEUTRAL).float()
-        own = torch.cat([faces.votes[:, :NEUTRAL], faces.votes[:, NEUTRAL + 1 :]], dim=1)
-        back = self.editor(edits, self.editor.code(own))
+        back = self.editor(edits, self.editor.code(_emotional(faces.votes)))
         return {
             "adversarial": -patches.mean(),
             "classes": functional.cross_entropy(classes[free:], faces.target[free:]),

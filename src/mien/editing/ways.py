@@ -19,7 +19,7 @@ import numpy as np
 from mien import align, cards
 from mien.edit import Editor
 from mien.editing import measures
-from mien.editing.corrector import CORNER, SIDE, SPAN, Corrector, fade, reach
+from mien.editing.corrector import SIDE, Corrector, fade, reach, window_matrix
 from mien.editing.geometry import ACTIVE, Frame, Geometry
 from mien.editing.measures import Drawn
 from mien.editing.target import Target, change_for
@@ -33,12 +33,6 @@ if TYPE_CHECKING:
     from mien.editing.photo import Photo
 
     Array = NDArray[np.float64]
-
-
-def window_matrix(frame: Frame) -> Array:
-    """The matrix [2, 3] of `mien.align` that cuts the window of the canonical frame out of the picture."""
-    inverse = np.linalg.inv(frame.turn)
-    return np.asarray(np.concatenate([inverse, (-inverse @ frame.origin - CORNER)[:, None]], axis=1) / SPAN)
 
 
 @dataclass(frozen=True)
