@@ -10,7 +10,6 @@ from other pretraining, other crops and often the best epoch on the test set. Th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -26,7 +25,8 @@ from mien.bootstrap import DRAWS, Interval, interval
 from mien.errors import MienError
 from mien.evaluate import DIMENSIONS, answers, subjects_of
 from mien.labels import UNLABELLED
-from mien.predictions import FILE, Predictions, Provenance
+from mien.predictions import FILE, Predictions, Provenance, hash_of_all
+from mien.runlog import without_seed
 from mien.slices import SMALLEST_GROUP, UNITS, UNKNOWN, grouped
 
 if TYPE_CHECKING:
@@ -163,7 +163,6 @@ def average(runs: Sequence[Predictions]) -> Predictions:
         raise ComparisonError("one run alone cannot be averaged: name two or more")
     aligned = _aligned(runs)
     sources = [run.provenance for run in aligned]
-    hashes = "".join(sorted(source.weights_hash for source in sources))
     sizes = [source.bytes for source in sources if source.bytes is not None]
     counts = [source.parameters for source in sources if source.parameters is not None]
     rates = [source.images_per_second for source in sources if source.images_per_second]
@@ -179,7 +178,7 @@ def average(runs: Sequence[Predictions]) -> Predictions:
             method="",
             group="",
             seed=None,
-            weights_hash=hashlib.sha256(hashes.encode()).hexdigest(),
+            weights_hash=hash_of_all(source.weights_hash for source in sources),
             parameters=sum(counts) if len(counts) == everyone else None,
             bytes=sum(sizes) if len(sizes) == everyone else None,
             images_per_second=1 / sum(1 / rate for rate in rates) if len(rates) == everyone else None,
@@ -366,7 +365,7 @@ def _aligned(runs: Sequence[Predictions]) -> list[Predictions]:
 
 def _names(sources: Sequence[Provenance]) -> list[str]:
     """One name for each run; seeds of one setting share theirs, different settings never do."""
-    plain = [re.sub(r"-s\d+$", "", what.model) if what.seed is not None else what.model for what in sources]
+    plain = [without_seed(what.model) if what.seed is not None else what.model for what in sources]
     keys = [what.group or name for what, name in zip(sources, plain, strict=True)]
     names: dict[str, str] = {}
     for key, name in zip(keys, plain, strict=True):

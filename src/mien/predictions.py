@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -324,6 +324,11 @@ class Predictions:
         )
 
 
+def hash_of_all(hashes: Iterable[str]) -> str:
+    """SHA-256 of several hashes together, whatever their order."""
+    return hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
+
+
 def pooled(parts: Sequence[Predictions]) -> Predictions:
     """One set of predictions from the folds of a cross-validation, each judged by the model that had not seen it.
 
@@ -352,8 +357,7 @@ def pooled(parts: Sequence[Predictions]) -> Predictions:
         raise PredictionsError("an image stands in two folds: pool each fold once")
 
     def hashed(key: str) -> str:
-        joined = "".join(sorted(getattr(part.provenance, key) for part in parts))
-        return hashlib.sha256(joined.encode()).hexdigest()
+        return hash_of_all(getattr(part.provenance, key) for part in parts)
 
     def stacked(key: str) -> NDArray[Any]:
         return np.concatenate([getattr(part, key) for part in parts])

@@ -6,8 +6,14 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 from pathlib import Path
 from typing import IO, Any
+
+
+def without_seed(run: str) -> str:
+    """The name that a run shares with those of other seeds: `NAME` of the folder `NAME-s0`."""
+    return re.sub(r"-s\d+$", "", run)
 
 
 class RunLog:

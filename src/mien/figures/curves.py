@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mien.figures import palette
+from mien.runlog import without_seed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_SEED = re.compile(r"-s\d+$")
 
 
 def draw(
@@ -78,15 +76,16 @@ def several(runs: Mapping[str, Sequence[Mapping[str, Any]]], key: str = "accurac
     """
     from matplotlib.ticker import MaxNLocator
 
-    names = list(dict.fromkeys(_SEED.sub("", run) for run in runs))
+    places: dict[str, int] = {}
     figure, (axis,) = palette.canvas(6.4, 3.4)
     for run, events in runs.items():
-        name = _SEED.sub("", run)
+        name = without_seed(run)
+        label = None if name in places else name
+        place = places.setdefault(name, len(places))
         rows = [event for event in events if event.get("kind") == "epoch" and _number(event.get(key))]
-        first = next(other for other in runs if _SEED.sub("", other) == name) == run
         axis.plot(
             [row["epoch"] + 1 for row in rows], [row[key] for row in rows], marker="o", markersize=3,
-            linewidth=1.4, label=name if first else None, **palette.series(names.index(name)),
+            linewidth=1.4, label=label, **palette.series(place),
         )  # fmt: skip
     axis.set(xlabel="epoch", ylabel=f"{key.replace('_', ' ')} on validation")
     axis.grid(color=palette.FAINT, alpha=0.25, linewidth=0.6)
