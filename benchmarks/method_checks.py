@@ -20,7 +20,6 @@ prints Markdown.
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +27,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mien import checkpoint
+from mien import bootstrap, checkpoint, starting
 from mien.config import load_config
 from mien.data.loaders import Samples, load_split
 from mien.data.records import Batch
 from mien.data.transforms import normalise, to_float
 from mien.labels import NEUTRAL
-from mien.methods.ablation import occlude
+from mien.methods.ablation import occlusion_hits
 from mien.methods.base import Recognition
+from mien.runlog import without_seed
 
 SHARE, DRAWS, BATCH = 0.25, 4, 64
 
 
-def batches(samples: list[Samples], labelled_only: bool = True) -> list[Batch]:
+def batches(samples: list[Samples]) -> list[Batch]:
     """The labelled faces of a split in batches, as networks take them."""
     found = []
     for one in samples:
-        rows = np.flatnonzero(one.expression >= 0) if labelled_only else np.arange(len(one))
+        rows = np.flatnonzero(one.expression >= 0)
         for part in np.array_split(rows, max(1, len(rows) // BATCH)):
             found.append(
                 Batch(
@@ -59,19 +59,14 @@ def batches(samples: list[Samples], labelled_only: bool = True) -> list[Batch]:
     return found
 
 
-@torch.inference_mode()
 def hits(method: Recognition, faces: list[Batch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """For each face: 1 where the whole face is read rightly, and in which share of the draws the covered one is."""
-    whole, covered = [], []
-    for number, batch in enumerate(faces):
-
-        def right(images: torch.Tensor, truth: torch.Tensor = batch.expression) -> NDArray[np.float64]:
-            return (method.predict(images).logits.argmax(dim=1) == truth).double().numpy()
-
-        whole.append(right(batch.image))
-        shots = [occlude(batch.image, SHARE, seed=number * DRAWS + draw) for draw in range(DRAWS)]
-        covered.append(np.mean([right(shot) for shot in shots], axis=0))
-    return np.concatenate(whole), np.concatenate(covered)
+    each = [
+        occlusion_hits(method, batch.image, batch.expression, SHARE, DRAWS, seed=number * DRAWS)
+        for number, batch in enumerate(faces)
+    ]
+    whole, covered = (torch.cat(parts).numpy() for parts in zip(*each, strict=True))
+    return whole, covered
 
 
 def own_figures(method: Any, name: str, faces: list[Batch]) -> dict[str, float]:
@@ -88,9 +83,7 @@ def own_figures(method: Any, name: str, faces: list[Batch]) -> dict[str, float]:
         from mien.methods.cclls import learning_intensity
 
         method.train()
-        for module in method.modules():
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-                module.eval()  # as in the runs, whose norms are frozen
+        starting.freeze_norms(method)  # as in the runs
         torch.manual_seed(0)
         ratios = np.stack([learning_intensity(method, batch).numpy() for batch in faces[:16]])
         ratios = (ratios / ratios[:, -1:]).mean(axis=0)
@@ -118,9 +111,9 @@ def own_figures(method: Any, name: str, faces: list[Batch]) -> dict[str, float]:
 
 def spread(values: NDArray[np.float64]) -> str:
     """Mean and 95 % interval over faces, in points of a hundred."""
-    draw = np.random.default_rng(0).integers(len(values), size=(1000, len(values)))
-    low, high = np.percentile(values[draw].mean(axis=1), [2.5, 97.5])
-    return f"{100 * values.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    drawn = np.concatenate([times @ values for times in bootstrap.resamples(len(values))]) / len(values)
+    found = bootstrap.interval(values.mean(), drawn)
+    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
 def main() -> None:
@@ -132,7 +125,7 @@ def main() -> None:
     torch.set_num_threads(1)
     groups: dict[str, list[Path]] = {}
     for folder in chosen.runs:
-        groups.setdefault(re.sub(r"-s\d+$", "", folder.name), []).append(folder)
+        groups.setdefault(without_seed(folder.name), []).append(folder)
     print(
         f"| network | seeds | accuracy, % | under a grey square of {SHARE:.0%}, % | drop, points | its own figures |"
     )

@@ -122,6 +122,24 @@ def occlude(images: Float[Tensor, "n 3 h w"], share: float = 0.25, seed: int = 0
 
 
 @torch.no_grad()
+def occlusion_hits(
+    method: Recognition,
+    images: Float[Tensor, "n 3 h w"],
+    expression: Int[Tensor, " n"],
+    share: float = 0.25,
+    repeats: int = 4,
+    seed: int = 0,
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """For each face, 1 where it is read rightly as it is, and in which share of `repeats` draws of the grey square."""
+    method.eval()
+
+    def right(seen: Tensor) -> Tensor:
+        return (method.predict(seen).logits.argmax(dim=1) == expression).double()
+
+    covered = [right(occlude(images, share, seed + draw)) for draw in range(repeats)]
+    return right(images), torch.stack(covered).mean(dim=0)
+
+
 def occlusion_drop(
     method: Recognition,
     images: Float[Tensor, "n 3 h w"],
@@ -133,10 +151,5 @@ def occlusion_drop(
 
     JADFER's occlusion test: the drop should be smaller for a network trained with joint attention dropping.
     """
-    method.eval()
-
-    def accuracy(seen: Tensor) -> float:
-        return float((method.predict(seen).logits.argmax(dim=1) == expression).float().mean())
-
-    covered = [accuracy(occlude(images, share, seed)) for seed in range(repeats)]
-    return accuracy(images) - sum(covered) / repeats
+    whole, covered = occlusion_hits(method, images, expression, share, repeats)
+    return float(whole.mean() - covered.mean())
