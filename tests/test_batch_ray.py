@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,7 +84,7 @@ def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     """A running cluster of two workers: its address, and the process that all of it hangs on."""
     # Ray's sockets need a short path. Started with --block, the whole cluster ends with this one process.
-    place = Path(f"/tmp/mien-ray-{os.getpid()}")
+    place = Path(tempfile.gettempdir()) / f"mien-ray-{os.getpid()}"
     path = tmp_path_factory.mktemp("cluster") / "log"
     with path.open("wb") as log:
         for _ in range(3):  # on a busy machine the parts of Ray give up waiting for each other

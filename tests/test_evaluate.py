@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from mien import checkpoint, evaluate, infer, methods, metrics, report
 from mien.cli.main import app
-from mien.data import synthetic
+from mien.data import manifest, synthetic
 from mien.errors import ConfigError, DatasetNotFound, WeightsError
 from mien.evaluate import EvaluationError
 from mien.labels import BASIC, EXPRESSIONS
@@ -271,12 +271,7 @@ def faces(tmp_path_factory) -> Path:
         names=np.array([records[i].name for i in kept]),
         points=np.stack([drawn[i].landmarks for i in kept]).astype(np.float32),
     )
-    lines = ["path,split,expression,valence,arousal,subject,name"]
-    lines += [
-        f"{one.path.name},{one.split},{EXPRESSIONS[one.expression]},{one.valence},{one.arousal},{one.subject},{one.name}"
-        for one in records
-    ]
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    manifest.write(records, folder / "manifest.csv")
     return folder
 
 

@@ -22,8 +22,7 @@ import yaml
 pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("pyarrow", reason="needs the train extra")
 
-from mien.data import synthetic
-from mien.labels import EXPRESSIONS
+from mien.data import manifest, synthetic
 
 pytestmark = [
     pytest.mark.slow,  # a dozen processes that import torch
@@ -66,12 +65,7 @@ def there(folder: Path, pattern: str, count: int = 1) -> Callable[[], bool]:
 def faces(folder: Path, count: int) -> dict[str, Any]:
     """Drawn faces in a folder with a manifest; the reader's part of a configuration."""
     records = synthetic.records(folder, count, size=48)
-    lines = ["path,split,expression,valence,arousal,subject,name"]
-    lines += [
-        f"{one.path.name},{one.split},{EXPRESSIONS[one.expression]},{one.valence},{one.arousal},{one.subject},{one.name}"
-        for one in records
-    ]
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    manifest.write(records, folder / "manifest.csv")
     np.savez(
         folder / "points.npz",
         names=np.array([record.name for record in records]),

@@ -10,7 +10,7 @@ import pytest
 
 from mien import cards, checkpoint, release, train
 from mien.config import RunConfig
-from mien.data import synthetic
+from mien.data import manifest, synthetic
 from mien.labels import EXPRESSIONS
 from mien.recognise import OnnxRecogniser
 
@@ -36,12 +36,7 @@ def test_a_whole_release_ends_in_weights_that_load(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(release, "INT8_LOSS", 1.0)  # the few validation pictures here say nothing of it
     faces = tmp_path / "faces"
     records = synthetic.records(faces, 160, size=48)
-    lines = ["path,split,expression,valence,arousal,subject,name"]
-    lines += [
-        f"{one.path.name},{one.split},{EXPRESSIONS[one.expression]},{one.valence},{one.arousal},{one.subject},{one.name}"
-        for one in records
-    ]
-    (faces / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    manifest.write(records, faces / "manifest.csv")
     source = {"reader": "manifest", "root": str(faces)}
     run = RunConfig(
         name="drawn",

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from mien import checkpoint, starting, train
 from mien.cli.main import app
 from mien.config import RunConfig, load_config
-from mien.data import synthetic
+from mien.data import manifest, synthetic
 from mien.errors import ConfigError, TrainingError
 from mien.runlog import read
 
@@ -38,13 +38,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
         names=np.array([record.name for record in records]),
         points=np.stack([face.landmarks for face in drawn]).astype(np.float32),
     )
-    lines = ["path,split,expression,valence,arousal,subject,name"]
-    lines += [
-        f"{one.path.name},{one.split},{synthetic.EXPRESSIONS[one.expression]},{one.valence},{one.arousal},"
-        f"{one.subject},{one.name}"
-        for one in records
-    ]
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    manifest.write(records, folder / "manifest.csv")
     return folder
 
 

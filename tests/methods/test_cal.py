@@ -10,7 +10,6 @@ import torch
 
 from mien.data.records import Batch
 from mien.errors import ConfigError, WeightsError
-from mien.labels import EXPRESSIONS
 from mien.methods.cal import (
     CAL,
     LARGEST,
@@ -413,15 +412,10 @@ def test_the_loop_steps_each_player_on_its_own_fresh_gradient(tmp_path, monkeypa
     """Every optimiser step of a real run finds the gradient of its turn alone, on its own parameters."""
     from mien import train
     from mien.config import RunConfig
-    from mien.data import synthetic
+    from mien.data import manifest, synthetic
 
     records = synthetic.records(tmp_path, 48, size=48)
-    lines = ["path,split,expression,valence,arousal,subject,name"]
-    lines += [
-        f"{r.path.name},{r.split},{EXPRESSIONS[r.expression]},{r.valence},{r.arousal},{r.subject},{r.name}"
-        for r in records
-    ]
-    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    manifest.write(records, tmp_path / "manifest.csv")
     expected: dict[str, dict[str, torch.Tensor]] = {}
     stepped: list[str] = []
     forward, build = CAL.forward, train.optim.build
