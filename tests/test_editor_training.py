@@ -22,7 +22,7 @@ from mien.data.synthetic import faces as drawn_faces
 from mien.data.transforms import normalise
 from mien.edit import Editor
 from mien.editing import bank, training, ways
-from mien.editing.corrector import SIDE, Corrector, corrected, views
+from mien.editing.corrector import SIDE, Corrector, Held, corrected, views
 from mien.editing.flow import FOLD_LIMIT
 from mien.editing.geometry import ACTIVE, Geometry
 from mien.editing.networks import Change, drawn
@@ -301,6 +301,38 @@ def test_the_views_are_the_face(plan: tuple[Photo, Plan]) -> None:
     np.testing.assert_allclose(align.apply(matrix, eyes), align.TEMPLATE[:2], atol=0.02)
     direct = align.crop(photo.rgb, matrix, SIDE, grey=True)
     assert np.abs(before.astype(int) - direct).mean() < 4
+
+
+class Alternating:
+    """A network whose light is now one, now the other."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
+        self.calls += 1
+        sign = 1 if self.calls % 2 else -1
+        flow = np.zeros((1, 2, 16, 16), np.float32)
+        return [flow, np.full((1, 1, SIDE, SIDE), 0.2 * sign, np.float32)]
+
+
+def test_a_film_holds_what_the_corrector_says_of_a_shot(plan: tuple[Photo, Plan]) -> None:
+    photo, asked = plan
+    held = Held(Corrector(Alternating()), frames=8)
+
+    def light(shot: int) -> float:
+        drawn = held(shot, photo.rgb, asked, None, 1.0)
+        assert drawn.gain is not None
+        return float(drawn.gain.ravel()[np.abs(drawn.gain).argmax()])
+
+    first = [light(0) for _ in range(20)]
+    alone = [float(Corrector(Alternating())(photo.rgb, asked, None, 1.0).gain.max())]  # type: ignore[union-attr]
+    assert first[0] == pytest.approx(alone[0])
+    assert abs(first[1]) < 1e-6  # the mean of the two so far
+    assert np.abs(np.diff(first[10:])).max() < 0.3 * abs(alone[0])
+    assert abs(light(1)) == pytest.approx(alone[0])  # another shot begins anew
+    still = replace(asked, change=np.zeros_like(asked.change))
+    assert held(1, photo.rgb, still, None, 1.0) is still
 
 
 # The command

@@ -10,7 +10,7 @@ from mien.errors import ConfigError, ExtraMissing
 
 
 def ablate(
-    method: str = typer.Argument(help="A method with a ladder: ke2nt, jadfer, cclls or cal."),
+    method: str = typer.Argument(help="A method with a ladder: ke2nt, jadfer, cclls, cal or meca."),
     config: Path | None = typer.Option(
         None, help="The full configuration; configs/METHOD-ferplus.yaml by default."
     ),

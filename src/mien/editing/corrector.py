@@ -155,15 +155,52 @@ class Corrector:
         self, colour: Pixels, plan: Plan, shading: Shading | None, teeth: float, seed: int = 0
     ) -> Plan:
         """`plan` corrected for the face in the photo [h, w, 3]; a plan that changes no strength is returned as is."""
-        size = self.amount * reach(plan.change)
-        if size == 0:
+        if reach(plan.change) == 0:
             return plan
+        return self.taken(plan, self.answer(colour, plan, shading, teeth, seed))
+
+    def answer(
+        self, colour: Pixels, plan: Plan, shading: Shading | None, teeth: float, seed: int = 0
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What the network says of a plan, for a full change: flow [2, s, s] and log gain [SIDE, SIDE]."""
         before, after = views(colour, plan, shading, teeth, seed)
         pictures = np.stack([before, after])[None].astype(np.float32) / 255
         flow, gain = self.network.run(
             ["flow", "gain"], {"pictures": pictures, "change": plan.change[None].astype(np.float32)}
         )
-        return corrected(plan, np.float32(size) * flow[0], np.float32(size) * gain[0, 0])
+        return flow[0], gain[0, 0]
+
+    def taken(self, plan: Plan, answer: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Plan:
+        """`plan` corrected by an answer, as far as its change goes."""
+        size = np.float32(self.amount * reach(plan.change))
+        return corrected(plan, size * answer[0], size * answer[1])
+
+
+class Held:
+    """A corrector for the frames of a film: what it says of a shot is averaged over `frames`, so that it does not
+    flicker."""
+
+    def __init__(self, corrector: Corrector, frames: int = 24) -> None:
+        self.corrector, self.frames = corrector, frames
+        self._shot, self._count = -1, 0
+        self._mean: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+
+    def __call__(
+        self, shot: int, colour: Pixels, plan: Plan, shading: Shading | None, teeth: float, seed: int = 0
+    ) -> Plan:
+        """As `Corrector`, for the next frame, which is of the shot number `shot`."""
+        if reach(plan.change) == 0:
+            return plan
+        new = self.corrector.answer(colour, plan, shading, teeth, seed)
+        if self._mean is None or shot != self._shot:
+            self._shot, self._count, self._mean = shot, 0, new
+        self._count = min(self._count + 1, self.frames)
+        share = np.float32(1 / self._count)
+        self._mean = (
+            self._mean[0] + share * (new[0] - self._mean[0]),
+            self._mean[1] + share * (new[1] - self._mean[1]),
+        )
+        return self.corrector.taken(plan, self._mean)
 
 
 @lru_cache(maxsize=4)

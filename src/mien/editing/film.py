@@ -22,6 +22,7 @@ import numpy as np
 from mien import align
 from mien.edit import MAX_YAW, MIN_FACE, PRESENCE, Edit, EditRefused, FaceEdit
 from mien.editing import lips
+from mien.editing.corrector import Held
 from mien.editing.geometry import ACTIVE, Frame, lip_gap
 from mien.editing.photo import Photo
 from mien.editing.render import Plan, plan, render
@@ -307,6 +308,7 @@ def edit_video(
     shares = presence(track)
     flicker, lowest, folding, edited = Flicker(), 1.0, 1.0, 0
     first: tuple[Pixels, Pixels, Plan] | None = None
+    held = None if editor.corrector is None else Held(editor.corrector)
     with tempfile.TemporaryDirectory() as folder, Clip(path) as clip:
         made = Path(folder) / f"edited{out.suffix.lower()}"
         film = Film(made, clip.width, clip.height, clip.rate)
@@ -320,6 +322,8 @@ def edit_video(
                     drawn = plan(
                         editor.geometry, points[n], shares[n] * decision.change, gap, decision.refill
                     )
+                    if held is not None:
+                        drawn = held(int(track.shots[n]), rgb, drawn, editor.shading, target.teeth, seed)
                     rgb, _ = render(
                         rgb, drawn, editor.shading, target.teeth, seed, interiors=editor.interiors
                     )

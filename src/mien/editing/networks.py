@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 
 FARTHEST = 2.5
 """Largest flow, pixels of the window."""
-STRONGEST = 0.6
-"""Largest log gain of a correction: 1.8 times lighter or darker."""
+STRONGEST = 0.4
+"""Largest log gain of a correction: 1.5 times lighter or darker."""
+FOLD_SIDE = 13
+"""Side in pixels of the window of what is broader than a fold of the skin: a correction's light has none of that, or
+patches of it are lit as if by a lamp (0.6 and no limit of breadth looked so)."""
 
 
 class Change(NamedTuple):
@@ -110,6 +113,7 @@ class Corrector(nn.Module):
         seen = torch.cat([2 * before - 1, 2 * after - 1, 4 * (after - before)], dim=1)
         coarse, fine = self.trunk(seen, change @ self.axes)
         gain = torch.tanh(self.light(fine)) * torch.sigmoid(self.mask(fine))
+        gain = gain - _broad(gain)
         return Change(FARTHEST * torch.tanh(self.flow(coarse)), STRONGEST * gain)
 
 
@@ -221,6 +225,13 @@ def _halvings(*widths: int) -> nn.Sequential:
             for layer in (spectral_norm(nn.Conv2d(a, b, 4, 2, 1)), nn.LeakyReLU(0.1))
         )
     )
+
+
+def _broad(maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Maps without anything finer than about `FOLD_SIDE` pixels: a mean over a square, twice."""
+    for _ in range(2):
+        maps = functional.avg_pool2d(maps, FOLD_SIDE, 1, FOLD_SIDE // 2, count_include_pad=False)
+    return maps
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:

@@ -19,12 +19,12 @@ MAX_INTENSITY: Final = 1.25
 OPENS_ABOVE: Final = 0.7
 """Intensity above which closed lips part by themselves, where the expression usually shows parted lips."""
 OPEN_GAP: Final = {
-    "happiness": 0.10,
+    "happiness": 0.13,
     "surprise": 0.17,
     "sadness": 0.05,
     "anger": 0.08,
     "disgust": 0.07,
-    "fear": 0.07,
+    "fear": 0.12,
     "contempt": 0.0,
 }
 """Lip gap of the open-mouthed form of each expression at intensity 1, in eye distances."""

@@ -72,6 +72,12 @@ LADDERS: dict[str, tuple[Rung, ...]] = {
         Rung("nogame", "correlation terms without the critic", {"critic": False, "correlation": 0.5}),
         Rung("match", "the paper, but the encoder matches means", {"adversary": "match"}),
     ),
+    "meca": (
+        Rung("bare", "the polar code alone", {"contrast": False, "attention": False, "compact": False}),
+        Rung("contrast", "and intensity-aware contrast", {"attention": False, "compact": False}),
+        Rung("attention", "or attention-based discrimination", {"contrast": False, "compact": False}),
+        Rung("full", "both, and compactness"),
+    ),
 }
 """The ladders of the papers with their controls, lowest rung first."""
 
