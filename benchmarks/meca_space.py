@@ -3,11 +3,11 @@
 For finished runs of `mien ablate meca` (or `mien train`), on the splits that each run's own configuration names:
 
 - accuracy of the network itself on the test split: recognition trained end to end with the rung's terms;
-- accuracy of a *linear probe*: multinomial logistic regression on the frozen code z, and on the pooled feature that z is
-  made from, fitted on the training split, standardised, with scikit-learn's default penalty (nothing is tuned);
+- accuracy of a *linear probe*: multinomial logistic regression on the frozen code z, and on the pooled feature that z
+  is made from, fitted on the training split, standardised, with scikit-learn's default penalty (nothing is tuned);
 - separation of z on test faces that are not neutral (`mien.metrics.separation`): silhouette, and how often the nearest
   other face has the same expression;
-- length of z against intensity (the share of votes that are not neutral): Spearman's correlation and mean absolute error.
+- length of z against intensity (the share of votes that are not neutral): Spearman's correlation, mean absolute error.
 
 Runs that differ in the seed alone are one row: mean and standard deviation over seeds.
 
@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from method_checks import batches
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from method_checks import batches
 from mien import checkpoint, metrics
 from mien.config import load_config
 from mien.data.loaders import load_split
