@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from mien.editing import mouth
+from mien.editing.fit import level
 from mien.editing.flow import (
     FOLD_LIMIT,
     GRID,
@@ -30,6 +31,7 @@ from mien.editing.target import Target, change_for, lips_for, smile_leaves
 from mien.errors import ConfigError, ImageError, MienError, WeightsError
 from mien.landmarks import (
     INNER_LIP_PAIRS,
+    JAW,
     LEFT_BROW,
     LEFT_IRIS,
     LEFT_MOUTH_CORNER,
@@ -110,6 +112,24 @@ def test_strengths_read_back_what_was_added(geometry: Geometry, neutral: np.ndar
     assert read.max() > 0.5
     # A recogniser that sees no happiness overrules the shape.
     assert (geometry.strengths(smiling, np.zeros(len(ACTIVE))) == 0).all()
+
+
+def test_levelling_takes_out_a_tilt_and_nothing_else(geometry: Geometry, neutral: np.ndarray) -> None:
+    """A face shortened from the eyes down is restored; brows and a raised corner of the mouth are left alone."""
+    tilt = np.zeros_like(neutral)
+    tilt[:, 1] = -0.1 * neutral[:, 1].clip(0)
+    np.testing.assert_allclose(level(tilt, neutral), 0, atol=1e-12)
+    smile = np.zeros_like(neutral)
+    smile[[RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER], 1] = -0.2
+    np.testing.assert_array_equal(level(smile, neutral), smile)
+    both = np.stack([tilt + smile, smile])
+    np.testing.assert_allclose(level(both, neutral), np.stack([smile, smile]), atol=1e-12)
+    brows = [*range(RIGHT_BROW.start, RIGHT_BROW.stop), *range(LEFT_BROW.start, LEFT_BROW.stop)]
+    frown = tilt.copy()
+    frown[brows, 1] = 0.1
+    np.testing.assert_array_equal(level(frown, neutral)[brows, 1], frown[brows, 1])
+    # What ships is level: anger leaves the face as long as it is.
+    assert np.abs(geometry.basis[ACTIVE.index("anger")][JAW, 1].mean()) < 0.02
 
 
 def test_damaged_geometry_is_named(geometry: Geometry) -> None:

@@ -104,6 +104,7 @@ def tree(ferplus: tuple[Path, Path], guide: Path, edits: Path, tmp_path: Path) -
         "out": str(tmp_path / "run"),
         "steps": 2,
         "batch": 8,
+        "amount": 0.7,
     }
 
 
@@ -350,6 +351,7 @@ def test_one_command_trains_exports_and_draws(
     _, card = cards.verified(weights)
     assert card.fields["recipe"]["steps"] == 2
     assert card.fields["kind"] == kind
+    assert card.fields["amount"] == 0.7
     again = CliRunner().invoke(app, ["train", str(file)])
     assert isinstance(again.exception, ConfigError)
     assert "--resume" in str(again.exception)

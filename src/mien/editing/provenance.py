@@ -178,11 +178,12 @@ def facts(edit: Edit, consent: bool = False) -> dict[str, Any]:
     }
 
 
-def weights_digest() -> str:
-    """SHA-256 over the editor's weight files, in the order of their names."""
+def weights_digest(learned: bool = True) -> str:
+    """SHA-256 over the editor's weight files, in the order of their names; with or without those that are `learned`
+    (`mien.editing.training`) rather than fitted."""
     digest = hashlib.sha256()
     folder = Path(images.__file__).parent / "weights" / "editor"
-    for path in sorted([*folder.glob("*.npz"), *folder.glob("*.onnx")]):
+    for path in sorted([*folder.glob("*.npz"), *(folder.glob("*.onnx") if learned else ())]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -71,6 +71,7 @@ class EditorConfig(Frozen):
     batch: int = Field(24, ge=2)
     rate: float = Field(4e-4, gt=0)
     ema: float = Field(0.995, gt=0, lt=1)
+    amount: float = Field(1.0, gt=0, le=2, description="share of a trained corrector's answer that edits use")
     threads: int = Field(1, ge=1)
     seed: int = 0
 
@@ -331,7 +332,7 @@ class Training(Resumable):
             "name": f"editor_{config.method.kind}",
             "task": TASKS[config.method.kind],
             "kind": config.method.kind,
-            "amount": 1.0,
+            "amount": config.amount,
             "input": {
                 "pictures": "float32 [n, 1 or 2, 64, 64] luma in 0..1, windows of mien.editing.corrector",
                 "change": "float32 [n, 7] change of the strengths of mien.editing.geometry.ACTIVE",
