@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mien.bootstrap import Interval
 from mien.edit import Editor, EditRefused, Located
 from mien.editing import evaluate, measures, table
+from mien.editing.flow import FOLD_LIMIT
 from mien.editing.geometry import Frame
 from mien.editing.judges import JUDGED, WORDS, Identity, MiniXception, grey_crop, square_of
 from mien.editing.photo import Photo, open_photo
@@ -276,14 +277,17 @@ def test_response_is_one_when_the_points_go_where_they_are_asked(editor: Editor,
 def test_a_flow_alone_draws_no_shading_and_no_mouth(editor: Editor, examples: Path) -> None:
     photo = open_photo(examples / "portrait_neutral.jpg")
     face = editor.locate(photo)[0]
-    ways = evaluate.ways(editor, ["geometry", "full"])
-    whole, bare = (
-        ways[name].editor.apply(photo, [face], "surprise", 1.0, mouth="open") for name in ("full", "geometry")
+    ways = evaluate.ways(editor, ["geometry", "analytic", "full"])
+    learned, whole, bare = (
+        ways[name].editor.apply(photo, [face], "surprise", 1.0, mouth="open")
+        for name in ("full", "analytic", "geometry")
     )
     assert "mouth interior" in " ".join(whole.flags)
     assert not bare.flags
     assert bare.faces[0].folding == whole.faces[0].folding
     assert np.abs(whole.image.astype(int) - bare.image).max() > 30
+    assert learned.faces[0].folding >= FOLD_LIMIT
+    assert np.abs(learned.image.astype(int) - whole.image).max() > 10
     with pytest.raises(ConfigError, match="geometry"):
         evaluate.ways(editor, ["stargan"])
 
