@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 
 import cv2
@@ -26,7 +27,7 @@ from mien.editing.flow import (
 )
 from mien.editing.geometry import ACTIVE, Frame, Geometry, lip_gap
 from mien.editing.photo import encode, open_photo
-from mien.editing.render import plan
+from mien.editing.render import plan, render
 from mien.editing.target import Target, change_for, lips_for, smile_leaves
 from mien.errors import ConfigError, ImageError, MienError, WeightsError
 from mien.landmarks import (
@@ -442,3 +443,22 @@ def test_a_flow_is_differenced_to_its_own_side() -> None:
     assert _jacobian(flow, 1)[40, 5] == 1
     assert _jacobian(flow, -1)[39, 5] == 1
     assert _jacobian(flow, -1)[40, 5] < 0
+
+
+@pytest.mark.parametrize("skin", [(150, 150, 150), (220, 165, 140), (90, 55, 40)])
+def test_a_corrections_light_has_the_luma_that_was_asked_and_no_colour_on_grey(
+    geometry: Geometry, neutral: np.ndarray, skin: tuple[int, int, int]
+) -> None:
+    frame = Frame(80 * np.eye(2), np.array([160.0, 130.0]))
+    picture = np.full((400, 320, 3), skin, np.uint8)
+    still = plan(geometry, frame.to_picture(neutral), np.zeros(len(ACTIVE)), lip_gap(neutral))
+    lit = replace(still, gain=np.full((GRID, GRID), -0.2))
+    drawn, _ = render(picture, lit, None, 1.0)
+    row, column = frame.to_picture(np.array([0.0, 0.3])).round().astype(int)[::-1]
+    before, after = picture[row, column].astype(float), drawn[row, column].astype(float)
+    luma = np.array([0.299, 0.587, 0.114])
+    assert after @ luma / (before @ luma) == pytest.approx(np.exp(-0.2), abs=0.015)
+    if len(set(skin)) == 1:
+        assert len(set(drawn[row, column].tolist())) == 1
+    else:  # a fold of skin is redder than skin
+        assert after[0] / after[2] > before[0] / before[2] + 0.02

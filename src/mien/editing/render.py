@@ -35,6 +35,8 @@ _SEAM = 0.014
 """Half width of the shadow between closed lips, in eye distances."""
 _BAND = 64
 """Rows that are worked on together."""
+_DEEPENS = 0.6
+_LUMA = np.array([0.299, 0.587, 0.114])
 _CHEEKS = np.array([[-0.72, 0.85], [0.72, 0.85]])
 
 
@@ -141,7 +143,8 @@ def render(
         notes += _mouth(colour, plan_, region, new, touched, teeth, seed)
     last = None
     if plan_.gain is not None:
-        last = region.enlarge(np.exp(region.coarse(plan_.gain) * region.fade))
+        logs = (region.coarse(plan_.gain) * region.fade)[..., None] * _tint(colour, plan_.frame)
+        last = region.enlarge(np.exp(logs))
     top = np.iinfo(colour.dtype).max
     out = colour.copy()
     inside = out[
@@ -151,13 +154,22 @@ def render(
 
     def finish(rows: slice) -> None:
         if last is not None:
-            new[rows] *= last[rows, :, None]
-            touched[rows] |= np.abs(last[rows] - 1) > 1e-3
+            new[rows] *= last[rows]
+            touched[rows] |= np.abs(last[rows] - 1).max(axis=2) > 1e-3
         drawn = np.clip(np.rint(new[rows]), 0, top).astype(colour.dtype)
         np.copyto(inside[rows], drawn, where=touched[rows, :, None])
 
     _in_bands(finish, region.height)
     return out, tuple(notes)
+
+
+def _tint(colour: Pixels, frame: Frame) -> Array:
+    """How much each channel [3] takes part in a correction's light: its hue deepens in folds of the skin, which light
+    each other, and pales on what stands out. All alike on grey skin, and of one luma whatever the hue."""
+    skin, _ = surroundings(colour, frame, np.iinfo(colour.dtype).max / 255)
+    share = skin / max(float(skin @ _LUMA), 1.0)
+    tint = 1 + _DEEPENS * (1 - share)
+    return np.asarray(tint / float(tint * share @ _LUMA))
 
 
 def _in_bands(work: Callable[[slice], None], height: int) -> None:
