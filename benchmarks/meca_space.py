@@ -4,7 +4,8 @@ For finished runs of `mien ablate meca` (or `mien train`), on the splits that ea
 
 - accuracy of the network itself on the test split: recognition trained end to end with the rung's terms;
 - accuracy of a *linear probe*: multinomial logistic regression on the frozen code z, and on the pooled feature that z
-  is made from, fitted on the training split, standardised, with scikit-learn's default penalty (nothing is tuned);
+  is made from, fitted on 8,000 faces of the training split, standardised, with scikit-learn's default penalty (nothing
+  is tuned);
 - separation of z on test faces that are not neutral (`mien.metrics.separation`): silhouette, and how often the nearest
   other face has the same expression;
 - length of z against intensity (the share of votes that are not neutral): Spearman's correlation, mean absolute error.
@@ -29,7 +30,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from method_checks import batches
+from method_checks import BATCH, batches
 from mien import checkpoint, metrics
 from mien.config import load_config
 from mien.data.loaders import load_split
@@ -37,6 +38,8 @@ from mien.labels import EXPRESSIONS, NEUTRAL
 from mien.methods.meca import MECA
 from mien.runlog import without_seed
 
+LEARNT = 8000
+"""Training faces behind a probe."""
 SHOWN = 1500
 """Test faces in the picture."""
 COLUMNS = {
@@ -120,7 +123,12 @@ def main() -> None:
         assert isinstance(method, MECA)
         method.eval()
         loaded = load_split(config.data, ("train", "test"))
-        train, test = (Space(method, batches(loaded[split])) for split in ("train", "test"))
+        spaces = {}
+        for split, most in (("train", LEARNT), ("test", None)):
+            faces = batches(loaded[split])
+            np.random.default_rng(0).shuffle(faces)  # type: ignore[arg-type]  # any list will do
+            spaces[split] = Space(method, faces if most is None else faces[: most // BATCH])
+        train, test = spaces["train"], spaces["test"]
         rows.setdefault(without_seed(folder.name), []).append(measure(method, train, test))
         if chosen.figure is not None and folder == chosen.runs[-1]:
             draw(method, test, chosen.figure)
