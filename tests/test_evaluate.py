@@ -385,6 +385,10 @@ def test_groups_join_seeds_and_part_settings() -> None:
     assert infer.group_of(base) == infer.group_of({**base, "seed": 5, "runs": "there"})
     assert infer.group_of(base) == infer.group_of({**base, "data": {"root": "y", "size": 80}})
     assert infer.group_of(base) != infer.group_of({**base, "data": {"root": "x", "size": 64}})
+    own = [{**base, "seed": n, "start": f"runs/first-s{n}/weights.safetensors"} for n in (0, 1)]
+    assert infer.group_of(own[0]) == infer.group_of(own[1])
+    assert infer.group_of(own[0]) != infer.group_of({**own[0], "seed": 1})  # another seed's start
+    assert infer.group_of(own[0]) != infer.group_of({**own[0], "start": "runs/second-s0/weights.safetensors"})
 
 
 def test_wrong_weights_sets_and_splits_say_what_to_do(faces, run_folder, tmp_path) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -177,10 +178,15 @@ def _started_from(card: dict[str, Any]) -> str:
 
 
 def group_of(config: dict[str, Any]) -> str:
-    """A run's name and a hash of what decides it apart from the seed: equal for the seeds of one setting."""
+    """A run's name and a hash of what decides it apart from the seed: equal for the seeds of one setting.
+
+    Runs that each start from the run of their own seed share a setting too.
+    """
     if not config:
         return ""
     kept = {key: value for key, value in config.items() if key not in _NO_PART}
+    if kept.get("start"):
+        kept["start"] = re.sub(rf"-s{config.get('seed')}(?=/|$)", "", Path(str(kept["start"])).as_posix())
     kept["data"] = {
         key: value for key, value in config.get("data", {}).items() if key not in _NO_PART_OF_DATA
     }
