@@ -50,6 +50,8 @@ SUFFIXES: Final = (
 """File name endings, in lower case, that `mien.sources.find` takes for pictures when it looks into a folder."""
 
 
+LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
+"""How much red, green and blue weigh in the luma of a pixel (ITU-R BT.601, as OpenCV's grey)."""
 MAX_PIXELS: Final = 100_000_000
 """Largest picture decoded unless the caller says otherwise: 300 MB of RGB."""
 

@@ -53,8 +53,8 @@ GAIN = {
 FULL = {
     "happiness": 1.2, "surprise": 1.25, "sadness": 1.8, "anger": 1.3, "disgust": 1.15, "fear": 1.6, "contempt": 1.3,
 }  # fmt: skip
-"""What the mixed displacement is multiplied by: on FERPlus training faces more of it tires a face's identity without
-being read better, once the learned correction (`mien.editing.corrector`) follows."""
+"""What the mixed displacement is multiplied by: on FERPlus training faces more of it changes who is seen without being
+read better, once the learned correction (`mien.editing.corrector`) follows."""
 AMOUNT = 0.7
 """Share of the fitted shading that is used: all of it looks airbrushed on well-lit portraits."""
 UNITS: dict[str, dict[str, float]] = {

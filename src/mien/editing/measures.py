@@ -19,6 +19,7 @@ from mien.editing.geometry import Frame, lip_gap
 from mien.editing.judges import JUDGED, grey_crop, square_of
 from mien.editing.photo import Photo
 from mien.editing.target import Target
+from mien.images import LUMA
 from mien.landmarks import INNER_LIPS, OUTER_LIPS
 from mien.metrics import frechet, spearman
 
@@ -275,14 +276,13 @@ def fill_error(photo: Photo, points: Array) -> tuple[float, float] | None:
         np.float64
     )
     inside = mouth.mask_of(opening, places, 0.02) > 0.5
-    skin, grain = surroundings(photo.rgb, frame, 1.0)
+    skin, grain = surroundings(photo.rgb, frame)
     drawn = mouth.filled(mouth.choose(opening.ratio, 1.0), opening, places, skin, grain, 0)
-    weights = np.array([0.299, 0.587, 0.114])
-    truth = photo.rgb[low[1] : high[1], low[0] : high[0]] @ weights
+    truth = photo.rgb[low[1] : high[1], low[0] : high[0]] @ LUMA
     box = square_of(points).clip(0).astype(int)
-    lower = photo.rgb[(box[1] + box[3]) // 2 : box[3], box[0] : box[2]] @ weights
+    lower = photo.rgb[(box[1] + box[3]) // 2 : box[3], box[0] : box[2]] @ LUMA
     scale = float(lower.std())
-    error = np.abs(drawn @ weights - truth)[inside].mean()
+    error = np.abs(drawn @ LUMA - truth)[inside].mean()
     constant = np.abs(truth[inside] - np.median(truth[inside])).mean()
     return float(error) / scale, float(constant) / scale
 

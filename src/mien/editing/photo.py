@@ -63,7 +63,7 @@ class Photo:
     def with_colour(self, colour: NDArray[Any]) -> Photo:
         """The same photo with other colours; a grey one stays grey (by the luma of the new colours)."""
         if self.grey:
-            luma = colour.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+            luma = colour.astype(np.float32) @ images.LUMA
             one = np.where(
                 (colour == colour[..., :1]).all(axis=2), colour[..., 0], np.rint(luma).astype(colour.dtype)
             )

@@ -15,6 +15,7 @@ import numpy as np
 from mien.editing import mouth
 from mien.editing.flow import FOLD_LIMIT, Region, Warp, mouth_line, pixel_map, pull, warp_between
 from mien.editing.geometry import Frame, Geometry, lip_gap
+from mien.images import LUMA
 from mien.landmarks import INNER_LIP_PAIRS, OUTER_LIPS
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _SEAM = 0.014
 _BAND = 64
 """Rows that are worked on together."""
 _DEEPENS = 0.6
-_LUMA = np.array([0.299, 0.587, 0.114])
+"""How far the hue of skin deepens in a fold, as a share of how far it is from grey."""
 _CHEEKS = np.array([[-0.72, 0.85], [0.72, 0.85]])
 
 
@@ -131,6 +132,7 @@ def render(
     touched = moved > TOUCHED
     notes: list[str] = []
     gain = None if shading is None else shading.gain(plan_, region)
+    around = surroundings(colour, plan_.frame)
 
     def move(rows: slice) -> None:
         new[rows] = pull(colour, where[rows])
@@ -140,10 +142,10 @@ def render(
 
     _in_bands(move, region.height)
     if interiors:
-        notes += _mouth(colour, plan_, region, new, touched, teeth, seed)
+        notes += _mouth(colour, plan_, region, new, touched, around, teeth, seed)
     last = None
     if plan_.gain is not None:
-        logs = (region.coarse(plan_.gain) * region.fade)[..., None] * _tint(colour, plan_.frame)
+        logs = (region.coarse(plan_.gain) * region.fade)[..., None] * _tint(around[0])
         last = region.enlarge(np.exp(logs))
     top = np.iinfo(colour.dtype).max
     out = colour.copy()
@@ -163,13 +165,12 @@ def render(
     return out, tuple(notes)
 
 
-def _tint(colour: Pixels, frame: Frame) -> Array:
-    """How much each channel [3] takes part in a correction's light: its hue deepens in folds of the skin, which light
-    each other, and pales on what stands out. All alike on grey skin, and of one luma whatever the hue."""
-    skin, _ = surroundings(colour, frame, np.iinfo(colour.dtype).max / 255)
-    share = skin / max(float(skin @ _LUMA), 1.0)
+def _tint(skin: Array) -> Array:
+    """How much each channel [3] takes part in a correction's light on skin of a colour [3]: its hue deepens in folds,
+    which light each other, and pales on what stands out. All alike on grey skin, and of one luma whatever the hue."""
+    share = skin / max(float(skin @ LUMA), 1.0)
     tint = 1 + _DEEPENS * (1 - share)
-    return np.asarray(tint / float(tint * share @ _LUMA))
+    return np.asarray(tint / float(tint * share @ LUMA))
 
 
 def _in_bands(work: Callable[[slice], None], height: int) -> None:
@@ -192,10 +193,11 @@ def _mouth(
     region: Region,
     new: NDArray[np.float32],
     touched: NDArray[np.bool_],
+    around: tuple[Array, float],
     teeth: float,
     seed: int,
 ) -> list[str]:
-    """Draw what shows between the lips into `new`, in place."""
+    """Draw what shows between the lips into `new`, in place; `around` as `surroundings` gives it."""
     now, gap = lip_gap(plan_.source), lip_gap(plan_.target)
     if max(abs(gap - now), float(np.abs(plan_.target - plan_.source).max())) < 1e-3:
         return []
@@ -219,8 +221,8 @@ def _mouth(
         note = []
     else:
         scale = np.iinfo(colour.dtype).max / 255
-        look, skin, grain = mouth.choose(target.ratio, teeth), *surroundings(colour, plan_.frame, scale)
-        inner = mouth.filled(look, target, places, skin, grain, seed) * scale
+        look = mouth.choose(target.ratio, teeth)
+        inner = mouth.filled(look, target, places, *around, seed) * scale
         note = [f"mouth interior filled from the example '{look.name}'"]
     new[window] = mask * inner + (1 - mask) * new[window]
     touched[window] |= mask[..., 0] > 0
@@ -250,16 +252,17 @@ def _close(plan_: Plan, region: Region, new: NDArray[np.float32], touched: NDArr
     touched[window] |= share > 1 / 255
 
 
-def surroundings(colour: Pixels, frame: Frame, scale: float) -> tuple[Array, float]:
+def surroundings(colour: Pixels, frame: Frame) -> tuple[Array, float]:
     """Mean colour [3] of the cheeks in 0..255 and the standard deviation of their grain."""
     half = max(2, int(0.09 * frame.unit))
+    scale = np.iinfo(colour.dtype).max / 255
     height, width = colour.shape[:2]
     means, grains = [], []
     for x, y in frame.to_picture(_CHEEKS).astype(int):
         patch = colour[max(y - half, 0) : y + half, max(x - half, 0) : x + half].astype(np.float32) / scale
         if patch.shape[0] > 3 and patch.shape[1] > 3 and x < width and y < height:
             means.append(patch.reshape(-1, 3).mean(axis=0))
-            luma = patch @ np.array([0.299, 0.587, 0.114], np.float32)
+            luma = patch @ LUMA
             # Immerkaer's estimate: the mask is blind to flat and linearly shaded skin.
             edges = cv2.filter2D(
                 luma, cv2.CV_32F, np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)

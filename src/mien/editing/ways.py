@@ -24,6 +24,7 @@ from mien.editing.geometry import ACTIVE, Frame, Geometry
 from mien.editing.measures import Drawn
 from mien.editing.target import Target, change_for
 from mien.errors import ConfigError, WeightsError
+from mien.images import LUMA
 from mien.threads import session
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Generator:
         if self.kind == "skip":
             added = enlarged(255 * np.float32(reach(change)) * answer * fade())
         else:
-            luma = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
+            luma = rgb @ LUMA
             added = enlarged(fade()) * (enlarged(255 * answer) - luma)
         return np.clip(np.rint(rgb + added[..., None]), 0, 255).astype(np.uint8), 1.0
 
