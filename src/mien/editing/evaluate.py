@@ -13,9 +13,10 @@ weights, its code version or the counts change: an interrupted evaluation goes o
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -29,8 +30,8 @@ from mien.edit import Editor, Located
 from mien.editing import measures
 from mien.editing.flow import FOLD_LIMIT
 from mien.editing.geometry import ACTIVE, Frame, lip_gap
-from mien.editing.judges import Identity, MiniXception, grey_crop
-from mien.editing.measures import ASKED, POOLED, Drawn, Faces
+from mien.editing.judges import JUDGED, Identity, MiniXception, Points, grey_crop
+from mien.editing.measures import ASKED, GROUPED, POOLED, Drawn, Faces
 from mien.editing.photo import Photo
 from mien.editing.provenance import weights_digest
 from mien.editing.table import Store, Table
@@ -52,7 +53,7 @@ ENLARGED: Final = 96
 """Side to which FERPlus pictures of 48 pixels are enlarged before they are edited."""
 REAL: Final = 300
 """Real pictures of an expression that the judge is tried on, at most, unless more are needed for a distance."""
-MONOTONE: Final = 25
+MONOTONE: Final = 100
 """Faces behind each correlation of strength and reading."""
 MOVING: Final = 25
 """Faces behind each landmark response."""
@@ -150,10 +151,12 @@ def monotony(draw: Drawn, judge: MiniXception, neutral: Faces) -> Figures:
 
 @dataclass(frozen=True)
 class Pairs:
-    """People of the London set: neutral and smiling, in the same order."""
+    """People of the London set: neutral and smiling, in the same order, and what each says of their ethnicity
+    ("" if nothing)."""
 
     neutral: Faces
     smiling: Faces
+    groups: list[str] = field(default_factory=list)
 
 
 def london(root: Path, editor: Editor, every: int) -> Pairs:
@@ -167,6 +170,7 @@ def london(root: Path, editor: Editor, every: int) -> Pairs:
             f"{root} does not hold the London set: pass the folder with neutral/ and smiling/"
         )
     pairs = Pairs(Faces(), Faces())
+    said = _ethnicities(root / "london_info.csv")
     for path in sorted((root / "neutral").glob("*_03.jpg"))[::every]:
         other = root / "smiling" / path.name.replace("_03", "_08")
         for side, faces in ((path, pairs.neutral), (other, pairs.smiling)):
@@ -174,7 +178,16 @@ def london(root: Path, editor: Editor, every: int) -> Pairs:
             faces.photos.append(photo)
             faces.faces.append(editor.locate(photo)[0])
             faces.labels.append(path.stem[:3])
+        pairs.groups.append(said.get(path.stem[:3], ""))
     return pairs
+
+
+def _ethnicities(path: Path) -> dict[str, str]:
+    """What people of the London set said of themselves, by number; empty without the set's table."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as table:
+        return {row["face_id"]: row["face_eth"] for row in csv.DictReader(table)}
 
 
 def real_people(judge: MiniXception, identity: Identity, pairs: Pairs) -> tuple[Figures, Array]:
@@ -216,6 +229,16 @@ def on_people(draw: Drawn, judge: MiniXception, identity: Identity, pairs: Pairs
     sources = [source for source, target, _ in jobs if target in IDENTIFIED]
     found["london/identity"] = measures.mean_by_source(np.array(apart), sources)
     found["london/same"] = wilson(int((np.array(apart) < measures.SAME).sum()), len(apart))
+    hits = edits.shares.argmax(axis=1) == [JUDGED.index(target) for target in edits.targets]
+    for group in GROUPED:
+        some = np.array([pairs.groups[source] == group for source in edits.sources])
+        if some.any():
+            of = [source for source, use in zip(edits.sources, some, strict=True) if use]
+            found[f"london/group/{group}/accuracy"] = measures.mean_by_source(hits[some].astype(float), of)
+            near = [pairs.groups[source] == group for source in sources]
+            found[f"london/group/{group}/identity"] = measures.mean_by_source(
+                np.array(apart)[near], [source for source, use in zip(sources, near, strict=True) if use]
+            )
     return found
 
 
@@ -225,8 +248,7 @@ def on_pairs(draw: Drawn, editor: Editor, judge: MiniXception, find: Find, pairs
     for n, (photo, face) in enumerate(zip(pairs.neutral.photos, pairs.neutral.faces, strict=True)):
         smile = pairs.smiling.faces[n]
         gap = lip_gap(Frame.of(smile.points).to_canonical(smile.points))
-        seen = find(pairs.smiling.photos[n].rgb, smile)
-        real = Frame.of(seen).to_canonical(seen)
+        real = Frame.of(smile.points).to_canonical(find(pairs.smiling.photos[n].rgb, smile))
         # As strong as the real smile: what the editor's reader sees in it, without a recogniser's opinion.
         shape = Frame.of(smile.network_points).to_canonical(smile.network_points)
         strength = float(editor.geometry.strengths(shape, np.ones(len(ACTIVE)))[ACTIVE.index("happiness")])
@@ -277,15 +299,12 @@ def seconds(editor: Editor, photo: Path) -> Figures:
     return {"seconds": Interval(float(np.median(taken)), min(taken), max(taken))}
 
 
-def mesh_finder(models: Path) -> Find:
-    """Landmarks by MediaPipe's FaceMesh, about a face that is already located."""
-    from mien.data.teacher import Teacher
-    from mien.landmarks import box_of_points
-
-    teacher = Teacher(models)
+def judge_finder(path: Path) -> Find:
+    """Landmarks by the judge of motion, about a face that is already located."""
+    points = Points(path)
 
     def find(rgb: Pixels, face: Located) -> Array:
-        return np.asarray(teacher(rgb, box_of_points(face.points)).points, np.float64)
+        return points(rgb, face.points)
 
     return find
 
@@ -307,7 +326,7 @@ def run(
     out: Path,
     *,
     names: list[str],
-    mesh: Path | None = None,
+    points_file: Path | None = None,
     large: Path | None = None,
     count: int = 550,
     every: int = 1,
@@ -317,8 +336,8 @@ def run(
     """Measure, and write `table.md`, `table.json` and the stages' store into `out`.
 
     Args:
-        judge_file, identity_file, mesh: the judges, see `mien.editing.judges`; without `mesh` the editor's own network
-            finds the landmarks.
+        judge_file, identity_file, points_file: the judges, see `mien.editing.judges`; without `points_file` the
+            editor's own network finds the landmarks.
         ferplus_root, london_root, large: FERPlus in its official layout, the London set, and one photo to time on; the
             figures of a set that is not named are left out.
         names: the ways to edit, see `ways`.
@@ -339,7 +358,7 @@ def run(
         "commit": commit(),
         "editor": weights_digest()[:12],
         "judge": hashlib.sha256(judge_file.read_bytes()).hexdigest()[:12],
-        "landmarks": "FaceMesh" if mesh is not None else "the editor's own network",
+        "landmarks": "dlib's" if points_file is not None else "the editor's own network",
         "count": count,
     }
     depends = {key: value for key, value in facts.items() if key != "commit"} | {"every": every}
@@ -373,7 +392,7 @@ def run(
         facts["London"] = f"{len(pairs.neutral)} people"
         found, own = real_people(judge, identity, pairs)
         references |= found
-        find = mesh_finder(mesh) if mesh is not None else own_finder(large_editor)
+        find = judge_finder(points_file) if points_file is not None else own_finder(large_editor)
         for name, way in ways(large_editor, names, threads).items():
             say(f"London, {name}")
             draw = way.draw(False)

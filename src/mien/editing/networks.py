@@ -42,6 +42,11 @@ FOLD_SIDE = 13
 patches of it are lit as if by a lamp (0.6 and no limit of breadth looked so)."""
 
 
+GLEAM = 0.4
+"""What is left of a correction's light where it makes lighter: folds are dark, and gleams that a photo does not have
+look painted on."""
+
+
 class Change(NamedTuple):
     """A correction: `flow` [n, 2, 16, 16] (x, y) in pixels of the window, and log `gain` [n, 1, 64, 64]."""
 
@@ -114,6 +119,7 @@ class Corrector(nn.Module):
         coarse, fine = self.trunk(seen, change @ self.axes)
         gain = torch.tanh(self.light(fine)) * torch.sigmoid(self.mask(fine))
         gain = gain - _broad(gain)
+        gain = GLEAM * gain.clamp(min=0) + gain.clamp(max=0)
         return Change(FARTHEST * torch.tanh(self.flow(coarse)), STRONGEST * gain)
 
 

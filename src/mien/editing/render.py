@@ -38,6 +38,8 @@ _BAND = 64
 """Rows that are worked on together."""
 _DEEPENS = 0.6
 """How far the hue of skin deepens in a fold, as a share of how far it is from grey."""
+_SHINE = 0.2
+"""A pixel is wholly a gleam from this share lighter than the cheeks, and a fold that is this (log) dark leaves none."""
 _CHEEKS = np.array([[-0.72, 0.85], [0.72, 0.85]])
 
 
@@ -157,6 +159,7 @@ def render(
     def finish(rows: slice) -> None:
         if last is not None:
             new[rows] *= last[rows]
+            _dull(new[rows], last[rows], around[0] * (top / 255))
             touched[rows] |= np.abs(last[rows, :, 1] - 1) > 1e-3  # the channels differ by less than a fifth
         drawn = np.clip(np.rint(new[rows]), 0, top).astype(colour.dtype)
         np.copyto(inside[rows], drawn, where=touched[rows, :, None])
@@ -171,6 +174,22 @@ def _tint(skin: Array) -> Array:
     share = skin / max(float(skin @ LUMA), 1.0)
     tint = 1 + _DEEPENS * (1 - share)
     return np.asarray(tint / float(tint * share @ LUMA))
+
+
+def _dull(drawn: NDArray[np.float32], light: NDArray[np.float32], skin: Array) -> None:
+    """Give darkened gleams [h, w, 3] the hue of the skin [3] that shines in them, in place; `light` [h, w, 3] is what
+    they were multiplied by. What lies in a fold reflects no lamp, and merely darker a white gleam is grey."""
+    deep = light[..., 1] < 0.97
+    if not deep.any():
+        return
+    colour = drawn[deep]
+    luma = colour @ LUMA.astype(np.float32)
+    base = float(skin @ LUMA)
+    depth = light[..., 1][deep]
+    gleam = np.clip((luma / (depth * max(base, 1.0)) - 1) / _SHINE, 0, 1)
+    share = gleam * np.clip(-np.log(depth) / _SHINE, 0, 1)
+    matt = luma[:, None] * (skin / max(base, 1.0)).astype(np.float32)
+    drawn[deep] = colour + share[:, None] * (matt - colour)
 
 
 def _in_bands(work: Callable[[slice], None], height: int) -> None:

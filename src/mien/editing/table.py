@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from mien.bootstrap import Interval
-from mien.editing.measures import ASKED, POOLED
+from mien.editing.measures import ASKED, GROUPED, POOLED
 
 Figures = dict[str, Interval]
 
@@ -28,6 +28,11 @@ LINES: Final[dict[str, tuple[str, str]]] = {
     "london/identity": ("London: identity distance to the photo", "<= 0.40"),
     "london/same": ("London: same person by dlib (< 0.6)", ">= 0.99"),
     **{f"london/response/{name}": (f"London: motion found over asked, {name} 0.8", "0.8 to 1.15") for name in POOLED},
+    **{
+        f"london/group/{group}/{key}": (f"London: {words}, {group.replace('_', ' ')} people", "")
+        for key, words in (("accuracy", "six expressions judged as asked"), ("identity", "identity distance"))
+        for group in GROUPED
+    },
     "london/pair/happy": ("London: judged happy with the real smile's lips", "real - 0.05"),
     "london/pair/lips": ("London: lips' error to the real smile over unedited", "<= 0.8"),
     "london/self": ("London: PSNR of neutral asked of neutral, dB", ">= 38"),

@@ -28,15 +28,15 @@ OPEN_GAP: Final = {
     "contempt": 0.0,
 }
 """Lip gap of the open-mouthed form of each expression at intensity 1, in eye distances."""
-SHOWN: Final = 0.75
+SHOWN: Final = 0.9
 """What is taken away of an expression that reads as full: full strength of an edit is more than most faces show."""
 EASE: Final = {
-    "happiness": 0.6,
-    "surprise": 0.7,
+    "happiness": 0.8,
+    "surprise": 0.8,
     "sadness": 1.0,
-    "anger": 0.8,
+    "anger": 1.0,
     "disgust": 1.0,
-    "fear": 0.8,
+    "fear": 0.9,
     "contempt": 1.0,
 }
 """Exponent of an intensity below 1: half a displacement of the lips reads as less than half a smile. Chosen so that the

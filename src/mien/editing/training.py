@@ -27,14 +27,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mien import checkpoint, runlog
+from mien.backbone import MobileFaceNet
 from mien.claims import Claim
 from mien.config import Frozen, explain
 from mien.data import READERS, protocols
 from mien.editing import bank
 from mien.editing.bank import Bank
 from mien.editing.corrector import SIDE
+from mien.editing.geometry import ACTIVE
 from mien.editing.networks import Change, Corrector, Skip, StarGenerator
-from mien.editing.objectives import Faces, Game, Guide, Guided, Star, axes_of
+from mien.editing.objectives import WITNESS_SIDE, Faces, Game, Guide, Guided, Star, Witness, axes_of
 from mien.errors import ConfigError, DatasetDamaged, TrainingError
 from mien.resumable import Resumable
 
@@ -64,6 +66,10 @@ class EditorConfig(Frozen):
         (),
         description="checkpoints of recognisers on 64 px (meca or baseline) that take turns; the first conditions the "
         "editor; unless the kind is stargan one is needed",
+    )
+    identity: Path | None = Field(
+        None,
+        description="published weights of MobileFaceNet, which keeps edits near their faces; not for stargan",
     )
     out: Path = Path("runs/editor")
     steps: int = Field(20000, ge=1)
@@ -189,6 +195,8 @@ class Training(Resumable):
         super().__init__(config.out / "state.pt", config.steps, config.minutes)
         torch.manual_seed(config.seed)
         self.config, self.faces, self.say = config, faces, say
+        held = max(1, int(HELD * len(faces)))
+        self._held, self._rows = np.arange(held), np.arange(held, len(faces))
         self.game: Game = self._game()
         self.players = {"critic": self.game.critic, "editor": self.game.editor}
         self.optimisers = {
@@ -197,8 +205,6 @@ class Training(Resumable):
         }
         average = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.game.editor, multi_avg_fn=average, use_buffers=True)
-        held = max(1, int(HELD * len(faces)))
-        self._held, self._rows = np.arange(held), np.arange(held, len(faces))
         self._restore()
 
     def _game(self) -> Game:
@@ -206,17 +212,28 @@ class Training(Resumable):
             return Star()
         guides = [guide_of(path) for path in self.config.guides]
         axes = axes_of(guides[0])
-        return Guided(Corrector(axes) if self.config.method.kind == "corrector" else Skip(axes), guides)
+        editor = Corrector(axes) if self.config.method.kind == "corrector" else Skip(axes)
+        return Guided(editor, guides, self._witness())
+
+    def _witness(self) -> Witness | None:
+        if self.config.identity is None:
+            return None
+        network = MobileFaceNet(WITNESS_SIDE)
+        network.load_published(self.config.identity)
+        return Witness(network, self.rows(self._rows[:256]).before)
 
     def _parts(self) -> dict[str, Any]:
         optimisers = {f"optimiser of {name}": one for name, one in self.optimisers.items()}
         return {**self.players, **optimisers, "average": self.average}
 
-    def rows(self, chosen: Any) -> Faces:
-        """Rows of the bank as tensors."""
+    def rows(self, chosen: Any, mirror: Any = False) -> Faces:
+        """Rows of the bank as tensors; where `mirror` (one truth or [n]), mirrored, unless contempt, which shows on one
+        side, is asked for or taken away."""
+        sided = self.faces.change[chosen][:, ACTIVE.index("contempt")] != 0
+        turned = (np.asarray(mirror) & ~sided)[:, None, None]
         luma = (
-            torch.from_numpy(pictures[chosen]).float()[:, None] / 255
-            for pictures in (self.faces.before, self.faces.after)
+            torch.from_numpy(np.where(turned, part[..., ::-1], part)).float()[:, None] / 255
+            for part in (pictures[chosen] for pictures in (self.faces.before, self.faces.after))
         )
         rest = (
             torch.from_numpy(values[chosen])
@@ -256,7 +273,8 @@ class Training(Resumable):
         """One step of both players: their terms, weighted."""
         config = self.config
         random = np.random.default_rng((config.seed, self.step))
-        faces = self.rows(random.choice(self._rows, min(config.batch, len(self._rows)), replace=False))
+        chosen = random.choice(self._rows, min(config.batch, len(self._rows)), replace=False)
+        faces = self.rows(chosen, random.random(len(chosen)) < 0.5)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
         rate = config.rate * min(1.0, (self.step + 1) / 50, 2 * (1 - self.progress) + 1e-3)
         self.game.editor.train()
@@ -375,7 +393,7 @@ TASKS: Final = {
     "skip": "adds luma to a face so that it shows another expression; without flow, to compare with",
     "stargan": "draws a face anew with another expression; to compare with",
 }
-_PLACES: Final = ("ferplus", "points", "bank", "guides", "out")
+_PLACES: Final = ("ferplus", "points", "bank", "guides", "identity", "out")
 
 
 class _Deployed(nn.Module):
