@@ -119,7 +119,7 @@ class Corrector(nn.Module):
         coarse, fine = self.trunk(seen, change @ self.axes)
         gain = torch.tanh(self.light(fine)) * torch.sigmoid(self.mask(fine))
         gain = gain - _broad(gain)
-        gain = GLEAM * gain.clamp(min=0) + gain.clamp(max=0)
+        gain = torch.where(gain > 0, GLEAM * gain, gain)
         return Change(FARTHEST * torch.tanh(self.flow(coarse)), STRONGEST * gain)
 
 
