@@ -196,7 +196,7 @@ def test_thirty_steps_bring_edits_nearer_to_what_was_asked(tree: dict[str, Any],
     for _ in range(30):
         begun.step = 500  # the same faces and requests again: what they ask is noise from batch to batch
         told.append(begun.advance()["editor expression"])
-    assert np.mean(told[-8:]) < 0.93 * told[0]  # the first step shows the untouched edits
+    assert np.mean(told[-8:]) < 0.97 * told[0]  # the first step shows the untouched edits
 
 
 def test_mirrored_rows_are_the_mirrored_face_unless_contempt_is_asked(tree: dict[str, Any]) -> None:
