@@ -1,10 +1,12 @@
-"""The contact sheet of `docs/editing.md`: eight people of the London set, six expressions, three strengths.
+"""The contact sheets of `docs/editing.md`: eight people, six expressions, three strengths; and some of them close up.
 
-    python benchmarks/editing.py --london FOLDER --out docs/images/editing/london.jpg
+    python benchmarks/editing.py --london FOLDER --out docs/images/editing/london.jpg \\
+        --close docs/images/editing/close.jpg
 
-FOLDER holds neutral/ and smiling/. In the last row, of a person who smiles, neutral stands in place of happiness. It
-prints what was refused or weakened, and the processor time of an edit. Cite the set with the sheet: DeBruine, L., &
-Jones, B. (2017). Face Research Lab London Set (Version 5). figshare. doi:10.6084/m9.figshare.5047666.v5, CC BY 4.0.
+FOLDER, the Face Research Lab London Set, holds full/ (or neutral/ and smiling/, smaller). In the last row, of a person
+who smiles, neutral stands in place of happiness. It prints what was refused or weakened, and the processor time of an
+edit. Cite the set with the sheets: DeBruine, L., & Jones, B. (2017). Face Research Lab London Set (Version 5). figshare.
+doi:10.6084/m9.figshare.5047666.v5, CC BY 4.0.
 """
 
 from __future__ import annotations
@@ -24,6 +26,32 @@ from mien.editing.sheets import face_crop, labelled
 PEOPLE = ("011_03", "063_03", "126_03", "003_03", "135_03", "096_03", "020_03", "030_08")
 TARGETS = ("happiness", "surprise", "sadness", "anger", "disgust", "fear")
 STRENGTHS = (0.4, 0.7, 1.0)
+CLOSE = (
+    ("126_03", ("happiness", "surprise", "anger")),
+    ("003_03", ("happiness", "sadness", "fear")),
+    ("030_08", ("neutral", "surprise", "disgust")),
+)
+CLOSE_WIDTH = 380
+
+
+def read(london: Path, name: str) -> images.Rgb:
+    """The largest picture of a person that the folder holds."""
+    folders = ("full", "smiling" if name.endswith("_08") else "neutral")
+    return images.read(next(path for path in (london / f / f"{name}.jpg" for f in folders) if path.is_file()))
+
+
+def close_up(editor: Editor, london: Path) -> images.Rgb:
+    """A row a person: the photo and edits at 1, large enough to see teeth and skin."""
+    rows = []
+    for name, targets in CLOSE:
+        photo = Photo(read(london, name))
+        located = editor.locate(photo)
+        row = [labelled(face_crop(photo.rgb, located[0], CLOSE_WIDTH), name)]
+        for target in targets:
+            shown = editor.apply(photo, located, target, 1.0).image
+            row.append(labelled(face_crop(shown, located[0], CLOSE_WIDTH), target))
+        rows.append(np.concatenate(row, axis=1))
+    return np.concatenate(rows)
 
 
 def main() -> None:
@@ -33,14 +61,19 @@ def main() -> None:
     )
     parser.add_argument("--london", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--close", type=Path)
     parser.add_argument("--width", type=int, default=150)
     asked = parser.parse_args()
     cv2.setNumThreads(1)
     editor = Editor.load(threads=1)
+    if asked.close is not None:
+        cv2.imwrite(
+            str(asked.close), close_up(editor, asked.london)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88]
+        )
     rows, edits, spent, weakened, refused = [], 0, 0.0, 0, 0
     for name in PEOPLE:
         smiles = name.endswith("_08")
-        photo = Photo(images.read(asked.london / ("smiling" if smiles else "neutral") / f"{name}.jpg"))
+        photo = Photo(read(asked.london, name))
         located = editor.locate(photo)
         row = [labelled(face_crop(photo.rgb, located[0], asked.width), name)]
         for target in ("neutral", *TARGETS[1:]) if smiles else TARGETS:

@@ -27,9 +27,10 @@ from mien.editing.flow import (
 )
 from mien.editing.geometry import ACTIVE, Frame, Geometry, lip_gap
 from mien.editing.photo import encode, open_photo
-from mien.editing.render import plan, render
+from mien.editing.render import _dull, plan, render
 from mien.editing.target import Target, change_for, lips_for, smile_leaves
 from mien.errors import ConfigError, ImageError, MienError, WeightsError
+from mien.images import LUMA
 from mien.landmarks import (
     INNER_LIP_PAIRS,
     JAW,
@@ -462,3 +463,19 @@ def test_a_corrections_light_has_the_luma_that_was_asked_and_no_colour_on_grey(
         assert len(set(drawn[row, column].tolist())) == 1
     else:  # a fold of skin is redder than skin
         assert after[0] / after[2] > before[0] / before[2] + 0.02
+
+
+def test_a_gleam_that_comes_to_lie_in_a_fold_takes_on_the_hue_of_the_skin() -> None:
+    skin = np.array([200.0, 150.0, 120.0])
+    gleam, lip, dark = np.full(3, 240.0), np.array([150.0, 70.0, 80.0]), skin * 0.5
+    before = np.array([[gleam, skin, lip, dark]], np.float32)
+    light = np.full_like(before, 0.7)
+    after = before * light
+    _dull(after, light, skin)
+    matt, *others = after[0]
+    np.testing.assert_allclose(matt / matt.sum(), skin / skin.sum(), atol=1e-6)
+    np.testing.assert_allclose(matt @ LUMA, 0.7 * gleam @ LUMA, rtol=1e-5)  # as dark as it was made
+    np.testing.assert_allclose(others, 0.7 * before[0, 1:], rtol=1e-6)
+    lit = before.copy()
+    _dull(lit, np.ones_like(before), skin)
+    assert np.array_equal(lit, before)
