@@ -5,7 +5,7 @@
 
 FOLDER, the Face Research Lab London Set, holds full/ (or neutral/ and smiling/, smaller). In the last row, of a person
 who smiles, neutral stands in place of happiness. It prints what was refused or weakened, and the processor time of an
-edit. Cite the set with the sheets: DeBruine, L., & Jones, B. (2017). Face Research Lab London Set (Version 5). figshare.
+edit. Cite the set with them: DeBruine, L., & Jones, B. (2017). Face Research Lab London Set (Version 5). figshare.
 doi:10.6084/m9.figshare.5047666.v5, CC BY 4.0.
 """
 
