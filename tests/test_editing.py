@@ -35,10 +35,13 @@ from mien.landmarks import (
     INNER_LIP_PAIRS,
     JAW,
     LEFT_BROW,
+    LEFT_EYE,
     LEFT_IRIS,
     LEFT_MOUTH_CORNER,
     MIRROR,
+    POINTS,
     RIGHT_BROW,
+    RIGHT_EYE,
     RIGHT_IRIS,
     RIGHT_MOUTH_CORNER,
 )
@@ -265,17 +268,45 @@ def test_a_closed_mouth_has_no_mask() -> None:
     assert mouth.mask_of(opening, np.stack([x, y], axis=-1).astype(float), 0.02).max() == 0
 
 
-def test_filled_interior_follows_skin_light_and_seed() -> None:
+def test_filled_interior_follows_the_light_on_eyes_and_seed() -> None:
     opening = mouth.Opening.of(_lens(height=0.2) * 100 + 50)
     y, x = np.mgrid[40:60, 60:140]
     places = np.stack([x, y], axis=-1).astype(float)
     look = mouth.choose(opening.ratio, 1.0)
-    light = mouth.filled(look, opening, places, look.skin, 0.0, 0)
-    dark = mouth.filled(look, opening, places, look.skin * 0.4, 0.0, 0)
-    assert dark.mean() < 0.8 * light.mean()
-    noisy = [mouth.filled(look, opening, places, look.skin, 3.0, seed) for seed in (1, 1, 2)]
+
+    def drawn(white: float, skin: float = 1.0, grain: float = 0.0, seed: int = 0) -> np.ndarray:
+        return mouth.filled(look, opening, places, mouth.Around(look.skin * skin, grain, white), seed)
+
+    bright, dim = drawn(180.0), drawn(50.0)
+    assert dim.mean() < 0.7 * bright.mean()
+    assert (dim @ LUMA).max() < 1.7 * 50  # no teeth glow in the dark
+    assert drawn(180.0, skin=0.4).max() > 0.9 * bright.max()  # dark skin has no darker teeth
+    noisy = [drawn(150.0, grain=3.0, seed=seed) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(noisy[0], noisy[1])
     assert np.abs(noisy[0] - noisy[2]).mean() > 0.5
+
+
+def test_whites_of_the_eyes_are_read_where_they_are_large_enough() -> None:
+    points = np.zeros((len(POINTS), 2))
+    circle = np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], axis=1)
+    points[RIGHT_EYE], points[LEFT_EYE] = 8 * circle + [30, 30], 8 * circle + [70, 30]
+    picture = np.full((100, 100, 3), 90, np.uint8)
+    for eye in (30, 70):
+        cv2.circle(picture, (eye, 30), 8, (200, 200, 200), -1)
+        cv2.circle(picture, (eye, 30), 4, (40, 30, 20), -1)
+    assert mouth.white_of(picture, points) == pytest.approx(200)
+    assert mouth.white_of(picture.astype(np.uint16) * 257, points) == pytest.approx(200)
+    assert mouth.white_of(picture, points / 20) is None
+
+
+def test_openings_run_to_a_point() -> None:
+    box = np.array([[0, 0], *[[x, -0.1] for x in np.linspace(0, 1, 9)], [1, 0]])
+    blunt = np.concatenate([box, box[9:0:-1] * [1, -1]])
+    opening = mouth.Opening.of(blunt * 100 + 50)
+    y, x = np.mgrid[30:70, 50:150]
+    high = mouth.mask_of(opening, np.stack([x, y], axis=-1).astype(float), 0.02).sum(axis=0)
+    assert high[3] < 0.5 * high[50]
+    assert np.all(np.diff(high[:15]) >= 0)
 
 
 def _lens(height: float) -> np.ndarray:

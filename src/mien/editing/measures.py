@@ -281,8 +281,8 @@ def fill_error(photo: Photo, points: Array) -> tuple[float, float] | None:
         np.float64
     )
     inside = mouth.mask_of(opening, places, 0.02) > 0.5
-    skin, grain = surroundings(photo.rgb, frame)
-    drawn = mouth.filled(mouth.choose(opening.ratio, 1.0), opening, places, skin, grain, 0)
+    around = surroundings(photo.rgb, frame, points)
+    drawn = mouth.filled(mouth.choose(opening.ratio, 1.0), opening, places, around, 0)
     truth = photo.rgb[low[1] : high[1], low[0] : high[0]] @ LUMA
     box = square_of(points).clip(0).astype(int)
     lower = photo.rgb[(box[1] + box[3]) // 2 : box[3], box[0] : box[2]] @ LUMA

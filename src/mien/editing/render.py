@@ -134,7 +134,7 @@ def render(
     touched = moved > TOUCHED
     notes: list[str] = []
     gain = None if shading is None else shading.gain(plan_, region)
-    around = surroundings(colour, plan_.frame)
+    around = surroundings(colour, plan_.frame, plan_.frame.to_picture(plan_.source))
 
     def move(rows: slice) -> None:
         new[rows] = pull(colour, where[rows])
@@ -147,7 +147,7 @@ def render(
         notes += _mouth(colour, plan_, region, new, touched, around, teeth, seed)
     last = None
     if plan_.gain is not None:
-        logs = (region.coarse(plan_.gain) * region.fade)[..., None] * _tint(around[0])
+        logs = (region.coarse(plan_.gain) * region.fade)[..., None] * _tint(around.skin)
         last = region.enlarge(np.exp(logs))
     top = np.iinfo(colour.dtype).max
     out = colour.copy()
@@ -159,7 +159,7 @@ def render(
     def finish(rows: slice) -> None:
         if last is not None:
             new[rows] *= last[rows]
-            _dull(new[rows], last[rows], around[0] * (top / 255))
+            _dull(new[rows], last[rows], around.skin * (top / 255))
             touched[rows] |= np.abs(last[rows, :, 1] - 1) > 1e-3  # the channels differ by less than a fifth
         drawn = np.clip(np.rint(new[rows]), 0, top).astype(colour.dtype)
         np.copyto(inside[rows], drawn, where=touched[rows, :, None])
@@ -212,7 +212,7 @@ def _mouth(
     region: Region,
     new: NDArray[np.float32],
     touched: NDArray[np.bool_],
-    around: tuple[Array, float],
+    around: mouth.Around,
     teeth: float,
     seed: int,
 ) -> list[str]:
@@ -241,7 +241,7 @@ def _mouth(
     else:
         scale = np.iinfo(colour.dtype).max / 255
         look = mouth.choose(target.ratio, teeth)
-        inner = mouth.filled(look, target, places, *around, seed) * scale
+        inner = mouth.filled(look, target, places, around, seed) * scale
         note = [f"mouth interior filled from the example '{look.name}'"]
     new[window] = mask * inner + (1 - mask) * new[window]
     touched[window] |= mask[..., 0] > 0
@@ -271,8 +271,8 @@ def _close(plan_: Plan, region: Region, new: NDArray[np.float32], touched: NDArr
     touched[window] |= share > 1 / 255
 
 
-def surroundings(colour: Pixels, frame: Frame) -> tuple[Array, float]:
-    """Mean colour [3] of the cheeks in 0..255 and the standard deviation of their grain."""
+def surroundings(colour: Pixels, frame: Frame, points: Array) -> mouth.Around:
+    """What the face with landmarks [P, 2] tells of its mouth."""
     half = max(2, int(0.09 * frame.unit))
     scale = np.iinfo(colour.dtype).max / 255
     height, width = colour.shape[:2]
@@ -287,6 +287,8 @@ def surroundings(colour: Pixels, frame: Frame) -> tuple[Array, float]:
                 luma, cv2.CV_32F, np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
             )
             grains.append(np.sqrt(np.pi / 2) / 6 * np.abs(edges[1:-1, 1:-1]).mean())
-    if not means:
-        return np.array([180.0, 140.0, 120.0]), 1.5
-    return np.mean(means, axis=0).astype(np.float64), float(np.mean(grains))
+    skin, grain = np.array([180.0, 140.0, 120.0]), 1.5
+    if means:
+        skin, grain = np.mean(means, axis=0).astype(np.float64), float(np.mean(grains))
+    white = mouth.white_of(colour, points)
+    return mouth.Around(skin, grain, float(skin @ LUMA) if white is None else white)
