@@ -37,7 +37,8 @@ CLOSE_WIDTH = 380
 def read(london: Path, name: str) -> images.Rgb:
     """The largest picture of a person that the folder holds."""
     folders = ("full", "smiling" if name.endswith("_08") else "neutral")
-    return images.read(next(path for path in (london / f / f"{name}.jpg" for f in folders) if path.is_file()))
+    places = [london / folder / f"{name}.jpg" for folder in folders]
+    return images.read(next((path for path in places if path.is_file()), places[-1]))
 
 
 def close_up(editor: Editor, london: Path) -> images.Rgb:

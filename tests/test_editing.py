@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -27,18 +28,21 @@ from mien.editing.flow import (
 )
 from mien.editing.geometry import ACTIVE, Frame, Geometry, lip_gap
 from mien.editing.photo import encode, open_photo
-from mien.editing.render import _dull, plan, render
+from mien.editing.render import _dull, _skin, _tint, plan, render, surroundings
 from mien.editing.target import Target, change_for, lips_for, smile_leaves
 from mien.errors import ConfigError, ImageError, MienError, WeightsError
 from mien.images import LUMA
 from mien.landmarks import (
     INNER_LIP_PAIRS,
+    INNER_LIPS,
     JAW,
     LEFT_BROW,
     LEFT_EYE,
     LEFT_IRIS,
     LEFT_MOUTH_CORNER,
     MIRROR,
+    NOSE_BOTTOM,
+    NOSE_TIP,
     POINTS,
     RIGHT_BROW,
     RIGHT_EYE,
@@ -297,6 +301,24 @@ def test_whites_of_the_eyes_are_read_where_they_are_large_enough() -> None:
     assert mouth.white_of(picture, points) == pytest.approx(200)
     assert mouth.white_of(picture.astype(np.uint16) * 257, points) == pytest.approx(200)
     assert mouth.white_of(picture, points / 20) is None
+    assert mouth.white_of(picture[:, 50:], points - [50, 0]) == pytest.approx(200)  # one eye lies outside
+    assert mouth.white_of(picture, points - [200, 0]) is None
+    closed = points * [1, 0.05] + [0, 28.5]
+    assert mouth.white_of(picture, closed) is None
+
+
+def test_dark_glasses_do_not_darken_teeth() -> None:
+    picture = np.full((200, 200, 3), 140, np.uint8)
+    points = np.zeros((len(POINTS), 2))
+    circle = np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], axis=1)
+    points[RIGHT_EYE], points[LEFT_EYE] = 10 * circle + [70, 60], 10 * circle + [130, 60]
+    points[NOSE_BOTTOM] = [100, 100]
+    frame = Frame.of(points)
+    assert surroundings(picture, frame, points).white == pytest.approx(140)
+    picture[45:75] = 20
+    assert surroundings(picture, frame, points).white == pytest.approx(140)
+    black = surroundings(np.zeros_like(picture), frame, points)
+    assert np.all(np.isfinite(_tint(black.skin)))
 
 
 def test_openings_run_to_a_point() -> None:
@@ -497,16 +519,41 @@ def test_a_corrections_light_has_the_luma_that_was_asked_and_no_colour_on_grey(
 
 
 def test_a_gleam_that_comes_to_lie_in_a_fold_takes_on_the_hue_of_the_skin() -> None:
-    skin = np.array([200.0, 150.0, 120.0])
-    gleam, lip, dark = np.full(3, 240.0), np.array([150.0, 70.0, 80.0]), skin * 0.5
-    before = np.array([[gleam, skin, lip, dark]], np.float32)
+    hue = np.array([200.0, 150.0, 120.0]) * 0.7
+    gleam, lip, dark, tooth = (
+        hue * [1.1, 1.45, 1.7],
+        np.array([150.0, 70.0, 80.0]) * 0.7,
+        hue * 0.5,
+        np.full(3, 250.0),
+    )
+    before = np.array([[gleam, hue, lip, dark, tooth]], np.float32)
     light = np.full_like(before, 0.7)
+    skin = np.ones((1, 5), bool)
     after = before * light
-    _dull(after, light, skin)
+    _dull(after, light, hue, skin)
     matt, *others = after[0]
-    np.testing.assert_allclose(matt / matt.sum(), skin / skin.sum(), atol=1e-6)
+    np.testing.assert_allclose(matt / matt.sum(), hue / hue.sum(), atol=1e-6)
     np.testing.assert_allclose(matt @ LUMA, 0.7 * gleam @ LUMA, rtol=1e-5)  # as dark as it was made
     np.testing.assert_allclose(others, 0.7 * before[0, 1:], rtol=1e-6)
-    lit = before.copy()
-    _dull(lit, np.ones_like(before), skin)
-    assert np.array_equal(lit, before)
+    for where, by in ((skin, np.ones_like(before)), (~skin, light)):
+        same = before * by
+        _dull(same, by, hue, where)
+        assert np.array_equal(same, before * by)
+
+
+def test_eyes_and_mouth_are_no_skin(examples: Path) -> None:
+    from mien.edit import Editor
+
+    editor = Editor.load(measure=False, threads=1)
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    face = editor.locate(photo)[0]
+    drawn = editor.plan(face, Target.parse("happiness"), 1.0)
+    region = Region.of(drawn.frame, photo.rgb.shape[1], photo.rgb.shape[0])
+    skin = _skin(drawn, region)
+    points = drawn.frame.to_picture(drawn.target) - [region.left, region.top]
+    for group in (RIGHT_EYE, LEFT_EYE, INNER_LIPS):
+        column, row = np.rint(points[group].mean(axis=0)).astype(int)
+        assert not skin[row, column]
+    column, row = np.rint(points[NOSE_TIP]).astype(int)
+    assert skin[row, column]
+    assert skin.mean() > 0.9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -212,10 +213,15 @@ def test_mirrored_rows_are_the_mirrored_face_unless_contempt_is_asked(tree: dict
 
 
 def test_a_witness_tells_a_face_from_its_edits_and_from_others(
-    tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(MobileFaceNet, "load_published", lambda self, path: None)  # random weights do here
-    begun = trained(tree, identity="faces.pt")
+    file = tmp_path / "faces.pt"
+    with pytest.raises(ConfigError, match="mobilefacenet"):
+        trained(tree, identity=str(file))
+    file.write_bytes(b"weights")
+    begun = trained(tree, identity=str(file))
+    assert begun._witnessed()["witness"].startswith(hashlib.sha256(b"weights").hexdigest()[:12])
     assert isinstance(begun.game, Guided)
     witness = begun.game.witness
     assert witness is not None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,14 @@ from numpy.typing import NDArray
 
 from mien.bootstrap import Interval
 from mien.edit import Editor, EditRefused, Located
-from mien.editing import evaluate, measures, table
+from mien.editing import evaluate, judges, measures, table
 from mien.editing.flow import FOLD_LIMIT
 from mien.editing.geometry import Frame
 from mien.editing.judges import JUDGED, SEEN, WORDS, Identity, MiniXception, grey_crop, square_of
 from mien.editing.photo import Photo, open_photo
 from mien.editing.target import Target
 from mien.errors import ConfigError, WeightsError
-from mien.landmarks import MIRROR
+from mien.landmarks import CHIN, MIRROR, POINTS, box_of_points
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("torch")
@@ -342,28 +344,68 @@ def test_people_are_grouped_as_they_say(tmp_path: Path, editor: Editor, examples
         for person in ("001", "002"):
             (tmp_path / side / f"{person}_{ending}.jpg").write_bytes(photo)
     assert evaluate.london(tmp_path, editor, 1).groups == ["", ""]
-    (tmp_path / "london_info.csv").write_text("face_id,face_age,face_gender,face_eth\n002,24,female,black\n")
+    table = "\ufeffface_id,face_age,face_gender,face_eth\nX002,24,female,black\nX001,30,male,white\n"
+    (tmp_path / "london_faces_info.csv").write_text(table, encoding="utf-8")
     pairs = evaluate.london(tmp_path, editor, 1)
-    assert pairs.groups == ["", "black"]
+    assert pairs.groups == ["white", "black"]
+    pairs.neutral.photos[1].rgb[:] = 0  # the second person is known by darkness
 
-    class Alike:
-        """Reads surprise everywhere and sees the same person everywhere."""
+    class Judge:
+        """Reads surprise in the first person alone, and sees the second change by 2."""
 
-        def __call__(self, greys: Any, points: Any = None) -> Any:
+        def __call__(self, pictures: Any, points: Any = None) -> Any:
             if points is not None:
-                return np.zeros(128)
-            shares = np.zeros((len(greys), len(JUDGED)))
-            shares[:, JUDGED.index("surprise")] = 1
-            return shares, np.zeros((len(greys), 128))
+                return np.full(1, 0.0 if pictures.max() else 2.0)
+            shares = np.zeros((len(pictures), len(JUDGED)))
+            dark = pictures.reshape(len(pictures), -1).max(axis=1) == 0
+            shares[np.arange(len(shares)), np.where(dark, 0, JUDGED.index("surprise"))] = 1
+            return shares, np.zeros((len(pictures), 128))
 
     def draw(photo: Photo, *_: Any) -> tuple[Any, float]:
         return photo.rgb, 1.0
 
-    judge: Any = Alike()
-    found = evaluate.on_people(draw, judge, judge, pairs, np.zeros((2, 128)))
-    assert found["london/group/black/accuracy"].value == pytest.approx(1 / len(measures.ASKED))
-    assert found["london/group/black/identity"].value == 0
-    assert "london/group/white/accuracy" not in found
+    judge: Any = Judge()
+    found = evaluate.on_people(draw, judge, judge, pairs, np.zeros((2, 1)))
+    seen = {key: value.value for key, value in found.items() if "group" in key}
+    assert seen == pytest.approx(
+        {
+            "london/group/white/accuracy": 1 / len(measures.ASKED),
+            "london/group/black/accuracy": 0,
+            "london/group/white/identity": 0,
+            "london/group/black/identity": 2,
+        }
+    )
+
+
+def test_the_judge_of_motion_is_averaged_and_says_what_it_has_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dlib: Any = SimpleNamespace(rectangle=lambda *edges: edges)
+    monkeypatch.setitem(sys.modules, "dlib", dlib)
+    with pytest.raises(ConfigError, match="face-recognition-models"):
+        judges.Points(tmp_path / "none.dat")
+
+    def predict(_: Any, edges: tuple[int, ...]) -> Any:
+        return SimpleNamespace(parts=lambda: [SimpleNamespace(x=n, y=edges[0]) for n in range(68)])
+
+    dlib.shape_predictor = lambda path: predict
+    (tmp_path / "some.dat").write_bytes(b"")
+    points = np.random.default_rng(0).uniform(20, 80, (len(POINTS), 2))
+    found = judges.Points(tmp_path / "some.dat")(np.zeros((100, 100, 3), np.uint8), points)
+    assert found.shape == points.shape
+    assert set(np.flatnonzero(np.isfinite(found[:, 0]))) == set(SEEN.values())
+    assert all(found[ours, 0] == theirs for theirs, ours in SEEN.items())
+    box = box_of_points(points)
+    assert found[CHIN, 1] == pytest.approx(
+        (box[:2] + box[2:])[0] / 2 - 0.97 * (box[2:] - box[:2]).max() / 2, abs=3
+    )
+
+    def broken(path: str) -> Any:
+        raise RuntimeError("no")
+
+    dlib.shape_predictor = broken
+    with pytest.raises(WeightsError, match="wheel"):
+        judges.Points(tmp_path / "some.dat")
 
 
 def test_london_needs_both_folders(tmp_path: Path, editor: Editor) -> None:

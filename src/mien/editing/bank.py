@@ -92,7 +92,7 @@ def build(
     chosen = _choose(records, points, count, seed)
     if not chosen:
         raise DatasetNotFound("no face with votes and points to learn from: check `ferplus` and `points`")
-    what = json.dumps(["bank-1", weights_digest(learned=False), seed, [record.name for record in chosen]])
+    what = json.dumps(["bank-2", weights_digest(learned=False), seed, [record.name for record in chosen]])
     place = folder / hashlib.sha256(what.encode()).hexdigest()[:16]
     place.mkdir(parents=True, exist_ok=True)
     editor = Editor(lambda rgb: [], None, Geometry.load(), Shading.load())  # type: ignore[arg-type]

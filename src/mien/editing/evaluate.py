@@ -8,7 +8,7 @@ Two sets of pictures that no part of the editor was fitted on:
   motion, refusals, mouths, and the comparison with a real smile.
 
 Every stage is stored in the results' folder as soon as it is measured, and is not measured again unless the editor's
-weights, its code version or the counts change: an interrupted evaluation goes on where it stopped.
+weights, its code or the counts change: an interrupted evaluation goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +26,7 @@ import numpy as np
 
 from mien import images
 from mien.bootstrap import Interval, wilson
-from mien.edit import Editor, Located
+from mien.edit import Editor, EditRefused, Located
 from mien.editing import measures
 from mien.editing.flow import FOLD_LIMIT
 from mien.editing.geometry import ACTIVE, Frame, lip_gap
@@ -156,7 +156,7 @@ class Pairs:
 
     neutral: Faces
     smiling: Faces
-    groups: list[str] = field(default_factory=list)
+    groups: list[str]
 
 
 def london(root: Path, editor: Editor, every: int) -> Pairs:
@@ -169,8 +169,8 @@ def london(root: Path, editor: Editor, every: int) -> Pairs:
         raise DatasetNotFound(
             f"{root} does not hold the London set: pass the folder with neutral/ and smiling/"
         )
-    pairs = Pairs(Faces(), Faces())
-    said = _ethnicities(root / "london_info.csv")
+    pairs = Pairs(Faces(), Faces(), [])
+    said = _ethnicities(root)
     for path in sorted((root / "neutral").glob("*_03.jpg"))[::every]:
         other = root / "smiling" / path.name.replace("_03", "_08")
         for side, faces in ((path, pairs.neutral), (other, pairs.smiling)):
@@ -182,12 +182,15 @@ def london(root: Path, editor: Editor, every: int) -> Pairs:
     return pairs
 
 
-def _ethnicities(path: Path) -> dict[str, str]:
-    """What people of the London set said of themselves, by number; empty without the set's table."""
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8") as table:
-        return {row["face_id"]: row["face_eth"] for row in csv.DictReader(table)}
+def _ethnicities(root: Path) -> dict[str, str]:
+    """What people of the London set said of themselves, by number; empty without the set's table, whose name and whose
+    numbers ("X001") differ from copy to copy."""
+    for name in ("london_info.csv", "london_faces_info.csv"):
+        if (root / name).is_file():
+            with (root / name).open(newline="", encoding="utf-8-sig") as table:
+                rows = list(csv.DictReader(table))
+            return {row["face_id"].strip().lstrip("Xx").zfill(3): row["face_eth"].strip() for row in rows}
+    return {}
 
 
 def real_people(judge: MiniXception, identity: Identity, pairs: Pairs) -> tuple[Figures, Array]:
@@ -252,7 +255,10 @@ def on_pairs(draw: Drawn, editor: Editor, judge: MiniXception, find: Find, pairs
         # As strong as the real smile: what the editor's reader sees in it, without a recogniser's opinion.
         shape = Frame.of(smile.network_points).to_canonical(smile.network_points)
         strength = float(editor.geometry.strengths(shape, np.ones(len(ACTIVE)))[ACTIVE.index("happiness")])
-        rgb, _ = draw(photo, face, "happiness", max(strength, 0.05), gap)
+        try:
+            rgb, _ = draw(photo, face, "happiness", max(strength, 0.05), gap)
+        except EditRefused:
+            rgb = photo.rgb
         crops.append(pairs.neutral.crop(n, rgb))
         before.append(measures.lips_error(find, photo.rgb, face, real))
         after.append(measures.lips_error(find, rgb, face, real))
@@ -269,7 +275,7 @@ def on_pairs(draw: Drawn, editor: Editor, judge: MiniXception, find: Find, pairs
         "london/pair/happy": measures.accuracy(shares, ["happiness"] * len(shares), "happiness"),
         "london/pair/lips": measures.ratio_by_source(np.array(after), np.array(before)),
         "london/self": measures.mean_by_source(np.array(same), everyone),
-        "london/mouth": measures.ratio_by_source(*np.array(open_mouths).T),
+        **({"london/mouth": measures.ratio_by_source(*np.array(open_mouths).T)} if open_mouths else {}),
     }
 
 
@@ -318,6 +324,13 @@ def own_finder(editor: Editor) -> Find:
     return find
 
 
+def _drawing() -> str:
+    """What the code that edits and measures is, briefly: a change of it makes stored stages old."""
+    folder = Path(__file__).parent
+    files = [*sorted(folder.glob("*.py")), folder.parent / "edit.py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
 def run(
     judge_file: Path,
     identity_file: Path,
@@ -358,6 +371,7 @@ def run(
         "commit": commit(),
         "editor": weights_digest()[:12],
         "judge": hashlib.sha256(judge_file.read_bytes()).hexdigest()[:12],
+        "drawing": _drawing(),
         "landmarks": "dlib's" if points_file is not None else "the editor's own network",
         "count": count,
     }
@@ -388,7 +402,8 @@ def run(
     if london_root is not None:
         large_editor = Editor.load(threads=threads)
         pairs = london(london_root, large_editor, every)
-        say(f"London: {len(pairs.neutral)} people")
+        named = sum(group in GROUPED for group in pairs.groups)
+        say(f"London: {len(pairs.neutral)} people, {named} of a named ethnicity")
         facts["London"] = f"{len(pairs.neutral)} people"
         found, own = real_people(judge, identity, pairs)
         references |= found

@@ -24,8 +24,9 @@ from mien.edit import MAX_YAW, MIN_FACE, PRESENCE, Edit, EditRefused, FaceEdit
 from mien.editing import lips
 from mien.editing.corrector import Held
 from mien.editing.geometry import ACTIVE, Frame, lip_gap
+from mien.editing.mouth import Around
 from mien.editing.photo import Photo
-from mien.editing.render import Plan, plan, render
+from mien.editing.render import Plan, plan, render, surroundings
 from mien.editing.target import change_for, lips_for, smile_leaves
 from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, POINTS, RIGHT_EYE_CORNERS, box_of_points
 from mien.types import Box
@@ -33,6 +34,8 @@ from mien.video.clip import Clip
 from mien.video.shots import Shots
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from mien.edit import Editor
@@ -49,6 +52,8 @@ READ: Final = 0.2
 """Seconds between two readings of the expression."""
 FADE: Final = 5
 """Frames over which an edit fades before and after frames that stay unedited."""
+LIT: Final = 24
+"""Frames whose light on skin and eyes is taken together: a blink hides the whites."""
 SHAPE_SPREAD: Final = 0.08
 """Standard deviation in seconds of the smoothing of a face's shape; of its place, half of it."""
 _WINDOW: Final = (np.array([-1.0, -0.6]), np.array([1.0, 1.8]))
@@ -264,6 +269,15 @@ class Flicker:
         return float(np.sqrt(self._sums[1] / self._sums[0])) if self._sums[0] > 0 else float("nan")
 
 
+def typical(seen: Sequence[Around]) -> Around:
+    """What a face tells of its mouth over frames: the median of each."""
+    return Around(
+        np.median([one.skin for one in seen], axis=0),
+        float(np.median([one.grain for one in seen])),
+        float(np.median([one.white for one in seen])),
+    )
+
+
 def edit_video(
     editor: Editor,
     path: Path,
@@ -309,6 +323,7 @@ def edit_video(
     flicker, lowest, folding, edited = Flicker(), 1.0, 1.0, 0
     first: tuple[Pixels, Pixels, Plan] | None = None
     held = None if editor.corrector is None else Held(editor.corrector)
+    lights: dict[int, list[Around]] = {}
     with tempfile.TemporaryDirectory() as folder, Clip(path) as clip:
         made = Path(folder) / f"edited{out.suffix.lower()}"
         film = Film(made, clip.width, clip.height, clip.rate)
@@ -322,10 +337,19 @@ def edit_video(
                     drawn = plan(
                         editor.geometry, points[n], shares[n] * decision.change, gap, decision.refill
                     )
+                    shot = int(track.shots[n])
                     if held is not None:
-                        drawn = held(int(track.shots[n]), rgb, drawn, editor.shading, target.teeth, seed)
+                        drawn = held(shot, rgb, drawn, editor.shading, target.teeth, seed)
+                    lit = lights.get(shot, [])[-LIT:]
+                    lights[shot] = [*lit, surroundings(rgb, drawn.frame, points[n])]
                     rgb, _ = render(
-                        rgb, drawn, editor.shading, target.teeth, seed, interiors=editor.interiors
+                        rgb,
+                        drawn,
+                        editor.shading,
+                        target.teeth,
+                        seed,
+                        interiors=editor.interiors,
+                        around=typical(lights[shot]),
                     )
                     edited += 1
                     lowest, folding = min(lowest, drawn.share), min(folding, drawn.warp.folding)

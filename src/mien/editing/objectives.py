@@ -46,8 +46,9 @@ light does (dlib's distance, a corrector of ten minutes with either switched off
 LIGHT = 3.0
 """The same of its light: it is what is first seen of a correction in a photo."""
 IDENTITY = 2.0
+"""Weight of 1 - cosine between a face and its edit to the witness."""
 WITNESSED = 8
-"""Edits of a step that the witness sees: it costs as much as all else, so it sees a third of them."""
+"""Edits of a step that the witness sees, at most: it costs as much as all else."""
 WITNESS_SIDE = 80
 CONTRAST = 0.3
 TEMPERATURE = 0.15
@@ -152,10 +153,8 @@ class Witness:
 
     def __init__(self, network: Backbone, faces: Float[Tensor, "n 1 64 64"]) -> None:
         self.network = network.eval().requires_grad_(False)
-        with torch.inference_mode():
-            self._mean = (
-                torch.cat([self._features(part) for part in torch.split(faces, 64)]).mean(dim=0).clone()
-            )
+        with torch.no_grad():
+            self._mean = torch.cat([self._features(part) for part in torch.split(faces, 64)]).mean(dim=0)
 
     def _features(self, pictures: Float[Tensor, "n 1 64 64"]) -> Tensor:
         large = functional.interpolate(pictures, (WITNESS_SIDE, WITNESS_SIDE), mode="bilinear")

@@ -16,7 +16,7 @@ from mien.editing import mouth
 from mien.editing.flow import FOLD_LIMIT, Region, Warp, mouth_line, pixel_map, pull, warp_between
 from mien.editing.geometry import Frame, Geometry, lip_gap
 from mien.images import LUMA
-from mien.landmarks import INNER_LIP_PAIRS, OUTER_LIPS
+from mien.landmarks import INNER_LIP_PAIRS, INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,10 @@ _DEEPENS = 0.6
 """How far the hue of skin deepens in a fold, as a share of how far it is from grey."""
 _SHINE = 0.2
 """A pixel is wholly a gleam from this share lighter than the cheeks, and a fold that is this (log) dark leaves none."""
+_WHITE = 1.6
+"""What is this many times lighter than the cheeks is no gleam but hair, cloth or a wall."""
+_LENS = 0.7
+"""Least luma of the whites of eyes over that of the cheeks."""
 _CHEEKS = np.array([[-0.72, 0.85], [0.72, 0.85]])
 
 
@@ -121,11 +125,13 @@ def render(
     teeth: float,
     seed: int = 0,
     interiors: bool = True,
+    around: mouth.Around | None = None,
 ) -> tuple[Pixels, tuple[str, ...]]:
     """Draw a plan on a photo [h, w, 3] (RGB, uint8 or uint16); returns a new array and notes on what was done.
 
     `teeth` in 0..1 says which kind of mouth interior fits; `seed` fixes the grain of a filled mouth.
-    Without `interiors` the flow alone says what shows between the lips.
+    Without `interiors` the flow alone says what shows between the lips. `around` is what the face tells of its mouth,
+    where that is known better than from this photo alone (`surroundings`).
     """
     height, width = colour.shape[:2]
     region = Region.of(plan_.frame, width, height)
@@ -134,7 +140,8 @@ def render(
     touched = moved > TOUCHED
     notes: list[str] = []
     gain = None if shading is None else shading.gain(plan_, region)
-    around = surroundings(colour, plan_.frame, plan_.frame.to_picture(plan_.source))
+    if around is None:
+        around = surroundings(colour, plan_.frame, plan_.frame.to_picture(plan_.source))
 
     def move(rows: slice) -> None:
         new[rows] = pull(colour, where[rows])
@@ -145,10 +152,10 @@ def render(
     _in_bands(move, region.height)
     if interiors:
         notes += _mouth(colour, plan_, region, new, touched, around, teeth, seed)
-    last = None
+    last, skin = None, None
     if plan_.gain is not None:
         logs = (region.coarse(plan_.gain) * region.fade)[..., None] * _tint(around.skin)
-        last = region.enlarge(np.exp(logs))
+        last, skin = region.enlarge(np.exp(logs)), _skin(plan_, region)
     top = np.iinfo(colour.dtype).max
     out = colour.copy()
     inside = out[
@@ -157,9 +164,9 @@ def render(
     ]
 
     def finish(rows: slice) -> None:
-        if last is not None:
+        if last is not None and skin is not None:
             new[rows] *= last[rows]
-            _dull(new[rows], last[rows], around.skin * (top / 255))
+            _dull(new[rows], last[rows], around.skin * (top / 255), skin[rows])
             touched[rows] |= np.abs(last[rows, :, 1] - 1) > 1e-3  # the channels differ by less than a fifth
         drawn = np.clip(np.rint(new[rows]), 0, top).astype(colour.dtype)
         np.copyto(inside[rows], drawn, where=touched[rows, :, None])
@@ -171,25 +178,39 @@ def render(
 def _tint(skin: Array) -> Array:
     """How much each channel [3] takes part in a correction's light on skin of a colour [3]: its hue deepens in folds,
     which light each other, and pales on what stands out. All alike on grey skin, and of one luma whatever the hue."""
-    share = skin / max(float(skin @ LUMA), 1.0)
+    share = skin / float(skin @ LUMA) if skin @ LUMA >= 1 else np.ones(3)
     tint = 1 + _DEEPENS * (1 - share)
     return np.asarray(tint / float(tint * share @ LUMA))
 
 
-def _dull(drawn: NDArray[np.float32], light: NDArray[np.float32], skin: Array) -> None:
-    """Give darkened gleams [h, w, 3] the hue of the skin [3] that shines in them, in place; `light` [h, w, 3] is what
-    they were multiplied by. What lies in a fold reflects no lamp, and merely darker a white gleam is grey."""
-    deep = light[..., 1] < 0.97
+def _dull(
+    drawn: NDArray[np.float32], light: NDArray[np.float32], hue: Array, skin: NDArray[np.bool_]
+) -> None:
+    """Give darkened gleams of `drawn` [h, w, 3] the hue [3] of the skin that shines in them, in place.
+
+    `light` [h, w, 3] is what they were multiplied by, `skin` [h, w] where skin may be. What lies in a fold reflects no
+    lamp, and merely darker a white gleam is grey.
+    """
+    deep = (light[..., 1] < 0.97) & skin
     if not deep.any():
         return
-    colour = drawn[deep]
+    colour, depth = drawn[deep], light[..., 1][deep]
     luma = colour @ LUMA.astype(np.float32)
-    base = float(skin @ LUMA)
-    depth = light[..., 1][deep]
-    gleam = np.clip((luma / (depth * max(base, 1.0)) - 1) / _SHINE, 0, 1)
+    base = max(float(hue @ LUMA), 1.0)
+    lighter = luma / (depth * base)
+    gleam = np.clip((lighter - 1) / _SHINE, 0, 1) * np.clip((_WHITE - lighter) / _SHINE, 0, 1)
     share = gleam * np.clip(-np.log(depth) / _SHINE, 0, 1)
-    matt = luma[:, None] * (skin / max(base, 1.0)).astype(np.float32)
+    matt = luma[:, None] * (hue / base).astype(np.float32)
     drawn[deep] = colour + share[:, None] * (matt - colour)
+
+
+def _skin(plan_: Plan, region: Region) -> NDArray[np.bool_]:
+    """Where in the region [h, w] neither eyes nor what shows between the lips is drawn."""
+    free = np.ones((region.height, region.width), np.uint8)
+    points = plan_.frame.to_picture(plan_.target) - [region.left, region.top]
+    for group in (RIGHT_EYE, LEFT_EYE, INNER_LIPS):
+        cv2.fillPoly(free, [np.rint(points[group]).astype(np.int32)], 0)
+    return free > 0
 
 
 def _in_bands(work: Callable[[slice], None], height: int) -> None:
@@ -278,7 +299,8 @@ def surroundings(colour: Pixels, frame: Frame, points: Array) -> mouth.Around:
     height, width = colour.shape[:2]
     means, grains = [], []
     for x, y in frame.to_picture(_CHEEKS).astype(int):
-        patch = colour[max(y - half, 0) : y + half, max(x - half, 0) : x + half].astype(np.float32) / scale
+        rows, columns = (slice(max(c - half, 0), max(c + half, 0)) for c in (y, x))
+        patch = colour[rows, columns].astype(np.float32) / scale
         if patch.shape[0] > 3 and patch.shape[1] > 3 and x < width and y < height:
             means.append(patch.reshape(-1, 3).mean(axis=0))
             luma = patch @ LUMA
@@ -290,5 +312,6 @@ def surroundings(colour: Pixels, frame: Frame, points: Array) -> mouth.Around:
     skin, grain = np.array([180.0, 140.0, 120.0]), 1.5
     if means:
         skin, grain = np.mean(means, axis=0).astype(np.float64), float(np.mean(grains))
-    white = mouth.white_of(colour, points)
-    return mouth.Around(skin, grain, float(skin @ LUMA) if white is None else white)
+    white, light = mouth.white_of(colour, points), float(skin @ LUMA)
+    # Darker than the skin it is no white but a lens, a shadow or a lid.
+    return mouth.Around(skin, grain, light if white is None or white < _LENS * light else white)

@@ -86,12 +86,20 @@ def configured(tree: dict[str, Any], source: str) -> EditorConfig:
     """Check a configuration that was read from `source`.
 
     Raises:
-        ConfigError: a key or value is wrong, or the guide is missing.
+        ConfigError: a key or value is wrong, or the guide or the witness is missing.
     """
     try:
         config = EditorConfig(**tree)
     except ValidationError as problem:
         raise explain(problem, EditorConfig, source) from None
+    if config.identity is not None:
+        if config.method.kind == "stargan":
+            raise ConfigError(f"{source}: a stargan has no witness: leave out `identity`")
+        if not config.identity.is_file():
+            raise ConfigError(
+                f"{config.identity}: no such file: pass the published mobilefacenet.pt (foamliu/MobileFaceNet), or "
+                "leave out `identity`"
+            )
     if not config.guides and config.method.kind != "stargan":
         raise ConfigError(
             f"{source}: a {config.method.kind} needs a guide: train configs/meca-ferplus.yaml first and name its "
@@ -112,7 +120,9 @@ def run(config: EditorConfig, resume: bool, say: Callable[[str], None]) -> Path:
 
     Raises:
         Claimed: another process trains this run now.
-        ConfigError: the folder has a run and `resume` is off, or one of another configuration; the guide is no meca.
+        ConfigError: the folder has a run and `resume` is off, or one of another configuration; a guide is no meca or
+            baseline on 64 px.
+        WeightsError: a guide or the witness cannot be opened.
         DatasetNotFound, DatasetDamaged: FERPlus or the points are not there.
         TrainingError: a loss is not finite, or the folder cannot be written.
     """
@@ -197,6 +207,9 @@ class Training(Resumable):
         self.config, self.faces, self.say = config, faces, say
         held = max(1, int(HELD * len(faces)))
         self._held, self._rows = np.arange(held), np.arange(held, len(faces))
+        self._commit = (
+            checkpoint.commit()
+        )  # of the code that trains: by the time of export there may be another
         self.game: Game = self._game()
         self.players = {"critic": self.game.critic, "editor": self.game.editor}
         self.optimisers = {
@@ -221,6 +234,12 @@ class Training(Resumable):
         network = MobileFaceNet(WITNESS_SIDE)
         network.load_published(self.config.identity)
         return Witness(network, self.rows(self._rows[:256]).before)
+
+    def _witnessed(self) -> dict[str, str]:
+        if self.config.identity is None:
+            return {}
+        digest = hashlib.sha256(self.config.identity.read_bytes()).hexdigest()[:12]
+        return {"witness": f"{digest} (MobileFaceNet of foamliu, Apache-2.0, trained on MS-Celeb-1M)"}
 
     def _parts(self) -> dict[str, Any]:
         optimisers = {f"optimiser of {name}": one for name, one in self.optimisers.items()}
@@ -365,7 +384,8 @@ class Training(Resumable):
                 "command": f"mien train configs/editor-{config.method.kind}.yaml",
                 "config": {name: value for name, value in plain.items() if name not in _PLACES},
                 "guides": [checkpoint.digest(path)[:12] for path in config.guides],
-                "commit": checkpoint.commit(),
+                **self._witnessed(),
+                "commit": self._commit,
                 "steps": self.step,
                 "processor_seconds": round(self.seconds, 1),
             },
@@ -376,8 +396,8 @@ class Training(Resumable):
                 "changing the expression shown in photographs of oneself or of people who agreed (mien edit)"
             ],
             "limits": [
-                "adults, mostly frontal web photographs of 2013 with an unknown mix of people; no figures by skin "
-                "tone, age or gender"
+                "adults, mostly frontal web photographs of 2013 with an unknown mix of people; figures by ethnicity of "
+                "102 people are in docs/editing.md, none by age or gender"
             ],
             "must_not": [
                 "presenting an edited picture as evidence of what someone felt or did",
