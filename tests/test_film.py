@@ -14,7 +14,8 @@ from mien import images
 from mien.cli.main import app
 from mien.edit import Editor, EditRefused
 from mien.editing import film
-from mien.editing.film import FADE, Flicker, Track, edit_video, presence, smooth
+from mien.editing.film import FADE, Flicker, Track, edit_video, presence, smooth, typical
+from mien.editing.mouth import Around
 from mien.editing.target import Target
 from mien.landmarks import POINTS
 
@@ -177,3 +178,11 @@ def test_the_command_writes_a_video_that_says_so(
     assert "never overwrites" in str(again.exception)
     sheet = runner.invoke(app, ["edit", str(clip), "--to", "anger", "--out", str(out), "--grid", "affect"])
     assert "video" in str(sheet.exception)
+
+
+def test_a_blink_does_not_dim_the_teeth_of_a_shot() -> None:
+    skin = np.array([200.0, 150.0, 120.0])
+    seen = [Around(skin + n, 1.0, 60.0 if n in (3, 4, 5) else 180.0) for n in range(11)]
+    found = typical(seen)
+    assert found.white == 180
+    np.testing.assert_allclose(found.skin, skin + 5)
