@@ -20,7 +20,7 @@ OPENS_ABOVE: Final = 0.7
 """Intensity above which closed lips part by themselves, where the expression usually shows parted lips."""
 OPEN_GAP: Final = {
     "happiness": 0.13,
-    "surprise": 0.17,
+    "surprise": 0.11,
     "sadness": 0.05,
     "anger": 0.08,
     "disgust": 0.07,
