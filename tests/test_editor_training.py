@@ -359,6 +359,19 @@ class Alternating:
         return [flow, np.full((1, 1, SIDE, SIDE), 0.2 * sign, np.float32)]
 
 
+def test_light_is_deeper_on_dark_skin(plan: tuple[Photo, Plan]) -> None:
+    photo, asked = plan
+    strengths = []
+    for brightness in (1.0, 0.5, 0.2):
+        dim = (photo.rgb * brightness).astype(np.uint8)
+        flow, gain = Corrector(Alternating()).answer(dim, asked, None, 1.0)
+        assert not flow.any()
+        strengths.append(abs(float(gain[0, 0])) / 0.2)
+    assert 1 <= strengths[0] < 1.2
+    assert strengths[0] < strengths[1] < 2.001
+    assert strengths[2] == pytest.approx(2)
+
+
 def test_a_film_holds_what_the_corrector_says_of_a_shot(plan: tuple[Photo, Plan]) -> None:
     photo, asked = plan
     held = Held(Corrector(Alternating()), frames=8)

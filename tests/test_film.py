@@ -139,7 +139,7 @@ def test_one_decision_a_shot(editor: Editor, clip: Path) -> None:
     # The dark frames are cuts to the eye of the machine: what stands before and after is decided apart.
     assert set(decisions) == {int(track.shots[frame]) for frame, _, _ in track.seen}
     for decision in decisions.values():
-        assert decision.opening > 0.05
+        assert decision.opening > 0.02
         assert decision.refill
     kept = film.decide(editor, track, Target.parse("surprise"), 1.0, "keep", False)
     assert all(d.keep == pytest.approx(1) and d.opening == 0 for d in kept.values())

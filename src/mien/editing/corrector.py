@@ -19,7 +19,8 @@ import numpy as np
 from mien import align, cards
 from mien.editing.flow import FOLD_LIMIT, GRID, Warp, folding, grid_points, look_up
 from mien.editing.geometry import HIGH, LOW, Frame
-from mien.editing.render import Plan, render
+from mien.editing.render import Plan, render, surroundings
+from mien.images import LUMA
 from mien.threads import session
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ RIM: Final = 0.12
 SHIPPED: Final = cards.FOLDER / "editor" / "corrector.onnx"
 _UNIT: Final = 32.0
 """Pixels an eye distance of the small picture that edits are drawn on for the network."""
+_USUAL: Final = 130.0
+"""Luma of the cheeks of most faces that the network learnt from (median 137)."""
+_DEEPER: Final = 2.0
+"""A correction's log light is at most this many times stronger on darker skin. A fold is seen by how many steps of grey
+it differs from the skin beside it, and of the same log those are fewer on dark skin: of 71 FERPlus training faces with
+cheeks under 95, 73 in 100 edits were read as asked with it, 67 without (2.2 at most; 72 with 1.6 at most)."""
 _FULL: Final = 1.0
 """Total change of strengths from which a correction has its whole size; at no change there is none."""
 
@@ -162,13 +169,16 @@ class Corrector:
     def answer(
         self, colour: Pixels, plan: Plan, shading: Shading | None, teeth: float, seed: int = 0
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What the network says of a plan, for a full change: flow [2, s, s] and log gain [SIDE, SIDE]."""
+        """What the network says of a plan, for a full change: flow [2, s, s], and log gain [SIDE, SIDE] as it suits the
+        skin."""
         before, after = views(colour, plan, shading, teeth, seed)
         pictures = np.stack([before, after])[None].astype(np.float32) / 255
         flow, gain = self.network.run(
             ["flow", "gain"], {"pictures": pictures, "change": plan.change[None].astype(np.float32)}
         )
-        return flow[0], gain[0, 0]
+        cheeks = surroundings(colour, plan.frame, plan.frame.to_picture(plan.source)).skin
+        deeper = np.clip(_USUAL / max(float(cheeks @ LUMA), 1.0), 1.0, _DEEPER)
+        return flow[0], gain[0, 0] * np.float32(deeper)
 
     def taken(self, plan: Plan, answer: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Plan:
         """`plan` corrected by an answer, as far as its change goes."""
