@@ -370,7 +370,11 @@ def test_lips_follow_the_mouth_control() -> None:
     joy, rest = Target.parse("happiness"), Target.parse("neutral")
     assert lips_for(joy, 1.0, "keep", 0.02) == 0.02
     assert lips_for(joy, 1.0, "close", 0.1) == 0
-    assert lips_for(joy, 0.7, "auto", 0.0) == 0, "closed lips stay closed up to 0.7"
+    fear, both = Target.parse("fear"), Target.parse("happiness:0.5,anger:0.5")
+    assert lips_for(joy, 0.5, "auto", 0.0) == 0, "closed lips stay closed up to 0.5"
+    assert 0 < lips_for(joy, 0.6, "auto", 0.0) < lips_for(joy, 0.7, "auto", 0.0)
+    assert lips_for(fear, 0.7, "auto", 0.0) == 0 < lips_for(fear, 0.8, "auto", 0.0)
+    assert 0 < lips_for(both, 1.0, "auto", 0.0) < lips_for(joy, 1.0, "auto", 0.0)
     assert lips_for(joy, 1.0, "auto", 0.0) > 0.05
     assert lips_for(joy, 0.5, "open", 0.0) > 0.05
     assert lips_for(joy, 0.0, "open", 0.0) == 0

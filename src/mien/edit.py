@@ -235,8 +235,8 @@ class Editor:
                 does not change for ("happiness", 1). With "neutral" it is the share that is taken away.
             face: which face, 0 is the largest, or "all".
             mouth: "keep" the lips as they are, "close" or "open" them; "auto" keeps them, except that closed lips part
-                above intensity 0.7 where the expression usually shows it, and that "neutral" closes them. A number is
-                the lip gap to reach, in eye distances.
+                above intensity 0.5 for happiness, 0.7 for surprise and fear, and that "neutral" closes them. A number
+                is the lip gap to reach, in eye distances.
             relative: add to what the face shows instead of starting from neutral.
             force: edit even where the quality will be poor (turned head, small face, shaky landmarks, cut chin).
             seed: fixes the grain of a filled mouth; the result is deterministic anyway.

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 Mouth = Literal["auto", "keep", "open", "close"]
 MAX_INTENSITY: Final = 1.25
-OPENS_ABOVE: Final = 0.7
-"""Intensity above which closed lips part by themselves, where the expression usually shows parted lips."""
+OPENS_ABOVE: Final = {"happiness": 0.5, "surprise": 0.7, "fear": 0.7}
+"""Intensity above which closed lips part by themselves, for expressions whose full form shows parted lips."""
 OPEN_GAP: Final = {
     "happiness": 0.13,
     "surprise": 0.11,
@@ -31,7 +31,7 @@ OPEN_GAP: Final = {
 SHOWN: Final = 0.9
 """What is taken away of an expression that reads as full: full strength of an edit is more than most faces show."""
 EASE: Final = {
-    "happiness": 0.8,
+    "happiness": 0.6,
     "surprise": 0.8,
     "sadness": 1.0,
     "anger": 1.0,
@@ -41,8 +41,6 @@ EASE: Final = {
 }
 """Exponent of an intensity below 1: half a displacement of the lips reads as less than half a smile. Chosen so that the
 strength read back from edits of 9 people rises more evenly with what was asked; at 1 nothing changes."""
-PARTS: Final = ("happiness", "surprise", "fear")
-"""Expressions whose full form parts the lips without being asked to."""
 BARES: Final = ("happiness", "fear", "anger", "disgust")
 """Expressions that show the teeth where they part the lips; of the others the mouth's cavity is seen."""
 
@@ -177,7 +175,10 @@ def lips_for(target: Target, intensity: float, mouth: Mouth, now: float) -> floa
         return max(now, opened * min(1.0, intensity / 0.3))
     if target.is_neutral:
         return now * (1 - min(intensity, 1.0))
-    parting = sum(s for name, s in target.strengths.items() if name in PARTS) / total
     strength = intensity * min(total, 1.0)
-    grown = np.clip((strength - OPENS_ABOVE) / (1 - OPENS_ABOVE), 0, MAX_INTENSITY)
-    return max(now, now + float(grown) * parting * max(opened - now, 0.0))
+    grown = sum(
+        s / total * float(np.clip((strength - OPENS_ABOVE[name]) / (1 - OPENS_ABOVE[name]), 0, MAX_INTENSITY))
+        for name, s in target.strengths.items()
+        if name in OPENS_ABOVE
+    )
+    return max(now, now + grown * max(opened - now, 0.0))
