@@ -31,7 +31,7 @@ OPEN_GAP: Final = {
 SHOWN: Final = 0.9
 """What is taken away of an expression that reads as full: full strength of an edit is more than most faces show."""
 EASE: Final = {
-    "happiness": 0.6,
+    "happiness": 0.8,
     "surprise": 0.8,
     "sadness": 1.0,
     "anger": 1.0,
