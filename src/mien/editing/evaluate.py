@@ -233,15 +233,12 @@ def on_people(draw: Drawn, judge: MiniXception, identity: Identity, pairs: Pairs
     found["london/identity"] = measures.mean_by_source(np.array(apart), sources)
     found["london/same"] = wilson(int((np.array(apart) < measures.SAME).sum()), len(apart))
     hits = edits.shares.argmax(axis=1) == [JUDGED.index(target) for target in edits.targets]
+    groups = np.array(pairs.groups)
     for group in GROUPED:
-        some = np.array([pairs.groups[source] == group for source in edits.sources])
-        if some.any():
-            of = [source for source, use in zip(edits.sources, some, strict=True) if use]
-            found[f"london/group/{group}/accuracy"] = measures.mean_by_source(hits[some].astype(float), of)
-            near = [pairs.groups[source] == group for source in sources]
-            found[f"london/group/{group}/identity"] = measures.mean_by_source(
-                np.array(apart)[near], [source for source, use in zip(sources, near, strict=True) if use]
-            )
+        if group in pairs.groups:
+            for key, values, of in (("accuracy", hits, edits.sources), ("identity", apart, sources)):
+                own = np.where(groups[of] == group, values, np.nan)
+                found[f"london/group/{group}/{key}"] = measures.mean_by_source(own, of)
     return found
 
 
@@ -360,7 +357,7 @@ def run(
     """
     import torch
 
-    from mien.checkpoint import commit
+    from mien.checkpoint import commit, digest
 
     torch.set_num_threads(threads or torch.get_num_threads())
     judge, identity = MiniXception(judge_file), Identity(identity_file)
@@ -370,7 +367,7 @@ def run(
         "definitions": measures.VERSION,
         "commit": commit(),
         "editor": weights_digest()[:12],
-        "judge": hashlib.sha256(judge_file.read_bytes()).hexdigest()[:12],
+        "judge": digest(judge_file)[:12],
         "drawing": _drawing(),
         "landmarks": "dlib's" if points_file is not None else "the editor's own network",
         "count": count,

@@ -12,6 +12,7 @@ before and after.
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict, deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -323,7 +324,7 @@ def edit_video(
     flicker, lowest, folding, edited = Flicker(), 1.0, 1.0, 0
     first: tuple[Pixels, Pixels, Plan] | None = None
     held = None if editor.corrector is None else Held(editor.corrector)
-    lights: dict[int, list[Around]] = {}
+    lights: defaultdict[int, deque[Around]] = defaultdict(lambda: deque(maxlen=LIT))
     with tempfile.TemporaryDirectory() as folder, Clip(path) as clip:
         made = Path(folder) / f"edited{out.suffix.lower()}"
         film = Film(made, clip.width, clip.height, clip.rate)
@@ -340,8 +341,7 @@ def edit_video(
                     shot = int(track.shots[n])
                     if held is not None:
                         drawn = held(shot, rgb, drawn, editor.shading, target.teeth, seed)
-                    lit = lights.get(shot, [])[-LIT:]
-                    lights[shot] = [*lit, surroundings(rgb, drawn.frame, points[n])]
+                    lights[shot].append(surroundings(rgb, drawn.frame, points[n]))
                     rgb, _ = render(
                         rgb,
                         drawn,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 VERSION: Final = "2"
 """Of these definitions; printed with every table. 2: motion and lips by dlib's points in place of FaceMesh, strength
-against reading on 100 faces in place of 25."""
+against reading on 100 faces in place of 25, a mouth's error within the whole outline of its inner lips."""
 POOLED: Final = ("happiness", "surprise", "sadness", "anger")
 """Expressions with enough held-out pictures of each for a Frechet distance."""
 ASKED: Final = (*POOLED, "disgust", "fear")

@@ -40,8 +40,6 @@ STRONGEST = 0.4
 FOLD_SIDE = 13
 """Side in pixels of the window of what is broader than a fold of the skin: a correction's light has none of that, or
 patches of it are lit as if by a lamp (0.6 and no limit of breadth looked so)."""
-
-
 LIGHTER = 0.4
 """What is left of a correction's light where it makes lighter, after what is broad has been taken away: folds are dark,
 and highlights that a photo does not have look painted on."""

@@ -152,10 +152,10 @@ def render(
     _in_bands(move, region.height)
     if interiors:
         notes += _mouth(colour, plan_, region, new, touched, around, teeth, seed)
-    last, skin = None, None
+    lit = None
     if plan_.gain is not None:
         logs = (region.coarse(plan_.gain) * region.fade)[..., None] * _tint(around.skin)
-        last, skin = region.enlarge(np.exp(logs)), _skin(plan_, region)
+        lit = region.enlarge(np.exp(logs)), _skin(plan_, region)
     top = np.iinfo(colour.dtype).max
     out = colour.copy()
     inside = out[
@@ -164,10 +164,11 @@ def render(
     ]
 
     def finish(rows: slice) -> None:
-        if last is not None and skin is not None:
-            new[rows] *= last[rows]
-            _dull(new[rows], last[rows], around.skin * (top / 255), skin[rows])
-            touched[rows] |= np.abs(last[rows, :, 1] - 1) > 1e-3  # the channels differ by less than a fifth
+        if lit is not None:
+            light, skin = lit[0][rows], lit[1][rows]
+            new[rows] *= light
+            _dull(new[rows], light, around.skin * (top / 255), skin)
+            touched[rows] |= np.abs(light[..., 1] - 1) > 1e-3  # the channels differ by less than a fifth
         drawn = np.clip(np.rint(new[rows]), 0, top).astype(colour.dtype)
         np.copyto(inside[rows], drawn, where=touched[rows, :, None])
 
@@ -195,7 +196,7 @@ def _dull(
     if not deep.any():
         return
     colour, depth = drawn[deep], light[..., 1][deep]
-    luma = colour @ LUMA.astype(np.float32)
+    luma = colour @ LUMA
     base = max(float(hue @ LUMA), 1.0)
     lighter = luma / (depth * base)
     gleam = np.clip((lighter - 1) / _SHINE, 0, 1) * np.clip((_WHITE - lighter) / _SHINE, 0, 1)

@@ -11,7 +11,6 @@ been.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 import warnings
@@ -207,9 +206,8 @@ class Training(Resumable):
         self.config, self.faces, self.say = config, faces, say
         held = max(1, int(HELD * len(faces)))
         self._held, self._rows = np.arange(held), np.arange(held, len(faces))
-        self._commit = (
-            checkpoint.commit()
-        )  # of the code that trains: by the time of export there may be another
+        # Of the code that trains: by the time of export there may be another.
+        self._commit = checkpoint.commit()
         self.game: Game = self._game()
         self.players = {"critic": self.game.critic, "editor": self.game.editor}
         self.optimisers = {
@@ -238,7 +236,7 @@ class Training(Resumable):
     def _witnessed(self) -> dict[str, str]:
         if self.config.identity is None:
             return {}
-        digest = hashlib.sha256(self.config.identity.read_bytes()).hexdigest()[:12]
+        digest = checkpoint.digest(self.config.identity)[:12]
         return {"witness": f"{digest} (MobileFaceNet of foamliu, Apache-2.0, trained on MS-Celeb-1M)"}
 
     def _parts(self) -> dict[str, Any]:
@@ -374,7 +372,7 @@ class Training(Resumable):
                 "pictures": "float32 [n, 1 or 2, 64, 64] luma in 0..1, windows of mien.editing.corrector",
                 "change": "float32 [n, 7] change of the strengths of mien.editing.geometry.ACTIVE",
             },
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sha256": checkpoint.digest(path),
             "data": [
                 f"FERPlus, {len(self.faces)} training faces with one asked edit each: votes MIT, pixels of the FER2013 "
                 "challenge, for research",
