@@ -24,7 +24,8 @@ from mien.editing.geometry import ACTIVE, Frame, Geometry, lip_gap
 from mien.editing.photo import Photo, open_photo
 from mien.editing.render import Plan, plan, render
 from mien.editing.target import Mouth, Target, change_for, lips_for, smile_leaves
-from mien.errors import MienError, NoFace
+from mien.errors import ConfigError, MienError, NoFace
+from mien.labels import EXPRESSIONS, listed
 from mien.landmarks import JAW, LEFT_EYE_CORNERS, MIRROR, NOSE_BOTTOM, RIGHT_EYE_CORNERS, box_of_points
 from mien.types import Box, Detection, Reading
 
@@ -154,6 +155,17 @@ class Editor:
         interiors: bool = True,
         corrector: Corrector | None = None,
     ) -> None:
+        """Put given parts together; see `load` for the usual way.
+
+        Raises:
+            ConfigError: the recogniser has own labels.
+        """
+        labels = getattr(recogniser, "labels", EXPRESSIONS)
+        if labels != EXPRESSIONS:
+            raise ConfigError(
+                f"the editor judges its edits by the eight expressions, and these weights say {listed(labels)}: edit "
+                "with the shipped weights"
+            )
         self.detector = detector
         self.landmarker = landmarker
         self.geometry = geometry

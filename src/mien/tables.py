@@ -24,6 +24,7 @@ from mien.claims import Claim
 from mien.columns import COLUMNS, POINTS, Column, columns_of
 from mien.errors import ExtraMissing
 from mien.images import describe
+from mien.labels import EXPRESSIONS
 from mien.rows import OnNoFace, Row, TableError, finite, key, rows, to_frame
 from mien.types import Analysis
 
@@ -67,6 +68,7 @@ class Writer:
         columns, landmarks, on_no_face: as for `rows`. "skip" records a picture as done without giving it a row.
         resume: continue an unfinished table, or add to a finished one. Without it an unfinished run is not overwritten.
         video: what is written are `Frame`s, and the table has their columns too.
+        labels: those of the recogniser.
 
     Attributes:
         done: sources (as `key` gives them) whose rows are all there.
@@ -84,13 +86,15 @@ class Writer:
         landmarks: bool = True,
         on_no_face: OnNoFace = "row",
         video: bool = False,
+        labels: tuple[str, ...] = EXPRESSIONS,
     ) -> None:
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part")
         self.done: set[str] = set()
         self.frames: dict[str, int] = {}
         self._layout, self._landmarks, self._on_no_face, self._video = columns, landmarks, on_no_face, video
-        self._columns = columns_of(columns, landmarks, video)
+        self._labels = labels
+        self._columns = columns_of(columns, landmarks, video, labels)
         names = [column.name for column in self._columns]
         if self.path.suffix.lower() not in FORMATS:
             raise TableError(
@@ -166,7 +170,7 @@ class Writer:
             NoFace: as `rows`.
             TableError: the disk is full or gone; what was added before is safe.
         """
-        table = rows(analysis, self._layout, self._landmarks, self._on_no_face, self._video)
+        table = rows(analysis, self._layout, self._landmarks, self._on_no_face, self._video, self._labels)
         source = key(analysis.source)
         self._append(
             {"source": source, "frame": analysis.frame, "rows": [list(row.values()) for row in table]}
@@ -360,7 +364,8 @@ def _same_columns(path: Path, wanted: list[str], found: list[str]) -> None:
     # A JSON lines table without rows does not say its columns.
     if found and found != wanted:
         raise TableError(
-            f"{describe(path)} was written with other columns: give the same --columns and landmarks, or another file"
+            f"{describe(path)} was written with other columns: give the same --columns, --weights and landmarks, or "
+            "another file"
         )
 
 

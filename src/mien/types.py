@@ -97,10 +97,10 @@ class Reading:
     """What the recogniser says of one face crop.
 
     Attributes:
-        probabilities: calibrated probability of each of the eight `EXPRESSIONS`, summing to 1.
-        valence: apparent valence in [-1, 1], negative to positive.
-        arousal: apparent arousal in [-1, 1], calm to activated.
-        intensity: strength of the expression in [0, 1]; 0 is neutral.
+        probabilities: calibrated probability of each label, summing to 1: the eight `EXPRESSIONS`, or own labels.
+        valence: apparent valence in [-1, 1], negative to positive; None from a network that did not learn it.
+        arousal: apparent arousal in [-1, 1], calm to activated; None likewise.
+        intensity: strength of the expression in [0, 1]; 0 is neutral; None where no label is "neutral".
         uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card).
         embedding: the recogniser's feature vector; empty unless embeddings were asked for.
     """
@@ -108,9 +108,9 @@ class Reading:
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
 
     probabilities: dict[str, float]
-    valence: float
-    arousal: float
-    intensity: float
+    valence: float | None
+    arousal: float | None
+    intensity: float | None
     uncertain: bool
     embedding: tuple[float, ...] = ()
 
@@ -125,7 +125,11 @@ class Reading:
         return max(self.probabilities.values())
 
     def basic(self) -> dict[str, float]:
-        """The seven-class view: contempt left out and the rest renormalised to sum to 1."""
+        """The seven-class view: contempt left out and the rest renormalised to sum to 1.
+
+        Raises:
+            KeyError: the labels are others than the eight.
+        """
         total = sum(self.probabilities[name] for name in BASIC)
         return {name: self.probabilities[name] / total if total > 0 else 1 / len(BASIC) for name in BASIC}
 
@@ -159,22 +163,22 @@ class Face:
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """The probability of each of the eight expressions."""
+        """The probability of each label."""
         return self.reading.probabilities
 
     @property
-    def valence(self) -> float:
-        """Apparent valence in [-1, 1]."""
+    def valence(self) -> float | None:
+        """Apparent valence in [-1, 1]; None from a network that did not learn it."""
         return self.reading.valence
 
     @property
-    def arousal(self) -> float:
-        """Apparent arousal in [-1, 1]."""
+    def arousal(self) -> float | None:
+        """Apparent arousal in [-1, 1]; None from a network that did not learn it."""
         return self.reading.arousal
 
     @property
-    def intensity(self) -> float:
-        """Strength of the expression in [0, 1]."""
+    def intensity(self) -> float | None:
+        """Strength of the expression in [0, 1]; None where no label is "neutral"."""
         return self.reading.intensity
 
 
@@ -246,16 +250,16 @@ class Smoothed:
     """A face's reading through the causal filter of `mien.video`: what it shows after its flicker is taken out.
 
     Attributes:
-        probabilities: of each of the eight `EXPRESSIONS`, summing to 1.
-        valence: in [-1, 1].
-        arousal: in [-1, 1].
+        probabilities: of each label, summing to 1.
+        valence: in [-1, 1]; None from a network that did not learn it.
+        arousal: in [-1, 1]; None likewise.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
 
     probabilities: dict[str, float]
-    valence: float
-    arousal: float
+    valence: float | None
+    arousal: float | None
 
     @property
     def expression(self) -> str:
@@ -268,9 +272,10 @@ class Smoothed:
         return max(self.probabilities.values())
 
     @property
-    def intensity(self) -> float:
-        """Strength of the expression in [0, 1]; 0 is neutral."""
-        return 1.0 - self.probabilities[EXPRESSIONS[NEUTRAL]]
+    def intensity(self) -> float | None:
+        """Strength of the expression in [0, 1]; 0 is neutral; None where no label is "neutral"."""
+        neutral = self.probabilities.get(EXPRESSIONS[NEUTRAL])
+        return None if neutral is None else 1.0 - neutral
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,8 +308,3 @@ def _adapter(kind: type[Analysis]) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)
-
-
-def ordered_probabilities(values: Any) -> dict[str, float]:
-    """Name eight numbers by `EXPRESSIONS`, as plain floats."""
-    return {name: float(value) for name, value in zip(EXPRESSIONS, values, strict=True)}

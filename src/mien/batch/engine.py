@@ -149,6 +149,7 @@ def _checked(options: dict[str, Any], columns: str) -> dict[str, Any]:
 
     columns_of(columns)
     pipeline = load(**options, threads=1)
+    columns_of(columns, labels=pipeline.labels)
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     plain.pop("weights", None)
     return {**plain, "model": pipeline.recogniser.name}

@@ -177,14 +177,16 @@ def _died(picture: str) -> str:
 
 
 def _file(analyses: Iterable[Analysis], job: Job) -> bytes:
+    from mien.recognise import labels_of
     from mien.tables import columns_of, rows, write_parquet
 
+    labels = labels_of(job.options.get("weights"))
     no_face: Any = "skip" if job.on_no_face == "skip" else "row"
     table = BytesIO()
     write_parquet(
         table,
-        columns_of(job.columns),
-        (row for analysis in analyses for row in rows(analysis, job.columns, on_no_face=no_face)),
+        columns_of(job.columns, labels=labels),
+        (row for one in analyses for row in rows(one, job.columns, on_no_face=no_face, labels=labels)),
     )
     return table.getvalue()
 

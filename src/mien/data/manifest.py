@@ -6,8 +6,9 @@
 Only `path` is needed (relative to the table, or absolute). `image` and `file` are understood for `path`; `emotion`,
 `label` and `class` for `expression`; `identity` for `subject`. An expression is a word in any case ("Happy"), empty
 or "unknown" for none; a number is refused, because every dataset numbers its classes otherwise. Votes stand in
-columns `vote_neutral` ... `vote_contempt`. `split` is "train" (also when empty or missing), "valid" or "test". Every
-other column becomes an attribute of its name.
+columns `vote_neutral` ... `vote_contempt`. Where the run configuration has `labels`, an expression is one of those
+names, which may be numbers, and votes stand in `vote_<label>`. `split` is "train" (also when empty or missing), "valid"
+or "test". Every other column becomes an attribute of its name.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 from mien.data.reader import SPLITS, Reader, affect, on_disk, rows
 from mien.data.records import Record
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
-from mien.labels import EXPRESSIONS, UNLABELLED, UnknownExpression, index_of
+from mien.labels import EXPRESSIONS, HOW_TO_OWN, UNLABELLED, UnknownExpression, finder
 
 NAMES = ("manifest.parquet", "manifest.csv", "labels.csv")
 """Tables looked for in a folder, in this order."""
@@ -30,7 +31,6 @@ LABEL_COLUMNS = ("expression", "emotion", "label", "class")
 SUBJECT_COLUMNS = ("subject", "identity", "person")
 BOX_COLUMNS = ("left", "top", "right", "bottom")
 PLAIN_COLUMNS = ("split", "valence", "arousal", "video", "frame", "name")
-VOTE_COLUMNS = tuple(f"vote_{name}" for name in EXPRESSIONS)
 NOTE = b"mien.options"
 UNKNOWN = ("", "unknown", "none", "nan", "unlabelled")
 
@@ -42,7 +42,7 @@ def table_of(root: Path) -> Path | None:
     return next((root / name for name in NAMES if (root / name).is_file()), None)
 
 
-def variant(root: Path) -> str | None:
+def variant(root: Path, labels: tuple[str, ...] = EXPRESSIONS) -> str | None:
     """ "csv" or "parquet", or None; a labels.csv counts when it has a picture and a label column."""
     path = table_of(root)
     if path is None:
@@ -54,7 +54,33 @@ def variant(root: Path) -> str | None:
     return "csv" if header & set(PATH_COLUMNS) else None
 
 
-def read(root: Path, variant: str, partial: bool, images: str = "", **options: Any) -> list[Record]:
+def label_names(root: Path) -> list[str]:
+    """The words of the table's expression column, but those for "no label".
+
+    Raises:
+        DatasetNotFound: there is no table.
+        DatasetDamaged: it cannot be read, or has no such column.
+    """
+    kind, path = variant(root), table_of(root)
+    if kind is None or path is None:
+        raise DatasetNotFound(f"{root}: no manifest: pass {READER.wants}")
+    words: dict[str, None] = {}
+    for line, row in _parquet(path) if kind == "parquet" else rows(path):
+        label = _Columns.of(row, f"{path}:{line}").label
+        if label is None:
+            raise DatasetDamaged(f"{path}: no column 'expression' names the labels")
+        words[_word(row[label])] = None
+    return [word for word in words if word.lower() not in UNKNOWN]
+
+
+def read(
+    root: Path,
+    variant: str,
+    partial: bool,
+    images: str = "",
+    labels: tuple[str, ...] = EXPRESSIONS,
+    **options: Any,
+) -> list[Record]:
     """Read every row; `images` is the folder of the pictures, when it is not the table's own.
 
     Other `options` are those of the dataset that the table was made of, as a protocol asks for them: they must be the
@@ -71,7 +97,7 @@ def read(root: Path, variant: str, partial: bool, images: str = "", **options: A
             )
     folder = Path(images) if images else path.parent
     table = _parquet(path) if variant == "parquet" else rows(path)
-    return on_disk(_records(table, folder, path), root, partial)
+    return on_disk(_records(table, folder, path, labels), root, partial)
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -113,12 +139,23 @@ def _text(value: Any) -> str:
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value).strip()
 
 
-def _records(table: Iterable[tuple[int, dict[str, Any]]], folder: Path, table_path: Path) -> Iterator[Record]:
+def _word(value: Any) -> str:
+    """A label's cell as text; whole numbers that a table holds as floats, for want of some, are written as such."""
+    return _text(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def _records(
+    table: Iterable[tuple[int, dict[str, Any]]],
+    folder: Path,
+    table_path: Path,
+    labels: tuple[str, ...] = EXPRESSIONS,
+) -> Iterator[Record]:
     """A record for each row; which column means what is decided once."""
     columns: _Columns | None = None
+    find = finder(labels)
     for line, row in table:
-        columns = columns or _Columns.of(row, f"{table_path}:{line}")
-        yield _record(row, columns, folder, f"{table_path}:{line}")
+        columns = columns or _Columns.of(row, f"{table_path}:{line}", labels)
+        yield _record(row, columns, folder, f"{table_path}:{line}", find)
 
 
 class _Columns(NamedTuple):
@@ -128,11 +165,11 @@ class _Columns(NamedTuple):
     label: str | None
     subject: str | None
     box: bool
-    votes: bool
+    votes: tuple[str, ...]
     attributes: tuple[str, ...]
 
     @classmethod
-    def of(cls, row: dict[str, Any], where: str) -> _Columns:
+    def of(cls, row: dict[str, Any], where: str, labels: tuple[str, ...] = EXPRESSIONS) -> _Columns:
         """Find them by name in a row.
 
         Raises:
@@ -143,12 +180,16 @@ class _Columns(NamedTuple):
             raise DatasetDamaged(f"{where}: no column 'path' names the picture")
         label = next((name for name in LABEL_COLUMNS if name in row), None)
         subject = next((name for name in SUBJECT_COLUMNS if name in row), None)
-        taken = {path, label, subject, *PLAIN_COLUMNS, *BOX_COLUMNS, *VOTE_COLUMNS}
-        box, votes = (all(name in row for name in group) for group in (BOX_COLUMNS, VOTE_COLUMNS))
-        return cls(path, label, subject, box, votes, tuple(name for name in row if name not in taken))
+        votes = tuple(f"vote_{name}" for name in labels)
+        taken = {path, label, subject, *PLAIN_COLUMNS, *BOX_COLUMNS, *votes}
+        box, voted = (all(name in row for name in group) for group in (BOX_COLUMNS, votes))
+        rest = tuple(name for name in row if name not in taken)
+        return cls(path, label, subject, box, votes if voted else (), rest)
 
 
-def _record(row: dict[str, Any], columns: _Columns, folder: Path, where: str) -> Record:
+def _record(
+    row: dict[str, Any], columns: _Columns, folder: Path, where: str, find: Callable[[str], int]
+) -> Record:
     path = _text(row[columns.path])
     if not path:
         raise DatasetDamaged(f"{where}: '{columns.path}' is empty")
@@ -159,10 +200,10 @@ def _record(row: dict[str, Any], columns: _Columns, folder: Path, where: str) ->
     return Record(
         path=folder / path,
         split=SPLITS[split],
-        expression=_expression(_text(row[columns.label]) if columns.label else "", where),
+        expression=_expression(_word(row[columns.label]) if columns.label else "", where, find),
         valence=_affect(row.get("valence"), where),
         arousal=_affect(row.get("arousal"), where),
-        votes=_numbers(row, VOTE_COLUMNS, where) if columns.votes else (),
+        votes=_numbers(row, columns.votes, where),
         subject=(_text(row[columns.subject]) or None) if columns.subject else None,
         video=_text(row.get("video")) or None,
         frame=None if frame is None else int(frame),
@@ -178,13 +219,16 @@ def _numbers(row: dict[str, Any], names: tuple[str, ...], where: str) -> tuple[f
     return found if len(found) == len(names) else ()
 
 
-def _expression(word: str, where: str) -> int:
-    if word.lower() in UNKNOWN:
+def _expression(word: str, where: str, find: Callable[[str], int]) -> int:
+    if not word:
         return UNLABELLED
     try:
-        return index_of(word)
+        return find(word)
     except UnknownExpression as problem:
-        raise DatasetDamaged(f"{where}: {problem}") from None
+        if word.lower() in UNKNOWN:
+            return UNLABELLED
+        hint = f"; {HOW_TO_OWN}" if find is finder(EXPRESSIONS) else ""
+        raise DatasetDamaged(f"{where}: {problem}{hint}") from None
 
 
 def _number(value: Any, where: str) -> float | None:
@@ -213,10 +257,16 @@ def _affect(value: Any, where: str) -> float | None:
     return number
 
 
-def write(records: Iterable[Record], path: Path, options: dict[str, Any] | None = None) -> None:
+def write(
+    records: Iterable[Record],
+    path: Path,
+    options: dict[str, Any] | None = None,
+    labels: tuple[str, ...] = EXPRESSIONS,
+) -> None:
     """Write records as the table that `READER` reads back equal; Parquet or CSV by the ending.
 
-    `options` are those that the dataset's reader was called with; Parquet keeps them for `read` to compare.
+    `options` are those that the dataset's reader was called with; Parquet keeps them for `read` to compare. `labels`
+    is what the records' expressions and votes refer to.
     Paths under the table's folder are written relative to it, so that the folder can move.
     """
     import pyarrow as pa
@@ -228,14 +278,16 @@ def write(records: Iterable[Record], path: Path, options: dict[str, Any] | None 
     columns: dict[str, list[Any]] = {
         "path": [_relative(record.path, base) for record in listed],
         "split": [record.split for record in listed],
-        "expression": [None if r.expression == UNLABELLED else EXPRESSIONS[r.expression] for r in listed],
+        "expression": [None if r.expression == UNLABELLED else labels[r.expression] for r in listed],
         "valence": [record.valence for record in listed],
         "arousal": [record.arousal for record in listed],
         "subject": [record.subject for record in listed],
         "video": [record.video for record in listed],
         "frame": [record.frame for record in listed],
         **{name: [r.box[i] if r.box else None for r in listed] for i, name in enumerate(BOX_COLUMNS)},
-        **{name: [r.votes[i] if r.votes else None for r in listed] for i, name in enumerate(VOTE_COLUMNS)},
+        **{
+            f"vote_{name}": [r.votes[i] if r.votes else None for r in listed] for i, name in enumerate(labels)
+        },
         "name": [record.name for record in listed],
         **{key: [record.attributes.get(key) for record in listed] for key in extra},
     }
@@ -265,4 +317,5 @@ READER = Reader(
     variant=variant,
     read=read,
     takes_file=True,
+    label_names=label_names,
 )

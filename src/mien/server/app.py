@@ -78,6 +78,11 @@ class Service:
         raise Refusal(503, "loading", "the models are being loaded: try again in a few seconds", 2)
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """What faces are called here; the eight until the models are loaded."""
+        return EXPRESSIONS if self._models is None else self._models.pipeline.labels
+
+    @property
     def lacking(self) -> str:
         """Why there is no editor; "" where there is one or nothing is known yet."""
         return (
@@ -212,7 +217,7 @@ def _about(service: Service, key_needed: bool) -> APIRouter:
         return schema.Service(
             version=__version__,
             note=schema.NOTE,
-            expressions=list(EXPRESSIONS),
+            expressions=list(service.labels),
             circumplex={name: list(place) for name, place in CIRCUMPLEX.items()},
             limits=asdict(service.limits),
             key_needed=key_needed,

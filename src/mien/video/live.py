@@ -115,7 +115,7 @@ def watch(
     frames, rate, begun = 0, 0.0, now()
     time = 0.0
     with ExitStack() as stack:
-        table = Writer(out, video=True) if out is not None else None
+        table = Writer(out, video=True, labels=pipeline.labels) if out is not None else None
         if table is not None:
             stack.callback(table.close)
         shown = show or stack.enter_context(chosen())
@@ -210,8 +210,8 @@ def listing(frame: Frame, rate: float) -> Any:
             str(face.person),
             label,
             f"{bar:<16} {smooth.probability:4.0%}",
-            f"{smooth.valence:+.2f}",
-            f"{smooth.arousal:+.2f}",
+            "-" if smooth.valence is None else f"{smooth.valence:+.2f}",
+            "-" if smooth.arousal is None else f"{smooth.arousal:+.2f}",
         )
     if not frame.faces:
         table.add_row("-", "no face", "", "", "")
@@ -230,8 +230,12 @@ class Lines:
         if time >= self._next:
             self._next = time + 1.0
             seen = "; ".join(
-                f"person {face.person}: {face.smoothed.expression} {face.smoothed.probability:.0%}, "
-                f"valence {face.smoothed.valence:+.2f}, arousal {face.smoothed.arousal:+.2f}"
+                f"person {face.person}: {face.smoothed.expression} {face.smoothed.probability:.0%}"
+                + "".join(
+                    f", {name} {value:+.2f}"
+                    for name in ("valence", "arousal")
+                    if (value := getattr(face.smoothed, name)) is not None
+                )
                 for face in sorted(frame.faces, key=lambda face: face.person)
             )
             self._write(f"{time:7.1f} s  {seen or 'no face'}\n")

@@ -108,7 +108,7 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
         analyser = Analyser(pipeline, source, orders.lag)
         table, recall = None, None
         if orders.out is not None:
-            table = Writer(orders.out, orders.columns, orders.resume, video=True)
+            table = Writer(orders.out, orders.columns, orders.resume, video=True, labels=pipeline.labels)
             stack.callback(table.close)
             recall = Recall(table.written(), source, orders.lag) if orders.resume else None
 

@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import page
-from mien.figures.palette import COLOURS, FAINT
+from mien.figures.palette import FAINT, colour
 from mien.images import describe
-from mien.labels import EXPRESSIONS
 from mien.video.clip import VideoError
 from mien.video.tally import Peak, Person, Tally
 
@@ -173,17 +172,20 @@ def _strip(tally: Tally) -> str:
 def _person(person: Person, tally: Tally) -> list[str]:
     valence, arousal = person.means
     leading = max(person.labels, key=person.labels.__getitem__)
+    rated = math.isfinite(valence + arousal)
     told = (
         f"Seen for {person.seconds:.1f} s between {clock(person.first)} and {clock(person.last)}, "
-        f"mostly {leading} ({_share(person, leading):.0%}); mean valence {valence:+.2f}, mean arousal {arousal:+.2f}."
+        f"mostly {leading} ({_share(person, leading):.0%})"
+        + (f"; mean valence {valence:+.2f}, mean arousal {arousal:+.2f}." if rated else ".")
+    )
+    curves = page_figure(
+        _curves(person, tally, told) if rated else "",
+        "Apparent valence (solid) and arousal (dashed), smoothed, over minutes:seconds.",
     )
     return [
         f"<h2>Person {person.number}</h2>",
         f"<p>{escape(told)}</p>",
-        page_figure(
-            _curves(person, tally, told),
-            "Apparent valence (solid) and arousal (dashed), smoothed, over minutes:seconds.",
-        ),
+        curves if rated else "",
         '<div class="sets">',
         f"<div>{_shares(person)}</div>",
         f'<div class="faces">{"".join(_peak(name, peak) for name, peak in person.peaks.items())}</div>',
@@ -196,15 +198,15 @@ def _share(person: Person, label: str) -> float:
 
 
 def _shares(person: Person) -> str:
-    ordered = sorted(EXPRESSIONS, key=lambda label: -person.labels[label])
+    ordered = sorted(person.labels, key=lambda label: -person.labels[label])
     kept = [label for label in ordered if person.labels[label] > 0]
     bar = "".join(
-        f'<i style="width:{100 * _share(person, label):.2f}%;background:{COLOURS[label]}"></i>'
+        f'<i style="width:{100 * _share(person, label):.2f}%;background:{colour(label, person.labels)}"></i>'
         for label in kept
     )
     rows = [
         (
-            f'<i class="swatch" style="background:{COLOURS[label]}"></i>{label}',
+            f'<i class="swatch" style="background:{colour(label, person.labels)}"></i>{escape(label)}',
             f"{person.labels[label]:.1f} s",
             f"{_share(person, label):.0%}",
         )
@@ -222,7 +224,8 @@ def _peak(name: str, peak: Peak) -> str:
         value = f"{peak.value:.2f}"
     return (
         f'<figure><img src="{_jpeg(peak.portrait)}" alt="the face at its {escape(name)}">'
-        f"<figcaption><b>{escape(name)}</b><br>{value} at {clock(peak.time)}<br>{peak.label}</figcaption></figure>"
+        f"<figcaption><b>{escape(name)}</b><br>{value} at {clock(peak.time)}<br>{escape(peak.label)}</figcaption>"
+        "</figure>"
     )
 
 

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.labels import EXPRESSIONS
 from mien.types import Frame, TrackedFace
 
 STRETCHES: Final = 600
@@ -53,7 +52,8 @@ class Person:
     last: float = 0.0
     frames: int = 0
     seconds: float = 0.0
-    labels: dict[str, float] = field(default_factory=lambda: dict.fromkeys(EXPRESSIONS, 0.0))
+    labels: dict[str, float] = field(default_factory=dict)
+    """Seconds of each label, in the recogniser's order."""
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
     curve: NDArray[np.float64] = field(default_factory=lambda: np.zeros((STRETCHES, 3)))
     """For each stretch: sums of smoothed valence and arousal, and the number of frames."""
@@ -61,7 +61,7 @@ class Person:
 
     @property
     def means(self) -> tuple[float, float]:
-        """Mean smoothed valence and arousal over the person's frames."""
+        """Mean smoothed valence and arousal over the person's frames; NaN where the network says none."""
         return float(self.sums[0] / self.frames), float(self.sums[1] / self.frames)
 
 
@@ -125,16 +125,18 @@ class Tally:
         if person is None:
             if face.person in self._seen and len(self.people) >= PEOPLE:
                 return
-            person = self.people[face.person] = Person(face.person, time)
+            person = self.people[face.person] = Person(
+                face.person, time, labels=dict.fromkeys(face.probabilities, 0.0)
+            )
             self._seen.add(face.person)
             self._limit(face.person)
         smooth = face.smoothed
-        values = np.array([smooth.valence, smooth.arousal])
+        values = np.array([smooth.valence, smooth.arousal], dtype=float)  # NaN for none
         person.last, person.frames, person.sums = time, person.frames + 1, person.sums + values
         person.curve[min(int(max(time, 0.0) / self.stretch), STRETCHES - 1)] += (*values, 1)
         for name, value in zip(PEAKS, (values[0], -values[0], values[1], smooth.intensity), strict=True):
             peak = person.peaks[name]
-            if value > peak.value:
+            if value is not None and value > peak.value:
                 portrait = _portrait(rgb, face)
                 person.peaks[name] = Peak(float(value), time, number, smooth.expression, portrait)
 

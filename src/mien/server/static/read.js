@@ -112,14 +112,14 @@ function panel(face) {
     h(
       "div",
       { class: "affect" },
-      dial(reading.valence, reading.arousal, name),
+      reading.valence === null ? null : dial(reading.valence, reading.arousal, name),
       h(
         "dl",
         { class: "facts" },
-        fact("Appears", words(reading.valence, reading.arousal)),
-        fact("Valence", signed(reading.valence)),
-        fact("Arousal", signed(reading.arousal)),
-        fact("Intensity", percent(reading.intensity)),
+        ...(reading.valence === null
+          ? []
+          : [fact("Appears", words(reading.valence, reading.arousal)), fact("Valence", signed(reading.valence)), fact("Arousal", signed(reading.arousal))]),
+        ...(reading.intensity === null ? [] : [fact("Intensity", percent(reading.intensity))]),
         fact("Picture quality", percent(quality)),
         fact("Head turned", `${Math.round(Math.abs(pose.yaw))}°`),
       ),
