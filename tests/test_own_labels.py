@@ -553,6 +553,7 @@ def test_ratings_beside_own_labels_are_learnt_and_predicted(tmp_path: Path, exam
         ({"classes": ["a", "b"]}, "2 classes, the network 3"),
         ({"classes": "abc"}, "no list of label names"),
         ({"heads": ["affect"]}, "'heads'"),
+        ({"heads": {"expression": False, "affect": True}}, "'heads'"),
         ({"temperature": -1}, "temperature"),
     ],
 )
@@ -608,3 +609,57 @@ def test_every_label_of_many_has_a_colour_of_its_own() -> None:
 def test_the_form_of_a_label() -> None:
     assert form("  Müde ") == form(unicodedata.normalize("NFD", "müde"))
     assert form("❤️") == form("❤")
+
+
+def test_a_video_and_a_part_of_a_batch_have_the_columns_of_the_labels(
+    three: Path, tmp_path: Path, examples: Path, command: Command
+) -> None:
+    cv2 = pytest.importorskip("cv2")
+    pytest.importorskip("av")
+    from pyarrow import parquet
+
+    from mien import tables
+    from mien.batch.worker import Job, _file
+    from mien.pipeline import load
+
+    clip = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 10, (256, 256))
+    frame = cv2.resize(cv2.imread(str(examples / "portrait_smiling.jpg")), (256, 256))
+    for _ in range(4):
+        writer.write(frame)
+    writer.release()
+    weights = three / "weights"
+    out, page = tmp_path / "clip.csv", tmp_path / "clip.html"
+    ran = command(
+        "video", clip, "--weights", weights, "--out", out, "--page", page, "--annotate", tmp_path / "m.mp4"
+    )
+    assert ran.code == 0, ran.err
+    assert "nan" not in ran.out
+    whole = list(tables.load(out))
+    assert len(whole) == 4
+    shares = [[row[f"smoothed_{name}"] for name in THREE] for row in whole]
+    assert np.sum(shares, axis=1) == pytest.approx(1, abs=1e-6)
+    assert whole[0]["valence_smooth"] is None
+    assert whole[0]["expression_smooth"] in THREE
+    assert whole[0]["expression_smooth"] in page.read_text(encoding="utf-8")
+    # What an earlier run left is read back as it was.
+    again = command("video", clip, "--weights", weights, "--out", out, "--resume")
+    assert again.code == 0, again.err
+    assert list(tables.load(out)) == whole
+
+    job = Job(str(tmp_path), str(tmp_path), {"weights": str(weights)}, "pyfeat", "row")
+    (tmp_path / "part.parquet").write_bytes(
+        _file([load(weights=weights, threads=1)(frame[..., ::-1].copy())], job)
+    )
+    names = parquet.read_schema(tmp_path / "part.parquet").names
+    assert [name for name in names if name.startswith("p_")] == [f"p_{name}" for name in THREE]
+
+
+def test_figures_of_own_labels(three: Path, tmp_path: Path) -> None:
+    from mien.figures import gallery
+
+    only = ("confusion", "embedding", "grid", "reliability")
+    made = gallery.make(
+        three / "runs/own-s0", three / "data", tmp_path, only=only, cache=three / "cache", split="train"
+    )
+    assert len(made) == 2 * len(only)

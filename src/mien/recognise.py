@@ -183,6 +183,8 @@ def check(card: cards.Card) -> Stated:
         WeightsError: a field is missing or wrong.
     """
     classes, heads = card.fields.get("classes", EXPRESSIONS), card.fields.get("heads", HEADS)
+    if isinstance(heads, dict):  # as checkpoints say it: whether each was trained
+        heads = [name for name, trained in heads.items() if trained]
     if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
         raise WeightsError(f"{card.path}: 'classes' is no list of label names: {_AGAIN}")
     if not isinstance(heads, list | tuple) or HEADS[0] not in heads or not set(heads) <= set(HEADS):

@@ -290,8 +290,10 @@ def _heads(
     card: dict[str, Any], run: RunConfig, records: list[Record], labels: tuple[str, ...]
 ) -> tuple[str, ...]:
     """The heads that a checkpoint's card says were trained; where it does not say, those that its data could train."""
-    if "heads" in card:
-        return tuple(card["heads"])
+    if heads := card.get("heads"):
+        return tuple(
+            head for head in HEADS if (heads.get(head, True) if isinstance(heads, dict) else head in heads)
+        )
     every = [*records, *(record for also in run.data.also for record in source_records(also, labels))]
     derived = run.data.vote_affect and labels == EXPRESSIONS
     rated = any(

@@ -6,6 +6,7 @@ in the table. 130: interrupted; the table has been finished with the frames so f
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from collections.abc import Iterator
@@ -194,10 +195,10 @@ def _tell(tally: Tally, lag: float) -> None:
     if shown:
         typer.echo(f"{'person':>6}  {'seen':>8}  {'valence':>7}  {'arousal':>7}  labels by time")
     for person in shown:
-        valence, arousal = person.means
+        means = "  ".join(f"{'-':>7}" if math.isnan(mean) else f"{mean:+7.2f}" for mean in person.means)
         shares = sorted(person.labels.items(), key=lambda entry: -entry[1])
         words = ", ".join(f"{label} {time / person.seconds:.0%}" for label, time in shares if time > 0) or "-"
-        typer.echo(f"{person.number:>6}  {person.seconds:6.1f} s  {valence:+7.2f}  {arousal:+7.2f}  {words}")
+        typer.echo(f"{person.number:>6}  {person.seconds:6.1f} s  {means}  {words}")
     more = len(tally.people) + tally.passing - len(shown)
     if more:
         typer.echo(f"and {more} more, seen for a shorter time")
