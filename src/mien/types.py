@@ -98,7 +98,7 @@ class Reading:
 
     Attributes:
         probabilities: calibrated probability of each label, summing to 1: the eight `EXPRESSIONS`, or own labels.
-        valence: apparent valence in [-1, 1], negative to positive; None from a network that did not learn it.
+        valence: apparent valence in [-1, 1], negative to positive; None where the network was not trained on it.
         arousal: apparent arousal in [-1, 1], calm to activated; None likewise.
         intensity: strength of the expression in [0, 1]; 0 is neutral; None where no label is "neutral".
         uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card).
@@ -168,12 +168,12 @@ class Face:
 
     @property
     def valence(self) -> float | None:
-        """Apparent valence in [-1, 1]; None from a network that did not learn it."""
+        """Apparent valence in [-1, 1]; None where the network was not trained on it."""
         return self.reading.valence
 
     @property
     def arousal(self) -> float | None:
-        """Apparent arousal in [-1, 1]; None from a network that did not learn it."""
+        """Apparent arousal in [-1, 1]; None where the network was not trained on it."""
         return self.reading.arousal
 
     @property
@@ -251,8 +251,7 @@ class Smoothed:
 
     Attributes:
         probabilities: of each label, summing to 1.
-        valence: in [-1, 1]; None from a network that did not learn it.
-        arousal: in [-1, 1]; None likewise.
+        valence, arousal: in [-1, 1]; None where the network was not trained on them.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED

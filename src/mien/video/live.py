@@ -210,8 +210,7 @@ def listing(frame: Frame, rate: float) -> Any:
             str(face.person),
             label,
             f"{bar:<16} {smooth.probability:4.0%}",
-            "-" if smooth.valence is None else f"{smooth.valence:+.2f}",
-            "-" if smooth.arousal is None else f"{smooth.arousal:+.2f}",
+            *("-" if value is None else f"{value:+.2f}" for value in (smooth.valence, smooth.arousal)),
         )
     if not frame.faces:
         table.add_row("-", "no face", "", "", "")
@@ -233,8 +232,11 @@ class Lines:
                 f"person {face.person}: {face.smoothed.expression} {face.smoothed.probability:.0%}"
                 + "".join(
                     f", {name} {value:+.2f}"
-                    for name in ("valence", "arousal")
-                    if (value := getattr(face.smoothed, name)) is not None
+                    for name, value in (
+                        ("valence", face.smoothed.valence),
+                        ("arousal", face.smoothed.arousal),
+                    )
+                    if value is not None
                 )
                 for face in sorted(frame.faces, key=lambda face: face.person)
             )

@@ -89,7 +89,7 @@ def _lay(picture: NDArray[np.uint8], patch: NDArray[np.uint8], left: int, top: i
 
 
 def _dial(picture: NDArray[np.uint8], face: TrackedFace, left: int, top: int, radius: int, line: int) -> None:
-    """A disc of valence (across) and arousal (up) beside the face, where there is room for it."""
+    """A disc of valence (across) and arousal (up) beside the face, where they are known and there is room for it."""
     valence, arousal = face.smoothed.valence, face.smoothed.arousal
     if valence is None or arousal is None:
         return

@@ -172,20 +172,24 @@ def _strip(tally: Tally) -> str:
 def _person(person: Person, tally: Tally) -> list[str]:
     valence, arousal = person.means
     leading = max(person.labels, key=person.labels.__getitem__)
-    rated = math.isfinite(valence + arousal)
     told = (
         f"Seen for {person.seconds:.1f} s between {clock(person.first)} and {clock(person.last)}, "
         f"mostly {leading} ({_share(person, leading):.0%})"
-        + (f"; mean valence {valence:+.2f}, mean arousal {arousal:+.2f}." if rated else ".")
     )
-    curves = page_figure(
-        _curves(person, tally, told) if rated else "",
-        "Apparent valence (solid) and arousal (dashed), smoothed, over minutes:seconds.",
+    rated = math.isfinite(valence + arousal)  # the network may not have been trained on them
+    told += f"; mean valence {valence:+.2f}, mean arousal {arousal:+.2f}." if rated else "."
+    curves = (
+        page_figure(
+            _curves(person, tally, told),
+            "Apparent valence (solid) and arousal (dashed), smoothed, over minutes:seconds.",
+        )
+        if rated
+        else ""
     )
     return [
         f"<h2>Person {person.number}</h2>",
         f"<p>{escape(told)}</p>",
-        curves if rated else "",
+        curves,
         '<div class="sets">',
         f"<div>{_shares(person)}</div>",
         f'<div class="faces">{"".join(_peak(name, peak) for name, peak in person.peaks.items())}</div>',
