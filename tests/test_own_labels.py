@@ -267,7 +267,7 @@ def test_a_run_is_of_its_labels_by_name(three: Path) -> None:
     written = yaml.safe_load((three / "runs/own-s0/config.yaml").read_text(encoding="utf-8"))
     assert tuple(written["labels"]) == THREE
     model = infer.open_weights(three / "runs/own-s0")
-    assert model.labels == THREE
+    assert model.classes == THREE
     with pytest.raises(ConfigError, match="another configuration"):
         train.run(configured(three, labels=[*THREE, "tired"]), resume=True)
 

@@ -263,7 +263,7 @@ def run(
     from mien import infer
 
     model = infer.open_weights(weights, threads)
-    source = infer.source_of(root, protocol, reader, fold, points, model.source, model.labels)
+    source = infer.source_of(root, protocol, reader, fold, points, model.source, model.classes)
     found = infer.predict(
         model, source, split, cache=cache, by=by, limit=limit, mirror=mirror, progress=progress
     )

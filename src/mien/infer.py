@@ -49,7 +49,7 @@ Answers = tuple["NDArray[np.float64]", "NDArray[np.float64]", "NDArray[np.float3
 class Model:
     """Opened weights: `read` takes uint8 crops [n, s, s] or [n, s, s, 3]; `source` is the set it was trained on.
 
-    `labels` are what its logits stand for, in order.
+    `classes` are what its logits stand for, in order.
     """
 
     read: Callable[[NDArray[np.uint8]], Answers]
@@ -58,7 +58,7 @@ class Model:
     provenance: Provenance
     source: SourceConfig | None = None
     module: Any = None
-    labels: tuple[str, ...] = EXPRESSIONS
+    classes: tuple[str, ...] = EXPRESSIONS
 
 
 def open_weights(weights: str | Path, threads: int | None = None) -> Model:
@@ -119,7 +119,7 @@ def _onnx(path: Path, threads: int | None, name: str = "") -> Model:
             threads=threads or available(),
             pretraining=start if isinstance(start, str) else json.dumps(start),
         ),
-        labels=recogniser.labels,
+        classes=recogniser.labels,
     )
 
 
@@ -172,7 +172,7 @@ def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
         ),
         source=SourceConfig(**{key: value for key, value in data.items() if key in known}) if data else None,
         module=method,
-        labels=tuple(card.get("classes", EXPRESSIONS)),
+        classes=tuple(card.get("classes", EXPRESSIONS)),
     )
 
 
@@ -313,10 +313,10 @@ def predict(
     """
     from mien.data import READERS, loaders, protocols
 
-    records = records_of(source, split, limit, model.labels)
-    find = loaders.finds_faces(source, model.labels)
+    records = records_of(source, split, limit, model.classes)
+    find = loaders.finds_faces(source, model.classes)
     crops = loaders.load_crops(records, model.size, model.colour, cache, source.points, progress, find)
-    samples = loaders.to_samples(records, crops, derive_affect=False, labels=model.labels)
+    samples = loaders.to_samples(records, crops, derive_affect=False, labels=model.classes)
     answers, rate = _run(model, crops.images, batch)
     if mirror:
         turned, _ = _run(model, crops.images[:, :, ::-1], batch)
@@ -327,7 +327,7 @@ def predict(
         )
     rule = protocols.load(source.protocol) if source.protocol else None
     # Of own labels a protocol keeps all, if the set can have any; else its own eight are what is judged.
-    own = model.labels != EXPRESSIONS and READERS[source.reader].label_names is not None
+    own = model.classes != EXPRESSIONS and READERS[source.reader].label_names is not None
     provenance = dataclasses.replace(
         model.provenance,
         dataset=source.reader,
@@ -347,7 +347,7 @@ def predict(
         samples.names,
         samples.expression,
         answers[0],
-        classes=model.labels,
+        classes=model.classes,
         affect=answers[1],
         affect_truth=samples.affect,
         votes=samples.votes,

@@ -239,9 +239,9 @@ def make(
         if name not in KNOWN:
             raise ConfigError(f"no figure '{name}': {nearest(name, list(KNOWN))}")
     model = infer.open_weights(weights)
-    source = infer.source_of(root, protocol, reader, points=points, like=model.source, labels=model.labels)
-    records = infer.records_of(source, split, limit, model.labels)
-    find = loaders.finds_faces(source, model.labels)
+    source = infer.source_of(root, protocol, reader, points=points, like=model.source, labels=model.classes)
+    records = infer.records_of(source, split, limit, model.classes)
+    find = loaders.finds_faces(source, model.classes)
     crops = loaders.load_crops(records, model.size, model.colour, cache, source.points, find=find)
     predictions = infer.predict(model, source, split, cache=cache, limit=limit)
     folder = Path(weights) if Path(weights).is_dir() else None

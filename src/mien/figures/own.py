@@ -49,7 +49,7 @@ def _affect(scene: Scene, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     from mien.data.loaders import vote_affect
 
     p = scene.predictions
-    if scene.model.labels != EXPRESSIONS:
+    if scene.model.classes != EXPRESSIONS:
         return p.affect_truth[rows]
     derived = vote_affect(_votes(scene, rows).astype(np.float32)).astype(np.float64)
     return np.where(np.isfinite(p.affect_truth[rows]), p.affect_truth[rows], derived)
@@ -57,7 +57,7 @@ def _affect(scene: Scene, rows: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def _votes(scene: Scene, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Vote shares [n, k] over all labels of the model; classes that the protocol leaves out have none."""
-    p, labels = scene.predictions, scene.model.labels
+    p, labels = scene.predictions, scene.model.classes
     votes = np.zeros((len(rows), len(labels)))
     votes[:, [labels.index(name) for name in p.classes]] = p.votes[rows]
     votes[~np.isfinite(p.votes[rows]).all(axis=1)] = np.nan
@@ -66,7 +66,7 @@ def _votes(scene: Scene, rows: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def _labels(scene: Scene, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Expressions [n] as indices into the model's labels, whatever the protocol's classes."""
-    place = np.array([*(scene.model.labels.index(name) for name in scene.predictions.classes), UNLABELLED])
+    place = np.array([*(scene.model.classes.index(name) for name in scene.predictions.classes), UNLABELLED])
     labels: NDArray[np.int64] = place[scene.predictions.truth[rows]]
     return labels
 
@@ -120,7 +120,7 @@ def learning(scene: Scene) -> Figure | None:
     from mien.methods.cclls import learning_intensity
 
     rows = np.random.default_rng(scene.seed).permutation(scene.known)[: BATCHES * BATCH]
-    if len(rows) < 2 * len(scene.model.labels):  # k-means over a batch needs as many faces as clusters
+    if len(rows) < 2 * len(scene.model.classes):  # k-means over a batch needs as many faces as clusters
         return None
     # A copy: training mode moves running statistics.
     network = copy.deepcopy(scene.model.module).train()
