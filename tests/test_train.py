@@ -233,13 +233,22 @@ def test_frozen_norms_keep_the_statistics_that_were_estimated_at_the_start(
     feed = train.Feed(train.load_split(config.data, ("train",))["train"], config.batch, 0.0, config.seed)
     starting.adapt_norms(fresh, feed, config)
     for name, value in fresh.state_dict().items():
-        if name.endswith(("running_mean", "running_var")):
+        if name.startswith("backbone.") and name.endswith(("running_mean", "running_var")):
             torch.testing.assert_close(tensors[name], value, rtol=1e-3, atol=1e-3)
     assert not torch.equal(
         tensors["backbone.stem.0.0.weight"], fresh.state_dict()["backbone.stem.0.0.weight"]
     )
     means = [value for name, value in tensors.items() if name.endswith("running_mean")]
     assert all(mean.abs().sum() > 0 for mean in means)
+
+
+def test_a_methods_own_norms_stay_live_where_the_backbones_are_frozen() -> None:
+    method = train.methods.build({"name": "cclls", "backbone": "mobilefacenet"}, 64).train()
+    starting.freeze_norms(method)
+    norms = {name: one for name, one in method.named_modules() if isinstance(one, torch.nn.BatchNorm2d)}
+    frozen = {name for name, one in norms.items() if not one.training}
+    assert frozen == {name for name in norms if name.startswith("backbone.")}
+    assert set(norms) - frozen  # the method has norms of its own
 
 
 def test_a_wrong_key_names_the_nearest_right_one(tmp_path: Path, faces: Path) -> None:

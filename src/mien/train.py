@@ -137,8 +137,10 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
     state = _State()
     if resume and (folder / "state.pt").is_file():
         state = _restore(folder / "state.pt", method, players, schedules, average)
-    elif config.norms == "frozen":
-        starting.adapt_norms(method, feed, config)
+    else:
+        starting.restore_norms(method, feed, config)
+        if config.norms == "frozen":
+            starting.adapt_norms(method, feed, config)
         if average is not None:
             average.module.load_state_dict(method.state_dict())
     wrapped = fabric.setup_module(method)  # the optimisers keep stepping the parameters they own

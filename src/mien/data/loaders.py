@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -250,7 +250,8 @@ class Samples:
     """Crops with their targets, row by row; what a split becomes for training.
 
     `images` as in `Crops`; `expression` int64 [n] with `UNLABELLED` for none; `votes` float32 [n, 8] shares or NaN;
-    `affect` float32 [n, 2] or NaN; `subject` int64 [n], -1 unknown; `names` the records' names.
+    `affect` float32 [n, 2] or NaN; `subject` int64 [n], -1 unknown; `names` the records' names; `repeat` how often an
+    epoch draws each; `weight` of their expression loss.
     """
 
     images: NDArray[np.uint8]
@@ -260,9 +261,34 @@ class Samples:
     affect: NDArray[np.float32]
     subject: NDArray[np.int64]
     names: tuple[str, ...]
+    repeat: float = 1.0
+    weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def log_prior(self) -> NDArray[np.float32]:
+        """Log of the mean share of each class [k] among these pictures, each class at least one in ten thousand."""
+        known = self.expression >= 0
+        hard = np.eye(len(EXPRESSIONS), dtype=np.float32)[np.maximum(self.expression, 0)]
+        shares = np.where(np.isfinite(self.votes), self.votes, hard)[
+            known | np.isfinite(self.votes).all(axis=1)
+        ]
+        mean = shares.mean(axis=0) if len(shares) else np.ones(len(EXPRESSIONS))
+        logarithm: NDArray[np.float32] = np.log(np.maximum(mean / mean.sum(), 1e-4)).astype(np.float32)
+        return logarithm
+
+
+def graded(expression: int, intensity: float) -> NDArray[np.float32]:
+    """Class shares [k] of an expression shown at a known strength 0..1: the rest is neutral.
+
+    From half of the full strength on it is the expression alone (our choice: observers name a posed expression of half
+    strength as surely as a full one).
+    """
+    shares = np.zeros(len(EXPRESSIONS), dtype=np.float32)
+    shares[EXPRESSIONS.index("neutral")] = 1 - min(1.0, 2 * intensity)
+    shares[expression] += min(1.0, 2 * intensity)
+    return shares
 
 
 def to_samples(
@@ -274,6 +300,9 @@ def to_samples(
     ).reshape(-1, len(EXPRESSIONS))
     total = counts.sum(axis=1, keepdims=True)
     shares = (counts / np.where(total > 0, total, np.nan)).astype(np.float32)
+    for row, record in enumerate(records):
+        if not record.votes and "intensity" in record.attributes and record.expression != UNLABELLED:
+            shares[row] = graded(record.expression, float(record.attributes["intensity"]))
     affect = np.array(
         [
             (np.nan, np.nan)
@@ -324,7 +353,13 @@ def load_split(
                     raise DatasetDamaged(f"{config.root} has no training pictures under this protocol")
                 continue
             crops = load_crops(chosen, config.size, config.colour, config.cache, source.points, progress)
-            loaded[split].append(to_samples(chosen, crops, config.vote_affect, config.soft_votes))
+            loaded[split].append(
+                replace(
+                    to_samples(chosen, crops, config.vote_affect, config.soft_votes),
+                    repeat=source.repeat,
+                    weight=source.weight,
+                )
+            )
     return loaded
 
 
@@ -334,7 +369,7 @@ class Feed:
     Args:
         samples: the sets to draw from.
         batch: rows a step over all processes.
-        balance: 0 draws each picture once an epoch; towards 1, classes equally often (with repetition).
+        balance: 0 draws each picture `repeat` times an epoch; towards 1, classes equally often (with repetition).
         seed: of the order.
         rank, world: this process and how many there are; each takes its contiguous share of every step's rows.
     """
@@ -349,6 +384,10 @@ class Feed:
         self.rank, self.world = rank, world
         self._ends = np.cumsum([len(one) for one in samples])
         self._expression = np.concatenate([one.expression for one in samples])
+        self._repeat = np.concatenate([np.full(len(one), one.repeat) for one in samples])
+        self._drawn = max(1, round(float(self._repeat.sum())))
+        self._prior = np.stack([one.log_prior() for one in samples])
+        self._weight = np.array([one.weight for one in samples], dtype=np.float32)
         if batch > len(self):
             raise ConfigError(f"batch {batch} is larger than the {len(self)} training pictures: lower it")
         if batch % world:
@@ -360,19 +399,22 @@ class Feed:
     @property
     def steps(self) -> int:
         """Steps an epoch; an incomplete last batch is dropped."""
-        return len(self) // self.batch
+        return self._drawn // self.batch
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The rows of an epoch, in order."""
         random = np.random.default_rng((self.seed, epoch))
         if self.balance == 0:
-            return random.permutation(len(self)).astype(np.int64)
+            whole = np.floor(self._repeat + random.random(len(self))).astype(np.int64)
+            rows = random.permutation(np.repeat(np.arange(len(self)), whole)).astype(np.int64)
+            return np.resize(rows, self._drawn)  # rounding may leave it a few rows short or long
         counts = np.bincount(self._expression[self._expression >= 0], minlength=len(EXPRESSIONS))
         weight = np.where(
             self._expression >= 0, np.maximum(counts, 1)[self._expression].astype(float) ** -self.balance, 0.0
         )
         weight[self._expression == UNLABELLED] = weight[weight > 0].mean() if (weight > 0).any() else 1.0
-        return random.choice(len(self), size=len(self), p=weight / weight.sum()).astype(np.int64)
+        weight *= self._repeat
+        return random.choice(len(self), size=self._drawn, p=weight / weight.sum()).astype(np.int64)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Batch, torch.Tensor]]:
         """Yield (step in the epoch, targets, crops) from step `start` on.
@@ -396,13 +438,20 @@ class Feed:
                     torch.from_numpy(self._gather(mine, "affect")),
                     torch.from_numpy(self._gather(mine, "votes")),
                     torch.from_numpy(self._gather(mine, "subject")),
-                    {},
+                    {
+                        "weight": torch.from_numpy(self._weight[self._owner(mine)]),
+                        "log_prior": torch.from_numpy(self._prior[self._owner(mine)]),
+                    },
                 ),
                 crops,
             )
 
+    def _owner(self, rows: NDArray[np.int64]) -> NDArray[np.intp]:
+        """Which of the sets each row belongs to."""
+        return np.searchsorted(self._ends, rows, side="right")
+
     def _gather(self, rows: NDArray[np.int64], field: str) -> NDArray[Any]:
-        owner = np.searchsorted(self._ends, rows, side="right")
+        owner = self._owner(rows)
         starts = np.concatenate(([0], self._ends[:-1]))
         first = getattr(self.samples[0], field)
         out = np.empty((len(rows), *first.shape[1:]), dtype=first.dtype)
