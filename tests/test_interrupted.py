@@ -44,6 +44,12 @@ def finish(*arguments: object, **options: object) -> subprocess.CompletedProcess
     return subprocess.run(mien(*arguments), capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload, no-any-return]
 
 
+@pytest.fixture(autouse=True)
+def _own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test touches, or tears, the signing key of the person who runs it."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
 # Claims ---------------------------------------------------------------------------------------------------------------
 
 

@@ -171,13 +171,14 @@ class Count:
 
     def line(self, earlier: int, seconds: float, where: str) -> str:
         """One line: counts, time, and where things are."""
-        words = [_several(self.pictures, "picture"), _several(self.faces, "face")]
+        words = [several(self.pictures, "picture"), several(self.faces, "face")]
         words += [f"{self.failed:,} not analysed"] if self.failed else []
         words += [f"{earlier:,} done before"] if earlier else []
         return f"{', '.join(words)}; {seconds:.1f} s: {where}"
 
 
-def _several(number: int, word: str) -> str:
+def several(number: int, word: str) -> str:
+    """A count with its word, in the plural where it must be."""
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
