@@ -20,7 +20,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, BinaryIO, Final
@@ -76,12 +76,14 @@ class Writer:
         video: what is written are `Frame`s, and the table has their columns too.
         made_with: what the rows are made with, plain JSON values; the table says it, and `resume` compares it.
         overwrite: replace a table, finished or not. The old one stays until the new one is finished.
+        writes: places (see `mien.sources.place`) of other files that the run writes, which the table remembers.
 
     Attributes:
         known: sources (as `key` gives them) that the table has, with or without an error.
         done: those whose rows are all there, without an error.
         contents: what tells the content of each source from any other (see `mien.sources.identity`), where known.
         folder: where the names of an earlier run start from, or None.
+        wrote: places of other files that earlier runs wrote.
         frames: for a video the number of its last frame that is there.
 
     Raises:
@@ -99,6 +101,7 @@ class Writer:
         video: bool = False,
         made_with: dict[str, Any] | None = None,
         overwrite: bool = False,
+        writes: Sequence[str] = (),
     ) -> None:
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part")
@@ -106,7 +109,8 @@ class Writer:
         self.contents: dict[str, str] = {}
         self.folder: str | None = None
         self.frames: dict[str, int] = {}
-        self._made_with = made_with
+        self._made_with, self._writes = made_with, writes
+        self.wrote: set[str] = set()
         self.known: set[str] = set()
         # Where in the part file the newest line of a source lies that has several.
         self._empty = True
@@ -153,7 +157,10 @@ class Writer:
             self._file.truncate(whole)
             if whole == 0:
                 head = {"columns": names, "extends": self._extends, "found": _identity(self.path)}
-                self._append({**head, "made_with": self._made_with, "folder": str(Path.cwd())})
+                self._append(
+                    {**head, "made_with": self._made_with, "folder": str(Path.cwd())}
+                    | {"writes": self._writes}
+                )
             self.folder = self.folder or str(Path.cwd())
         except OSError as problem:
             raise TableError(f"{describe(self.path)}: cannot be written: {_reason(problem)}") from None
@@ -175,6 +182,7 @@ class Writer:
         else:
             self._made_with = made.get("made_with")
         self.folder = made.get("folder")
+        self.wrote.update(made.get("writes") or ())
         self.contents.update(made.get("pictures") or {})
 
     def _recover(self, names: list[str]) -> int:
@@ -276,6 +284,7 @@ class Writer:
         made: dict[str, Any] | None = None
         if self._made_with is not None:
             made = {"made_with": self._made_with, "folder": self.folder, "pictures": self.contents}
+            made["writes"] = sorted(self.wrote.union(self._writes))
         try:
             _write(temporary, suffix, self._columns, self.written(), made)
             if suffix != ".parquet":
@@ -400,7 +409,12 @@ def made_of(path: str | Path) -> dict[str, Any]:
     return made
 
 
-_METADATA: Final = {"made_with": b"mien", "folder": b"mien.folder", "pictures": b"mien.pictures"}
+_METADATA: Final = {
+    "made_with": b"mien",
+    "folder": b"mien.folder",
+    "pictures": b"mien.pictures",
+    "writes": b"mien.writes",
+}
 """Keys of a Parquet file's metadata; the values are JSON."""
 
 
@@ -614,7 +628,9 @@ def write_parquet(
         for column in columns
     )
     if made is not None:
-        schema = schema.with_metadata({key: json.dumps(made[name]) for name, key in _METADATA.items()})
+        schema = schema.with_metadata(
+            {key: json.dumps(made[name]) for name, key in _METADATA.items() if name in made}
+        )
     with pyarrow.parquet.ParquetWriter(target, schema) as writer:
         group: list[Row] = []
         for row in table:
