@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mien.errors import MienError
@@ -52,7 +53,8 @@ def made_with(options: Settings) -> Settings:
     from mien import __version__, cards, detect, sources
     from mien.errors import ConfigError
 
-    recogniser = cards.read((options.get("weights") or cards.FOLDER / "recogniser.onnx").with_suffix(".json"))
+    weights = Path(options.get("weights") or cards.FOLDER / "recogniser.onnx")
+    recogniser = cards.read(weights.with_suffix(".json"))
     landmarks = cards.read(cards.FOLDER / "landmarks.json")
     model = options.get("detector_model")
     content = sources.identity(model) if model is not None else None

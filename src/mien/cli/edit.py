@@ -142,8 +142,7 @@ def _folder(
     make: Callable[[Path, Path], Edit],
 ) -> None:
     """Edit several photos into a folder with `make` (photo, where its result goes); one that fails stops no other."""
-    from mien.editing.provenance import SIDECAR
-    from mien.outputs import Outputs
+    from mien.outputs import SIDECAR, Outputs
 
     begun, given = time.monotonic(), [str(photo) for photo in photos]
     plan = Outputs(out, given, _edited_name, settings, overwrite=overwrite, resume=resume, beside=[SIDECAR])

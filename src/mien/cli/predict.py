@@ -220,9 +220,10 @@ def _is_wanted(source: Source, table: Writer, names: dict[str, str], marks: Outp
                 "another --out"
             )
         return name not in table.done
+    gone = isinstance(source, str) and not Path(source).exists()  # what was read of it stays
     return (
         name not in table.done
-        or not sources.unchanged(source, table.contents.get(name))
+        or not (gone or sources.unchanged(source, table.contents.get(name)))
         or (marks is not None and not marks.path(source).exists())
     )
 
