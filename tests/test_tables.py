@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mien import tables
-from mien.errors import ConfigError, NoFace
+from mien.errors import ConfigError, NoFace, OutputExists
 from mien.labels import EXPRESSIONS
 from mien.types import Analysis, Box, Detection, Face, Landmarks, Pose, Reading
 
@@ -272,11 +272,13 @@ def test_a_finished_table_can_be_added_to(tmp_path: Path, form: str) -> None:
     assert len(written(path, PICTURES[3:], resume=True)) == 6
 
 
-def test_without_resume_a_new_run_replaces_the_table_only_at_its_end(tmp_path: Path) -> None:
+def test_a_table_is_replaced_only_if_asked_and_only_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     written(path, PICTURES[:2])
     before = path.read_bytes()
-    table = tables.Writer(path)
+    with pytest.raises(OutputExists, match="--overwrite"):
+        tables.Writer(path)
+    table = tables.Writer(path, overwrite=True)
     table.write(PICTURES[2])
     assert path.read_bytes() == before
     table.close()
@@ -286,7 +288,11 @@ def test_without_resume_a_new_run_replaces_the_table_only_at_its_end(tmp_path: P
 def test_an_unfinished_run_is_not_overwritten_and_other_columns_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     tables.Writer(path).close()
-    with pytest.raises(tables.TableError, match="--resume, or delete"):
+    assert not list(tmp_path.iterdir())  # nothing was begun
+    begun = tables.Writer(path)
+    begun.write(PICTURES[0])
+    begun.close()
+    with pytest.raises(OutputExists, match="--resume, or start anew with --overwrite"):
         tables.Writer(path)
     with pytest.raises(tables.TableError, match="other columns"):
         tables.Writer(path, columns="openface", resume=True)
@@ -391,3 +397,88 @@ def test_the_documentation_prints() -> None:
     lines = [str(column) for column in tables.columns("pyfeat")]
     assert any("degrees" in line and line.startswith("Yaw") for line in lines)
     assert json.dumps(lines)
+
+
+MADE = {"version": "1", "weights": "aa", "detector": "haar", "min_face": None}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_table_says_what_made_it_and_goes_on_with_nothing_else(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"t.{form}"
+    with tables.Writer(path, made_with=MADE) as table:
+        table.write(PICTURES[0], "c0-s0")
+    made = tables.made_of(path)
+    assert (made["made_with"], made["pictures"]) == (MADE, {"one.jpg": "c0-s0"})
+    assert list(tables.load(path)) == tables.rows(PICTURES[0])
+    for key, value in (("weights", "bb"), ("detector", "yunet"), ("min_face", 40)):
+        with pytest.raises(tables.TableError, match=f"begun with {key} .*, not "):
+            tables.Writer(path, resume=True, made_with={**MADE, key: value})
+    kept = sorted(file.name for file in tmp_path.iterdir())
+    assert kept == ([f"t.{form}"] if form == "parquet" else [f"t.{form}", f"t.{form}.mien.json"])
+    with tables.Writer(path, resume=True, made_with=MADE) as table:
+        assert table.contents == {"one.jpg": "c0-s0"}
+        table.write(PICTURES[2], "c2-s2")
+    assert set(tables.made_of(path)["pictures"]) == {"one.jpg", "none.jpg"}
+    written(path, PICTURES[:1], overwrite=True)  # by a program that does not say
+    assert tables.made_of(path) == {}
+    with pytest.raises(tables.TableError, match="does not say what made it"):
+        tables.Writer(path, resume=True, made_with=MADE)
+
+
+def test_an_unfinished_table_goes_on_with_nothing_else_either(tmp_path: Path) -> None:
+    table = tables.Writer(tmp_path / "t.csv", made_with=MADE)
+    table.write(PICTURES[0], "c0-s0")
+    table.close()
+    with pytest.raises(tables.TableError, match="begun with detector"):
+        tables.Writer(tmp_path / "t.csv", resume=True, made_with={**MADE, "detector": "whole"})
+    again = tables.Writer(tmp_path / "t.csv", resume=True, made_with=MADE)
+    assert again.contents == {"one.jpg": "c0-s0"}
+    again.close()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("finished", [False, True])
+def test_errors_and_replaced_pictures_get_new_rows_in_the_old_place(
+    tmp_path: Path, form: str, finished: bool
+) -> None:
+    path = tmp_path / f"t.{form}"
+    table = tables.Writer(path)
+    for picture in (PICTURES[3], *PICTURES[:3]):
+        table.write(picture)
+    table.finish() if finished else table.close()
+    assert tables.done(path) == {tables.key(picture.source) for picture in PICTURES[:3]}
+    mended, replaced = analysis("broken.jpg", 2), analysis(PICTURES[1].source, 1)
+    table = tables.Writer(path, resume=True)
+    assert table.wants("broken.jpg")
+    table.write(mended)
+    table.write(PICTURES[3])  # and fails again
+    table.close()
+    with tables.Writer(path, resume=True) as table:
+        assert table.wants("broken.jpg")
+        table.write(mended)
+        table.write(replaced)
+    expected = [mended, PICTURES[0], replaced, PICTURES[2]]
+    assert list(tables.load(path)) == [row for picture in expected for row in tables.rows(picture)]
+
+
+def test_a_csv_file_that_went_through_a_spreadsheet_is_continued_rightly(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    unsure = analysis(" leading space.jpg", 2)
+    written(path, [unsure])
+    text = path.read_text().replace("True", "TRUE").replace("False", "FALSE")
+    path.write_text("\ufeff" + text.replace("\n", "\r\n"), newline="")
+    with tables.Writer(path, resume=True) as table:
+        assert not table.wants(" leading space.jpg")
+    assert [row["uncertain"] for row in tables.load(path)] == [False, True]
+    assert {row["input"] for row in tables.load(path)} == {" leading space.jpg"}
+
+
+def test_parquet_is_on_the_disk_before_its_part_file_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    fsync = os.fsync
+    part = tmp_path / "t.parquet.part"
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.append(part.exists()), fsync(file))[1])
+    written(tmp_path / "t.parquet")
+    assert synced == [True]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from mien import durable
 from mien.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def save(path: Path, method: Method, card: dict[str, Any]) -> None:
     part = path.with_suffix(".part")
     words = json.dumps(card)
     save_file(tensors, part, metadata={"format": FORMAT, "card": words, "sha256": _hash(words, tensors)})
-    part.replace(path)
+    durable.replace(part, path)
 
 
 def load(path: Path | str) -> Checkpoint:

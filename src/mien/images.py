@@ -16,7 +16,6 @@ library, and the tests hold them to equal pixels.
 
 from __future__ import annotations
 
-import os
 import stat
 import struct
 import warnings
@@ -30,6 +29,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien import durable
 from mien.errors import ImageError, NotAPicture, TooLarge
 
 if TYPE_CHECKING:
@@ -140,6 +140,11 @@ def write(path: str | Path, rgb: Rgb, quality: int = 95) -> None:
         ImageError: the suffix is unknown, the array is no picture, or the file cannot be written.
     """
     path = Path(path)
+    replace(path, encode(path, rgb, quality))
+
+
+def encode(path: Path, rgb: Rgb, quality: int = 95) -> bytes:
+    """The bytes that `write` puts into the file at `path`; raises as it does."""
     picture = check(rgb)
     suffix = path.suffix.lower()
     options: list[int] = []
@@ -155,7 +160,7 @@ def write(path: str | Path, rgb: Rgb, quality: int = 95) -> None:
         raise ImageError(
             f"{describe(path)}: a {picture.shape[1]} x {picture.shape[0]} picture does not fit this format"
         )
-    replace(path, data.tobytes())
+    return data.tobytes()
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -164,12 +169,9 @@ def replace(path: Path, data: bytes) -> None:
     Raises:
         ImageError: the folder is missing or cannot be written, or the disk is full.
     """
-    temporary = path.parent / f".mien-{os.urandom(6).hex()}.part"
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        durable.write({path: data})
     except OSError as problem:
-        temporary.unlink(missing_ok=True)
         raise ImageError(f"{describe(path)}: cannot be written: {_reason(problem)}") from None
 
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mien import durable
 from mien.errors import MienError
 from mien.labels import EXPRESSIONS, UNLABELLED
 from mien.metrics import softmax
@@ -258,7 +259,7 @@ class Predictions:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.part")
         parquet.write_table(table, part, compression="zstd")
-        part.replace(path)
+        durable.replace(part, path)
         return path
 
     @classmethod

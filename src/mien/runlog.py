@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import IO, Any
 
+from mien import durable
+
 
 def without_seed(run: str) -> str:
     """The name that a run shares with those of other seeds: `NAME` of the folder `NAME-s0`."""
@@ -40,7 +42,7 @@ class RunLog:
         kept = [event for event in read(self.path) if event["step"] <= step]
         part = self.path.with_suffix(".part")
         part.write_text("".join(json.dumps(event) + "\n" for event in kept), encoding="utf-8")
-        part.replace(self.path)
+        durable.replace(part, self.path)
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Record one event of a kind ("step", "epoch") at a step."""

@@ -32,7 +32,7 @@ import torch
 import yaml
 from pydantic import ValidationError
 
-from mien import checkpoint, distil, methods, optim, runlog, starting, tensors
+from mien import checkpoint, distil, durable, methods, optim, runlog, starting, tensors
 from mien.claims import Claim
 from mien.config import RunConfig
 from mien.data.loaders import Feed, Samples, load_split
@@ -426,7 +426,7 @@ def _write(save: Callable[[Path], None], path: Path) -> None:
         raise TrainingError(
             f"{path}: could not be written ({problem}): free some space and add --resume; the last good file is kept"
         ) from None
-    part.replace(path)
+    durable.replace(part, path)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,9 @@ from mien.batch.inputs import pictures as expand
 from mien.batch.stores import BatchError, Store, is_url, reason
 from mien.batch.worker import Job
 from mien.errors import ConfigError, ExtraMissing
+from mien.sources import unchanged
+from mien.tables import TableError, key, made_of
+from mien.work import made_with
 
 START_LIMIT: Final = 180.0
 """Seconds in which Ray must be ready, all tries together."""
@@ -82,6 +85,8 @@ def run(
 ) -> Summary:
     """Analyse any number of pictures into a folder of Parquet files; what is there already is not done again.
 
+    Pictures that could not be analysed are tried again, and so are files of this machine whose content has changed.
+
     Args:
         given: pictures, folders, patterns, manifests, or URLs of these; see `mien.batch.inputs`.
         out: the folder of the table, or its URL. A run that was stopped goes on where it was.
@@ -112,18 +117,29 @@ def run(
         "columns": columns,
         "on_no_face": on_no_face,
         "folder": _start_of(names),
-        **_checked(options, columns),
+        **(made := _checked(options, columns)),
     }
     store.make(plan.FOLDER)
     with store.locked(plan.LOCK):
         plan.claim(store, wanted)
         parts = plan.extend(store, plan.planned(store), names, size or plan.size_for(len(names)))
         there = plan.finished(store)
-        todo = [part for part in parts if part.digest not in there]
-        total = sum(len(part.pictures) for part in todo)
+        failed = plan.failed(store)
+        todo: list[
+            tuple[plan.Part, list[str] | None]
+        ] = []  # with those of its pictures that are to be done again
+        for part in parts:
+            if part.digest not in there:
+                todo.append((part, None))
+                continue
+            replaced = _replaced(store, part)
+            again = None if replaced is None else sorted({*failed.get(part.digest, ()), *replaced})
+            if again != []:
+                todo.append((part, again))
+        total = sum(len(part.pictures if only is None else only) for part, only in todo)
         summary = Summary(before=sum(len(part.pictures) for part in parts) - total)
         if todo:
-            job = Job(_absolute(out), str(Path.cwd()), options, columns, on_no_face)
+            job = Job(_absolute(out), str(Path.cwd()), options, columns, on_no_face, made)
             for done in _done(todo, job, address, workers):
                 if done["failure"] is not None:
                     raise BatchError(done["failure"])
@@ -137,7 +153,7 @@ def run(
                 summary.errors += done["errors"][: TOLD - len(summary.errors)]
                 if report is not None:
                     report(summary.pictures, total)
-            _complete(store, todo)
+            _complete(store, [part for part, _ in todo])
     summary.seconds = time.monotonic() - begun
     return summary
 
@@ -148,10 +164,28 @@ def _checked(options: dict[str, Any], columns: str) -> dict[str, Any]:
     from mien.pipeline import load
 
     columns_of(columns)
-    pipeline = load(**options, threads=1)
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
-    plain.pop("weights", None)
-    return {**plain, "model": pipeline.recogniser.name}
+    load(**options, threads=1)
+    return made_with(options)
+
+
+def _replaced(store: Store, part: plan.Part) -> list[str] | None:
+    """Which pictures of a finished part have another content now; None if the part's file is damaged.
+
+    Pictures and parts behind URLs are taken as they are.
+    """
+    if store.remote:
+        return []
+    try:
+        known = made_of(Path(store.place) / part.name).get("pictures", {})
+    except TableError:
+        return None
+    return [
+        picture
+        for picture in part.pictures
+        if (content := known.get(key(picture))) is not None
+        and Path(picture).exists()
+        and not unchanged(picture, content)
+    ]
 
 
 def _start_of(names: list[str]) -> str | None:
@@ -199,13 +233,13 @@ def _reach(address: str) -> None:
 
 
 def _done(
-    todo: list[plan.Part], job: Job, address: str | None, workers: int | None
+    todo: list[tuple[plan.Part, list[str] | None]], job: Job, address: str | None, workers: int | None
 ) -> Generator[dict[str, Any]]:
     """Begin the process that holds Ray; yield what it tells of each part, as it is done.
 
     Whatever ends this generator ends that process, and with it what of Ray it started.
     """
-    task = Task(job, [(part.number, list(part.pictures)) for part in todo], workers, address)
+    task = Task(job, [(part.number, list(part.pictures), only) for part, only in todo], workers, address)
     with TemporaryFile() as told:
         begun = time.monotonic()
         process = subprocess.Popen(

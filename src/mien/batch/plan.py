@@ -5,7 +5,8 @@
         part-00001-90ab34cd55f0.parquet
         _mien/job.json                        the options that every part is made with
         _mien/plan-0000-7d1e02aa9c4b.jsonl.gz one line a part: the names of its pictures
-        _mien/lock
+        _mien/failed-5f0c1d2e7a31.json        names of the pictures of that part that could not be analysed
+    _mien/lock
 
 The list of pictures is cut into parts once and kept. A part's file is named by the part's number and a digest of its
 pictures, so a part that is done twice (by a worker thought dead, say) is the same file twice, and a part with other
@@ -29,10 +30,12 @@ from typing import Any, Final
 
 from mien.batch.stores import BatchError, Store
 from mien.images import describe
+from mien.outputs import difference
 
 FOLDER: Final = "_mien"
 JOB: Final = f"{FOLDER}/job.json"
 LOCK: Final = f"{FOLDER}/lock"
+FAILED: Final = "failed-"
 
 SMALLEST, LARGEST = 32, 1024
 """Pictures in a part unless told otherwise: the recogniser's batch, and about 2 MB of table."""
@@ -72,12 +75,10 @@ def claim(store: Store, job: dict[str, Any]) -> None:
     """
     if JOB.rpartition("/")[2] in store.names(FOLDER):
         found = _parsed(store, JOB)
-        different = sorted(key for key in job.keys() | found.keys() if job.get(key) != found.get(key))
-        if different:
-            key = different[0]
+        if other := difference(found, job):
             raise BatchError(
-                f"{describe(store.place)} was begun with {key} {json.dumps(found.get(key))}, not "
-                f"{json.dumps(job.get(key))}: give the same options, or name another folder with --out"
+                f"{describe(store.place)} was begun with {other}: give the same options, or name another folder with "
+                "--out"
             )
         return
     strangers = sorted(name for name in store.names() if name.endswith(".parquet"))
@@ -132,6 +133,35 @@ def finished(store: Store) -> set[str]:
         for name in store.names()
         if name.startswith("part-") and name.endswith(".parquet")
     }
+
+
+def note_failed(store: Store, part: Part, failed: Sequence[str]) -> None:
+    """Remember which pictures of a part could not be analysed; to be called before its file is written.
+
+    Raises:
+        BatchError: it cannot be written.
+    """
+    name = f"{FOLDER}/{FAILED}{part.digest}.json"
+    if failed or name.rpartition("/")[2] in store.names(FOLDER):
+        store.write(name, json.dumps(list(failed)).encode("ascii"))
+
+
+def failed(store: Store) -> dict[str, list[str]]:
+    """By a part's digest, which pictures of it could not be analysed.
+
+    Raises:
+        BatchError: a note is damaged or cannot be read.
+    """
+    found = {}
+    for name in store.names(FOLDER):
+        if name.startswith(FAILED):
+            try:
+                found[name.removeprefix(FAILED).removesuffix(".json")] = [
+                    str(picture) for picture in json.loads(store.read(f"{FOLDER}/{name}"))
+                ]
+            except (ValueError, TypeError) as problem:
+                raise _damaged(store, name, problem) from None
+    return found
 
 
 def _lines(store: Store, name: str) -> list[list[str]]:

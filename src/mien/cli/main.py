@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from mien import __version__
-from mien.errors import MienError
+from mien.errors import ConfigError, MienError
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Look": ("predict", "video", "live", "batch", "columns"),
@@ -108,6 +108,15 @@ class Commands(TyperGroup):
         super().__init__(**options)
         # Only the names are read, to suggest one for a misspelt word.
         self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse empty arguments: they come from unset variables of a shell, and as a path mean the current folder."""
+        for before, given in zip(("", *args), args, strict=False):
+            if given == "" or (given.startswith("--") and given.endswith("=")):
+                what = before if before.startswith("--") and not given else given.rstrip("=")
+                raise ConfigError(f"{what or 'an argument'} is empty: fill it in, or leave it out")
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import one command; None for a word that is none."""

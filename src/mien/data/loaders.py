@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mien import align, cards, images, landmarks
+from mien import align, cards, durable, images, landmarks
 from mien.config import DataConfig, SourceConfig
 from mien.data import READERS, protocols
 from mien.data.copies import without_copies
@@ -148,7 +148,7 @@ def _cut(
         with facts.with_suffix(f".{os.getpid()}.part").open("wb") as file:
             np.savez(file, found=found, pose=pose)
         facts.with_suffix(f".{os.getpid()}.part").replace(facts)
-        part.replace(pixels)
+        durable.replace(part, pixels)
     finally:
         part.unlink(missing_ok=True)
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mien import durable
 from mien.data.reader import SPLITS, Reader, affect, on_disk, rows
 from mien.data.records import Record
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
@@ -248,7 +249,7 @@ def write(records: Iterable[Record], path: Path, options: dict[str, Any] | None 
         csv.write_csv(table, unfinished)
     else:
         parquet.write_table(table, unfinished)
-    unfinished.replace(path)
+    durable.replace(unfinished, path)
 
 
 def _relative(path: Path, base: Path) -> str:

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import images
+from mien import durable, images
 from mien.data import diffusionfer, ferplus
 from mien.data.reader import Reader
 from mien.data.rendered import Renderer, load_head, pose_of
@@ -329,4 +329,4 @@ def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Whole or not at all: a file that is there is taken for complete."""
     part = path.with_name(f"{path.stem}.part.npz")
     np.savez(part, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its flag
-    part.replace(path)
+    durable.replace(part, path)

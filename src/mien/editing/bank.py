@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from mien import images
+from mien import durable, images
 from mien.edit import Editor, Located
 from mien.editing import lips
 from mien.editing.corrector import views
@@ -104,7 +104,7 @@ def build(
             part = path.with_suffix(".part")
             with part.open("wb") as file:
                 np.savez(file, **made)
-            part.replace(path)
+            durable.replace(part, path)
             say(f"edits drawn: {min(start + PART, len(chosen))} of {len(chosen)}")
         with np.load(path) as stored:
             parts.append({name: stored[name] for name in stored.files})

@@ -22,16 +22,18 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mien import __version__, images
+from mien import __version__, durable, images, outputs
 from mien.editing.photo import WRITABLE, encode
-from mien.errors import ExtraMissing, ImageError, MienError
+from mien.errors import ExtraMissing, ImageError, MienError, OutputExists
+from mien.outputs import SIDECAR
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mien.edit import Edit
 
 SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 SELF_MADE: Final = "mien self-made key (not a trusted identity)"
-SIDECAR: Final = ".mien.json"
 _MIME: Final = {
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
@@ -208,37 +210,52 @@ def write_edit(
     signer: Signer | None = None,
     consent: bool = False,
     quality: int = 95,
+    overwrite: bool = False,
 ) -> Path:
     """Write an edited picture with its provenance, and the JSON beside it; returns the JSON's path.
 
-    Existing files are never overwritten, neither the source nor an earlier result. `provenance=False` leaves the
-    picture without manifest and XMP, and the JSON says so. `signer` defaults to this installation's key.
+    Without `overwrite` no existing file is replaced. `provenance=False` leaves the picture without manifest and XMP,
+    and the JSON says so. `signer` defaults to this installation's key.
 
     Raises:
-        ImageError: the suffix cannot carry a picture, the path exists, or cannot be written.
+        OutputExists: the path exists.
+        ConfigError: its folder does not.
+        ImageError: the suffix cannot carry a picture, or the file cannot be written.
         ExtraMissing: provenance is asked for and `c2pa-python` is not installed.
         ProvenanceError: the manifest could not be signed.
     """
     path = Path(path)
     if path.suffix.lower() not in WRITABLE:
         raise ImageError(f"{path}: cannot write '{path.suffix}': use one of {', '.join(WRITABLE)}")
-    free(path)
+    free(path, overwrite)
     # 16-bit files keep their depth but no XMP (`encode`); their manifest states the same.
     data = encode(edit.photo, path.suffix, xmp() if provenance else b"", quality)
-    return write_file(data, path, edit, provenance=provenance, signer=signer, consent=consent)
+    return write_file(
+        data, path, edit, provenance=provenance, signer=signer, consent=consent, overwrite=overwrite
+    )
 
 
-def free(path: Path) -> None:
-    """Refuse a path whose file, or the JSON beside it, exists.
+def free(path: Path, overwrite: bool = False, reads: Sequence[str | Path] = ()) -> None:
+    """Refuse a path that must not be written; see `mien.outputs.check`.
+
+    A record without its picture is what a killed run left, and is in nobody's way.
 
     Raises:
-        ImageError: it does.
+        OutputExists: the path exists, or the JSON beside it would replace a file that is no such record.
+        ConfigError: its folder does not exist.
     """
-    for taken in (path, path.with_name(path.name + SIDECAR)):
-        if taken.exists():
-            raise ImageError(
-                f"{taken}: exists, and an edit never overwrites: name another --out, or move it away"
-            )
+    outputs.check(path, overwrite=overwrite, reads=reads)
+    beside = path.with_name(path.name + SIDECAR)
+    if not os.path.lexists(beside):
+        return
+    try:
+        record = json.loads(beside.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict) or record.get("file", path.name) != path.name:
+        raise OutputExists(
+            f"{images.describe(beside)}: exists, and is no record of an edit: move it away, or name another --out"
+        )
 
 
 def write_file(
@@ -249,9 +266,10 @@ def write_file(
     provenance: bool = True,
     signer: Signer | None = None,
     consent: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Write an encoded picture or animation of `edit` with its provenance; see `write_edit`."""
-    free(path)
+    free(path, overwrite)
     stated = facts(edit, consent)
     if provenance:
         data = sign(data, path.suffix, stated, edit, signer or Signer.of_install())
@@ -265,8 +283,12 @@ def write_file(
         "written": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
     # The record first: a picture that is there is whole and has its record, also after a kill.
-    images.replace(beside, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
-    images.replace(path, data)
+    stated_as = (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
+    try:
+        durable.write({beside: stated_as, path: data})
+    except OSError as problem:
+        reason = (problem.strerror or str(problem)).lower()
+        raise ImageError(f"{images.describe(path)}: cannot be written: {reason}") from None
     return beside
 
 

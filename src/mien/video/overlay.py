@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien import durable
 from mien.errors import ConfigError
 from mien.figures.palette import COLOURS
 from mien.images import describe
@@ -177,7 +178,7 @@ class Film:
         try:
             self._close()
             if self._last >= 0:
-                self.part.replace(self.path)
+                durable.replace(self.part, self.path)
             else:
                 self.part.unlink(missing_ok=True)
         except (OSError, self._av.error.FFmpegError) as problem:

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mien.errors import ConfigError
+from mien import outputs, sources
+from mien.errors import ConfigError, MienError
 from mien.images import describe
 from mien.pipeline import Pipeline, name_of
-from mien.tables import Writer
+from mien.tables import TableError, Writer
 from mien.types import Frame
 from mien.video import summary
 from mien.video.analyser import Analyser
@@ -41,6 +43,8 @@ class Orders:
         columns: layout of the table.
         resume: go on with an earlier run's table.
         threads: for decoding; None takes all.
+        overwrite: replace what is there. Without it only `resume` replaces a film and a page, those of the same run.
+        made_with: what the pipeline is made with, so that the table says it and `resume` compares it.
     """
 
     video: str | Path
@@ -52,6 +56,8 @@ class Orders:
     columns: str = LAYOUT
     resume: bool = False
     threads: int | None = None
+    overwrite: bool = False
+    made_with: dict[str, Any] | None = None
 
     def check(self) -> None:
         """Refuse what cannot be done before anything is opened.
@@ -74,8 +80,9 @@ class Orders:
                 "two of the video, --out, --annotate and --page are the same file: name different ones"
             )
         for path in written:
-            if not path.absolute().parent.is_dir():
-                raise ConfigError(f"{describe(path)}: there is no such folder: make it, or name another")
+            outputs.check(
+                path, overwrite=self.overwrite or self.resume, reads=[self.video], resumable=path == self.out
+            )
 
 
 def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None) -> Tally:
@@ -100,17 +107,23 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
     tally = Tally()
     with ExitStack() as stack:
         clip = stack.enter_context(Clip(orders.video, orders.threads))
-        film = None
+        table, recall, film = None, None, None
+        content = sources.identity(orders.video) if orders.out is not None else None
+        if orders.out is not None:
+            table = _table(orders, orders.out)
+            stack.callback(table.close)
+            known_as = table.contents.get(source)
+            if known_as is not None and not sources.unchanged(orders.video, known_as):
+                raise TableError(
+                    f"{describe(source)}: has changed since {describe(orders.out)} was begun: start anew with "
+                    "--overwrite, or name another --out"
+                )
+            recall = Recall(table.written(), source, orders.lag) if orders.resume else None
         if orders.annotate is not None:
             film = Film(orders.annotate, clip.width, clip.height, clip.rate)
             stack.callback(film.drop)
         pipeline = load()
         analyser = Analyser(pipeline, source, orders.lag)
-        table, recall = None, None
-        if orders.out is not None:
-            table = Writer(orders.out, orders.columns, orders.resume, video=True)
-            stack.callback(table.close)
-            recall = Recall(table.written(), source, orders.lag) if orders.resume else None
 
         def settle() -> None:
             if table is not None:
@@ -127,7 +140,7 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
                 known = recall(picture) if recall is not None else None
                 frame = analyser(picture.rgb, picture.number, picture.time, known)
                 if table is not None and known is None:
-                    table.write(frame)
+                    table.write(frame, content)
                 tally(frame, picture.rgb)
                 if film is not None:
                     film.add(draw(picture.rgb, frame), picture.time)
@@ -140,3 +153,27 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
             raise
         settle()
     return tally
+
+
+def _table(orders: Orders, out: Path) -> Writer:
+    """Open the table, and refuse a film or a page that is there and that its earlier runs did not write."""
+    written = {sources.place(path): path for path in (orders.annotate, orders.page) if path is not None}
+    made = orders.made_with
+    if made is not None:
+        made = {**made, "every": orders.every, "smooth": orders.lag}
+    table = Writer(
+        out,
+        orders.columns,
+        orders.resume,
+        video=True,
+        made_with=made,
+        overwrite=orders.overwrite,
+        writes=list(written),
+    )
+    try:
+        for place, path in written.items():
+            outputs.check(path, overwrite=orders.overwrite or place in table.wrote)
+    except MienError:
+        table.close()
+        raise
+    return table

@@ -88,7 +88,7 @@ function place(name) {
 const head = (name) => h("th", { scope: "row", title: name }, name);
 
 function fill(entry, { faces, error }) {
-  entry.rows = faces.length ? faces.map((face, number) => ({ face, number: number + 1 })) : [{ error: error ?? "" }];
+  entry.rows = faces.length ? faces.map((face, number) => ({ face, number })) : [{ error: error ?? "" }];
   entry.body.replaceChildren(...entry.rows.map((row) => line(entry.name, row)));
 }
 

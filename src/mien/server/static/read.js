@@ -139,10 +139,10 @@ function chips() {
         onclick: () => {
           choose(number);
           $("read-panel").querySelectorAll(".chips button")[number].focus();
-          say(`Face ${number + 1} shows ${top(face)}.`);
+          say(`Face ${number} shows ${top(face)}.`);
         },
       },
-      `Face ${number + 1}`,
+      `Face ${number}`,
     ),
   );
   return h("div", { class: "chips", role: "group", "aria-label": "Which face" }, buttons);
