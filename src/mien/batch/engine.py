@@ -15,12 +15,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile, gettempdir
 from typing import IO, Any, Final, Literal
 
 from mien.batch import plan
@@ -120,6 +120,7 @@ def run(
         parts = plan.extend(store, plan.planned(store), names, size or plan.size_for(len(names)))
         there = plan.finished(store)
         todo = [part for part in parts if part.digest not in there]
+        plan.openable(todo)
         total = sum(len(part.pictures) for part in todo)
         summary = Summary(before=sum(len(part.pictures) for part in parts) - total)
         if todo:
@@ -206,11 +207,12 @@ def _done(
     Whatever ends this generator ends that process, and with it what of Ray it started.
     """
     task = Task(job, [(part.number, list(part.pictures)) for part in todo], workers, address)
-    with TemporaryFile() as told:
+    with TemporaryFile() as told, _ray_folder(address) as folder:
         begun = time.monotonic()
         process = subprocess.Popen(
             DRIVER,
-            env={**os.environ, "PYTHONSAFEPATH": "1"},  # a ray.py among the pictures is none of ours
+            # A ray.py among the pictures is none of ours.
+            env={**os.environ, "PYTHONSAFEPATH": "1", **folder},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=told,
@@ -252,6 +254,18 @@ def _done(
         finally:
             limit.cancel()
             _end(process)
+
+
+@contextmanager
+def _ray_folder(address: str | None) -> Iterator[dict[str, str]]:
+    """Where a Ray of our own keeps its logs and sockets, gone with it; a cluster has its own places."""
+    if address is not None or "RAY_TMPDIR" in os.environ:
+        yield {}
+        return
+    # The names of sockets may be 107 characters long, and Ray needs 67 of them.
+    place = None if len(gettempdir()) <= 25 or not Path("/tmp").is_dir() else "/tmp"
+    with TemporaryDirectory(prefix="mien-", dir=place, ignore_cleanup_errors=True) as folder:
+        yield {"RAY_TMPDIR": folder}
 
 
 def _last_of(told: IO[bytes]) -> str:
