@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Generator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -683,3 +687,103 @@ def test_a_wrong_token_is_told_from_a_cluster_that_is_not_there() -> None:
     wrong.__cause__ = RuntimeError("RPC error: InvalidAuthToken: Authentication token is missing")
     assert "copy ~/.ray/auth_token" in unusable("host:1", wrong)
     assert "ray start --head" in unusable("host:1", ConnectionError("Failed to connect"))
+
+
+# Passwords and signatures
+
+
+@pytest.fixture
+def guarded(examples: Path) -> Iterator[str]:
+    """The address of a server that gives a portrait to who knows the password or the signature, `secret-value`."""
+    pytest.importorskip("aiohttp", reason="fsspec speaks http by it")
+    portrait = (examples / "portrait_neutral.jpg").read_bytes()
+
+    class Guard(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            told = b64decode(self.headers.get("Authorization", "").partition(" ")[2]) + self.path.encode()
+            known = b"secret-value" in told and not self.path.startswith("/missing")
+            self.send_response(200 if known else 403)
+            self.send_header("Content-Length", str(len(portrait) if known else 0))
+            self.end_headers()
+            if known and self.command == "GET":
+                self.wfile.write(portrait)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Guard) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_passwords_and_signatures_reach_no_table_and_no_message(
+    guarded: str, job: worker.Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(stores, "PAUSES", ())
+    shown = [f"http://{guarded}/{name}.jpg" for name in ("a", "b", "missing", "died")]
+    urls = inputs.pictures(
+        [
+            f"http://me:secret-value@{guarded}/a.jpg",
+            f"{shown[1]}?X-Amz-Algorithm=AWS4&X-Amz-Signature=secret-value",
+            f"{shown[2]}?sv=1&sig=secret-value",
+            f"http://me:secret-value@{guarded}/died.jpg",
+        ]
+    )
+    store = Store(job.out)
+    store.make(plan.FOLDER)
+    [part] = plan.extend(store, [], urls, 9)
+    ledger = worker.Ledger()
+    for _ in range(1 + worker.DEATHS):  # as if that many processes had died on the last one
+        ledger.begin(part.number)
+        ledger.at(part.number, urls[3])
+    done = worker.Worker(job, ledger)(part.number, list(part.pictures))
+    rows = table_of(job.out).to_pylist()
+    assert [row["input"] for row in rows] == shown
+    assert [bool(row["error"]) for row in rows] == [False, False, True, True]
+    told = [json.dumps(done), json.dumps(rows, default=str), *map(str, plan.planned(store))]
+    written = [path.read_bytes() for path in Path(job.out).rglob("*") if path.is_file()]
+    written += [gzip.decompress(data) for data in written if data[:2] == b"\x1f\x8b"]
+    assert not any("secret-value" in text for text in told)
+    assert not any(b"secret-value" in data for data in written)
+
+
+def test_a_url_that_is_signed_anew_is_the_same_picture(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.make(plan.FOLDER)
+    old, new = (f"https://h/a.jpg?sv=1&sig={name}" for name in ("old", "new"))
+    other = "https://h/b.jpg?sv=1&sig=other"
+    first = plan.extend(store, [], inputs.pictures([old, other]), 1)
+    again = plan.extend(store, plan.planned(store), inputs.pictures([old, new]), 1)
+    assert [part.name for part in again] == [part.name for part in first]
+    assert again[0].pictures == (new,), "fetched by the URL that is given now"
+    plan.openable(again[:1])
+    with pytest.raises(BatchError, match=r"https://h/b\.jpg: .*give it again"):
+        plan.openable(again)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda url: stores.open_url(url),
+        lambda url: Store(url).names(),
+        lambda url: Store(url).write("a", b""),
+        lambda url: inputs.pictures([url]),
+        lambda url: inputs.pictures([url + "/list.csv"]),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["nosuch", "s3", "https", "sftp"])
+def test_no_message_tells_them(
+    call: Callable[[str], object], scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "PAUSES", ())
+    monkeypatch.setattr(stores, "_system", _refused)
+    with pytest.raises(BatchError) as told:
+        call(f"{scheme}://me:secret-value@127.0.0.1:9/folder?sig=secret-value")
+    assert "secret-value" not in str(told.value)
+
+
+def _refused(scheme: str, host: str) -> Any:
+    raise OSError(f"cannot reach {scheme}://{host} with 'https://{host}/x?sig=secret-value'")

@@ -6,13 +6,16 @@ Anything that is not a `MienError` is a defect of ours.
 
 from __future__ import annotations
 
+from mien.urls import without_secrets
+
 
 class MienError(Exception):
     """Base of every error that a user can mend. The message is one line and says what to do."""
 
     def __str__(self) -> str:
-        # File names, keys and values of strangers stand in messages; a line break in one must not make two of a line.
-        return "\\n".join(super().__str__().splitlines())
+        # File names, keys and values of strangers stand in messages; a line break in one must not make two of a line,
+        # and what opens a URL is nothing for tables and logs.
+        return without_secrets("\\n".join(super().__str__().splitlines()))
 
 
 class ImageError(MienError):

@@ -27,6 +27,7 @@ from mien import align, images
 from mien.errors import ConfigError, MienError, NoFace
 from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
 from mien.types import Analysis, Detection, Face, Landmarks, Pose, Reading
+from mien.urls import without_secrets
 
 if TYPE_CHECKING:
     from mien.detect import Detector
@@ -331,14 +332,15 @@ class _Opening(Thread, Generic[Part]):
 def name_of(picture: Picture) -> str:
     """How an analysis calls its picture: the path as given, the name of an open file, "bytes" or "array".
 
-    Bytes of a file name that are no UTF-8 are written as escapes, so that every table can hold the name.
+    Bytes of a file name that are no UTF-8 are written as escapes, so that every table can hold the name; of a URL, what
+    opens it is left out.
     """
     if isinstance(picture, np.ndarray):
         return "array"
     if isinstance(picture, bytes | bytearray | memoryview):
         return "bytes"
     name = os.fspath(picture) if isinstance(picture, str | Path) else getattr(picture, "name", "file")
-    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+    return without_secrets(str(name).encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def quality(crop: NDArray[np.uint8], side: float, yaw: float, pitch: float, presence: float) -> float:

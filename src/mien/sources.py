@@ -15,6 +15,7 @@ from typing import Final
 
 from mien import images
 from mien.errors import ConfigError, ImageError
+from mien.urls import without_secrets
 
 
 class StandardInput(BytesIO):
@@ -33,7 +34,7 @@ Source = str | StandardInput
 def name(source: Source) -> str:
     """How results call this source; the same as `mien.pipeline.name_of`, so that a finished row is recognised."""
     text = source if isinstance(source, str) else source.name
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return without_secrets(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def place(source: Source | Path) -> str:

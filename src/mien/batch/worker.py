@@ -26,6 +26,7 @@ from mien.errors import MienError
 from mien.rows import Row, key
 from mien.sources import identity
 from mien.types import Analysis
+from mien.urls import without_secrets
 
 FETCHED: Final = 16
 """Pictures behind URLs that are fetched ahead, so that the processor need not wait for the network."""
@@ -138,7 +139,8 @@ class Worker:
         answers: list[Analysis] = []
         for picture in pictures:
             if picture in left_out:
-                answers.append(Analysis(picture, 0, 0, error=_died(picture)))
+                name = without_secrets(picture)
+                answers.append(Analysis(name, 0, 0, error=_died(name)))
                 continue
             self._ledger.at(number, picture)
             with closing(_opened([picture], contents)) as sources:
@@ -179,15 +181,17 @@ def _opened(pictures: list[str], contents: dict[str, str]) -> Generator[str | Re
         waiting: deque[str | Remote] = deque()
         try:
             for picture in pictures:
-                waiting.append(
-                    Remote(picture, pool.submit(stores.read, picture).result) if is_url(picture) else picture
-                )
+                waiting.append(_remote(picture, pool) if is_url(picture) else picture)
                 if len(waiting) > FETCHED:
                     yield waiting.popleft()
             while waiting:
                 yield waiting.popleft()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _remote(url: str, pool: ThreadPoolExecutor) -> Remote:
+    return Remote(without_secrets(url), pool.submit(stores.read, url).result)
 
 
 def _died(picture: str) -> str:

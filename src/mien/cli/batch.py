@@ -56,7 +56,9 @@ def batch(
 ) -> None:
     """Describe every face in very many pictures, on all processors or a Ray cluster; goes on where it was stopped."""
     from mien.batch import run
+    from mien.urls import without_secrets
 
+    shown = without_secrets(out)
     options = {
         "detector": detector,
         "detector_model": _whole(model),
@@ -79,7 +81,7 @@ def batch(
                 report=report,
             )
     except KeyboardInterrupt:
-        typer.echo(f"mien: interrupted: finished parts are in {out}: go on with the same command", err=True)
+        typer.echo(f"mien: interrupted: finished parts are in {shown}: go on with the same command", err=True)
         raise typer.Exit(130) from None
     for error in summary.errors:
         typer.echo(f"mien: {error}", err=True)
@@ -91,7 +93,7 @@ def batch(
 
         typer.echo(json.dumps(asdict(summary)))
     else:
-        typer.echo(_line(summary, out))
+        typer.echo(_line(summary, shown))
     if summary.failed:
         raise typer.Exit(1)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 from importlib import import_module
 from io import TextIOWrapper
@@ -177,6 +179,7 @@ def main() -> None:
         from mien.cli.completion import answer
 
         answer()
+    _leave_no_cache()
     try:
         app(prog_name="mien")
     except MienError as problem:
@@ -188,8 +191,24 @@ def main() -> None:
     except OSError as problem:
         _drop_output()
         named = f"{problem.filename}: " if problem.filename else ""
-        typer.echo(f"mien: {named}{problem.strerror or problem}: fix it and try again", err=True)
+        from mien.urls import without_secrets
+
+        typer.echo(
+            without_secrets(f"mien: {named}{problem.strerror or problem}: fix it and try again"), err=True
+        )
         sys.exit(2)
+
+
+def _leave_no_cache() -> None:
+    """Have matplotlib keep its list of fonts for this run only, unless this user has one already."""
+    usual = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")  # noqa: PTH111 - raises nothing
+    if "MPLCONFIGDIR" in os.environ or os.path.isdir(f"{usual}/matplotlib"):  # noqa: PTH112
+        return
+    temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"
+    folder = os.environ["MPLCONFIGDIR"] = (
+        f"{temporary}/mien-{os.urandom(8).hex()}"  # made by matplotlib, if at all
+    )
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _drop_output() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from mien.errors import ConfigError, ExtraMissing
+from mien.errors import ConfigError, ExtraMissing, MienError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -150,13 +150,15 @@ def _tell_workers(settings: dict[str, Any], key: str | None) -> None:
 
 def _check_weights() -> None:
     """Fail here, with one line, rather than in every worker; and make the signing key once, not once a worker."""
-    from contextlib import suppress
-
     from mien import cards
     from mien.editing.provenance import Signer
     from mien.recognise import SHIPPED
 
     cards.verified(SHIPPED)
     cards.verified(cards.FOLDER / "landmarks.onnx")
-    with suppress(ExtraMissing):
+    try:
         Signer.of_install()
+    except ExtraMissing:
+        pass
+    except MienError as problem:  # reading needs no key
+        typer.echo(f"mien: edits are off: {problem}", err=True)
