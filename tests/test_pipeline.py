@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from itertools import cycle, islice
@@ -18,7 +19,7 @@ import pytest
 
 import mien
 from mien import images
-from mien.errors import ConfigError, ImageError, MienError, NoFace, WeightsError
+from mien.errors import ConfigError, ImageError, LoadError, MienError, NoFace, WeightsError
 from mien.pipeline import ColourOrderWarning, Pipeline, load, quality
 from mien.recognise import SHIPPED
 from mien.types import Analysis, Box, Face
@@ -336,3 +337,43 @@ def test_the_shipped_weights_hardly_see_mirroring(photographs: list[Path]) -> No
 def test_mien_errors_are_what_callers_can_catch() -> None:
     assert issubclass(NoFace, MienError)
     assert issubclass(ImageError, MienError)
+
+
+@pytest.mark.parametrize("editor", [False, True])
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (ImportError("libgomp.so.1: cannot open shared object file", name="onnxruntime"), "libgomp.so.1"),
+        (ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime"), "onnxruntime"),
+        (MemoryError(), "out of memory"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, editor: bool, failure: BaseException, words: str
+) -> None:
+    import mien
+    from mien import threads
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(threads, "_session", fail)
+    with pytest.raises(LoadError, match=words) as caught:
+        mien.Editor.load() if editor else load()
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_further_thread_a_pipeline_is_loaded_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, recogniser_file: Path
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert load(weights=recogniser_file, threads=1).recogniser.name == "random"
+
+
+def test_faces_are_numbered_by_size_whatever_the_detector_says(recogniser_file: Path, examples: Path) -> None:
+    wanted = load(weights=recogniser_file, threads=1)
+    backwards = load(detector=lambda rgb: wanted.detector(rgb)[::-1], weights=recogniser_file, threads=1)
+    assert backwards(examples / "group_1.jpg") == wanted(examples / "group_1.jpg")

@@ -6,6 +6,9 @@ Anything that is not a `MienError` is a defect of ours.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class MienError(Exception):
     """Base of every error that a user can mend. The message is one line and says what to do."""
@@ -47,6 +50,10 @@ class WeightsError(MienError):
     """A weight file is missing, damaged, tampered with, or made for something else."""
 
 
+class LoadError(MienError):
+    """A library cannot be imported, or the memory does not suffice to load something."""
+
+
 class ExtraMissing(MienError):
     """A command needs an optional dependency group that is not installed."""
 
@@ -57,6 +64,23 @@ class ExtraMissing(MienError):
 
 class TrainingError(MienError):
     """Training cannot go on (NaN loss, disk full); the last good checkpoint is kept."""
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Within the block, say a failed import or allocation as one line that names `what` and the cause.
+
+    Raises:
+        LoadError: an import failed, or memory ran out.
+    """
+    try:
+        yield
+    except ImportError as problem:
+        package = (problem.name or "").partition(".")[0]
+        remedy = f"install '{package}' again" if package else "install the library that it names"
+        raise LoadError(f"{what} cannot be loaded: {problem}: {remedy}") from problem
+    except MemoryError as problem:
+        raise LoadError(f"{what}: out of memory: free some, or raise the limit") from problem
 
 
 def nearest(word: str, known: list[str]) -> str:

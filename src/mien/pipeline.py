@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import align, images
-from mien.errors import ConfigError, MienError, NoFace
+from mien.errors import ConfigError, MienError, NoFace, loading
 from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
 from mien.types import Analysis, Detection, Face, Landmarks, Pose, Reading
 
@@ -155,8 +155,7 @@ class Pipeline:
         given = isinstance(picture, np.ndarray)
         rgb = images.check(picture) if given else images.read(picture, max_pixels=self.max_pixels)  # type: ignore[arg-type]
         height, width = rgb.shape[:2]
-        found = self.detector(rgb)
-        faces = self.locate(rgb, found) if found else []
+        faces = self.find(rgb)
         if not faces and self.on_no_face == "error":
             raise NoFace(
                 f"{images.describe(source)}: no face found: try another detector, tiled=True or a smaller min_face"
@@ -165,6 +164,16 @@ class Pipeline:
             _warn_if_bgr(rgb, faces[0][0])
         detections, landmarks, poses, qualities, crops = zip(*faces, strict=True) if faces else ((),) * 5
         return _Seen(source, width, height, detections, landmarks, poses, qualities, crops)
+
+    def find(self, rgb: images.Rgb) -> list[Located]:
+        """Every face of a picture, largest first: what is read and edited, and how faces are numbered."""
+        found = sorted(self.detector(rgb), key=lambda detection: -detection.box.area)
+        return self.locate(rgb, found) if found else []
+
+    def read(self, located: Sequence[Located]) -> list[Reading]:
+        """What the recogniser says of each of n located faces."""
+        crops = [face[-1] for face in located]
+        return self.recogniser(np.stack(crops), embeddings=self.embeddings) if crops else []
 
     def locate(self, rgb: images.Rgb, found: Sequence[Detection]) -> list[Located]:
         """Landmarks, pose, quality and crop of each of n detections that is a face; see `measure`."""
@@ -263,6 +272,7 @@ def load(
     Raises:
         WeightsError: weights are missing, damaged or not those of their card.
         ConfigError: an option is wrong.
+        LoadError: a library cannot be imported, or there is not enough memory.
     """
     from mien import detect
 
@@ -284,11 +294,12 @@ def load(
         return OnnxRecogniser.load(weights, threads=threads)
 
     recogniser, landmarker = _Opening(make_recogniser), _Opening(make_landmarker)
-    found = make_detector()
+    with loading("mien"):
+        found, opened, reader = make_detector(), landmarker.result(), recogniser.result()
     return Pipeline(
         found,
-        landmarker.result(),
-        recogniser.result(),
+        opened,
+        reader,
         presence=presence,
         on_no_face=on_no_face,
         embeddings=embeddings,
@@ -306,23 +317,23 @@ class _Opening(Thread, Generic[Part]):
         super().__init__(daemon=True)
         self._make = make
         self._part: list[Part] = []
-        self._failure: MienError | None = None
-        self.start()
+        self._failure: BaseException | None = None
+        try:
+            self.start()
+        except RuntimeError:  # no further thread may be started, or there is no memory for one
+            self.run()
 
     def run(self) -> None:
         """What the thread does."""
         try:
             self._part.append(self._make())
-        except MienError as problem:
+        except BaseException as problem:  # it is raised again in the thread that waits
             self._failure = problem
 
     def result(self) -> Part:
-        """The part, once it is open.
-
-        Raises:
-            MienError: whatever opening it raised.
-        """
-        self.join()
+        """The part, once it is open; whatever opening it raised is raised here."""
+        if self.ident is not None:
+            self.join()
         if self._failure is not None:
             raise self._failure
         return self._part[0]

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from mien import __version__
-from mien.errors import MienError
+from mien.errors import MienError, loading
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("predict:predict", "Describe every face in pictures."),
@@ -98,7 +98,8 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(prog_name="mien")
+        with loading("mien"):
+            app(prog_name="mien")
     except MienError as problem:
         typer.echo(f"mien: {problem}", err=True)
         sys.exit(2)
