@@ -6,8 +6,19 @@ Anything that is not a `MienError` is a defect of ours.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def shortened(text: str, word: int = 300, whole: int = 4000) -> str:
+    """The text with the middle of each word over `word` characters, and then of the whole over `whole`, left out."""
+    text = re.sub(rf"\S{{{word + 1},}}", lambda found: _without_middle(found[0]), text)
+    return text if len(text) <= whole else _without_middle(text)
+
+
+def _without_middle(text: str) -> str:
+    return f"{text[:120]}[... {len(text) - 220:,} characters ...]{text[-100:]}"
 
 
 class MienError(Exception):
@@ -15,7 +26,8 @@ class MienError(Exception):
 
     def __str__(self) -> str:
         # File names, keys and values of strangers stand in messages; a line break in one must not make two of a line.
-        return "\\n".join(super().__str__().splitlines())
+        # And what somebody pasted in place of a path, such as a whole picture in base64, stands there shortened.
+        return shortened("\\n".join(super().__str__().splitlines()))
 
 
 class ImageError(MienError):

@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Generic, Literal, TypeVar, cast, overload
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien import align, images
-from mien.errors import ConfigError, MienError, NoFace, loading
+from mien.errors import ConfigError, MienError, NoFace, loading, shortened
 from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
 from mien.types import Analysis, Detection, Face, Landmarks, Pose, Reading
 
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from mien.landmarks import Landmarker
     from mien.recognise import Recogniser
 
-Picture = str | Path | bytes | BinaryIO | NDArray[np.uint8]
-"""A path, a file's bytes, an open binary file, or an RGB uint8 array [height, width, 3]."""
+Picture = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]
+"""A path, a file's bytes, an open binary file, or pixels: an RGB array [height, width, 3], a Pillow picture, a torch
+tensor, and what else `mien.images.check` takes."""
 
 OnNoFace = Literal["row", "skip", "error"]
 
@@ -153,7 +154,11 @@ class Pipeline:
         """Everything that comes before the recogniser."""
         source = name_of(picture)
         given = isinstance(picture, np.ndarray)
-        rgb = images.check(picture) if given else images.read(picture, max_pixels=self.max_pixels)  # type: ignore[arg-type]
+        rgb = (
+            images.check(picture, self.max_pixels)
+            if images.is_pixels(picture)
+            else images.read(cast("images.Source", picture), max_pixels=self.max_pixels)
+        )
         height, width = rgb.shape[:2]
         faces = self.find(rgb)
         if not faces and self.on_no_face == "error":
@@ -340,16 +345,21 @@ class _Opening(Thread, Generic[Part]):
 
 
 def name_of(picture: Picture) -> str:
-    """How an analysis calls its picture: the path as given, the name of an open file, "bytes" or "array".
+    """How an analysis calls its picture: the path as given, the name of an open file, "bytes" or "array". Of a text
+    that is too long for a path only the beginning and the end.
 
     Bytes of a file name that are no UTF-8 are written as escapes, so that every table can hold the name.
     """
-    if isinstance(picture, np.ndarray):
-        return "array"
+    if images.is_pixels(picture):
+        return getattr(picture, "filename", "") or "array"
     if isinstance(picture, bytes | bytearray | memoryview):
         return "bytes"
-    name = os.fspath(picture) if isinstance(picture, str | Path) else getattr(picture, "name", "file")
-    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+    name = os.fspath(picture) if isinstance(picture, str | os.PathLike) else getattr(picture, "name", "file")
+    return (
+        shortened(os.fsdecode(name) if isinstance(name, str | bytes) else str(name), word=4096, whole=1 << 20)
+        .encode("utf-8", "backslashreplace")
+        .decode("utf-8")
+    )
 
 
 def quality(crop: NDArray[np.uint8], side: float, yaw: float, pitch: float, presence: float) -> float:
