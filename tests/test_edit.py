@@ -240,7 +240,7 @@ def test_a_face_that_only_folds_is_refused_even_if_forced(
 ) -> None:
     # A basis that turns the face inside out, as no fitted one does: no share of it is a map.
     wild = replace(editor.geometry, basis=editor.geometry.basis * 60)
-    broken = Editor(editor.detector, editor.landmarker, wild, editor.shading)
+    broken = replace(editor, geometry=wild, corrector=None)
     with pytest.raises(EditRefused, match="fold"):
         broken.apply(photo, located, "surprise", 1.25, force=True)
 

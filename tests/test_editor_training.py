@@ -22,7 +22,7 @@ from mien.data.ferplus import USAGES, VOTE_FILE
 from mien.data.records import Batch
 from mien.data.synthetic import faces as drawn_faces
 from mien.data.transforms import normalise
-from mien.edit import Editor
+from mien.edit import Editor, asked_plan
 from mien.editing import bank, training, ways
 from mien.editing.corrector import SIDE, Corrector, Held, corrected, views
 from mien.editing.flow import FOLD_LIMIT
@@ -126,10 +126,9 @@ def trained(tree: dict[str, Any], **more: Any) -> training.Training:
 def plan() -> tuple[Photo, Plan]:
     """A drawn face and the plan of a smile on it."""
     face = drawn_faces(1, size=256, classes=("neutral",))[0]
-    editor = Editor(lambda rgb: [], None, Geometry.load(), Shading.load())  # type: ignore[arg-type]
     shares = np.eye(len(EXPRESSIONS))[NEUTRAL]
     located = bank.located(face.pixels, face.landmarks, shares)
-    return Photo(face.pixels), editor.plan(located, Target.parse("happiness"), 0.8)
+    return Photo(face.pixels), asked_plan(Geometry.load(), located, Target.parse("happiness"), 0.8)
 
 
 # What they start from
@@ -414,11 +413,11 @@ def test_one_command_trains_exports_and_draws(
     shares = np.eye(len(EXPRESSIONS))[NEUTRAL]
     face = bank.located(photo.rgb, asked.frame.to_picture(asked.source), shares)
     if kind == "corrector":
-        better = Corrector.load(weights, threads=1)(photo.rgb, asked, None, 1.0)
+        better = Corrector.load(weights)(photo.rgb, asked, None, 1.0)
         assert better.warp.folding >= FOLD_LIMIT
         assert better.gain is not None
         return
-    generator = ways.Generator.load(weights, threads=1)
+    generator = ways.Generator.load(weights)
     still, folding = generator(photo, face, "neutral", 1.0, None)
     assert folding == 1.0
     np.testing.assert_array_equal(still, photo.rgb)
@@ -484,7 +483,7 @@ def test_wrong_requests_are_refused_at_the_door(
     with pytest.raises(ConfigError, match="another configuration"):
         training.run(config, resume=True, say=lambda line: None)
     with pytest.raises(WeightsError, match="no such card"):
-        ways.ways(Editor(lambda rgb: [], None, Geometry.load()), [str(tmp_path / "x.onnx")])  # type: ignore[arg-type]
+        ways.ways(Editor(None, Geometry.load()), [str(tmp_path / "x.onnx")])  # type: ignore[arg-type]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tree: dict[str, Any]) -> None:

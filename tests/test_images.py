@@ -8,6 +8,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -118,7 +119,7 @@ def test_sixteen_bit_colour_is_scaled_alike(scene: Rgb) -> None:
 
 def test_values_without_a_known_range_are_refused() -> None:
     with pytest.raises(ImageError, match="floating-point"):
-        images.read(encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
+        images.read(encoded(Image.fromarray(np.full((4, 4), 9, np.float32)), "TIFF"))
     with pytest.raises(ImageError, match="32-bit"):
         images.read(encoded(Image.fromarray(np.full((4, 4), 70_000, np.int32)), "TIFF"))
 
@@ -312,7 +313,7 @@ def test_files_open_as_text_or_closed_are_refused(tmp_path: Path, scene: Rgb) ->
         images.read(file)
     with pytest.raises(ImageError, match="binary mode"):
         images.read(io.StringIO("text"))  # type: ignore[arg-type]
-    with pytest.raises(ImageError, match="pass arrays to the pipeline"):
+    with pytest.raises(ImageError, match="an array or a Pillow picture"):
         images.read(3)  # type: ignore[arg-type]
 
 
@@ -320,20 +321,88 @@ def test_files_open_as_text_or_closed_are_refused(tmp_path: Path, scene: Rgb) ->
     ("array", "remedy"),
     [
         ([[1]], "numpy array"),
-        (np.zeros((4, 4), np.uint8), "numpy.stack"),
         (np.zeros((2, 4, 4, 3), np.uint8), "batch"),
-        (np.zeros((4, 4, 4), np.uint8), r"\[..., :3\]"),
+        (np.zeros((4, 4, 5), np.uint8), r"\[height, width, 3\]"),
         (np.zeros((3, 40, 50), np.uint8), "transpose"),
-        (np.zeros((4, 4, 3), np.float32), "multiply by 255"),
+        (np.full((4, 4, 3), 200.0), "from 200 to 200: scale to 0..255"),
+        (np.full((4, 4, 3), np.nan), "from nan"),
+        (np.full((4, 4), -0.5, np.float16), "from -0.5"),
         (np.zeros((4, 4, 3), np.uint16), "scale to 0..255"),
         (np.zeros((0, 4, 3), np.uint8), r"\[height, width, 3\]"),
-        (np.zeros((4, 4, 2), np.uint8), r"\[height, width, 3\]"),
+        (np.zeros((4, 0, 4), np.uint8), r"\[height, width, 3\]"),
         (np.uint8(3), "numpy array"),
     ],
 )
 def test_a_wrong_array_is_refused_with_the_remedy(array: object, remedy: str) -> None:
     with pytest.raises(ImageError, match=remedy):
         images.check(array)
+
+
+def test_arrays_of_usual_forms_become_pictures(scene: Rgb) -> None:
+    grey = scene[..., 0]
+    three = np.repeat(grey[..., None], 3, axis=2)
+    for array in (grey, grey[..., None], grey / 255, (grey / 255)[..., None]):
+        np.testing.assert_array_equal(images.check(array), three)
+    np.testing.assert_array_equal(images.check((scene / 255).astype(np.float32)), scene)
+    np.testing.assert_array_equal(images.check(grey > 128), np.where(three > 128, 255, 0))
+    alpha = np.zeros_like(grey)
+    alpha[:, 20:] = 255
+    laid = np.where(alpha[..., None] == 0, 255, scene)  # on white, as of a file
+    np.testing.assert_array_equal(images.check(np.dstack([scene, alpha])), laid)
+    np.testing.assert_array_equal(
+        images.check(np.dstack([grey, alpha])), np.where(alpha[..., None] == 0, 255, three)
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "CMYK", "RGBA", "LA", "I;16", "F", "YCbCr", "HSV"])
+def test_a_pillow_picture_is_what_its_file_would_be(scene: Rgb, mode: str) -> None:
+    base = Image.fromarray(scene)
+    if mode == "F":
+        picture = Image.fromarray(scene[..., 0] / np.float32(255))
+    elif mode == "I;16":
+        picture = Image.fromarray(scene[..., 0].astype(np.uint16) * 257)
+    else:
+        picture = base.convert(mode)
+    shown = images.check(picture)
+    assert shown.shape == scene.shape
+    colour = mode in ("RGB", "RGBA", "CMYK", "YCbCr", "HSV", "P")
+    expected = scene if colour else np.repeat(np.asarray(base.convert("L"))[..., None], 3, axis=2)
+    if mode in ("F", "I;16"):
+        expected = np.repeat(scene[..., :1], 3, axis=2)
+    if mode not in ("1", "P"):
+        assert np.abs(shown.astype(int) - expected).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_pillow_picture_is_turned_upright(scene: Rgb, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(scene), "PNG", exif=exif)
+    np.testing.assert_array_equal(images.check(Image.open(io.BytesIO(data))), images.read(data))
+
+
+def test_a_huge_or_damaged_pillow_picture_is_one_line(scene: Rgb) -> None:
+    with pytest.raises(images.TooLarge, match="limit of 100"):
+        images.check(Image.fromarray(scene), max_pixels=100)
+    data = encoded(Image.fromarray(scene), "PNG")
+    with pytest.raises(ImageError, match="damaged PNG"):
+        images.check(Image.open(io.BytesIO(data[:-60])))
+
+
+def test_float_tiffs_are_read_or_said_to_be_such(scene: Rgb, tmp_path: Path) -> None:
+    unit = (scene / 255).astype(np.float32)
+    path = tmp_path / "float.tiff"
+    for values, expected in ((unit, scene), (unit[..., 0], np.repeat(scene[..., :1], 3, axis=2))):
+        assert cv2.imwrite(str(path), values[..., ::-1] if values.ndim == 3 else values)
+        np.testing.assert_array_equal(images.read(path), expected)
+        assert cv2.imwrite(str(path), 7 * (values[..., ::-1] if values.ndim == 3 else values))
+        with pytest.raises(ImageError, match="has floating-point values from 0 to"):
+            images.read(path)
+    with pytest.raises(images.TooLarge):
+        images.read(path, max_pixels=100)
+    assert cv2.imwrite(str(path), scene.astype(np.int32))
+    with pytest.raises(ImageError, match="32-bit whole-number values: save it with 8 or 16"):
+        images.read(path)
 
 
 def test_a_right_array_passes_unchanged(scene: Rgb) -> None:
@@ -386,7 +455,7 @@ def test_writing_refuses_what_it_cannot_write(tmp_path: Path, scene: Rgb) -> Non
     with pytest.raises(ImageError, match="no such file or directory"):
         images.write(tmp_path / "none" / "a.png", scene)
     with pytest.raises(ImageError, match="uint8"):
-        images.write(tmp_path / "a.png", scene / 255)  # type: ignore[arg-type]
+        images.write(tmp_path / "a.png", scene.astype(np.int64))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

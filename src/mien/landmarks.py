@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.threads import Team, session
+from mien.threads import Network, Team
 
 Floats = NDArray[Any]  # float32 or float64
 Pixels = NDArray[Any]  # uint8
@@ -131,8 +131,8 @@ class Landmarker:
         """
         from mien import cards
 
-        content, _ = cards.verified(cards.FOLDER / "landmarks.onnx" if path is None else path)
-        return cls(session(content, threads=1), threads=threads)
+        network, _ = Network.open(cards.FOLDER / "landmarks.onnx" if path is None else path)
+        return cls(network, threads=threads)
 
     def __call__(self, image: Pixels, boxes: Floats) -> tuple[Floats, Floats, Floats]:
         """Points [n, P, 2] in pixels, presence [n] in 0..1 and pose [n, 3] in degrees of n faces.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mien import cards
 from mien.errors import WeightsError
 from mien.labels import EXPRESSIONS, NEUTRAL
-from mien.threads import Team, session
+from mien.threads import Network, Team
 from mien.types import Reading
 
 SHIPPED = cards.FOLDER / "recogniser.onnx"
@@ -89,8 +89,7 @@ class OnnxRecogniser:
         Raises:
             WeightsError: the weights or their card are missing, damaged, exchanged, or no recogniser's.
         """
-        content, card = cards.verified(path or SHIPPED)
-        return cls(session(content, threads=1), card, threads)
+        return cls(*Network.open(path or SHIPPED), threads)
 
     @property
     def name(self) -> str:

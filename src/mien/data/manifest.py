@@ -4,7 +4,9 @@
     faces/001.jpg,train,happiness,0.6,0.3,anna,,,,,,,,female
 
 Only `path` is needed (relative to the table, or absolute). `image` and `file` are understood for `path`; `emotion`,
-`label` and `class` for `expression`; `identity` for `subject`. An expression is a word in any case ("Happy"), empty
+`label` and `class` for `expression`; `identity` for `subject`; capitals do not matter. A CSV may be separated by
+commas, semicolons or tabs (then 0,6 is a number too), in UTF-8 or UTF-16. "NA", "NaN", "null" and the like are empty
+cells. Paths may be written with backslashes. An expression is a word in any case ("Happy"), empty
 or "unknown" for none; a number is refused, because every dataset numbers its classes otherwise. Votes stand in
 columns `vote_neutral` ... `vote_contempt`. `split` is "train" (also when empty or missing), "valid" or "test". Every
 other column becomes an attribute of its name.
@@ -12,14 +14,17 @@ other column becomes an attribute of its name.
 
 from __future__ import annotations
 
+import codecs
+import csv
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 from mien import durable
-from mien.data.reader import SPLITS, Reader, affect, on_disk, rows
+from mien.data.reader import SPLITS, Reader, affect, on_disk
 from mien.data.records import Record
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
 from mien.labels import EXPRESSIONS, UNLABELLED, UnknownExpression, index_of
@@ -32,8 +37,15 @@ SUBJECT_COLUMNS = ("subject", "identity", "person")
 BOX_COLUMNS = ("left", "top", "right", "bottom")
 PLAIN_COLUMNS = ("split", "valence", "arousal", "video", "frame", "name")
 VOTE_COLUMNS = tuple(f"vote_{name}" for name in EXPRESSIONS)
+NUMBERS = ("valence", "arousal", "frame", *BOX_COLUMNS, *VOTE_COLUMNS)
+KNOWN = frozenset(
+    (*PATH_COLUMNS, *LABEL_COLUMNS, *SUBJECT_COLUMNS, *BOX_COLUMNS, *PLAIN_COLUMNS, *VOTE_COLUMNS)
+)
 NOTE = b"mien.options"
-UNKNOWN = ("", "unknown", "none", "nan", "unlabelled")
+UNKNOWN = ("unknown", "unlabelled")
+EMPTY = ("", "na", "n/a", "<na>", "#n/a", "nan", "null", "none", "nil")
+"""What other programs write into a cell without a value."""
+SEPARATORS = ",;\t"
 
 
 def table_of(root: Path) -> Path | None:
@@ -50,8 +62,9 @@ def variant(root: Path) -> str | None:
         return None
     if path.suffix.lower() == ".parquet":
         return "parquet"
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        header = {cell.strip(' "\r\n').lower() for cell in file.readline().split(",")}
+    with path.open(encoding=_encoding(path), errors="replace") as file:
+        first = file.readline()
+    header = {cell.strip(' "\r\n').lower() for cell in first.split(_separator(first))}
     return "csv" if header & set(PATH_COLUMNS) else None
 
 
@@ -71,8 +84,53 @@ def read(root: Path, variant: str, partial: bool, images: str = "", **options: A
                 f"manifest: {path} was not made with {key}={value}: run 'mien data check' with the same --protocol"
             )
     folder = Path(images) if images else path.parent
-    table = _parquet(path) if variant == "parquet" else rows(path)
+    table = _parquet(path) if variant == "parquet" else _csv(path)
     return on_disk(_records(table, folder, path), root, partial)
+
+
+def _encoding(path: Path) -> str:
+    """UTF-16 where a byte order mark or the zero bytes of plain letters say so, else UTF-8."""
+    with path.open("rb") as file:
+        begin = file.read(4)
+    if begin[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    if b"\0" in begin:
+        return "utf-16-be" if begin[:1] == b"\0" else "utf-16-le"
+    return "utf-8-sig"
+
+
+def _separator(header: str) -> str:
+    """What separates the cells of a header: of comma, semicolon and tab the most frequent."""
+    return max(SEPARATORS, key=header.count)
+
+
+def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        with path.open(newline="", encoding=_encoding(path)) as file:
+            header = file.readline()
+            separator = _separator(header)
+            file.seek(0)
+            lines = csv.reader(file, delimiter=separator)
+            names = [cell.strip() for cell in next(lines, [])]
+            if not names:
+                raise DatasetDamaged(f"{path} is empty: give it a line of column names, path among them")
+            decimal_commas = [name for name in names if separator != "," and name.lower() in NUMBERS]
+            for cells in lines:
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if len(cells) != len(names):
+                    raise DatasetDamaged(
+                        f"{path}:{lines.line_num}: {len(cells)} cells where the first line has {len(names)} columns: "
+                        "put cells that hold the separator in quotes"
+                    )
+                row: dict[str, Any] = dict(zip(names, cells, strict=True))
+                for name in decimal_commas:
+                    row[name] = row[name].replace(",", ".")
+                yield lines.line_num, row
+    except UnicodeError as problem:
+        raise DatasetDamaged(f"{path} is no text in UTF-8 ({problem}): save it as CSV UTF-8") from None
+    except csv.Error as problem:
+        raise DatasetDamaged(f"{path} is no CSV ({problem}): save it as CSV UTF-8") from None
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -109,17 +167,28 @@ def _options(path: Path) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    if type(value) is str:
-        return value.strip()
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value).strip()
+    """A cell as text, "" where it holds no value."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    text = value.strip() if type(value) is str else str(value).strip()
+    return "" if text.lower() in EMPTY else text
 
 
 def _records(table: Iterable[tuple[int, dict[str, Any]]], folder: Path, table_path: Path) -> Iterator[Record]:
     """A record for each row; which column means what is decided once."""
     columns: _Columns | None = None
-    for line, row in table:
+    names: dict[str, str] = {}
+    for line, cells in table:
+        names = names or {name: _known(name) for name in cells}
+        row = {names[name]: value for name, value in cells.items()}
         columns = columns or _Columns.of(row, f"{table_path}:{line}")
         yield _record(row, columns, folder, f"{table_path}:{line}")
+
+
+def _known(name: str) -> str:
+    """A column's name as this module writes it, whatever its case; of other columns as it is."""
+    lower = name.strip().lower()
+    return lower if lower in KNOWN else name
 
 
 class _Columns(NamedTuple):
@@ -141,7 +210,10 @@ class _Columns(NamedTuple):
         """
         path = next((name for name in PATH_COLUMNS if name in row), None)
         if path is None:
-            raise DatasetDamaged(f"{where}: no column 'path' names the picture")
+            shown = ", ".join(list(row)[:8])
+            raise DatasetDamaged(
+                f"{where}: no column 'path' names the picture, among {shown}: rename the one that does"
+            )
         label = next((name for name in LABEL_COLUMNS if name in row), None)
         subject = next((name for name in SUBJECT_COLUMNS if name in row), None)
         taken = {path, label, subject, *PLAIN_COLUMNS, *BOX_COLUMNS, *VOTE_COLUMNS}
@@ -150,9 +222,10 @@ class _Columns(NamedTuple):
 
 
 def _record(row: dict[str, Any], columns: _Columns, folder: Path, where: str) -> Record:
-    path = _text(row[columns.path])
-    if not path:
+    path = str(row[columns.path] if row[columns.path] is not None else "").strip()
+    if not path or path.lower() == "nan":
         raise DatasetDamaged(f"{where}: '{columns.path}' is empty")
+    path = _local(path, folder, where)
     split = _text(row.get("split")).lower() or "train"
     if split not in SPLITS:
         raise DatasetDamaged(f"{where}: split '{split}': use train, valid or test")
@@ -173,6 +246,19 @@ def _record(row: dict[str, Any], columns: _Columns, folder: Path, where: str) ->
     )
 
 
+def _local(path: str, folder: Path, where: str) -> str:
+    """A path with this system's separators; one of another system's drives is refused.
+
+    Raises:
+        DatasetDamaged: it begins with a drive's letter, and this system has none.
+    """
+    if os.sep == "\\" or "\\" not in path or (folder / path).exists():
+        return path
+    if PureWindowsPath(path).drive:
+        raise DatasetDamaged(f"{where}: '{path}' lies on a Windows drive: write paths relative to the table")
+    return PureWindowsPath(path).as_posix()
+
+
 def _numbers(row: dict[str, Any], names: tuple[str, ...], where: str) -> tuple[float, ...]:
     """The numbers of some columns; none where one is empty."""
     found = tuple(number for name in names if (number := _number(row[name], where)) is not None)
@@ -180,7 +266,7 @@ def _numbers(row: dict[str, Any], names: tuple[str, ...], where: str) -> tuple[f
 
 
 def _expression(word: str, where: str) -> int:
-    if word.lower() in UNKNOWN:
+    if not word or word.lower() in UNKNOWN:
         return UNLABELLED
     try:
         return index_of(word)

@@ -316,7 +316,7 @@ def own_finder(editor: Editor) -> Find:
     """Landmarks by the editor's own network: a weaker witness, named so in the facts."""
 
     def find(rgb: Pixels, face: Located) -> Array:
-        return editor.locate_in(rgb, face.box).network_points
+        return editor.points_in(rgb, face.box)
 
     return find
 
@@ -384,7 +384,7 @@ def run(
         neutral = Faces(neutral.photos[kept], neutral.faces[kept], neutral.labels[kept])
         found, real, unedited = real_faces(judge, neutral, crops, count)
         references |= found
-        for name, way in ways(small, names, threads).items():
+        for name, way in ways(small, names).items():
             say(f"FERPlus, {name}")
             draw = way.draw(True)
             figures.setdefault(name, {})
@@ -405,7 +405,7 @@ def run(
         found, own = real_people(judge, identity, pairs)
         references |= found
         find = judge_finder(points_file) if points_file is not None else own_finder(large_editor)
-        for name, way in ways(large_editor, names, threads).items():
+        for name, way in ways(large_editor, names).items():
             say(f"London, {name}")
             draw = way.draw(False)
             figures.setdefault(name, {})
@@ -416,7 +416,7 @@ def run(
             }.items():
                 figures[name] |= store.get(f"{stage}/{name}", depends | way.depends, measure)
     if large is not None:
-        for name, way in ways(Editor.load(measure=False, threads=threads), names, threads).items():
+        for name, way in ways(Editor.load(measure=False, threads=threads), names).items():
             figures[name] = figures.get(name, {}) | seconds(way.editor, large)
     table = Table(figures, references, facts)
     out.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mien import cards
@@ -55,21 +55,21 @@ def load(limits: Limits) -> Models:
 
 def _editor(loaded: Pipeline) -> tuple[Editor, Signer]:
     from mien.edit import Editor
-    from mien.editing.geometry import Geometry
     from mien.editing.provenance import Signer
-    from mien.editing.shading import Shading
 
-    # The networks of the analysis serve the editor too.
-    editor = Editor(loaded.detector, loaded.landmarker, Geometry.load(), Shading.load(), loaded.recogniser)
-    return editor, Signer.of_install()
+    return Editor.load(loaded), Signer.of_install()
 
 
 def bounded(models: Models, limits: Limits) -> Models:
     """The same models, except that they refuse pictures beyond the limits. The caller's own stay as they are."""
-    pipeline = copy.copy(models.pipeline)
-    pipeline.detector = BoundedDetector(pipeline.detector, limits.faces)
-    pipeline.max_pixels = limits.pixels
-    editor = copy.copy(models.editor)
+    editor = models.editor
     if editor is not None:
-        editor.detector = BoundedDetector(editor.detector, limits.faces)
-    return Models(pipeline, editor, models.signer, models.lacking)
+        editor = replace(editor, pipeline=_bounded(editor.pipeline, limits))
+    return Models(_bounded(models.pipeline, limits), editor, models.signer, models.lacking)
+
+
+def _bounded(pipeline: Pipeline, limits: Limits) -> Pipeline:
+    copied = copy.copy(pipeline)
+    copied.detector = BoundedDetector(pipeline.detector, limits.faces)
+    copied.max_pixels = limits.pixels
+    return copied
