@@ -469,6 +469,23 @@ def test_a_bank_is_made_once(tree: dict[str, Any]) -> None:
     assert (first.votes.argmax(axis=1) != first.target).all()
 
 
+def test_a_bank_of_exchanged_pictures_is_made_anew(
+    ferplus: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mien.data import READERS
+
+    monkeypatch.setattr(bank, "_part", lambda editor, records, points, seed: {"made": np.zeros(1)})
+    monkeypatch.setattr(bank, "Bank", dict)
+    monkeypatch.setattr(bank, "fields", lambda kind: ())
+    points = training.read_points(ferplus[1])
+    record = next(r for r in READERS["ferplus"](ferplus[0]) if r.split == "train")
+    path = tmp_path / record.path.name
+    for level, banks in ((10, 1), (200, 2), (200, 2)):
+        images.write(path, np.full((48, 48, 3), level, np.uint8))
+        bank.build(tmp_path / "bank", [replace(record, path=path)], points, 2, 0, lambda line: None)
+        assert len(list((tmp_path / "bank").iterdir())) == banks
+
+
 def test_wrong_requests_are_refused_at_the_door(
     tree: dict[str, Any], guide: Path, tmp_path: Path, plan: tuple[Photo, Plan]
 ) -> None:
