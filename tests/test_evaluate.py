@@ -396,7 +396,7 @@ def test_wrong_weights_sets_and_splits_say_what_to_do(faces, run_folder, tmp_pat
         infer.open_weights(tmp_path / "none.safetensors")
     with pytest.raises(WeightsError, match=r"holds no weights\.safetensors"):
         infer.open_weights(tmp_path)
-    with pytest.raises(ConfigError, match="leave out --reader"):
+    with pytest.raises(ConfigError, match="leave out the reader"):
         infer.source_of(faces, "ferplus-majority", "manifest")
     with pytest.raises(DatasetNotFound, match="pass --reader"):
         infer.source_of(tmp_path / "nothing")

@@ -91,6 +91,8 @@ def test_one_command_trains_exports_measures_and_writes_the_card(
     assert again.exit_code != 0
     assert isinstance(again.exception, ConfigError)
     assert "--resume" in str(again.exception)
+    other = CliRunner().invoke(app, ["train", str(config), "--resume", "--set", "rate=0.1"])
+    assert "rate is 0.002 there, 0.1 here" in str(other.exception)
     further = CliRunner().invoke(app, ["train", str(config), "--resume", "--set", "steps=5"])
     assert further.exit_code == 0, further.output
     assert cards.read(weights.with_suffix(".json")).fields["recipe"]["steps"] == 5

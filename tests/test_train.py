@@ -21,7 +21,7 @@ from mien import checkpoint, starting, train
 from mien.cli.main import app
 from mien.config import RunConfig, load_config
 from mien.data import manifest, synthetic
-from mien.errors import ConfigError, TrainingError
+from mien.errors import ConfigError, MienError, TrainingError
 from mien.runlog import read
 
 STEPS_PER_EPOCH = 6
@@ -179,9 +179,53 @@ def test_a_folder_is_never_overwritten_by_another_run(undisturbed: Path, faces: 
     same = RunConfig(**tree(faces, undisturbed.parent))
     with pytest.raises(ConfigError, match="add --resume"):
         train.run(same)
-    with pytest.raises(ConfigError, match="another configuration"):
+    with pytest.raises(ConfigError, match="another configuration .epochs is 4 there, 9 here"):
         train.run(RunConfig(**tree(faces, undisturbed.parent, epochs=9)), resume=True)
     assert train.run(same, resume=True) == undisturbed
+
+
+def test_a_run_that_stopped_early_is_finished(faces: Path, tmp_path: Path) -> None:
+    config = RunConfig(**tree(faces, tmp_path, epochs=20, patience=1, optim={"rate": 1e-12, "ema": None}))
+    folder = train.run(config)
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert checkpoint.load(folder / "last.safetensors").card["epoch"] == len(events(folder)) - 1 < 19
+    assert train.run(config, resume=True) == folder
+    (folder / "finished").unlink()  # killed between the last epoch and the end
+    assert train.run(config, resume=True) == folder
+    again = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for name in ("weights.safetensors", "metrics.jsonl", "state.pt"):
+        assert again[name] == files[name], name
+
+
+def test_the_lowest_cross_entropy_is_kept(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = iter((3.0, float("nan"), 1.0, 2.0))
+    monkeypatch.setattr(train, "validate", lambda *_: {"cross_entropy": next(told)})
+    folder = train.run(RunConfig(**tree(faces, tmp_path, select="cross_entropy")))
+    assert checkpoint.load(folder / "weights.safetensors").card["epoch"] == 2
+    listed = CliRunner().invoke(app, ["runs", str(tmp_path), "--json"])
+    assert json.loads(listed.stdout)[0]["best epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"select": "acuracy"}, "did you mean 'accuracy'"),
+        ({"data": {"root": "nowhere"}}, "nowhere"),
+        ({"data": {"protocol": "rafdb-basic"}}, "rafdb"),
+        ({"method": {"name": "baselin"}}, "baseline"),
+        ({"batch": 100_000}, "lower it"),
+        ({"start": "nowhere.safetensors"}, "nowhere"),
+    ],
+)
+def test_a_refused_start_leaves_nothing_in_the_way(
+    faces: Path, tmp_path: Path, change: dict[str, Any], complaint: str
+) -> None:
+    wrong = tree(faces, tmp_path)
+    for key, value in change.items():
+        wrong[key] = {**wrong[key], **value} if isinstance(value, dict) else value
+    with pytest.raises(MienError, match=complaint):
+        train.run(RunConfig(**wrong))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_can_start_from_another_runs_weights(undisturbed: Path, faces: Path, tmp_path: Path) -> None:

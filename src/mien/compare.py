@@ -443,6 +443,9 @@ def _tests(
 def _notes(rows: Sequence[Row], people: int, undetected: str) -> tuple[str, ...]:
     unit = f"{people} people" if people else "images"
     notes = [f"Intervals are 95 % bootstraps over {unit} and over the seeds of each method."]
+    taught = [row.name for row in rows if row.provenance.learnt]
+    if taught:
+        notes.insert(0, f"LEARNT FROM some of these images: {', '.join(taught)}. Their figures say nothing of new faces.")
     alone = [row.name for row in rows if len(row.seeds) == 1]
     if alone:
         notes.append(f"One seed only: {', '.join(alone)}. Their intervals do not hold the spread over seeds.")

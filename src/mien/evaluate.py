@@ -412,7 +412,13 @@ def _notes(
 ) -> tuple[str, ...]:
     unit = f"{people} people" if people else "images"
     single = "" if people else " Those of a class's recall are Wilson's score intervals."
-    notes = [f"Intervals are 95 % percentile bootstraps over {unit}, {draws} resamples.{single}"]
+    notes = []
+    if learnt := whole.provenance.learnt:
+        notes.append(
+            f"These weights LEARNT FROM {min(learnt, len(whole))} of these {len(whole)} images: the figures say how well "
+            "they are remembered, not how well new faces are read."
+        )
+    notes += [f"Intervals are 95 % percentile bootstraps over {unit}, {draws} resamples.{single}"]
     if missing:
         notes.append(f"No face was found in {missing} pictures: they are {UNDETECTED[undetected]}.")
     if undetected == "error" and missing:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from mien.data.protocols import Protocol
+
 VERSION = "crops-2"
 """Of the code that cuts: any change of it that changes a crop is a new version."""
 
@@ -69,8 +71,26 @@ def source_records(config: SourceConfig) -> list[Record]:
         raise ConfigError(f"data.reader: '{config.reader}': {nearest(config.reader, list(READERS))}")
     if config.protocol is None:
         return READERS[config.reader](config.root)
-    protocol = protocols.load(config.protocol)
+    protocol = protocol_of(config.protocol, config.reader, config.root)
     return protocol.apply(READERS[config.reader](config.root, **protocol.options), config.fold)
+
+
+def protocol_of(name: str, reader: str, root: Path) -> Protocol:
+    """The protocol of that name, where it is of the dataset that a reader gives or that a manifest was made of.
+
+    Raises:
+        ConfigError: no such protocol, or it is of another dataset.
+    """
+    from mien.data import manifest
+
+    protocol = protocols.load(name)
+    if reader == protocol.dataset or (reader == "manifest" and manifest.made_of(root) == protocol.dataset):
+        return protocol
+    fitting = [one for one in protocols.names() if protocols.load(one).dataset == reader]
+    instead = f"use {', '.join(fitting)}, or none" if fitting else "use none"
+    raise ConfigError(
+        f"protocol {name} is of '{protocol.dataset}', not of '{reader}': leave out the reader, or {instead}"
+    )
 
 
 def load_crops(

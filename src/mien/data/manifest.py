@@ -32,6 +32,8 @@ BOX_COLUMNS = ("left", "top", "right", "bottom")
 PLAIN_COLUMNS = ("split", "valence", "arousal", "video", "frame", "name")
 VOTE_COLUMNS = tuple(f"vote_{name}" for name in EXPRESSIONS)
 NOTE = b"mien.options"
+READER_KEY = "reader"
+"""Where the note says of which dataset the table was made."""
 UNKNOWN = ("", "unknown", "none", "nan", "unlabelled")
 
 
@@ -213,10 +215,20 @@ def _affect(value: Any, where: str) -> float | None:
     return number
 
 
+def made_of(root: Path) -> str | None:
+    """The reader of the dataset that a Parquet table was made of by `mien data check`; None where it does not say."""
+    path = table_of(root)
+    if path is None or path.suffix.lower() != ".parquet":
+        return None
+    found = _options(path).get(READER_KEY)
+    return found if isinstance(found, str) else None
+
+
 def write(records: Iterable[Record], path: Path, options: dict[str, Any] | None = None) -> None:
     """Write records as the table that `READER` reads back equal; Parquet or CSV by the ending.
 
-    `options` are those that the dataset's reader was called with; Parquet keeps them for `read` to compare.
+    `options` are those that the dataset's reader was called with, and under "reader" its name; Parquet keeps them for
+    `read` and `made_of`.
     Paths under the table's folder are written relative to it, so that the folder can move.
     """
     import pyarrow as pa
