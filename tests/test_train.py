@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from mien import checkpoint, starting, train
+from mien import checkpoint, evaluate, infer, starting, train
 from mien.cli.main import app
 from mien.config import RunConfig, load_config
-from mien.data import manifest, synthetic
+from mien.data import loaders, manifest, synthetic
 from mien.errors import ConfigError, MienError, TrainingError
+from mien.labels import UNLABELLED
 from mien.runlog import read
 
 STEPS_PER_EPOCH = 6
@@ -179,7 +181,7 @@ def test_a_folder_is_never_overwritten_by_another_run(undisturbed: Path, faces: 
     same = RunConfig(**tree(faces, undisturbed.parent))
     with pytest.raises(ConfigError, match="add --resume"):
         train.run(same)
-    with pytest.raises(ConfigError, match="another configuration .epochs is 4 there, 9 here"):
+    with pytest.raises(ConfigError, match=r"another configuration .epochs is 4 there, 9 here"):
         train.run(RunConfig(**tree(faces, undisturbed.parent, epochs=9)), resume=True)
     assert train.run(same, resume=True) == undisturbed
 
@@ -197,7 +199,9 @@ def test_a_run_that_stopped_early_is_finished(faces: Path, tmp_path: Path) -> No
         assert again[name] == files[name], name
 
 
-def test_the_lowest_cross_entropy_is_kept(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lowest_cross_entropy_is_kept(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = iter((3.0, float("nan"), 1.0, 2.0))
     monkeypatch.setattr(train, "validate", lambda *_: {"cross_entropy": next(told)})
     folder = train.run(RunConfig(**tree(faces, tmp_path, select="cross_entropy")))
@@ -291,6 +295,34 @@ def test_frozen_norms_keep_the_statistics_that_were_estimated_at_the_start(
     )
     means = [value for name, value in tensors.items() if name.endswith("running_mean")]
     assert all(mean.abs().sum() > 0 for mean in means)
+
+
+def test_heads_without_labels_say_nothing(faces: Path, tmp_path: Path) -> None:
+    listed = loaders.source_records(RunConfig(**tree(faces, tmp_path)).data)
+    for name, left in (
+        ("labels", {"valence": None, "arousal": None}),
+        ("affect", {"expression": UNLABELLED, "votes": ()}),
+    ):
+        (tmp_path / name).mkdir()
+        manifest.write([replace(one, **left) for one in listed], tmp_path / name / "manifest.csv")
+        plain = tree(faces, tmp_path, epochs=1, name=name, select="accuracy" if name == "labels" else "ccc")
+        plain["data"] |= {"root": str(tmp_path / name), "vote_affect": False}
+        folder = train.run(RunConfig(**plain))
+        labels = name == "labels"
+        opened = checkpoint.load(folder / "weights.safetensors")
+        assert opened.heads == {"expression": labels, "affect": not labels}
+        model = infer.open_weights(folder, 1)
+        whole = infer.source_of(faces, reader="manifest", points=faces / "points.npz")
+        found = infer.predict(model, whole, cache=faces / "cache")
+        assert np.isnan(found.affect).all() == labels
+        assert (found.truth == UNLABELLED).all() == (not labels)
+        report = evaluate.report(found, draws=5)
+        assert bool(report.affect) == (not labels)
+        assert bool(report.scores) == labels
+        with pytest.raises(ConfigError, match=r"select: '.*' is of a head that these training pictures do not"):
+            train.run(
+                RunConfig(**{**plain, "name": "wrong", "select": "ccc" if labels else "accuracy"})
+            )
 
 
 def test_a_wrong_key_names_the_nearest_right_one(tmp_path: Path, faces: Path) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 
 from mien.config import SourceConfig
 from mien.errors import ConfigError, DatasetNotFound, ExtraMissing, MienError, WeightsError
-from mien.labels import EXPRESSIONS
+from mien.labels import EXPRESSIONS, UNLABELLED
 from mien.predictions import Predictions, Provenance
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ Answers = tuple["NDArray[np.float64]", "NDArray[np.float64]", "NDArray[np.float3
 class Model:
     """Opened weights: `read` takes uint8 crops [n, s, s] or [n, s, s, 3]; `source` is the set it was trained on.
 
-    `learnt` are all the sets whose training parts it learnt from.
+    `learnt` are all the sets whose training parts it learnt from, and `labels` says whether expression labels were
+    among what it learnt; where affect was not, `read` gives NaN for it.
     """
 
     read: Callable[[NDArray[np.uint8]], Answers]
@@ -59,6 +60,7 @@ class Model:
     source: SourceConfig | None = None
     module: Any = None
     learnt: tuple[SourceConfig, ...] = ()
+    labels: bool = True
 
 
 def open_weights(weights: str | Path, threads: int | None = None) -> Model:
@@ -97,7 +99,7 @@ def _onnx(path: Path, threads: int | None, name: str = "") -> Model:
     def read(crops: NDArray[np.uint8]) -> Answers:
         readings = recogniser(crops, embeddings=True)
         shares = np.array([[reading.probabilities[word] for word in EXPRESSIONS] for reading in readings])
-        affect = np.array([(reading.valence, reading.arousal) for reading in readings])
+        affect = np.array([(reading.valence, reading.arousal) for reading in readings], dtype=float)
         vectors = np.array([reading.embedding for reading in readings], dtype=np.float32)
         return np.log(np.clip(shares, 1e-12, 1)), affect, vectors
 
@@ -178,9 +180,10 @@ def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
         with torch.inference_mode():
             images = normalise(to_float(torch.from_numpy(np.array(crops))))
             found = method.predict(images.contiguous(memory_format=torch.channels_last))
+        affect = found.affect.double().numpy()
         return (
             found.logits.double().numpy(),
-            found.affect.double().numpy(),
+            affect if opened.heads["affect"] else np.full_like(affect, np.nan),
             found.embedding.float().flatten(1).numpy(),
         )
 
@@ -205,6 +208,7 @@ def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
         source=learnt[0] if learnt else None,
         module=method,
         learnt=learnt,
+        labels=opened.heads["expression"],
     )
 
 
@@ -354,10 +358,11 @@ def predict(
         alignment="stored landmarks" if source.points else "shipped landmark network",
         learnt=learnt_from(model, source, records),
     )
+    # A head that was never trained says nothing: no label is judged by it, and its shares are all alike.
     found = Predictions.of_logits(
         samples.names,
-        samples.expression,
-        answers[0],
+        samples.expression if model.labels else np.full_like(samples.expression, UNLABELLED),
+        answers[0] if model.labels else np.zeros_like(answers[0]),
         affect=answers[1],
         affect_truth=samples.affect,
         votes=samples.votes,

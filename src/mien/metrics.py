@@ -7,7 +7,7 @@ Three habits keep the numbers comparable between runs and papers:
   and never raises a warning;
 - a face that was not found can be counted as an error: its predicted class is `MISSED`, which is never right.
 
-scikit-learn, scipy and torchmetrics do the work where they have the definition. They belong to the `train` extra and
+scikit-learn and scipy do the work where they have the definition. They belong to the `train` extra and
 are imported inside the functions, so that this module costs numpy alone.
 """
 
@@ -159,11 +159,23 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> 
     return tuple(found)
 
 
+def equal_mass(confidence: ArrayLike, bins: int = BINS) -> Ints:
+    """The bin [n] of each confidence, from 0, where bins hold equally many; equal confidences share one."""
+    sure = np.asarray(confidence, dtype=np.float64)
+    edges = np.unique(np.quantile(sure, np.linspace(0, 1, bins + 1)))[1:-1]
+    _, place = np.unique(np.searchsorted(edges, sure, side="right"), return_inverse=True)
+    return place.astype(np.int64)
+
+
 def calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> float:
     """Expected calibration error (ECE): mean over images of their bin's |share right - mean confidence|.
 
-    15 equal-width bins by default; `nan` for no image. Guo et al. 2017, "On calibration of modern neural networks".
+    15 equal-width bins by default; `nan` for no image, or where a confidence is not finite. Guo et al. 2017, "On
+    calibration of modern neural networks". It is biased upwards, the more the fewer images: 0.03 for a calibrated model
+    on 300. `mien.bootstrap.calibration_interval` is not.
     """
+    if not np.isfinite(np.asarray(confidence, dtype=np.float64)).all():
+        return math.nan
     filled = reliability(confidence, correct, bins)
     total = sum(part.count for part in filled)
     if not total:

@@ -18,7 +18,6 @@ from typing import IO, Any
 
 from mien.errors import ConfigError, nearest
 
-
 HIGHER_IS_BETTER: dict[str, bool] = {
     "accuracy": True,
     "macro_accuracy": True,
@@ -58,7 +57,11 @@ BEGUN = ("state.pt", "weights.safetensors", "last.safetensors", "metrics.jsonl",
 
 
 def admit(
-    folder: Path, stored: dict[str, Any] | None, wanted: dict[str, Any], resume: bool, free: Sequence[str] = ()
+    folder: Path,
+    stored: dict[str, Any] | None,
+    wanted: dict[str, Any],
+    resume: bool,
+    free: Sequence[str] = (),
 ) -> None:
     """Refuse a run folder that may not be trained into; nothing is written.
 

@@ -139,7 +139,8 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
     players = {turn: optim.build(method, turn, config.optim) for turn in method.turns}
     schedules = {turn: optim.schedule(one, config.optim, steps) for turn, one in players.items()}
     average = optim.average(method, config.optim.ema) if config.optim.ema else None
-    _selectable(config, splits["valid"])
+    heads = heads_of(config, method, splits["train"])
+    _selectable(config, splits["valid"], heads)
     state = _State()
     if resume and (folder / "state.pt").is_file():
         state = _restore(folder / "state.pt", method, players, schedules, average)
@@ -217,7 +218,7 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
                     state.stale += 1
                 if fabric.is_global_zero and log is not None:
                     if better:
-                        card = card_of(config, epoch, values, state.seconds)
+                        card = card_of(config, epoch, values, state.seconds, heads)
                         _write(partial(_save, judged, card), folder / "weights.safetensors")
                     log.write(
                         "epoch",
@@ -233,7 +234,7 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
         if log is not None:
             log.close()
     if fabric.is_global_zero:
-        last = card_of(config, state.step // feed.steps - 1, {}, state.seconds)
+        last = card_of(config, state.step // feed.steps - 1, {}, state.seconds, heads)
         _write(partial(_save, method, last), folder / "last.safetensors")
         (folder / "finished").write_text(
             json.dumps({"seconds": state.seconds, "best_epoch": state.best_epoch})
@@ -242,13 +243,31 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
     return folder
 
 
-def card_of(config: RunConfig, epoch: int, values: dict[str, float], seconds: float) -> dict[str, Any]:
+def heads_of(config: RunConfig, method: Method, samples: list[Samples]) -> dict[str, bool]:
+    """Which heads the training pictures teach: one without labels, or turned off, is left as it was at the start."""
+    settings = getattr(method, "config", None)
+    named = any((one.expression >= 0).any() or np.isfinite(one.votes).all(axis=1).any() for one in samples)
+    rated = sum(int(np.isfinite(one.affect).all(axis=1).sum()) for one in samples) > 1
+    heads = {
+        "expression": named and getattr(settings, "expression", "") != "off",
+        "affect": rated and getattr(settings, "affect_weight", 1.0) > 0,
+    }
+    if config.start is not None and config.start_part == "whole":
+        before = checkpoint.load(config.start).heads
+        heads = {name: taught or before[name] for name, taught in heads.items()}
+    return heads
+
+
+def card_of(
+    config: RunConfig, epoch: int, values: dict[str, float], seconds: float, heads: dict[str, bool]
+) -> dict[str, Any]:
     """What a checkpoint says of itself."""
     return {
         "method": config.method,
         "size": config.data.size,
         "colour": config.data.colour,
         "classes": list(EXPRESSIONS),
+        "heads": heads,
         "config": config.model_dump(mode="json"),
         "epoch": epoch,
         "valid": values,
@@ -355,11 +374,11 @@ def _out_of_patience(config: RunConfig, state: _State) -> bool:
     return config.patience is not None and state.stale >= config.patience
 
 
-def _selectable(config: RunConfig, held: list[Samples]) -> None:
-    """Refuse to select by a metric of labels that the validation pictures lack.
+def _selectable(config: RunConfig, held: list[Samples], heads: dict[str, bool]) -> None:
+    """Refuse to select by a metric of labels that the validation pictures lack, or of a head that is not trained.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: there are none, or it is not.
     """
     affect = config.select.startswith("ccc")
     known = (
@@ -367,11 +386,16 @@ def _selectable(config: RunConfig, held: list[Samples]) -> None:
         if affect
         else any((one.expression >= 0).any() for one in held)
     )
+    if not heads["affect" if affect else "expression"]:
+        raise ConfigError(
+            f"select: '{config.select}' is of a head that these training pictures do not teach: select by "
+            f"{'accuracy' if affect else 'ccc'}"
+        )
     if not known:
         what = "valence and arousal" if affect else "expression"
         raise ConfigError(
-            f"select: '{config.select}' needs {what} labels, and the validation pictures of {config.data.root} have none: "
-            f"select by {'accuracy' if affect else 'ccc'}"
+            f"select: '{config.select}' needs {what} labels, and the validation pictures of {config.data.root} "
+            f"have none: select by {'accuracy' if affect else 'ccc'}"
         )
 
 

@@ -179,8 +179,8 @@ def test_a_manifest_remembers_the_options_it_was_made_with(miniature) -> None:
     assert manifest.made_of(Path(table)) == "affwild2"
     source = SourceConfig(reader="manifest", root=Path(table), protocol="affwild2-expr")
     assert len(loaders.source_records(source)) == len(whole)
-    for reader, root in (("manifest", table), ("folder", root)):
-        other = SourceConfig(reader=reader, root=Path(root), protocol="rafdb-basic")
+    for reader, where in (("manifest", table), ("folder", root)):
+        other = SourceConfig(reader=reader, root=Path(where), protocol="rafdb-basic")
         with pytest.raises(ConfigError, match="rafdb-basic is of 'rafdb'"):
             loaders.source_records(other)
 
