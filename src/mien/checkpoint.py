@@ -34,6 +34,12 @@ class Checkpoint:
     card: dict[str, Any]
     tensors: dict[str, torch.Tensor]
 
+    @property
+    def heads(self) -> dict[str, bool]:
+        """Whether the expression head and the affect head were trained; older cards do not say and stand for both."""
+        told = self.card.get("heads")
+        return {name: bool((told or {}).get(name, True)) for name in ("expression", "affect")}
+
     def restore(self) -> Method:
         """Build the method that the card names and fill it strictly; it comes back in evaluation mode.
 

@@ -27,8 +27,8 @@ class MienError(Exception):
     """Base of every error that a user can mend. The message is one line and says what to do."""
 
     def __str__(self) -> str:
-        # File names, keys and values of strangers stand in messages; a line break in one must not make two of a line, and
-        # what opens a URL is nothing for tables and logs. What somebody pasted in place of a path, such as a whole
+        # File names, keys and values of strangers stand in messages; a line break in one must not make two of a line,
+        # and what opens a URL is nothing for tables and logs. What somebody pasted in place of a path, such as a whole
         # picture in base64, stands there shortened.
         return shortened(without_secrets("\\n".join(super().__str__().splitlines())))
 

@@ -70,6 +70,7 @@ class Provenance:
         pretraining, selection: what the weights started from, and what chose the kept epoch.
         alignment: which landmarks the faces were aligned by.
         views: crops of each face whose answers were averaged: 2 with its mirror image.
+        learnt: images that the weights learnt from, so that the figures say nothing of new ones.
     """
 
     model: str
@@ -95,6 +96,7 @@ class Provenance:
     selection: str = ""
     alignment: str = ""
     views: int = 1
+    learnt: int = 0
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Provenance:

@@ -76,6 +76,8 @@ class OnnxRecogniser:
             )
         self._has_embedding = "embedding" in wanted
         self._temperature = card.number("temperature", 1.0)
+        heads = card.fields.get("heads")
+        self._rates = not isinstance(heads, dict) or heads.get("affect", True) is not False
         self._uncertain_below = card.number("uncertain_below", 0.0)
         if self._temperature <= 0:
             raise WeightsError(
@@ -123,8 +125,8 @@ class OnnxRecogniser:
         return [
             Reading(
                 probabilities=dict(zip(EXPRESSIONS, shares, strict=True)),
-                valence=min(1.0, max(-1.0, valence)),
-                arousal=min(1.0, max(-1.0, arousal)),
+                valence=min(1.0, max(-1.0, valence)) if self._rates else None,
+                arousal=min(1.0, max(-1.0, arousal)) if self._rates else None,
                 intensity=1.0 - shares[NEUTRAL],
                 uncertain=max(shares) < self._uncertain_below,
                 embedding=tuple(vector),

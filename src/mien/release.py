@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import datetime
 import json
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from torch.nn import functional
 
 from mien import bootstrap, checkpoint, export, metrics
@@ -31,6 +32,7 @@ from mien.errors import ConfigError, WeightsError
 from mien.labels import EXPRESSIONS, UNLABELLED
 from mien.methods.base import Recognition
 from mien.methods.layers import AffectHead, ccc
+from mien.slices import SMALLEST_GROUP, grouped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,10 +44,31 @@ Say = Callable[[str], None]
 UNCERTAIN_BELOW = 0.5
 """A label less probable than not is called uncertain. Our choice: it needs no second threshold once calibrated."""
 
+DECAYS = (0.01, 0.1, 1.0, 10.0)
+"""Weight decays of the affect head that are tried on validation."""
+
 NEUTRAL, HAPPY = EXPRESSIONS.index("neutral"), EXPRESSIONS.index("happiness")
 
 INT8_LOSS = 0.003
 """Largest loss of validation accuracy that int8 may cost."""
+
+
+class ElsewhereConfig(SourceConfig):
+    """A set to report on that nothing was learnt or chosen from."""
+
+    by: tuple[str, ...] = Field(
+        (),
+        description="attributes, such as a manifest's further columns, whose groups get figures of their own",
+    )
+    pooled: bool = Field(
+        True, description="also the figures of the whole set; false where its parts are no one population"
+    )
+
+    @model_validator(mode="after")
+    def _some(self) -> ElsewhereConfig:
+        if not self.pooled and not self.by:
+            raise ValueError("pooled: false leaves nothing to report on without `by`")
+        return self
 
 
 class ReleaseConfig(Frozen):
@@ -54,7 +77,7 @@ class ReleaseConfig(Frozen):
     name: str
     run: Path = Field(description="a finished run folder")
     affect: tuple[SourceConfig, ...] = ()
-    elsewhere: tuple[SourceConfig, ...] = Field(
+    elsewhere: tuple[ElsewhereConfig, ...] = Field(
         (), description="other sets, never learnt from, all of whose labelled faces the card reports on"
     )
     folds: int = Field(5, ge=2, description="cross-validation folds of each affect source's protocol")
@@ -129,6 +152,10 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
     method = stored.restore()
     if not isinstance(method, Recognition):
         raise WeightsError(f"{config.run}: '{stored.card['method']['name']}' does not recognise expressions")
+    if not stored.heads["expression"]:
+        raise WeightsError(
+            f"{config.run}: was trained without expression labels: there is nothing to recognise with"
+        )
     run = RunConfig(**stored.card["config"])
     # Prediction has no stored landmarks, so neither has what is measured here.
     data = run.data.model_copy(update={"points": None})
@@ -139,6 +166,27 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
         say(f"aligning {split} by the shipped landmark network")
         splits[split] = _samples([one for one in records if one.split == split], run)
     out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".release-") as unfinished:
+        made = _make(config, method, run, stored.card, listed, splits, Path(unfinished), say)
+        for path in sorted(
+            made.parent.iterdir(), key=lambda path: path.suffix == ".onnx"
+        ):  # the network last
+            path.replace(out / path.name)
+    return out / made.name
+
+
+def _make(
+    config: ReleaseConfig,
+    method: Recognition,
+    run: RunConfig,
+    stored: dict[str, Any],
+    listed: list[Record],
+    splits: dict[Split, Samples],
+    out: Path,
+    say: Say,
+) -> Path:
+    """Export, calibrate and measure into a folder that is thrown away where something is refused."""
+    data = run.data
     plain = out / f"{config.name}.fp32.onnx"
     target = out / f"{config.name}.onnx"
     check = np.array(splits["valid"].images[:256])
@@ -171,6 +219,10 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
         "name": config.name,
         **config.card,
         "classes": list(EXPRESSIONS),
+        "heads": {
+            "expression": True,
+            "affect": head is not None or stored.get("heads", {}).get("affect", True),
+        },
         "input": {"size": run.data.size, "colour": "rgb" if run.data.colour else "grey", "dtype": "uint8"},
         "temperature": temperature,
         "uncertain_below": UNCERTAIN_BELOW,
@@ -178,12 +230,13 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
         "bytes": target.stat().st_size,
         "parameters": sum(parameter.numel() for parameter in method.parameters()),
         "recipe": {
-            "method": stored.card["method"]["name"],
-            "config": stored.card["config"],
-            "epoch": stored.card["epoch"],
-            "seconds": stored.card["seconds"],
-            "commit": stored.card["commit"],
+            "method": stored["method"]["name"],
+            "config": stored["config"],
+            "epoch": stored["epoch"],
+            "seconds": stored["seconds"],
+            "commit": stored["commit"],
             "released_at": checkpoint.commit(),
+            "affect": [source.model_dump(mode="json") for source in config.affect],
         },
         "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
         "metrics": {
@@ -191,7 +244,7 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
             "version": protocol.version if protocol else None,
             "digest": protocol.digest(listed) if protocol else None,
             "split": "test",
-            "seed": stored.card["seed"],
+            "seed": stored["seed"],
             "selection": f"best validation {run.select}; temperature on validation; nothing on test",
             "faces_aligned": float(splits["test"].found.mean()),
             "validation_accuracy": {"fp32": valid_plain, "int8": valid_int8},
@@ -215,21 +268,29 @@ def _accuracy(logits: NDArray[np.float32], samples: Samples) -> float:
     return float((logits.argmax(axis=1) == samples.expression).mean())
 
 
-def _figures(test: dict[str, NDArray[np.float32]], samples: Samples, temperature: float) -> dict[str, Any]:
-    """Accuracy, macro accuracy, F1 and calibration of the test split, each with its 95 % interval."""
+def _figures(
+    test: dict[str, NDArray[np.float32]],
+    samples: Samples,
+    temperature: float,
+    people: Sequence[str | None] | None = None,
+) -> dict[str, Any]:
+    """Accuracy, macro accuracy, F1 and calibration of the test split, each with its 95 % interval.
+
+    Where `people` names who each picture is of, intervals are over people. Recalls have score intervals.
+    """
     probabilities = metrics.softmax(test["logits"] / temperature)
     answer = probabilities.argmax(axis=1)
     sure = probabilities.max(axis=1)
     right = answer == samples.expression
+    who = people if people is not None and any(people) else None
     found: dict[str, Any] = {
         name: asdict(value)
         for name, value in bootstrap.classification_intervals(
-            samples.expression, answer, len(EXPRESSIONS)
+            samples.expression, answer, len(EXPRESSIONS), subjects=who
         ).items()
     }
-    found["expected_calibration_error"] = asdict(
-        bootstrap.interval(metrics.calibration_error(sure, right), bootstrap.calibration_draws(sure, right))
-    )
+    found["calibration_error"] = asdict(bootstrap.calibration_interval(sure, right, subjects=who))
+    found["expected_calibration_error"] = metrics.calibration_error(sure, right)
     keep = sure >= UNCERTAIN_BELOW
     found["certain"] = {
         "share": float(keep.mean()),
@@ -238,26 +299,66 @@ def _figures(test: dict[str, NDArray[np.float32]], samples: Samples, temperature
     found["images"] = len(samples)
     found["recall"] = {
         name: {
-            "recall": float(right[samples.expression == place].mean()),
-            "images": int((samples.expression == place).sum()),
+            "recall": asdict(bootstrap.wilson(int(right[mine].sum()), int(mine.sum()))),
+            "images": int(mine.sum()),
         }
         for place, name in enumerate(EXPRESSIONS)
-        if (samples.expression == place).any()
+        if (mine := samples.expression == place).any()
     }
     return found
 
 
-def _elsewhere(network: Path, source: SourceConfig, run: RunConfig, temperature: float) -> dict[str, Any]:
-    """Figures of a set that nothing was learnt or chosen from; pairs where people show two expressions."""
+def _elsewhere(network: Path, source: ElsewhereConfig, run: RunConfig, temperature: float) -> dict[str, Any]:
+    """Figures of a set that nothing was learnt or chosen from, and of its groups.
+
+    Raises:
+        ConfigError: the set lacks an attribute of `by`.
+    """
     records = [one for one in source_records(source) if one.expression != UNLABELLED]
     samples = _samples(records, run)
-    outputs = export.run_onnx(network, samples.images)
-    figures = _figures(outputs, samples, temperature)
-    people = [record.subject for record in records]
+    logits = export.run_onnx(network, samples.images)["logits"]
+    found = _of_rows(np.arange(len(records)), records, samples, logits, temperature) if source.pooled else {}
+    for key in source.by:
+        values = np.array([one.attributes.get(key) for one in records], dtype=object)
+        if all(value is None for value in values):
+            known = sorted({name for one in records for name in one.attributes})
+            raise ConfigError(f"{source.root}: by: no attribute '{key}': it has {', '.join(known) or 'none'}")
+        found[f"by {key}"] = {
+            name: _of_rows(np.flatnonzero(mask), records, samples, logits, temperature)
+            if mask.sum() >= SMALLEST_GROUP
+            else {"images": int(mask.sum()), "note": f"fewer than {SMALLEST_GROUP}: not scored"}
+            for name, mask in grouped(values).items()
+        }
+    return found
+
+
+def _of_rows(
+    rows: NDArray[np.intp],
+    records: Sequence[Record],
+    samples: Samples,
+    logits: NDArray[np.float32],
+    temperature: float,
+) -> dict[str, Any]:
+    """Figures of some of a set's pictures; pairs where people show two expressions."""
+    part = replace(
+        samples,
+        images=samples.images[:0],
+        found=samples.found[rows],
+        expression=samples.expression[rows],
+        votes=samples.votes[rows],
+        affect=samples.affect[rows],
+        subject=samples.subject[rows],
+        names=tuple(samples.names[row] for row in rows),
+    )
+    people = [records[row].subject for row in rows]
+    figures = _figures({"logits": logits[rows]}, part, temperature, people)
+    figures["images"] = len(rows)
     if None not in people and len(set(people)) < len(people):
-        probabilities = metrics.softmax(outputs["logits"] / temperature)
-        figures["pairs"] = asdict(happier(probabilities[:, HAPPY], samples.expression, people))
-    return {"faces_aligned": float(samples.found.mean()), **figures}
+        shares = metrics.softmax(logits[rows] / temperature)
+        pairs = happier(shares[:, HAPPY], part.expression, people)
+        if pairs.known:
+            figures["pairs"] = asdict(pairs)
+    return {"faces_aligned": float(part.found.mean()), **figures}
 
 
 def happier(
@@ -296,41 +397,34 @@ def _affect(
     if not others and np.isnan(splits["train"].affect).all():
         return {}, None
     report: dict[str, Any] = {}
-    best: tuple[float, float] = (-1.0, 0.0)
-    for decay in (0.01, 0.1, 1.0, 10.0):
-        sets = [main]
-        judged: list[float] = []
-        parts = []
-        for _, folds, samples, embedding in others:
-            split = np.array([record.split for record in folds[0]])
-            sets.append((embedding[split == "train"], samples.affect[split == "train"]))
-            parts.append((embedding[split == "valid"], samples.affect[split == "valid"]))
-        parts.append((outputs["valid"]["embedding"], splits["valid"].affect))
-        head = fit_affect(sets, decay)
-        for embedding, target in parts:
-            known = np.isfinite(target).all(axis=1)
-            both = ccc(torch.from_numpy(rate(head, embedding[known])), torch.from_numpy(target[known]))
-            judged.append(float(both.mean()))
-        score = float(np.mean(judged))
-        say(f"affect head, decay {decay}: mean validation CCC {score:.4f}")
-        if score > best[0]:
-            best = (score, decay)
-    decay = best[1]
-    report["decay"] = decay
+    held = (outputs["valid"]["embedding"], splits["valid"].affect)
     for number, (source, folds, samples, embedding) in enumerate(others):
         guess = np.full_like(samples.affect, np.nan)
-        names = [record.name for record in folds[0]]
-        place = {name: row for row, name in enumerate(names)}
+        place = {record.name: row for row, record in enumerate(folds[0])}
+        rest = [main, *((e, s.affect) for k, (_, _, s, e) in enumerate(others) if k != number)]
+        decays = []
         for fold in folds:
             rows = {
                 split: np.array([place[one.name] for one in fold if one.split == split])
                 for split in ("train", "valid", "test")
             }
+            part = {split: (embedding[some], samples.affect[some]) for split, some in rows.items()}
+            # Chosen anew in each fold: one fold's validation pictures are another's test pictures.
+            decays.append(_decay([*rest, part["train"]], [part["valid"], held]))
             seen = np.concatenate([rows["train"], rows["valid"]])
-            sets = [main, *((e, s.affect) for k, (_, _, s, e) in enumerate(others) if k != number)]
-            head = fit_affect([*sets, (embedding[seen], samples.affect[seen])], decay)
+            head = fit_affect([*rest, (embedding[seen], samples.affect[seen])], decays[-1])
             guess[rows["test"]] = rate(head, embedding[rows["test"]])
-        report[f"{source.reader}, {config.folds}-fold cross-validation"] = _rated(guess, samples.affect)
+        report[f"{source.reader}, {config.folds}-fold cross-validation"] = {
+            "decays": decays,
+            **_rated(guess, samples.affect),
+        }
+    sets, parts = [main], [held]
+    for _, folds, samples, embedding in others:
+        split = np.array([record.split for record in folds[0]])
+        sets.append((embedding[split == "train"], samples.affect[split == "train"]))
+        parts.append((embedding[split == "valid"], samples.affect[split == "valid"]))
+    decay = report["decay"] = _decay(sets, parts)
+    say(f"affect head: decay {decay}")
     head = fit_affect([main, *((e, s.affect) for _, _, s, e in others)], decay)
     report["vote-derived affect of the test split"] = _rated(
         rate(head, outputs["test"]["embedding"]), splits["test"].affect
@@ -340,6 +434,25 @@ def _affect(
             scores = (entry[part]["ccc"]["value"] for part in ("valence", "arousal"))
             say(f"{name}: CCC of valence and arousal {', '.join(f'{score:.3f}' for score in scores)}")
     return report, head
+
+
+def _decay(
+    sets: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    held: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
+) -> float:
+    """The decay with the best mean CCC on the held-out sets (embedding [n, d], affect [n, 2]) that have labels."""
+
+    def reached(decay: float) -> float:
+        head = fit_affect(sets, decay)
+        scores = []
+        for embedding, target in held:
+            known = np.isfinite(target).all(axis=1)
+            both = zip(rate(head, embedding[known]).T, target[known].T, strict=True)
+            scores.append(np.mean([metrics.affect(guess, truth)["ccc"] for guess, truth in both]))
+        finite = [score for score in scores if np.isfinite(score)]
+        return float(np.mean(finite)) if finite else -1.0
+
+    return max(DECAYS, key=reached)
 
 
 def _rated(guess: NDArray[np.float32], truth: NDArray[np.float32]) -> dict[str, Any]:

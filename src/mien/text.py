@@ -185,19 +185,6 @@ def embed(encoder: TextEncoder, prompts: str) -> TextSet:
     return TextSet(table, card)
 
 
-def cached(encoder: TextEncoder, prompts: str, folder: Path) -> TextSet:
-    """`embed`, kept in `folder` under a hash of the encoder's name and the sentences, so that each is made once."""
-    sentences = [PROMPTS[prompts](word) for word in EXPRESSIONS] if prompts in PROMPTS else prompts
-    key = hashlib.sha256(json.dumps([encoder.name, sentences]).encode()).hexdigest()[:16]
-    path = folder / f"{prompts}-{key}.safetensors"
-    if path.is_file():
-        return load(str(path))
-    made = embed(encoder, prompts)
-    folder.mkdir(parents=True, exist_ok=True)
-    made.store(path)
-    return made
-
-
 def random_directions(seed: int, dimension: int = 384) -> TextSet:
     """Orthonormal rows drawn by `seed`: a fixed cosine classifier without any knowledge."""
     drawn = np.random.default_rng(seed).standard_normal((dimension, len(EXPRESSIONS)))

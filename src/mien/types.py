@@ -98,8 +98,8 @@ class Reading:
 
     Attributes:
         probabilities: calibrated probability of each of the eight `EXPRESSIONS`, summing to 1.
-        valence: apparent valence in [-1, 1], negative to positive.
-        arousal: apparent arousal in [-1, 1], calm to activated.
+        valence: apparent valence in [-1, 1], negative to positive; None where the network was not trained on it.
+        arousal: apparent arousal in [-1, 1], calm to activated; None likewise.
         intensity: strength of the expression in [0, 1]; 0 is neutral.
         uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card).
         embedding: the recogniser's feature vector; empty unless embeddings were asked for.
@@ -108,8 +108,8 @@ class Reading:
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
 
     probabilities: dict[str, float]
-    valence: float
-    arousal: float
+    valence: float | None
+    arousal: float | None
     intensity: float
     uncertain: bool
     embedding: tuple[float, ...] = ()
@@ -163,13 +163,13 @@ class Face:
         return self.reading.probabilities
 
     @property
-    def valence(self) -> float:
-        """Apparent valence in [-1, 1]."""
+    def valence(self) -> float | None:
+        """Apparent valence in [-1, 1]; None where the network was not trained on it."""
         return self.reading.valence
 
     @property
-    def arousal(self) -> float:
-        """Apparent arousal in [-1, 1]."""
+    def arousal(self) -> float | None:
+        """Apparent arousal in [-1, 1]; None where the network was not trained on it."""
         return self.reading.arousal
 
     @property
@@ -247,15 +247,14 @@ class Smoothed:
 
     Attributes:
         probabilities: of each of the eight `EXPRESSIONS`, summing to 1.
-        valence: in [-1, 1].
-        arousal: in [-1, 1].
+        valence, arousal: in [-1, 1]; None where the network was not trained on them.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
 
     probabilities: dict[str, float]
-    valence: float
-    arousal: float
+    valence: float | None
+    arousal: float | None
 
     @property
     def expression(self) -> str:

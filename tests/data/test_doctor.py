@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from mien import images
 from mien.cli.data import app
-from mien.data import READERS, protocols, synthetic
+from mien.config import SourceConfig
+from mien.data import READERS, loaders, manifest, protocols, synthetic
 from mien.data.copies import hash_of, near_pairs, perceptual_hash, pixel_copies, without_copies
 from mien.data.doctor import Diagnosis, Finding, examine, identify
 from mien.data.sheet import contact_sheet, rows_of
@@ -175,6 +176,13 @@ def test_a_manifest_remembers_the_options_it_was_made_with(miniature) -> None:
     )
     with pytest.raises(ConfigError, match="was not made with task=va"):
         READERS["manifest"](table, **protocols.load("affwild2-va").options)
+    assert manifest.made_of(Path(table)) == "affwild2"
+    source = SourceConfig(reader="manifest", root=Path(table), protocol="affwild2-expr")
+    assert len(loaders.source_records(source)) == len(whole)
+    for reader, where in (("manifest", table), ("folder", root)):
+        other = SourceConfig(reader=reader, root=Path(where), protocol="rafdb-basic")
+        with pytest.raises(ConfigError, match="rafdb-basic is of 'rafdb'"):
+            loaders.source_records(other)
 
 
 def test_list_command_names_every_reader_and_protocol() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from mien import images
 from mien.config import DataConfig
 from mien.data import loaders, synthetic
 from mien.data.loaders import Feed, Samples
@@ -60,6 +64,38 @@ def test_a_second_call_reads_the_cache(
     second = loaders.load_crops(records, 32, colour=False, cache=tmp_path, points=points)
     assert np.array_equal(first.images, second.images)
     assert isinstance(second.images, np.memmap)
+
+
+def test_equal_names_elsewhere_and_exchanged_pictures_are_cut_anew(tmp_path: Path) -> None:
+    first, second = (tmp_path / name / "a.png" for name in ("first", "second"))
+    for path, level in ((first, 40), (second, 200)):
+        path.parent.mkdir()
+        images.write(path, np.full((32, 32, 3), level, np.uint8))
+    none = tmp_path / "none.npz"
+    np.savez(none, names=np.array(["a.png"]), points=np.full((1, 112, 2), np.nan))
+
+    def cut(path: Path, **more: Any) -> np.ndarray[Any, Any]:
+        record = Record(path, "train", name="a.png", **more)
+        return np.array(
+            loaders.load_crops([record], 32, colour=False, cache=tmp_path / "c", points=none).images
+        )
+
+    assert cut(first).mean() == 40
+    assert cut(second).mean() == 200
+    stamp = first.stat()
+    shutil.copyfile(second, first)
+    os.utime(first, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert cut(first).mean() == 200
+    known = set((tmp_path / "c").iterdir())
+    cut(second)
+    assert set((tmp_path / "c").iterdir()) == known, "the same picture elsewhere needs no second crop"
+    cut(second, box=(4.0, 4.0, 20.0, 20.0))
+    assert set((tmp_path / "c").iterdir()) > known
+
+
+def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetDamaged, match=r"gone\.png.*mien data check"):
+        loaders.load_crops([Record(tmp_path / "gone.png", "train")], 32, False, tmp_path / "cache")
 
 
 def test_a_damaged_picture_is_named_and_leaves_no_cache(

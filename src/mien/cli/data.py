@@ -71,7 +71,8 @@ def check(
     options = rule.options if rule else {}
     diagnosis, usable = doctor.examine(root, chosen, near, faces, options, _bar)
     table = manifest or _table(root, chosen.name)
-    tables.write(usable, table, options)
+    source = (tables.made_of(root) if chosen.name == "manifest" else None) or chosen.name
+    tables.write(usable, table, {**options, tables.READER_KEY: source})
     if json:
         typer.echo(encoder.dumps({**diagnosis.to_dict(), "manifest": str(table)}))
     else:

@@ -303,10 +303,16 @@ def _line(number: int, face: Face) -> str:
     box = face.box
     place = f"{box.x:.0f}, {box.y:.0f}, {box.width:.0f} x {box.height:.0f}"
     label = face.expression + ("?" if face.reading.uncertain else "")
+    affect = f"{_signed(face.valence):>7}  {_signed(face.arousal):>7}"
     return (
-        f"{number:>4}  {place:<22}  {label:<11}  {face.probability:4.2f}  {face.valence:+7.2f}  {face.arousal:+7.2f}"
+        f"{number:>4}  {place:<22}  {label:<11}  {face.probability:4.2f}  {affect}"
         f"  {face.intensity:9.2f}  {face.quality:7.2f}"
     )
+
+
+def _signed(value: float | None) -> str:
+    """A number with its sign; a dash for what the network was not trained on."""
+    return "-" if value is None else f"{value:+.2f}"
 
 
 def _shown(name: str) -> str:

@@ -46,6 +46,8 @@ UNKNOWN = ("unknown", "unlabelled")
 EMPTY = ("", "na", "n/a", "<na>", "#n/a", "nan", "null", "none", "nil")
 """What other programs write into a cell without a value."""
 SEPARATORS = ",;\t"
+READER_KEY = "reader"
+"""Where the note says of which dataset the table was made."""
 
 
 def table_of(root: Path) -> Path | None:
@@ -300,10 +302,20 @@ def _affect(value: Any, where: str) -> float | None:
     return number
 
 
+def made_of(root: Path) -> str | None:
+    """The reader of the dataset that a Parquet table was made of by `mien data check`; None where it does not say."""
+    path = table_of(root)
+    if path is None or path.suffix.lower() != ".parquet":
+        return None
+    found = _options(path).get(READER_KEY)
+    return found if isinstance(found, str) else None
+
+
 def write(records: Iterable[Record], path: Path, options: dict[str, Any] | None = None) -> None:
     """Write records as the table that `READER` reads back equal; Parquet or CSV by the ending.
 
-    `options` are those that the dataset's reader was called with; Parquet keeps them for `read` to compare.
+    `options` are those that the dataset's reader was called with, and under "reader" its name; Parquet keeps them for
+    `read` and `made_of`.
     Paths under the table's folder are written relative to it, so that the folder can move.
     """
     import pyarrow as pa

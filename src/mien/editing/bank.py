@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from mien import durable, images
+from mien.data.loaders import content_hashes
 from mien.edit import Located, asked_plan
 from mien.editing import lips
 from mien.editing.corrector import views
@@ -92,7 +93,9 @@ def build(
     chosen = _choose(records, points, count, seed)
     if not chosen:
         raise DatasetNotFound("no face with votes and points to learn from: check `ferplus` and `points`")
-    what = json.dumps(["bank-2", weights_digest(learned=False), seed, [record.name for record in chosen]])
+    content = content_hashes(record.path for record in chosen)
+    faces = [[content[record.path], record.votes, points[record.name].tolist()] for record in chosen]
+    what = json.dumps(["bank-3", weights_digest(learned=False), seed, faces])
     place = folder / hashlib.sha256(what.encode()).hexdigest()[:16]
     place.mkdir(parents=True, exist_ok=True)
     drawn_by = Geometry.load(), Shading.load()

@@ -268,7 +268,9 @@ def _panel(face: Face, text: float) -> _Stamp:
 
 
 def _dial(canvas: _Canvas, x: float, y: float, radius: float, face: Face) -> None:
-    """The circumplex: a cross, a circle, and a dot at (valence, arousal)."""
+    """The circumplex: a cross, a circle, and a dot at (valence, arousal); nothing where these are not known."""
+    if face.valence is None or face.arousal is None:
+        return
     thin = max(0.5, radius / 24)
     canvas.disc(x, y, radius, outline=_LINE, line=thin)
     canvas.line((x - radius, y), (x + radius, y), _LINE, thin)

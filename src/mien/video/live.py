@@ -214,8 +214,7 @@ def listing(frame: Frame, rate: float) -> Any:
             str(face.person),
             label,
             f"{bar:<16} {smooth.probability:4.0%}",
-            f"{smooth.valence:+.2f}",
-            f"{smooth.arousal:+.2f}",
+            *("-" if value is None else f"{value:+.2f}" for value in (smooth.valence, smooth.arousal)),
         )
     if not frame.faces:
         table.add_row("-", "no face", "", "", "")
@@ -234,8 +233,15 @@ class Lines:
         if time >= self._next:
             self._next = time + 1.0
             seen = "; ".join(
-                f"person {face.person}: {face.smoothed.expression} {face.smoothed.probability:.0%}, "
-                f"valence {face.smoothed.valence:+.2f}, arousal {face.smoothed.arousal:+.2f}"
+                f"person {face.person}: {face.smoothed.expression} {face.smoothed.probability:.0%}"
+                + "".join(
+                    f", {name} {value:+.2f}"
+                    for name, value in (
+                        ("valence", face.smoothed.valence),
+                        ("arousal", face.smoothed.arousal),
+                    )
+                    if value is not None
+                )
                 for face in sorted(frame.faces, key=lambda face: face.person)
             )
             self._write(f"{time:7.1f} s  {seen or 'no face'}\n")

@@ -89,7 +89,10 @@ def _lay(picture: NDArray[np.uint8], patch: NDArray[np.uint8], left: int, top: i
 
 
 def _dial(picture: NDArray[np.uint8], face: TrackedFace, left: int, top: int, radius: int, line: int) -> None:
-    """A disc of valence (across) and arousal (up) beside the face, where there is room for it."""
+    """A disc of valence (across) and arousal (up) beside the face, where they are known and there is room for it."""
+    valence, arousal = face.smoothed.valence, face.smoothed.arousal
+    if valence is None or arousal is None:
+        return
     height, width = picture.shape[:2]
     x, y = left + radius, top + radius
     if x + radius >= width:
@@ -105,7 +108,7 @@ def _dial(picture: NDArray[np.uint8], face: TrackedFace, left: int, top: int, ra
     cv2.line(region, (2, radius), (2 * radius - 2, radius), (140, 142, 146), 1, cv2.LINE_AA)
     cv2.line(region, (radius, 2), (radius, 2 * radius - 2), (140, 142, 146), 1, cv2.LINE_AA)
     inner = radius - 2 * line
-    spot = round(radius + inner * face.smoothed.valence), round(radius - inner * face.smoothed.arousal)
+    spot = round(radius + inner * valence), round(radius - inner * arousal)
     cv2.circle(region, spot, max(2, 2 * line), _colour(face.smoothed.expression), -1, cv2.LINE_AA)
     cv2.circle(region, spot, max(2, 2 * line), _PAPER, 1, cv2.LINE_AA)
 

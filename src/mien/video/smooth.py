@@ -65,7 +65,8 @@ class Smoother:
             else:
                 smooth = step(before.smooth, before.value, value, time - before.time, self.lag)
             self._states[person] = _State(time, value, smooth)
-            smoothed.append(Smoothed(ordered_probabilities(smooth[2:]), float(smooth[0]), float(smooth[1])))
+            affect = [None if math.isnan(value) else value for value in smooth[:2].tolist()]
+            smoothed.append(Smoothed(ordered_probabilities(smooth[2:]), *affect))
         # Those who left long ago would begin anew, so nothing is lost by forgetting them.
         self._states = {who: state for who, state in self._states.items() if time - state.time <= GAP}
         return smoothed

@@ -175,15 +175,22 @@ def _person(person: Person, tally: Tally) -> list[str]:
     leading = max(person.labels, key=person.labels.__getitem__)
     told = (
         f"Seen for {person.seconds:.1f} s between {clock(person.first)} and {clock(person.last)}, "
-        f"mostly {leading} ({_share(person, leading):.0%}); mean valence {valence:+.2f}, mean arousal {arousal:+.2f}."
+        f"mostly {leading} ({_share(person, leading):.0%})"
+    )
+    rated = math.isfinite(valence + arousal)  # the network may not have been trained on them
+    told += f"; mean valence {valence:+.2f}, mean arousal {arousal:+.2f}." if rated else "."
+    curves = (
+        page_figure(
+            _curves(person, tally, told),
+            "Apparent valence (solid) and arousal (dashed), smoothed, over minutes:seconds.",
+        )
+        if rated
+        else ""
     )
     return [
         f"<h2>Person {person.number}</h2>",
         f"<p>{escape(told)}</p>",
-        page_figure(
-            _curves(person, tally, told),
-            "Apparent valence (solid) and arousal (dashed), smoothed, over minutes:seconds.",
-        ),
+        curves,
         '<div class="sets">',
         f"<div>{_shares(person)}</div>",
         f'<div class="faces">{"".join(_peak(name, peak) for name, peak in person.peaks.items())}</div>',

@@ -61,7 +61,7 @@ class Person:
 
     @property
     def means(self) -> tuple[float, float]:
-        """Mean smoothed valence and arousal over the person's frames."""
+        """Mean smoothed valence and arousal over the person's frames; NaN where the network says nothing of them."""
         return float(self.sums[0] / self.frames), float(self.sums[1] / self.frames)
 
 
@@ -129,7 +129,7 @@ class Tally:
             self._seen.add(face.person)
             self._limit(face.person)
         smooth = face.smoothed
-        values = np.array([smooth.valence, smooth.arousal])
+        values = np.array([smooth.valence, smooth.arousal], dtype=float)  # NaN for None
         person.last, person.frames, person.sums = time, person.frames + 1, person.sums + values
         person.curve[min(int(max(time, 0.0) / self.stretch), STRETCHES - 1)] += (*values, 1)
         for name, value in zip(PEAKS, (values[0], -values[0], values[1], smooth.intensity), strict=True):

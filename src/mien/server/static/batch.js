@@ -125,7 +125,7 @@ function csv() {
     const { x, y, width, height } = detection.box;
     const shares = labels.map((label) => reading.probabilities[label]);
     const label = top(face);
-    return [name, number, label, reading.probabilities[label], reading.valence, reading.arousal, reading.intensity, reading.uncertain, quality, x, y, width, height, ...shares, ""];
+    return [name, number, label, reading.probabilities[label], reading.valence ?? "", reading.arousal ?? "", reading.intensity, reading.uncertain, quality, x, y, width, height, ...shares, ""];
   });
   return [header, ...lines].map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
 }
