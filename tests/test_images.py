@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, features
 
 from mien import images
 from mien.errors import ImageError
@@ -227,6 +227,117 @@ def test_the_bound_is_the_callers_and_holds_for_jpeg_too(scene: Rgb) -> None:
         assert images.read(data, max_pixels=48 * 32).shape == (32, 48, 3)
         with pytest.raises(ImageError, match=r"48 x 32 pixels is more than the limit of 1,535"):
             images.read(data, max_pixels=48 * 32 - 1)
+
+
+BOUNDED = {
+    "JPEG": {},
+    "PNG": {},
+    "WEBP lossy": {"quality": 50},
+    "WEBP lossless": {"lossless": True},
+    "WEBP animated": {"save_all": True, "append_images": [Image.new("RGB", (48, 32))]},
+    "TIFF": {"compression": "tiff_lzw"},
+    "BMP": {},
+    "GIF": {},
+    "PPM": {},
+    "AVIF": {},
+    "HEIF": {},
+}
+
+
+@pytest.mark.parametrize("form", BOUNDED)
+def test_every_format_is_bounded_before_it_is_decoded(
+    form: str, scene: Rgb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`load` and the decoders that need no `load` must not be reached; one pixel more, and they are."""
+    picture = Image.fromarray(scene)
+    if form == "HEIF":
+        heif = pytest.importorskip("pillow_heif")
+        picture = Image.fromarray(np.kron(scene, np.ones((4, 4, 1), np.uint8)))
+        file = io.BytesIO()
+        heif.from_pillow(picture).save(file)
+        data = file.getvalue()
+    else:
+        if form == "AVIF" and not features.check("avif"):
+            pytest.skip("this Pillow has no AVIF")
+        data = encoded(picture, form.split()[0], **BOUNDED[form])
+    pixels = picture.width * picture.height
+    assert images.read(data, max_pixels=pixels).shape == (picture.height, picture.width, 3)
+
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("a decoder took memory for a picture that is too large")
+
+    monkeypatch.setattr("cv2.imdecode", decode)
+    monkeypatch.setattr(Image.Image, "load", decode)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
+    if form == "HEIF":
+        monkeypatch.setattr(heif.HeifFile, "to_pillow", decode)
+    if form.startswith("WEBP"):  # Pillow takes the memory of its canvas when it opens the file
+        monkeypatch.setattr(Image, "open", decode)
+    with pytest.raises(ImageError, match="more than the limit"):
+        images.read(data, max_pixels=pixels - 1)
+
+
+def scans_of(data: bytes) -> list[bytes]:
+    """The scans of a JPEG, each from its marker on, without the end."""
+    return [b"\xff\xda" + part for part in data[:-2].split(b"\xff\xda")[1:]]
+
+
+def scan_bomb(scene: Rgb, scans: int) -> bytes:
+    data = encoded(Image.fromarray(scene), "JPEG", progressive=True)
+    last = scans_of(data)[-1]
+    return data[:-2] + last * (scans - len(scans_of(data))) + b"\xff\xd9"
+
+
+def test_scans_of_a_jpeg_are_bounded(scene: Rgb) -> None:
+    """Each costs a pass over all pixels: 3,000 of them in 124 KB of 4000 x 4000 pixels take half a minute."""
+    assert images.read(scan_bomb(scene, images.MAX_SCANS)).shape == scene.shape
+    bomb = scan_bomb(scene, images.MAX_SCANS + 1)
+    for data in (bomb, bomb[:-2]):  # without its end Pillow would decode it
+        with pytest.raises(images.TooCostly, match="scans"):
+            images.read(data)
+
+
+def test_bytes_that_look_like_scans_are_none(scene: Rgb) -> None:
+    """In a preview, a comment, or a film after the picture's end."""
+    many = b"\xff\xda" * 2 * images.MAX_SCANS
+    plain = encoded(Image.fromarray(scene), "JPEG", quality=95)
+    commented = plain[:2] + b"\xff\xfe" + struct.pack(">H", len(many) + 2) + many + plain[2:]
+    with_film = plain + many + b"\xff\xd9"
+    for data in (commented, with_film):
+        assert np.array_equal(images.read(data), images.read(plain))
+
+
+@pytest.mark.parametrize("filler", [b"\xff\x01", b"\xff\xd0", b"\xff\xff\xff", b"garbage", b"\xff\x00"])
+def test_a_jpeg_cannot_show_another_size_than_the_decoder_sees(scene: Rgb, filler: bytes) -> None:
+    """The decoder skips what stands between segments; what is bounded must be the frame that it goes on with."""
+    plain = encoded(Image.fromarray(scene), "JPEG")
+    small = b"\xff\xc0\x00\x0b\x08\x00\x01\x00\x01\x01\x11\x00\x11"  # a frame of 1 x 1 pixel
+    comment = b"\xff\xfe" + struct.pack(">H", len(small) + 2) + small
+    assert plain[2:6] == b"\xff\xe0\x00\x10"  # the first segment, of 18 bytes
+    data = plain[:20] + filler + comment + plain[20:]
+    assert images._jpeg_frame(data, "")[:2] == (48, 32)  # type: ignore[index]
+    with pytest.raises(ImageError, match=r"48 x 32 pixels"):
+        images.read(data, max_pixels=100)
+
+
+def test_a_jpeg_of_millions_of_segments_is_given_up(scene: Rgb) -> None:
+    plain = encoded(Image.fromarray(scene), "JPEG")
+    with pytest.raises(images.TooCostly, match="segments"):
+        images.read(plain[:2] + b"\xff\xfe\x00\x02" * 1_000_000 + plain[2:])
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"), [("PNG", "exif"), ("WEBP", "xmp"), ("WEBP", "icc_profile"), ("TIFF", "icc_profile")]
+)
+def test_metadata_is_bounded(scene: Rgb, form: str, kind: str) -> None:
+    head = b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0" if kind == "exif" else b"<x/>"
+    for size in (images.MAX_METADATA // 2, images.MAX_METADATA + 100):
+        data = encoded(Image.fromarray(scene), form, **{kind: head + bytes(size)})
+        if size < images.MAX_METADATA:
+            assert images.read(data).shape == scene.shape
+        else:
+            with pytest.raises(images.TooCostly, match="save it without"):
+                images.read(data)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM"])

@@ -8,7 +8,8 @@ the commonest cause of silently wrong results in this field, so the rules are fe
 - transparent pixels are laid on white; of an animation the first frame is taken;
 - 16-bit values keep their high byte (65,535 becomes 255), they are not clipped;
 - CMYK is converted by its plain formula, and embedded colour profiles are not applied;
-- the number of pixels is read from the header and bounded before a single one is decoded.
+- what decoding will cost is read from the header and bounded before a single pixel is decoded: pixels, the scans of a
+  JPEG (each is a pass over all pixels), and the size of embedded metadata.
 
 Ordinary JPEGs are decoded by OpenCV, everything else by Pillow, which is imported only then. Both use the same decoder
 library, and the tests hold them to equal pixels.
@@ -17,6 +18,7 @@ library, and the tests hold them to equal pixels.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
 import sys
@@ -62,6 +64,12 @@ MAX_PIXELS: Final = 100_000_000
 
 _BASE64: Final = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk")
 """How pictures begin in base64: JPEG, PNG, GIF, WebP, TIFF and BMP."""
+MAX_SCANS: Final = 100
+"""Most scans of a JPEG, our choice: encoders write 1 to about 20, and each costs a pass over all pixels (about 1 s for
+100 scans of 16 megapixels)."""
+MAX_METADATA: Final = 8 * 2**20
+"""Most bytes of EXIF, colour profile and XMP together, our choice: cameras write below 0.1 MB, and copies are made."""
+
 _LARGEST_FILE: Final = 2**31 - 1
 
 _FORMATS: Final = {
@@ -78,6 +86,13 @@ _FORMATS: Final = {
 _HEIF_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # Frame headers of the JPEG processes that hold a picture's size: all of C0..CF but DHT (C4), JPG (C8) and DAC (CC).
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# The next marker as libjpeg looks for it: other bytes, stuffed zeros, padding and restart markers are skipped.
+_JPEG_MARKER: Final = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_JPEG_SEGMENTS: Final = 10_000
+
+
+class TooCostly(TooLarge):
+    """Within the limit of pixels, but decoding it would cost much more than its pixels."""
 
 
 def read(source: Source, *, max_pixels: int = MAX_PIXELS, reduce_to: int | None = None) -> Rgb:
@@ -321,25 +336,59 @@ def _bound(width: int, height: int, name: str, max_pixels: int) -> None:
         )
 
 
-def _jpeg_frame(data: bytes) -> tuple[int, int, int, int] | None:
-    """(width, height, components, bits) from the JPEG's frame header; None where the segments make no sense."""
-    position = 2
-    while position + 9 < len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # padding
-            position += 1
-        elif marker in _JPEG_FRAMES:
-            height = int.from_bytes(data[position + 5 : position + 7], "big")
-            width = int.from_bytes(data[position + 7 : position + 9], "big")
-            return width, height, data[position + 9], data[position + 4]
-        else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return None
+def _jpeg_frame(data: bytes, name: str) -> tuple[int, int, int, int] | None:
+    """(width, height, components, bits) from the JPEG's frame header; None where there is none.
+
+    Segments are followed as libjpeg follows them, so that a file cannot show one size here and another to the decoder.
+
+    Raises:
+        TooCostly: the file holds more than `MAX_SCANS` scans, or more segments than any encoder writes.
+    """
+    frame, scans, position = None, 0, 2
+    # Each scan begins with these two bytes: where they are few, so are the scans, and the rest need not be walked.
+    many = data.count(b"\xff\xda") > MAX_SCANS
+    for _ in range(_JPEG_SEGMENTS):
+        found = _JPEG_MARKER.search(data, position)
+        if found is None:
+            return frame
+        position = found.end()
+        marker = data[position - 1]
+        if marker in (0xD8, 0xD9):  # the end, or a second beginning, which decoders refuse
+            return frame
+        if marker == 0x01:  # has no length
+            continue
+        if marker in _JPEG_FRAMES and frame is None and position + 8 <= len(data):
+            height, width = struct.unpack(">HH", data[position + 3 : position + 7])
+            frame = width, height, data[position + 7], data[position + 2]
+        elif marker == 0xDA:
+            scans += 1
+            if not many:
+                return frame
+            if scans > MAX_SCANS:
+                raise TooCostly(
+                    f"{name}: holds more than {MAX_SCANS} scans, and each would cost a pass over the whole picture: "
+                    "save it as an ordinary JPEG"
+                )
+        position += int.from_bytes(data[position : position + 2], "big")
+    raise TooCostly(f"{name}: holds more than {_JPEG_SEGMENTS:,} segments: save it as an ordinary JPEG")
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of the canvas, for which Pillow takes the memory already when it opens the file."""
+    if len(data) < 30:
+        return None
+    if data[12:16] == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if data[12:16] == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack("<HH", data[26:30])
+    return width & 0x3FFF, height & 0x3FFF
 
 
 def _read_jpeg(data: bytes, name: str, max_pixels: int, reduce_to: int | None) -> Rgb | None:
     """Decode an ordinary JPEG with OpenCV; None for anything out of the ordinary, which Pillow decodes or explains."""
-    frame = _jpeg_frame(data)
+    frame = _jpeg_frame(data, name)
     if frame is None:
         return None
     width, height, components, bits = frame
@@ -384,19 +433,27 @@ def _format_of(data: bytes, name: str) -> str:
 
 
 @contextmanager
-def opened(data: bytes, name: str) -> Iterator[PillowImage.Image]:
-    """Open a picture's bytes with Pillow: the header is read, nothing is decoded yet.
+def opened(data: bytes, name: str, max_pixels: int | None = None) -> Iterator[PillowImage.Image]:
+    """Open a picture's bytes with Pillow; only HEIC is decoded at once, after its size was looked at.
 
     Whatever Pillow and its plugins raise within the block becomes one error, and their warnings stay from the user.
 
+    Args:
+        data: the file.
+        name: how messages call it.
+        max_pixels: refuse a larger picture; None where `read` has accepted it before.
+
     Raises:
-        ImageError: no picture, damaged, or too large for the memory there is.
+        ImageError: no picture, damaged, or too large for `max_pixels` or the memory there is.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kind = _format_of(data, name)
         try:
-            with _open_pillow(data, name, kind) as picture:
+            with _open_pillow(data, name, kind, max_pixels) as picture:
+                if max_pixels is not None:
+                    _bound(*picture.size, name, max_pixels)
+                _bound_metadata(picture, name)
                 yield picture
         except MemoryError:
             raise TooLarge(f"{name}: does not fit into memory: scale it down") from None
@@ -404,11 +461,24 @@ def opened(data: bytes, name: str) -> Iterator[PillowImage.Image]:
             raise _damaged(name, kind, problem) from None
 
 
-def _open_pillow(data: bytes, name: str, kind: str) -> PillowImage.Image:
+def _bound_metadata(picture: PillowImage.Image, name: str) -> None:
+    kinds = ("exif", "icc_profile", "xmp", "XML:com.adobe.xmp")
+    size = sum(len(picture.info.get(kind) or b"") for kind in kinds)
+    if size > MAX_METADATA:
+        raise TooCostly(
+            f"{name}: carries {size / 2**20:.1f} MB of EXIF, colour profile and XMP, the limit is "
+            f"{MAX_METADATA / 2**20:.0f} MB: save it without"
+        )
+
+
+def _open_pillow(data: bytes, name: str, kind: str, max_pixels: int | None) -> PillowImage.Image:
     from PIL import Image
 
     if kind == "HEIF":
-        return _open_heif(data, name)
+        return _open_heif(data, name, max_pixels)
+    size = _webp_size(data) if kind == "WEBP" else None
+    if size is not None and max_pixels is not None:
+        _bound(*size, name, max_pixels)
     try:
         return Image.open(BytesIO(data), formats=[kind])
     except Image.DecompressionBombError:
@@ -419,15 +489,18 @@ def _open_pillow(data: bytes, name: str, kind: str) -> PillowImage.Image:
         raise NotAPicture(f"{name}: this Pillow cannot read {kind}: update it, or convert to JPEG") from None
 
 
-def _open_heif(data: bytes, name: str) -> PillowImage.Image:
+def _open_heif(data: bytes, name: str, max_pixels: int | None) -> PillowImage.Image:
     try:
         import pillow_heif
     except ModuleNotFoundError:
         raise NotAPicture(
             f"{name}: HEIC needs 'pillow-heif': install it with  pip install 'mien[heic]'"
         ) from None
-    heif: PillowImage.Image = pillow_heif.open_heif(BytesIO(data), convert_hdr_to_8bit=True).to_pillow()
-    return heif
+    heif = pillow_heif.open_heif(BytesIO(data), convert_hdr_to_8bit=True)  # reads the header only
+    if max_pixels is not None:
+        _bound(*heif.size, name, max_pixels)
+    picture: PillowImage.Image = heif.to_pillow()
+    return picture
 
 
 # What Pillow and its plugins raise on damaged data: SyntaxError is its word for a broken header, RuntimeError that of
@@ -459,8 +532,7 @@ def _read_pillow(data: bytes, name: str, max_pixels: int) -> Rgb:
 
     if has_wide_bands(data):
         return _read_wide_bands(data, name, max_pixels)
-    with opened(data, name) as picture:
-        _bound(*picture.size, name, max_pixels)
+    with opened(data, name, max_pixels) as picture:
         picture.load()
         return _to_rgb(ImageOps.exif_transpose(picture), name)
 
