@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from mien.errors import ConfigError
-
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
@@ -36,8 +34,9 @@ def video(
         None, help="Write the table here, a row for each face: .csv, .parquet or .jsonl."
     ),
     annotate: Path = typer.Option(
-        None, help="Write the video with what was found drawn on it, without sound: .mp4, .mov or .mkv."
+        None, help="Write the video with what was found drawn on it: .mp4, .mov or .mkv."
     ),
+    sound: bool = typer.Option(True, "--sound/--no-sound", help="Copy the video's sound into --annotate."),
     page: Path = typer.Option(None, help="Write one HTML page: curves, time shares, peaks, pictures."),
     every: int = typer.Option(1, min=1, help="Analyse each so many-th frame only."),
     smooth: float = typer.Option(0.25, min=0, help="Lag of the smoothed columns, seconds; 0 for none."),
@@ -56,7 +55,7 @@ def video(
     """Describe every face in every frame of a video, whose it is, and how it changes."""
     from mien.video.run import Orders, run
 
-    orders = Orders(clip, out, annotate, page, every, smooth, columns, resume, threads)
+    orders = Orders(clip, out, annotate, page, every, smooth, columns, resume, threads, sound)
     load = _loader(detector, model, weights, min_face, min_confidence, threads)
     with _watched(as_json) as show, _Brake() as brake:
 
@@ -71,6 +70,8 @@ def video(
             kept = f": {out} holds the frames so far, go on with --resume" if out is not None else ""
             typer.echo(f"mien: interrupted{kept}", err=True)
             raise typer.Exit(130) from None
+    for note in tally.notes:
+        typer.echo(f"mien: {clip}: {note}", err=True)
     if not as_json:
         _tell(tally, smooth)
 
@@ -217,9 +218,10 @@ def live(
 ) -> None:
     """Watch a camera: who is in the picture and what their faces show, in the terminal or a window."""
     from mien.video import live as showing
+    from mien.video.overlay import check_output
 
-    if out is not None and not out.absolute().parent.is_dir():
-        raise ConfigError(f"{out}: there is no such folder: make it, or name another")
+    if out is not None:
+        check_output(out)
     load = _loader(detector, model, weights, min_face, min_confidence, threads)
     with showing.opened(camera) as device:
         told = showing.watch(device, load(), out=out, seconds=seconds, lag=smooth)

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mien.errors import ConfigError
-from mien.images import describe
 from mien.pipeline import Pipeline, name_of
 from mien.tables import Writer
 from mien.types import Frame
 from mien.video import summary
 from mien.video.analyser import Analyser
 from mien.video.clip import Clip, VideoError
-from mien.video.overlay import Film, draw
+from mien.video.overlay import FORMATS, Film, check_output, draw
 from mien.video.recall import LAYOUT, Recall
 from mien.video.smooth import LAG
 from mien.video.tally import Tally
@@ -41,6 +40,7 @@ class Orders:
         columns: layout of the table.
         resume: go on with an earlier run's table.
         threads: for decoding; None takes all.
+        sound: copy the video's sound into the film.
     """
 
     video: str | Path
@@ -52,6 +52,7 @@ class Orders:
     columns: str = LAYOUT
     resume: bool = False
     threads: int | None = None
+    sound: bool = True
 
     def check(self) -> None:
         """Refuse what cannot be done before anything is opened.
@@ -68,14 +69,9 @@ class Orders:
                 f"--resume needs --columns {LAYOUT}: other layouts leave out what is needed to go on"
             )
         written = [path for path in (self.out, self.annotate, self.page) if path is not None]
-        targets = [Path(self.video).resolve(), *(path.resolve() for path in written)]
-        if len(set(targets)) < len(targets):
-            raise ConfigError(
-                "two of the video, --out, --annotate and --page are the same file: name different ones"
-            )
-        for path in written:
-            if not path.absolute().parent.is_dir():
-                raise ConfigError(f"{describe(path)}: there is no such folder: make it, or name another")
+        for n, path in enumerate(written):
+            suffixes = tuple(FORMATS) if path is self.annotate else ()
+            check_output(path, self.video, *written[:n], suffixes=suffixes)
 
 
 def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None) -> Tally:
@@ -102,7 +98,7 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
         clip = stack.enter_context(Clip(orders.video, orders.threads))
         film = None
         if orders.annotate is not None:
-            film = Film(orders.annotate, clip.width, clip.height, clip.rate)
+            film = Film(orders.annotate, clip.width, clip.height, clip.rate, clip, orders.sound)
             stack.callback(film.drop)
         pipeline = load()
         analyser = Analyser(pipeline, source, orders.lag)
@@ -112,12 +108,13 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
             stack.callback(table.close)
             recall = Recall(table.written(), source, orders.lag) if orders.resume else None
 
-        def settle() -> None:
+        def settle(whole: bool = True) -> None:
             if table is not None:
                 table.finish()
             tally.finish()
             if film is not None:
-                film.finish()
+                film.finish(whole)
+            tally.notes += [*clip.notes, *(film.notes if film is not None else ())]
             if orders.page is not None and tally.frames:
                 summary.write(orders.page, tally, source, pipeline.recogniser.name, orders.lag)
 
@@ -136,7 +133,7 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
             if recall is not None:
                 recall.finish()
         except (KeyboardInterrupt, VideoError):
-            settle()
+            settle(whole=False)
             raise
         settle()
     return tally
