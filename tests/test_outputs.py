@@ -11,7 +11,7 @@ import pytest
 
 from mien import durable, outputs, sources
 from mien.claims import Claimed
-from mien.errors import ConfigError, OutputExists
+from mien.errors import ConfigError, MienError, OutputExists
 from mien.outputs import Outputs
 
 
@@ -218,3 +218,35 @@ def test_files_written_together_leave_what_was_there_when_one_cannot_be(here: Pa
         durable.write({first: b"new", here / "none" / "b": b"b"})
     assert first.read_text() == "old"
     assert not list(here.glob(".mien-*"))
+
+
+def test_what_cannot_be_written_is_refused_before_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "a.mp4"
+    source.touch()
+    (tmp_path / "link.mp4").symlink_to(source)
+    (tmp_path / "hard.mp4").hardlink_to(source)
+    (tmp_path / "folder.mp4").mkdir()
+    for name, words in {
+        "missing/x.mp4": "no such folder",
+        "a.mp4": "same file",
+        "link.mp4": "same file",
+        "hard.mp4": "same file",
+        "folder.mp4": "is a folder",
+        "x.webm": "cannot write '.webm'",
+        "x": "cannot write ''",
+    }.items():
+        with pytest.raises(MienError, match=words):
+            outputs.check(tmp_path / name, reads=[source], suffixes=(".mp4",))
+    outputs.check(tmp_path / "new.mp4", reads=[source], suffixes=(".mp4",))
+    with pytest.raises(ConfigError, match="are free"):
+        outputs.check(tmp_path / "new.mp4", reads=[source], room=1e18)
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    with pytest.raises(ConfigError, match="read-only"):
+        outputs.check(tmp_path / "new.mp4", reads=[source])
+    assert not (tmp_path / "new.mp4").exists()

@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -34,30 +36,51 @@ Settings = dict[str, Any]
 
 
 def check(
-    path: str | Path, *, overwrite: bool = False, reads: Iterable[str | Path] = (), resumable: bool = False
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    reads: Iterable[str | Path] = (),
+    resumable: bool = False,
+    suffixes: Sequence[str] = (),
+    room: float = 0,
 ) -> None:
-    """Refuse a file that the user named and that must not be written.
+    """Refuse a file that the user named and that must not or cannot be written, before any work is done for it.
 
     Args:
         path: the file.
         overwrite: it may replace what is there.
-        reads: what the command reads; that is never replaced.
+        reads: what the command reads, and what else it writes; that is never replaced.
         resumable: the command has --resume, which the message then names.
+        suffixes: it must have one of these; any will do if there are none.
+        room: bytes that it will take at least.
 
     Raises:
         OutputExists: it is there, or is what is read.
-        ConfigError: it is a folder, or its folder is not there.
+        ConfigError: it is a folder, its folder is not there or cannot be written, or the disk is too full.
     """
     path, name = Path(path), describe(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise ConfigError(f"{name}: cannot write '{path.suffix}': use {', '.join(suffixes)}")
     for source in reads:
         if _same(path, source):
-            raise OutputExists(f"{name}: the result would overwrite what is read: name another file")
+            raise OutputExists(f"{name}: is the same file as {describe(source)}: name another file")
     if path.is_dir():
         raise ConfigError(f"{name}: is a folder: name a file in it")
-    if not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if not folder.is_dir():
         raise ConfigError(f"{name}: there is no such folder: make it, or name another")
     if os.path.lexists(path) and not overwrite:
         raise _exists(path, resumable)
+    try:
+        with tempfile.TemporaryFile(dir=folder, prefix=".mien-"):
+            free = shutil.disk_usage(folder).free
+    except OSError as problem:
+        reason = (problem.strerror or str(problem)).lower()
+        raise ConfigError(f"{name}: its folder cannot be written to ({reason}): name another") from None
+    if free < room:
+        raise ConfigError(
+            f"{name}: needs about {room / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free: make room"
+        )
 
 
 def check_folder(folder: str | Path, names: Iterable[str], *, overwrite: bool = False) -> None:

@@ -36,8 +36,9 @@ def video(
         None, help="Write the table here, a row for each face: .csv, .parquet or .jsonl."
     ),
     annotate: Path = typer.Option(
-        None, help="Write the video with what was found drawn on it, without sound: .mp4, .mov or .mkv."
+        None, help="Write the video with what was found drawn on it: .mp4, .mov or .mkv."
     ),
+    sound: bool = typer.Option(True, "--sound/--no-sound", help="Copy the video's sound into --annotate."),
     page: Path = typer.Option(None, help="Write one HTML page: curves, time shares, peaks, pictures."),
     every: int = typer.Option(1, min=1, help="Analyse each so many-th frame only."),
     smooth: float = typer.Option(0.25, min=0, help="Lag of the smoothed columns, seconds; 0 for none."),
@@ -61,7 +62,9 @@ def video(
     if resume and overwrite:
         raise ConfigError("--resume keeps what is there and --overwrite replaces it: pass one of them")
     made = made_with(_options(detector, model, weights, min_face, min_confidence))
-    orders = Orders(clip, out, annotate, page, every, smooth, columns, resume, threads, overwrite, made)
+    orders = Orders(
+        clip, out, annotate, page, every, smooth, columns, resume, threads, overwrite, made, sound=sound
+    )
     load = _loader(detector, model, weights, min_face, min_confidence, threads)
     with _watched(as_json) as show, _Brake() as brake:
 
@@ -76,6 +79,8 @@ def video(
             kept = f": {out} holds the frames so far, go on with --resume" if out is not None else ""
             typer.echo(f"mien: interrupted{kept}", err=True)
             raise typer.Exit(130) from None
+    for note in tally.notes:
+        typer.echo(f"mien: {clip}: {note}", err=True)
     if not as_json:
         _tell(tally, smooth)
 

@@ -214,33 +214,39 @@ def is_frame(record: Record) -> bool:
 
 
 class Frames:
-    """Frames of videos by number; going forward through one video decodes each frame once."""
+    """Frames of videos by number, upright; going forward through one video decodes each frame once."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
-        self._video: Any = None
-        self._next = 0
+        self._clip: Any = None
+        self._last = -1
 
     def read(self, record: Record) -> NDArray[np.uint8]:
         """The record's frame as RGB.
 
         Raises:
             DatasetDamaged: the video cannot be opened or has no such frame.
+            ExtraMissing: the `video` extra is not installed.
         """
-        import cv2
+        from mien.video.clip import Clip, VideoError
 
         number = record.frame or 0
-        if self._path != record.path or number < self._next:
-            self._path, self._video, self._next = record.path, cv2.VideoCapture(str(record.path)), 0
-        while self._next < number and self._video.grab():
-            self._next += 1
-        read, image = self._video.read()
-        if not read:
+        try:
+            if self._path != record.path or number < self._last:
+                if self._clip is not None:
+                    self._clip.close()
+                self._path = None
+                self._clip = Clip(record.path)
+                self._path = record.path
+            self._last = number
+            picture = self._clip.picture(number)
+        except VideoError as problem:
+            raise DatasetDamaged(str(problem)) from None
+        if picture is None:
             raise DatasetDamaged(
                 f"{record.path}: no frame {number}: the video is shorter than its labels, or damaged"
             )
-        self._next += 1
-        frame: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        frame: NDArray[np.uint8] = picture.rgb
         return frame
 
 

@@ -22,7 +22,7 @@ from mien.types import Frame
 from mien.video import summary
 from mien.video.analyser import Analyser
 from mien.video.clip import Clip, VideoError
-from mien.video.overlay import Film, draw
+from mien.video.overlay import FORMATS, Film, draw
 from mien.video.recall import LAYOUT, Recall
 from mien.video.smooth import LAG
 from mien.video.tally import Tally
@@ -45,6 +45,7 @@ class Orders:
         threads: for decoding; None takes all.
         overwrite: replace what is there. Without it only `resume` replaces a film and a page, those of the same run.
         made_with: what the pipeline is made with, so that the table says it and `resume` compares it.
+        sound: copy the video's sound into the film.
     """
 
     video: str | Path
@@ -58,6 +59,7 @@ class Orders:
     threads: int | None = None
     overwrite: bool = False
     made_with: dict[str, Any] | None = None
+    sound: bool = True
 
     def check(self) -> None:
         """Refuse what cannot be done before anything is opened.
@@ -74,14 +76,13 @@ class Orders:
                 f"--resume needs --columns {LAYOUT}: other layouts leave out what is needed to go on"
             )
         written = [path for path in (self.out, self.annotate, self.page) if path is not None]
-        targets = [Path(self.video).resolve(), *(path.resolve() for path in written)]
-        if len(set(targets)) < len(targets):
-            raise ConfigError(
-                "two of the video, --out, --annotate and --page are the same file: name different ones"
-            )
-        for path in written:
+        for place, path in enumerate(written):
             outputs.check(
-                path, overwrite=self.overwrite or self.resume, reads=[self.video], resumable=path == self.out
+                path,
+                overwrite=self.overwrite or self.resume,
+                reads=[self.video, *written[:place]],
+                resumable=path == self.out,
+                suffixes=tuple(FORMATS) if path is self.annotate else (),
             )
 
 
@@ -120,17 +121,18 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
                 )
             recall = Recall(table.written(), source, orders.lag) if orders.resume else None
         if orders.annotate is not None:
-            film = Film(orders.annotate, clip.width, clip.height, clip.rate)
+            film = Film(orders.annotate, clip.width, clip.height, clip.rate, clip, orders.sound)
             stack.callback(film.drop)
         pipeline = load()
         analyser = Analyser(pipeline, source, orders.lag)
 
-        def settle() -> None:
+        def settle(whole: bool = True) -> None:
             if table is not None:
                 table.finish()
             tally.finish()
             if film is not None:
-                film.finish()
+                film.finish(whole)
+            tally.notes += [*clip.notes, *(film.notes if film is not None else ())]
             if orders.page is not None and tally.frames:
                 summary.write(orders.page, tally, source, pipeline.recogniser.name, orders.lag)
 
@@ -149,7 +151,7 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
             if recall is not None:
                 recall.finish()
         except (KeyboardInterrupt, VideoError):
-            settle()
+            settle(whole=False)
             raise
         settle()
     return tally
