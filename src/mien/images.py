@@ -64,9 +64,9 @@ MAX_PIXELS: Final = 100_000_000
 
 _BASE64: Final = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk")
 """How pictures begin in base64: JPEG, PNG, GIF, WebP, TIFF and BMP."""
-MAX_SCANS: Final = 100
-"""Most scans of a JPEG, our choice: encoders write 1 to about 20, and each costs a pass over all pixels (about 1 s for
-100 scans of 16 megapixels)."""
+MAX_SCANS: Final = 50
+"""Most scans of a JPEG, our choice: encoders write 1 to about 20. Each costs a pass over all pixels: 50 of 16
+megapixels take about two seconds."""
 MAX_METADATA: Final = 8 * 2**20
 """Most bytes of EXIF, colour profile and XMP together, our choice: cameras write below 0.1 MB, and copies are made."""
 
@@ -498,7 +498,8 @@ def _open_heif(data: bytes, name: str, max_pixels: int | None) -> PillowImage.Im
         ) from None
     heif = pillow_heif.open_heif(BytesIO(data), convert_hdr_to_8bit=True)  # reads the header only
     if max_pixels is not None:
-        _bound(*heif.size, name, max_pixels)
+        width, height = heif.size
+        _bound(width, height, name, max_pixels)
     picture: PillowImage.Image = heif.to_pillow()
     return picture
 

@@ -1,4 +1,4 @@
-"""The networks behind the server: loaded once, shared by all requests, bounded by the server's limits."""
+"""The networks behind the server: loaded once in each worker process, bounded by the server's limits."""
 
 from __future__ import annotations
 
@@ -35,22 +35,23 @@ class Models:
         return found
 
 
-def load(limits: Limits) -> Models:
-    """Load what ships with the package.
+def load(options: dict[str, Any]) -> Models:
+    """Load what ships with the package; `options` are those of `mien.load`.
 
     Every network gets one thread: requests run beside one another, and several threads each would only queue up.
 
     Raises:
         WeightsError: the weights of the analysis are missing or damaged. Those of the editor are not needed.
+        ConfigError: an option is wrong.
     """
     from mien import pipeline
 
-    loaded = pipeline.load(threads=1)
+    loaded = pipeline.load(threads=1, **options)
     try:
         editor, signer = _editor(loaded)
     except MienError as problem:
-        return bounded(Models(loaded, None, None, str(problem)), limits)
-    return bounded(Models(loaded, editor, signer), limits)
+        return Models(loaded, None, None, str(problem))
+    return Models(loaded, editor, signer)
 
 
 def _editor(loaded: Pipeline) -> tuple[Editor, Signer]:
