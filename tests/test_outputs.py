@@ -211,6 +211,15 @@ def test_a_named_file(here: Path) -> None:
         outputs.check(here / "none" / "a.jpg")
 
 
+def test_a_folder_of_fixed_names(here: Path) -> None:
+    outputs.check_folder(here / "none", ["a.md"])
+    made(here / "report" / "a.md")
+    outputs.check_folder(here / "report", ["b.md"])
+    with pytest.raises(OutputExists, match=r"a\.md: exists: pass --overwrite to replace it, or name another"):
+        outputs.check_folder(here / "report", ["b.md", "a.md"])
+    outputs.check_folder(here / "report", ["a.md"], overwrite=True)
+
+
 def test_files_written_together_leave_what_was_there_when_one_cannot_be(here: Path) -> None:
     first = here / "a.json"
     made(first, "old")

@@ -18,7 +18,7 @@ from mien.data import READERS, loaders, manifest, protocols, synthetic
 from mien.data.copies import hash_of, near_pairs, perceptual_hash, pixel_copies, without_copies
 from mien.data.doctor import Diagnosis, Finding, examine, identify
 from mien.data.sheet import contact_sheet, rows_of
-from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
+from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound, OutputExists
 
 ALIGNED = "Image/aligned"
 
@@ -237,5 +237,8 @@ def test_contact_sheet_shows_each_class_once_a_row(miniature, tmp_path: Path) ->
     assert result.exit_code == 0, result.output
     with Image.open(out) as picture:
         assert picture.height == 7 * 80 + 8, "the rule leaves no sadness"
-    result = CliRunner().invoke(app, ["show", str(root), "--out", str(out), "--split", "dev"])
+    result = CliRunner().invoke(app, ["show", str(root), "--out", str(out)])
+    assert isinstance(result.exception, OutputExists)
+    arguments = ["show", str(root), "--out", str(out), "--overwrite", "--split", "dev"]
+    result = CliRunner().invoke(app, arguments)
     assert isinstance(result.exception, ConfigError)

@@ -124,13 +124,15 @@ def show(
     protocol: str | None = typer.Option(None, help="Show what this protocol keeps, as it labels it."),
     split: str | None = typer.Option(None, help="Only train, valid or test."),
     columns: int = typer.Option(12, min=1, max=100, help="Pictures of each class."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a picture that is there."),
 ) -> None:
     """Write a contact sheet: some pictures of each class, with counts."""
-    from mien import images
+    from mien import images, outputs
     from mien.data import doctor, protocols
     from mien.data.sheet import contact_sheet
     from mien.errors import ConfigError
 
+    outputs.check(out, overwrite=overwrite)
     if protocol is None:
         records = doctor.identify(root, reader)(root, partial=True)
     else:

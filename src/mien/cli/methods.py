@@ -55,3 +55,7 @@ def columns(
 
     for column in tables.columns(scheme, video):
         typer.echo(column)
+    typer.echo(
+        "\nWhat made a table (version, weights by their hash, detector, options, content of the pictures) is not in "
+        "columns:\nit is in the metadata of a .parquet file (key 'mien'), and beside .csv and .jsonl in NAME.mien.json."
+    )

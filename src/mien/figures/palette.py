@@ -14,7 +14,7 @@ import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mien.errors import ExtraMissing
 from mien.labels import EXPRESSIONS
@@ -183,7 +183,11 @@ def _written(figure: Figure, form: str) -> bytes:
     return memory.getvalue()
 
 
-def save(figure: Figure, stem: Path | str, forms: tuple[str, ...] = ("png", "svg")) -> tuple[Path, ...]:
+FORMS: Final = ("png", "svg")
+"""Endings of the files of a figure."""
+
+
+def save(figure: Figure, stem: Path | str, forms: tuple[str, ...] = FORMS) -> tuple[Path, ...]:
     """Write `stem`.png (on white) and `stem`.svg (transparent); returns the paths."""
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
