@@ -165,7 +165,7 @@ def test_a_finished_table_is_complete(clip: Path, pipeline: Pipeline, tmp_path: 
     [
         (("--every", "2"), "the same --every"),
         (("--smooth", "1"), "the same --smooth"),
-        (("--columns", "openface"), "--resume needs --columns pyfeat"),
+        (("--columns", "openface"), "--resume needs --columns mien"),
     ],
 )
 def test_going_on_otherwise_is_refused(
