@@ -108,7 +108,7 @@ def test_faces_are_read_alike(
         )
     assert Analysis.from_dict({**answer.json(), "source": str(group)}) == expected
 
-    job = worker.Job(str(tmp_path / "table"), str(tmp_path), options, "pyfeat", "row")
+    job = worker.Job(str(tmp_path / "table"), str(tmp_path), options, "mien", "row")
     store = worker.Store(job.out)
     store.make(plan.FOLDER)
     plan.claim(store, {})

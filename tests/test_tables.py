@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mien import tables
+from mien import landmarks, tables
 from mien.errors import ConfigError, NoFace, OutputExists
 from mien.labels import EXPRESSIONS
 from mien.types import Analysis, Box, Detection, Face, Landmarks, Pose, Reading
@@ -394,7 +396,7 @@ def test_names_that_are_not_unicode_are_escaped_and_still_recognised(tmp_path: P
 
 
 def test_the_documentation_prints() -> None:
-    lines = [str(column) for column in tables.columns("pyfeat")]
+    lines = [str(column) for column in tables.columns("mien")]
     assert any("degrees" in line and line.startswith("Yaw") for line in lines)
     assert json.dumps(lines)
 
@@ -482,3 +484,75 @@ def test_parquet_is_on_the_disk_before_its_part_file_goes(
     monkeypatch.setattr(os, "fsync", lambda file: (synced.append(part.exists()), fsync(file))[1])
     written(tmp_path / "t.parquet")
     assert synced == [True]
+
+
+# As py-feat reads them
+
+
+FEX = {
+    "emotions": ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"],
+    "faceboxes": ["FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight", "FaceScore"],
+    "poses": ["Pitch", "Roll", "Yaw", "X", "Y", "Z"],
+}
+"""What `read_feat` of py-feat 2.1.5 selects by name, of a table that is not one of its second version."""
+DLIB = [f"{axis}_{number}" for axis in "xy" for number in range(68)]
+
+
+def drawn(layout: str) -> list[tables.Row]:
+    """Rows of a face whose point n lies at (n, 1000 + n)."""
+    numbered = replace(face(), landmarks=Landmarks(tuple((float(n), 1000.0 + n) for n in range(112)), 0.9))
+    return tables.rows(Analysis("a.jpg", 640, 480, (numbered,)), layout)
+
+
+def test_pyfeats_reader_finds_its_columns() -> None:
+    (row,) = drawn("pyfeat")
+    second = {"valence", "arousal"} <= row.keys() or any(name.startswith("mesh_x_") for name in row)
+    assert not second, (
+        "it would be taken for a table of py-feat's second version, whose labels are Happy, Sad, ..."
+    )
+    assert [name for name in row if "AU" in name] == []
+    for names in FEX.values():
+        assert set(names) <= row.keys()
+    assert sum(row[name] for name in FEX["emotions"]) + row["contempt"] == pytest.approx(1)
+    assert [row[name] for name in FEX["poses"]][3:] == [None] * 3
+    assert [row[name] for name in FEX["poses"]][:3] == [face().pose.pitch, face().pose.roll, face().pose.yaw]
+    assert (row["apparent_valence"], row["apparent_arousal"]) == (face().valence, face().arousal)
+    assert [name for name in row if re.fullmatch(r"[xy]_\d+", name)] == DLIB
+
+
+def test_openfaces_reader_finds_its_columns() -> None:
+    (row,) = drawn("openface")
+    units = [1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45]
+    names = [f"AU{n:02}_r" for n in units] + [f"AU{n:02}_c" for n in sorted([*units, 28])]
+    assert [name for name in row if name.startswith("AU")] == names
+    assert all(row[name] is None for name in names)
+    poses = [f"pose_{kind}{axis}" for kind in "TR" for axis in "xyz"]
+    assert [name for name in row if name.startswith("pose_")] == poses
+    assert [row[name] is None for name in poses] == [True] * 3 + [False] * 3
+    assert [name for name in row if re.fullmatch(r"[xy]_\d+", name)] == DLIB
+
+
+def test_the_68_points_are_dlibs() -> None:
+    """Each of dlib's groups, in its order, comes from ours of that name; contours run its way round."""
+    groups = {
+        "jaw": (0, 17), "right_brow": (17, 22), "left_brow": (22, 27), "nose_bridge": (27, 31), "nose_base": (31, 36),
+        "right_eye": (36, 42), "left_eye": (42, 48), "outer_lips": (48, 60), "inner_lips": (60, 68),
+    }  # fmt: skip
+    for row in (*drawn("pyfeat"), *drawn("openface")):
+        points = [int(row[f"x_{n}"]) for n in range(68)]
+        assert [row[f"y_{n}"] - 1000 for n in range(68)] == points
+        for name, (first, last) in groups.items():
+            inside = range(*landmarks.GROUPS[name].indices(112))
+            assert set(points[first:last]) <= set(inside)
+            assert len(set(points[first:last])) == last - first
+        # dlib numbers a mirrored face's points by this exchange, and so must the chosen ones.
+        mirrored = [
+            *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46,
+            39, 38, 37, 36, 41, 40, *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1),
+        ]  # fmt: skip
+        assert [int(landmarks.MIRROR[point]) for point in points] == [points[n] for n in mirrored]
+        assert points[8] == landmarks.CHIN
+        assert points[30] == landmarks.NOSE_TIP
+        assert points[33] == landmarks.NOSE_BOTTOM
+        assert (points[36], points[39]) == landmarks.RIGHT_EYE_CORNERS
+        assert (points[48], points[54]) == (landmarks.RIGHT_MOUTH_CORNER, landmarks.LEFT_MOUTH_CORNER)

@@ -22,7 +22,7 @@ class TableError(MienError):
 
 def rows(
     analysis: Analysis,
-    columns: str = "pyfeat",
+    columns: str = "mien",
     landmarks: bool = True,
     on_no_face: OnNoFace = "row",
     video: bool = False,
@@ -82,7 +82,7 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def to_frame(analyses: Iterable[Analysis], columns: str = "pyfeat", landmarks: bool = True) -> Any:
+def to_frame(analyses: Iterable[Analysis], columns: str = "mien", landmarks: bool = True) -> Any:
     """A pandas DataFrame with one row for each face, and one for each picture without.
 
     Raises:

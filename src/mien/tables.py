@@ -27,7 +27,7 @@ from typing import IO, Any, BinaryIO, Final
 
 from mien import durable, outputs
 from mien.claims import Claim
-from mien.columns import COLUMNS, POINTS, Column, columns_of
+from mien.columns import COLUMNS, POINTS, Column, columns_of, points_of
 from mien.errors import ExtraMissing, OutputExists
 from mien.images import describe
 from mien.rows import OnNoFace, Row, TableError, finite, key, rows, to_frame
@@ -94,7 +94,7 @@ class Writer:
     def __init__(
         self,
         path: str | Path,
-        columns: str = "pyfeat",
+        columns: str = "mien",
         resume: bool = False,
         landmarks: bool = True,
         on_no_face: OnNoFace = "row",
@@ -341,23 +341,25 @@ class Writer:
             self.close()
 
 
-def columns(layout: str = "pyfeat", video: bool = False) -> tuple[Column, ...]:
+def columns(layout: str = "mien", video: bool = False) -> tuple[Column, ...]:
     """The documentation of a layout for people: its columns, and one entry each for all x_i and all y_i."""
+    points = len(points_of(layout))
+    order = "mien.landmarks" if points == POINTS else "mien.columns.DLIB"
     return (
         *columns_of(layout, landmarks=False, video=video),
         Column(
-            f"x_0..x_{POINTS - 1}",
+            f"x_0..x_{points - 1}",
             float,
             "px",
             "may leave picture",
-            "x of the facial points, see mien.landmarks",
+            f"x of the facial points, see {order}",
         ),
         Column(
-            f"y_0..y_{POINTS - 1}",
+            f"y_0..y_{points - 1}",
             float,
             "px",
             "may leave picture",
-            "y of the facial points, see mien.landmarks",
+            f"y of the facial points, see {order}",
         ),
     )
 

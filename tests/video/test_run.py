@@ -168,7 +168,7 @@ def test_a_finished_table_is_complete(clip: Path, pipeline: Pipeline, tmp_path: 
         (("--smooth", "1"), "was begun with smooth 0.25, not 1.0"),
         (("--min-face", "50"), "was begun with min_face null, not 50.0"),
         (("--detector", "whole"), "was begun with detector "),
-        (("--columns", "openface"), "--resume needs --columns pyfeat"),
+        (("--columns", "openface"), "--resume needs --columns mien"),
     ],
 )
 def test_going_on_otherwise_is_refused(

@@ -76,7 +76,7 @@ def run(
     out: str,
     *,
     options: dict[str, Any] | None = None,
-    columns: str = "pyfeat",
+    columns: str = "mien",
     on_no_face: Literal["row", "skip", "error"] = "row",
     workers: int | None = None,
     address: str | None = None,

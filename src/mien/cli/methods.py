@@ -47,7 +47,9 @@ def methods(
 
 
 def columns(
-    scheme: Literal["pyfeat", "openface", "deepface"] = typer.Argument("pyfeat", help="Whose column names."),
+    scheme: Literal["mien", "pyfeat", "openface", "deepface"] = typer.Argument(
+        "mien", help="Whose column names."
+    ),
     video: bool = typer.Option(False, "--video", help="Also those that only tables of videos have."),
 ) -> None:
     """Explain every column of a table: what it means, its unit and its range."""

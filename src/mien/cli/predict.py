@@ -40,8 +40,8 @@ def predict(
     out: Path = typer.Option(None, help="Write the table here: .csv, .parquet or .jsonl."),
     annotate: Path = typer.Option(None, metavar="DIR", help="Write annotated pictures into this folder."),
     as_json: bool = typer.Option(False, "--json", help="Print one line of JSON for each picture."),
-    columns: Literal["pyfeat", "openface", "deepface"] = typer.Option(
-        "pyfeat", help="Names of the table's columns; `mien columns` explains them."
+    columns: Literal["mien", "pyfeat", "openface", "deepface"] = typer.Option(
+        "mien", help="Names of the table's columns; `mien columns` explains them."
     ),
     listed: str = typer.Option(
         None, "--list", metavar="FILE", help="Also read paths here, one a line or null-separated; - is stdin."

@@ -42,8 +42,8 @@ def video(
     page: Path = typer.Option(None, help="Write one HTML page: curves, time shares, peaks, pictures."),
     every: int = typer.Option(1, min=1, help="Analyse each so many-th frame only."),
     smooth: float = typer.Option(0.25, min=0, help="Lag of the smoothed columns, seconds; 0 for none."),
-    columns: Literal["pyfeat", "openface", "deepface"] = typer.Option(
-        "pyfeat", help="Names of the table's columns; `mien columns --video` explains them."
+    columns: Literal["mien", "pyfeat", "openface", "deepface"] = typer.Option(
+        "mien", help="Names of the table's columns; `mien columns --video` explains them."
     ),
     resume: bool = typer.Option(False, "--resume", help="Go on where a run with the same --out was stopped."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the table, the video and the page."),
