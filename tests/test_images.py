@@ -8,10 +8,11 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, features
 
 from mien import images
 from mien.errors import ImageError
@@ -118,7 +119,7 @@ def test_sixteen_bit_colour_is_scaled_alike(scene: Rgb) -> None:
 
 def test_values_without_a_known_range_are_refused() -> None:
     with pytest.raises(ImageError, match="floating-point"):
-        images.read(encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
+        images.read(encoded(Image.fromarray(np.full((4, 4), 9, np.float32)), "TIFF"))
     with pytest.raises(ImageError, match="32-bit"):
         images.read(encoded(Image.fromarray(np.full((4, 4), 70_000, np.int32)), "TIFF"))
 
@@ -228,6 +229,117 @@ def test_the_bound_is_the_callers_and_holds_for_jpeg_too(scene: Rgb) -> None:
             images.read(data, max_pixels=48 * 32 - 1)
 
 
+BOUNDED = {
+    "JPEG": {},
+    "PNG": {},
+    "WEBP lossy": {"quality": 50},
+    "WEBP lossless": {"lossless": True},
+    "WEBP animated": {"save_all": True, "append_images": [Image.new("RGB", (48, 32))]},
+    "TIFF": {"compression": "tiff_lzw"},
+    "BMP": {},
+    "GIF": {},
+    "PPM": {},
+    "AVIF": {},
+    "HEIF": {},
+}
+
+
+@pytest.mark.parametrize("form", BOUNDED)
+def test_every_format_is_bounded_before_it_is_decoded(
+    form: str, scene: Rgb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`load` and the decoders that need no `load` must not be reached; one pixel more, and they are."""
+    picture = Image.fromarray(scene)
+    if form == "HEIF":
+        heif = pytest.importorskip("pillow_heif")
+        picture = Image.fromarray(np.kron(scene, np.ones((4, 4, 1), np.uint8)))
+        file = io.BytesIO()
+        heif.from_pillow(picture).save(file)
+        data = file.getvalue()
+    else:
+        if form == "AVIF" and not features.check("avif"):
+            pytest.skip("this Pillow has no AVIF")
+        data = encoded(picture, form.split()[0], **BOUNDED[form])
+    pixels = picture.width * picture.height
+    assert images.read(data, max_pixels=pixels).shape == (picture.height, picture.width, 3)
+
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("a decoder took memory for a picture that is too large")
+
+    monkeypatch.setattr("cv2.imdecode", decode)
+    monkeypatch.setattr(Image.Image, "load", decode)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
+    if form == "HEIF":
+        monkeypatch.setattr(heif.HeifFile, "to_pillow", decode)
+    if form.startswith("WEBP"):  # Pillow takes the memory of its canvas when it opens the file
+        monkeypatch.setattr(Image, "open", decode)
+    with pytest.raises(ImageError, match="more than the limit"):
+        images.read(data, max_pixels=pixels - 1)
+
+
+def scans_of(data: bytes) -> list[bytes]:
+    """The scans of a JPEG, each from its marker on, without the end."""
+    return [b"\xff\xda" + part for part in data[:-2].split(b"\xff\xda")[1:]]
+
+
+def scan_bomb(scene: Rgb, scans: int) -> bytes:
+    data = encoded(Image.fromarray(scene), "JPEG", progressive=True)
+    last = scans_of(data)[-1]
+    return data[:-2] + last * (scans - len(scans_of(data))) + b"\xff\xd9"
+
+
+def test_scans_of_a_jpeg_are_bounded(scene: Rgb) -> None:
+    """Each costs a pass over all pixels: 3,000 of them in 124 KB of 4000 x 4000 pixels take half a minute."""
+    assert images.read(scan_bomb(scene, images.MAX_SCANS)).shape == scene.shape
+    bomb = scan_bomb(scene, images.MAX_SCANS + 1)
+    for data in (bomb, bomb[:-2]):  # without its end Pillow would decode it
+        with pytest.raises(images.TooCostly, match="scans"):
+            images.read(data)
+
+
+def test_bytes_that_look_like_scans_are_none(scene: Rgb) -> None:
+    """In a preview, a comment, or a film after the picture's end."""
+    many = b"\xff\xda" * 2 * images.MAX_SCANS
+    plain = encoded(Image.fromarray(scene), "JPEG", quality=95)
+    commented = plain[:2] + b"\xff\xfe" + struct.pack(">H", len(many) + 2) + many + plain[2:]
+    with_film = plain + many + b"\xff\xd9"
+    for data in (commented, with_film):
+        assert np.array_equal(images.read(data), images.read(plain))
+
+
+@pytest.mark.parametrize("filler", [b"\xff\x01", b"\xff\xd0", b"\xff\xff\xff", b"garbage", b"\xff\x00"])
+def test_a_jpeg_cannot_show_another_size_than_the_decoder_sees(scene: Rgb, filler: bytes) -> None:
+    """The decoder skips what stands between segments; what is bounded must be the frame that it goes on with."""
+    plain = encoded(Image.fromarray(scene), "JPEG")
+    small = b"\xff\xc0\x00\x0b\x08\x00\x01\x00\x01\x01\x11\x00\x11"  # a frame of 1 x 1 pixel
+    comment = b"\xff\xfe" + struct.pack(">H", len(small) + 2) + small
+    assert plain[2:6] == b"\xff\xe0\x00\x10"  # the first segment, of 18 bytes
+    data = plain[:20] + filler + comment + plain[20:]
+    assert images._jpeg_frame(data, "")[:2] == (48, 32)  # type: ignore[index]
+    with pytest.raises(ImageError, match=r"48 x 32 pixels"):
+        images.read(data, max_pixels=100)
+
+
+def test_a_jpeg_of_millions_of_segments_is_given_up(scene: Rgb) -> None:
+    plain = encoded(Image.fromarray(scene), "JPEG")
+    with pytest.raises(images.TooCostly, match="segments"):
+        images.read(plain[:2] + b"\xff\xfe\x00\x02" * 1_000_000 + plain[2:])
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"), [("PNG", "exif"), ("WEBP", "xmp"), ("WEBP", "icc_profile"), ("TIFF", "icc_profile")]
+)
+def test_metadata_is_bounded(scene: Rgb, form: str, kind: str) -> None:
+    head = b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0" if kind == "exif" else b"<x/>"
+    for size in (images.MAX_METADATA // 2, images.MAX_METADATA + 100):
+        data = encoded(Image.fromarray(scene), form, **{kind: head + bytes(size)})
+        if size < images.MAX_METADATA:
+            assert images.read(data).shape == scene.shape
+        else:
+            with pytest.raises(images.TooCostly, match="save it without"):
+                images.read(data)
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.97])
 def test_truncated_files_are_one_line(scene: Rgb, form: str, share: float) -> None:
@@ -312,7 +424,7 @@ def test_files_open_as_text_or_closed_are_refused(tmp_path: Path, scene: Rgb) ->
         images.read(file)
     with pytest.raises(ImageError, match="binary mode"):
         images.read(io.StringIO("text"))  # type: ignore[arg-type]
-    with pytest.raises(ImageError, match="pass arrays to the pipeline"):
+    with pytest.raises(ImageError, match="an array or a Pillow picture"):
         images.read(3)  # type: ignore[arg-type]
 
 
@@ -320,20 +432,88 @@ def test_files_open_as_text_or_closed_are_refused(tmp_path: Path, scene: Rgb) ->
     ("array", "remedy"),
     [
         ([[1]], "numpy array"),
-        (np.zeros((4, 4), np.uint8), "numpy.stack"),
         (np.zeros((2, 4, 4, 3), np.uint8), "batch"),
-        (np.zeros((4, 4, 4), np.uint8), r"\[..., :3\]"),
+        (np.zeros((4, 4, 5), np.uint8), r"\[height, width, 3\]"),
         (np.zeros((3, 40, 50), np.uint8), "transpose"),
-        (np.zeros((4, 4, 3), np.float32), "multiply by 255"),
+        (np.full((4, 4, 3), 200.0), "from 200 to 200: scale to 0..255"),
+        (np.full((4, 4, 3), np.nan), "from nan"),
+        (np.full((4, 4), -0.5, np.float16), "from -0.5"),
         (np.zeros((4, 4, 3), np.uint16), "scale to 0..255"),
         (np.zeros((0, 4, 3), np.uint8), r"\[height, width, 3\]"),
-        (np.zeros((4, 4, 2), np.uint8), r"\[height, width, 3\]"),
+        (np.zeros((4, 0, 4), np.uint8), r"\[height, width, 3\]"),
         (np.uint8(3), "numpy array"),
     ],
 )
 def test_a_wrong_array_is_refused_with_the_remedy(array: object, remedy: str) -> None:
     with pytest.raises(ImageError, match=remedy):
         images.check(array)
+
+
+def test_arrays_of_usual_forms_become_pictures(scene: Rgb) -> None:
+    grey = scene[..., 0]
+    three = np.repeat(grey[..., None], 3, axis=2)
+    for array in (grey, grey[..., None], grey / 255, (grey / 255)[..., None]):
+        np.testing.assert_array_equal(images.check(array), three)
+    np.testing.assert_array_equal(images.check((scene / 255).astype(np.float32)), scene)
+    np.testing.assert_array_equal(images.check(grey > 128), np.where(three > 128, 255, 0))
+    alpha = np.zeros_like(grey)
+    alpha[:, 20:] = 255
+    laid = np.where(alpha[..., None] == 0, 255, scene)  # on white, as of a file
+    np.testing.assert_array_equal(images.check(np.dstack([scene, alpha])), laid)
+    np.testing.assert_array_equal(
+        images.check(np.dstack([grey, alpha])), np.where(alpha[..., None] == 0, 255, three)
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "CMYK", "RGBA", "LA", "I;16", "F", "YCbCr", "HSV"])
+def test_a_pillow_picture_is_what_its_file_would_be(scene: Rgb, mode: str) -> None:
+    base = Image.fromarray(scene)
+    if mode == "F":
+        picture = Image.fromarray(scene[..., 0] / np.float32(255))
+    elif mode == "I;16":
+        picture = Image.fromarray(scene[..., 0].astype(np.uint16) * 257)
+    else:
+        picture = base.convert(mode)
+    shown = images.check(picture)
+    assert shown.shape == scene.shape
+    colour = mode in ("RGB", "RGBA", "CMYK", "YCbCr", "HSV", "P")
+    expected = scene if colour else np.repeat(np.asarray(base.convert("L"))[..., None], 3, axis=2)
+    if mode in ("F", "I;16"):
+        expected = np.repeat(scene[..., :1], 3, axis=2)
+    if mode not in ("1", "P"):
+        assert np.abs(shown.astype(int) - expected).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_pillow_picture_is_turned_upright(scene: Rgb, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(scene), "PNG", exif=exif)
+    np.testing.assert_array_equal(images.check(Image.open(io.BytesIO(data))), images.read(data))
+
+
+def test_a_huge_or_damaged_pillow_picture_is_one_line(scene: Rgb) -> None:
+    with pytest.raises(images.TooLarge, match="limit of 100"):
+        images.check(Image.fromarray(scene), max_pixels=100)
+    data = encoded(Image.fromarray(scene), "PNG")
+    with pytest.raises(ImageError, match="damaged PNG"):
+        images.check(Image.open(io.BytesIO(data[:-60])))
+
+
+def test_float_tiffs_are_read_or_said_to_be_such(scene: Rgb, tmp_path: Path) -> None:
+    unit = (scene / 255).astype(np.float32)
+    path = tmp_path / "float.tiff"
+    for values, expected in ((unit, scene), (unit[..., 0], np.repeat(scene[..., :1], 3, axis=2))):
+        assert cv2.imwrite(str(path), values[..., ::-1] if values.ndim == 3 else values)
+        np.testing.assert_array_equal(images.read(path), expected)
+        assert cv2.imwrite(str(path), 7 * (values[..., ::-1] if values.ndim == 3 else values))
+        with pytest.raises(ImageError, match="has floating-point values from 0 to"):
+            images.read(path)
+    with pytest.raises(images.TooLarge):
+        images.read(path, max_pixels=100)
+    assert cv2.imwrite(str(path), scene.astype(np.int32))
+    with pytest.raises(ImageError, match="32-bit whole-number values: save it with 8 or 16"):
+        images.read(path)
 
 
 def test_a_right_array_passes_unchanged(scene: Rgb) -> None:
@@ -386,7 +566,7 @@ def test_writing_refuses_what_it_cannot_write(tmp_path: Path, scene: Rgb) -> Non
     with pytest.raises(ImageError, match="no such file or directory"):
         images.write(tmp_path / "none" / "a.png", scene)
     with pytest.raises(ImageError, match="uint8"):
-        images.write(tmp_path / "a.png", scene / 255)  # type: ignore[arg-type]
+        images.write(tmp_path / "a.png", scene.astype(np.int64))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from mien import cards, images
 from mien.cli.main import app
 from mien.data import teacher
+from mien.data.copies import hash_of
 from mien.data.ferplus import FOLDERS, USAGES, VOTE_FILE
-from mien.data.landmark_crops import Draws, Faces, grey, held_out, read_faces
+from mien.data.landmark_crops import Draws, Faces, grey, held_out, read_faces, read_set
 from mien.data.synthetic import faces as drawn_faces
 from mien.errors import ConfigError, DatasetDamaged
 from mien.landmark_training import configured, measure, point_modes
@@ -90,6 +91,8 @@ def test_one_command_trains_exports_measures_and_writes_the_card(
     assert again.exit_code != 0
     assert isinstance(again.exception, ConfigError)
     assert "--resume" in str(again.exception)
+    other = CliRunner().invoke(app, ["train", str(config), "--resume", "--set", "rate=0.1"])
+    assert "rate is 0.002 there, 0.1 here" in str(other.exception)
     further = CliRunner().invoke(app, ["train", str(config), "--resume", "--set", "steps=5"])
     assert further.exit_code == 0, further.output
     assert cards.read(weights.with_suffix(".json")).fields["recipe"]["steps"] == 5
@@ -104,6 +107,33 @@ def test_labels_join_by_name_and_doubtful_faces_are_left_out(ferplus: tuple[Path
     assert np.allclose(sets["ferplus"].points[0], drawn[35].landmarks, atol=1e-4)
     assert (sets["ferplus"].images[0] == grey(drawn[35].pixels)).all()
     assert np.allclose(sets["ferplus"].pose, TURNED, atol=1e-3)
+
+
+def test_a_picture_exchanged_since_it_was_labelled_is_refused(
+    ferplus: tuple[Path, Path], tmp_path: Path
+) -> None:
+    root, labels = ferplus
+    with np.load(labels / "ferplus_test.npz") as file:
+        known = dict(file)
+    content = [hash_of(image) for _, image in teacher.FACES["ferplus_test"](root)]
+    np.savez(tmp_path / "ferplus_test.npz", **known, content=np.array(content))
+    read_set(tmp_path, "ferplus_test", root)
+    np.savez(tmp_path / "ferplus_test.npz", **known, content=np.array(content[1:] + content[:1]))
+    with pytest.raises(DatasetDamaged, match="labels another picture named"):
+        read_set(tmp_path, "ferplus_test", root)
+
+
+def test_renderings_of_other_people_are_refused(tmp_path: Path) -> None:
+    head = tmp_path / "head.npz"
+    head.write_bytes(b"a head")
+    made = np.array(teacher._made_of(head, range(10), 3))
+    np.savez(tmp_path / "rendered_train.npz", made_of=made)
+    np.savez(
+        tmp_path / "rendered_test.npz", made_of=np.array(teacher._made_of(head, range(10_000, 10_001), 3))
+    )
+    teacher.complete(tmp_path, {}, None, head, 10, lambda line: None)
+    with pytest.raises(ConfigError, match=r"rendered_train\.npz.*remove it"):
+        teacher.complete(tmp_path, {}, None, head, 20, lambda line: None)
 
 
 def test_labels_of_other_pictures_are_refused(ferplus: tuple[Path, Path], tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mien import images
 from mien.landmarks import (
     CHIN,
     GROUPS,
@@ -101,10 +105,9 @@ def landmarker() -> Landmarker:
 
 
 @pytest.fixture(scope="module")
-def portrait() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """scikit-image's astronaut (public domain) and her face's box."""
-    data = pytest.importorskip("skimage.data")
-    picture = np.ascontiguousarray(data.astronaut()[:300, :400])
+def portrait(examples: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The bundled astronaut and her face's box."""
+    picture = np.ascontiguousarray(images.read(examples / "astronaut.png")[:300, :400])
     return picture, np.array([[178, 63, 267, 175]], np.float32)
 
 
@@ -147,6 +150,52 @@ def test_turning_the_picture_turns_the_roll(
     turned = cv2.warpAffine(picture, cv2.getRotationMatrix2D(centre.tolist(), -20, 1), picture.shape[1::-1])
     (_, _, before), (_, _, after) = landmarker(picture, boxes), landmarker(turned, boxes)
     assert after[0, 2] - before[0, 2] == pytest.approx(20, abs=6)
+
+
+def test_a_face_turned_by_any_angle_is_read_upright(
+    landmarker: Landmarker, portrait: tuple[NDArray[np.uint8], NDArray[np.float32]]
+) -> None:
+    """Also upside down, and also when it is one of several in the picture: every face is turned by itself."""
+    import cv2
+
+    picture, boxes = portrait
+    points, _, pose = landmarker(picture, boxes)
+    centre, half = (boxes[0, :2] + boxes[0, 2:]) / 2, (boxes[0, 2:] - boxes[0, :2]) / 2
+    span = np.linalg.norm(points[0, RIGHT_EYE_CORNERS[0]] - points[0, LEFT_EYE_CORNERS[0]])
+    for angle in range(15, 360, 15):
+        there = cv2.getRotationMatrix2D(centre.tolist(), -angle, 1)
+        turned = cv2.warpAffine(picture, there, picture.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+        extent = abs(there[:, :2]) @ half * 0.9
+        box = np.concatenate([centre - extent, centre + extent])[None].astype(np.float32)
+        found, presence, now = landmarker(turned, box)
+        expected = points[0] @ there[:, :2].T + there[:, 2]
+        assert np.linalg.norm(found - expected, axis=2).mean(axis=1).max() < 0.1 * span, angle
+        assert presence[0] > 0.95
+        assert np.abs((now[:, 2] - pose[0, 2] - angle + 180) % 360 - 180).max() < 5
+        assert np.abs(now[:, 2]).max() <= 180
+
+
+def test_turns_are_tried_only_where_a_face_does_not_plainly_stand_upright(
+    landmarker: Landmarker,
+    portrait: tuple[NDArray[np.uint8], NDArray[np.float32]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+    look = Landmarker._look
+
+    def counted(self: Landmarker, image: NDArray[np.uint8], views: Any) -> Any:
+        seen.append(len(views))
+        return look(self, image, views)
+
+    monkeypatch.setattr(Landmarker, "_look", counted)
+    picture, boxes = portrait
+    landmarker(picture, boxes)
+    assert seen == [1, 1]
+    seen.clear()
+    landmarker(
+        np.ascontiguousarray(picture[::-1, ::-1]), np.tile(picture.shape[1::-1], 2) - boxes[:, [2, 3, 0, 1]]
+    )
+    assert seen == [1, 1, 3, 3]
 
 
 def test_a_batch_equals_single_faces(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from email.message import Message
+from pathlib import Path
 
 import pytest
 
 from mien import cards, licences
 from mien.data import READERS
 
+ROOT = Path(__file__).parent.parent
 COPYLEFT = ("GPL-3", "GPL-2", "AGPL", "GNU General Public License", "GNU Affero")
 
 
@@ -64,12 +67,33 @@ def test_a_licence_is_found_wherever_metadata_states_it(headers: list[tuple[str,
     assert licences.licence_of(message) == licence
 
 
+def test_what_the_weights_learnt_from_stands_where_a_buyer_looks(report: licences.Report) -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    summary, files = (
+        re.search(rf"^{key} = (.*)$", project, re.MULTILINE) for key in ("description", "license-files")
+    )
+    assert summary is not None
+    assert files is not None
+    assert "WEIGHTS-TERMS.md" in files[1]
+    pages = [
+        (ROOT / name).read_text(encoding="utf-8")
+        for name in ("README.md", "docs/ethics.md", "WEIGHTS-TERMS.md")
+    ]
+    held = next(one.terms for one in report.shipped if one.file == "recogniser.json")
+    for text in (*pages, summary[1], report.notice, held):
+        assert all(word in text for word in ("FER2013", "research", "MS-Celeb-1M"))
+    for text in (*pages, report.notice):
+        assert "commercially is not settled" in " ".join(text.split())
+
+
 def test_the_command_prints_tables_and_json(command: Callable) -> None:
     ran = command("licences")
     assert ran.code == 0
     assert "numpy" in ran.out
     assert "recogniser.json" in ran.out
     assert "diffusionfer" in ran.out
+    assert licences.WEIGHTS_NOTICE in " ".join(ran.out.split())
     told = json.loads(command("licences", "--json").out)
     assert told["packages"]
+    assert told["notice"] == licences.WEIGHTS_NOTICE
     assert told["datasets"]["diffusionfer"].startswith("CC0")

@@ -1,4 +1,4 @@
-"""Metrics against slow loops, closed forms, scikit-learn, scipy and torchmetrics, and against their own invariances."""
+"""Metrics against slow loops, closed forms, scikit-learn and scipy, and against their own invariances."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 from scipy import linalg, stats
 from sklearn import metrics as sk
-from torchmetrics import functional as tm
 
 from mien import bootstrap, metrics
 
@@ -77,14 +75,15 @@ def test_a_class_out_of_range_is_refused() -> None:
         metrics.confusion([0, 1], [0], K)
 
 
-def test_calibration_error_equals_torchmetrics(answers) -> None:
+def test_calibration_error_equals_a_slow_loop(answers) -> None:
     logits, truth, predicted = answers
-    shares = metrics.softmax(logits)
-    oracle = tm.calibration_error(
-        torch.tensor(shares), torch.tensor(truth), task="multiclass", n_bins=15, norm="l1", num_classes=K
-    )
-    found = metrics.calibration_error(shares.max(axis=1), predicted == truth)
-    assert found == pytest.approx(float(oracle), abs=1e-6)
+    sure, right = metrics.softmax(logits).max(axis=1), predicted == truth
+    slow = 0.0
+    for low in range(15):
+        inside = (sure >= low / 15) & (sure < (low + 1) / 15)
+        if inside.any():
+            slow += inside.mean() * abs(right[inside].mean() - sure[inside].mean())
+    assert metrics.calibration_error(sure, right) == pytest.approx(slow)
 
 
 def test_calibration_error_of_known_cases() -> None:
@@ -147,7 +146,7 @@ def test_mcnemar_equals_the_binomial_test_and_the_mid_p_definition() -> None:
     assert metrics.mcnemar([1, 0], [0, 1]).p_mid == 1
 
 
-def test_affect_equals_closed_forms_and_torchmetrics() -> None:
+def test_affect_equals_closed_forms() -> None:
     """Acceptance check A1: exact to 1e-6."""
     generator = np.random.default_rng(1)
     y = generator.uniform(-1, 1, 500)
@@ -158,9 +157,6 @@ def test_affect_equals_closed_forms_and_torchmetrics() -> None:
     cov = np.mean((p - p.mean()) * (y - y.mean()))
     assert found["ccc"] == pytest.approx(2 * cov / (p.var() + y.var() + (p.mean() - y.mean()) ** 2), abs=1e-9)
     assert found["sagr"] == pytest.approx(np.mean([(a > 0) == (b > 0) for a, b in zip(p, y, strict=True)]))
-    # torchmetrics takes sample moments (n - 1), which moves CCC only through the squared gap of the means.
-    near = tm.concordance_corrcoef(torch.tensor(p), torch.tensor(y))
-    assert found["ccc"] == pytest.approx(float(near), abs=1e-3)
 
 
 def test_affect_relations_and_shuffled_order() -> None:
@@ -280,13 +276,80 @@ def test_bootstrap_draws_equal_repeated_images(answers) -> None:
             assert drawn[name][row] == pytest.approx(float(value)), name
 
 
-def test_bootstrap_calibration_equals_repeated_images(answers) -> None:
-    logits, truth, predicted = answers
-    sure, right = metrics.softmax(logits).max(axis=1), predicted == truth
-    drawn = bootstrap.calibration_draws(sure, right, draws=3, seed=2)
-    counts = np.concatenate(list(bootstrap.resamples(len(truth), 3, seed=2)))
-    slow = [metrics.calibration_error(np.repeat(sure, row), np.repeat(right, row)) for row in counts]
-    np.testing.assert_allclose(drawn, slow)
+def test_debiased_calibration_error_equals_the_binomial_formula() -> None:
+    """With whole images the bootstrap's variance of a bin's gap is the plain one of Kumar, Liang & Ma."""
+    random = np.random.default_rng(0)
+    sure = random.choice([0.55, 0.7, 0.85, 0.95], 2000)
+    right = random.random(2000) < sure - 0.1
+    squared = 0.0
+    for level in np.unique(sure):
+        mine = right[sure == level]
+        share = mine.mean()
+        squared += len(mine) / 2000 * ((share - level) ** 2 - share * (1 - share) / len(mine))
+    found = bootstrap.calibration_interval(sure, right, draws=4000)
+    assert found.value == pytest.approx(math.sqrt(squared), rel=0.01)
+    assert found.low < 0.1 < found.high
+
+
+def test_calibration_error_of_few_and_constant_confidences() -> None:
+    assert math.isnan(bootstrap.calibration_interval([], []).value)
+    assert math.isnan(bootstrap.calibration_interval([0.5, math.nan], [0, 1]).value)
+    one = bootstrap.calibration_interval([0.7], [1])
+    assert one.value == pytest.approx(0.3)
+    same = bootstrap.calibration_interval([1.0] * 50, [1] * 50)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    assert metrics.equal_mass([0.5] * 9).tolist() == [0] * 9
+    assert np.bincount(metrics.equal_mass(np.linspace(0, 1, 300))).tolist() == [20] * 15
+
+
+@pytest.mark.parametrize("constant", [[0.1] * 5, [0.2] * 7, [1 / 3] * 11, [-0.7]])
+def test_agreement_of_constants_is_undefined(constant: list[float]) -> None:
+    found = metrics.affect(constant, constant)
+    assert math.isnan(found["ccc"])
+    assert math.isnan(found["pcc"])
+    assert found["rmse"] == 0
+    assert found["sagr"] == 1
+    other = metrics.affect(constant, [value + 0.1 for value in constant])
+    assert other["ccc"] == 0
+    assert math.isnan(other["pcc"])
+
+
+def test_affect_of_odd_input() -> None:
+    nothing = metrics.affect([], [])
+    assert all(math.isnan(value) for value in nothing.values())
+    assert all(math.isnan(v) for v in metrics.affect([0.1, math.nan], [0.1, 0.2]).values())
+    assert all(math.isnan(v) for v in metrics.affect([0.1, 0.2], [0.1, 0.2], [0, 0]).values())
+    kept = metrics.affect([0.1, math.nan, 0.4, 0.2], [0.3, 0.1, 0.5, 0.1], [1, 0, 2, 1])
+    again = metrics.affect([0.1, 0.4, 0.4, 0.2], [0.3, 0.5, 0.5, 0.1])
+    assert kept == pytest.approx(again)
+    for weights in ([1, -1], [1, math.nan], [1]):
+        with pytest.raises(metrics.MetricError):
+            metrics.affect([0.1, 0.2], [0.1, 0.2], weights)
+
+
+def test_affect_equals_scipy_and_the_definition() -> None:
+    random = np.random.default_rng(1)
+    for count in (2, 3, 10, 500):
+        y = random.uniform(-1, 1, count)
+        p = np.round(0.6 * y + random.normal(0, 0.3, count), 1)  # with ties
+        found = metrics.affect(p, y)
+        moments = np.cov(p, y, ddof=0)
+        if np.ptp(p):
+            assert found["pcc"] == pytest.approx(stats.pearsonr(p, y).statistic)
+        ccc = 2 * moments[0, 1] / (moments[0, 0] + moments[1, 1] + (p.mean() - y.mean()) ** 2)
+        assert found["ccc"] == pytest.approx(ccc)
+
+
+@pytest.mark.parametrize("truth", [[0] * 6, [2, 2, 2, 5, 5, 5], [0, 1, 2, 3, 4, 5]])
+@pytest.mark.parametrize("predicted", [[0] * 6, [7] * 6, [0, 1, 2, 3, 4, 5]])
+def test_classification_of_few_classes_equals_scikit_learn(truth: list[int], predicted: list[int]) -> None:
+    found = metrics.classification(metrics.confusion(truth, predicted, K))
+    every = {"labels": range(K), "zero_division": 0}
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(truth, predicted))
+    recalls = sk.recall_score(truth, predicted, labels=sorted(set(truth)), average="macro", zero_division=0)
+    assert found["macro_accuracy"] == pytest.approx(recalls)
+    assert found["macro_f1"] == pytest.approx(sk.f1_score(truth, predicted, average="macro", **every))
+    assert found["weighted_f1"] == pytest.approx(sk.f1_score(truth, predicted, average="weighted", **every))
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 16), (16, 16), (3, 18), (980, 1089)])

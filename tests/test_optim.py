@@ -70,8 +70,34 @@ def test_average_follows_weights_and_buffers() -> None:
     method = methods.build({"name": "baseline", "backbone": "tiny"}, 32)
     average = optim.average(method, 0.9)
     average.update_parameters(method)  # the first call copies
+    average.n_averaged.fill_(1000)  # past the warm-up
     before = average.module.expression.weight.clone()
     with torch.no_grad():
         method.expression.weight += 1.0
     average.update_parameters(method)
     assert torch.allclose(average.module.expression.weight, before + 0.1, atol=1e-6)
+
+
+def test_the_average_forgets_its_start_within_a_hundred_steps() -> None:
+    method = methods.build({"name": "baseline", "backbone": "tiny"}, 32)
+    average = optim.average(method, 0.999)
+    with torch.no_grad():
+        for step in range(100):
+            for parameter in method.parameters():
+                parameter.fill_(float(step >= 10))  # ten steps of 0, then ninety of 1
+            average.update_parameters(method)
+    for parameter in average.module.parameters():
+        assert float(parameter.detach().min()) > 0.99
+
+
+def test_the_average_ends_as_the_plain_exponential_one() -> None:
+    method = methods.build({"name": "baseline", "backbone": "tiny"}, 32)
+    average = optim.average(method, 0.5)  # reached at step 8
+    average.n_averaged.fill_(100)
+    before = {name: value.clone() for name, value in average.module.named_parameters()}
+    with torch.no_grad():
+        for parameter in method.parameters():
+            parameter.add_(1.0)
+    average.update_parameters(method)
+    for name, parameter in average.module.named_parameters():
+        torch.testing.assert_close(parameter, before[name] + 0.5)

@@ -371,7 +371,7 @@ def test_evaluation_of_two_classes() -> None:
 def test_the_card_of_a_release_states_labels_and_what_was_trained(three: Path) -> None:
     card = json.loads((three / "weights/recogniser.json").read_text(encoding="utf-8"))
     assert tuple(card["classes"]) == THREE
-    assert card["heads"] == ["expression"]
+    assert card["heads"] == {"expression": True, "affect": False}
     assert card["metrics"]["images"] == 6
     assert set(card["metrics"]["recall"]) == set(THREE)
     assert sorted(path.name for path in (three / "weights").iterdir()) == [
@@ -452,7 +452,7 @@ def test_the_deepface_layout_is_refused_for_own_labels(three: Path, tmp_path: Pa
         tmp_path / "t.csv",
     )
     assert ran.code == 2
-    assert "use --columns pyfeat" in ran.err
+    assert "use --columns mien" in ran.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -503,7 +503,13 @@ def test_the_server_speaks_own_labels_and_says_why_it_cannot_edit(three: Path) -
         assert client.get("/v1/models").status_code == 200
         assert client.post("/v1/edits?target=happiness", content=picture).status_code == 501
     with pytest.raises(ConfigError, match="edit with the shipped weights"):
-        Editor(pipeline.detector, pipeline.landmarker, None, recogniser=pipeline.recogniser)  # type: ignore[arg-type]
+        Editor.load(pipeline)
+    assert Editor.load(pipeline, measure=False).recogniser is None
+    with TestClient(create_app(options={"weights": str(three / "weights")})) as client:
+        assert client.get("/v1/service").json()["expressions"] == list(THREE)
+        answer = client.post("/v1/analyses", content=picture, headers={"content-type": "image/png"})
+        assert list(answer.json()["faces"][0]["reading"]["probabilities"]) == list(THREE)
+        assert "edit with the shipped weights" in client.get("/v1/service").json()["editor_lacking"]
 
 
 @pytest.mark.parametrize("labels", [("no", "yes"), tuple(f"état {n:03}" for n in range(200))])
@@ -647,9 +653,10 @@ def test_a_video_and_a_part_of_a_batch_have_the_columns_of_the_labels(
     assert again.code == 0, again.err
     assert list(tables.load(out)) == whole
 
-    job = Job(str(tmp_path), str(tmp_path), {"weights": str(weights)}, "pyfeat", "row")
+    job = Job(str(tmp_path), str(tmp_path), {"weights": str(weights)}, "mien", "row")
+    analysis = load(weights=weights, threads=1)(frame[..., ::-1].copy())
     (tmp_path / "part.parquet").write_bytes(
-        _file([load(weights=weights, threads=1)(frame[..., ::-1].copy())], job)
+        _file([analysis.source], {analysis.source: analysis}, {}, {}, job)
     )
     names = parquet.read_schema(tmp_path / "part.parquet").names
     assert [name for name in names if name.startswith("p_")] == [f"p_{name}" for name in THREE]

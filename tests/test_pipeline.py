@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -15,10 +18,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import mien
 from mien import images
-from mien.errors import ConfigError, ImageError, MienError, NoFace, WeightsError
+from mien.errors import ConfigError, ImageError, LoadError, MienError, NoFace, WeightsError
 from mien.pipeline import ColourOrderWarning, Pipeline, load, quality
 from mien.recognise import SHIPPED
 from mien.types import Analysis, Box, Face
@@ -185,16 +189,56 @@ def test_a_stream_reads_only_as_far_as_needed(pipeline: Pipeline, blank: Path) -
 @pytest.mark.parametrize(
     "array",
     [
-        np.zeros((10, 10), np.uint8),
-        np.zeros((10, 10, 4), np.uint8),
+        np.zeros((10, 10, 5), np.uint8),
         np.zeros((3, 10, 10), np.uint8),
-        np.zeros((10, 10, 3), np.float32),
+        np.full((10, 10, 3), 200, np.float32),
+        np.zeros((10, 10, 3), np.uint16),
         np.zeros((2, 10, 10, 3), np.uint8),
     ],
 )
 def test_arrays_of_another_form_are_refused(pipeline: Pipeline, array: np.ndarray) -> None:
     with pytest.raises(ImageError, match="array"):
         pipeline(array)
+
+
+def test_pillow_paths_and_tensors_are_what_the_file_is(
+    pipeline: Pipeline, astronaut: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Own(os.PathLike[str]):
+        def __fspath__(self) -> str:
+            return str(astronaut)
+
+    expected = pipeline(astronaut)
+    rgb = images.read(astronaut)
+    same: list[Any] = [
+        Own(),
+        Image.open(astronaut),
+        Image.fromarray(rgb),
+        np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)]),
+        rgb / 255,
+        (rgb / 255).astype(np.float32),
+    ]
+    if find_spec("torch"):
+        import torch
+
+        tensor = torch.from_numpy(rgb)
+        same += [tensor, tensor.permute(2, 0, 1), tensor.permute(2, 0, 1) / 255]
+    for number, picture in enumerate(same):
+        found = pipeline(picture)
+        assert found.faces == expected.faces, number
+    assert pipeline(Image.open(astronaut)).source == str(astronaut)
+    assert [found.faces for found in pipeline(same)] == [expected.faces] * len(same)
+
+
+def test_base64_is_neither_taken_for_a_path_nor_echoed(pipeline: Pipeline, astronaut: Path) -> None:
+    text = base64.b64encode(astronaut.read_bytes()).decode()
+    for given in (text, text[:300], f"data:image/png;base64,{text}", f"{text[:76]}\n{text[76:3000]}"):
+        with pytest.raises(ImageError, match="base64") as caught:
+            pipeline(given)
+        assert len(str(caught.value)) < 200
+        row = pipeline([given])[0]
+        assert row.error == str(caught.value)
+        assert len(row.source) < 4200
 
 
 def test_bgr_passed_as_rgb_is_noticed(pipeline: Pipeline, photographs: list[Path]) -> None:
@@ -336,3 +380,43 @@ def test_the_shipped_weights_hardly_see_mirroring(photographs: list[Path]) -> No
 def test_mien_errors_are_what_callers_can_catch() -> None:
     assert issubclass(NoFace, MienError)
     assert issubclass(ImageError, MienError)
+
+
+@pytest.mark.parametrize("editor", [False, True])
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (ImportError("libgomp.so.1: cannot open shared object file", name="onnxruntime"), "libgomp.so.1"),
+        (ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime"), "onnxruntime"),
+        (MemoryError(), "out of memory"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, editor: bool, failure: BaseException, words: str
+) -> None:
+    import mien
+    from mien import threads
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(threads, "_session", fail)
+    with pytest.raises(LoadError, match=words) as caught:
+        mien.Editor.load() if editor else load()
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_further_thread_a_pipeline_is_loaded_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, recogniser_file: Path
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert load(weights=recogniser_file, threads=1).recogniser.name == "random"
+
+
+def test_faces_are_numbered_by_size_whatever_the_detector_says(recogniser_file: Path, examples: Path) -> None:
+    wanted = load(weights=recogniser_file, threads=1)
+    backwards = load(detector=lambda rgb: wanted.detector(rgb)[::-1], weights=recogniser_file, threads=1)
+    assert backwards(examples / "group_1.jpg") == wanted(examples / "group_1.jpg")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from mien import cards
+from mien import cards, tables
 from mien.errors import WeightsError
 from mien.labels import EXPRESSIONS
 from mien.recognise import BATCH, OnnxRecogniser, calibrated
+from mien.types import Analysis
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +196,24 @@ def test_every_weight_inside_the_package_has_its_card_listed() -> None:
     assert {path.with_suffix(".json") for path in weights} == {card.path for card in cards.shipped()}
     for path in weights:
         cards.verified(path)
+
+
+def test_what_was_not_trained_is_empty_everywhere(
+    tmp_path: Path, write_recogniser: Callable[..., Path], astronaut: Path, command: Callable[..., Any]
+) -> None:
+    """A network without valence and arousal labels: None in Python and JSON, an empty cell, a dash, no dial."""
+    weights = write_recogniser(tmp_path, heads={"expression": True, "affect": False})
+    reading = OnnxRecogniser.load(weights)(crops_of(1))[0]
+    assert (reading.valence, reading.arousal) == (None, None)
+    shown = command("predict", astronaut, "--weights", weights, "--annotate", tmp_path / "marked")
+    assert shown.code == 0, shown.err
+    assert re.search(r"\d\.\d\d +- +- +\d\.\d\d", shown.out)
+    told = command("predict", astronaut, "--weights", weights, "--json")
+    analysis = Analysis.from_json(told.out.strip())
+    assert analysis.faces[0].valence is None
+    assert "NaN" not in told.out
+    table = tmp_path / "faces.csv"
+    assert command("predict", astronaut, "--weights", weights, "--out", table).code == 0
+    (row,) = tables.load(table)
+    assert (row["valence"], row["arousal"]) == (None, None)
+    assert row["expression"] is not None

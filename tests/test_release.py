@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,10 @@ def test_equal_probabilities_are_no_success() -> None:
 def test_a_whole_release_ends_in_weights_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release, "INT8_LOSS", 1.0)  # the few validation pictures here say nothing of it
     faces = tmp_path / "faces"
-    records = synthetic.records(faces, 160, size=48)
+    records = [
+        replace(one, attributes={**one.attributes, "half": "first" if n < 80 else "second"})
+        for n, one in enumerate(synthetic.records(faces, 160, size=48))
+    ]
     manifest.write(records, faces / "manifest.csv")
     source = {"reader": "manifest", "root": str(faces)}
     run = RunConfig(
@@ -49,7 +53,7 @@ def test_a_whole_release_ends_in_weights_that_load(tmp_path: Path, monkeypatch: 
     )
     card = dict.fromkeys(cards.REQUIRED, "stated")
     config = release.ReleaseConfig(
-        name="drawn", run=train.run(run), elsewhere=[{**source, "root": faces}], card=card
+        name="drawn", run=train.run(run), elsewhere=[{**source, "root": faces, "by": ["half"]}], card=card
     )
     said: list[str] = []
     network = release.build(config, tmp_path / "out", said.append)
@@ -57,6 +61,13 @@ def test_a_whole_release_ends_in_weights_that_load(tmp_path: Path, monkeypatch: 
     tested = [one for one in records if one.split == "test"]
     assert written["metrics"]["images"] == len(tested)
     assert written["metrics"]["elsewhere"]["faces"]["images"] == len(records)
+    halves = written["metrics"]["elsewhere"]["faces"]["by half"]
+    assert [halves[name]["images"] for name in ("first", "second")] == [80, 80]
+    assert sorted(path.name for path in network.parent.iterdir()) == [
+        "drawn.fp32.onnx",
+        "drawn.json",
+        "drawn.onnx",
+    ]
     assert written["sha256"] == checkpoint.digest(network)
     assert set(written["metrics"]["affect"]) == {"decay", "vote-derived affect of the test split"}
     readings = OnnxRecogniser.load(network)(np.zeros((2, 48, 48), dtype=np.uint8))

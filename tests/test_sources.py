@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mien import sources
+from mien.errors import ConfigError, ImageError
 
 
 @pytest.fixture
@@ -63,3 +64,73 @@ def test_folders_without_pictures_do_not_vanish(tree: Path) -> None:
     assert "z/trap.jpg" in names(tree, "")
     (tree / "z" / "loop").symlink_to(tree)
     assert "z/loop" not in names(tree, "")
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("name", ["list.txt", "@list.txt"])
+def test_lists_of_any_coding_with_a_mark(tree: Path, coding: str, name: str) -> None:
+    (tree / "list.txt").write_bytes("a.png\r\nz/é 中.png\r\n".encode(coding))
+    given = f"@{tree}/list.txt" if name.startswith("@") else str(tree / name)
+    assert sources.gather([given]) == [str(tree / "a.png"), str(tree / "z/é 中.png")]
+
+
+@pytest.mark.parametrize("coding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_a_list_of_single_characters_is_refused_by_name(tree: Path, coding: str) -> None:
+    (tree / "list.txt").write_bytes("/a.png\n/中.png\n".encode(coding))
+    for given in (str(tree / "list.txt"), f"@{tree / 'list.txt'}"):
+        with pytest.raises(ImageError, match=r"list\.txt.*UTF-16"):
+            sources.gather([given])
+    with pytest.raises(ImageError, match=r"list\.txt.*UTF-16"):
+        sources.gather([], str(tree / "list.txt"))
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfea", b"\xff\xfea\0\0\0"])
+def test_a_damaged_list_is_refused_by_name(tree: Path, data: bytes) -> None:
+    (tree / "list.txt").write_bytes(data)
+    with pytest.raises(ImageError, match=r"list\.txt"):
+        list(sources.find([tree / "list.txt"]))
+
+
+def test_null_separated_names_and_blanks(tree: Path) -> None:
+    (tree / " lead.png").write_text("x")
+    (tree / "list.txt").write_bytes(b" lead.png\0a.png\0")
+    assert names(tree, "list.txt") == [" lead.png", "a.png"]
+    (tree / "list.txt").write_bytes(b" lead.png\n  a.png \n")
+    assert names(tree, "list.txt") == [" lead.png", "a.png"]
+
+
+def test_empty_names_and_empty_lists_are_refused(tree: Path) -> None:
+    for given in ([""], [str(tree), ""]):
+        with pytest.raises(ConfigError, match="empty"):
+            sources.gather(given)
+    (tree / "list.txt").write_text("\n\n")
+    with pytest.raises(ConfigError, match="names no picture"):
+        sources.gather([f"@{tree}/list.txt"])
+
+
+def test_a_picture_is_taken_once_however_it_is_written(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)
+    (tree / "link").symlink_to("z")
+    assert sources.gather(["z/c.webp", str(tree / "z/c.webp"), "z/deep/../c.webp", "link/c.webp"]) == [
+        "z/c.webp"
+    ]
+    (tree / "again.png").symlink_to("a.png")  # another entry of the folder
+    assert sources.gather(["a.png", "again.png"]) == ["a.png", "again.png"]
+
+
+def test_linked_folders_are_told(tree: Path) -> None:
+    (tree / "z" / "loop").symlink_to(tree)
+    told: list[Path] = []
+    assert len(sources.gather([str(tree)], note=told.append)) == 4
+    assert told == [tree / "z" / "loop"]
+
+
+def test_identity_is_of_the_content(tree: Path) -> None:
+    known = sources.identity(tree / "a.png")
+    assert sources.unchanged(tree / "a.png", known)
+    (tree / "a.png").rename(tree / "moved.png")
+    assert sources.unchanged(tree / "moved.png", known)
+    (tree / "moved.png").write_text("y")
+    assert not sources.unchanged(tree / "moved.png", known)
+    assert not sources.unchanged(tree / "none.png", known)
+    assert sources.identity(tree / "none.png") is None

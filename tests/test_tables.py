@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mien import tables
-from mien.errors import ConfigError, NoFace
+from mien import landmarks, tables
+from mien.errors import ConfigError, NoFace, OutputExists
 from mien.labels import EXPRESSIONS
 from mien.types import Analysis, Box, Detection, Face, Landmarks, Pose, Reading
 
@@ -272,11 +274,13 @@ def test_a_finished_table_can_be_added_to(tmp_path: Path, form: str) -> None:
     assert len(written(path, PICTURES[3:], resume=True)) == 6
 
 
-def test_without_resume_a_new_run_replaces_the_table_only_at_its_end(tmp_path: Path) -> None:
+def test_a_table_is_replaced_only_if_asked_and_only_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     written(path, PICTURES[:2])
     before = path.read_bytes()
-    table = tables.Writer(path)
+    with pytest.raises(OutputExists, match="--overwrite"):
+        tables.Writer(path)
+    table = tables.Writer(path, overwrite=True)
     table.write(PICTURES[2])
     assert path.read_bytes() == before
     table.close()
@@ -286,7 +290,11 @@ def test_without_resume_a_new_run_replaces_the_table_only_at_its_end(tmp_path: P
 def test_an_unfinished_run_is_not_overwritten_and_other_columns_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     tables.Writer(path).close()
-    with pytest.raises(tables.TableError, match="--resume, or delete"):
+    assert not list(tmp_path.iterdir())  # nothing was begun
+    begun = tables.Writer(path)
+    begun.write(PICTURES[0])
+    begun.close()
+    with pytest.raises(OutputExists, match="--resume, or start anew with --overwrite"):
         tables.Writer(path)
     with pytest.raises(tables.TableError, match="other columns"):
         tables.Writer(path, columns="openface", resume=True)
@@ -388,6 +396,163 @@ def test_names_that_are_not_unicode_are_escaped_and_still_recognised(tmp_path: P
 
 
 def test_the_documentation_prints() -> None:
-    lines = [str(column) for column in tables.columns("pyfeat")]
+    lines = [str(column) for column in tables.columns("mien")]
     assert any("degrees" in line and line.startswith("Yaw") for line in lines)
     assert json.dumps(lines)
+
+
+MADE = {"version": "1", "weights": "aa", "detector": "haar", "min_face": None}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_table_says_what_made_it_and_goes_on_with_nothing_else(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"t.{form}"
+    with tables.Writer(path, made_with=MADE) as table:
+        table.write(PICTURES[0], "c0-s0")
+    made = tables.made_of(path)
+    assert (made["made_with"], made["pictures"]) == (MADE, {"one.jpg": "c0-s0"})
+    assert list(tables.load(path)) == tables.rows(PICTURES[0])
+    for key, value in (("weights", "bb"), ("detector", "yunet"), ("min_face", 40)):
+        with pytest.raises(tables.TableError, match=f"begun with {key} .*, not "):
+            tables.Writer(path, resume=True, made_with={**MADE, key: value})
+    kept = sorted(file.name for file in tmp_path.iterdir())
+    assert kept == ([f"t.{form}"] if form == "parquet" else [f"t.{form}", f"t.{form}.mien.json"])
+    with tables.Writer(path, resume=True, made_with=MADE) as table:
+        assert table.contents == {"one.jpg": "c0-s0"}
+        table.write(PICTURES[2], "c2-s2")
+    assert set(tables.made_of(path)["pictures"]) == {"one.jpg", "none.jpg"}
+    written(path, PICTURES[:1], overwrite=True)  # by a program that does not say
+    assert tables.made_of(path) == {}
+    with pytest.raises(tables.TableError, match="does not say what made it"):
+        tables.Writer(path, resume=True, made_with=MADE)
+
+
+def test_an_unfinished_table_goes_on_with_nothing_else_either(tmp_path: Path) -> None:
+    table = tables.Writer(tmp_path / "t.csv", made_with=MADE)
+    table.write(PICTURES[0], "c0-s0")
+    table.close()
+    with pytest.raises(tables.TableError, match="begun with detector"):
+        tables.Writer(tmp_path / "t.csv", resume=True, made_with={**MADE, "detector": "whole"})
+    again = tables.Writer(tmp_path / "t.csv", resume=True, made_with=MADE)
+    assert again.contents == {"one.jpg": "c0-s0"}
+    again.close()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("finished", [False, True])
+def test_errors_and_replaced_pictures_get_new_rows_in_the_old_place(
+    tmp_path: Path, form: str, finished: bool
+) -> None:
+    path = tmp_path / f"t.{form}"
+    table = tables.Writer(path)
+    for picture in (PICTURES[3], *PICTURES[:3]):
+        table.write(picture)
+    table.finish() if finished else table.close()
+    assert tables.done(path) == {tables.key(picture.source) for picture in PICTURES[:3]}
+    mended, replaced = analysis("broken.jpg", 2), analysis(PICTURES[1].source, 1)
+    table = tables.Writer(path, resume=True)
+    assert table.wants("broken.jpg")
+    table.write(mended)
+    table.write(PICTURES[3])  # and fails again
+    table.close()
+    with tables.Writer(path, resume=True) as table:
+        assert table.wants("broken.jpg")
+        table.write(mended)
+        table.write(replaced)
+    expected = [mended, PICTURES[0], replaced, PICTURES[2]]
+    assert list(tables.load(path)) == [row for picture in expected for row in tables.rows(picture)]
+
+
+def test_a_csv_file_that_went_through_a_spreadsheet_is_continued_rightly(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    unsure = analysis(" leading space.jpg", 2)
+    written(path, [unsure])
+    text = path.read_text().replace("True", "TRUE").replace("False", "FALSE")
+    path.write_text("\ufeff" + text.replace("\n", "\r\n"), newline="")
+    with tables.Writer(path, resume=True) as table:
+        assert not table.wants(" leading space.jpg")
+    assert [row["uncertain"] for row in tables.load(path)] == [False, True]
+    assert {row["input"] for row in tables.load(path)} == {" leading space.jpg"}
+
+
+def test_parquet_is_on_the_disk_before_its_part_file_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    fsync = os.fsync
+    part = tmp_path / "t.parquet.part"
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.append(part.exists()), fsync(file))[1])
+    written(tmp_path / "t.parquet")
+    assert synced == [True]
+
+
+# As py-feat reads them
+
+
+FEX = {
+    "emotions": ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"],
+    "faceboxes": ["FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight", "FaceScore"],
+    "poses": ["Pitch", "Roll", "Yaw", "X", "Y", "Z"],
+}
+"""What `read_feat` of py-feat 2.1.5 selects by name, of a table that is not one of its second version."""
+DLIB = [f"{axis}_{number}" for axis in "xy" for number in range(68)]
+
+
+def drawn(layout: str) -> list[tables.Row]:
+    """Rows of a face whose point n lies at (n, 1000 + n)."""
+    numbered = replace(face(), landmarks=Landmarks(tuple((float(n), 1000.0 + n) for n in range(112)), 0.9))
+    return tables.rows(Analysis("a.jpg", 640, 480, (numbered,)), layout)
+
+
+def test_pyfeats_reader_finds_its_columns() -> None:
+    (row,) = drawn("pyfeat")
+    second = {"valence", "arousal"} <= row.keys() or any(name.startswith("mesh_x_") for name in row)
+    assert not second, (
+        "it would be taken for a table of py-feat's second version, whose labels are Happy, Sad, ..."
+    )
+    assert [name for name in row if "AU" in name] == []
+    for names in FEX.values():
+        assert set(names) <= row.keys()
+    assert sum(row[name] for name in FEX["emotions"]) + row["contempt"] == pytest.approx(1)
+    assert [row[name] for name in FEX["poses"]][3:] == [None] * 3
+    assert [row[name] for name in FEX["poses"]][:3] == [face().pose.pitch, face().pose.roll, face().pose.yaw]
+    assert (row["apparent_valence"], row["apparent_arousal"]) == (face().valence, face().arousal)
+    assert [name for name in row if re.fullmatch(r"[xy]_\d+", name)] == DLIB
+
+
+def test_openfaces_reader_finds_its_columns() -> None:
+    (row,) = drawn("openface")
+    units = [1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45]
+    names = [f"AU{n:02}_r" for n in units] + [f"AU{n:02}_c" for n in sorted([*units, 28])]
+    assert [name for name in row if name.startswith("AU")] == names
+    assert all(row[name] is None for name in names)
+    poses = [f"pose_{kind}{axis}" for kind in "TR" for axis in "xyz"]
+    assert [name for name in row if name.startswith("pose_")] == poses
+    assert [row[name] is None for name in poses] == [True] * 3 + [False] * 3
+    assert [name for name in row if re.fullmatch(r"[xy]_\d+", name)] == DLIB
+
+
+def test_the_68_points_are_dlibs() -> None:
+    """Each of dlib's groups, in its order, comes from ours of that name; contours run its way round."""
+    groups = {
+        "jaw": (0, 17), "right_brow": (17, 22), "left_brow": (22, 27), "nose_bridge": (27, 31), "nose_base": (31, 36),
+        "right_eye": (36, 42), "left_eye": (42, 48), "outer_lips": (48, 60), "inner_lips": (60, 68),
+    }  # fmt: skip
+    for row in (*drawn("pyfeat"), *drawn("openface")):
+        points = [int(row[f"x_{n}"]) for n in range(68)]
+        assert [row[f"y_{n}"] - 1000 for n in range(68)] == points
+        for name, (first, last) in groups.items():
+            inside = range(*landmarks.GROUPS[name].indices(112))
+            assert set(points[first:last]) <= set(inside)
+            assert len(set(points[first:last])) == last - first
+        # dlib numbers a mirrored face's points by this exchange, and so must the chosen ones.
+        mirrored = [
+            *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46,
+            39, 38, 37, 36, 41, 40, *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1),
+        ]  # fmt: skip
+        assert [int(landmarks.MIRROR[point]) for point in points] == [points[n] for n in mirrored]
+        assert points[8] == landmarks.CHIN
+        assert points[30] == landmarks.NOSE_TIP
+        assert points[33] == landmarks.NOSE_BOTTOM
+        assert (points[36], points[39]) == landmarks.RIGHT_EYE_CORNERS
+        assert (points[48], points[54]) == (landmarks.RIGHT_MOUTH_CORNER, landmarks.LEFT_MOUTH_CORNER)

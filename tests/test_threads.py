@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import shutil
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mien.threads import Team, available
+from mien import cards
+from mien.errors import WeightsError
+from mien.threads import Network, Team, available
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])
@@ -58,3 +66,45 @@ def test_what_a_part_raises_comes_out() -> None:
 
 def test_a_team_uses_what_the_process_may_use() -> None:
     assert Team(None, most=8).threads == available()
+
+
+def test_a_team_is_copied_and_pickled_without_its_threads() -> None:
+    team = Team(2, most=8)
+    team.share(lambda part: part.start, 32)  # its threads are there
+    for other in (pickle.loads(pickle.dumps(team)), copy.deepcopy(team)):
+        assert (other.threads, other.parts(20)) == (2, team.parts(20))
+        assert other.share(lambda part: part.start, 32) == [0, 8, 16, 24]
+
+
+def test_a_network_travels_as_its_path_and_is_opened_again(recogniser_file: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "own.onnx"
+    for suffix in (".onnx", ".json"):
+        shutil.copy(recogniser_file.with_suffix(suffix), weights.with_suffix(suffix))
+    network, _ = Network.open(weights)
+    crops = {"crops": np.random.default_rng(0).integers(0, 255, (2, 65, 65), np.uint8)}
+    expected = network.run(["logits"], crops)[0]
+    sent = pickle.dumps(network)
+    assert len(sent) < 1000
+    np.testing.assert_array_equal(pickle.loads(sent).run(["logits"], crops)[0], expected)
+    np.testing.assert_array_equal(copy.deepcopy(network).run(["logits"], crops)[0], expected)
+    moved = tmp_path / "moved.onnx"
+    weights.rename(moved)
+    with pytest.raises(WeightsError, match="no such weights"):
+        pickle.loads(sent).run(["logits"], crops)
+
+
+def test_other_weights_under_the_same_name_are_noticed(
+    tmp_path: Path, write_recogniser: Callable[..., Path]
+) -> None:
+    sent = pickle.dumps(Network.open(write_recogniser(tmp_path))[0])
+    write_recogniser(tmp_path, seed=1)
+    with pytest.raises(WeightsError, match="other weights"):
+        pickle.loads(sent).get_inputs()
+
+
+def test_shipped_weights_are_found_where_the_package_lies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sent = pickle.dumps(Network.open(cards.FOLDER / "landmarks.onnx")[0])
+    monkeypatch.setattr(cards, "FOLDER", tmp_path)
+    assert pickle.loads(sent).path == tmp_path / "landmarks.onnx"

@@ -113,3 +113,20 @@ def test_a_missing_field_is_refused(analysis: Analysis) -> None:
 def test_a_line_that_is_no_analysis_is_refused(line: str) -> None:
     with pytest.raises(ConfigError, match="not an analysis"):
         Analysis.from_json(line)
+
+
+def test_a_face_prints_as_one_line(analysis: Analysis, reading: Reading) -> None:
+    line = "Face(happiness 0.50, v +0.40, a -0.20, box 2, 2, 30 x 40, quality 0.70)"
+    assert repr(analysis.faces[0]) == line
+    assert repr(analysis).count("\n") == 1
+    assert repr(analysis).splitlines()[0] == f"Analysis('a\\nphötö.jpg', frame 7, 640 x 480, {line}"
+    one = dataclasses.replace(analysis, source="a.jpg", frame=None, faces=analysis.faces[:1])
+    assert repr(one) == f"Analysis('a.jpg', 640 x 480, {line})"
+    assert repr(dataclasses.replace(one, faces=())) == "Analysis('a.jpg', 640 x 480, no face)"
+    assert repr(dataclasses.replace(one, error="no such file")) == "Analysis('a.jpg', error 'no such file')"
+    unsure = dataclasses.replace(reading, uncertain=True, arousal=-0.001)
+    assert repr(dataclasses.replace(analysis.faces[0], reading=unsure)).startswith(
+        "Face(happiness? 0.50, v +0.40, a +0.00"
+    )
+    assert len(repr(analysis.faces[0].landmarks)) < 60
+    assert Analysis.from_json(analysis.to_json()) == analysis, "JSON keeps what is not printed"

@@ -10,6 +10,9 @@ Importing this module costs nothing: each public name is loaded when it is first
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["EXPRESSIONS", "Analysis", "Box", "Editor", "Face", "MienError", "Pipeline", "__version__", "load"]
+
+if os.environ.get("ORT_DISABLE_TELEMETRY", "0") in ("", "0"):
+    # ONNX Runtime reports its use to its makers and keeps a number of this machine in the home folder. It reads this
+    # once, when it is first imported, and its own `disable_telemetry_events` comes too late. Here, because whatever of
+    # mien is imported, by whichever process, this module is imported before it.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    if "onnxruntime" in sys.modules:
+        warnings.warn(
+            "onnxruntime was imported before mien, so its telemetry is on and stays on in this process: import mien "
+            "first, or set ORT_DISABLE_TELEMETRY=1",
+            stacklevel=2,
+        )
 
 _HOMES = {
     "EXPRESSIONS": "mien.labels",

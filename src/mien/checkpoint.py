@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from mien import durable
 from mien.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ class Checkpoint:
 
     card: dict[str, Any]
     tensors: dict[str, torch.Tensor]
+
+    @property
+    def heads(self) -> dict[str, bool]:
+        """Whether the expression head and the affect head were trained; older cards do not say and stand for both."""
+        told = self.card.get("heads")
+        return {name: bool((told or {}).get(name, True)) for name in ("expression", "affect")}
 
     def restore(self) -> Method:
         """Build the method that the card names and fill it strictly; it comes back in evaluation mode.
@@ -61,7 +68,7 @@ def save(path: Path, method: Method, card: dict[str, Any]) -> None:
     part = path.with_suffix(".part")
     words = json.dumps(card)
     save_file(tensors, part, metadata={"format": FORMAT, "card": words, "sha256": _hash(words, tensors)})
-    part.replace(path)
+    durable.replace(part, path)
 
 
 def load(path: Path | str) -> Checkpoint:

@@ -1,16 +1,18 @@
-"""What every column of a table means: name, type, unit and range, in the three layouts that `mien` writes.
+"""What every column of a table means: name, type, unit and range, in the four layouts that `mien` writes.
 
-The default layout uses py-feat's column names, so that scripts written for it keep working; `openface` and `deepface`
-give those tools' names instead (nested keys of deepface are joined by dots, as `pandas.json_normalize` does).
+The default layout, `mien`, holds everything, mostly under names that py-feat gave such columns. `pyfeat` and `openface`
+are tables as `read_feat` and `read_openface` of py-feat 2.1 take them: 68 facial points in dlib's order, and columns
+without a value for what `mien` does not measure but those readers look for. `deepface` has that tool's names (nested
+keys are joined by dots, as `pandas.json_normalize` does).
 Expression columns say what a face shows to an observer, not what the person feels.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final, cast
 
 from mien.errors import ConfigError, nearest
@@ -18,7 +20,20 @@ from mien.labels import EXPRESSIONS, listed
 from mien.types import Analysis, Face, TrackedFace
 
 POINTS: Final = 112
-"""How many facial points a row holds: those of `mien.landmarks.POINTS`, which this floor may not import."""
+"""How many facial points there are: those of `mien.landmarks.POINTS`, which this floor may not import."""
+
+# fmt: off
+DLIB: Final = (
+    0, 1, 3, 4, 5, 6, 8, 9, 10, 11, 12, 14, 15, 16, 17, 19, 20,  # jaw, from the subject's right ear to the left
+    21, 22, 23, 24, 25, 35, 34, 33, 32, 31,  # upper edges of the brows: right outer to inner, left inner to outer
+    59, 61, 62, 64, 66, 67, 68, 69, 70,  # bridge and base of the nose
+    41, 42, 44, 45, 46, 48, 53, 52, 50, 49, 56, 54,  # right eye from its outer corner, left eye from its inner corner
+    72, 74, 76, 77, 78, 80, 82, 84, 86, 87, 88, 90,  # outer lips from the right corner, upper edge first
+    92, 95, 97, 99, 102, 105, 107, 109,  # inner lips likewise
+)
+# fmt: on
+"""Our point for each of the 68 that dlib, OpenFace and py-feat number: the nearest we have, as contours are divided
+otherwise."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,12 @@ def _face_number(name: str) -> Column:
     )
 
 
+_POSE: Final = (
+    Column("Pitch", float, "degrees", "-90..90", "signs as in mien.landmarks", lambda a, i, f: f.pose.pitch),
+    Column("Roll", float, "degrees", "-180..180", "signs as in mien.landmarks", lambda a, i, f: f.pose.roll),
+    Column("Yaw", float, "degrees", "-90..90", "signs as in mien.landmarks", lambda a, i, f: f.pose.yaw),
+)
+
 _LAST: Final = (
     Column("faces", int, "", "0, 1, ...", "number of faces found in the picture, the same in all its rows"),
     Column("error", str, "", "", "why the picture could not be analysed; empty when it was"),
@@ -122,17 +143,39 @@ def _dominant(analysis: Analysis, number: int, face: Face) -> str:
     return _DEEPFACE[max(face.reading.basic().items(), key=lambda entry: entry[1])[0]]
 
 
+def _absent(*names: str) -> tuple[Column, ...]:
+    """Columns that a reader of the layout looks for, and `mien` has no value for."""
+    return tuple(
+        Column(name, float, "", "", "not measured: always empty", lambda a, i, f: None) for name in names
+    )
+
+
+_OPENFACE_UNITS: Final = tuple(
+    f"AU{number:02}" for number in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
+)
+
 COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
+    "mien": (
+        *_shared("input", "frame", "approx_time"),
+        _face_number("face"),
+        *_box("FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight", "FaceScore"),
+        *_POSE,
+        *_EXPRESSION,
+        *(_probability(name, name) for name in EXPRESSIONS),
+        *_AFFECT,
+        *_COMMON,
+        *_LAST,
+    ),
     "pyfeat": (
         *_shared("input", "frame", "approx_time"),
         _face_number("face"),
         *_box("FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight", "FaceScore"),
-        Column("Pitch", float, "degrees", "-90..90", "signs as in mien.landmarks", lambda a, i, f: f.pose.pitch),
-        Column("Roll", float, "degrees", "-180..180", "signs as in mien.landmarks", lambda a, i, f: f.pose.roll),
-        Column("Yaw", float, "degrees", "-90..90", "signs as in mien.landmarks", lambda a, i, f: f.pose.yaw),
+        *_POSE,
+        *_absent("X", "Y", "Z"),
         *_EXPRESSION,
         *(_probability(name, name) for name in EXPRESSIONS),
-        *_AFFECT,
+        # Named valence and arousal, the table would be taken for one of py-feat's second version, whose labels differ.
+        *(replace(column, name=f"apparent_{column.name}") for column in _AFFECT),
         *_COMMON,
         *_LAST,
     ),
@@ -141,9 +184,13 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _face_number("face_id"),
         Column("confidence", float, "", "0..1", "the detector's confidence", lambda a, i, f: f.detection.score),
         Column("success", int, "", "0, 1", "1 when a face was found"),
+        *_absent(*(f"gaze_{eye}_{axis}" for eye in (0, 1) for axis in "xyz"), "gaze_angle_x", "gaze_angle_y"),
+        *_absent("pose_Tx", "pose_Ty", "pose_Tz"),
         Column("pose_Rx", float, "radians", "-1.6..1.6", "pitch", lambda a, i, f: math.radians(f.pose.pitch)),
         Column("pose_Ry", float, "radians", "-1.6..1.6", "yaw", lambda a, i, f: math.radians(f.pose.yaw)),
         Column("pose_Rz", float, "radians", "-3.2..3.2", "roll", lambda a, i, f: math.radians(f.pose.roll)),
+        *_absent(*(f"{unit}_r" for unit in _OPENFACE_UNITS)),
+        *_absent(*(f"{unit}_c" for unit in sorted((*_OPENFACE_UNITS, "AU28")))),
         *_EXPRESSION,
         *(_probability(name, name) for name in EXPRESSIONS),
         *_AFFECT,
@@ -205,8 +252,13 @@ VIDEO: Final = (
 """What the tables of `mien video` and `mien live` have besides, in every layout; their faces are `TrackedFace`."""
 
 
+def points_of(layout: str) -> tuple[int, ...]:
+    """Which of our facial points a layout holds, as x_0, y_0, x_1, ... in this order."""
+    return DLIB if layout in ("pyfeat", "openface") else tuple(range(POINTS))
+
+
 def columns_of(
-    layout: str = "pyfeat",
+    layout: str = "mien",
     landmarks: bool = True,
     video: bool = False,
     labels: tuple[str, ...] = EXPRESSIONS,
@@ -226,10 +278,10 @@ def columns_of(
         if layout == "deepface":
             raise ConfigError(
                 f"--columns deepface has columns for seven expressions of its own, and these weights say "
-                f"{listed(labels)}: use --columns pyfeat"
+                f"{listed(labels)}: use --columns mien"
             )
         named = _of_own(named, labels)
-    return (*named, *(_POINT_COLUMNS if landmarks else ()))
+    return (*named, *(_point_columns(points_of(layout)) if landmarks else ()))
 
 
 @lru_cache(maxsize=32)
@@ -254,15 +306,15 @@ def _of_own(columns: tuple[Column, ...], labels: tuple[str, ...]) -> tuple[Colum
     return tuple(found)
 
 
-def _point_columns() -> Iterator[Column]:
-    for axis, letter in enumerate("xy"):
-        for number in range(POINTS):
-            meaning = f"{letter} of facial point {number} (mien.landmarks.POINTS)"
-
-            def value(a: Analysis, i: int, f: Face, axis: int = axis, number: int = number) -> float:
-                return f.landmarks.points[number][axis]
-
-            yield Column(f"{letter}_{number}", float, "px", "may lie outside the picture", meaning, value)
+@cache
+def _point_columns(points: tuple[int, ...]) -> tuple[Column, ...]:
+    return tuple(_point_column(letter, place, point) for letter in "xy" for place, point in enumerate(points))
 
 
-_POINT_COLUMNS: Final = tuple(_point_columns())
+def _point_column(letter: str, place: int, point: int) -> Column:
+    meaning = f"{letter} of facial point {point} (mien.landmarks.POINTS)"
+    axis = "xy".index(letter)
+    return Column(
+        f"{letter}_{place}", float, "px", "may lie outside the picture", meaning,
+        lambda a, i, f: f.landmarks.points[point][axis],
+    )  # fmt: skip

@@ -1,8 +1,8 @@
 """Which method is better, and how sure we are: several runs on the same images, seeds within methods.
 
 Runs are grouped by method: the seeds of one setting are one row. A difference between two methods is uncertain for two
-reasons, the images that happened to be tested and the seeds that happened to be trained, so its interval resamples
-both: every draw takes the same images for all methods, and each method's seeds with replacement.
+reasons, the images that happened to be tested and the seeds that happened to be trained, so its interval holds both:
+every draw takes the same images for all methods, and sways each method's mean as far as other seeds might.
 
 Runs are compared only when they judged the same file list under the same protocol. Published numbers are not: they come
 from other pretraining, other crops and often the best epoch on the test set. They stand in a column of their own.
@@ -23,7 +23,7 @@ import numpy as np
 from mien import bootstrap, metrics
 from mien.bootstrap import DRAWS, Interval, interval
 from mien.errors import MienError
-from mien.evaluate import DIMENSIONS, answers, subjects_of
+from mien.evaluate import DIMENSIONS, answers, rated_of, subjects_of
 from mien.labels import UNLABELLED, difference
 from mien.predictions import FILE, Predictions, Provenance, hash_of_all
 from mien.runlog import without_seed
@@ -214,8 +214,12 @@ def compare(
         raise ComparisonError(
             f"undetected is '{undetected}': a comparison needs all images: use keep or error"
         )
-    aligned = _aligned(runs)
+    aligned, lost = _aligned(runs), False
     names = _names([run.provenance for run in aligned])
+    if undetected == "error":  # valence and arousal are judged where all found a face, so that images pair
+        everywhere = np.logical_and.reduce([run.found for run in aligned])
+        lost = any(not np.array_equal(run.found, everywhere) for run in aligned)
+        aligned = [replace(run, affect=np.where(everywhere[:, None], run.affect, np.nan)) for run in aligned]
     groups = {
         name: [run for run, other in zip(aligned, names, strict=True) if other == name] for name in names
     }
@@ -257,7 +261,7 @@ def compare(
         len(aligned[0]),
         len(who) or None,
         draws,
-        _notes(rows, len(who), undetected),
+        _notes(rows, len(who), undetected, lost),
         by,
         parts,
         gaps,
@@ -382,9 +386,9 @@ def _names(sources: Sequence[Provenance]) -> list[str]:
 def _sampled(
     members: Sequence[Predictions], undetected: str, draws: int, seed: int, part: int = 0
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """(value of each seed [seeds], mean over resampled seeds and images [draws]) by figure.
+    """(value of each seed [seeds], mean over the seeds on resampled images, swayed by seeds, [draws]) by figure.
 
-    The images of another `part` are drawn from another stream, the seeds from the same.
+    The images of another `part` are drawn from another stream, the sway of seeds from the same.
     """
     images = seed + 7919 * part
     values: dict[str, list[float]] = {}
@@ -398,21 +402,32 @@ def _sampled(
             for key in FIGURES:
                 values.setdefault(key, []).append(float(exact[key]))
                 samples.setdefault(key, []).append(drawn[key])
-        rated = run.rows(np.flatnonzero(np.isfinite(run.affect_truth + run.affect).all(axis=1)))
+        rated = rated_of(run, undetected)
         for index, dimension in enumerate(DIMENSIONS if len(rated) else ()):
             p, y = rated.affect[:, index], rated.affect_truth[:, index]
             values.setdefault(f"ccc_{dimension}", []).append(metrics.affect(p, y)["ccc"])
             drawn = bootstrap.affect_draws(p, y, draws, images, subjects_of(rated))
             samples.setdefault(f"ccc_{dimension}", []).append(drawn["ccc"])
-    # Seeds are drawn anew for each method (another stream for another first file), the images were the same for all.
-    stream = np.random.default_rng([seed, 1, *members[0].provenance.weights_hash.encode()])
-    picks = stream.integers(0, len(members), size=(draws, len(members)))
-    mixed = {
-        key: np.take_along_axis(np.stack(blocks, axis=1), picks, axis=1).mean(axis=1)
-        for key, blocks in samples.items()
-        if len(blocks) == len(members)
-    }
-    return {key: np.array(values[key]) for key in mixed}, mixed
+    whole = {key: np.array(each) for key, each in values.items() if len(each) == len(members)}
+    sway = _seed_sway(len(members), draws, [seed, 1, *members[0].provenance.weights_hash.encode()])
+    mixed = {key: np.mean(samples[key], axis=0) + sway @ (each - each.mean()) for key, each in whole.items()}
+    return whole, mixed
+
+
+def _seed_sway(seeds: int, draws: int, stream: Sequence[int]) -> Floats:
+    """Weights [draws, seeds] that turn the seeds' values about their mean into what the mean of other seeds may be off.
+
+    Few seeds drawn with replacement vary by much less than new seeds would: three by two thirds of the variance, with
+    no allowance for how little three say of it. The sum over seeds has Student's t distribution with seeds - 1 degrees
+    of freedom, scaled to the standard error of the mean. The same weights serve all figures and groups of a method, and
+    another method has others; a single seed, whose spread is not known, has none.
+    """
+    random = np.random.default_rng(stream)
+    if seeds < 2:
+        return np.zeros((draws, seeds))
+    normal = random.standard_normal((draws, seeds))
+    scale = np.sqrt(random.chisquare(seeds - 1, draws) / (seeds - 1))
+    return np.asarray(normal / (scale[:, None] * math.sqrt(seeds * (seeds - 1))))
 
 
 def _figures(values: dict[str, Floats], samples: dict[str, Floats]) -> dict[str, Figure]:
@@ -444,9 +459,15 @@ def _tests(
     return tuple(found)
 
 
-def _notes(rows: Sequence[Row], people: int, undetected: str) -> tuple[str, ...]:
+def _notes(rows: Sequence[Row], people: int, undetected: str, lost: bool) -> tuple[str, ...]:
     unit = f"{people} people" if people else "images"
     notes = [f"Intervals are 95 % bootstraps over {unit} and over the seeds of each method."]
+    taught = [row.name for row in rows if row.provenance.learnt]
+    if taught:
+        notes.insert(
+            0,
+            f"LEARNT FROM some of these images: {', '.join(taught)}. Their figures say nothing of new faces.",
+        )
     alone = [row.name for row in rows if len(row.seeds) == 1]
     if alone:
         notes.append(f"One seed only: {', '.join(alone)}. Their intervals do not hold the spread over seeds.")
@@ -458,7 +479,13 @@ def _notes(rows: Sequence[Row], people: int, undetected: str) -> tuple[str, ...]
             "p is McNemar's mid-p, the largest over the pairs of seeds, without correction for several methods."
         )
     if undetected == "error":
-        notes.append("Pictures without a found face count as errors.")
+        notes.append(
+            "Pictures without a found face count as errors; valence and arousal are judged on the others."
+        )
+    if lost:
+        notes.append(
+            "The runs found different faces: valence and arousal are judged on those that all found."
+        )
     machines = {row.provenance.machine for row in rows}
     if len(machines) > 1 or len({(row.provenance.threads, row.provenance.batch) for row in rows}) > 1:
         notes.append(

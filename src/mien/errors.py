@@ -6,13 +6,31 @@ Anything that is not a `MienError` is a defect of ours.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mien.urls import without_secrets
+
+
+def shortened(text: str, word: int = 300, whole: int = 4000) -> str:
+    """The text with the middle of each word over `word` characters, and then of the whole over `whole`, left out."""
+    text = re.sub(rf"\S{{{word + 1},}}", lambda found: _without_middle(found[0]), text)
+    return text if len(text) <= whole else _without_middle(text)
+
+
+def _without_middle(text: str) -> str:
+    return f"{text[:120]}[... {len(text) - 220:,} characters ...]{text[-100:]}"
+
 
 class MienError(Exception):
     """Base of every error that a user can mend. The message is one line and says what to do."""
 
     def __str__(self) -> str:
-        # File names, keys and values of strangers stand in messages; a line break in one must not make two of a line.
-        return "\\n".join(super().__str__().splitlines())
+        # File names, keys and values of strangers stand in messages; a line break in one must not make two of a line,
+        # and what opens a URL is nothing for tables and logs. What somebody pasted in place of a path, such as a whole
+        # picture in base64, stands there shortened.
+        return shortened(without_secrets("\\n".join(super().__str__().splitlines())))
 
 
 class ImageError(MienError):
@@ -31,6 +49,10 @@ class NoFace(MienError):
     """No face was found and the caller asked for that to be an error."""
 
 
+class OutputExists(MienError):
+    """What was to be written is there already, or would replace what is read."""
+
+
 class DatasetNotFound(MienError):
     """A folder does not hold the dataset it was passed as; the message names what is missing."""
 
@@ -47,6 +69,10 @@ class WeightsError(MienError):
     """A weight file is missing, damaged, tampered with, or made for something else."""
 
 
+class LoadError(MienError):
+    """A library cannot be imported, or the memory does not suffice to load something."""
+
+
 class ExtraMissing(MienError):
     """A command needs an optional dependency group that is not installed."""
 
@@ -57,6 +83,23 @@ class ExtraMissing(MienError):
 
 class TrainingError(MienError):
     """Training cannot go on (NaN loss, disk full); the last good checkpoint is kept."""
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Within the block, say a failed import or allocation as one line that names `what` and the cause.
+
+    Raises:
+        LoadError: an import failed, or memory ran out.
+    """
+    try:
+        yield
+    except ImportError as problem:
+        package = (problem.name or "").partition(".")[0]
+        remedy = f"install '{package}' again" if package else "install the library that it names"
+        raise LoadError(f"{what} cannot be loaded: {problem}: {remedy}") from problem
+    except MemoryError as problem:
+        raise LoadError(f"{what}: out of memory: free some, or raise the limit") from problem
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -65,11 +65,13 @@ class ClassScore:
 class Calibration:
     """How far a probability can be taken at its word; over the images with a found or whole-picture prediction.
 
-    `temperature` is fitted on the validation split, and `ece_scaled` is the error after dividing the logits by it;
-    both are None when no validation predictions were given.
+    `error` is the root mean square gap without bias, see `bootstrap.calibration_interval`; `ece` is what papers print,
+    biased upwards on few images and therefore without an interval. `temperature` is fitted on the validation split, and
+    `ece_scaled` is the ECE after dividing the logits by it; both are None when no validation predictions were given.
     """
 
-    ece: Interval
+    error: Interval
+    ece: float
     brier: float
     log_loss: float
     bins: tuple[metrics.ReliabilityBin, ...]
@@ -193,7 +195,7 @@ def report(
     missing = int((~predictions.found).sum())
     whole = predictions.rows(predictions.found) if undetected == "drop" else predictions
     named = whole.rows(np.flatnonzero(whole.truth != UNLABELLED))
-    rated = _rated(whole, undetected)
+    rated = rated_of(whole, undetected)
     if not len(named) and not len(rated):
         raise EvaluationError("no image carries an expression or affect label: nothing can be judged")
     answer = answers(named, undetected)
@@ -258,10 +260,15 @@ def run(
 
     Raises:
         WeightsError, ConfigError, DatasetNotFound, DatasetDamaged: see `mien.infer`.
-        EvaluationError: see `report`.
+        EvaluationError: see `report`; or the temperature would be fitted on the images that are judged.
     """
     from mien import infer
 
+    if calibrate and split == "valid":
+        raise EvaluationError(
+            "a temperature fitted on the validation images cannot be judged on them: judge another split, or leave out "
+            "--calibrate"
+        )
     model = infer.open_weights(weights, threads)
     source = infer.source_of(root, protocol, reader, fold, points, model.source, model.classes)
     found = infer.predict(
@@ -323,8 +330,6 @@ def _classes(
 def _calibration(answered: Predictions, validation: Predictions | None, draws: int, seed: int) -> Calibration:
     shares, truth = answered.probabilities, answered.truth
     sure, right = shares.max(axis=1), shares.argmax(axis=1) == truth
-    sample = bootstrap.calibration_draws(sure, right, draws, seed, subjects_of(answered))
-    ece = bootstrap.interval(metrics.calibration_error(sure, right), sample)
     temperature = scaled = None
     if validation is not None:
         known = validation.over(answered.classes)
@@ -333,7 +338,8 @@ def _calibration(answered: Predictions, validation: Predictions | None, draws: i
         softer = metrics.softmax(np.log(np.clip(shares, 1e-12, 1)) / temperature)
         scaled = metrics.calibration_error(softer.max(axis=1), right)
     return Calibration(
-        ece=ece,
+        error=bootstrap.calibration_interval(sure, right, draws, seed, subjects_of(answered)),
+        ece=metrics.calibration_error(sure, right),
         brier=metrics.brier(shares, truth),
         log_loss=metrics.log_loss(shares, truth),
         bins=metrics.reliability(sure, right),
@@ -378,7 +384,7 @@ def _annotators(answered: Predictions) -> dict[str, float]:
     }
 
 
-def _rated(predictions: Predictions, undetected: str) -> Predictions:
+def rated_of(predictions: Predictions, undetected: str) -> Predictions:
     """The images with true and predicted affect; where a missed face is an error, those with a found face."""
     known = np.asarray(np.isfinite(predictions.affect_truth + predictions.affect).all(axis=1))
     return predictions.rows(known & predictions.found if undetected == "error" else known)
@@ -392,7 +398,7 @@ def _slices(
     found = []
     for name, inside in grouped(judged.attributes[key], UNITS.get(key, "")).items():
         part = judged.rows(inside)
-        named, rated = part.rows(part.truth != UNLABELLED), _rated(part, undetected)
+        named, rated = part.rows(part.truth != UNLABELLED), rated_of(part, undetected)
         scored, felt = len(named) >= smallest, len(rated) >= smallest
         found.append(
             Slice(
@@ -412,7 +418,13 @@ def _notes(
 ) -> tuple[str, ...]:
     unit = f"{people} people" if people else "images"
     single = "" if people else " Those of a class's recall are Wilson's score intervals."
-    notes = [f"Intervals are 95 % percentile bootstraps over {unit}, {draws} resamples.{single}"]
+    notes = []
+    if learnt := whole.provenance.learnt:
+        notes.append(
+            f"These weights LEARNT FROM {min(learnt, len(whole))} of these {len(whole)} images: the figures say how "
+            "well they are remembered, not how well new faces are read."
+        )
+    notes += [f"Intervals are 95 % percentile bootstraps over {unit}, {draws} resamples.{single}"]
     if missing:
         notes.append(f"No face was found in {missing} pictures: they are {UNDETECTED[undetected]}.")
     if undetected == "error" and missing:

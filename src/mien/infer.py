@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mien.config import SourceConfig
-from mien.errors import ConfigError, DatasetNotFound, ExtraMissing, WeightsError
-from mien.labels import EXPRESSIONS
+from mien.errors import ConfigError, DatasetNotFound, ExtraMissing, MienError, WeightsError
+from mien.labels import EXPRESSIONS, UNLABELLED
 from mien.predictions import Predictions, Provenance
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ Answers = tuple["NDArray[np.float64]", "NDArray[np.float64]", "NDArray[np.float3
 class Model:
     """Opened weights: `read` takes uint8 crops [n, s, s] or [n, s, s, 3]; `source` is the set it was trained on.
 
-    `classes` are what its logits stand for, in order.
+    `learnt` are all the sets whose training parts it learnt from, and `labels` says whether expression labels were
+    among what it learnt; where affect was not, `read` gives NaN for it. `classes` are what its logits stand for, in
+    order.
     """
 
     read: Callable[[NDArray[np.uint8]], Answers]
@@ -59,6 +61,8 @@ class Model:
     source: SourceConfig | None = None
     module: Any = None
     classes: tuple[str, ...] = EXPRESSIONS
+    learnt: tuple[SourceConfig, ...] = ()
+    labels: bool = True
 
 
 def open_weights(weights: str | Path, threads: int | None = None) -> Model:
@@ -103,6 +107,9 @@ def _onnx(path: Path, threads: int | None, name: str = "") -> Model:
         vectors = np.array([reading.embedding for reading in readings], dtype=np.float32)
         return np.log(np.clip(shares, 1e-12, 1)), affect, vectors
 
+    recipe = card.fields.get("recipe")
+    config = recipe.get("config", {}) if isinstance(recipe, dict) else {}
+    affect = recipe.get("affect", ()) if isinstance(recipe, dict) else ()
     count, start = card.fields.get("parameters"), card.fields.get("initialisation", "")
     return Model(
         read,
@@ -120,7 +127,40 @@ def _onnx(path: Path, threads: int | None, name: str = "") -> Model:
             pretraining=start if isinstance(start, str) else json.dumps(start),
         ),
         classes=recogniser.labels,
+        learnt=_learnt(config, affect),
     )
+
+
+def _learnt(config: dict[str, Any], affect: Sequence[dict[str, Any]] = ()) -> tuple[SourceConfig, ...]:
+    """The sets that a run's configuration, and an affect head's, learn from."""
+    data = config.get("data") if isinstance(config, dict) else None
+    listed = [data, *data.get("also", ())] if isinstance(data, dict) else []
+    known = set(SourceConfig.model_fields)
+    return tuple(
+        SourceConfig(**{key: value for key, value in one.items() if key in known})
+        for one in [*listed, *affect]
+        if isinstance(one, dict)
+    )
+
+
+def learnt_from(model: Model, source: SourceConfig, records: Sequence[Record]) -> int:
+    """How many of the records are in a training part that the model learnt from, by the names that the set gives.
+
+    A set is known by its reader; class folders and manifests, which may be any set, by their folder too.
+    """
+    from mien.data import loaders
+
+    seen: set[tuple[str, int | None]] = set()
+    for one in model.learnt:
+        plain = one.reader in ("folder", "manifest")
+        if one.reader != source.reader or (plain and one.root.resolve() != source.root.resolve()):
+            continue
+        try:
+            listed = loaders.source_records(one.model_copy(update={"root": source.root}), model.classes)
+        except MienError:  # of another protocol or layout than this copy has: the split must do
+            listed = [record for record in records if record.split == "train"]
+        seen.update((record.name, record.frame) for record in listed if record.split == "train")
+    return sum((record.name, record.frame) in seen for record in records)
 
 
 def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
@@ -145,14 +185,14 @@ def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
         with torch.inference_mode():
             images = normalise(to_float(torch.from_numpy(np.array(crops))))
             found = method.predict(images.contiguous(memory_format=torch.channels_last))
+        affect = found.affect.double().numpy()
         return (
             found.logits.double().numpy(),
-            found.affect.double().numpy(),
+            affect if opened.heads["affect"] else np.full_like(affect, np.nan),
             found.embedding.float().flatten(1).numpy(),
         )
 
-    data = config.get("data")
-    known = set(SourceConfig.model_fields)
+    learnt = _learnt(config)
     return Model(
         read,
         int(card["size"]),
@@ -170,9 +210,11 @@ def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
             pretraining=_started_from(card),
             selection=f"best {config['select']} on validation, epoch {card['epoch'] + 1}" if config else "",
         ),
-        source=SourceConfig(**{key: value for key, value in data.items() if key in known}) if data else None,
+        source=learnt[0] if learnt else None,
         module=method,
         classes=tuple(card.get("classes", EXPRESSIONS)),
+        learnt=learnt,
+        labels=opened.heads["expression"],
     )
 
 
@@ -229,13 +271,11 @@ def source_of(
         ConfigError: no such protocol, or it belongs to another reader than the one named.
         DatasetNotFound: no reader recognises the folder.
     """
-    from mien.data import READERS, protocols
+    from mien.data import READERS, loaders, protocols
 
     if protocol is not None:
-        wanted = protocols.load(protocol).dataset
-        if reader not in (None, wanted):
-            raise ConfigError(f"protocol {protocol} is of '{wanted}', not of '{reader}': leave out --reader")
-        reader = wanted
+        reader = reader or protocols.load(protocol).dataset
+        loaders.protocol_of(protocol, reader, Path(root))
     if reader is None:
         folder = Path(root)
         # Class folders and manifests are so plain that many sets look like them: they are asked last.
@@ -342,11 +382,13 @@ def predict(
         images_per_second=rate,
         views=2 if mirror else 1,
         alignment="stored landmarks" if source.points else "shipped landmark network",
+        learnt=learnt_from(model, source, records),
     )
+    # A head that was never trained says nothing: no label is judged by it, and its shares are all alike.
     found = Predictions.of_logits(
         samples.names,
-        samples.expression,
-        answers[0],
+        samples.expression if model.labels else np.full_like(samples.expression, UNLABELLED),
+        answers[0] if model.labels else np.zeros_like(answers[0]),
         classes=model.classes,
         affect=answers[1],
         affect_truth=samples.affect,

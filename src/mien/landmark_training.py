@@ -26,6 +26,7 @@ from pydantic import Field, ValidationError
 from torch import Tensor
 from torch.nn import functional
 
+from mien import runlog
 from mien.checkpoint import commit
 from mien.config import Frozen, explain
 from mien.data import teacher
@@ -129,18 +130,18 @@ def run(config: LandmarksConfig, resume: bool, say: Callable[[str], None]) -> Pa
         DatasetNotFound: a folder does not hold its set.
         TrainingError: a loss is not finite.
     """
-    if (config.out / "state.pt").exists() and not resume:
-        raise ConfigError(
-            f"{config.out} holds a run: go on with --resume, or choose another --set out=FOLDER"
-        )
+    plain = config.model_dump(mode="json")
+    # Runs of before this file was written go on as they did.
+    runlog.admit(config.out, runlog.stored(config.out) or plain, plain, resume, free=_MAY_CHANGE)
     teacher.complete(config.labels, config.roots, config.teacher, config.head, config.identities, say)
     sets = read_faces(config.labels, config.roots, config.head is not None)
     faces = sets.pop("train")
     backgrounds = read_backgrounds(config.backgrounds)
     held = ", ".join(f"{len(some.images)} of {name}" for name, some in sets.items())
     say(f"{len(faces.images)} faces, {len(backgrounds)} backgrounds; held out: {held}")
-    config.out.mkdir(parents=True, exist_ok=True)
     training = Training(config, faces, sets, backgrounds, say)
+    config.out.mkdir(parents=True, exist_ok=True)  # once everything was read: a refused start leaves nothing
+    (config.out / "config.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
     network = training.fit()
     weights = config.out / "landmarks.onnx"
     export(network, weights)
@@ -152,6 +153,10 @@ def run(config: LandmarksConfig, resume: bool, say: Callable[[str], None]) -> Pa
     for name, values in figures["error_percent"].items():
         say(f"{name}: error {values} %")
     return config.out
+
+
+_MAY_CHANGE: Final = ("steps", "minutes", "workers", "threads", "out")
+"""Options that a run may be resumed with in another value: how long, and on how much of the machine."""
 
 
 class Training(Resumable):

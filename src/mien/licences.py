@@ -35,6 +35,13 @@ DATASETS: Final[dict[str, str]] = {
 }
 """By reader (`mien.data.READERS`): the terms on which the dataset is handed out, in a line."""
 
+WEIGHTS_NOTICE: Final = (
+    "The weights are offered under Apache-2.0, but they learnt from the pixels of FER2013, web photographs that were "
+    "given for research, and the recogniser started from a network trained on MS-Celeb-1M. Whether such weights may be "
+    "used commercially is not settled: WEIGHTS-TERMS.md, among this package's licence files, says more."
+)
+"""What a card's terms alone would leave unsaid to whoever looks for a licence."""
+
 NOT_STATED: Final = "not stated"
 
 
@@ -59,11 +66,13 @@ class Shipped:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything: installed packages by name, shipped weights and pictures, datasets by reader."""
+    """Everything: a notice on the weights, installed packages by name, shipped weights and pictures, datasets by
+    reader."""
 
     packages: tuple[Package, ...]
     shipped: tuple[Shipped, ...]
     datasets: dict[str, str]
+    notice: str = WEIGHTS_NOTICE
 
 
 def report() -> Report:

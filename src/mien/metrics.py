@@ -7,7 +7,7 @@ Three habits keep the numbers comparable between runs and papers:
   and never raises a warning;
 - a face that was not found can be counted as an error: its predicted class is `MISSED`, which is never right.
 
-scikit-learn, scipy and torchmetrics do the work where they have the definition. They belong to the `train` extra and
+scikit-learn and scipy do the work where they have the definition. They belong to the `train` extra and
 are imported inside the functions, so that this module costs numpy alone.
 """
 
@@ -159,11 +159,23 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> 
     return tuple(found)
 
 
+def equal_mass(confidence: ArrayLike, bins: int = BINS) -> Ints:
+    """The bin [n] of each confidence, from 0, where bins hold equally many; equal confidences share one."""
+    sure = np.asarray(confidence, dtype=np.float64)
+    edges = np.unique(np.quantile(sure, np.linspace(0, 1, bins + 1)))[1:-1]
+    _, place = np.unique(np.searchsorted(edges, sure, side="right"), return_inverse=True)
+    return place.astype(np.int64)
+
+
 def calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> float:
     """Expected calibration error (ECE): mean over images of their bin's |share right - mean confidence|.
 
-    15 equal-width bins by default; `nan` for no image. Guo et al. 2017, "On calibration of modern neural networks".
+    15 equal-width bins by default; `nan` for no image, or where a confidence is not finite. Guo et al. 2017, "On
+    calibration of modern neural networks". It is biased upwards, the more the fewer images: 0.03 for a calibrated model
+    on 300. `mien.bootstrap.calibration_interval` is not.
     """
+    if not np.isfinite(np.asarray(confidence, dtype=np.float64)).all():
+        return math.nan
     filled = reliability(confidence, correct, bins)
     total = sum(part.count for part in filled)
     if not total:
@@ -278,22 +290,33 @@ def affect(predicted: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = N
     - SAGR = share of images with sign(y) = sign(p), where the sign of zero is zero: a true zero agrees only with a
       predicted zero.
 
-    `weights` [n] counts an image that many times, as a bootstrap resample does.
+    `weights` [n] counts an image that many times, as a bootstrap resample does. All four are `nan` without an image of
+    positive weight, or where a value of such an image is not finite.
+
+    Raises:
+        MetricError: the lengths differ, or a weight is negative or not finite.
     """
     p, y = np.asarray(predicted, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-    if p.shape != y.shape:
-        raise MetricError(f"{p.size} predictions but {y.size} true values: pass one for each image")
-    if not p.size:
-        return {"ccc": math.nan, "pcc": math.nan, "rmse": math.nan, "sagr": math.nan}
     each = np.ones_like(y) if weights is None else np.asarray(weights, dtype=np.float64)
+    if p.shape != y.shape or each.shape != y.shape:
+        raise MetricError(
+            f"{p.size} predictions and {each.size} weights but {y.size} true values: pass one for each image"
+        )
+    if not (np.isfinite(each) & (each >= 0)).all():
+        raise MetricError("a weight is negative or not finite: pass counts of images")
+    if (each == 0).any():
+        p, y, each = p[each > 0], y[each > 0], each[each > 0]
+    if not p.size or not np.isfinite(p + y).all():
+        return {"ccc": math.nan, "pcc": math.nan, "rmse": math.nan, "sagr": math.nan}
     each = each / each.sum()
-    mean_p, mean_y = each @ p, each @ y
-    var_p, var_y = each @ (p - mean_p) ** 2, each @ (y - mean_y) ** 2
-    cov = each @ ((p - mean_p) * (y - mean_y))
-    spread, gap = math.sqrt(var_p * var_y), var_p + var_y + (mean_p - mean_y) ** 2
+    # Whether a value is constant is asked of the values: their mean is rounded, and would leave a variance.
+    off_p, off_y = (value - (value[0] if (value == value[0]).all() else each @ value) for value in (p, y))
+    var_p, var_y, cov = each @ off_p**2, each @ off_y**2, each @ (off_p * off_y)
+    gap = var_p + var_y + (each @ (p - y)) ** 2
+    spread = math.sqrt(var_p) * math.sqrt(var_y)
     return {
         "ccc": float(2 * cov / gap) if gap > 0 else math.nan,
-        "pcc": float(cov / spread) if spread > 0 else math.nan,
+        "pcc": float(np.clip(cov / spread, -1, 1)) if spread > 0 else math.nan,
         "rmse": float(math.sqrt(each @ (p - y) ** 2)),
         "sagr": float(each @ (np.sign(p) == np.sign(y))),
     }

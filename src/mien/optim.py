@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from mien.config import OptimConfig
 from mien.methods.base import Method
@@ -55,6 +56,20 @@ def schedule(optimiser: torch.optim.Optimizer, config: OptimConfig, steps: int) 
 
 
 def average(method: Method, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and buffers; evaluation and the kept weights use it."""
-    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    """An exponential moving average of weights and buffers; evaluation and the kept weights use it.
+
+    Its decay at step t is the smaller of `decay` and (1 + t) / (10 + t), as TensorFlow's average with `num_updates` and
+    timm's warm-up have it: a run of a hundred steps would otherwise keep mostly what it began with.
+    """
+
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        step = int(count)
+        share = 1 - min(decay, (1 + step) / (10 + step))
+        if torch.is_floating_point(averaged[0]):
+            torch._foreach_lerp_(list(averaged), list(current), share)
+        else:  # the counters of batch norms
+            for mean, value in zip(averaged, current, strict=True):
+                mean.copy_(value)
+
     return AveragedModel(method, multi_avg_fn=update, use_buffers=True)

@@ -17,25 +17,27 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Generic, Literal, TypeVar, cast, overload
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien import align, images
-from mien.errors import ConfigError, MienError, NoFace
+from mien.errors import ConfigError, MienError, NoFace, loading, shortened
 from mien.labels import EXPRESSIONS
 from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
 from mien.types import Analysis, Detection, Face, Landmarks, Pose, Reading
+from mien.urls import without_secrets
 
 if TYPE_CHECKING:
     from mien.detect import Detector
     from mien.landmarks import Landmarker
     from mien.recognise import Recogniser
 
-Picture = str | Path | bytes | BinaryIO | NDArray[np.uint8]
-"""A path, a file's bytes, an open binary file, or an RGB uint8 array [height, width, 3]."""
+Picture = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]
+"""A path, a file's bytes, an open binary file, or pixels: an RGB array [height, width, 3], a Pillow picture, a torch
+tensor, and what else `mien.images.check` takes."""
 
 OnNoFace = Literal["row", "skip", "error"]
 
@@ -159,10 +161,13 @@ class Pipeline:
         """Everything that comes before the recogniser."""
         source = name_of(picture)
         given = isinstance(picture, np.ndarray)
-        rgb = images.check(picture) if given else images.read(picture, max_pixels=self.max_pixels)  # type: ignore[arg-type]
+        rgb = (
+            images.check(picture, self.max_pixels)
+            if images.is_pixels(picture)
+            else images.read(cast("images.Source", picture), max_pixels=self.max_pixels)
+        )
         height, width = rgb.shape[:2]
-        found = self.detector(rgb)
-        faces = self.locate(rgb, found) if found else []
+        faces = self.find(rgb)
         if not faces and self.on_no_face == "error":
             raise NoFace(
                 f"{images.describe(source)}: no face found: try another detector, tiled=True or a smaller min_face"
@@ -171,6 +176,16 @@ class Pipeline:
             _warn_if_bgr(rgb, faces[0][0])
         detections, landmarks, poses, qualities, crops = zip(*faces, strict=True) if faces else ((),) * 5
         return _Seen(source, width, height, detections, landmarks, poses, qualities, crops)
+
+    def find(self, rgb: images.Rgb) -> list[Located]:
+        """Every face of a picture, largest first: what is read and edited, and how faces are numbered."""
+        found = sorted(self.detector(rgb), key=lambda detection: -detection.box.area)
+        return self.locate(rgb, found) if found else []
+
+    def read(self, located: Sequence[Located]) -> list[Reading]:
+        """What the recogniser says of each of n located faces."""
+        crops = [face[-1] for face in located]
+        return self.recogniser(np.stack(crops), embeddings=self.embeddings) if crops else []
 
     def locate(self, rgb: images.Rgb, found: Sequence[Detection]) -> list[Located]:
         """Landmarks, pose, quality and crop of each of n detections that is a face; see `measure`."""
@@ -270,6 +285,7 @@ def load(
     Raises:
         WeightsError: weights are missing, damaged or not those of their card.
         ConfigError: an option is wrong.
+        LoadError: a library cannot be imported, or there is not enough memory.
     """
     from mien import detect
 
@@ -291,11 +307,12 @@ def load(
         return OnnxRecogniser.load(weights, threads=threads)
 
     recogniser, landmarker = _Opening(make_recogniser), _Opening(make_landmarker)
-    found = make_detector()
+    with loading("mien"):
+        found, opened, reader = make_detector(), landmarker.result(), recogniser.result()
     return Pipeline(
         found,
-        landmarker.result(),
-        recogniser.result(),
+        opened,
+        reader,
         presence=presence,
         on_no_face=on_no_face,
         embeddings=embeddings,
@@ -313,39 +330,43 @@ class _Opening(Thread, Generic[Part]):
         super().__init__(daemon=True)
         self._make = make
         self._part: list[Part] = []
-        self._failure: MienError | None = None
-        self.start()
+        self._failure: BaseException | None = None
+        try:
+            self.start()
+        except RuntimeError:  # no further thread may be started, or there is no memory for one
+            self.run()
 
     def run(self) -> None:
         """What the thread does."""
         try:
             self._part.append(self._make())
-        except MienError as problem:
+        except BaseException as problem:  # it is raised again in the thread that waits
             self._failure = problem
 
     def result(self) -> Part:
-        """The part, once it is open.
-
-        Raises:
-            MienError: whatever opening it raised.
-        """
-        self.join()
+        """The part, once it is open; whatever opening it raised is raised here."""
+        if self.ident is not None:
+            self.join()
         if self._failure is not None:
             raise self._failure
         return self._part[0]
 
 
 def name_of(picture: Picture) -> str:
-    """How an analysis calls its picture: the path as given, the name of an open file, "bytes" or "array".
+    """How an analysis calls its picture: the path as given, the name of an open file, "bytes" or "array". Of a text
+    that is too long for a path only the beginning and the end.
 
-    Bytes of a file name that are no UTF-8 are written as escapes, so that every table can hold the name.
+    Bytes of a file name that are no UTF-8 are written as escapes, so that every table can hold the name; of a URL, what
+    opens it is left out.
     """
-    if isinstance(picture, np.ndarray):
-        return "array"
+    if images.is_pixels(picture):
+        return getattr(picture, "filename", "") or "array"
     if isinstance(picture, bytes | bytearray | memoryview):
         return "bytes"
-    name = os.fspath(picture) if isinstance(picture, str | Path) else getattr(picture, "name", "file")
-    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+    name = os.fspath(picture) if isinstance(picture, str | os.PathLike) else getattr(picture, "name", "file")
+    text = os.fsdecode(name) if isinstance(name, str | bytes) else str(name)
+    text = without_secrets(shortened(text, word=4096, whole=1 << 20))
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def quality(crop: NDArray[np.uint8], side: float, yaw: float, pitch: float, presence: float) -> float:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mien import durable
 from mien.errors import MienError
 from mien.labels import EXPRESSIONS, UNLABELLED, listed
 from mien.metrics import softmax
@@ -69,6 +70,7 @@ class Provenance:
         pretraining, selection: what the weights started from, and what chose the kept epoch.
         alignment: which landmarks the faces were aligned by.
         views: crops of each face whose answers were averaged: 2 with its mirror image.
+        learnt: images that the weights learnt from, so that the figures say nothing of new ones.
     """
 
     model: str
@@ -94,6 +96,7 @@ class Provenance:
     selection: str = ""
     alignment: str = ""
     views: int = 1
+    learnt: int = 0
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Provenance:
@@ -256,7 +259,7 @@ class Predictions:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.part")
         parquet.write_table(table, part, compression="zstd")
-        part.replace(path)
+        durable.replace(part, path)
         return path
 
     @classmethod

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mien import cards
 from mien.errors import ConfigError, WeightsError
 from mien.labels import EXPRESSIONS, NEUTRAL, label_set
-from mien.threads import Team, session
+from mien.threads import Network, Team
 from mien.types import Reading
 
 SHIPPED = cards.FOLDER / "recogniser.onnx"
@@ -96,8 +96,7 @@ class OnnxRecogniser:
         Raises:
             WeightsError: the weights or their card are missing, damaged, exchanged, or no recogniser's.
         """
-        content, card = cards.verified(path or SHIPPED)
-        return cls(session(content, threads=1), card, threads)
+        return cls(*Network.open(path or SHIPPED), threads)
 
     @property
     def name(self) -> str:
@@ -183,8 +182,8 @@ def check(card: cards.Card) -> Stated:
         WeightsError: a field is missing or wrong.
     """
     classes, heads = card.fields.get("classes", EXPRESSIONS), card.fields.get("heads", HEADS)
-    if isinstance(heads, dict):  # as checkpoints say it: whether each was trained
-        heads = [name for name, trained in heads.items() if trained]
+    if isinstance(heads, dict):  # whether each was trained; one that is not named was
+        heads = [name for name in HEADS if heads.get(name, True) is not False]
     if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
         raise WeightsError(f"{card.path}: 'classes' is no list of label names: {_AGAIN}")
     if not isinstance(heads, list | tuple) or HEADS[0] not in heads or not set(heads) <= set(HEADS):

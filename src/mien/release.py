@@ -15,14 +15,15 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from torch.nn import functional
 
 from mien import bootstrap, cards, checkpoint, export, metrics
@@ -36,6 +37,7 @@ from mien.labels import EXPRESSIONS, UNLABELLED, listed
 from mien.methods.base import Recognition
 from mien.methods.layers import AffectHead, ccc
 from mien.recognise import HEADS, OnnxRecogniser
+from mien.slices import SMALLEST_GROUP, grouped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,6 +48,9 @@ Say = Callable[[str], None]
 
 UNCERTAIN_BELOW = 0.5
 """A label less probable than not is called uncertain. Our choice: it needs no second threshold once calibrated."""
+
+DECAYS = (0.01, 0.1, 1.0, 10.0)
+"""Weight decays of the affect head that are tried on validation."""
 
 NEUTRAL, HAPPY = EXPRESSIONS.index("neutral"), EXPRESSIONS.index("happiness")
 
@@ -59,13 +64,31 @@ INT8_LOSS = 0.003
 """Largest loss of validation accuracy that int8 may cost."""
 
 
+class ElsewhereConfig(SourceConfig):
+    """A set to report on that nothing was learnt or chosen from."""
+
+    by: tuple[str, ...] = Field(
+        (),
+        description="attributes, such as a manifest's further columns, whose groups get figures of their own",
+    )
+    pooled: bool = Field(
+        True, description="also the figures of the whole set; false where its parts are no one population"
+    )
+
+    @model_validator(mode="after")
+    def _some(self) -> ElsewhereConfig:
+        if not self.pooled and not self.by:
+            raise ValueError("pooled: false leaves nothing to report on without `by`")
+        return self
+
+
 class ReleaseConfig(Frozen):
     """What to ship and what its card says beyond figures."""
 
     name: str
     run: Path = Field(description="a finished run folder")
     affect: tuple[SourceConfig, ...] = ()
-    elsewhere: tuple[SourceConfig, ...] = Field(
+    elsewhere: tuple[ElsewhereConfig, ...] = Field(
         (), description="other sets, never learnt from, all of whose labelled faces the card reports on"
     )
     folds: int = Field(5, ge=2, description="cross-validation folds of each affect source's protocol")
@@ -150,6 +173,27 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
         say(f"aligning {split} by the shipped landmark network")
         splits[split] = _samples(_of(records, split, data), run, labels, data)
     out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".release-") as unfinished:
+        made = _make(config, method, run, stored, labels, known, splits, Path(unfinished), say)
+        for path in sorted(
+            made.parent.iterdir(), key=lambda path: path.suffix == ".onnx"
+        ):  # the network last
+            path.replace(out / path.name)
+    return out / made.name
+
+
+def _make(
+    config: ReleaseConfig,
+    method: Recognition,
+    run: RunConfig,
+    stored: checkpoint.Checkpoint,
+    labels: tuple[str, ...],
+    records: list[Record],
+    splits: dict[Split, Samples],
+    out: Path,
+    say: Say,
+) -> Path:
+    """Export, calibrate and measure into a folder that is thrown away where something is refused."""
     plain = out / f"{config.name}.fp32.onnx"
     target = out / f"{config.name}.onnx"
     check = np.array(splits["valid"].images[:256])
@@ -188,7 +232,18 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
     heads = HEADS if head is not None else _heads(stored.card, run, records, labels)
     stated = {"name": config.name, **config.card}
     _write_card(
-        target, stated, stored, method, run, labels, heads, temperature, known, splits["test"], figures
+        target,
+        stated,
+        stored,
+        method,
+        run,
+        labels,
+        heads,
+        temperature,
+        records,
+        splits["test"],
+        figures,
+        config.affect,
     )
     return target
 
@@ -269,6 +324,10 @@ def _opened(folder: Path) -> tuple[checkpoint.Checkpoint, Recognition, RunConfig
     method = stored.restore()
     if not isinstance(method, Recognition):
         raise WeightsError(f"{folder}: '{stored.card['method']['name']}' does not recognise expressions")
+    if not stored.heads["expression"]:
+        raise WeightsError(
+            f"{folder}: was trained without expression labels: there is nothing to recognise with"
+        )
     run = RunConfig(**stored.card["config"])
     if run.data.colour:
         raise WeightsError(
@@ -291,9 +350,7 @@ def _heads(
 ) -> tuple[str, ...]:
     """The heads that a checkpoint's card says were trained; where it does not say, those that its data could train."""
     if heads := card.get("heads"):
-        return tuple(
-            head for head in HEADS if (heads.get(head, True) if isinstance(heads, dict) else head in heads)
-        )
+        return tuple(head for head in HEADS if heads.get(head, True))
     every = [*records, *(record for also in run.data.also for record in source_records(also, labels))]
     derived = run.data.vote_affect and labels == EXPRESSIONS
     rated = any(
@@ -315,6 +372,7 @@ def _write_card(
     records: list[Record],
     judged: Samples,
     figures: dict[str, Any],
+    affect: Sequence[SourceConfig] = (),
 ) -> None:
     """Write the card beside the network, and open both as prediction does.
 
@@ -326,7 +384,7 @@ def _write_card(
     card = {
         **stated,
         "classes": list(labels),
-        "heads": list(heads),
+        "heads": {head: head in heads for head in HEADS},
         "input": {"size": data.size, "colour": "grey", "dtype": "uint8"},
         "temperature": temperature,
         "uncertain_below": UNCERTAIN_BELOW,
@@ -340,6 +398,7 @@ def _write_card(
             "seconds": stored.card["seconds"],
             "commit": stored.card["commit"],
             "released_at": checkpoint.commit(),
+            "affect": [source.model_dump(mode="json") for source in affect],
         },
         "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
         "metrics": {
@@ -370,25 +429,35 @@ def _accuracy(logits: NDArray[np.float32], samples: Samples) -> float:
 
 
 def _figures(
-    test: dict[str, NDArray[np.float32]], samples: Samples, temperature: float, labels: tuple[str, ...]
+    test: dict[str, NDArray[np.float32]],
+    samples: Samples,
+    temperature: float,
+    labels: tuple[str, ...],
+    people: Sequence[str | None] | None = None,
 ) -> dict[str, Any]:
-    """Accuracy, macro accuracy, F1 and calibration of the test split, each with its 95 % interval."""
+    """Accuracy, macro accuracy, F1 and calibration of the test split, each with its 95 % interval.
+
+    Where `people` names who each picture is of, intervals are over people. Recalls have score intervals.
+    """
     named = samples.expression != UNLABELLED
     if not named.any():
         return {"images": 0}
-    truth = samples.expression[named]
-    test = {name: values[named] for name, values in test.items()}
-    probabilities = metrics.softmax(test["logits"] / temperature)
+    truth, logits = samples.expression[named], test["logits"][named]
+    if people is not None:
+        people = [who for who, known in zip(people, named, strict=True) if known]
+    probabilities = metrics.softmax(logits / temperature)
     answer = probabilities.argmax(axis=1)
     sure = probabilities.max(axis=1)
     right = answer == truth
+    who = people if people is not None and any(people) else None
     found: dict[str, Any] = {
         name: asdict(value)
-        for name, value in bootstrap.classification_intervals(truth, answer, len(labels)).items()
+        for name, value in bootstrap.classification_intervals(
+            truth, answer, len(labels), subjects=who
+        ).items()
     }
-    found["expected_calibration_error"] = asdict(
-        bootstrap.interval(metrics.calibration_error(sure, right), bootstrap.calibration_draws(sure, right))
-    )
+    found["calibration_error"] = asdict(bootstrap.calibration_interval(sure, right, subjects=who))
+    found["expected_calibration_error"] = metrics.calibration_error(sure, right)
     keep = sure >= UNCERTAIN_BELOW
     found["certain"] = {
         "share": float(keep.mean()),
@@ -396,26 +465,74 @@ def _figures(
     }
     found["images"] = len(truth)
     found["recall"] = {
-        name: {"recall": float(right[truth == place].mean()), "images": int((truth == place).sum())}
+        name: {
+            "recall": asdict(bootstrap.wilson(int(right[mine].sum()), int(mine.sum()))),
+            "images": int(mine.sum()),
+        }
         for place, name in enumerate(labels)
-        if (truth == place).any()
+        if (mine := truth == place).any()
     }
     return found
 
 
 def _elsewhere(
-    network: Path, source: SourceConfig, run: RunConfig, temperature: float, labels: tuple[str, ...]
+    network: Path, source: ElsewhereConfig, run: RunConfig, temperature: float, labels: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Figures of a set that nothing was learnt or chosen from; pairs where people show two expressions."""
+    """Figures of a set that nothing was learnt or chosen from, and of its groups.
+
+    Raises:
+        ConfigError: the set lacks an attribute of `by`.
+    """
     records = [one for one in source_records(source, labels) if one.expression != UNLABELLED]
     samples = _samples(records, run, labels, source)
-    outputs = export.run_onnx(network, samples.images)
-    figures = _figures(outputs, samples, temperature, labels)
-    people = [record.subject for record in records]
+    logits = export.run_onnx(network, samples.images)["logits"]
+    found = (
+        _of_rows(np.arange(len(records)), records, samples, logits, temperature, labels)
+        if source.pooled
+        else {}
+    )
+    for key in source.by:
+        values = np.array([one.attributes.get(key) for one in records], dtype=object)
+        if all(value is None for value in values):
+            known = sorted({name for one in records for name in one.attributes})
+            raise ConfigError(f"{source.root}: by: no attribute '{key}': it has {', '.join(known) or 'none'}")
+        found[f"by {key}"] = {
+            name: _of_rows(np.flatnonzero(mask), records, samples, logits, temperature, labels)
+            if mask.sum() >= SMALLEST_GROUP
+            else {"images": int(mask.sum()), "note": f"fewer than {SMALLEST_GROUP}: not scored"}
+            for name, mask in grouped(values).items()
+        }
+    return found
+
+
+def _of_rows(
+    rows: NDArray[np.intp],
+    records: Sequence[Record],
+    samples: Samples,
+    logits: NDArray[np.float32],
+    temperature: float,
+    labels: tuple[str, ...],
+) -> dict[str, Any]:
+    """Figures of some of a set's pictures; pairs where people show two expressions."""
+    part = replace(
+        samples,
+        images=samples.images[:0],
+        found=samples.found[rows],
+        expression=samples.expression[rows],
+        votes=samples.votes[rows],
+        affect=samples.affect[rows],
+        subject=samples.subject[rows],
+        names=tuple(samples.names[row] for row in rows),
+    )
+    people = [records[row].subject for row in rows]
+    figures = _figures({"logits": logits[rows]}, part, temperature, labels, people)
+    figures["images"] = len(rows)
     if labels == EXPRESSIONS and None not in people and len(set(people)) < len(people):
-        probabilities = metrics.softmax(outputs["logits"] / temperature)
-        figures["pairs"] = asdict(happier(probabilities[:, HAPPY], samples.expression, people))
-    return {"faces_aligned": float(samples.found.mean()), **figures}
+        shares = metrics.softmax(logits[rows] / temperature)
+        pairs = happier(shares[:, HAPPY], part.expression, people)
+        if pairs.known:
+            figures["pairs"] = asdict(pairs)
+    return {"faces_aligned": float(part.found.mean()), **figures}
 
 
 def happier(
@@ -454,41 +571,34 @@ def _affect(
     if not others and np.isnan(splits["train"].affect).all():
         return {}, None
     report: dict[str, Any] = {}
-    best: tuple[float, float] = (-1.0, 0.0)
-    for decay in (0.01, 0.1, 1.0, 10.0):
-        sets = [main]
-        judged: list[float] = []
-        parts = []
-        for _, folds, samples, embedding in others:
-            split = np.array([record.split for record in folds[0]])
-            sets.append((embedding[split == "train"], samples.affect[split == "train"]))
-            parts.append((embedding[split == "valid"], samples.affect[split == "valid"]))
-        parts.append((outputs["valid"]["embedding"], splits["valid"].affect))
-        head = fit_affect(sets, decay)
-        for embedding, target in parts:
-            known = np.isfinite(target).all(axis=1)
-            both = ccc(torch.from_numpy(rate(head, embedding[known])), torch.from_numpy(target[known]))
-            judged.append(float(both.mean()))
-        score = float(np.mean(judged))
-        say(f"affect head, decay {decay}: mean validation CCC {score:.4f}")
-        if score > best[0]:
-            best = (score, decay)
-    decay = best[1]
-    report["decay"] = decay
+    held = (outputs["valid"]["embedding"], splits["valid"].affect)
     for number, (source, folds, samples, embedding) in enumerate(others):
         guess = np.full_like(samples.affect, np.nan)
-        names = [record.name for record in folds[0]]
-        place = {name: row for row, name in enumerate(names)}
+        place = {record.name: row for row, record in enumerate(folds[0])}
+        rest = [main, *((e, s.affect) for k, (_, _, s, e) in enumerate(others) if k != number)]
+        decays = []
         for fold in folds:
             rows = {
                 split: np.array([place[one.name] for one in fold if one.split == split])
                 for split in ("train", "valid", "test")
             }
+            part = {split: (embedding[some], samples.affect[some]) for split, some in rows.items()}
+            # Chosen anew in each fold: one fold's validation pictures are another's test pictures.
+            decays.append(_decay([*rest, part["train"]], [part["valid"], held]))
             seen = np.concatenate([rows["train"], rows["valid"]])
-            sets = [main, *((e, s.affect) for k, (_, _, s, e) in enumerate(others) if k != number)]
-            head = fit_affect([*sets, (embedding[seen], samples.affect[seen])], decay)
+            head = fit_affect([*rest, (embedding[seen], samples.affect[seen])], decays[-1])
             guess[rows["test"]] = rate(head, embedding[rows["test"]])
-        report[f"{source.reader}, {config.folds}-fold cross-validation"] = _rated(guess, samples.affect)
+        report[f"{source.reader}, {config.folds}-fold cross-validation"] = {
+            "decays": decays,
+            **_rated(guess, samples.affect),
+        }
+    sets, parts = [main], [held]
+    for _, folds, samples, embedding in others:
+        split = np.array([record.split for record in folds[0]])
+        sets.append((embedding[split == "train"], samples.affect[split == "train"]))
+        parts.append((embedding[split == "valid"], samples.affect[split == "valid"]))
+    decay = report["decay"] = _decay(sets, parts)
+    say(f"affect head: decay {decay}")
     head = fit_affect([main, *((e, s.affect) for _, _, s, e in others)], decay)
     report["vote-derived affect of the test split"] = _rated(
         rate(head, outputs["test"]["embedding"]), splits["test"].affect
@@ -498,6 +608,25 @@ def _affect(
             scores = (entry[part]["ccc"]["value"] for part in ("valence", "arousal"))
             say(f"{name}: CCC of valence and arousal {', '.join(f'{score:.3f}' for score in scores)}")
     return report, head
+
+
+def _decay(
+    sets: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    held: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
+) -> float:
+    """The decay with the best mean CCC on the held-out sets (embedding [n, d], affect [n, 2]) that have labels."""
+
+    def reached(decay: float) -> float:
+        head = fit_affect(sets, decay)
+        scores = []
+        for embedding, target in held:
+            known = np.isfinite(target).all(axis=1)
+            both = zip(rate(head, embedding[known]).T, target[known].T, strict=True)
+            scores.append(np.mean([metrics.affect(guess, truth)["ccc"] for guess, truth in both]))
+        finite = [score for score in scores if np.isfinite(score)]
+        return float(np.mean(finite)) if finite else -1.0
+
+    return max(DECAYS, key=reached)
 
 
 def _rated(guess: NDArray[np.float32], truth: NDArray[np.float32]) -> dict[str, Any]:

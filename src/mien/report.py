@@ -171,7 +171,8 @@ def markdown(report: Report) -> str:
     if report.calibration and report.selective:
         c = report.calibration
         pairs = [
-            ("ECE (15 bins)", spread(c.ece)),
+            ("Calibration error (RMS, debiased)", spread(c.error)),
+            ("ECE (15 bins, biased upwards)", number(c.ece)),
             ("Brier", number(c.brier)),
             ("Log loss (nats)", number(c.log_loss)),
         ]
@@ -316,7 +317,7 @@ def _key(report: Report) -> str:
         if name in report.scores:
             shown.append((NAMES[name], " %", report.scores[name], 100.0, 1))
     if report.calibration:
-        shown.append(("Calibration error", "", report.calibration.ece, 1.0, 3))
+        shown.append(("Calibration error", "", report.calibration.error, 1.0, 3))
     for dimension, scores in report.affect.items():
         shown.append((f"CCC, {dimension}", "", scores["ccc"], 1.0, 3))
     items = []
@@ -415,12 +416,13 @@ def _confidence_part(report: Report, predictions: Predictions) -> list[str]:
     leaning = "over-confident" if mean_gap > 0 else "under-confident"
     words = f"On average {leaning} by {abs(100 * mean_gap):.1f} points.{scaled}"
     pairs = [
-        ("ECE", spread(found.ece)),
+        ("Calibration error (RMS, debiased)", spread(found.error)),
+        ("ECE (15 bins, biased upwards)", number(found.ece)),
         ("Brier score", number(found.brier)),
         ("Log loss", f"{number(found.log_loss)} nats"),
         ("AURC", number(selective.aurc)),
     ]
-    diagram = reliability.draw(found.bins, found.ece.value)
+    diagram = reliability.draw(found.bins, found.ece)
     curve = reliability.risk_coverage({"model": (coverage, risk)})
     return [
         "<h2>Confidence</h2>",

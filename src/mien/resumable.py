@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mien import tensors
+from mien import durable, tensors
 
 
 class Resumable:
@@ -37,7 +37,7 @@ class Resumable:
         state = {name: part.state_dict() for name, part in self._parts().items()}
         part = self._path.with_suffix(".part")
         torch.save({**state, "step": self.step, "seconds": self.seconds}, part)
-        part.replace(self._path)
+        durable.replace(part, self._path)
 
     @property
     def progress(self) -> float:

@@ -23,7 +23,7 @@ class TableError(MienError):
 
 def rows(
     analysis: Analysis,
-    columns: str = "pyfeat",
+    columns: str = "mien",
     landmarks: bool = True,
     on_no_face: OnNoFace = "row",
     video: bool = False,
@@ -87,7 +87,7 @@ def finite(value: Any) -> Any:
 
 def to_frame(
     analyses: Iterable[Analysis],
-    columns: str = "pyfeat",
+    columns: str = "mien",
     landmarks: bool = True,
     labels: tuple[str, ...] | None = None,
 ) -> Any:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Final
 
 from mien import page, published
 from mien.bootstrap import Interval
@@ -396,6 +397,10 @@ def _pair_table(comparison: Comparison) -> list[str]:
             [[page.interval(cell) for cell in row] for row in rows],
         ),
     ]
+
+
+FORMS: Final = ("json", "md", "tex", "html")
+"""Endings of the files of a comparison."""
 
 
 def write(comparison: Comparison, folder: Path | str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -25,17 +25,20 @@ NORM_STEPS = 50
 
 
 def _norms(method: Method) -> list[_BatchNorm]:
-    return [module for module in method.modules() if isinstance(module, _BatchNorm)]
+    """Batch norms of the pretrained parts. A method's own heads start from random layers, whose statistics soon change:
+    their norms are always live."""
+    parts = [method.get_submodule(name) for name in method.pretrained]
+    return [module for part in parts for module in part.modules() if isinstance(module, _BatchNorm)]
 
 
 def freeze_norms(method: Method) -> None:
-    """Let batch norms use and keep the statistics that they hold; their factors and offsets are still learnt."""
+    """Let the backbone's batch norms keep the statistics that they hold; their factors and offsets are still learnt."""
     for norm in _norms(method):
         norm.eval()
 
 
 def adapt_norms(method: Recognition, feed: Feed, config: RunConfig) -> None:
-    """Estimate the statistics of batch norms anew, as plain means over the first steps' augmented pictures."""
+    """Estimate the statistics of the backbone's norms anew, as plain means over the first steps' augmented pictures."""
     norms = _norms(method)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -48,6 +51,15 @@ def adapt_norms(method: Recognition, feed: Feed, config: RunConfig) -> None:
             method.predict(augment(crops, config.data, generator))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+def restore_norms(method: Method, feed: Feed, config: RunConfig) -> None:
+    """Make norms of a published backbone's fixed factors and offsets, from the first steps' augmented pictures."""
+    backbone = getattr(method, "backbone", None)
+    if getattr(backbone, "affine", False):
+        generator = torch.Generator().manual_seed(config.seed)
+        steps = islice(feed.epoch(0), NORM_STEPS)
+        cast("Any", backbone).restore_norms(augment(crops, config.data, generator) for _, _, crops in steps)
 
 
 def fill(method: Method, path: Path, part: str, labels: tuple[str, ...] = EXPRESSIONS) -> None:

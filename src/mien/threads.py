@@ -16,8 +16,12 @@ import math
 import os
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from mien import cards
+from mien.errors import WeightsError, loading
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -39,11 +43,15 @@ def session(model: bytes | str, threads: int | None = None) -> Any:
 
     Raises:
         WeightsError: ONNX Runtime cannot read the model.
+        LoadError: ONNX Runtime cannot be imported, or there is not enough memory.
     """
+    with loading("ONNX Runtime"):
+        return _session(model, threads)
+
+
+def _session(model: bytes | str, threads: int | None) -> Any:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as runtime
-
-    from mien.errors import WeightsError
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available()
@@ -68,15 +76,81 @@ def session(model: bytes | str, threads: int | None = None) -> Any:
         ) from None
 
 
+class Network:
+    """A network of a weight file on ONNX Runtime, with one thread. Safe to call from several threads.
+
+    It can be pickled and copied: what travels is the file's path and hash, and the session is opened again when it is
+    first used. A forked process also opens its own: a session may be in use by another thread while the process forks.
+    """
+
+    def __init__(self, path: Path | str, sha256: str, opened: Any = None) -> None:
+        """The file at `path`, whose card states `sha256`; `opened` is its session in this process, if there is one."""
+        self.path, self.sha256 = Path(path), sha256
+        self._opened = os.getpid(), opened
+
+    @classmethod
+    def open(cls, path: Path | str) -> tuple[Network, cards.Card]:
+        """Open a weight file, and read its card.
+
+        Raises:
+            WeightsError: the file or its card is missing, damaged, or they do not belong together.
+            LoadError: ONNX Runtime cannot be imported, or there is not enough memory.
+        """
+        content, card = cards.verified(path)
+        return cls(path, card.fields["sha256"], session(content, threads=1)), card
+
+    def run(self, outputs: list[str] | None, inputs: dict[str, Any]) -> list[Any]:
+        """As `onnxruntime.InferenceSession.run`."""
+        answer: list[Any] = self._session().run(outputs, inputs)
+        return answer
+
+    def get_inputs(self) -> Any:
+        """As `onnxruntime.InferenceSession.get_inputs`."""
+        return self._session().get_inputs()
+
+    def get_outputs(self) -> Any:
+        """As `onnxruntime.InferenceSession.get_outputs`."""
+        return self._session().get_outputs()
+
+    def _session(self) -> Any:
+        owner, opened = self._opened
+        if opened is None or owner != os.getpid():
+            content, card = cards.verified(self.path)
+            if card.fields["sha256"] != self.sha256:
+                raise WeightsError(f"{self.path}: other weights than were loaded first: load them again")
+            opened = session(content, threads=1)
+            self._opened = os.getpid(), opened
+        return opened
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What ships is found where the package lies, which may be elsewhere in the process that unpickles.
+        shipped = self.path.is_relative_to(cards.FOLDER)
+        path = self.path.relative_to(cards.FOLDER).as_posix() if shipped else str(self.path.absolute())
+        return _network, (path, self.sha256, shipped)
+
+    def __deepcopy__(self, memo: Any) -> Network:
+        return self  # it does not change
+
+
+def _network(path: str, sha256: str, shipped: bool) -> Network:
+    return Network(cards.FOLDER / path if shipped else Path(path), sha256)
+
+
 class Team:
-    """Threads that share batches. Safe to use from several threads itself."""
+    """Threads that share batches. Safe to use from several threads itself; a forked process starts threads anew."""
 
     def __init__(self, threads: int | None, most: int, least: int = 1) -> None:
         """Up to `threads` threads (None: `available()`) take parts of `least` to `most` items of a batch."""
         self.threads = threads or available()
         self._most, self._least = most, least
+        self._rest()
+
+    def _rest(self) -> None:
+        self._owner, self._opening = os.getpid(), Lock()
         self._pool: ThreadPoolExecutor | None = None
-        self._opening = Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Team, (self.threads, self._most, self._least)
 
     def parts(self, count: int) -> list[slice]:
         """Consecutive parts of `count` items, equal but for one item, and as many for each thread where that is fair.
@@ -96,6 +170,10 @@ class Team:
         parts = self.parts(count)
         if self.threads == 1 or len(parts) < 2:
             return [call(part) for part in parts]
+        if (
+            self._owner != os.getpid()
+        ):  # the threads, and whoever held the lock, stayed in the process that forked
+            self._rest()
         with self._opening:
             if self._pool is None:
                 # Made, and its module imported, when there is something to share: a process for one face never does.

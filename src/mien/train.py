@@ -32,7 +32,7 @@ import torch
 import yaml
 from pydantic import ValidationError
 
-from mien import checkpoint, distil, methods, optim, runlog, starting, tensors
+from mien import checkpoint, distil, durable, methods, metrics, optim, runlog, starting, tensors
 from mien.claims import Claim
 from mien.config import RunConfig
 from mien.data.loaders import Feed, Samples, label_names, load_split
@@ -75,12 +75,13 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
 
     Args:
         config: the run.
-        resume: go on from `state.pt` if it is there; a finished run returns at once.
+        resume: go on from `state.pt` if it is there; a finished run, stopped early or not, returns at once.
         report: told of progress.
 
     Raises:
         Claimed: another process trains this run now.
-        ConfigError: the folder holds another configuration, or has a run and `resume` is off.
+        ConfigError: the folder holds another configuration, or has a run and `resume` is off; or there is no such
+            metric to select by. The folder is made once the data were read, so a refused start leaves nothing.
         TrainingError: a loss became NaN or infinite, or the disk is full; the last good files are kept.
         KeyboardInterrupt: after the state was saved.
     """
@@ -132,9 +133,13 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
         torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
     fabric = _fabric(config)
-    if fabric.is_global_zero:
-        _claim(folder, config, resume)
-    fabric.barrier()
+    runlog.check_select(config.select)
+    wanted = config.model_dump(mode="json")
+    runlog.admit(folder, _with_defaults(folder / "config.yaml"), wanted, resume)
+    fabric.barrier()  # no process writes into the folder before all have looked
+    if (folder / "finished").is_file():
+        tell("note", {"text": f"{folder} is finished: nothing is left to train"})
+        return folder
     torch.manual_seed(config.seed)
     method = methods.build(config.method, config.data.size)
     if not isinstance(method, Recognition):
@@ -162,14 +167,21 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
     players = {turn: optim.build(method, turn, config.optim) for turn in method.turns}
     schedules = {turn: optim.schedule(one, config.optim, steps) for turn, one in players.items()}
     average = optim.average(method, config.optim.ema) if config.optim.ema else None
+    heads = heads_of(config, method, splits["train"])
+    _selectable(config, splits["valid"], heads)
     state = _State()
     if resume and (folder / "state.pt").is_file():
         state = _restore(folder / "state.pt", method, players, schedules, average)
-    elif config.norms == "frozen":
-        starting.adapt_norms(method, feed, config)
+    else:
+        starting.restore_norms(method, feed, config)
+        if config.norms == "frozen":
+            starting.adapt_norms(method, feed, config)
         if average is not None:
             average.module.load_state_dict(method.state_dict())
     wrapped = fabric.setup_module(method)  # the optimisers keep stepping the parameters they own
+    # Everything was read: what is refused from here on is a matter of training, not of a typing error.
+    if fabric.is_global_zero:
+        _settle(folder, wanted)
     log = runlog.RunLog(folder, state.step if resume else None) if fabric.is_global_zero else None
 
     def keep() -> None:
@@ -182,7 +194,7 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
     started, saved = time.monotonic() - state.seconds, time.monotonic()
     try:
         with _deferred_interrupt() as interrupted:
-            while state.step < steps:
+            while state.step < steps and not _out_of_patience(config, state):
                 epoch = state.step // feed.steps
                 for _, targets, crops in feed.epoch(epoch, state.step % feed.steps):
                     batch = _prepare(
@@ -228,16 +240,15 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
                 state.sums = {}
                 judged: Any = average.module if average is not None else method
                 values = validate(judged, splits["valid"], config.batch)
-                if config.select not in values:
-                    raise ConfigError(f"select: no validation metric '{config.select}': {', '.join(values)}")
-                better = values[config.select] > state.best
+                reached = runlog.score(config.select, values[config.select])
+                better = state.best_epoch < 0 or reached > state.best
                 if better:
-                    state.best, state.best_epoch, state.stale = values[config.select], epoch, 0
+                    state.best, state.best_epoch, state.stale = reached, epoch, 0
                 else:
                     state.stale += 1
                 if fabric.is_global_zero and log is not None:
                     if better:
-                        card = card_of(config, epoch, values, state.seconds)
+                        card = card_of(config, epoch, values, state.seconds, heads)
                         _write(partial(_save, judged, card), folder / "weights.safetensors")
                     log.write(
                         "epoch",
@@ -247,14 +258,13 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
                 tell("epoch", {"epoch": epoch, "epochs": config.epochs, "best": better, **means, **values})
                 keep()
                 saved = time.monotonic()
-                if config.patience is not None and state.stale >= config.patience:
+                if _out_of_patience(config, state):
                     tell("note", {"text": f"no better epoch for {config.patience}: stopping"})
-                    break
     finally:
         if log is not None:
             log.close()
     if fabric.is_global_zero:
-        last = card_of(config, config.epochs - 1, {}, state.seconds)
+        last = card_of(config, state.step // feed.steps - 1, {}, state.seconds, heads)
         _write(partial(_save, method, last), folder / "last.safetensors")
         (folder / "finished").write_text(
             json.dumps({"seconds": state.seconds, "best_epoch": state.best_epoch})
@@ -263,13 +273,31 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
     return folder
 
 
-def card_of(config: RunConfig, epoch: int, values: dict[str, float], seconds: float) -> dict[str, Any]:
+def heads_of(config: RunConfig, method: Method, samples: list[Samples]) -> dict[str, bool]:
+    """Which heads the training pictures teach: one without labels, or turned off, is left as it was at the start."""
+    settings = getattr(method, "config", None)
+    named = any((one.expression >= 0).any() or np.isfinite(one.votes).all(axis=1).any() for one in samples)
+    rated = sum(int(np.isfinite(one.affect).all(axis=1).sum()) for one in samples) > 1
+    heads = {
+        "expression": named and getattr(settings, "expression", "") != "off",
+        "affect": rated and getattr(settings, "affect_weight", 1.0) > 0,
+    }
+    if config.start is not None and config.start_part == "whole":
+        before = checkpoint.load(config.start).heads
+        heads = {name: taught or before[name] for name, taught in heads.items()}
+    return heads
+
+
+def card_of(
+    config: RunConfig, epoch: int, values: dict[str, float], seconds: float, heads: dict[str, bool]
+) -> dict[str, Any]:
     """What a checkpoint says of itself."""
     return {
         "method": config.method,
         "size": config.data.size,
         "colour": config.data.colour,
         "classes": list(config.labels or EXPRESSIONS),
+        "heads": heads,
         "config": config.model_dump(mode="json"),
         "epoch": epoch,
         "valid": values,
@@ -301,11 +329,9 @@ def validate(method: Recognition, samples: list[Samples], batch: int) -> dict[st
         values["cross_entropy"] = float(-likelihood[np.arange(len(hit)), expression[known]].mean())
     felt = np.isfinite(target).all(axis=1)
     if felt.sum() > 1:
-        from mien.methods.layers import ccc
-
-        both = ccc(torch.from_numpy(affect[felt]), torch.from_numpy(target[felt]))
-        values["ccc_valence"], values["ccc_arousal"] = float(both[0]), float(both[1])
-        values["ccc"] = float(both.mean())
+        for place, name in enumerate(("valence", "arousal")):
+            values[f"ccc_{name}"] = metrics.affect(affect[felt, place], target[felt, place])["ccc"]
+        values["ccc"] = (values["ccc_valence"] + values["ccc_arousal"]) / 2
     return values
 
 
@@ -375,29 +401,50 @@ def _fabric(config: RunConfig) -> Any:
     return fabric
 
 
-def _claim(folder: Path, config: RunConfig, resume: bool) -> None:
-    """Make the run folder ours: a fresh one, or one with the same configuration when resuming."""
-    wanted = config.model_dump(mode="json")
-    written = folder / "config.yaml"
-    if written.is_file():
-        if _with_defaults(written) != wanted:
-            raise ConfigError(
-                f"{folder} holds a run with another configuration: change `name`, or delete the folder"
-            )
-        if not resume:
-            raise ConfigError(f"{folder} holds this run already: add --resume to go on, or delete the folder")
+def _out_of_patience(config: RunConfig, state: _State) -> bool:
+    return config.patience is not None and state.stale >= config.patience
+
+
+def _selectable(config: RunConfig, held: list[Samples], heads: dict[str, bool]) -> None:
+    """Refuse to select by a metric of labels that the validation pictures lack, or of a head that is not trained.
+
+    Raises:
+        ConfigError: there are none, or it is not.
+    """
+    affect = config.select.startswith("ccc")
+    known = (
+        sum(int(np.isfinite(one.affect).all(axis=1).sum()) for one in held) > 1
+        if affect
+        else any((one.expression >= 0).any() for one in held)
+    )
+    if not heads["affect" if affect else "expression"]:
+        raise ConfigError(
+            f"select: '{config.select}' is of a head that these training pictures do not teach: select by "
+            f"{'accuracy' if affect else 'ccc'}"
+        )
+    if not known:
+        what = "valence and arousal" if affect else "expression"
+        raise ConfigError(
+            f"select: '{config.select}' needs {what} labels, and the validation pictures of {config.data.root} "
+            f"have none: select by {'accuracy' if affect else 'ccc'}"
+        )
+
+
+def _settle(folder: Path, wanted: dict[str, Any]) -> None:
+    """Make the run folder and say in it what is trained, where and with what."""
     folder.mkdir(parents=True, exist_ok=True)
-    written.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
+    (folder / "config.yaml").write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
     (folder / "environment.json").write_text(
         json.dumps({**runlog.environment(), "commit": checkpoint.commit()}, indent=2), encoding="utf-8"
     )
 
 
 def _with_defaults(written: Path) -> dict[str, Any] | None:
-    """The configuration of a folder, with today's defaults for keys that are younger than it; None for a broken one."""
+    """The configuration of a folder, with today's defaults for keys that are younger than it; None for none or a broken
+    one."""
     try:
         return RunConfig(**yaml.safe_load(written.read_text(encoding="utf-8"))).model_dump(mode="json")
-    except (ValidationError, TypeError, yaml.YAMLError):
+    except (OSError, UnicodeDecodeError, ValidationError, TypeError, yaml.YAMLError):
         return None
 
 
@@ -453,7 +500,7 @@ def _write(save: Callable[[Path], None], path: Path) -> None:
         raise TrainingError(
             f"{path}: could not be written ({problem}): free some space and add --resume; the last good file is kept"
         ) from None
-    part.replace(path)
+    durable.replace(part, path)
 
 
 @contextlib.contextmanager

@@ -79,7 +79,7 @@ class Pose:
     roll: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Landmarks:
     """Facial points in pixels of the picture, in the order of `mien.landmarks.POINTS`.
 
@@ -90,6 +90,9 @@ class Landmarks:
 
     points: tuple[tuple[float, float], ...]
     presence: float
+
+    def __repr__(self) -> str:
+        return f"Landmarks({len(self.points)} points, presence {self.presence:.2f})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,7 @@ class Reading:
         return {name: self.probabilities[name] / total if total > 0 else 1 / len(BASIC) for name in BASIC}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Face:
     """One face of a picture. `quality` in [0, 1] summarises size, sharpness, frontality and presence."""
 
@@ -145,6 +148,14 @@ class Face:
     pose: Pose
     reading: Reading
     quality: float
+
+    def __repr__(self) -> str:
+        box, name = self.box, self.expression + "?" * self.reading.uncertain
+        return (
+            f"{type(self).__name__}({name} {self.probability:.2f}, v {_signed(self.valence)}, "
+            f"a {_signed(self.arousal)}, "
+            f"box {box.x:.0f}, {box.y:.0f}, {box.width:.0f} x {box.height:.0f}, quality {self.quality:.2f})"
+        )
 
     @property
     def box(self) -> Box:
@@ -182,7 +193,7 @@ class Face:
         return self.reading.intensity
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Analysis:
     """Everything found in one picture or one video frame.
 
@@ -200,6 +211,18 @@ class Analysis:
     frame: int | None = None
     time: float | None = None
     model: str = field(default="", compare=False)
+
+    def __repr__(self) -> str:
+        """One line a face, for reading; `to_json` keeps everything."""
+        kind, at = type(self).__name__, "" if self.frame is None else f", frame {self.frame}"
+        if self.error is not None:
+            return f"{kind}({self.source!r}, error {self.error!r})"
+        head = f"{kind}({self.source!r}{at}, {self.width} x {self.height}, "
+        return (
+            head
+            + ("\n" + " " * (len(kind) + 1)).join([repr(face) for face in self.faces] or ["no face"])
+            + ")"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """A plain nested dict of JSON types; `from_dict` reads it back."""
@@ -277,7 +300,7 @@ class Smoothed:
         return None if neutral is None else 1.0 - neutral
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class TrackedFace(Face):
     """One face of a video frame: also whose it is, and its smoothed reading.
 
@@ -288,7 +311,7 @@ class TrackedFace(Face):
     smoothed: Smoothed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Frame(Analysis):
     """Everything found in one video frame.
 
@@ -300,6 +323,11 @@ class Frame(Analysis):
     shot: int = 0
     searched: bool = True
     lag: float = 0.0
+
+
+def _signed(value: float | None) -> str:
+    """With a sign and two digits, without a negative zero; "-" for none."""
+    return "-" if value is None or value != value else f"{round(value, 2) + 0.0:+.2f}"
 
 
 @cache

@@ -119,14 +119,15 @@ def _begin(make: Callable[..., Work], options: dict[str, Any]) -> None:
     global _work
     # Ctrl-C reaches the whole process group; only the parent answers it, and lets the workers finish their chunk.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=end_with_parent, daemon=True).start()
     try:
         _work = make(**options)
     except MienError as problem:
         _work = MienError(str(problem))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait until the process that started this one ends, and end with it; for a thread of a worker."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -44,16 +44,12 @@ def chromium() -> Iterator[Any]:
 def models(recogniser_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Pipeline, editor and signer; the shipped recogniser where there is one, random weights where not."""
     from mien.edit import Editor
-    from mien.editing.geometry import Geometry
     from mien.editing.provenance import Signer
-    from mien.editing.shading import Shading
     from mien.pipeline import load
     from mien.recognise import SHIPPED
 
     pipeline = load(weights=None if SHIPPED.exists() else recogniser_file, threads=1)
-    editor = Editor(
-        pipeline.detector, pipeline.landmarker, Geometry.load(), Shading.load(), pipeline.recogniser
-    )
+    editor = Editor.load(pipeline)
     signer = Signer.of_install(tmp_path_factory.mktemp("signing"))
     return {"pipeline": pipeline, "editor": editor, "signer": signer}
 

@@ -23,6 +23,8 @@ def test_a_photo_is_read(visit: Any, models: dict[str, Any], examples: Path) -> 
     expected = models["pipeline"](examples / "group_1.jpg")
     assert page.locator(".chips button").count() == len(expected.faces) == 6
     assert page.locator("rect.box").count() == 6
+    assert page.locator(".chips button").all_inner_texts() == [f"Face {number}" for number in range(6)]
+    assert page.locator("svg.over .number").all_text_contents() == [f"{number}" for number in range(6)]
     assert page.locator("#read-title").inner_text() == expected.faces[0].expression
     rows = page.locator(".bars tr").all_inner_texts()
     shown = {row.split("\t")[0]: row.split()[-2] for row in rows}
@@ -194,6 +196,7 @@ def test_a_batch_becomes_a_table_and_a_csv(
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["file"] for row in rows] == ["group_2.jpg"] * 7 + ["'=cmd,1.jpg", "bad.jpg"]
     expected = models["pipeline"](examples / "group_2.jpg").faces
+    assert [row["face"] for row in rows] == ["0", "1", "2", "3", "4", "5", "6", "0", ""]
     assert [row["label"] for row in rows[:7]] == [face.expression for face in expected]
     assert float(rows[2]["valence"]) == pytest.approx(expected[2].valence)
     assert float(rows[2]["fear"]) == pytest.approx(expected[2].probabilities["fear"])

@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 
 from mien import images
 from mien.cli.data import app
-from mien.data import READERS, protocols, synthetic
+from mien.config import SourceConfig
+from mien.data import READERS, loaders, manifest, protocols, synthetic
 from mien.data.copies import hash_of, near_pairs, perceptual_hash, pixel_copies, without_copies
 from mien.data.doctor import Diagnosis, Finding, examine, identify
 from mien.data.sheet import contact_sheet, rows_of
-from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
+from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound, OutputExists
 
 ALIGNED = "Image/aligned"
 
@@ -175,6 +176,13 @@ def test_a_manifest_remembers_the_options_it_was_made_with(miniature) -> None:
     )
     with pytest.raises(ConfigError, match="was not made with task=va"):
         READERS["manifest"](table, **protocols.load("affwild2-va").options)
+    assert manifest.made_of(Path(table)) == "affwild2"
+    source = SourceConfig(reader="manifest", root=Path(table), protocol="affwild2-expr")
+    assert len(loaders.source_records(source)) == len(whole)
+    for reader, where in (("manifest", table), ("folder", root)):
+        other = SourceConfig(reader=reader, root=Path(where), protocol="rafdb-basic")
+        with pytest.raises(ConfigError, match="rafdb-basic is of 'rafdb'"):
+            loaders.source_records(other)
 
 
 def test_list_command_names_every_reader_and_protocol() -> None:
@@ -229,5 +237,8 @@ def test_contact_sheet_shows_each_class_once_a_row(miniature, tmp_path: Path) ->
     assert result.exit_code == 0, result.output
     with Image.open(out) as picture:
         assert picture.height == 7 * 80 + 8, "the rule leaves no sadness"
-    result = CliRunner().invoke(app, ["show", str(root), "--out", str(out), "--split", "dev"])
+    result = CliRunner().invoke(app, ["show", str(root), "--out", str(out)])
+    assert isinstance(result.exception, OutputExists)
+    arguments = ["show", str(root), "--out", str(out), "--overwrite", "--split", "dev"]
+    result = CliRunner().invoke(app, arguments)
     assert isinstance(result.exception, ConfigError)

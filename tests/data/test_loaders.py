@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from mien import images
 from mien.config import DataConfig
 from mien.data import loaders, synthetic
 from mien.data.loaders import Feed, Samples
@@ -61,6 +66,38 @@ def test_a_second_call_reads_the_cache(
     assert isinstance(second.images, np.memmap)
 
 
+def test_equal_names_elsewhere_and_exchanged_pictures_are_cut_anew(tmp_path: Path) -> None:
+    first, second = (tmp_path / name / "a.png" for name in ("first", "second"))
+    for path, level in ((first, 40), (second, 200)):
+        path.parent.mkdir()
+        images.write(path, np.full((32, 32, 3), level, np.uint8))
+    none = tmp_path / "none.npz"
+    np.savez(none, names=np.array(["a.png"]), points=np.full((1, 112, 2), np.nan))
+
+    def cut(path: Path, **more: Any) -> np.ndarray[Any, Any]:
+        record = Record(path, "train", name="a.png", **more)
+        return np.array(
+            loaders.load_crops([record], 32, colour=False, cache=tmp_path / "c", points=none).images
+        )
+
+    assert cut(first).mean() == 40
+    assert cut(second).mean() == 200
+    stamp = first.stat()
+    shutil.copyfile(second, first)
+    os.utime(first, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert cut(first).mean() == 200
+    known = set((tmp_path / "c").iterdir())
+    cut(second)
+    assert set((tmp_path / "c").iterdir()) == known, "the same picture elsewhere needs no second crop"
+    cut(second, box=(4.0, 4.0, 20.0, 20.0))
+    assert set((tmp_path / "c").iterdir()) > known
+
+
+def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetDamaged, match=r"gone\.png.*mien data check"):
+        loaders.load_crops([Record(tmp_path / "gone.png", "train")], 32, False, tmp_path / "cache")
+
+
 def test_a_damaged_picture_is_named_and_leaves_no_cache(
     drawn: tuple[Path, list[Record], Path], tmp_path: Path
 ) -> None:
@@ -105,6 +142,40 @@ def test_an_epoch_draws_every_picture_once_with_its_own_targets() -> None:
     assert sorted(seen) == list(range(32))
     assert not np.array_equal(feed.order(0), feed.order(1))
     assert np.array_equal(feed.order(1), Feed([samples(20), samples(12, offset=20)], 8, 0.0, 3).order(1))
+
+
+def test_a_set_is_drawn_as_often_as_it_asks_with_its_weight_and_prior() -> None:
+    often = replace(samples(20), repeat=2.5, weight=0.5)
+    seldom = replace(samples(40, 100), repeat=0.5)
+    feed = Feed([often, seldom], 7, 0.0, 0)
+    assert feed.steps == (50 + 20) // 7
+    rows = np.concatenate([feed.order(epoch) for epoch in range(40)])
+    assert len(rows) == 40 * 70
+    counts = np.bincount(rows, minlength=60) / 40
+    assert np.allclose(counts[:20].mean(), 2.5, atol=0.15)
+    assert np.allclose(counts[20:].mean(), 0.5, atol=0.1)
+    _, targets, _ = next(feed.epoch(0))
+    first = targets.expression.numpy()  # row numbers modulo 8 do not tell the sets apart; crops do
+    assert set(targets.extra) == {"weight", "log_prior"}
+    assert targets.extra["log_prior"].shape == (7, 8)
+    owners = (targets.image[:, 0, 0].numpy() >= 100).astype(int)
+    assert targets.extra["weight"].tolist() == [0.5 if owner == 0 else 1.0 for owner in owners]
+    assert len(first) == 7
+
+
+def test_the_prior_is_the_mean_share() -> None:
+    votes = np.tile(np.eye(8, dtype=np.float32)[0], (4, 1))
+    votes[0] = [0.5, 0.5, 0, 0, 0, 0, 0, 0]
+    prior = np.exp(replace(samples(4), votes=votes).log_prior())
+    assert np.allclose(prior[:2], [0.875, 0.125])
+    assert np.allclose(prior[2:], 1e-4)
+
+
+def test_a_rendered_face_of_little_strength_is_mostly_neutral() -> None:
+    happy = EXPRESSIONS.index("happiness")
+    assert np.allclose(loaders.graded(happy, 0.1)[[0, happy]], [0.8, 0.2])
+    assert loaders.graded(happy, 0.5)[happy] == loaders.graded(happy, 1.0)[happy] == 1.0
+    assert loaders.graded(0, 0.0)[0] == 1.0
 
 
 def test_an_epoch_can_start_in_its_middle() -> None:

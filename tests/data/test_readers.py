@@ -375,6 +375,45 @@ def test_manifest_refuses_bare_numbers_and_out_of_range_affect(tmp_path: Path) -
         READERS["manifest"](table)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_manifest_is_read_as_other_programs_write_it(tmp_path: Path, separator: str, encoding: str) -> None:
+    synthetic.records(tmp_path / "faces", count=2)
+    point = "." if separator == "," else ","
+    rows = [
+        ["Path", "Expression", "Valence", "Subject", "frame", "note"],
+        ["faces\\00000.png", "Happy", f"0{point}5", "NA", "NaN", "N/A"],
+        ["faces/00001.png", "n/a", "#N/A", "anna", "<NA>", "grün"],
+    ]
+    table = tmp_path / "manifest.csv"
+    table.write_bytes("\r\n".join(separator.join(cells) for cells in rows).encode(encoding))
+    for given in (table, tmp_path):
+        first, second = READERS["manifest"](given)
+        assert (first.expression, first.valence, first.subject) == (index_of("happiness"), 0.5, None)
+        assert (first.frame, first.attributes, first.name) == (None, {}, "faces/00000.png")
+        assert (second.expression, second.valence, second.subject) == (UNLABELLED, None, "anna")
+        assert second.attributes == {"note": "grün"}
+        assert first.path.is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"path,valence\nC:\\faces\\1.png,0\n", "Windows drive"),
+        (b"path,valence\nNaN,0\n", "'path' is empty"),
+        ("path,note\nfaces/00000.png,gr\u00fcn\n".encode("latin-1"), "no text in UTF-8"),
+        (b"path,valence\nfaces/00000.png,0,5\n", "3 cells where the first line has 2"),
+        (b"path;valence\nfaces/00000.png;much\n", "'much' is not a number"),
+    ],
+)
+def test_a_manifest_is_refused_for_the_right_reason(tmp_path: Path, text: bytes, words: str) -> None:
+    synthetic.records(tmp_path / "faces", count=1)
+    table = tmp_path / "my.csv"
+    table.write_bytes(text)
+    with pytest.raises(DatasetDamaged, match=words):
+        READERS["manifest"](table)
+
+
 @pytest.mark.parametrize("cell", ["inf", "-inf", "ten"])
 def test_a_frame_that_is_no_number_is_damaged(tmp_path: Path, cell: str) -> None:
     synthetic.records(tmp_path / "faces", count=1)

@@ -76,3 +76,36 @@ def test_light_stays_in_range() -> None:
     white = torch.full((64, 8, 8), 255, dtype=torch.uint8)
     top = normalise(torch.ones(1, 3, 1, 1)).amax()
     assert drawn(white, settings(light=1.0)).max() <= top + 1e-5
+
+
+@pytest.mark.parametrize("change", [{"gamma": 0.5}, {"shade": 0.5}, {"sharpen": 1.0}, {"noise": 0.1}])
+def test_light_and_sharpness_change_pictures_and_repeat(change: dict[str, float]) -> None:
+    still = {"mirror": False, "rotate": 0, "scale": 0, "shift": 0, "light": 0, "soften": 0, "erase": 0}
+    crops = torch.randint(40, 200, (6, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    plain = augment(
+        crops, DataConfig(reader="folder", root=Path(), **still), torch.Generator().manual_seed(0)
+    )
+    config = DataConfig(reader="folder", root=Path(), **still, **change)
+    first, again = (augment(crops, config, torch.Generator().manual_seed(0)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, plain)
+    assert torch.isfinite(first).all()
+
+
+def test_side_light_keeps_the_mean() -> None:
+    crops = torch.full((8, 32, 32), 100, dtype=torch.uint8)
+    config = DataConfig(
+        reader="folder",
+        root=Path(),
+        mirror=False,
+        rotate=0,
+        scale=0,
+        shift=0,
+        light=0,
+        soften=0,
+        erase=0,
+        shade=0.5,
+    )
+    lit = augment(crops, config, torch.Generator().manual_seed(0))
+    level = normalise(to_float(crops)).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(lit.mean(dim=(1, 2, 3)), level, atol=1e-3, rtol=0)

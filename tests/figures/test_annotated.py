@@ -151,6 +151,26 @@ def test_panels_cover_no_face_and_no_label(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(placed) == 4
 
 
+def test_several_faces_are_numbered_as_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 0, in the order of the analysis, whatever the sizes."""
+    words: list[str] = []
+    original = annotated._Canvas.text
+
+    def watch(self: annotated._Canvas, x: float, y: float, said: str, *more: object, **other: object) -> None:
+        words.append(said)
+        original(self, x, y, said, *more, **other)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(annotated._Canvas, "text", watch)
+    image = blank(1200, 700)
+    small, large = face(Box(100, 200, 90, 110), "anger"), face(Box(600, 200, 180, 220), "fear")
+    draw(image, analysed(image, small, large))
+    assert {"0 anger", "1 fear"} <= set(words)
+    words.clear()
+    draw(image, analysed(image, small))
+    assert "anger" in words  # nothing to tell apart
+    assert "0 anger" not in words
+
+
 def test_a_crowd_gets_frames_and_labels_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(annotated, "_panel", lambda *_: pytest.fail("a panel in a crowd"))
     image = blank(1600, 1000)

@@ -19,8 +19,6 @@ from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
 from schemathesis import checks  # noqa: E402
 
 from mien.edit import Editor  # noqa: E402
-from mien.editing.geometry import Geometry  # noqa: E402
-from mien.editing.shading import Shading  # noqa: E402
 from mien.pipeline import load  # noqa: E402
 from mien.server.app import create_app  # noqa: E402
 from mien.server.limits import Limits  # noqa: E402
@@ -34,10 +32,7 @@ KEY = "correct-horse-battery"
 @pytest.fixture(scope="module")
 def document() -> Any:
     pipeline = load(threads=1)
-    editor = Editor(
-        pipeline.detector, pipeline.landmarker, Geometry.load(), Shading.load(), pipeline.recogniser
-    )
-    app = create_app(pipeline, editor, limits=Limits(pixels=1_000_000), api_key=KEY)
+    app = create_app(pipeline, Editor.load(pipeline), limits=Limits(pixels=1_000_000), api_key=KEY)
     return schemathesis.openapi.from_asgi("/openapi.json", app)
 
 

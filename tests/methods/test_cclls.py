@@ -280,13 +280,9 @@ def test_term_weights_scale_their_terms(drawn) -> None:
     assert two["maps1"].item() == pytest.approx(2 * one["maps1"].item(), rel=1e-5)
 
 
-def test_learns_drawn_faces_of_other_sitters(drawn) -> None:
-    batch, others, network = drawn(64), drawn(64, first=8), method(pooled=True).train()
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
-    for _ in range(40):
-        loss = torch.stack(list(network(batch, "model").values())).sum()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    hits = (network.eval().predict(others.image).logits.argmax(dim=1) == others.expression).float().mean()
-    assert hits > 0.5, "chance is 1/8"
+def test_learns_a_fixed_batch(drawn, overfit) -> None:
+    batch, network = drawn(32), method(pooled=True).train()
+    before, lowest = overfit(
+        lambda: torch.stack(list(network(batch, "model").values())).sum(), network.parameters()
+    )
+    assert lowest < 0.9 * before

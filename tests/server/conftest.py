@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ from fastapi.testclient import TestClient
 from mien.editing.provenance import Signer
 from mien.pipeline import Pipeline, load
 from mien.server.app import create_app
-from mien.types import Analysis
+from mien.server.limits import Limits
+
+from .stand_ins import Slow
 
 Serve = Callable[..., TestClient]
 
@@ -31,12 +32,22 @@ def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
     return Signer.of_install(tmp_path_factory.mktemp("signing"))
 
 
+@pytest.fixture(scope="session")
+def plain(pipeline: Pipeline) -> Iterator[TestClient]:
+    """The client of one application without options, for all tests."""
+    with TestClient(create_app(pipeline, limits=Limits(running=1)), raise_server_exceptions=False) as client:
+        yield client
+
+
 @pytest.fixture
-def serve(pipeline: Pipeline) -> Iterator[Serve]:
+def serve(pipeline: Pipeline, plain: TestClient) -> Iterator[Serve]:
     """A function that starts an application and returns a client for it."""
     clients: list[TestClient] = []
 
     def start(given: Any = pipeline, **options: Any) -> TestClient:
+        if given is pipeline and not options:
+            return plain
+        options.setdefault("limits", Limits(running=1))
         client = TestClient(create_app(given, **options), raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)
@@ -47,24 +58,8 @@ def serve(pipeline: Pipeline) -> Iterator[Serve]:
         client.__exit__(None, None, None)
 
 
-class Slow:
-    """Stands in for a pipeline: finds nobody, and takes until it is let go. Only the HTTP layer is tested with it."""
-
-    def __init__(self) -> None:
-        self.go = threading.Event()
-        self.begun = threading.Semaphore(0)
-        self.detector: Any = None
-        self.recogniser: Any = None
-        self.max_pixels = 0
-
-    def __call__(self, picture: bytes) -> Analysis:
-        self.begun.release()
-        assert self.go.wait(20), "the test forgot to let the pipeline go"
-        return Analysis("bytes", 1, 1)
-
-
 @pytest.fixture
-def slow() -> Iterator[Slow]:
-    stand_in = Slow()
+def slow(tmp_path: Path) -> Iterator[Slow]:
+    stand_in = Slow(tmp_path)
     yield stand_in
     stand_in.go.set()

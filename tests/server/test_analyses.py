@@ -18,6 +18,7 @@ from mien.server.limits import Limits
 from mien.types import Analysis
 
 from .conftest import Serve
+from .stand_ins import Whimsical
 
 
 @pytest.fixture(scope="module")
@@ -206,14 +207,7 @@ def test_nothing_of_a_picture_is_logged(
 
 
 def test_a_defect_is_answered_without_a_traceback_and_with_the_headers(serve: Serve) -> None:
-    class Broken:
-        detector = recogniser = None
-        max_pixels = 0
-
-        def __call__(self, _: bytes) -> Analysis:
-            raise ZeroDivisionError("private detail")
-
-    answer = post(serve(Broken()), picture())
+    answer = post(serve(Whimsical()), picture() + b"defect")
     refused(answer, 500, "defect", "ZeroDivisionError")
     assert "private detail" not in answer.text
     assert answer.headers["x-content-type-options"] == "nosniff"

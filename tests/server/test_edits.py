@@ -13,9 +13,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from mien.edit import Editor
-from mien.editing.geometry import Geometry
 from mien.editing.provenance import SOURCE_TYPE, Signer, verify
-from mien.editing.shading import Shading
 from mien.pipeline import Pipeline
 from mien.server.app import create_app
 from mien.server.limits import Limits
@@ -26,9 +24,7 @@ from .test_analyses import bomb, picture, refused
 
 @pytest.fixture(scope="module")
 def editor(pipeline: Pipeline) -> Editor:
-    return Editor(
-        pipeline.detector, pipeline.landmarker, Geometry.load(), Shading.load(), pipeline.recogniser
-    )
+    return Editor.load(pipeline)
 
 
 @pytest.fixture(scope="module")

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
+from mien import cards
 from mien.cli import serve
 from mien.cli.main import app
 from mien.errors import ConfigError
 from mien.recognise import SHIPPED
+from mien.server.answers import shipped
 
 KEY = "correct-horse-battery"
 
@@ -71,7 +79,7 @@ def started(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[dict[str,
     """What uvicorn would be started with, and what the workers would be told."""
     uvicorn = pytest.importorskip("uvicorn")
     given: dict[str, Any] = {}
-    monkeypatch.setattr(serve, "_check_weights", lambda: None)
+    monkeypatch.setattr(serve, "_check", lambda _: None)
     monkeypatch.setattr(uvicorn, "run", lambda target, **options: given.update(options, target=target))
     result = CliRunner().invoke(app, ["serve", *arguments])
     assert result.exit_code == 0, result.output
@@ -82,7 +90,7 @@ def test_the_default_is_loopback_and_local_names(monkeypatch: pytest.MonkeyPatch
     given, told = started(monkeypatch)
     assert (given["host"], given["port"]) == ("127.0.0.1", 8000)
     assert told["hosts"] == ["localhost", "127.0.0.1", "::1"]
-    assert given["timeout_graceful_shutdown"] > 2 * told["limits"]["seconds"]
+    assert given["timeout_graceful_shutdown"] < 5
     assert told["limits"]["running"] >= 1
 
 
@@ -101,21 +109,45 @@ def test_workers_are_told_limits_key_and_hosts(monkeypatch: pytest.MonkeyPatch, 
     assert made.state.service.limits.faces == 7
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not SHIPPED.exists(), reason="the recogniser's weights are not in this package")
-@pytest.mark.parametrize("workers", [1, 2])
-def test_it_runs_and_stops(examples: Path, tmp_path: Path, workers: int) -> None:
-    """The real command with the shipped weights: ready, a right answer, counts of all workers, a clean end."""
-    import socket
+def test_detection_has_the_options_of_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, recogniser_file: Path
+) -> None:
+    weights = str(recogniser_file)
+    _, told = started(monkeypatch, "--tiled", "--detector", "haar", "--min-face", "30", "--weights", weights)
+    assert told["options"]["tiled"] is True
+    (limits, options) = serve.application().state.service.pool._arguments
+    answers = shipped(limits, options)
+    detector = answers._models.pipeline.detector.detector  # type: ignore[attr-defined]
+    assert (type(detector).__name__, detector.tiled, detector.minimum) == ("Haar", True, 30)
+    assert answers.describe()["cards"][-1]["name"] == cards.read(recogniser_file.with_suffix(".json")).name
 
+
+@pytest.mark.parametrize("arguments", [("--detector", "nose"), ("--detector", "whole", "--tiled")])
+def test_wrong_options_are_said_before_anything_is_started(arguments: tuple[str, ...]) -> None:
+    assert isinstance(invoke(*arguments), ConfigError)
+
+
+def test_a_configuration_folder_that_cannot_be_written_stops_no_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
+    options = dict.fromkeys(("tiled", "detector_model", "weights", "min_face", "min_confidence"))
+    serve._check({**options, "detector": "auto"})
+    assert "a key of this run only" in caplog.text
+
+
+@contextmanager
+def running(tmp_path: Path, *arguments: str) -> Iterator[tuple[httpx2.Client, Any]]:
+    """The real command with the shipped weights, once it is ready; ended and looked at afterwards."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-m", "mien", "serve", "--port", str(port), "--workers", str(workers)]
+    command = [sys.executable, "-m", "mien", "serve", "--port", str(port), *arguments]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             for _ in range(240):
                 try:
                     if client.get("/ready").status_code == 200:
@@ -123,17 +155,63 @@ def test_it_runs_and_stops(examples: Path, tmp_path: Path, workers: int) -> None
                 except httpx2.TransportError:
                     pass
                 time.sleep(0.25)
-            data = (examples / "portrait_smiling.jpg").read_bytes()
-            headers = {"content-type": "image/jpeg"}
-            answers = [
-                httpx2.post(client.base_url.join("/v1/analyses"), content=data, headers=headers, timeout=60)
-                for _ in range(4)
-            ]
-            assert [len(answer.json()["faces"]) for answer in answers] == [1] * 4
-            assert 'mien_faces_total{endpoint="/v1/analyses"} 4.0' in client.get("/metrics").text
+            yield client, process
     finally:
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert process.returncode in (0, -signal.SIGTERM), said  # uvicorn raises the signal again once it is done
     assert "Traceback" not in said
     assert not list(tmp_path.glob("mien-metrics-*"))
+
+
+def scan_bomb() -> bytes:
+    """A picture that takes long to decode, within all limits: 50 scans of 60 megapixels."""
+    stream = io.BytesIO()
+    Image.new("RGB", (7800, 7800)).save(stream, "JPEG", progressive=True)
+    scans = stream.getvalue()[:-2].split(b"\xff\xda")
+    return b"\xff\xda".join([*scans, *scans[-1:] * (51 - len(scans))]) + b"\xff\xd9"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHIPPED.exists(), reason="the recogniser's weights are not in this package")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_runs_and_stops(examples: Path, tmp_path: Path, workers: int) -> None:
+    """Ready, a right answer, counts of all workers, a clean end."""
+    with running(tmp_path, "--workers", str(workers)) as (client, _):
+        data = (examples / "portrait_smiling.jpg").read_bytes()
+        headers = {"content-type": "image/jpeg"}
+        answers = [
+            httpx2.post(client.base_url.join("/v1/analyses"), content=data, headers=headers, timeout=60)
+            for _ in range(4)
+        ]
+        assert [len(answer.json()["faces"]) for answer in answers] == [1] * 4
+        assert 'mien_faces_total{endpoint="/v1/analyses"} 4.0' in client.get("/metrics").text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHIPPED.exists(), reason="the recogniser's weights are not in this package")
+def test_a_picture_that_takes_too_long_holds_up_neither_others_nor_the_end(
+    examples: Path, tmp_path: Path
+) -> None:
+    headers = {"content-type": "image/jpeg"}
+    normal = (examples / "portrait_smiling.jpg").read_bytes()
+    with (
+        running(tmp_path, "--max-seconds", "2", "--running", "1") as (client, process),
+        ThreadPoolExecutor(2) as threads,
+    ):
+        bad = [threads.submit(client.post, "/v1/analyses", content=scan_bomb(), headers=headers)]
+        assert bad[0].result().status_code == 504
+        assert [
+            client.post("/v1/analyses", content=normal, headers=headers).status_code for _ in range(4)
+        ] == [200] * 4
+    with (
+        running(tmp_path, "--running", "1") as (client, process),
+        ThreadPoolExecutor(1) as threads,
+    ):
+        bad = [threads.submit(client.post, "/v1/analyses", content=scan_bomb(), headers=headers)]
+        time.sleep(1)
+        start = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+        assert time.monotonic() - start < 5, "SIGTERM was not obeyed in time"
+        assert bad[0].result().json()["error"] == "stopping"

@@ -6,16 +6,18 @@ import re
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from mien import __version__
 from mien.labels import EXPRESSIONS
 from mien.pipeline import Pipeline
-from mien.server.app import STATIC
+from mien.server.app import STATIC, create_app
 from mien.server.shell import SECURITY
 from mien.types import Analysis
 
 from .conftest import Serve
+from .stand_ins import StandIn
 from .test_analyses import picture, post, refused
 
 KEY = "correct-horse-battery"
@@ -47,8 +49,70 @@ def test_any_other_does_not(serve: Serve, headers: dict[str, str]) -> None:
         assert answer.headers["www-authenticate"] == "Bearer"
         assert KEY not in answer.text
     assert client.get("/v1/models", headers=headers).status_code == 401
-    for path in ("/", "/health", "/ready", "/v1/service", "/openapi.json"):
+    for path in ("/", "/health", "/v1/service", "/openapi.json"):
         assert client.get(path, headers=headers).status_code == 200
+    assert client.get("/ready", headers=headers).status_code in (200, 503)
+
+
+def outer(app: Any) -> TestClient:
+    """Another application in which this one is mounted; nobody tells it when that starts."""
+    whole = FastAPI()
+    whole.mount("/mien", app)
+    return TestClient(whole, raise_server_exceptions=False)
+
+
+def proxied(app: Any) -> Any:
+    """The application as uvicorn calls it with `--root-path /mien`."""
+
+    async def called(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "root_path": "/mien", "path": "/mien" + scope["path"].removeprefix("/mien")}
+        await app(scope, receive, send)
+
+    return TestClient(called, raise_server_exceptions=False)
+
+
+@pytest.mark.parametrize("put", [outer, proxied])
+def test_guards_hold_wherever_the_application_is_mounted(put: Any) -> None:
+    app = create_app(StandIn(), api_key=KEY, hosts=("testserver",))  # type: ignore[arg-type]
+    client = put(app)
+
+    def send(path: str, **headers: str) -> Any:
+        return client.post(path, content=picture(), headers={"content-type": "image/png", **headers})
+
+    try:
+        for path in ("/mien/v1/analyses", "/mien/v1/edits"):
+            refused(send(path), 401, "wrong_key")
+            refused(send(path, **{"x-api-key": KEY, "origin": "https://evil.example"}), 403, "cross_site")
+            refused(send(path, **{"x-api-key": KEY, "host": "evil.example"}), 421, "wrong_host")
+        for path in ("/mien/v1/models", "/mien/metrics"):
+            assert client.get(path).status_code == 401
+        answer = send("/mien/v1/analyses", **{"x-api-key": KEY})
+        assert answer.status_code == 200, answer.text  # nobody said that it starts: the first request did
+        assert client.get("/mien/ready").status_code == 200
+        text = client.get("/mien/metrics", headers={"x-api-key": KEY}).text
+        assert 'mien_requests_total{endpoint="/v1/analyses",status="200"} 1.0' in text
+        page = client.get("/mien/")
+        assert page.headers["content-type"].startswith("text/html")
+        assert client.get("/mien/app.js").headers["content-security-policy"]
+        assert client.get("/mien/examples/astronaut.jpg").status_code == 200
+    finally:
+        app.state.service.pool.close()
+
+
+def test_every_endpoint_is_guarded_or_named_here_as_open(serve: Serve) -> None:
+    """A new endpoint is guarded, or somebody decides that it need not be."""
+    client = serve(StandIn(), api_key=KEY)
+    unguarded, unprotected = set(), set()
+    for path, operations in client.get("/openapi.json").json()["paths"].items():
+        for method in operations:
+            if client.request(method, path).status_code != 401:
+                unguarded.add(path)
+            headers = {"x-api-key": KEY, "origin": "https://evil.example"}
+            if method != "get" and client.request(method, path, headers=headers).status_code != 403:
+                unprotected.add(path)
+    assert unguarded == {"/v1/service", "/health", "/ready"}
+    assert unprotected == set()
 
 
 def test_keys_are_compared_in_constant_time(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +206,7 @@ def test_unknown_places_and_methods_answer_in_json(serve: Serve) -> None:
 
 
 def test_metrics_count_requests_faces_and_time(serve: Serve, examples: Any) -> None:
-    client = serve()
+    client = serve(hosts=("testserver",))  # one of its own
     post(client, (examples / "group_1.jpg").read_bytes(), "image/jpeg")
     post(client, b"nonsense")
     client.get("/some/page/that/does/not/exist")
@@ -206,21 +270,21 @@ def test_every_file_the_page_names_is_served(serve: Serve) -> None:
     client = serve()
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
-    named = set(re.findall(r'(?:href|src)="(/[^"]+)"', page.text))
+    named = set(re.findall(r'(?:href|src)="([^"#]+)"', page.text))
     for script in STATIC.glob("*.js"):
-        named |= {"/" + name for name in re.findall(r'from "\./([^"]+)"', script.read_text())}
-        named |= {f"/examples/{name}" for name in re.findall(r'"(\w+\.jpg)", "', script.read_text())}
-    assert {"/app.js", "/style.css", "/read.js", "/examples/astronaut.jpg"} <= named
+        named |= set(re.findall(r'from "\./([^"]+)"', script.read_text()))
+        named |= set(re.findall(r'request\("([^"]+)", *\)', script.read_text()))
+        named |= {f"examples/{name}" for name in re.findall(r'"(\w+\.jpg)", "', script.read_text())}
+    assert {"app.js", "style.css", "read.js", "examples/astronaut.jpg"} <= named
+    assert not [name for name in named if name.startswith("/")]  # the page works wherever it is mounted
     for path in sorted(named):
-        answer = client.get(path)
+        answer = client.get(f"/{path}")
         assert answer.status_code == 200, path
         assert path.endswith((".json", ".txt")) or "json" not in answer.headers["content-type"]
 
 
 def test_sessions_do_not_share_anything(pipeline: Pipeline) -> None:
     """Two applications in one process count for themselves."""
-    from mien.server.app import create_app
-
     with TestClient(create_app(pipeline)) as one, TestClient(create_app(pipeline)) as other:
         post(one, picture())
         assert 'endpoint="/v1/analyses"' in one.get("/metrics").text

@@ -68,7 +68,11 @@ def write_clip() -> Callable[..., Path]:
     """Writes frames as a video by PyAV alone, at given times in milliseconds (else 30 a second)."""
 
     def write(
-        path: Path, frames: Sequence[Rgb], times: Sequence[int] | None = None, turned: int = 0, **options: Any
+        path: Path,
+        frames: Sequence[Rgb],
+        times: Sequence[int] | None = None,
+        turned: int | tuple[int, int, int, int] = 0,
+        **options: Any,
     ) -> Path:
         import av
 
@@ -90,13 +94,16 @@ def write_clip() -> Callable[..., Path]:
     return write
 
 
-def _turn(path: Path, degrees: int) -> None:
-    """Have players turn an MP4 clockwise, as telephones do: by the matrix of its track header (ISO 14496-12)."""
+def _turn(path: Path, how: int | tuple[int, int, int, int]) -> None:
+    """Have players turn an MP4 clockwise by degrees, or by a matrix a, b, c, d, as telephones do: by its track header
+    (ISO 14496-12)."""
     data = bytearray(path.read_bytes())
     place = data.index(b"tkhd") + 44
-    cosine, sine = round(np.cos(np.radians(degrees))), round(np.sin(np.radians(degrees)))
-    matrix = (cosine << 16, sine << 16, 0, -sine << 16, cosine << 16, 0, 0, 0, 1 << 30)
-    data[place : place + 36] = struct.pack(">9i", *matrix)
+    if isinstance(how, int):
+        cosine, sine = round(np.cos(np.radians(how))), round(np.sin(np.radians(how)))
+        how = cosine, sine, -sine, cosine
+    a, b, c, d = (value << 16 for value in how)
+    data[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,101 @@ def test_times_that_do_not_rise_are_made_to(tmp_path: Path) -> None:
         found = [picture.time for picture in clip.pictures()]
     assert len(found) == 5
     assert np.diff(found).min() > 0
+
+
+def heard(path: Path, codec: str = "aac", begin: float = 0.0, seconds: float = 2.0) -> Path:
+    """A black clip with a white flash and a click, both 0.8 s after it begins at `begin` seconds."""
+    import av
+
+    rate = 48000
+    with av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as container:
+        video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        audio = container.add_stream(codec, rate=rate, layout="mono")
+        samples = np.zeros(round(rate * seconds), np.float32)
+        samples[round(0.8 * rate) : round(0.8 * rate) + 480] = 0.9
+        resampler = av.AudioResampler(audio.codec_context.format, "mono", rate)
+        for number in range(round(25 * seconds)):
+            level = 255 if number == 20 else 0
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), level, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number + round(25 * begin), Fraction(1, 25)
+            container.mux(video.encode(frame))
+            part = av.AudioFrame.from_ndarray(
+                samples[None, number * rate // 25 : (number + 1) * rate // 25], format="flt", layout="mono"
+            )
+            part.sample_rate, part.time_base = rate, Fraction(1, rate)
+            part.pts = number * rate // 25 + round(begin * rate)
+            for piece in resampler.resample(part):
+                container.mux(audio.encode(piece))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+    return path
+
+
+def flash_and_click(path: Path) -> tuple[float, float]:
+    """Seconds at which the flash is seen and the click heard, from where a player begins."""
+    import av
+
+    with av.open(str(path)) as container:
+        start = (container.start_time or 0) / 1e6
+        seen = [
+            float(frame.time)
+            for frame in container.decode(video=0)
+            if frame.to_ndarray(format="gray").mean() > 128
+        ]
+        container.seek(0)
+        sounds = []
+        for frame in container.decode(audio=0):
+            loud = np.abs(frame.to_ndarray().astype(float)).reshape(-1)
+            top = loud.max(initial=0)
+            sounds.append((top, float(frame.time) + int(loud.argmax()) / frame.sample_rate))
+    return seen[0] - start, max(sounds)[1] - start
+
+
+def copied(source: Path, target: Path, **how: bool) -> Film:
+    with Clip(source) as clip:
+        film = Film(target, clip.width, clip.height, clip.rate, clip, **how)
+        for picture in clip.pictures():
+            film.add(picture.rgb, picture.time)
+        film.finish()
+    return film
+
+
+@pytest.mark.parametrize("begin", [0.0, 5.0])
+@pytest.mark.parametrize(
+    ("source", "codec", "target"),
+    [
+        ("a.mp4", "aac", "b.mp4"),
+        ("a.mkv", "libopus", "b.mp4"),
+        ("a.mkv", "flac", "b.mkv"),
+        ("a.mp4", "aac", "b.mov"),
+    ],
+)
+def test_sound_is_copied_in_time(begin: float, source: str, codec: str, target: str, tmp_path: Path) -> None:
+    path = heard(tmp_path / source, codec, begin)
+    before = flash_and_click(path)
+    assert before[1] - before[0] == pytest.approx(0, abs=0.06)
+    film = copied(path, tmp_path / target)
+    assert film.notes == []
+    after = flash_and_click(film.path)
+    assert after[1] - after[0] == pytest.approx(before[1] - before[0], abs=0.03)
+    assert after[0] == pytest.approx(0.8, abs=0.06)
+
+
+def test_sound_that_the_format_cannot_hold_is_left_out_and_it_is_said(tmp_path: Path) -> None:
+    path = heard(tmp_path / "a.mkv", "wavpack")
+    film = copied(path, tmp_path / "b.mp4")
+    assert len(film.notes) == 1
+    assert "wavpack" in film.notes[0]
+    assert copied(path, tmp_path / "c.mkv").notes == []
+    import av
+
+    for name, count in (("b.mp4", 0), ("c.mkv", 1)):
+        with av.open(str(tmp_path / name)) as container:
+            assert len(container.streams.audio) == count
+    copied(path, tmp_path / "d.mkv", sound=False)
+    with av.open(str(tmp_path / "d.mkv")) as container:
+        assert not container.streams.audio
 
 
 def test_a_film_that_is_dropped_leaves_nothing(tmp_path: Path) -> None:

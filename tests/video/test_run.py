@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,7 +124,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_table_film_and_page(
     with Clip(tmp_path / "film.mp4") as film:
         assert sum(1 for _ in film.pictures()) == 130
     left = {file.name for file in tmp_path.iterdir()}
-    assert left == {"t.csv", "film.mp4", "page.html"}
+    assert left == {"t.csv", "t.csv.mien.json", "film.mp4", "page.html"}
 
 
 @pytest.mark.parametrize("form", [".jsonl", ".parquet"])
@@ -163,24 +164,28 @@ def test_a_finished_table_is_complete(clip: Path, pipeline: Pipeline, tmp_path: 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--every", "2"), "the same --every"),
-        (("--smooth", "1"), "the same --smooth"),
-        (("--columns", "openface"), "--resume needs --columns pyfeat"),
+        (("--every", "2"), "was begun with every 40, not 2"),
+        (("--smooth", "1"), "was begun with smooth 0.25, not 1.0"),
+        (("--min-face", "50"), "was begun with min_face null, not 50.0"),
+        (("--detector", "whole"), "was begun with detector "),
+        (("--columns", "openface"), "--resume needs --columns mien"),
     ],
 )
 def test_going_on_otherwise_is_refused(
-    more: tuple[str, str], said: str, clip: Path, pipeline: Pipeline, recogniser_file: Path, tmp_path: Path,
+    more: tuple[str, str], said: str, clip: Path, recogniser_file: Path, tmp_path: Path,
     command: Callable[..., Any],
 ) -> None:  # fmt: skip
     table = tmp_path / "t.csv"
-    with tables.Writer(table, video=True) as writer:
-        for frame, _ in zip(mien.video.analyse(clip, pipeline), range(3), strict=False):
-            writer.write(frame)
+    base = ("video", clip, "--out", table, "--weights", recogniser_file, "--every", "40")
+    assert command(*base).code == 0
     before = table.read_bytes()
-    ran = command("video", clip, "--out", table, "--weights", recogniser_file, "--resume", *more)
+    ran = command(*base, "--resume", *more)
     assert ran.code == 2
     assert ran.err.count("\n") == 1
     assert said in ran.err
+    assert table.read_bytes() == before
+    assert not table.with_name("t.csv.part").exists()
+    assert command(*base, "--resume").code == 0  # nothing is in the way of the mended command
     assert table.read_bytes() == before
 
 
@@ -188,11 +193,39 @@ def test_a_table_of_another_video_is_refused(
     clip: Path, pipeline: Pipeline, recogniser_file: Path, tmp_path: Path, command: Callable[..., Any]
 ) -> None:
     table = tmp_path / "t.csv"
-    with tables.Writer(table, video=True) as writer:
-        writer.write(Frame("another.mp4", 9, 9, frame=0, time=0.0, lag=0.25))
-    ran = command("video", clip, "--out", table, "--weights", recogniser_file, "--resume")
+    another = tmp_path / "another.mp4"
+    shutil.copy(clip, another)
+    base = ("--out", table, "--weights", recogniser_file, "--every", "40")
+    assert command("video", another, *base).code == 0
+    before = table.read_bytes()
+    ran = command("video", clip, *base, "--resume")
     assert (ran.code, ran.err.count("\n")) == (2, 1)
     assert "another.mp4" in ran.err
+    assert not table.with_name("t.csv.part").exists()
+    with another.open("ab") as file:
+        file.write(b"more")  # another content under the same name
+    ran = command("video", another, *base, "--resume")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "has changed since" in ran.err
+    assert table.read_bytes() == before
+
+
+def test_nothing_is_replaced_unless_told(
+    clip: Path, recogniser_file: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    base = ("video", clip, "--out", tmp_path / "t.csv", "--weights", recogniser_file, "--every", "60")
+    film, page = tmp_path / "film.mp4", tmp_path / "page.html"
+    more = ("--annotate", film, "--page", page)
+    film.write_text("mine")
+    for ending in ((), ("--resume",)):  # also on going on: that run has written no film
+        ran = command(*base, *more, *ending)
+        assert (ran.code, ran.err.count("\n")) == (2, 1)
+        assert "film.mp4: exists: pass --overwrite" in ran.err
+        assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+    assert film.read_text() == "mine"
+    assert command(*base, *more, "--overwrite").code == 0
+    assert command(*base, *more, "--resume").code == 0
+    assert "t.csv: exists: pass --overwrite to replace it, --resume to go on" in command(*base, *more).err
 
 
 def test_damage_keeps_the_frames_before_it(

@@ -48,6 +48,17 @@ def test_times_add_up_at_any_spacing() -> None:
     assert sum(person.labels.values()) == pytest.approx(person.seconds)
 
 
+def test_a_network_without_valence_and_arousal_has_a_page_without_them() -> None:
+    tally = Tally()
+    unrated = face(0, "happiness", None, None)  # type: ignore[arg-type]
+    for number in range(20):
+        tally(frame(number, number / 10, unrated), PICTURE)
+    tally.finish()
+    made = summary.html(tally, "clip.mp4", "random", 0.25)
+    assert "mean valence" not in made
+    assert "<polyline" not in made
+
+
 def test_peaks_are_where_the_extremes_are() -> None:
     tally = Tally()
     valences = np.sin(np.arange(300) / 20)

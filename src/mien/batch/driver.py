@@ -44,10 +44,11 @@ _FAILURES = (OSError, RuntimeError, ValueError)  # of starting or joining Ray; C
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be done: by how many workers, on which cluster (None: on this machine), and the numbered parts."""
+    """What is to be done: by how many workers, on which cluster (None: on this machine), and the numbered parts,
+    each with those of its pictures that are done again (None: the part is new)."""
 
     job: Job
-    parts: list[tuple[int, list[str]]]
+    parts: list[tuple[int, list[str], list[str] | None]]
     workers: int | None
     address: str | None
 
@@ -59,7 +60,7 @@ class Task:
     def decoded(cls, line: str) -> Task:
         """From one line."""
         fields = json.loads(line)
-        parts = [(number, pictures) for number, pictures in fields.pop("parts")]
+        parts = [(number, pictures, only) for number, pictures, only in fields.pop("parts")]
         return cls(job=Job(**fields.pop("job")), parts=parts, **fields)
 
 
@@ -172,6 +173,8 @@ def _start(ray: Any, address: str | None, workers: int | None) -> None:
     if address is not None:
         ray.init(address=address, **quiet)
         return
+    # Its dashboard is a process that asks cloud providers who they are, also when there is no page and no report.
+    ray._private.node.Node.start_api_server = lambda *_, **__: None
     ray.init(
         address="local",
         num_cpus=workers or available(),
@@ -190,7 +193,10 @@ def _each(ray: Any, task: Task, workers: int) -> Iterator[dict[str, Any]]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     # A list of names is tiny: one part a block, so that a lost worker costs one part.
-    rows = [{"number": number, "pictures": json.dumps(pictures)} for number, pictures in task.parts]
+    rows = [
+        {"number": number, "pictures": json.dumps(pictures), "only": json.dumps(only)}
+        for number, pictures, only in task.parts
+    ]
     ledger = ray.remote(Ledger).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         RayWorker,

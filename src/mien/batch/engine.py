@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile, gettempdir
 from typing import IO, Any, Final, Literal
 
 from mien.batch import plan
@@ -29,6 +30,9 @@ from mien.batch.inputs import pictures as expand
 from mien.batch.stores import BatchError, Store, is_url, reason
 from mien.batch.worker import Job
 from mien.errors import ConfigError, ExtraMissing
+from mien.sources import unchanged
+from mien.tables import TableError, key, made_of
+from mien.work import made_with
 
 START_LIMIT: Final = 180.0
 """Seconds in which Ray must be ready, all tries together."""
@@ -73,7 +77,7 @@ def run(
     out: str,
     *,
     options: dict[str, Any] | None = None,
-    columns: str = "pyfeat",
+    columns: str = "mien",
     on_no_face: Literal["row", "skip", "error"] = "row",
     workers: int | None = None,
     address: str | None = None,
@@ -81,6 +85,8 @@ def run(
     report: Report | None = None,
 ) -> Summary:
     """Analyse any number of pictures into a folder of Parquet files; what is there already is not done again.
+
+    Pictures that could not be analysed are tried again, and so are files of this machine whose content has changed.
 
     Args:
         given: pictures, folders, patterns, manifests, or URLs of these; see `mien.batch.inputs`.
@@ -112,18 +118,30 @@ def run(
         "columns": columns,
         "on_no_face": on_no_face,
         "folder": _start_of(names),
-        **_checked(options, columns),
+        **(made := _checked(options, columns)),
     }
     store.make(plan.FOLDER)
     with store.locked(plan.LOCK):
         plan.claim(store, wanted)
         parts = plan.extend(store, plan.planned(store), names, size or plan.size_for(len(names)))
         there = plan.finished(store)
-        todo = [part for part in parts if part.digest not in there]
-        total = sum(len(part.pictures) for part in todo)
+        failed = plan.failed(store)
+        todo: list[
+            tuple[plan.Part, list[str] | None]
+        ] = []  # with those of its pictures that are to be done again
+        for part in parts:
+            if part.digest not in there:
+                todo.append((part, None))
+                continue
+            replaced = _replaced(store, part)
+            again = None if replaced is None else sorted({*failed.get(part.digest, ()), *replaced})
+            if again != []:
+                todo.append((part, again))
+        total = sum(len(part.pictures if only is None else only) for part, only in todo)
+        plan.openable([part for part, _ in todo])
         summary = Summary(before=sum(len(part.pictures) for part in parts) - total)
         if todo:
-            job = Job(_absolute(out), str(Path.cwd()), options, columns, on_no_face)
+            job = Job(_absolute(out), str(Path.cwd()), options, columns, on_no_face, made)
             for done in _done(todo, job, address, workers):
                 if done["failure"] is not None:
                     raise BatchError(done["failure"])
@@ -137,7 +155,7 @@ def run(
                 summary.errors += done["errors"][: TOLD - len(summary.errors)]
                 if report is not None:
                     report(summary.pictures, total)
-            _complete(store, todo)
+            _complete(store, [part for part, _ in todo])
     summary.seconds = time.monotonic() - begun
     return summary
 
@@ -148,11 +166,28 @@ def _checked(options: dict[str, Any], columns: str) -> dict[str, Any]:
     from mien.pipeline import load
 
     columns_of(columns)
-    pipeline = load(**options, threads=1)
-    columns_of(columns, labels=pipeline.labels)
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
-    plain.pop("weights", None)
-    return {**plain, "model": pipeline.recogniser.name}
+    columns_of(columns, labels=load(**options, threads=1).labels)
+    return made_with(options)
+
+
+def _replaced(store: Store, part: plan.Part) -> list[str] | None:
+    """Which pictures of a finished part have another content now; None if the part's file is damaged.
+
+    Pictures and parts behind URLs are taken as they are.
+    """
+    if store.remote:
+        return []
+    try:
+        known = made_of(Path(store.place) / part.name).get("pictures", {})
+    except TableError:
+        return None
+    return [
+        picture
+        for picture in part.pictures
+        if (content := known.get(key(picture))) is not None
+        and Path(picture).exists()
+        and not unchanged(picture, content)
+    ]
 
 
 def _start_of(names: list[str]) -> str | None:
@@ -200,18 +235,19 @@ def _reach(address: str) -> None:
 
 
 def _done(
-    todo: list[plan.Part], job: Job, address: str | None, workers: int | None
+    todo: list[tuple[plan.Part, list[str] | None]], job: Job, address: str | None, workers: int | None
 ) -> Generator[dict[str, Any]]:
     """Begin the process that holds Ray; yield what it tells of each part, as it is done.
 
     Whatever ends this generator ends that process, and with it what of Ray it started.
     """
-    task = Task(job, [(part.number, list(part.pictures)) for part in todo], workers, address)
-    with TemporaryFile() as told:
+    task = Task(job, [(part.number, list(part.pictures), only) for part, only in todo], workers, address)
+    with TemporaryFile() as told, _own_ray(address) as settings:
         begun = time.monotonic()
         process = subprocess.Popen(
             DRIVER,
-            env={**os.environ, "PYTHONSAFEPATH": "1"},  # a ray.py among the pictures is none of ours
+            # A ray.py among the pictures is none of ours.
+            env={**os.environ, "PYTHONSAFEPATH": "1", **settings},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=told,
@@ -253,6 +289,26 @@ def _done(
         finally:
             limit.cancel()
             _end(process)
+
+
+@contextmanager
+def _own_ray(address: str | None) -> Iterator[dict[str, str]]:
+    """Environment of a Ray of our own: nobody reaches it from elsewhere, it leaves nothing. A cluster has its own."""
+    if address is not None:
+        yield {}
+        return
+    settings = {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # by its name, but what it does is to keep to loopback, on any system
+        "RAY_AUTH_MODE": "token",  # without one here, Ray would make one in the home folder
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
+    if "RAY_TMPDIR" in os.environ:
+        yield settings
+        return
+    # The names of sockets may be 107 characters long, and Ray needs 67 of them.
+    place = None if len(gettempdir()) <= 25 or not Path("/tmp").is_dir() else "/tmp"
+    with TemporaryDirectory(prefix="mien-", dir=place, ignore_cleanup_errors=True) as folder:
+        yield {**settings, "RAY_TMPDIR": folder}
 
 
 def _last_of(told: IO[bytes]) -> str:

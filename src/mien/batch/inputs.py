@@ -17,6 +17,7 @@ from mien.data.manifest import PATH_COLUMNS
 from mien.errors import ConfigError, ExtraMissing
 from mien.images import SUFFIXES, describe
 from mien.sources import gather
+from mien.urls import without_secrets
 
 MANIFESTS: Final = (".csv", ".parquet")
 COLUMNS: Final = (*PATH_COLUMNS, "input", "url")
@@ -25,6 +26,8 @@ COLUMNS: Final = (*PATH_COLUMNS, "input", "url")
 
 def pictures(given: Iterable[str]) -> list[str]:
     """Every picture that the arguments mean, each once, in order: paths of this machine as given, or URLs.
+
+    Of one object under several signatures the last one counts.
 
     Raises:
         ConfigError: nothing is named, or a manifest has no column that names pictures.
@@ -38,16 +41,21 @@ def pictures(given: Iterable[str]) -> list[str]:
         )
     if "-" in names:
         raise ConfigError("- (standard input) is read by one process only: use mien predict")
-    return list(dict.fromkeys(name for one in names for name in _expand(one)))
+    return list({without_secrets(name): name for one in names for name in _expand(one)}.values())
 
 
 def _expand(given: str) -> Iterable[str]:
-    suffix = PurePosixPath(given).suffix.lower()
+    suffix = PurePosixPath(_path(given)).suffix.lower()
     if suffix in MANIFESTS and (is_url(given) or Path(given).is_file()):
         return _manifest(given, suffix)
     if not is_url(given):
         return (name for name in gather([given]) if isinstance(name, str))
     return (given,) if suffix in SUFFIXES else _folder(given)
+
+
+def _path(name: str) -> str:
+    """A name without the query of a web address, which may hold a signature."""
+    return name.partition("?")[0] if name.lower().startswith(("http://", "https://")) else name
 
 
 def _folder(url: str) -> list[str]:
@@ -73,7 +81,7 @@ def _manifest(path: str, suffix: str) -> Iterator[str]:
     try:
         data = read(path) if is_url(path) else Path(path).read_bytes()
         rows = _csv(data) if suffix == ".csv" else _parquet(data)
-        folder = path.rpartition("/")[0] if is_url(path) else str(Path(path).parent)
+        folder = _path(path).rpartition("/")[0] if is_url(path) else str(Path(path).parent)
         for line, name in rows:
             if not name:
                 raise ConfigError(

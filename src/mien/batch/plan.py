@@ -5,12 +5,15 @@
         part-00001-90ab34cd55f0.parquet
         _mien/job.json                        the options that every part is made with
         _mien/plan-0000-7d1e02aa9c4b.jsonl.gz one line a part: the names of its pictures
-        _mien/lock
+        _mien/failed-5f0c1d2e7a31.json        names of the pictures of that part that could not be analysed
+    _mien/lock
 
 The list of pictures is cut into parts once and kept. A part's file is named by the part's number and a digest of its
 pictures, so a part that is done twice (by a worker thought dead, say) is the same file twice, and a part with other
 pictures is another file. A run therefore does what has no file yet; pictures that no plan holds yet are planned
-behind the others. No picture is lost and none is there twice, whenever and however often a run is killed.
+behind the others. Of a URL the plan keeps what names the object, not the password or signature that opens it: a run
+takes that from the names it is given. No picture is lost and none is there twice, whenever and however often a run is
+killed.
 
 Names that begin with `_` or `.` are passed over by pyarrow, Spark, DuckDB's globs and all else that reads a folder of
 Parquet files as one table.
@@ -29,16 +32,23 @@ from typing import Any, Final
 
 from mien.batch.stores import BatchError, Store
 from mien.images import describe
+from mien.outputs import difference
+from mien.urls import without_secrets
 
 FOLDER: Final = "_mien"
 JOB: Final = f"{FOLDER}/job.json"
 LOCK: Final = f"{FOLDER}/lock"
+FAILED: Final = "failed-"
 
 SMALLEST, LARGEST = 32, 1024
 """Pictures in a part unless told otherwise: the recogniser's batch, and about 2 MB of table."""
 
 SHARES: Final = 64
 """Parts aimed at between these, so that some tens of workers all have one and the last ones end about together."""
+
+
+LOCKED: Final = "#token=-"
+"""Ends the name of a picture in a plan that cannot be fetched by it alone; `without_secrets` takes it off again."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +82,10 @@ def claim(store: Store, job: dict[str, Any]) -> None:
     """
     if JOB.rpartition("/")[2] in store.names(FOLDER):
         found = _parsed(store, JOB)
-        different = sorted(key for key in job.keys() | found.keys() if job.get(key) != found.get(key))
-        if different:
-            key = different[0]
+        if other := difference(found, job):
             raise BatchError(
-                f"{describe(store.place)} was begun with {key} {json.dumps(found.get(key))}, not "
-                f"{json.dumps(job.get(key))}: give the same options, or name another folder with --out"
+                f"{describe(store.place)} was begun with {other}: give the same options, or name another folder with "
+                "--out"
             )
         return
     strangers = sorted(name for name in store.names() if name.endswith(".parquet"))
@@ -103,22 +111,47 @@ def planned(store: Store) -> list[Part]:
 
 
 def extend(store: Store, parts: list[Part], pictures: Sequence[str], size: int) -> list[Part]:
-    """Plan the pictures that no part holds yet and return all parts.
+    """Plan the pictures that no part holds yet and return all parts, with the URLs as they are given now.
 
     Raises:
         BatchError: the plan cannot be written.
     """
-    held = {picture for part in parts for picture in part.pictures}
-    new = [picture for picture in pictures if picture not in held]
+    given = {without_secrets(picture): picture for picture in pictures}
+    held = {without_secrets(picture) for part in parts for picture in part.pictures}
+    parts = [
+        Part(part.number, tuple(given.get(without_secrets(name), name) for name in part.pictures))
+        for part in parts
+    ]
+    new = [picture for name, picture in given.items() if name not in held]
     if not new:
         return parts
     groups = [tuple(new[start : start + size]) for start in range(0, len(new), size)]
-    lines = "".join(json.dumps(group) + "\n" for group in groups)
+    lines = "".join(json.dumps([_kept(name) for name in group]) + "\n" for group in groups)
     number = sum(name.startswith("plan-") for name in store.names(FOLDER))
     store.write(
         f"{FOLDER}/plan-{number:04}-{_digest(new)}.jsonl.gz", gzip.compress(lines.encode("ascii"), mtime=0)
     )
     return [*parts, *(Part(len(parts) + place, group) for place, group in enumerate(groups))]
+
+
+def _kept(name: str) -> str:
+    plain = without_secrets(name)
+    return plain if plain == name else plain + LOCKED
+
+
+def openable(parts: Sequence[Part]) -> None:
+    """Make sure that the URLs of all pictures are known in full.
+
+    Raises:
+        BatchError: one was planned with a password or signature by an earlier run, and was not given to this one.
+    """
+    for part in parts:
+        for name in part.pictures:
+            if name.endswith(LOCKED):
+                raise BatchError(
+                    f"{describe(without_secrets(name))}: an earlier run was given its URL with a password or "
+                    "signature, which is not kept: give it again"
+                )
 
 
 def finished(store: Store) -> set[str]:
@@ -132,6 +165,35 @@ def finished(store: Store) -> set[str]:
         for name in store.names()
         if name.startswith("part-") and name.endswith(".parquet")
     }
+
+
+def note_failed(store: Store, part: Part, failed: Sequence[str]) -> None:
+    """Remember which pictures of a part could not be analysed; to be called before its file is written.
+
+    Raises:
+        BatchError: it cannot be written.
+    """
+    name = f"{FOLDER}/{FAILED}{part.digest}.json"
+    if failed or name.rpartition("/")[2] in store.names(FOLDER):
+        store.write(name, json.dumps(list(failed)).encode("ascii"))
+
+
+def failed(store: Store) -> dict[str, list[str]]:
+    """By a part's digest, which pictures of it could not be analysed.
+
+    Raises:
+        BatchError: a note is damaged or cannot be read.
+    """
+    found = {}
+    for name in store.names(FOLDER):
+        if name.startswith(FAILED):
+            try:
+                found[name.removeprefix(FAILED).removesuffix(".json")] = [
+                    str(picture) for picture in json.loads(store.read(f"{FOLDER}/{name}"))
+                ]
+            except (ValueError, TypeError) as problem:
+                raise _damaged(store, name, problem) from None
+    return found
 
 
 def _lines(store: Store, name: str) -> list[list[str]]:
@@ -163,4 +225,6 @@ def _damaged(store: Store, name: str, problem: Exception) -> BatchError:
 
 def _digest(names: Sequence[str]) -> str:
     # JSON in ASCII: also names that are no UTF-8 have one.
-    return hashlib.sha256(json.dumps(list(names)).encode("ascii")).hexdigest()[:12]
+    return hashlib.sha256(json.dumps([without_secrets(name) for name in names]).encode("ascii")).hexdigest()[
+        :12
+    ]

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from mien import durable
 from mien.errors import ExtraMissing, MienError
 from mien.images import describe
 
@@ -112,7 +113,7 @@ def read(url: str) -> bytes:
 
 
 class Remote(BytesIO):
-    """A picture behind a URL that is fetched when it is read; `name` is the URL."""
+    """A picture behind a URL that is fetched when it is read; `name` is the URL, without what opens it."""
 
     def __init__(self, name: str, fetch: Any) -> None:
         super().__init__()
@@ -184,7 +185,7 @@ class Store:
                 with system.open(path, "wb") as file:
                     file.write(data)
             else:
-                _replace(Path(self.place, name), data)
+                durable.write({Path(self.place, name): data})
         except _FAILURES as problem:
             raise BatchError(
                 f"{describe(self.place)}: cannot be written: {reason(problem)}: what was finished is safe there; "
@@ -236,20 +237,6 @@ class Store:
             yield
         finally:
             lock.release()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write beside the file, then rename; hidden names are passed over by everything that reads Parquet folders."""
-    temporary = path.with_name(f".mien-{os.urandom(6).hex()}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def reason(problem: BaseException) -> str:

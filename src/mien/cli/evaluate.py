@@ -65,6 +65,8 @@ def evaluate(
         out = Path(weights) / "evaluation"
     written = page.write(found, predictions, out, embeddings) if out is not None else None
     typer.echo(found.to_json() if as_json else page.markdown(found))
+    if found.provenance.learnt:
+        typer.echo(f"WARNING: {found.notes[0]}", err=True)
     if written is not None:
         typer.echo(f"report: {written}", err=True)
 

@@ -25,6 +25,7 @@ def figures(
     limit: int | None = typer.Option(None, min=8, help="Use only this many images."),
     faces: int = typer.Option(16, min=1, max=64, help="Faces in the grid and in the saliency figure."),
     seed: int = typer.Option(0, help="Of the layout and of the choice of faces."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace figures that are there."),
 ) -> None:
     """Draw a model's figures: confusion, confidence, affect, embedding, saliency, faces, curves, its method's own."""
     from mien.errors import ConfigError
@@ -47,5 +48,6 @@ def figures(
         limit=limit,
         faces=faces,
         seed=seed,
+        overwrite=overwrite,
     ):
         typer.echo(path)

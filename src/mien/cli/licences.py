@@ -31,5 +31,5 @@ def licences(as_json: bool = typer.Option(False, "--json", help="Print everythin
     for reader, terms in found.datasets.items():
         data.add_row(reader, terms)
     console = Console(highlight=False, markup=False)
-    for table in (packages, weights, data):
-        console.print(table)
+    for part in (packages, weights, found.notice, data):
+        console.print(part)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 from importlib import import_module
 from io import TextIOWrapper
@@ -12,13 +14,22 @@ import typer
 from typer.core import TyperGroup
 
 from mien import __version__
-from mien.errors import MienError
+from mien.errors import ConfigError, MienError, loading
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Look": ("predict", "video", "live", "batch", "columns"),
+    "Edit": ("edit", "verify"),
+    "Train": ("data", "train", "runs", "ablate", "release"),
+    "Judge": ("evaluate", "evaluate-edits", "compare", "figures", "methods"),
+    "Serve and more": ("serve", "completion", "licences"),
+}
+"""The commands under the headings of `mien --help`."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("predict:predict", "Describe every face in pictures."),
     "video": ("video:video", "Describe every face in every frame of a video, and follow people."),
     "live": ("video:live", "Watch a camera."),
-    "edit": ("edit:edit", "Change the expression a face shows in a photo, and say so in the file."),
+    "edit": ("edit:edit", "Change the expression a face shows in a photo or video, and say so in the file."),
     "verify": ("edit:verify", "Read what a file says of how it was edited."),
     "methods": ("methods:methods", "List the weights inside this package, and their cards."),
     "columns": ("methods:columns", "Explain every column of a table."),
@@ -34,8 +45,62 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "batch": ("batch:batch", "Describe every face in very many pictures, on all processors or a cluster."),
     "serve": ("serve:serve", "Serve the HTTP API and the web page."),
     "data": ("data:app", "List, examine and look at datasets."),
+    "completion": ("completion:completion", "Print the script that completes commands in your shell."),
 }
-"""Each command, in the order of `mien --help`: where it is (module of `mien.cli`, function or app) and what it does."""
+"""Each command: where it is (module of `mien.cli`, function or app) and what it does."""
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "predict": (
+        "mien predict portrait.jpg",
+        "mien predict photos/ --out faces.csv --annotate annotated/",
+        "mien predict --list names.txt --json",
+    ),
+    "video": (
+        "mien video clip.mp4 --out faces.csv",
+        "mien video clip.mp4 --annotate annotated.mp4",
+        "mien video clip.mp4 --page summary.html",
+    ),
+    "live": ("mien live", "mien live --camera 1"),
+    "edit": (
+        "mien edit portrait.jpg --to happiness --out happy.jpg",
+        "mien edit portrait.jpg --to happiness:0.6,surprise:0.4 --out mixed.png",
+        "mien edit photos/ --to neutral --out neutral/",
+    ),
+    "verify": ("mien verify happy.jpg", "mien verify happy.jpg --json"),
+    "methods": ("mien methods", "mien methods --card"),
+    "columns": ("mien columns", "mien columns openface"),
+    "licences": ("mien licences",),
+    "train": (
+        "mien train configs/tiny.yaml",
+        "mien train configs/baseline-ferplus.yaml --set seed=1",
+        "mien train configs/baseline-ferplus.yaml --resume",
+    ),
+    "runs": ("mien runs", "mien runs --curves curves.png"),
+    "ablate": (
+        "mien ablate jadfer --seeds 0,1",
+        "mien ablate jadfer --plan",
+    ),
+    "release": ("mien release configs/recogniser.yaml",),
+    "evaluate": (
+        "mien evaluate shipped ferplus/ --protocol ferplus-majority",
+        "mien evaluate runs/baseline-ferplus-s0 ferplus/ --protocol ferplus-majority",
+    ),
+    "evaluate-edits": (
+        "mien evaluate-edits --judge emotion_model.hdf5 --identity dlib_face_recognition.dat --london london/",
+    ),
+    "compare": ("mien compare runs/baseline-s0 runs/jadfer-s0 --out comparison/",),
+    "figures": ("mien figures runs/baseline-ferplus-s0 ferplus/ --protocol ferplus-majority",),
+    "batch": ("mien batch photos/ --out faces/", "mien batch s3://bucket/photos --out s3://bucket/faces"),
+    "serve": ("mien serve", "mien serve --port 9000", "mien serve --host 0.0.0.0 --api-key-file key.txt"),
+    "data": ("mien data list", "mien data check ferplus/", "mien data show ferplus/ --out sheet.png"),
+    "completion": (
+        'eval "$(mien completion bash)"',
+        "mien completion fish > ~/.config/fish/completions/mien.fish",
+    ),
+}
+"""What one may type, below each command's help; `test_cli_main` checks every line against the command's own options."""
+
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
 class Commands(TyperGroup):
@@ -46,23 +111,35 @@ class Commands(TyperGroup):
         # Only the names are read, to suggest one for a misspelt word.
         self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse empty arguments: they come from unset variables of a shell, and as a path mean the current folder."""
+        for before, given in zip(("", *args), args, strict=False):
+            if given == "" or (given.startswith("--") and given.endswith("=")):
+                what = before if before.startswith("--") and not given else given.rstrip("=")
+                raise ConfigError(f"{what or 'an argument'} is empty: fill it in, or leave it out")
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import one command; None for a word that is none."""
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         found = getattr(import_module(f"mien.cli.{module}"), name)
-        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=HELP)
+        # A line of its own for each example: "\b" keeps the help from filling lines.
+        epilog = "Examples:\n\n\b\n" + "\n".join(f"  {line}" for line in EXAMPLES[cmd_name])
         if isinstance(found, typer.Typer):
-            single.add_typer(found, name=cmd_name)
+            single.add_typer(found, name=cmd_name, epilog=epilog, context_settings=HELP)
             return typer.main.get_group(single).commands[cmd_name]
-        single.command(cmd_name)(found)
+        single.command(cmd_name, epilog=epilog, context_settings=HELP)(found)
         return typer.main.get_command(single)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The list of `mien --help`, without importing any of them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        for group, names in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(name, COMMANDS[name][1]) for name in names])
 
 
 app = typer.Typer(
@@ -73,6 +150,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: rich alone would take longer to import than all the rest
+    context_settings=HELP,
 )
 
 
@@ -97,8 +175,14 @@ def main() -> None:
         # A file name that the terminal cannot show is no reason to stop.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if "_MIEN_COMPLETE" in os.environ:  # the shell asks what may come next
+        from mien.cli.completion import answer
+
+        answer()
+    _leave_no_cache()
     try:
-        app(prog_name="mien")
+        with loading("mien"):
+            app(prog_name="mien")
     except MienError as problem:
         typer.echo(f"mien: {problem}", err=True)
         sys.exit(2)
@@ -108,8 +192,24 @@ def main() -> None:
     except OSError as problem:
         _drop_output()
         named = f"{problem.filename}: " if problem.filename else ""
-        typer.echo(f"mien: {named}{problem.strerror or problem}: mend it and try again", err=True)
+        from mien.urls import without_secrets
+
+        typer.echo(
+            without_secrets(f"mien: {named}{problem.strerror or problem}: fix it and try again"), err=True
+        )
         sys.exit(2)
+
+
+def _leave_no_cache() -> None:
+    """Have matplotlib keep its list of fonts for this run only, unless this user has one already."""
+    usual = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")  # noqa: PTH111 - raises nothing
+    if "MPLCONFIGDIR" in os.environ or os.path.isdir(f"{usual}/matplotlib"):  # noqa: PTH112
+        return
+    temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"
+    folder = os.environ["MPLCONFIGDIR"] = (
+        f"{temporary}/mien-{os.urandom(8).hex()}"  # made by matplotlib, if at all
+    )
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _drop_output() -> None:

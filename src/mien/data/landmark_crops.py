@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mien.data.copies import hash_of
 from mien.data.teacher import FACES, head_pose
 from mien.errors import DatasetDamaged
 from mien.landmarks import MIRROR, POINTS, SIDE, box_of_points, cut, square_of, upright_square
@@ -57,16 +58,21 @@ def read_set(labels: Path, name: str, root: Path) -> tuple[NDArray[Any], Faces]:
     """Names and faces of one set, as far as the teacher is sure of them, with its labels.
 
     Raises:
-        DatasetDamaged: none of the pictures has a label.
+        DatasetDamaged: none of the pictures has a label, or one is another than was labelled.
     """
     with np.load(labels / f"{name}.npz") as file:
         rows = {str(one): number for number, one in enumerate(file["names"])}
         points, score, pose = file["points"], file["score"], head_pose(file["rigid"])
-    kept = [
-        (one, grey(image), rows[one])
-        for one, image in FACES[name](root)
-        if one in rows and score[rows[one]] > SURE
-    ]
+        content = file.get("content")  # older labels have no hashes
+    kept = []
+    for one, image in FACES[name](root):
+        if one in rows and score[rows[one]] > SURE:
+            if content is not None and content[rows[one]] != hash_of(image):
+                raise DatasetDamaged(
+                    f"{labels / name}.npz labels another picture named {one} than {root} holds: remove it, to have the "
+                    "set labelled again"
+                )
+            kept.append((one, grey(image), rows[one]))
     if not kept:
         raise DatasetDamaged(
             f"{labels / name}.npz labels no face of {root}: remove it, to have the set labelled again"

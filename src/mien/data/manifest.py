@@ -4,7 +4,9 @@
     faces/001.jpg,train,happiness,0.6,0.3,anna,,,,,,,,female
 
 Only `path` is needed (relative to the table, or absolute). `image` and `file` are understood for `path`; `emotion`,
-`label` and `class` for `expression`; `identity` for `subject`. An expression is a word in any case ("Happy"), empty
+`label` and `class` for `expression`; `identity` for `subject`; capitals do not matter. A CSV may be separated by
+commas, semicolons or tabs (then 0,6 is a number too), in UTF-8 or UTF-16. "NA", "NaN", "null" and the like are empty
+cells. Paths may be written with backslashes. An expression is a word in any case ("Happy"), empty
 or "unknown" for none; a number is refused, because every dataset numbers its classes otherwise. Votes stand in
 columns `vote_neutral` ... `vote_contempt`. Where the run configuration has `labels`, an expression is one of those
 names, which may be numbers, and votes stand in `vote_<label>`. `split` is "train" (also when empty or missing), "valid"
@@ -13,13 +15,17 @@ or "test". Every other column becomes an attribute of its name.
 
 from __future__ import annotations
 
+import codecs
+import csv
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
-from mien.data.reader import SPLITS, Reader, affect, on_disk, rows
+from mien import durable
+from mien.data.reader import SPLITS, Reader, affect, on_disk
 from mien.data.records import Record
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
 from mien.labels import EXPRESSIONS, HOW_TO_OWN, UNLABELLED, UnknownExpression, finder
@@ -31,8 +37,18 @@ LABEL_COLUMNS = ("expression", "emotion", "label", "class")
 SUBJECT_COLUMNS = ("subject", "identity", "person")
 BOX_COLUMNS = ("left", "top", "right", "bottom")
 PLAIN_COLUMNS = ("split", "valence", "arousal", "video", "frame", "name")
+VOTE_COLUMNS = tuple(f"vote_{name}" for name in EXPRESSIONS)
+NUMBERS = ("valence", "arousal", "frame", *BOX_COLUMNS, *VOTE_COLUMNS)
+KNOWN = frozenset(
+    (*PATH_COLUMNS, *LABEL_COLUMNS, *SUBJECT_COLUMNS, *BOX_COLUMNS, *PLAIN_COLUMNS, *VOTE_COLUMNS)
+)
 NOTE = b"mien.options"
-UNKNOWN = ("", "unknown", "none", "nan", "unlabelled")
+UNKNOWN = ("unknown", "unlabelled")
+EMPTY = ("", "na", "n/a", "<na>", "#n/a", "nan", "null", "none", "nil")
+"""What other programs write into a cell without a value."""
+SEPARATORS = ",;\t"
+READER_KEY = "reader"
+"""Where the note says of which dataset the table was made."""
 
 
 def table_of(root: Path) -> Path | None:
@@ -49,8 +65,9 @@ def variant(root: Path, labels: tuple[str, ...] = EXPRESSIONS) -> str | None:
         return None
     if path.suffix.lower() == ".parquet":
         return "parquet"
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        header = {cell.strip(' "\r\n').lower() for cell in file.readline().split(",")}
+    with path.open(encoding=_encoding(path), errors="replace") as file:
+        first = file.readline()
+    header = {cell.strip(' "\r\n').lower() for cell in first.split(_separator(first))}
     return "csv" if header & set(PATH_COLUMNS) else None
 
 
@@ -65,12 +82,12 @@ def label_names(root: Path) -> list[str]:
     if kind is None or path is None:
         raise DatasetNotFound(f"{root}: no manifest: pass {READER.wants}")
     words: dict[str, None] = {}
-    for line, row in _parquet(path) if kind == "parquet" else rows(path):
+    for line, row in _table(path, kind):
         label = _Columns.of(row, f"{path}:{line}").label
         if label is None:
             raise DatasetDamaged(f"{path}: no column 'expression' names the labels")
         words[_word(row[label])] = None
-    return [word for word in words if word.lower() not in UNKNOWN]
+    return [word for word in words if word.lower() not in (*UNKNOWN, *EMPTY)]
 
 
 def read(
@@ -96,8 +113,69 @@ def read(
                 f"manifest: {path} was not made with {key}={value}: run 'mien data check' with the same --protocol"
             )
     folder = Path(images) if images else path.parent
-    table = _parquet(path) if variant == "parquet" else rows(path)
-    return on_disk(_records(table, folder, path, labels), root, partial)
+    return on_disk(_records(_table(path, variant, labels), folder, path, labels), root, partial)
+
+
+def _encoding(path: Path) -> str:
+    """UTF-16 where a byte order mark or the zero bytes of plain letters say so, else UTF-8."""
+    with path.open("rb") as file:
+        begin = file.read(4)
+    if begin[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    if b"\0" in begin:
+        return "utf-16-be" if begin[:1] == b"\0" else "utf-16-le"
+    return "utf-8-sig"
+
+
+def _separator(header: str) -> str:
+    """What separates the cells of a header: of comma, semicolon and tab the most frequent."""
+    return max(SEPARATORS, key=header.count)
+
+
+def _table(
+    path: Path, variant: str, labels: tuple[str, ...] = EXPRESSIONS
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows with the columns named as this module writes them, whatever their case; others as they are."""
+    votes = _votes(labels)
+    numbers = {*NUMBERS, *map(str.lower, votes)}
+    known = {name: name for name in KNOWN} | {name.lower(): name for name in votes}
+    names: dict[str, str] = {}
+    for line, cells in _parquet(path) if variant == "parquet" else _csv(path, numbers):
+        names = names or {name: known.get(name.strip().lower(), name) for name in cells}
+        yield line, {names[name]: value for name, value in cells.items()}
+
+
+def _votes(labels: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"vote_{name}" for name in labels)
+
+
+def _csv(path: Path, numbers: Collection[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        with path.open(newline="", encoding=_encoding(path)) as file:
+            header = file.readline()
+            separator = _separator(header)
+            file.seek(0)
+            lines = csv.reader(file, delimiter=separator)
+            names = [cell.strip() for cell in next(lines, [])]
+            if not names:
+                raise DatasetDamaged(f"{path} is empty: give it a line of column names, path among them")
+            decimal_commas = [name for name in names if separator != "," and name.lower() in numbers]
+            for cells in lines:
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if len(cells) != len(names):
+                    raise DatasetDamaged(
+                        f"{path}:{lines.line_num}: {len(cells)} cells where the first line has {len(names)} columns: "
+                        "put cells that hold the separator in quotes"
+                    )
+                row: dict[str, Any] = dict(zip(names, cells, strict=True))
+                for name in decimal_commas:
+                    row[name] = row[name].replace(",", ".")
+                yield lines.line_num, row
+    except UnicodeError as problem:
+        raise DatasetDamaged(f"{path} is no text in UTF-8 ({problem}): save it as CSV UTF-8") from None
+    except csv.Error as problem:
+        raise DatasetDamaged(f"{path} is no CSV ({problem}): save it as CSV UTF-8") from None
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -134,14 +212,18 @@ def _options(path: Path) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    if type(value) is str:
-        return value.strip()
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value).strip()
+    """A cell as text, "" where it holds no value."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    text = value.strip() if type(value) is str else str(value).strip()
+    return "" if text.lower() in EMPTY else text
 
 
 def _word(value: Any) -> str:
     """A label's cell as text; whole numbers that a table holds as floats, for want of some, are written as such."""
-    return _text(int(value) if isinstance(value, float) and value.is_integer() else value)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
 
 
 def _records(
@@ -177,10 +259,13 @@ class _Columns(NamedTuple):
         """
         path = next((name for name in PATH_COLUMNS if name in row), None)
         if path is None:
-            raise DatasetDamaged(f"{where}: no column 'path' names the picture")
+            shown = ", ".join(list(row)[:8])
+            raise DatasetDamaged(
+                f"{where}: no column 'path' names the picture, among {shown}: rename the one that does"
+            )
         label = next((name for name in LABEL_COLUMNS if name in row), None)
         subject = next((name for name in SUBJECT_COLUMNS if name in row), None)
-        votes = tuple(f"vote_{name}" for name in labels)
+        votes = _votes(labels)
         taken = {path, label, subject, *PLAIN_COLUMNS, *BOX_COLUMNS, *votes}
         box, voted = (all(name in row for name in group) for group in (BOX_COLUMNS, votes))
         rest = tuple(name for name in row if name not in taken)
@@ -190,9 +275,10 @@ class _Columns(NamedTuple):
 def _record(
     row: dict[str, Any], columns: _Columns, folder: Path, where: str, find: Callable[[str], int]
 ) -> Record:
-    path = _text(row[columns.path])
-    if not path:
+    path = str(row[columns.path] if row[columns.path] is not None else "").strip()
+    if not path or path.lower() == "nan":
         raise DatasetDamaged(f"{where}: '{columns.path}' is empty")
+    path = _local(path, folder, where)
     split = _text(row.get("split")).lower() or "train"
     if split not in SPLITS:
         raise DatasetDamaged(f"{where}: split '{split}': use train, valid or test")
@@ -213,6 +299,19 @@ def _record(
     )
 
 
+def _local(path: str, folder: Path, where: str) -> str:
+    """A path with this system's separators; one of another system's drives is refused.
+
+    Raises:
+        DatasetDamaged: it begins with a drive's letter, and this system has none.
+    """
+    if os.sep == "\\" or "\\" not in path or (folder / path).exists():
+        return path
+    if PureWindowsPath(path).drive:
+        raise DatasetDamaged(f"{where}: '{path}' lies on a Windows drive: write paths relative to the table")
+    return PureWindowsPath(path).as_posix()
+
+
 def _numbers(row: dict[str, Any], names: tuple[str, ...], where: str) -> tuple[float, ...]:
     """The numbers of some columns; none where one is empty."""
     found = tuple(number for name in names if (number := _number(row[name], where)) is not None)
@@ -225,7 +324,7 @@ def _expression(word: str, where: str, find: Callable[[str], int]) -> int:
     try:
         return find(word)
     except UnknownExpression as problem:
-        if word.lower() in UNKNOWN:
+        if word.lower() in (*UNKNOWN, *EMPTY):  # a label of one's own may be called so
             return UNLABELLED
         hint = f"; {HOW_TO_OWN}" if find is finder(EXPRESSIONS) else ""
         raise DatasetDamaged(f"{where}: {problem}{hint}") from None
@@ -257,6 +356,15 @@ def _affect(value: Any, where: str) -> float | None:
     return number
 
 
+def made_of(root: Path) -> str | None:
+    """The reader of the dataset that a Parquet table was made of by `mien data check`; None where it does not say."""
+    path = table_of(root)
+    if path is None or path.suffix.lower() != ".parquet":
+        return None
+    found = _options(path).get(READER_KEY)
+    return found if isinstance(found, str) else None
+
+
 def write(
     records: Iterable[Record],
     path: Path,
@@ -265,8 +373,8 @@ def write(
 ) -> None:
     """Write records as the table that `READER` reads back equal; Parquet or CSV by the ending.
 
-    `options` are those that the dataset's reader was called with; Parquet keeps them for `read` to compare. `labels`
-    is what the records' expressions and votes refer to.
+    `options` are those that the dataset's reader was called with, and under "reader" its name; Parquet keeps them for
+    `read` and `made_of`. `labels` is what the records' expressions and votes refer to.
     Paths under the table's folder are written relative to it, so that the folder can move.
     """
     import pyarrow as pa
@@ -300,7 +408,7 @@ def write(
         csv.write_csv(table, unfinished)
     else:
         parquet.write_table(table, unfinished)
-    unfinished.replace(path)
+    durable.replace(unfinished, path)
 
 
 def _relative(path: Path, base: Path) -> str:

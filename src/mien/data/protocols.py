@@ -58,6 +58,7 @@ class Protocol(Frozen):
         dataset: a name in `mien.data.READERS`; `options` go to that reader.
         task: "expression" keeps what has a class, "affect" what has valence and arousal.
         rule: how votes become a class, a name in `mien.data.votes.RULES`; None takes the dataset's own label.
+        train_rule: another rule for the pictures that are learnt from; None takes `rule`.
         classes: the expressions kept, in `EXPRESSIONS` order.
         split: the reader's splits by what they become here; a split left out is dropped.
         holdout, folds: made after `split`.
@@ -74,6 +75,7 @@ class Protocol(Frozen):
     task: Literal["expression", "affect"] = "expression"
     options: dict[str, Any] = Field(default_factory=dict)
     rule: str | None = None
+    train_rule: str | None = None
     classes: tuple[str, ...] = EXPRESSIONS
     split: dict[Split, Split] = Field(default_factory=lambda: {name: name for name in SPLIT_NAMES})
     holdout: Holdout | None = None
@@ -87,8 +89,9 @@ class Protocol(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Protocol:
-        if self.rule is not None and self.rule not in RULES:
-            raise ValueError(f"rule '{self.rule}': {nearest(self.rule, list(RULES))}")
+        for rule in (self.rule, self.train_rule):
+            if rule is not None and rule not in RULES:
+                raise ValueError(f"rule '{rule}': {nearest(rule, list(RULES))}")
         if tuple(name for name in EXPRESSIONS if name in self.classes) != self.classes:
             raise ValueError(f"classes must be expression names in the order {', '.join(EXPRESSIONS)}")
         return self
@@ -141,14 +144,17 @@ class Protocol(Frozen):
     def _judge(self, record: Record) -> Record | None:
         if self.task == "affect":
             return None if record.valence is None or record.arousal is None else record
-        if self.rule is None:
+        rule = (
+            self.rule if self.train_rule is None or self.split[record.split] != "train" else self.train_rule
+        )
+        if rule is None:
             return None if record.expression == UNLABELLED else record
         if len(record.votes) != len(EXPRESSIONS):
             raise DatasetDamaged(
                 f"protocol {self.name} needs votes, but '{record.name}' has none: use --reader ferplus"
             )
         counts = (*record.votes, *(float(record.attributes.get(key, 0)) for key in ("unknown", "NF")))
-        verdict = RULES[self.rule](counts)
+        verdict = RULES[rule](counts)
         return (
             None if verdict is None else replace(record, expression=verdict.expression, votes=verdict.shares)
         )

@@ -11,6 +11,7 @@ when it tracks: the second time upright and to scale, on the region that the fir
 
 from __future__ import annotations
 
+import hashlib
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import images
+from mien import durable, images
 from mien.data import diffusionfer, ferplus
+from mien.data.copies import hash_of
 from mien.data.reader import Reader
 from mien.data.rendered import Renderer, load_head, pose_of
 from mien.errors import ConfigError, DatasetNotFound
@@ -258,28 +260,38 @@ FACES: Final[dict[str, Callable[[Path], Iterator[tuple[str, Pixels]]]]] = {
 
 
 def label_all(teacher: Teacher, faces: Iterable[tuple[str, Pixels]]) -> dict[str, NDArray[Any]]:
-    """Label named face crops that fill their pictures; arrays as in :class:`Label`, one row a face."""
-    names, labels = [], []
+    """Label named face crops that fill their pictures; arrays as in :class:`Label`, one row a face.
+
+    `content` is the hash of each picture's pixels, by which `mien.data.landmark_crops.read_set` knows it again.
+    """
+    names, labels, content = [], [], []
     for name, image in faces:
         height, width = image.shape[:2]
         names.append(name)
+        content.append(hash_of(image))
         labels.append(teacher(image, np.array([0, 0, width - 1, height - 1], np.float32)))
     return {
         "names": np.array(names),
         "points": np.stack([label.points for label in labels]).astype(np.float32),
         "rigid": np.stack([label.rigid for label in labels]).astype(np.float32),
         "score": np.array([label.score for label in labels], np.float32),
+        "content": np.array(content),
     }
 
 
+def _made_of(head: Path, identities: range, each: int) -> str:
+    return f"{hashlib.sha256(head.read_bytes()).hexdigest()} {identities} {each}"
+
+
 def render_all(head: Path, identities: range, each: int) -> dict[str, NDArray[Any]]:
-    """Renderings for training: `images` [n, 128, 128, 3], `points` and `pose`, exact."""
+    """Renderings for training: `images` [n, 128, 128, 3], `points` and `pose`, exact; `made_of` says of what."""
     renderer = Renderer(load_head(head), size=128, fill=(0.5, 0.7), turn=(55, 30, 25), play=0.6)
     made = list(renderer.identities(identities, each))
     return {
         "images": np.stack([one.image for one in made]),
         "points": np.stack([one.points for one in made]),
         "pose": np.stack([one.pose for one in made]),
+        "made_of": np.array(_made_of(head, identities, each)),
     }
 
 
@@ -301,7 +313,7 @@ def complete(
         say: told of each file before it is made.
 
     Raises:
-        ConfigError: labels are missing and there is no teacher.
+        ConfigError: labels are missing and there is no teacher, or renderings were made of something else.
         DatasetNotFound: a folder does not hold its set.
     """
     cv2.setNumThreads(1)
@@ -320,7 +332,13 @@ def complete(
     rendered = {"train": range(identities), "test": range(10_000, 10_000 + max(1, identities // 10))}
     for split, people in rendered.items() if head is not None else ():
         path = folder / f"rendered_{split}.npz"
-        if head is not None and not path.is_file():
+        if head is not None and path.is_file():
+            with np.load(path) as stored:
+                if "made_of" in stored and str(stored["made_of"]) != _made_of(head, people, 3):
+                    raise ConfigError(
+                        f"{path}: was rendered from another head or of other people: remove it to render it anew"
+                    )
+        elif head is not None:
             say(f"rendering {3 * len(people)} heads for {split}")
             _save(path, render_all(head, people, 3))
 
@@ -329,4 +347,4 @@ def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Whole or not at all: a file that is there is taken for complete."""
     part = path.with_name(f"{path.stem}.part.npz")
     np.savez(part, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its flag
-    part.replace(path)
+    durable.replace(part, path)

@@ -69,6 +69,27 @@ def _soften(images: Tensor, share: float, draw: Tensor) -> Tensor:
     return images
 
 
+def _shade(images: Tensor, amount: float, draw: Tensor) -> Tensor:
+    """Side light: a linear fall of brightness across the crop in a random direction, its mean kept."""
+    side = images.shape[-1]
+    place = torch.linspace(-1, 1, side, device=images.device)
+    angle = draw[:, 0] * 2 * math.pi
+    slope = (
+        torch.cos(angle)[:, None, None] * place[None, :] + torch.sin(angle)[:, None, None] * place[:, None]
+    )
+    return images * (1 + amount * draw[:, 1, None, None, None] * slope[:, None])
+
+
+def _sharpen(images: Tensor, share: float, draw: Tensor) -> Tensor:
+    """Add to a share of the crops what a blur takes away, up to 1.5 times."""
+    chosen = draw < share
+    if chosen.any():
+        some = images[chosen]
+        blurred = functional.avg_pool2d(some, 3, 1, 1, count_include_pad=False)
+        images[chosen] = some + 1.5 * (draw[chosen] / share)[:, None, None, None] * (some - blurred)
+    return images
+
+
 def _erase(images: Tensor, probability: float, draw: Tensor) -> Tensor:
     side = images.shape[-1]
     area = 0.02 + 0.18 * draw[:, 1]
@@ -94,12 +115,23 @@ def augment(
         part: this process's share of the rows; draws are made for all of them.
     """
     draw = torch.rand(len(crops), 14, generator=generator).to(crops.device)[part]
+    tone = torch.rand(len(crops), 5, generator=generator).to(crops.device)[part]
+    grain = torch.randn(len(crops), 1, *crops.shape[1:3], generator=generator) if config.noise else None
     images = _warp(to_float(crops[part]), config, draw[:, :5])
     gain = 1 + (draw[:, 5] * 2 - 1) * config.light
     offset = (draw[:, 6] * 2 - 1) * config.light * 0.5
     images = ((images - 0.5) * gain[:, None, None, None] + 0.5 + offset[:, None, None, None]).clamp(0, 1)
+    if config.gamma:
+        exponent = torch.exp((tone[:, 0] * 2 - 1) * config.gamma)
+        images = images.clamp(min=1e-3) ** exponent[:, None, None, None]
+    if config.shade:
+        images = _shade(images, config.shade, tone[:, 1:3])
+    if config.sharpen:
+        images = _sharpen(images, config.sharpen, tone[:, 3])
     if config.soften:
         images = _soften(images, config.soften, draw[:, 7])
+    if grain is not None:
+        images = images + grain.to(crops.device)[part] * (config.noise * tone[:, 4, None, None, None])
     if config.erase:
         images = _erase(images, config.erase, draw[:, 8:])
-    return normalise(images)
+    return normalise(images.clamp(0, 1))

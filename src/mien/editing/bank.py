@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from mien import images
-from mien.edit import Editor, Located
+from mien import durable, images
+from mien.data.loaders import content_hashes
+from mien.edit import Located, asked_plan
 from mien.editing import lips
 from mien.editing.corrector import views
 from mien.editing.geometry import Frame, Geometry, covariates
@@ -92,19 +93,21 @@ def build(
     chosen = _choose(records, points, count, seed)
     if not chosen:
         raise DatasetNotFound("no face with votes and points to learn from: check `ferplus` and `points`")
-    what = json.dumps(["bank-2", weights_digest(learned=False), seed, [record.name for record in chosen]])
+    content = content_hashes(record.path for record in chosen)
+    faces = [[content[record.path], record.votes, points[record.name].tolist()] for record in chosen]
+    what = json.dumps(["bank-3", weights_digest(learned=False), seed, faces])
     place = folder / hashlib.sha256(what.encode()).hexdigest()[:16]
     place.mkdir(parents=True, exist_ok=True)
-    editor = Editor(lambda rgb: [], None, Geometry.load(), Shading.load())  # type: ignore[arg-type]
+    drawn_by = Geometry.load(), Shading.load()
     parts: list[dict[str, NDArray[Any]]] = []
     for number, start in enumerate(range(0, len(chosen), PART)):
         path = place / f"{number:03}.npz"
         if not path.is_file():
-            made: dict[str, Any] = _part(editor, chosen[start : start + PART], points, [seed, number])
+            made: dict[str, Any] = _part(*drawn_by, chosen[start : start + PART], points, [seed, number])
             part = path.with_suffix(".part")
             with part.open("wb") as file:
                 np.savez(file, **made)
-            part.replace(path)
+            durable.replace(part, path)
             say(f"edits drawn: {min(start + PART, len(chosen))} of {len(chosen)}")
         with np.load(path) as stored:
             parts.append({name: stored[name] for name in stored.files})
@@ -140,7 +143,11 @@ def _canonical(points: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _part(
-    editor: Editor, records: Sequence[Record], points: dict[str, NDArray[np.float32]], seed: list[int]
+    geometry: Geometry,
+    shading: Shading,
+    records: Sequence[Record],
+    points: dict[str, NDArray[np.float32]],
+    seed: list[int],
 ) -> dict[str, NDArray[Any]]:
     random = np.random.default_rng(seed)
     rows: dict[str, list[Any]] = {f.name: [] for f in fields(Bank)}
@@ -156,8 +163,8 @@ def _part(
             strength = min(strength, 1.0)
         face = located(rgb, places, shares)
         target = Target.parse(EXPRESSIONS[asked])
-        plan = editor.plan(face, target, strength)
-        before, after = views(rgb, plan, editor.shading, target.teeth)
+        plan = asked_plan(geometry, face, target, strength)
+        before, after = views(rgb, plan, shading, target.teeth)
         for name, value in {
             "before": before,
             "after": after,

@@ -10,7 +10,6 @@ network, `mien.editing.training` its training.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import cv2
@@ -21,7 +20,7 @@ from mien.editing.flow import FOLD_LIMIT, GRID, Warp, folding, grid_points, look
 from mien.editing.geometry import HIGH, LOW, Frame
 from mien.editing.render import Plan, render, surroundings
 from mien.images import LUMA
-from mien.threads import session
+from mien.threads import Network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,14 +148,14 @@ class Corrector:
     amount: float = 1.0
 
     @classmethod
-    def load(cls, path: Path = SHIPPED, threads: int | None = None) -> Corrector:
+    def load(cls, path: Path = SHIPPED) -> Corrector:
         """Open a network that `mien train configs/editor-corrector.yaml` exported.
 
         Raises:
             WeightsError: the file or its card is missing or damaged.
         """
-        content, card = _read(path)
-        return cls(session(content, threads), card.number("amount", 1.0))
+        network, card = Network.open(path)
+        return cls(network, card.number("amount", 1.0))
 
     def __call__(
         self, colour: Pixels, plan: Plan, shading: Shading | None, teeth: float, seed: int = 0
@@ -211,8 +210,3 @@ class Held:
             self._mean[1] + share * (new[1] - self._mean[1]),
         )
         return self.corrector.taken(plan, self._mean)
-
-
-@lru_cache(maxsize=4)
-def _read(path: Path) -> tuple[bytes, cards.Card]:
-    return cards.verified(path)

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ import numpy as np
 
 from mien import images
 from mien.bootstrap import Interval, wilson
+from mien.data.copies import hash_of
 from mien.edit import Editor, EditRefused, Located
 from mien.editing import measures
 from mien.editing.flow import FOLD_LIMIT
@@ -316,9 +319,17 @@ def own_finder(editor: Editor) -> Find:
     """Landmarks by the editor's own network: a weaker witness, named so in the facts."""
 
     def find(rgb: Pixels, face: Located) -> Array:
-        return editor.locate_in(rgb, face.box).network_points
+        return editor.points_in(rgb, face.box)
 
     return find
+
+
+def _content(*sets: Iterable[Pixels]) -> str:
+    """A hash of the pixels that figures are measured on: a stage of other pictures is another stage."""
+    found = hashlib.blake2b(digest_size=16)
+    for picture in itertools.chain(*sets):
+        found.update(hash_of(picture).encode())
+    return found.hexdigest()
 
 
 def _drawing() -> str:
@@ -372,7 +383,11 @@ def run(
         "landmarks": "dlib's" if points_file is not None else "the editor's own network",
         "count": count,
     }
-    depends = {key: value for key, value in facts.items() if key != "commit"} | {"every": every}
+    depends = {key: value for key, value in facts.items() if key != "commit"} | {
+        "every": every,
+        "identity": digest(identity_file)[:12],
+        "points": digest(points_file)[:12] if points_file is not None else "",
+    }
     figures: dict[str, Figures] = {}
     if ferplus_root is not None:
         small = Editor.load(detector="whole", threads=threads)
@@ -384,7 +399,8 @@ def run(
         neutral = Faces(neutral.photos[kept], neutral.faces[kept], neutral.labels[kept])
         found, real, unedited = real_faces(judge, neutral, crops, count)
         references |= found
-        for name, way in ways(small, names, threads).items():
+        depends["FERPlus"] = _content([photo.rgb for photo in neutral.photos], *crops.values())
+        for name, way in ways(small, names).items():
             say(f"FERPlus, {name}")
             draw = way.draw(True)
             figures.setdefault(name, {})
@@ -404,8 +420,10 @@ def run(
         facts["London"] = f"{len(pairs.neutral)} people"
         found, own = real_people(judge, identity, pairs)
         references |= found
+        sides = [[photo.rgb for photo in side.photos] for side in (pairs.neutral, pairs.smiling)]
+        depends["London"] = [*(_content(side) for side in sides), pairs.groups]
         find = judge_finder(points_file) if points_file is not None else own_finder(large_editor)
-        for name, way in ways(large_editor, names, threads).items():
+        for name, way in ways(large_editor, names).items():
             say(f"London, {name}")
             draw = way.draw(False)
             figures.setdefault(name, {})
@@ -416,7 +434,7 @@ def run(
             }.items():
                 figures[name] |= store.get(f"{stage}/{name}", depends | way.depends, measure)
     if large is not None:
-        for name, way in ways(Editor.load(measure=False, threads=threads), names, threads).items():
+        for name, way in ways(Editor.load(measure=False, threads=threads), names).items():
             figures[name] = figures.get(name, {}) | seconds(way.editor, large)
     table = Table(figures, references, facts)
     out.mkdir(parents=True, exist_ok=True)

@@ -129,11 +129,11 @@ def follow(editor: Editor, path: Path, face: int = 0) -> Track:
             if found is None or not _fit(found, yaw, picture.rgb):
                 points.append(None)
                 continue
-            place64 = found.astype(np.float64)
+            place64 = editor.looked_at(picture.rgb, found)[0]
             points.append(lips.refine(picture.rgb, place64)[0])
             if picture.time - read >= READ:
                 read = picture.time
-                seen.append((len(points) - 1, place64, _shares(editor, picture.rgb, place64)))
+                seen.append((len(points) - 1, place64, _shares(editor, picture.rgb, found)))
     gone = np.full((len(POINTS), 2), np.nan)
     return Track(
         np.stack([gone if one is None else one for one in points]), np.array(times), np.array(shots), seen

@@ -7,8 +7,9 @@ EXIF (orientation applied and removed, the preview dropped, since it would show 
 
 from __future__ import annotations
 
+import os
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,13 +43,13 @@ class Photo:
         data: the file's bytes as read; b"" for an array.
     """
 
-    colour: NDArray[Any]
-    alpha: NDArray[Any] | None = None
+    colour: NDArray[Any] = field(repr=False)
+    alpha: NDArray[Any] | None = field(default=None, repr=False)
     grey: bool = False
-    profile: bytes | None = None
-    exif: bytes = b""
+    profile: bytes | None = field(default=None, repr=False)
+    exif: bytes = field(default=b"", repr=False)
     source: str = "array"
-    data: bytes = b""
+    data: bytes = field(default=b"", repr=False)
 
     @property
     def rgb(self) -> images.Rgb:
@@ -71,24 +72,26 @@ class Photo:
         return replace(self, colour=colour)
 
 
-def open_photo(source: images.Source | NDArray[np.uint8], max_pixels: int = images.MAX_PIXELS) -> Photo:
-    """Read a photo for editing from a path, bytes, an open file, or an RGB uint8 array.
+def open_photo(source: images.Source | images.Pixels, max_pixels: int = images.MAX_PIXELS) -> Photo:
+    """Read a photo for editing from a path, bytes, an open file, or pixels as `mien.images.check` takes them.
+
+    Alpha of an 8-bit array or a Pillow picture is kept.
 
     CMYK and palette pictures become RGB; of an animation the first frame is taken.
 
     Raises:
         ImageError: unreadable, damaged, or too large.
     """
-    if isinstance(source, np.ndarray):
-        return Photo(images.check(source))
+    if images.is_pixels(source):
+        return _of_pixels(source, max_pixels)
     from PIL import ImageOps
 
     name = images.describe(source)
     if isinstance(source, bytes | bytearray):
         data = bytes(source)
-    elif isinstance(source, str | Path):
+    elif isinstance(source, str | os.PathLike):
         try:
-            data = Path(source).read_bytes()
+            data = Path(os.fsdecode(source)).read_bytes()
         except OSError:
             images.read(source, max_pixels=max_pixels)  # names the reason and the remedy
             raise
@@ -97,6 +100,8 @@ def open_photo(source: images.Source | NDArray[np.uint8], max_pixels: int = imag
     rgb = images.read(
         data if isinstance(source, bytes | bytearray) else _named(data, name), max_pixels=max_pixels
     )
+    if images.has_wide_bands(data):
+        return Photo(rgb, source=name, data=data)
     with images.opened(data, name) as file:
         exif, profile, mode = file.getexif(), file.info.get("icc_profile"), file.mode
         alpha = None
@@ -119,6 +124,24 @@ def open_photo(source: images.Source | NDArray[np.uint8], max_pixels: int = imag
         deep and (colour == colour[..., :1]).all()
     )
     return Photo(colour, alpha, grey, profile, kept, name, data)
+
+
+def _of_pixels(source: images.Pixels, max_pixels: int) -> Photo:
+    """An array, tensor or Pillow picture; alpha of 8-bit arrays and of Pillow pictures stays apart from the colours."""
+    if (
+        isinstance(source, np.ndarray)
+        and source.ndim == 3
+        and source.shape[2] == 4
+        and source.dtype == np.uint8
+    ):
+        return Photo(images.check(source[..., :3]), alpha=source[..., 3].copy())
+    grey = getattr(source, "ndim", 3) == 2 or getattr(source, "mode", "") in ("1", "L", "I;16", "F")
+    if getattr(source, "mode", "") in ("RGBA", "LA", "PA"):
+        from PIL import ImageOps
+
+        layers = np.asarray(ImageOps.exif_transpose(source).convert("RGBA"))
+        return Photo(images.check(layers[..., :3]), alpha=layers[..., 3].copy(), grey=source.mode == "LA")
+    return Photo(images.check(source, max_pixels), grey=grey)
 
 
 class _Named(BytesIO):

@@ -8,7 +8,8 @@
 
 The key that signs is made on this machine at first use and vouches for nobody: readers rightly report
 `signingCredential.untrusted`. It proves that the file is unchanged since, not who made it. Bring your own certificate
-with `Signer.of_files`. No time stamp server is asked; nothing leaves the machine.
+with `Signer.of_files`. No time stamp server is asked, and nothing that a file names elsewhere is fetched: nothing
+leaves the machine.
 """
 
 from __future__ import annotations
@@ -16,22 +17,30 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import logging
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mien import __version__, images
+from mien import __version__, durable, images, outputs
 from mien.editing.photo import WRITABLE, encode
-from mien.errors import ExtraMissing, ImageError, MienError
+from mien.errors import ExtraMissing, ImageError, MienError, OutputExists
+from mien.outputs import SIDECAR
+from mien.urls import without_secrets
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mien.edit import Edit
 
 SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 SELF_MADE: Final = "mien self-made key (not a trusted identity)"
-SIDECAR: Final = ".mien.json"
 _MIME: Final = {
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
@@ -50,53 +59,140 @@ class ProvenanceError(MienError):
 
 @dataclass(frozen=True)
 class Signer:
-    """A certificate chain and its private key, both PEM, for ES256. `owner` says in words whose they are."""
+    """A certificate chain and its private key, both PEM, for ES256. `owner` says in words whose they are, `remedy` what
+    to do when they do not sign."""
 
     chain: bytes
     key: bytes
     owner: str
+    remedy: str = "check the certificate, or pass --no-provenance"
 
     @classmethod
     def of_files(cls, chain: Path, key: Path) -> Signer:
         """The user's own certificate chain (leaf first) and private key, PEM files for ES256.
 
         Raises:
-            ProvenanceError: a file cannot be read.
+            ExtraMissing: `cryptography` is not installed.
+            ProvenanceError: a file cannot be read, or the two are no such pair.
         """
         try:
-            return cls(chain.read_bytes(), key.read_bytes(), "the certificate in " + chain.name)
+            found = cls(chain.read_bytes(), key.read_bytes(), "the certificate in " + chain.name)
         except OSError as problem:
             raise ProvenanceError(f"signing key: {problem}: check --certificate and --key") from None
+        if wrong := _fault(found.chain, found.key):
+            raise ProvenanceError(f"{chain} and {key}: {wrong}: check --certificate and --key")
+        return found
 
     @classmethod
     def of_install(cls, folder: Path | None = None) -> Signer:
         """The key of this installation, made at first use in the user's configuration folder.
 
+        Where it cannot be kept or read there (no home folder, one that may not be written), a key of this process
+        signs, and a warning is logged once: it vouches for as little as the kept one.
+
         Raises:
             ExtraMissing: `cryptography` is not installed.
-            ProvenanceError: the folder cannot be written.
+            ProvenanceError: what is kept there is damaged.
         """
-        folder = (
-            folder or Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "mien" / "signing"
-        )
-        chain, key = folder / "chain.pem", folder / "key.pem"
-        if not (chain.exists() and key.exists()):
-            made_chain, made_key = _make_chain()
+        folder = folder or _signing_folder()
+        if folder is None:
+            return _passing("there is no home folder to keep the signing key in")
+        remedy = f"remove the folder {folder}, and mien makes a new key"
+        try:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                _write_private(key, made_key)
-                chain.write_bytes(made_chain)
-            except OSError as problem:
-                raise ProvenanceError(
-                    f"{folder}: the signing key cannot be kept: {problem.strerror}"
-                ) from None
-        return cls(chain.read_bytes(), key.read_bytes(), SELF_MADE)
+                found = cls(*_pair_in(folder), SELF_MADE, remedy)
+            except FileNotFoundError:
+                _keep(folder, *_make_chain())
+                found = cls(*_pair_in(folder), SELF_MADE, remedy)
+        except FileNotFoundError as problem:
+            raise ProvenanceError(
+                f"{problem.filename}: is missing beside the rest of the pair: {remedy}"
+            ) from None
+        except OSError as problem:
+            return _passing(f"{folder}: the signing key cannot be kept or read here: {problem.strerror}")
+        for name, data in (("chain.pem", found.chain), ("key.pem", found.key)):
+            if (
+                b"-----BEGIN " not in data or b"-----END " not in data
+            ):  # `sign` looks closer, where signing fails
+                raise ProvenanceError(f"{folder / name}: is {'torn' if data.strip() else 'empty'}: {remedy}")
+        return found
 
 
-def _write_private(path: Path, data: bytes) -> None:
-    """Only its owner may read a private key, from the first byte on."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
+def _signing_folder() -> Path | None:
+    """Where this user's key is kept; None where there is no home folder. What is empty or relative counts as unset."""
+    given = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    if not given.is_absolute():
+        try:
+            home = Path.home() if os.environ.get("HOME", "unset") else Path()
+        except RuntimeError:  # neither HOME nor an entry among the system's users
+            home = Path()
+        if not home.is_absolute():
+            return None
+        given = home / ".config"
+    return given / "mien" / "signing"
+
+
+def _pair_in(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / "chain.pem").read_bytes(), (folder / "key.pem").read_bytes()
+
+
+def _keep(folder: Path, chain: bytes, key: bytes) -> None:
+    """Put a new pair into `folder`, whole or not at all; a pair that another process put there meanwhile stays.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=".signing-", dir=folder.parent))  # only its owner may enter
+    try:
+        for name, data in (("chain.pem", chain), ("key.pem", key)):
+            # Only its owner may read a private key, from the first byte on.
+            with os.fdopen(os.open(made / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        try:
+            made.rename(folder)  # refused if there is a folder with something in it
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+@cache
+def _passing(why: str) -> Signer:
+    """A key that is kept nowhere, the same for the whole process."""
+    logging.getLogger("mien").warning("mien: %s: edits are signed with a key of this run only", why)
+    return Signer(*_make_chain(), SELF_MADE)
+
+
+def _fault(chain: bytes, key: bytes) -> str:
+    """What is wrong with a PEM chain and key for ES256, in words; "" for nothing.
+
+    Raises:
+        ExtraMissing: `cryptography` is not installed.
+    """
+    try:
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.x509 import load_pem_x509_certificates
+    except ImportError:
+        raise ExtraMissing("edit", "cryptography") from None
+    try:
+        leaf = load_pem_x509_certificates(chain)[0].public_key()
+    except (ValueError, IndexError):
+        return "the certificate chain is empty, torn or no PEM file"
+    try:
+        private = serialization.load_pem_private_key(key, password=None)
+    except TypeError:
+        return "the private key asks for a passphrase, which mien cannot give"
+    except (ValueError, UnsupportedAlgorithm):
+        return "the private key is empty, torn or no PEM file"
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
+        return "the private key is not one for ES256, on the curve P-256"
+    return "" if private.public_key() == leaf else "the private key is another certificate's"
 
 
 def _make_chain() -> tuple[bytes, bytes]:
@@ -208,37 +304,52 @@ def write_edit(
     signer: Signer | None = None,
     consent: bool = False,
     quality: int = 95,
+    overwrite: bool = False,
 ) -> Path:
     """Write an edited picture with its provenance, and the JSON beside it; returns the JSON's path.
 
-    Existing files are never overwritten, neither the source nor an earlier result. `provenance=False` leaves the
-    picture without manifest and XMP, and the JSON says so. `signer` defaults to this installation's key.
+    Without `overwrite` no existing file is replaced. `provenance=False` leaves the picture without manifest and XMP,
+    and the JSON says so. `signer` defaults to this installation's key.
 
     Raises:
-        ImageError: the suffix cannot carry a picture, the path exists, or cannot be written.
+        OutputExists: the path exists.
+        ConfigError: its folder does not.
+        ImageError: the suffix cannot carry a picture, or the file cannot be written.
         ExtraMissing: provenance is asked for and `c2pa-python` is not installed.
         ProvenanceError: the manifest could not be signed.
     """
     path = Path(path)
     if path.suffix.lower() not in WRITABLE:
         raise ImageError(f"{path}: cannot write '{path.suffix}': use one of {', '.join(WRITABLE)}")
-    free(path)
+    free(path, overwrite)
     # 16-bit files keep their depth but no XMP (`encode`); their manifest states the same.
     data = encode(edit.photo, path.suffix, xmp() if provenance else b"", quality)
-    return write_file(data, path, edit, provenance=provenance, signer=signer, consent=consent)
+    return write_file(
+        data, path, edit, provenance=provenance, signer=signer, consent=consent, overwrite=overwrite
+    )
 
 
-def free(path: Path) -> None:
-    """Refuse a path whose file, or the JSON beside it, exists.
+def free(path: Path, overwrite: bool = False, reads: Sequence[str | Path] = ()) -> None:
+    """Refuse a path that must not be written; see `mien.outputs.check`.
+
+    A record without its picture is what a killed run left, and is in nobody's way.
 
     Raises:
-        ImageError: it does.
+        OutputExists: the path exists, or the JSON beside it would replace a file that is no such record.
+        ConfigError: its folder does not exist.
     """
-    for taken in (path, path.with_name(path.name + SIDECAR)):
-        if taken.exists():
-            raise ImageError(
-                f"{taken}: exists, and an edit never overwrites: name another --out, or move it away"
-            )
+    outputs.check(path, overwrite=overwrite, reads=reads)
+    beside = path.with_name(path.name + SIDECAR)
+    if not os.path.lexists(beside):
+        return
+    try:
+        record = json.loads(beside.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict) or record.get("file", path.name) != path.name:
+        raise OutputExists(
+            f"{images.describe(beside)}: exists, and is no record of an edit: move it away, or name another --out"
+        )
 
 
 def write_file(
@@ -249,9 +360,10 @@ def write_file(
     provenance: bool = True,
     signer: Signer | None = None,
     consent: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Write an encoded picture or animation of `edit` with its provenance; see `write_edit`."""
-    free(path)
+    free(path, overwrite)
     stated = facts(edit, consent)
     if provenance:
         data = sign(data, path.suffix, stated, edit, signer or Signer.of_install())
@@ -265,8 +377,12 @@ def write_file(
         "written": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
     # The record first: a picture that is there is whole and has its record, also after a kill.
-    images.replace(beside, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
-    images.replace(path, data)
+    stated_as = (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
+    try:
+        durable.write({beside: stated_as, path: data})
+    except OSError as problem:
+        reason = (problem.strerror or str(problem)).lower()
+        raise ImageError(f"{images.describe(path)}: cannot be written: {reason}") from None
     return beside
 
 
@@ -276,6 +392,17 @@ def _c2pa() -> Any:
     except ImportError:
         raise ExtraMissing("edit", "c2pa-python") from None
     return c2pa
+
+
+def _offline(**verify: bool) -> Any:
+    """A c2pa context that turns to no other machine, whatever a file names: a manifest, revocations, an identity."""
+    c2pa = _c2pa()
+    settings = {
+        "core": {"allowed_network_hosts": []},  # newer c2pa; covers whatever it may learn to ask for
+        "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, **verify},
+        "builder": {"thumbnail": {"enabled": False}},
+    }
+    return c2pa.Context(c2pa.Settings.from_dict(settings))
 
 
 def sign(data: bytes, suffix: str, stated: dict[str, Any], edit: Edit, signer: Signer) -> bytes:
@@ -306,14 +433,11 @@ def sign(data: bytes, suffix: str, stated: dict[str, Any], edit: Edit, signer: S
     parent, parent_mime = edit.original.data, _sniff(edit.original.data)
     if parent_mime is None:  # an array, or a format C2PA does not know: its pixels stand for it
         parent, parent_mime = encode(edit.original, ".png"), "image/png"
-    settings = c2pa.Settings.from_dict(
-        {"builder": {"thumbnail": {"enabled": False}}, "verify": {"verify_trust": False}}
-    )
     info = c2pa.C2paSignerInfo(b"es256", signer.chain, signer.key, b"")
     info.ta_url = None
     result = BytesIO()
     try:
-        with c2pa.Context(settings) as context, c2pa.Builder(manifest, context=context) as builder:
+        with _offline(verify_trust=False) as context, c2pa.Builder(manifest, context=context) as builder:
             builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
             builder.add_ingredient(
                 {"title": "original", "relationship": "parentOf"}, parent_mime, BytesIO(parent)
@@ -321,10 +445,8 @@ def sign(data: bytes, suffix: str, stated: dict[str, Any], edit: Edit, signer: S
             with c2pa.Signer.from_info(info) as key:
                 builder.sign(key, mime, BytesIO(data), result)
     except c2pa.C2paError as problem:
-        raise ProvenanceError(
-            f"the manifest could not be signed ({str(problem).splitlines()[0]}): check the certificate, "
-            "or pass --no-provenance"
-        ) from None
+        why = _fault(signer.chain, signer.key) or str(problem).splitlines()[0]
+        raise ProvenanceError(f"the manifest could not be signed ({why}): {signer.remedy}") from None
     return result.getvalue()
 
 
@@ -356,6 +478,10 @@ class Verdict:
         source_type: IPTC digital source type found in the XMP, or "".
         sidecar: "fits", "does not fit", or "none": the JSON beside the file.
         problems: validation codes of what is wrong.
+        elsewhere: where the manifest is said to be, when the file only names one; it is not fetched.
+        history: validation codes of what was wrong with the manifests of its originals, and theirs, when they were
+            edited.
+        unread: an original named a manifest elsewhere, which was not fetched.
     """
 
     manifest: bool
@@ -367,6 +493,14 @@ class Verdict:
     source_type: str
     sidecar: str
     problems: tuple[str, ...] = ()
+    elsewhere: str = ""
+    history: tuple[str, ...] = ()
+    unread: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether there are content credentials, intact, and those of the originals were too."""
+        return self.manifest and self.intact and not self.history
 
 
 def verify(path: Path) -> Verdict:
@@ -394,11 +528,12 @@ def verify(path: Path) -> Verdict:
     sidecar = "none" if not record else "fits" if fits else "does not fit"
     found = SOURCE_TYPE if SOURCE_TYPE.encode() in _xmp_of(data) else ""
     store = _manifest_store(data)
-    if store is None:
-        return Verdict(False, False, False, "", bool(record), record, found, sidecar)
+    if not isinstance(store, dict):
+        return Verdict(False, False, False, "", bool(record), record, found, sidecar, elsewhere=store or "")
     active = store["manifests"][store["active_manifest"]]
     codes = tuple(dict.fromkeys(status["code"] for status in store.get("validation_status", [])))
     broken = tuple(code for code in codes if code != "signingCredential.untrusted")
+    earlier = tuple(dict.fromkeys(_codes_of_originals(store)))
     stated: dict[str, Any] = {}
     for assertion in active.get("assertions", []):
         for action in assertion.get("data", {}).get("actions", []) if "actions" in assertion["label"] else []:
@@ -413,18 +548,45 @@ def verify(path: Path) -> Verdict:
         source_type=found,
         sidecar=sidecar,
         problems=broken,
+        history=tuple(code for code in earlier if code != _INACCESSIBLE),
+        unread=_INACCESSIBLE in earlier,
     )
 
 
-def _manifest_store(data: bytes) -> dict[str, Any] | None:
-    """The C2PA manifest store of a file as read and validated by c2pa; None where there is none."""
+_INACCESSIBLE: Final = "manifest.inaccessible"
+
+
+def _codes_of_originals(store: dict[str, Any]) -> Iterator[str]:
+    """What was found wrong with the originals when they were taken up, as each manifest has it signed."""
+    for manifest in store["manifests"].values():
+        for original in manifest.get("ingredients", []):
+            results = original.get("validation_results") or {}
+            deltas = [delta.get("validationDeltas") or {} for delta in results.get("ingredientDeltas") or []]
+            failures = [
+                one
+                for found in (results.get("activeManifest") or {}, *deltas)
+                for one in found.get("failure") or []
+            ]
+            for one in (*failures, *(original.get("validation_status") or [])):
+                if one.get("code") != "signingCredential.untrusted":
+                    yield str(one.get("code"))
+
+
+_REMOTE: Final = "must fetch remote manifests from url "
+
+
+def _manifest_store(data: bytes) -> dict[str, Any] | str | None:
+    """The C2PA manifest store of a file as read and validated by c2pa; None where there is none, and where the file
+    only names one elsewhere, its address."""
     c2pa = _c2pa()
     mime = _sniff(data)
     if mime is None:
         return None
-    settings = c2pa.Settings.from_dict({"verify": {"verify_trust": True, "remote_manifest_fetch": False}})
     try:
-        with c2pa.Context(settings) as context, c2pa.Reader(mime, BytesIO(data), context=context) as reader:
+        with (
+            _offline(verify_trust=True) as context,
+            c2pa.Reader(mime, BytesIO(data), context=context) as reader,
+        ):
             store: dict[str, Any] = json.loads(reader.json())
             return store
     except c2pa.C2paError as problem:
@@ -434,6 +596,8 @@ def _manifest_store(data: bytes) -> dict[str, Any] | None:
             or "no JUMBF" in str(problem)
         ):
             return None
+        if _REMOTE in str(problem):
+            return without_secrets(images.describe(str(problem).partition(_REMOTE)[2].strip()))
         raise ProvenanceError(f"the manifest cannot be read: {str(problem).splitlines()[0]}") from None
 
 

@@ -126,14 +126,15 @@ def run(config: EditorConfig, resume: bool, say: Callable[[str], None]) -> Path:
         TrainingError: a loss is not finite, or the folder cannot be written.
     """
     try:
-        config.out.mkdir(parents=True, exist_ok=True)
+        config.out.parent.mkdir(parents=True, exist_ok=True)
         claim = Claim(config.out.with_name(config.out.name + ".lock"), str(config.out))
     except OSError as problem:
         raise TrainingError(
             f"{config.out}: cannot be written ({problem.strerror}): choose another `out`"
         ) from None
     try:
-        _enter(config, resume)
+        plain = config.model_dump(mode="json")
+        runlog.admit(config.out, runlog.stored(config.out), plain, resume)
         torch.set_num_threads(config.threads)
         torch.set_flush_denormal(True)
         records = [
@@ -143,26 +144,13 @@ def run(config: EditorConfig, resume: bool, say: Callable[[str], None]) -> Path:
         ]
         faces = bank.build(config.bank, records, read_points(config.points), config.faces, config.seed, say)
         training = Training(config, faces, say)
+        config.out.mkdir(exist_ok=True)  # once everything was read: a refused start leaves nothing
+        (config.out / "config.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
         training.fit()
         training.export(config.out / "editor.onnx")
     finally:
         claim.release()
     return config.out
-
-
-def _enter(config: EditorConfig, resume: bool) -> None:
-    """Take the folder for this configuration, or refuse."""
-    told, state = config.out / "config.json", config.out / "state.pt"
-    plain = config.model_dump(mode="json")
-    if state.exists() and not resume:
-        raise ConfigError(
-            f"{config.out} holds a run: go on with --resume, or choose another --set out=FOLDER"
-        )
-    if state.exists() and told.exists() and json.loads(told.read_text(encoding="utf-8")) != plain:
-        raise ConfigError(
-            f"{config.out} holds a run of another configuration (its config.json): choose another --set out=FOLDER"
-        )
-    told.write_text(json.dumps(plain, indent=1), encoding="utf-8")
 
 
 def read_points(path: Path) -> dict[str, Any]:

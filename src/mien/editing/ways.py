@@ -8,7 +8,7 @@ with a soft rim, its colours staying. Neither ships.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 
 from mien import align, cards
-from mien.edit import Editor
 from mien.editing import measures
 from mien.editing.corrector import SIDE, Corrector, fade, reach, window_matrix
 from mien.editing.geometry import ACTIVE, Frame, Geometry
@@ -25,12 +24,12 @@ from mien.editing.measures import Drawn
 from mien.editing.target import Target, change_for
 from mien.errors import ConfigError, WeightsError
 from mien.images import LUMA
-from mien.threads import session
+from mien.threads import Network
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mien.edit import Located
+    from mien.edit import Editor, Located
     from mien.editing.photo import Photo
 
     Array = NDArray[np.float64]
@@ -45,17 +44,17 @@ class Generator:
     geometry: Geometry
 
     @classmethod
-    def load(cls, path: Path, threads: int | None = None) -> Generator:
+    def load(cls, path: Path) -> Generator:
         """Open `editor.onnx` of a run of kind skip or stargan.
 
         Raises:
             WeightsError: the file or its card is missing, damaged, or of another kind.
         """
-        content, card = cards.verified(path)
+        network, card = Network.open(path)
         kind = card.fields.get("kind")
         if kind not in ("skip", "stargan"):
             raise WeightsError(f"{path}: a {kind} is no generator: name one of kind skip or stargan")
-        return cls(session(content, threads), str(kind), Geometry.load())
+        return cls(network, str(kind), Geometry.load())
 
     def __call__(
         self, photo: Photo, face: Located, target: str, strength: float, lips: float | None
@@ -114,21 +113,20 @@ class Way:
         return {"way": self.weights} if self.weights else {}
 
 
-def ways(editor: Editor, names: list[str], threads: int | None = None) -> dict[str, Way]:
+def ways(editor: Editor, names: list[str]) -> dict[str, Way]:
     """The ways under test, by name.
 
     Args:
         editor: as it ships.
         names: "full" is the editor as it ships, "analytic" it without a learned correction, "geometry" its flow alone.
             A file `editor.onnx` that `mien train` exported is a corrector of the full editor, or a generator.
-        threads: for the networks of such files.
 
     Raises:
         ConfigError: a name is neither.
         WeightsError: a file cannot be opened.
     """
     # Faces are located with the recogniser's reading; it need not read each edit again.
-    full = _unread(editor)
+    full = replace(editor, measure=False)
     known = {"full": full, "analytic": full.with_corrector(None), "geometry": full.without_pictures()}
     found: dict[str, Way] = {}
     for name in names:
@@ -138,10 +136,10 @@ def ways(editor: Editor, names: list[str], threads: int | None = None) -> dict[s
             path = Path(name)
             card = cards.read(path.with_suffix(".json"))
             if card.fields.get("kind") == "corrector":
-                able = full.with_corrector(Corrector.load(path, threads))
+                able = full.with_corrector(Corrector.load(path))
                 found[card.name] = Way(partial(measures.by_editor, able), able, card.fields["sha256"])
             else:
-                generator = Generator.load(path, threads)
+                generator = Generator.load(path)
                 found[card.name] = Way(
                     partial(_either_way, generator), known["analytic"], card.fields["sha256"]
                 )
@@ -153,10 +151,3 @@ def ways(editor: Editor, names: list[str], threads: int | None = None) -> dict[s
 def _either_way(drawn: Drawn, force: bool) -> Drawn:
     """A generator refuses nothing, forced or not."""
     return drawn
-
-
-def _unread(editor: Editor) -> Editor:
-    """The editor without its recogniser."""
-    return Editor(
-        editor.detector, editor.landmarker, editor.geometry, editor.shading, corrector=editor.corrector
-    )

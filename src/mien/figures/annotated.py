@@ -1,7 +1,8 @@
 """A picture with what was found drawn on it, fit for a slide.
 
-Every face gets a rounded frame in its expression's colour and a label with the probability; faces that are large enough
-also get bars for the three most probable expressions and a small dial of apparent valence (across) and arousal (up).
+Every face gets a rounded frame in its expression's colour and a label with the probability, and of several faces its
+number; faces that are large enough also get bars for the three most probable expressions and a small dial of apparent
+valence (across) and arousal (up).
 Everything scales with the picture, stays inside it, and gives way to the faces: panels go where they cover no face, and
 are left out where there is no such place, so that a group photo shows frames and labels only.
 
@@ -71,10 +72,12 @@ def draw(image: NDArray[np.uint8], analysis: Analysis) -> NDArray[np.uint8]:
     taken: list[Rectangle] = [face.box.corners for face in faces]
     for face in faces:
         _frame(picture, face, _line_width(face, width, height))
+    # Numbered as in every table, and only where there is something to tell apart.
+    numbers = {id(face): f"{number} " for number, face in enumerate(analysis.faces)} if len(faces) > 1 else {}
     texts = {id(face): max(_SMALLEST, min(usual, face.box.height / 3)) for face in faces}
     # The largest face chooses its places first, and every label before any panel.
     for face in reversed(faces):
-        label = _label(face, texts[id(face)], width, height)
+        label = _label(face, texts[id(face)], width, height, numbers.get(id(face), ""))
         spots = _around(face, label.size, texts[id(face)])
         spot = _place(label.size, spots, taken, (width, height), face.box.corners)
         _stamp(picture, label, spot)
@@ -207,9 +210,9 @@ def _frame(picture: NDArray[np.uint8], face: Face, line: float) -> None:
     _stamp(picture, canvas.done(), (box.x - margin, box.y - margin))
 
 
-def _label(face: Face, text: float, width: int, height: int) -> _Stamp:
-    """A chip with the expression and its probability; a question mark where the reading is uncertain."""
-    name = shown(face.expression, face.probabilities) + ("?" if face.reading.uncertain else "")
+def _label(face: Face, text: float, width: int, height: int, number: str = "") -> _Stamp:
+    """A chip with the face's number, its expression and probability; a question mark where the reading is uncertain."""
+    name = number + shown(face.expression, face.probabilities) + ("?" if face.reading.uncertain else "")
     words, share = name, f"{face.probability:.0%}"
     pad = 0.5 * text
     # In a narrow picture the lettering gives way, then the probability.
@@ -262,7 +265,9 @@ def _panel(face: Face, text: float) -> _Stamp:
 
 
 def _dial(canvas: _Canvas, x: float, y: float, radius: float, face: Face) -> None:
-    """The circumplex: a cross, a circle, and a dot at (valence, arousal)."""
+    """The circumplex: a cross, a circle, and a dot at (valence, arousal); nothing where these are not known."""
+    if face.valence is None or face.arousal is None:
+        return
     thin = max(0.5, radius / 24)
     canvas.disc(x, y, radius, outline=_LINE, line=thin)
     canvas.line((x - radius, y), (x + radius, y), _LINE, thin)

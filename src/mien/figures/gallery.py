@@ -217,6 +217,7 @@ def make(
     limit: int | None = None,
     faces: int = 16,
     seed: int = 0,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Draw the figures and return the files written; what the model or set cannot give is left out.
 
@@ -227,18 +228,24 @@ def make(
         how: layout of the embedding.
         faces: in the grid and the saliency figure.
         seed: of layout and choice.
+        overwrite: replace figures that are there.
 
     Raises:
         ConfigError: an unknown figure.
+        OutputExists: a figure is there, and `overwrite` was not asked for.
         MienError: a figure that was asked for by name cannot be drawn from this model and set.
     """
-    from mien import infer
+    from mien import infer, outputs
     from mien.data import loaders
 
     for name in only:
         if name not in KNOWN:
             raise ConfigError(f"no figure '{name}': {nearest(name, list(KNOWN))}")
     model = infer.open_weights(weights)
+    names = only or (*FIGURES, *own.OWN.get(model.provenance.method, {}))
+    outputs.check_folder(
+        out, (f"{name}.{form}" for name in names for form in palette.FORMS), overwrite=overwrite
+    )
     source = infer.source_of(root, protocol, reader, points=points, like=model.source, labels=model.classes)
     records = infer.records_of(source, split, limit, model.classes)
     find = loaders.finds_faces(source, model.classes)
@@ -247,7 +254,7 @@ def make(
     folder = Path(weights) if Path(weights).is_dir() else None
     scene = Scene(model, predictions, crops, folder, how, faces, seed)
     written: list[Path] = []
-    for name in only or (*FIGURES, *own.OWN.get(model.provenance.method, {})):
+    for name in names:
         figure = scene.draw(name)
         if figure is None:
             if only:

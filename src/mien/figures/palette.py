@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from colorsys import hls_to_rgb
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mien import lettering
 from mien.errors import ExtraMissing
@@ -219,7 +219,11 @@ def _written(figure: Figure, form: str) -> bytes:
     return memory.getvalue()
 
 
-def save(figure: Figure, stem: Path | str, forms: tuple[str, ...] = ("png", "svg")) -> tuple[Path, ...]:
+FORMS: Final = ("png", "svg")
+"""Endings of the files of a figure."""
+
+
+def save(figure: Figure, stem: Path | str, forms: tuple[str, ...] = FORMS) -> tuple[Path, ...]:
     """Write `stem`.png (on white) and `stem`.svg (transparent); returns the paths."""
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)

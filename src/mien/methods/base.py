@@ -87,14 +87,24 @@ class Manipulation(Method):
         """Edited images of the same shape and range as `images`."""
 
 
-def expression_loss(logits: Float[Tensor, "n k"], batch: Batch) -> Float[Tensor, ""]:
+def expression_loss(logits: Float[Tensor, "n k"], batch: Batch, adjust: float = 0.0) -> Float[Tensor, ""]:
     """Cross-entropy against vote shares where an image has them, else against its label; unlabelled rows do not count.
+
+    Args:
+        logits: of the k classes.
+        batch: its `extra` may hold `weight` [n], of each row, and `log_prior` [n, k], of the row's data set.
+        adjust: how much of the set's log prior is added to the logits in training, 0..1 (logit adjustment, Menon et
+            al. 2021, arXiv 2007.07314). With 1 the logits learn what a face shows, not how frequent it is in its set.
 
     Returns an exact zero (with a gradient path) when no row is labelled.
     """
     shares, labelled = expression_target(batch, logits.shape[1])
+    if "weight" in batch.extra:
+        labelled = labelled * batch.extra["weight"]
+    if adjust and "log_prior" in batch.extra:
+        logits = logits + adjust * batch.extra["log_prior"]
     each = -(shares * functional.log_softmax(logits.float(), dim=1)).sum(dim=1)
-    return (each * labelled).sum() / labelled.sum().clamp(min=1)
+    return (each * labelled).sum() / labelled.sum().clamp(min=1e-6)
 
 
 def expression_target(batch: Batch, classes: int) -> tuple[Tensor, Tensor]:

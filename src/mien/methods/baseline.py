@@ -27,6 +27,9 @@ class BaselineConfig(MethodConfig):
     """Linear heads on a backbone."""
 
     dropout: float = Field(0.2, ge=0, lt=1)
+    adjust: float = Field(
+        0.0, ge=0, le=1, description="share of each set's log prior added to training logits"
+    )
 
 
 class Baseline(Recognition):
@@ -44,7 +47,7 @@ class Baseline(Recognition):
 
     def forward(self, batch: Batch, turn: str) -> Terms:
         embedding = self.dropout(self.backbone(batch.image)[0])
-        terms = {"expression": expression_loss(self.expression(embedding), batch)}
+        terms = {"expression": expression_loss(self.expression(embedding), batch, self.config.adjust)}
         if self.config.affect_weight:
             terms["affect"] = self.config.affect_weight * affect_loss(self.affect(embedding), batch)
         return terms

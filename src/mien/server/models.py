@@ -1,9 +1,9 @@
-"""The networks behind the server: loaded once, shared by all requests, bounded by the server's limits."""
+"""The networks behind the server: loaded once in each worker process, bounded by the server's limits."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mien import cards
@@ -35,41 +35,42 @@ class Models:
         return found
 
 
-def load(limits: Limits) -> Models:
-    """Load what ships with the package.
+def load(options: dict[str, Any]) -> Models:
+    """Load what ships with the package; `options` are those of `mien.load`.
 
     Every network gets one thread: requests run beside one another, and several threads each would only queue up.
 
     Raises:
         WeightsError: the weights of the analysis are missing or damaged. Those of the editor are not needed.
+        ConfigError: an option is wrong.
     """
     from mien import pipeline
 
-    loaded = pipeline.load(threads=1)
+    loaded = pipeline.load(threads=1, **options)
     try:
         editor, signer = _editor(loaded)
     except MienError as problem:
-        return bounded(Models(loaded, None, None, str(problem)), limits)
-    return bounded(Models(loaded, editor, signer), limits)
+        return Models(loaded, None, None, str(problem))
+    return Models(loaded, editor, signer)
 
 
 def _editor(loaded: Pipeline) -> tuple[Editor, Signer]:
     from mien.edit import Editor
-    from mien.editing.geometry import Geometry
     from mien.editing.provenance import Signer
-    from mien.editing.shading import Shading
 
-    # The networks of the analysis serve the editor too.
-    editor = Editor(loaded.detector, loaded.landmarker, Geometry.load(), Shading.load(), loaded.recogniser)
-    return editor, Signer.of_install()
+    return Editor.load(loaded), Signer.of_install()
 
 
 def bounded(models: Models, limits: Limits) -> Models:
     """The same models, except that they refuse pictures beyond the limits. The caller's own stay as they are."""
-    pipeline = copy.copy(models.pipeline)
-    pipeline.detector = BoundedDetector(pipeline.detector, limits.faces)
-    pipeline.max_pixels = limits.pixels
-    editor = copy.copy(models.editor)
+    editor = models.editor
     if editor is not None:
-        editor.detector = BoundedDetector(editor.detector, limits.faces)
-    return Models(pipeline, editor, models.signer, models.lacking)
+        editor = replace(editor, pipeline=_bounded(editor.pipeline, limits))
+    return Models(_bounded(models.pipeline, limits), editor, models.signer, models.lacking)
+
+
+def _bounded(pipeline: Pipeline, limits: Limits) -> Pipeline:
+    copied = copy.copy(pipeline)
+    copied.detector = BoundedDetector(pipeline.detector, limits.faces)
+    copied.max_pixels = limits.pixels
+    return copied

@@ -7,7 +7,9 @@ above 1 MB to a temporary file; the one here never does, because no picture may 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -15,7 +17,6 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from mien import images
 from mien.server.limits import Limits, Refusal
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ PLAIN = ("image/", "application/octet-stream")
 """Media types of a body that is the picture itself."""
 LINGER = 2.0
 """Seconds in which an upload that is too large is read and thrown away, so that its sender gets to read the answer."""
+SILENCE = 10.0
+"""Seconds without a byte after which an upload is given up."""
+RATE = 2048
+"""Bytes a second that an upload must make on average, beyond the first seconds."""
 FIELDS = 16
 FIELD_BYTES = 4096
 
@@ -42,7 +47,70 @@ class _InMemory(MultiPartParser):
     spool_max_size = 0  # SpooledTemporaryFile reads 0 as "never move to disk"
 
 
-async def receive(request: Request, limits: Limits) -> Upload:
+class Uploads:
+    """The uploads that are on their way; all of them together hold a bounded number of bytes.
+
+    An upload takes no place among the requests that are worked on, so silent ones keep nobody out. It is given up after
+    `SILENCE` seconds without a byte, when it is slower than `RATE`, and after `limits.seconds`. Where too much is held
+    at once, the uploads that have been silent longest are given up.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.most = limits.bytes * max(8, limits.running + limits.waiting)
+        self.under_way: set[_Arriving] = set()
+
+    @contextmanager
+    def begin(self) -> Iterator[_Arriving]:
+        """An upload that begins now and is over after the block."""
+        upload = _Arriving(self)
+        self.under_way.add(upload)
+        try:
+            yield upload
+        finally:
+            self.under_way.discard(upload)
+
+
+class _Arriving:
+    def __init__(self, uploads: Uploads) -> None:
+        self.chunks: list[bytes] = []
+        self.size = 0
+        self._uploads = uploads
+        self._began = self._heard = time.monotonic()
+        self._given_up = False
+
+    async def next(self, request: Request) -> bool:
+        """Keep the next part of the body; whether more will come."""
+        limits = self._uploads.limits
+        end = min(limits.seconds, SILENCE + self.size / RATE) + self._began
+        try:
+            chunk, more = await asyncio.wait_for(
+                _next(request), min(end, self._heard + SILENCE) - time.monotonic()
+            )
+        except asyncio.TimeoutError:
+            self._given_up = True
+        if self._given_up:
+            raise Refusal(
+                408,
+                "upload_too_slow",
+                f"the upload took longer than {limits.seconds:g} seconds, or stood still: send a smaller file",
+            )
+        self._heard = time.monotonic()
+        self.chunks.append(chunk)
+        self.size += len(chunk)
+        others = sorted(self._uploads.under_way - {self}, key=lambda other: other._heard)
+        excess = sum(other.size for other in others) + self.size - self._uploads.most
+        for other in others:
+            if excess <= 0:
+                break
+            excess -= other.size
+            other._given_up = True
+            other.chunks.clear()
+            other.size = 0
+        return more
+
+
+async def receive(request: Request, uploads: Uploads) -> Upload:
     """Read the picture and fields of a request.
 
     Raises:
@@ -57,14 +125,7 @@ async def receive(request: Request, limits: Limits) -> Upload:
             f"the request's media type is '{kind or 'missing'}': send a form with the picture as 'file', or the "
             "picture itself as image/jpeg, image/png or application/octet-stream",
         )
-    try:
-        body = await asyncio.wait_for(_body(request, limits.bytes), limits.seconds)
-    except asyncio.TimeoutError:
-        raise Refusal(
-            408,
-            "upload_too_slow",
-            f"the upload took longer than {limits.seconds:g} seconds: send a smaller file",
-        ) from None
+    body = await _body(request, uploads)
     upload = await _parsed(request, body) if form else Upload(body, "", dict(request.query_params))
     if not upload.data:
         raise Refusal(
@@ -73,23 +134,16 @@ async def receive(request: Request, limits: Limits) -> Upload:
     return upload
 
 
-def plain(problem: Exception, data: bytes) -> str:
-    """An error's message without the name that pictures in memory have, which tells the sender nothing."""
-    return str(problem).removeprefix(f"{images.describe(data)}: ")
-
-
-async def _body(request: Request, most: int) -> bytes:
+async def _body(request: Request, uploads: Uploads) -> bytes:
+    most = uploads.limits.bytes
     stated = request.headers.get("content-length", "")
-    chunks, size, more = [], 0, True
-    too_large = stated.isdecimal() and int(stated) > most
-    while more and not too_large:
-        chunk, more = await _next(request)
-        chunks.append(chunk)
-        size += len(chunk)
-        too_large = size > most
-    if not too_large:
-        return b"".join(chunks)
-    chunks.clear()
+    more, too_large = True, stated.isdecimal() and int(stated) > most
+    with uploads.begin() as upload:
+        while more and not too_large:
+            more = await upload.next(request)
+            too_large = upload.size > most
+        if not too_large:
+            return b"".join(upload.chunks)
     if more and "100-continue" not in request.headers.get("expect", ""):
         await _discard(request)
     about = f"{int(stated) / 2**20:.1f} MB" if stated.isdecimal() else f"more than {most / 2**20:.1f} MB"

@@ -1,4 +1,4 @@
-"""What holds for every request, whatever it asks for: who may ask, what headers an answer carries, what is counted.
+"""Who may ask, as dependencies that stand on the routes; and what holds for every request: its headers and its count.
 
 The page may load scripts, styles and pictures from this server alone, and no other site may frame it, read from it or
 send to it. There are no CORS headers, so a browser keeps answers from other sites; requests that other sites send
@@ -7,12 +7,15 @@ blindly are refused too, because they would still cost work.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
+from fastapi import Request, Security
+from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
@@ -35,7 +38,6 @@ SECURITY = {
 }
 """Headers of every answer."""
 
-OPEN = ("/v1/service",)
 ENDPOINTS = (
     "/v1/analyses",
     "/v1/edits",
@@ -52,26 +54,23 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 class Shell:
     """ASGI middleware round the whole application."""
 
-    def __init__(
-        self, app: ASGIApp, metrics: Metrics, api_key: str | None = None, hosts: tuple[str, ...] | None = None
-    ) -> None:
-        """`api_key`: asked for under /v1 and by /metrics; None asks nobody. `hosts`: names by which the server may be
-        called, without port; None allows any."""
+    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: tuple[str, ...] | None = None) -> None:
+        """`hosts`: names by which the server may be called, without port; None allows any."""
         self.app = app
         self.metrics = metrics
         self.hosts = hosts
-        self._key = None if api_key is None else _digest(api_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        path, start, status = scope["path"], time.monotonic(), 500
+        path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))  # where mounted
+        start, status, started = time.monotonic(), 500, False
 
         async def dressed(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], True
                 headers = MutableHeaders(scope=message)
                 headers.update(SECURITY)
                 # Static files may be kept as long as the browser asks whether they changed; answers may not be kept.
@@ -79,18 +78,23 @@ class Shell:
             await send(message)
 
         try:
-            self._admit(path, scope["method"], Headers(scope=scope))
+            self._admit(Headers(scope=scope))
+            await self.app(scope, receive, dressed)
         except Refusal as refusal:
             answer = JSONResponse(refusal.body, refusal.status, refusal.headers)
             await answer(scope, receive, dressed)
-        else:
-            await self.app(scope, receive, dressed)
+        except asyncio.CancelledError:  # the server stops, and this request has had its time to finish
+            if started:
+                raise
+            late = Refusal(503, "stopping", "the server is being stopped: send it again", 5)
+            answer = JSONResponse(late.body, late.status, {**late.headers, "Connection": "close"})
+            await answer(scope, receive, dressed)
         finally:
             endpoint = path if path in ENDPOINTS else "page"
             self.metrics.requests.labels(endpoint, str(status)).inc()
             self.metrics.seconds.labels(endpoint).observe(time.monotonic() - start)
 
-    def _admit(self, path: str, method: str, headers: Headers) -> None:
+    def _admit(self, headers: Headers) -> None:
         host = headers.get("host", "")
         if self.hosts is not None and _name(f"//{host}") not in self.hosts:
             raise Refusal(
@@ -98,16 +102,31 @@ class Shell:
                 "wrong_host",
                 f"this server does not answer to '{host[:80]}': call it {' or '.join(self.hosts)}",
             )
-        if path.startswith("/v1/") and method not in ("GET", "HEAD") and _from_elsewhere(headers):
-            raise Refusal(403, "cross_site", "another web site sent this request: use the server's own page")
-        guarded = (path.startswith("/v1/") and path not in OPEN) or path == "/metrics"
-        if self._key is not None and guarded:
-            scheme, _, given = headers.get("authorization", "").partition(" ")
-            given = given.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-            if not hmac.compare_digest(_digest(given), self._key):
-                raise Refusal(
-                    401, "wrong_key", "this server asks for a key: send it as 'Authorization: Bearer KEY'"
-                )
+
+
+_BEARER = HTTPBearer(auto_error=False)
+
+
+class KeyGuard:
+    """A dependency of a route that asks for a key."""
+
+    def __init__(self, key: str) -> None:
+        self._key = _digest(key)
+
+    async def __call__(self, request: Request, named: Annotated[Any, Security(_BEARER)] = None) -> None:
+        """Raise a `Refusal` of status 401 without the key. `named` stands here for the OpenAPI document."""
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        given = given.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        if not hmac.compare_digest(_digest(given), self._key):
+            raise Refusal(
+                401, "wrong_key", "this server asks for a key: send it as 'Authorization: Bearer KEY'"
+            )
+
+
+async def same_site(request: Request) -> None:
+    """A dependency of a route that makes the server work: refuses with 403 what a page of another site sends."""
+    if _from_elsewhere(request.headers):
+        raise Refusal(403, "cross_site", "another web site sent this request: use the server's own page")
 
 
 def _digest(key: str) -> bytes:

@@ -63,7 +63,7 @@ class Analyser:
         else:
             faces, searched = tuple(known[0]), known[1]
             self._follower.recall(faces, time, searched)
-        persons = self._persons(rgb, faces, time, self._shots.number)
+        persons = self._persons(rgb, faces, time, self._shots.scene)
         smoothed = self._smoother(time, persons, [face.reading for face in faces])
         return Frame(
             self._source,

@@ -2,14 +2,19 @@
 
 Times are the presentation times stored in the file, not frame numbers over a rate: telephones record at a rate that
 varies, and a number over a rate would then be wrong by seconds. Second 0 is where a player begins. Sound is not read.
+
+Pixels are converted to RGB by the matrix and range that the file states; where it states no matrix, by BT.709 from
+1280 x 577 pixels on and BT.601 below, as players do. HDR (PQ and HLG) is tone-mapped to SDR with BT.709 primaries, and
+`Clip.notes` says so. Pixels that are not square are made square.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +46,25 @@ def library() -> Any:
     return av
 
 
+_MATRICES: Final = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+"""Matrix codes of ITU-T H.273 to those of FFmpeg's scaler."""
+_PQ, _HLG = 16, 18
+
+
+class Colour(NamedTuple):
+    """How the colours of a film are stored, in the codes of ITU-T H.273; `full`: luma 0 to 255, not 16 to 235."""
+
+    matrix: int = 1
+    primaries: int = 1
+    transfer: int = 1
+    full: bool = False
+
+    @property
+    def scaler(self) -> int:
+        """The matrix as FFmpeg's scaler counts them."""
+        return _MATRICES[self.matrix]
+
+
 class Picture(NamedTuple):
     """One frame: its number from 0, its time in seconds, and RGB uint8 pixels [height, width, 3]."""
 
@@ -58,6 +82,9 @@ class Clip:
         rate: mean frames a second; None where the file does not say.
         duration: seconds; None where the file does not say.
         frames: how many the file says it has; None where it does not say.
+        start: what a player shows first, in seconds of the file's own clock.
+        colour: how a film of these frames is to be stored so that it looks the same.
+        notes: what was changed in reading, a sentence each.
 
     Raises:
         VideoError: there is no such file, FFmpeg cannot read it, it has no moving pictures, or they are too large.
@@ -98,10 +125,13 @@ class Clip:
         context.thread_count = threads or available()
         aspect = self._stream.sample_aspect_ratio
         self._wider = float(aspect) if aspect else 1.0
+        if context.width * self._wider * context.height > MAX_PIXELS or context.width * self._wider < 1:
+            self._wider = 1.0  # no camera has such pixels: the file is wrong
         self.rate = float(self._stream.average_rate) if self._stream.average_rate else None
         self.frames = self._stream.frames or None
+        self.start = (self._container.start_time or 0) / 1_000_000
         self.duration = self._duration()
-        self._start = self._container.start_time or 0
+        self.notes: list[str] = []
         self._reformatter = av.video.reformatter.VideoReformatter()  # one for all frames: it keeps its tables
         self._first: VideoFrame | None = None
         self._decoded = self._decode()
@@ -109,12 +139,41 @@ class Clip:
         if self._first is None:
             self._container.close()
             raise VideoError(f"{self._name}: has no frame that can be decoded: record or convert it again")
+        self.colour = self._colour(self._first)
         self.height, self.width = self._pixels(self._first).shape[:2]
+        self._number = 0
 
     def _duration(self) -> float | None:
         if self._stream.duration and self._stream.time_base:
             return float(self._stream.duration * self._stream.time_base)
-        return self._container.duration / 1_000_000 if self._container.duration else None
+        seconds = self._container.duration / 1_000_000 if self._container.duration else None
+        # What Matroska calls the duration is the last time, counted from 0.
+        late = seconds is not None and "matroska" in self._container.format.name and 0 < self.start < seconds
+        return seconds - self.start if seconds is not None and late else seconds
+
+    def _colour(self, frame: VideoFrame) -> Colour:
+        """What the file states, completed as players do where it states nothing."""
+        context = self._stream.codec_context
+        large = frame.width >= 1280 or frame.height > 576
+        usual = Colour() if large else Colour(5, 5, 6) if frame.height == 576 else Colour(6, 6, 6)
+        matrix = frame.colorspace if frame.colorspace in _MATRICES else usual.matrix
+        if frame.colorspace not in (0, 2, matrix):
+            self.notes.append(f"colours of matrix {frame.colorspace} (H.273) are taken for {matrix}")
+        primaries, transfer = (
+            value if value not in (0, 2, 3) else other
+            for value, other in (
+                (context.color_primaries, usual.primaries),
+                (context.color_trc, usual.transfer),
+            )
+        )
+        self._source = Colour(matrix, primaries, transfer, frame.color_range == 2)
+        if transfer in (_PQ, _HLG):
+            kind = "PQ" if transfer == _PQ else "HLG"
+            self.notes.append(f"HDR ({kind}) is tone-mapped to SDR, BT.709")
+            return Colour()
+        if (frame.format.components[0].bits if frame.format.components else 8) > 8:
+            self.notes.append("more than 8 bits a channel are read, and written, as 8")
+        return self._source
 
     def _decode(self) -> Iterator[VideoFrame]:
         """Whatever can be decoded; what could not is said at the end, as a player would show the rest too."""
@@ -158,7 +217,9 @@ class Clip:
         if self.frames is not None:
             short = number + 1 < 0.9 * self.frames - 3
         else:
-            short = self.duration is not None and self._time(frame, number) < 0.9 * self.duration - 0.5
+            # Formats differ in whether a duration counts from 0 or from where the pictures begin.
+            reached = self._time(frame, number) + max(self.start, 0.0)
+            short = self.duration is not None and reached < 0.9 * self.duration - 0.5
         if short:
             whole = f"{self.frames} frames" if self.frames else f"{self.duration:.1f} s"
             raise VideoError(
@@ -166,17 +227,39 @@ class Clip:
                 "what is there was analysed"
             )
 
+    def picture(self, number: int) -> Picture | None:
+        """The frame `number`, which is at or after the one asked for last; None when the file has fewer.
+
+        Raises:
+            VideoError: the file is damaged before it.
+        """
+        while self._first is not None and self._number < number:
+            self._first, self._number = next(self._decoded, None), self._number + 1
+        if self._first is None or self._number != number:
+            return None
+        return Picture(number, self._time(self._first, number), self._pixels(self._first))
+
     def _time(self, frame: VideoFrame, number: int) -> float:
         if frame.pts is None or frame.time_base is None:
             return number / (self.rate or 25.0)
-        return float(frame.pts * frame.time_base) - self._start / 1_000_000
+        return float(frame.pts * frame.time_base) - self.start
 
     def _pixels(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        width = round(frame.width * self._wider)
-        square = self._reformatter.reformat(frame, width=width, height=frame.height, format="rgb24")
-        rgb = np.asarray(square.to_ndarray(), dtype=np.uint8)
-        quarters = round(frame.rotation / 90) % 4  # counter-clockwise, as `rot90` turns
-        return np.ascontiguousarray(np.rot90(rgb, quarters)) if quarters else rgb
+        width, source = round(frame.width * self._wider), self._source
+        deep = source.transfer in (_PQ, _HLG)
+        square = self._reformatter.reformat(
+            frame,
+            width=width,
+            height=frame.height,
+            format="rgb48le" if deep else "rgb24",
+            src_colorspace=source.scaler,
+            dst_colorspace=source.scaler,
+            src_color_range=2 if source.full else 1,
+            dst_color_range=2,
+        )
+        pixels = square.to_ndarray()
+        rgb = tone_mapped(pixels, source) if deep else np.asarray(pixels, dtype=np.uint8)
+        return upright(rgb, frame)
 
     def close(self) -> None:
         """Close the file."""
@@ -189,6 +272,74 @@ class Clip:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def upright(rgb: NDArray[np.uint8], frame: VideoFrame) -> NDArray[np.uint8]:
+    """The pixels of a frame turned and mirrored as its display matrix says, to the nearest of the eight ways."""
+    # One that is passed by the container or by the video stream itself stands beside every frame.
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return rgb
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), dtype=np.int32).tolist()  # x' = ax + cy, y' = bx + dy
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        rgb, a, d = rgb.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+_WHITE: Final = 203.0
+"""cd/m2 of diffuse white in HDR (ITU-R BT.2408)."""
+_PEAK: Final = 1000.0
+"""cd/m2 of the brightest HLG, whose values are relative (ITU-R BT.2100)."""
+_KNEE: Final = 0.7
+"""Share of the SDR range up to which light is kept; what is brighter is pressed together. Our choice."""
+_NARROWER: Final = np.array(
+    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
+)
+"""Linear light with primaries of BT.2020 to those of BT.709 (ITU-R BT.2087)."""
+_BRIGHTEST: Final = 50.0
+"""Diffuse whites: about the 10,000 cd/m2 at which PQ ends."""
+
+
+def tone_mapped(deep: NDArray[np.uint16], source: Colour) -> NDArray[np.uint8]:
+    """RGB uint16 [height, width, 3], PQ or HLG, as SDR with primaries of BT.709, RGB uint8.
+
+    Diffuse white becomes a light grey (0.85 of linear light) so that what is brighter remains to be seen.
+    """
+    import cv2
+
+    light = _linear(source.transfer)[deep]
+    if source.transfer == _HLG:  # the system's gamma works on luminance, or hues would shift
+        luma = cv2.transform(light, np.array([[0.2627, 0.678, 0.0593]], np.float32))
+        light *= np.power(np.maximum(luma, 1e-6), 0.2)[..., None] * np.float32(_PEAK / _WHITE)
+    if source.primaries == 9:
+        light = np.asarray(cv2.transform(light, _NARROWER), np.float32)
+    place = np.sqrt(light.clip(0, _BRIGHTEST) / np.float32(_BRIGHTEST)) * 65535
+    return np.asarray(_shown()[place.astype(np.uint16)], np.uint8)
+
+
+@lru_cache(maxsize=2)
+def _linear(transfer: int) -> NDArray[np.float32]:
+    """Linear light for each of 65,536 stored values: PQ in diffuse whites, HLG in shares of the scene's most."""
+    value = np.linspace(0, 1, 65536)
+    if transfer == _PQ:  # SMPTE ST 2084
+        root = value ** (1 / 78.84375)
+        nits = 10000 * (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (
+            1 / 0.1593017578125
+        )
+        return (nits / _WHITE).astype(np.float32)
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    scene = np.where(value <= 0.5, value**2 / 3, (np.exp((value - c) / a) + b) / 12)
+    return scene.astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _shown() -> NDArray[np.uint8]:
+    """Light at 65,536 places, by its root up to `_BRIGHTEST`, pressed into the SDR range and encoded (sRGB)."""
+    light = _BRIGHTEST * np.linspace(0, 1, 65536) ** 2
+    over = np.maximum(light - _KNEE, 0) / (1 - _KNEE)
+    light = np.where(light < _KNEE, light, _KNEE + (1 - _KNEE) * over / (1 + over))
+    coded = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return np.asarray(np.rint(255 * coded), np.uint8)
 
 
 def _reason(problem: Exception) -> str:

@@ -95,6 +95,8 @@ def watch(
     lag: float = LAG,
     show: Show | None = None,
     now: Callable[[], float] = clock.monotonic,
+    overwrite: bool = False,
+    made_with: dict[str, Any] | None = None,
 ) -> Watched:
     """Analyse and show what a camera sees until it is stopped: by Ctrl-C, by Q, after `seconds`, or by the camera.
 
@@ -106,6 +108,8 @@ def watch(
         lag: of the smoothed values, seconds.
         show: what shows the frames; None chooses a window, a table in the terminal, or lines.
         now: the time in seconds.
+        overwrite: replace a table that is there.
+        made_with: what the pipeline is made with, which the table then says.
 
     Raises:
         VideoError: the camera gives no picture at all.
@@ -115,7 +119,9 @@ def watch(
     frames, rate, begun = 0, 0.0, now()
     time = 0.0
     with ExitStack() as stack:
-        table = Writer(out, video=True, labels=pipeline.labels) if out is not None else None
+        table = None
+        if out is not None:
+            table = Writer(out, video=True, overwrite=overwrite, made_with=made_with, labels=pipeline.labels)
         if table is not None:
             stack.callback(table.close)
         shown = show or stack.enter_context(chosen())

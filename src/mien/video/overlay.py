@@ -4,11 +4,13 @@ A frame of a film is seen for a moment: each face gets a frame in its label's co
 smoothed label and probability, and a dial of smoothed valence (across) and arousal (up). Drawing takes about two
 milliseconds, where the picture of `mien.figures.annotated` takes twenty times that.
 
-Frames keep the times at which they were shown, so a rate that varies still does. Sound is not copied.
+Frames keep the times at which they were shown, so a rate that varies still does. Sound is copied as it is. Colours are
+stored, and tagged, as in the clip that the frames came from.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -18,12 +20,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien import durable
 from mien.errors import ConfigError
 from mien.figures.palette import colour as colour_of
 from mien.images import describe
 from mien.lettering import font, shown
 from mien.types import Frame, TrackedFace
-from mien.video.clip import VideoError, library
+from mien.video.clip import Clip, Colour, VideoError, library
 
 _INK: Final = (18, 20, 24)
 _PAPER: Final = (255, 255, 255)
@@ -113,8 +116,65 @@ def _dial(picture: NDArray[np.uint8], face: TrackedFace, left: int, top: int, ra
     cv2.circle(region, spot, max(2, 2 * line), _PAPER, 1, cv2.LINE_AA)
 
 
+class Sound:
+    """The sound of a clip, copied into a film as it is, up to the time that the film has reached."""
+
+    def __init__(self, clip: Clip, container: Any, av: Any, notes: list[str]) -> None:
+        self._av, self._out, self._notes, self._start = av, container, notes, clip.start
+        self._streams: dict[int, Any] = {}
+        self._pending: Any = None
+        self._source = av.open(f"file:{clip.path}", options={"protocol_whitelist": "file"})
+        for stream in self._source.streams.audio:
+            codec = stream.codec_context.name if stream.codec_context else "unknown"
+            try:
+                if codec not in container.supported_codecs:
+                    raise ValueError
+                self._streams[stream.index] = container.add_stream_from_template(stream)
+            except (ValueError, AttributeError, av.error.FFmpegError):
+                notes.append(
+                    f"sound is left out: {container.format.name} files cannot hold {codec}: write .mkv, or convert it"
+                )
+        self._packets = iter(())
+        if self._streams:
+            self._packets = self._source.demux([self._source.streams[index] for index in self._streams])
+
+    def until(self, time: float) -> None:
+        """Copy what is heard before `time` seconds."""
+        while self._streams:
+            packet = self._pending or self._next()
+            self._pending = None
+            if packet is None:
+                self._streams = {}
+                return
+            at = packet.pts if packet.pts is not None else packet.dts
+            if at is None:  # the mark at the end of a stream
+                continue
+            if float(at * packet.time_base) - self._start > time:
+                self._pending = packet
+                return
+            shift = round(self._start / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts - shift
+            packet.dts = None if packet.dts is None else packet.dts - shift
+            packet.stream = self._streams[packet.stream.index]
+            self._out.mux(packet)
+
+    def _next(self) -> Any:
+        try:
+            return next(self._packets, None)
+        except self._av.error.FFmpegError:
+            self._notes.append("sound is copied in part: it is damaged")
+            return None
+
+    def close(self) -> None:
+        """Close the file that it is read from."""
+        self._source.close()
+
+
 class Film:
     """A video being written: `path` appears whole when `finish` is called; until then it is `<path>.part`.
+
+    `like` is the clip that its frames come from: their colours are stored as in it (BT.709 without), and its `sound` is
+    copied. `notes` says what could not be kept, a sentence each.
 
     Raises:
         ConfigError: the suffix is none of `FORMATS`.
@@ -122,30 +182,62 @@ class Film:
         ExtraMissing: PyAV is not installed.
     """
 
-    def __init__(self, path: str | Path, width: int, height: int, rate: float | None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        width: int,
+        height: int,
+        rate: float | None,
+        like: Clip | None = None,
+        sound: bool = True,
+    ) -> None:
         self.path = Path(path)
         suffix = self.path.suffix.lower()
         if suffix not in FORMATS:
             raise ConfigError(f"{describe(path)}: cannot write '{suffix}': use {', '.join(FORMATS)}")
         self.part = self.path.with_name(self.path.name + ".part")
+        self.notes: list[str] = []
         self._av = library()
         self._size = (
             max(2, width // 2 * 2),
             max(2, height // 2 * 2),
         )  # colours are stored for squares of 2 x 2
-        codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
-        options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
+        self._colour = like.colour if like is not None else Colour()
+        self._reformatter = self._av.video.reformatter.VideoReformatter()
+        self._sound: Sound | None = None
         try:
-            self._container = self._av.open(f"file:{self.part}", "w", format=FORMATS[suffix])
-            usual = Fraction(rate or 25).limit_denominator(1001)
-            self._stream: Any = self._container.add_stream(codec, rate=usual, options=options)
-            self._stream.width, self._stream.height = self._size
-            self._stream.pix_fmt = "yuv420p"
-            self._stream.codec_context.time_base = _TICK
-        except (OSError, self._av.error.FFmpegError) as problem:
+            self._begin(rate, like if sound else None)
+        except (OSError, ValueError, self._av.error.FFmpegError) as problem:
             raise self._unwritable(problem) from None
         self._last = -1
         self._open = True
+
+    def _begin(self, rate: float | None, heard: Clip | None) -> None:
+        codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
+        options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
+        self._container = self._av.open(f"file:{self.part}", "w", format=FORMATS[self.path.suffix.lower()])
+        usual = Fraction(rate or 25).limit_denominator(1001)
+        self._stream: Any = self._container.add_stream(codec, rate=usual, options=options)
+        self._stream.width, self._stream.height = self._size
+        self._stream.pix_fmt = "yuv420p"
+        context = self._stream.codec_context
+        context.time_base = _TICK
+        context.colorspace, context.color_range = self._colour.matrix, 2 if self._colour.full else 1
+        context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
+        if heard is not None:
+            self._sound = Sound(heard, self._container, self._av, self.notes)
+        try:
+            self._container.start_encoding()
+        except (ValueError, self._av.error.FFmpegError):
+            if self._sound is None:
+                raise
+            # The list of codecs that a format takes does not know every condition: try once without.
+            self._close()
+            self._sound = None
+            self._begin(rate, None)
+            self.notes.append(
+                f"sound is left out: {self.path.suffix} files cannot hold it: write .mkv, or convert it"
+            )
 
     def add(self, rgb: NDArray[np.uint8], time: float) -> None:
         """Append a frame that is shown from `time` seconds on; one of another size is scaled.
@@ -158,30 +250,40 @@ class Film:
         frame = self._av.VideoFrame.from_ndarray(
             np.ascontiguousarray(rgb[: self._size[1], : self._size[0]]), format="rgb24"
         )
+        frame = self._reformatter.reformat(
+            frame,
+            format="yuv420p",
+            src_colorspace=self._colour.scaler,
+            dst_colorspace=self._colour.scaler,
+            src_color_range=2,
+            dst_color_range=2 if self._colour.full else 1,
+        )
         # Players need times that rise, whatever the file had.
         self._last = max(self._last + 1, round(time / _TICK))
         frame.pts, frame.time_base = self._last, _TICK
-        self._mux(frame)
+        self._mux(frame, time)
 
-    def _mux(self, frame: Any) -> None:
+    def _mux(self, frame: Any, heard: float = -np.inf) -> None:
         try:
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
+            if self._sound is not None:
+                self._sound.until(heard)
         except (OSError, self._av.error.FFmpegError) as problem:
             raise self._unwritable(problem) from None
 
-    def finish(self) -> None:
-        """Write what is still held back and put the file in place.
+    def finish(self, whole: bool = True) -> None:
+        """Write what is still held back and put the file in place; sound goes on to its end if the film is `whole`.
 
         Raises:
             VideoError: the disk is full or gone.
         """
         if self._last >= 0:
-            self._mux(None)
+            self._mux(None, np.inf if whole else -np.inf)
         try:
             self._close()
             if self._last >= 0:
-                self.part.replace(self.path)
+                durable.replace(self.part, self.path)
             else:
                 self.part.unlink(missing_ok=True)
         except (OSError, self._av.error.FFmpegError) as problem:
@@ -190,11 +292,14 @@ class Film:
     def drop(self) -> None:
         """Give up, unless it is finished: remove what was written."""
         if self._open:
-            self._close()
+            with suppress(OSError, self._av.error.FFmpegError):  # it is given up anyway
+                self._close()
             self.part.unlink(missing_ok=True)
 
     def _close(self) -> None:
         self._open = False
+        if self._sound is not None:
+            self._sound.close()
         self._container.close()
 
     def _unwritable(self, problem: Exception) -> VideoError:

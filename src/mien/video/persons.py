@@ -93,17 +93,19 @@ class Persons:
     def __call__(
         self, rgb: NDArray[np.uint8], faces: Sequence[Face], time: float, shot: int = 0
     ) -> list[int]:
-        """The person of each of `faces` in the frame `rgb` at `time` seconds; `shot` counts the cuts before it."""
+        """The person of each of `faces` in the frame `rgb` at `time` seconds; `shot` counts the breaks
+        before it (`Shots.scene`)."""
         if shot != self._shot or time - self._time > LIFESPAN:
             self._tracker, self._holders = self._make(), {}
-        self._shot, self._time = shot, time
+        before, self._shot, self._time = self._time, shot, time
         tracks = self._track(faces, time)
         numbers: list[int | None] = [self._holders.get(track) if track else None for track in tracks]
         looks: dict[int, Look] = {}
         for index, (face, number) in enumerate(zip(faces, numbers, strict=True)):
             if number is None:
                 self._look(rgb, face, index, looks)
-            elif time - self._people[number].looked >= _EVERY:
+            # One who is back, however shortly away, may be another in the same place.
+            elif self._people[number].seen < before or time - self._people[number].looked >= _EVERY:
                 self._look(rgb, face, index, looks)
                 if index in looks and self._people[number].similarity(looks[index]) < OTHER:
                     numbers[index] = None

@@ -15,7 +15,7 @@ from mien.tables import Row, TableError
 from mien.types import Box, Detection, Face, Landmarks, Pose, Reading
 from mien.video.clip import Picture
 
-LAYOUT = "pyfeat"
+LAYOUT = "mien"
 """The layout that can be read back."""
 
 Known = tuple[tuple[Face, ...], bool]

@@ -11,16 +11,18 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mien.errors import ConfigError
+from mien import outputs, sources
+from mien.errors import ConfigError, MienError
 from mien.images import describe
 from mien.pipeline import Pipeline, name_of
-from mien.tables import Writer
+from mien.tables import TableError, Writer
 from mien.types import Frame
 from mien.video import summary
 from mien.video.analyser import Analyser
 from mien.video.clip import Clip, VideoError
-from mien.video.overlay import Film, draw
+from mien.video.overlay import FORMATS, Film, draw
 from mien.video.recall import LAYOUT, Recall
 from mien.video.smooth import LAG
 from mien.video.tally import Tally
@@ -41,6 +43,9 @@ class Orders:
         columns: layout of the table.
         resume: go on with an earlier run's table.
         threads: for decoding; None takes all.
+        overwrite: replace what is there. Without it only `resume` replaces a film and a page, those of the same run.
+        made_with: what the pipeline is made with, so that the table says it and `resume` compares it.
+        sound: copy the video's sound into the film.
     """
 
     video: str | Path
@@ -52,6 +57,9 @@ class Orders:
     columns: str = LAYOUT
     resume: bool = False
     threads: int | None = None
+    overwrite: bool = False
+    made_with: dict[str, Any] | None = None
+    sound: bool = True
 
     def check(self) -> None:
         """Refuse what cannot be done before anything is opened.
@@ -68,14 +76,14 @@ class Orders:
                 f"--resume needs --columns {LAYOUT}: other layouts leave out what is needed to go on"
             )
         written = [path for path in (self.out, self.annotate, self.page) if path is not None]
-        targets = [Path(self.video).resolve(), *(path.resolve() for path in written)]
-        if len(set(targets)) < len(targets):
-            raise ConfigError(
-                "two of the video, --out, --annotate and --page are the same file: name different ones"
+        for place, path in enumerate(written):
+            outputs.check(
+                path,
+                overwrite=self.overwrite or self.resume,
+                reads=[self.video, *written[:place]],
+                resumable=path == self.out,
+                suffixes=tuple(FORMATS) if path is self.annotate else (),
             )
-        for path in written:
-            if not path.absolute().parent.is_dir():
-                raise ConfigError(f"{describe(path)}: there is no such folder: make it, or name another")
 
 
 def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None) -> Tally:
@@ -100,24 +108,31 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
     tally = Tally()
     with ExitStack() as stack:
         clip = stack.enter_context(Clip(orders.video, orders.threads))
-        film = None
-        if orders.annotate is not None:
-            film = Film(orders.annotate, clip.width, clip.height, clip.rate)
-            stack.callback(film.drop)
+        table, recall, film = None, None, None
         pipeline = load()
-        analyser = Analyser(pipeline, source, orders.lag)
-        table, recall = None, None
+        content = sources.identity(orders.video) if orders.out is not None else None
         if orders.out is not None:
-            table = Writer(orders.out, orders.columns, orders.resume, video=True, labels=pipeline.labels)
+            table = _table(orders, orders.out, pipeline.labels)
             stack.callback(table.close)
+            known_as = table.contents.get(source)
+            if known_as is not None and not sources.unchanged(orders.video, known_as):
+                raise TableError(
+                    f"{describe(source)}: has changed since {describe(orders.out)} was begun: start anew with "
+                    "--overwrite, or name another --out"
+                )
             recall = Recall(table.written(), source, orders.lag) if orders.resume else None
+        if orders.annotate is not None:
+            film = Film(orders.annotate, clip.width, clip.height, clip.rate, clip, orders.sound)
+            stack.callback(film.drop)
+        analyser = Analyser(pipeline, source, orders.lag)
 
-        def settle() -> None:
+        def settle(whole: bool = True) -> None:
             if table is not None:
                 table.finish()
             tally.finish()
             if film is not None:
-                film.finish()
+                film.finish(whole)
+            tally.notes += [*clip.notes, *(film.notes if film is not None else ())]
             if orders.page is not None and tally.frames:
                 summary.write(orders.page, tally, source, pipeline.recogniser.name, orders.lag)
 
@@ -127,7 +142,7 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
                 known = recall(picture) if recall is not None else None
                 frame = analyser(picture.rgb, picture.number, picture.time, known)
                 if table is not None and known is None:
-                    table.write(frame)
+                    table.write(frame, content)
                 tally(frame, picture.rgb)
                 if film is not None:
                     film.add(draw(picture.rgb, frame), picture.time)
@@ -136,7 +151,32 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
             if recall is not None:
                 recall.finish()
         except (KeyboardInterrupt, VideoError):
-            settle()
+            settle(whole=False)
             raise
         settle()
     return tally
+
+
+def _table(orders: Orders, out: Path, labels: tuple[str, ...]) -> Writer:
+    """Open the table, and refuse a film or a page that is there and that its earlier runs did not write."""
+    written = {sources.place(path): path for path in (orders.annotate, orders.page) if path is not None}
+    made = orders.made_with
+    if made is not None:
+        made = {**made, "every": orders.every, "smooth": orders.lag}
+    table = Writer(
+        out,
+        orders.columns,
+        orders.resume,
+        video=True,
+        made_with=made,
+        overwrite=orders.overwrite,
+        writes=list(written),
+        labels=labels,
+    )
+    try:
+        for place, path in written.items():
+            outputs.check(path, overwrite=orders.overwrite or place in table.wrote)
+    except MienError:
+        table.close()
+        raise
+    return table

@@ -75,6 +75,8 @@ class Tally:
         self.frames = self.empty = 0
         self.shots: list[float] = []
         """Times of the first thousand cuts."""
+        self.notes: list[str] = []
+        """What was changed in reading the clip or left out of the film, a sentence each."""
         self.end = 0.0
         self.stretch = _SHORTEST
         self.stills: list[tuple[float, NDArray[np.uint8]]] = []

@@ -57,13 +57,13 @@ const form = (file, fields = {}) => {
   return data;
 };
 
-export const service = async () => (await request("/v1/service")).json();
+export const service = async () => (await request("v1/service")).json();
 
 /** Wait until the models are loaded; the page is there before they are. */
 export async function ready() {
   for (;;) {
     try {
-      await request("/ready");
+      await request("ready");
       return;
     } catch (problem) {
       if (problem.code !== "loading") throw problem;
@@ -78,12 +78,12 @@ export async function analyse(file, limits, signal) {
     const size = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
     throw new Problem("too_many_bytes", `This file holds ${size(file.size)}, the limit is ${size(limits.bytes)}. Try a smaller copy.`);
   }
-  return (await request("/v1/analyses", { method: "POST", body: form(file), signal })).json();
+  return (await request("v1/analyses", { method: "POST", body: form(file), signal })).json();
 }
 
 export async function edit(file, fields, signal) {
   const headers = { Accept: "application/json" };
-  const answer = await (await request("/v1/edits", { method: "POST", body: form(file, fields), headers, signal })).json();
+  const answer = await (await request("v1/edits", { method: "POST", body: form(file, fields), headers, signal })).json();
   const bytes = Uint8Array.from(atob(answer.image), (letter) => letter.charCodeAt(0));
   return { ...answer, file: new Blob([bytes], { type: answer.media_type }) };
 }

@@ -121,11 +121,11 @@ function sources() {
             {
               "aria-label": `Example: ${words}`,
               onclick: async () => {
-                const answer = await fetch(`/examples/${name}`);
+                const answer = await fetch(`examples/${name}`);
                 take([new File([await answer.blob()], name, { type: "image/jpeg" })], tab);
               },
             },
-            h("img", { src: `/examples/${name}`, alt: "", width: 106, height: 106, loading: "lazy" }),
+            h("img", { src: `examples/${name}`, alt: "", width: 106, height: 106, loading: "lazy" }),
           ),
         ),
       ),
@@ -175,7 +175,7 @@ read.setUp(() => {
   go("edit");
   startEdit(latest);
 });
-$("curl").textContent = `curl -F file=@portrait.jpg ${location.origin}/v1/analyses`;
+$("curl").textContent = `curl -F file=@portrait.jpg ${new URL("v1/analyses", document.baseURI)}`;
 try {
   await api.ready();
   await about();

@@ -88,7 +88,7 @@ function place(name) {
 const head = (name) => h("th", { scope: "row", title: name }, name);
 
 function fill(entry, { faces, error }) {
-  entry.rows = faces.length ? faces.map((face, number) => ({ face, number: number + 1 })) : [{ error: error ?? "" }];
+  entry.rows = faces.length ? faces.map((face, number) => ({ face, number })) : [{ error: error ?? "" }];
   entry.body.replaceChildren(...entry.rows.map((row) => line(entry.name, row)));
 }
 
@@ -125,7 +125,7 @@ function csv() {
     const { x, y, width, height } = detection.box;
     const shares = labels.map((label) => reading.probabilities[label]);
     const label = top(face);
-    return [name, number, label, reading.probabilities[label], reading.valence, reading.arousal, reading.intensity, reading.uncertain, quality, x, y, width, height, ...shares, ""];
+    return [name, number, label, reading.probabilities[label], reading.valence ?? "", reading.arousal ?? "", reading.intensity, reading.uncertain, quality, x, y, width, height, ...shares, ""];
   });
   return [header, ...lines].map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
 }

@@ -35,9 +35,11 @@ export function boxes(analysis, chosen, points, choose) {
     const { x, y, width, height } = face.detection.box;
     const place = { x, y, width, height, rx: width * 0.12 };
     const on = number === chosen;
+    const size = Math.max(width / 5, analysis.width / 60); // of the face's number, pixels
     return [
       s("rect", { ...place, class: "shade" }),
       s("rect", { ...place, class: on ? "box on" : "box", css: on ? { stroke: colour(top(face)) } : {}, onclick: () => choose(number) }),
+      ...(analysis.faces.length > 1 ? [s("text", { class: "number", x: x + size / 4, y: y + size, "font-size": size }, number)] : []),
     ];
   });
   const dots = points && analysis.faces[chosen] ? analysis.faces[chosen].landmarks.points : [];

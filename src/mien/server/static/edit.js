@@ -89,7 +89,7 @@ export async function open(given, faces) {
   edited = null;
   $("edit-save").disabled = true;
   $("edit-face").replaceChildren(
-    ...Array.from({ length: Math.max(1, faces.length) }, (_, n) => h("option", { value: n }, n ? `${n + 1}` : "1, the largest")),
+    ...Array.from({ length: Math.max(1, faces.length) }, (_, n) => h("option", { value: n }, n ? `${n}` : "0, the largest")),
     ...(faces.length > 1 ? [h("option", { value: "all" }, "all of them")] : []),
   );
   // What the face shows already would change nothing, so the first edit asks for something else.

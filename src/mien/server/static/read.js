@@ -99,6 +99,7 @@ const nobody = () => [
 function panel(face) {
   const { reading, pose, quality } = face;
   const name = top(face);
+  const rated = reading.valence !== null; // or the network was not trained on valence and arousal
   return [
     analysis.faces.length > 1 ? chips() : null,
     h(
@@ -112,13 +113,17 @@ function panel(face) {
     h(
       "div",
       { class: "affect" },
-      reading.valence === null ? null : dial(reading.valence, reading.arousal, name),
+      ...(rated ? [dial(reading.valence, reading.arousal, name)] : []),
       h(
         "dl",
         { class: "facts" },
-        ...(reading.valence === null
-          ? []
-          : [fact("Appears", words(reading.valence, reading.arousal)), fact("Valence", signed(reading.valence)), fact("Arousal", signed(reading.arousal))]),
+        ...(rated
+          ? [
+              fact("Appears", words(reading.valence, reading.arousal)),
+              fact("Valence", signed(reading.valence)),
+              fact("Arousal", signed(reading.arousal)),
+            ]
+          : []),
         ...(reading.intensity === null ? [] : [fact("Intensity", percent(reading.intensity))]),
         fact("Picture quality", percent(quality)),
         fact("Head turned", `${Math.round(Math.abs(pose.yaw))}°`),
@@ -139,10 +144,10 @@ function chips() {
         onclick: () => {
           choose(number);
           $("read-panel").querySelectorAll(".chips button")[number].focus();
-          say(`Face ${number + 1} shows ${top(face)}.`);
+          say(`Face ${number} shows ${top(face)}.`);
         },
       },
-      `Face ${number + 1}`,
+      `Face ${number}`,
     ),
   );
   return h("div", { class: "chips", role: "group", "aria-label": "Which face" }, buttons);

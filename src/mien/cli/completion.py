@@ -1,0 +1,26 @@
+"""`mien completion`: the script that lets a shell complete commands, options and choices."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import typer
+
+
+def completion(
+    shell: Literal["bash", "zsh", "fish"] = typer.Argument(help="The shell that will read the script."),
+) -> None:
+    """Print the script that completes `mien` in your shell; writes nothing.
+
+    Add `eval "$(mien completion bash)"` to ~/.bashrc, or `eval "$(mien completion zsh)"` to ~/.zshrc.
+    """
+    from typer.completion import get_completion_script
+
+    typer.echo(get_completion_script(prog_name="mien", complete_var="_MIEN_COMPLETE", shell=shell))
+
+
+def answer() -> None:
+    """Teach the command parser the protocols of these shells; it then answers what the script asks."""
+    from typer.completion import completion_init
+
+    completion_init()

@@ -1,0 +1,152 @@
+"""What a worker process answers: a picture in, the body of an HTTP answer out.
+
+This is the half of the server that touches pictures. It imports no web framework, and talks to the other half in bytes
+and JSON only, so that nothing a picture does to a decoder reaches the process that everybody is connected to.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from mien import images
+from mien.errors import ImageError, MienError, NoFace, NotAPicture, TooLarge
+from mien.server import models, schema
+from mien.server.limits import Limits, Refusal, TooManyFaces
+
+if TYPE_CHECKING:
+    from mien.edit import Edit
+
+Answer = tuple[dict[str, Any], bytes]
+"""What is said of an answer (`media_type`, `headers`, `faces`; or `refusal`), as JSON can hold it, and its body."""
+
+_MAGIC: Final[dict[bytes, schema.Format]] = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"RIFF": "webp"}
+
+
+class Answers:
+    """Answers requests with the models of one process."""
+
+    def __init__(self, loaded: models.Models, limits: Limits) -> None:
+        self._models = models.bounded(loaded, limits)
+        self._limits = limits
+
+    def describe(self) -> dict[str, Any]:
+        """What the server says of its models, as JSON can hold it."""
+        lacking = "" if self._models.editor else self._models.lacking or "no editor is installed"
+        return {"cards": self._models.cards, "lacking": lacking}
+
+    def __call__(self, request: dict[str, Any], data: bytes) -> Answer:
+        """Answer one request about the picture in `data`; without `edit` it is an analysis."""
+        try:
+            if "edit" in request:
+                return self._edit(
+                    schema.EditRequest.model_validate(request["edit"]), data, request["as_json"]
+                )
+            analysis = self._models.pipeline(data)
+        except Refusal as refusal:
+            return _refused(refusal)
+        except MienError as problem:
+            return _refused(_refusal(problem, data))
+        except MemoryError:
+            said = "the picture does not fit into the memory of a worker: scale it down"
+            return _refused(Refusal(413, "too_costly", said))
+        text = replace(analysis, source=request["name"] or analysis.source).to_json()
+        return {"media_type": "application/json", "faces": len(analysis.faces)}, text.encode()
+
+    def _edit(self, asked: schema.EditRequest, data: bytes, as_json: bool) -> Answer:
+        from mien.editing import provenance
+        from mien.editing.photo import encode, open_photo
+        from mien.editing.target import Target
+
+        if self._models.editor is None:
+            raise Refusal(501, "no_editor", f"this server cannot edit: {self.describe()['lacking']}")
+        target = (
+            Target.parse(asked.target)
+            if asked.target is not None
+            else Target.of_affect(asked.valence or 0.0, asked.arousal or 0.0)
+        )
+        edit = self._models.editor(
+            open_photo(data, self._limits.pixels),
+            target,
+            asked.intensity,
+            face=asked.face,
+            mouth=asked.mouth,
+            relative=asked.relative,
+            force=asked.force,
+        )
+        form = asked.format or _format_of(data)
+        stated = provenance.facts(edit, asked.consent)
+        plain = encode(edit.photo, f".{form}", provenance.xmp())
+        signer = self._models.signer or provenance.Signer.of_install()
+        signed = provenance.sign(plain, f".{form}", stated, edit, signer)
+        media = schema.MEDIA_TYPES[form]
+        if as_json:
+            body = _edit_as_json(edit, stated, media, signed)
+            return {"media_type": "application/json", "faces": len(edit.faces)}, body
+        headers = {
+            "Mien-Applied": f"{edit.applied:.3f}",
+            "Mien-Flags": "; ".join(edit.flags).encode("ascii", "replace").decode(),
+        }
+        return {"media_type": media, "headers": headers, "faces": len(edit.faces)}, signed
+
+
+def shipped(limits: Limits, options: dict[str, Any]) -> Answers:
+    """Answers by what ships with the package; `options` are those of `mien.load`."""
+    return Answers(models.load(options), limits)
+
+
+def given(loaded: models.Models, limits: Limits) -> Answers:
+    """Answers by models of the caller's, which come here by value."""
+    return Answers(loaded, limits)
+
+
+def _format_of(data: bytes) -> schema.Format:
+    """The format of an upload where edits can be written in it, else PNG, which loses nothing."""
+    return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), "png")
+
+
+def _edit_as_json(edit: Edit, stated: dict[str, Any], media: str, data: bytes) -> bytes:
+    height, width = edit.image.shape[:2]
+    answer = schema.Edited(
+        target=edit.target,
+        width=width,
+        height=height,
+        faces=[schema.EditedFace.model_validate(asdict(face)) for face in edit.faces],
+        provenance=stated,
+        media_type=media,
+        image=base64.b64encode(data).decode(),
+    )
+    return answer.model_dump_json().encode()
+
+
+def _refused(refusal: Refusal) -> Answer:
+    return {"refusal": [refusal.status, refusal.code, refusal.message]}, b""
+
+
+def _refusal(problem: MienError, data: bytes) -> Refusal:
+    """Say an error of the analysis or the editor as an answer."""
+    from mien.edit import EditRefused
+    from mien.editing.provenance import ProvenanceError
+
+    # The name that pictures in memory have tells the sender nothing.
+    said = str(problem).removeprefix(f"{images.describe(data)}: ")
+    if isinstance(problem, ProvenanceError):
+        return Refusal(503, "no_provenance", said)
+    if isinstance(problem, ImageError):
+        return _image_refusal(problem, said)
+    codes = {TooManyFaces: "too_many_faces", NoFace: "no_face", EditRefused: "edit_refused"}
+    return Refusal(
+        422, next((code for kind, code in codes.items() if isinstance(problem, kind)), "wrong_value"), said
+    )
+
+
+def _image_refusal(problem: ImageError, said: str) -> Refusal:
+    if isinstance(problem, images.TooCostly):
+        return Refusal(413, "too_costly", said)
+    if isinstance(problem, TooLarge):
+        said = said.replace("raise max_pixels if you trust it", "start the server with a higher --max-pixels")
+        return Refusal(413, "too_many_pixels", said)
+    if isinstance(problem, NotAPicture):
+        return Refusal(415, "not_a_picture", said)
+    return Refusal(422, "damaged_picture", said)

@@ -1,0 +1,347 @@
+"""Worker processes that answer requests, and are ended when they outlast their time.
+
+Work that hangs in a decoder cannot be stopped in a thread, but a process can be killed. So each request is worked on in
+a process that has models of its own; one that takes too long, or dies, is replaced, and the others go on meanwhile.
+They start one after another, so that the first is ready soon. Pictures go through a pipe: about 1 ms a megabyte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import multiprocessing
+import queue
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, Any, Final
+
+from mien.errors import MienError
+from mien.server.limits import Limits, Refusal
+from mien.workers import end_with_parent
+
+if TYPE_CHECKING:
+    from mien.server.answers import Answer, Answers
+
+LOADING: Final = 120.0
+"""Seconds after which a process that still loads its models is given up. It takes about one."""
+BYTES_A_PIXEL: Final = 48
+"""Memory of a worker for each pixel of the largest picture allowed, beyond `BASE`; our choice: an edit of a large
+picture with alpha takes about half of it. It holds on Linux, against pictures whose header does not tell their cost."""
+BASE: Final = 2**30
+
+
+class WorkerEnded(Exception):
+    """The process ended before it answered; the message says how."""
+
+
+class TooSlow(Exception):
+    """The process did not answer in time."""
+
+
+class Worker:
+    """One process, from this side. Its methods block; `end` may be called from any thread meanwhile."""
+
+    def __init__(self, make: Callable[..., Answers], arguments: tuple[Any, ...], pixels: int) -> None:
+        # A fresh interpreter ("spawn"): a fork would copy the state of other threads' locks.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, pixels), name="mien worker", daemon=True)
+        self._process.start()
+        theirs.close()
+        try:
+            self._pipe.send((make, arguments))  # not as arguments: what opening them raises is to be told
+        except BaseException:
+            self.end()
+            raise
+
+    def describe(self) -> dict[str, Any]:
+        """What the process says once its models are loaded; see `Answers.describe`.
+
+        Raises:
+            WorkerEnded: it could not load them.
+            TooSlow: it takes longer than `LOADING`.
+        """
+        return self._received(time.monotonic() + LOADING)
+
+    def ask(self, request: dict[str, Any], data: bytes, end: float) -> Answer:
+        """The answer to one request; see `Answers`. `end` is a time of `time.monotonic`.
+
+        Raises:
+            WorkerEnded: the process died of it, or was ended.
+            TooSlow: it is still at it at `end`; end it.
+        """
+        try:
+            self._pipe.send_bytes(json.dumps(request).encode())
+            self._pipe.send_bytes(data)
+            return self._received(end), self._pipe.recv_bytes()
+        except (OSError, EOFError):
+            raise WorkerEnded(self._how()) from None
+
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        return self._process.is_alive()
+
+    def end(self) -> None:
+        """Kill the process; whoever waits for its answer gets `WorkerEnded`."""
+        self._process.kill()
+        self._process.join(1)
+
+    def _received(self, end: float) -> dict[str, Any]:
+        try:
+            if not self._pipe.poll(max(0.0, end - time.monotonic())):
+                raise TooSlow
+            said: dict[str, Any] = json.loads(self._pipe.recv_bytes())
+        except (OSError, EOFError):
+            raise WorkerEnded(self._how()) from None
+        if "failure" in said:
+            raise WorkerEnded(said["failure"])
+        return said
+
+    def _how(self) -> str:
+        self._process.join(1)
+        code = self._process.exitcode or 0
+        return f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code}"
+
+
+def _work(pipe: Connection, pixels: int) -> None:
+    """What the process does: load, say so, then answer one request after another until the pipe is closed."""
+    import cv2
+
+    # Ctrl-C reaches the whole process group; only the server answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=end_with_parent, daemon=True).start()
+    cv2.setNumThreads(1)
+    request = None
+    try:
+        make, arguments = pipe.recv()
+        answers: Answers = make(*arguments)
+        _bound_memory(BASE + BYTES_A_PIXEL * pixels)
+        pipe.send_bytes(json.dumps(answers.describe()).encode())
+        while True:
+            request, data = json.loads(pipe.recv_bytes()), pipe.recv_bytes()
+            said, body = answers(request, data)
+            pipe.send_bytes(json.dumps(said).encode())
+            pipe.send_bytes(body)
+    except (
+        EOFError,
+        BrokenPipeError,
+        ConnectionResetError,
+    ):  # the server has gone, or needs this process no longer
+        return
+    except MienError as problem:
+        pipe.send_bytes(json.dumps({"failure": str(problem)}).encode())
+    except BaseException as problem:  # told to the server, and raised again: the log gets the traceback
+        # Of a picture nothing is told but the kind of error.
+        failure = type(problem).__name__ if request else f"{type(problem).__name__}: {problem}"
+        pipe.send_bytes(json.dumps({"failure": failure}).encode())
+        raise
+
+
+def _bound_memory(most: int) -> None:
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(
+        resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
+    )
+
+
+class Pool:
+    """Lets `running` requests run and `waiting` wait, each for at most `seconds`.
+
+    A request takes a *place* once its upload is complete; `taken` is how many are taken. Nothing here belongs to one
+    event loop, and the first request starts what `start` has not: an application that is mounted in another one is
+    not told when that starts.
+    """
+
+    def __init__(self, limits: Limits, make: Callable[..., Answers], arguments: tuple[Any, ...]) -> None:
+        """`make(*arguments)` is called in each process, to which both are sent."""
+        self.limits = limits
+        self.taken = 0
+        self.description: dict[str, Any] | None = None
+        self.failure = ""
+        self._make, self._arguments = make, arguments
+        self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
+        self._workers: set[Worker] = set()
+        self._places = 0  # processes that are there or being started
+        self._loaded = 0  # those of them that have their models
+        self._expecting = 0  # requests that wait for one
+        self._changing = Lock()  # held while these four change
+        self._closed = Event()
+        self._threads = ThreadPoolExecutor(limits.running + limits.waiting, thread_name_prefix="mien")
+        self._usual = 0.5  # seconds that a piece of work takes: a guess until the first have been timed
+
+    def start(self) -> None:
+        """Start the first process, unless there is one."""
+        if not self._places:
+            self._grow()
+
+    def close(self) -> None:
+        """End all processes, whatever they do."""
+        self._closed.set()
+        for worker in list(self._workers):
+            worker.end()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def check(self) -> None:
+        """Whether there is a place.
+
+        Raises:
+            Refusal: 503 where the models cannot be loaded, 429 when all places are taken.
+        """
+        self._check_models()
+        if self.taken >= self.limits.running + self.limits.waiting:
+            wait = math.ceil(self._usual * self.taken / self.limits.running)
+            raise Refusal(
+                429,
+                "busy",
+                f"{self.taken} requests are being answered, the most at once: try again in a moment",
+                min(60, max(1, wait)),
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """What the processes said of their models; see `Answers.describe`.
+
+        Raises:
+            Refusal: 503 as long as none has.
+        """
+        self._check_models()
+        if self.description is None:
+            raise Refusal(503, "loading", "the models are being loaded: try again in a few seconds", 2)
+        return self.description
+
+    def _check_models(self) -> None:
+        self.start()
+        if self.failure and not self._loaded:
+            raise Refusal(503, "no_models", self.failure)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one of the places; see `check`."""
+        self.check()
+        self.taken += 1
+        try:
+            yield
+        finally:
+            self.taken -= 1
+
+    async def run(self, request: dict[str, Any], data: bytes) -> Answer:
+        """Answer a request in one of the processes; call it while holding a place.
+
+        Raises:
+            Refusal: what the answer is instead; 504 when it takes longer than `seconds`, 500 when the process dies.
+        """
+        end = time.monotonic() + self.limits.seconds
+        said, body = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._answer, request, data, end
+        )
+        if "refusal" in said:
+            raise Refusal(*said["refusal"])
+        return said, body
+
+    def _answer(self, request: dict[str, Any], data: bytes, end: float) -> Answer:
+        try:
+            worker = self._free(end)
+            start, done = time.monotonic(), False
+            if start > end:  # it waited for a process that had to load its models
+                end = start + self.limits.seconds
+            try:
+                answer = worker.ask(request, data, end)
+                done = True
+            finally:
+                self._usual += 0.2 * (time.monotonic() - start - self._usual)
+                if done:
+                    self._idle.put(worker)
+                else:  # too late, or dead
+                    self._end(worker)
+        except TooSlow:
+            raise Refusal(
+                504,
+                "too_slow",
+                f"this took longer than {self.limits.seconds:g} seconds: send a smaller picture, or start the server "
+                "with a higher --max-seconds",
+            ) from None
+        except WorkerEnded as problem:
+            raise Refusal(
+                500, "defect", f"a defect of mien ({problem}): please report it with the server's log"
+            ) from None
+        return answer
+
+    def _free(self, end: float) -> Worker:
+        """A process that waits for work. While none has its models, `end` is not yet counted."""
+        latest = time.monotonic() + LOADING
+        while True:
+            with self._changing:
+                self._expecting += 1
+            try:
+                worker = self._idle.get(timeout=max(0.05, end - time.monotonic()))
+            except queue.Empty:
+                if self._loaded or time.monotonic() > latest:
+                    raise TooSlow from None
+                continue
+            finally:
+                with self._changing:
+                    self._expecting -= 1
+            if worker is None:
+                self._check_models()
+            elif worker.alive():
+                return worker
+            else:  # killed from outside while it was idle
+                self._end(worker)
+
+    def _end(self, worker: Worker) -> None:
+        worker.end()
+        with self._changing:
+            self._workers.discard(worker)
+            self._places -= 1
+            self._loaded -= 1
+        self._grow()
+
+    def _grow(self) -> None:
+        with self._changing:
+            if self._places >= self.limits.running or self._closed.is_set():
+                return
+            self._places += 1
+        Thread(target=self._open, name="mien opens a worker", daemon=True).start()
+
+    def _open(self) -> None:
+        """Start one process, again and again where that fails, less and less often."""
+        pause = 0.5
+        while not self._closed.is_set():
+            worker = None
+            try:
+                worker = Worker(self._make, self._arguments, self.limits.pixels)
+                self._workers.add(worker)
+                if self._closed.is_set():
+                    worker.end()
+                self.description = worker.describe()
+            except TooSlow:
+                self.failure = f"loading the models took longer than {LOADING:g} seconds: is the disk slow?"
+            except WorkerEnded as problem:
+                self.failure = str(problem)
+            except (
+                Exception
+            ) as problem:  # whatever sending the models may raise: it must be said, not waited for
+                self.failure = f"no process for the models can be started: {problem}"
+            else:
+                self.failure = ""
+                with self._changing:
+                    self._loaded += 1
+                self._idle.put(worker)
+                self._grow()
+                return
+            if worker is not None:
+                self._workers.discard(worker)
+                worker.end()
+            for _ in range(self._expecting):  # nobody shall wait for what does not come
+                self._idle.put(None)
+            self._closed.wait(pause)
+            pause = min(30.0, 2 * pause)

@@ -1,0 +1,77 @@
+"""uvicorn's HTTP/1.1 protocol with time limits on what it waits for without one: request headers and slow readers.
+
+Bodies are bounded by `mien.server.receive`, and idle connections by uvicorn. For a server of your own:
+`uvicorn.Config(app, http=BoundedProtocol)`; a proxy such as nginx or Caddy in front has such limits too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEADERS: Final = 10.0
+"""Seconds in which the headers of a request must arrive, from the connection's or the request's first byte on."""
+READ: Final = 10.0
+"""Seconds in which a client must take at least `READ_BYTES` of an answer that waits for it."""
+READ_BYTES: Final = 20_000
+
+
+class BoundedProtocol(H11Protocol):
+    """One connection. Headers above 16 kB are refused by h11."""
+
+    _waiting: asyncio.TimerHandle | None = None
+    _reading: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a first request."""
+        super().connection_made(transport)
+        self._watch_headers()
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of a request."""
+        super().data_received(data)
+        self._watch_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        for timer in (self._waiting, self._reading):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The answer waits for its reader."""
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """The reader has caught up."""
+        super().resume_writing()
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def _between_requests(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _watch_headers(self) -> None:
+        if not self._between_requests():
+            if self._waiting is not None:
+                self._waiting.cancel()
+                self._waiting = None
+        elif self._waiting is None and not self.transport.is_closing():
+            self._waiting = self.loop.call_later(HEADERS, self._give_up)
+
+    def _give_up(self) -> None:
+        self._waiting = None
+        if self._between_requests():
+            self.transport.close()
+
+    def _watch_reader(self, before: int | None = None) -> None:
+        left = self.transport.get_write_buffer_size()
+        if before is not None and left > before - READ_BYTES:
+            self.transport.abort()
+        else:
+            self._reading = self.loop.call_later(READ, self._watch_reader, left)

@@ -1,0 +1,278 @@
+"""One photograph and one set of options, one answer: by command line, Python, HTTP, batch and a video of one frame.
+
+Rows are compared as numbers, edits as pixels, with the weights that ship. An edited video is compared before its frame
+is encoded.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mien
+from mien import images, tables
+from mien.edit import Edit, Editor
+from mien.pipeline import Pipeline
+from mien.types import Analysis, Face
+
+READ = {
+    "as it ships": {},
+    "haar": {"detector": "haar"},
+    "large faces": {"min_face": 110.0},
+    "sure faces": {"min_confidence": 0.925},
+    "tiled": {"tiled": True},
+}
+"""Options of finding faces, as `mien.load` calls them; the command line's are the same with a hyphen."""
+
+EDITS = {
+    "anger": {"target": "anger", "intensity": 1.0},
+    "a blend": {"target": "happiness:0.5,surprise:0.5", "intensity": 0.6, "mouth": "open"},
+    "more of it": {"target": "sadness", "intensity": 0.4, "relative": True},
+    "affect": {"valence": -0.5, "arousal": 0.4, "intensity": 1.0},
+    "lips kept": {"target": "surprise", "intensity": 0.8, "mouth": "keep"},
+}
+"""Options of an edit, as HTTP calls them."""
+
+
+def words(options: dict[str, Any]) -> list[str]:
+    """Options as the command line writes them."""
+    names = {"target": "to"}
+    written = []
+    for name, value in options.items():
+        written.append("--" + names.get(name, name).replace("_", "-"))
+        written += [] if value is True else [str(value)]
+    return written
+
+
+@pytest.fixture(scope="module")
+def group(examples: Path) -> Path:
+    return examples / "group_1.jpg"
+
+
+@pytest.fixture(scope="module")
+def clip(group: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return one_frame(images.read(group), tmp_path_factory.mktemp("clip") / "group.mkv")
+
+
+def one_frame(rgb: images.Rgb, path: Path) -> Path:
+    """A video of one frame whose pixels are the picture's: FFV1 in RGB loses nothing."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = rgb.shape[1], rgb.shape[0], "bgr0"
+        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="bgr0")
+        container.mux([*stream.encode(frame), *stream.encode()])
+    return path
+
+
+def faces_of(analysis: Analysis) -> list[tuple[Any, ...]]:
+    """What is said of each face; a video's faces have more to them."""
+    names = [field.name for field in fields(Face)]
+    return [tuple(getattr(face, name) for name in names) for face in analysis.faces]
+
+
+@pytest.mark.parametrize("name", READ)
+def test_faces_are_read_alike(
+    name: str, group: Path, clip: Path, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("pyarrow")
+    from fastapi.testclient import TestClient
+    from pyarrow import parquet
+
+    from mien.batch import plan, worker
+    from mien.server.app import create_app
+    from mien.video import analyser
+
+    options: dict[str, Any] = READ[name]
+    pipeline = mien.load(**options, threads=1)
+    expected = pipeline(group)
+    assert expected.faces, "nothing to compare"
+    assert 0 < len(expected.faces) <= 6
+
+    ran = command("predict", group, "--json", *words(options))
+    assert Analysis.from_json(ran.out) == expected
+
+    with TestClient(create_app(pipeline)) as client:
+        answer = client.post(
+            "/v1/analyses", content=group.read_bytes(), headers={"content-type": "image/jpeg"}
+        )
+    assert Analysis.from_dict({**answer.json(), "source": str(group)}) == expected
+
+    job = worker.Job(str(tmp_path / "table"), str(tmp_path), options, "mien", "row")
+    store = worker.Store(job.out)
+    store.make(plan.FOLDER)
+    plan.claim(store, {})
+    done = worker.Worker(job, worker.Ledger())(0, [str(group)])
+    assert done["failure"] is None, done
+    written = parquet.read_table(tmp_path / "table" / plan.Part(0, (str(group),)).name).to_pylist()
+    assert written == tables.rows(expected)
+
+    (frame,) = analyser.analyse(clip, pipeline)
+    assert faces_of(frame) == faces_of(expected)
+
+
+@pytest.fixture(scope="module")
+def portrait(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photo in a format that is written without loss; of an even number of pixels, as videos have."""
+    path = tmp_path_factory.mktemp("photo") / "portrait.png"
+    rgb = images.read(examples / "portrait_neutral.jpg")
+    images.write(path, np.ascontiguousarray(rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    return mien.load(threads=1)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The application as `mien serve` starts it, with a signing key of its own."""
+    pytest.importorskip("fastapi")
+    pytest.importorskip("c2pa")
+    from fastapi.testclient import TestClient
+
+    from mien.server.app import create_app
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        with TestClient(create_app()) as client:
+            while client.get("/ready").json().get("error") == "loading":
+                time.sleep(0.05)
+            yield client
+
+
+def asked(editor: Editor, photo: Path, options: dict[str, Any]) -> Edit:
+    from mien.editing.target import Target
+
+    given = dict(options)
+    target: Any = given.pop("target", None)
+    if target is None:
+        target = Target.of_affect(given.pop("valence"), given.pop("arousal"))
+    return editor(photo, target, given.pop("intensity"), **given)
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_photo_is_edited_alike(
+    name: str, portrait: Path, pipeline: Pipeline, client: Any, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    options = EDITS[name]
+    expected = asked(Editor.load(pipeline), portrait, options)
+    assert (expected.image != images.read(portrait)).any()
+    assert expected.before == pipeline(portrait).faces[0].reading, (
+        "edit and predict read one face differently"
+    )
+
+    one = tmp_path / "one.png"
+    ran = command("edit", portrait, "--no-provenance", "--out", one, "--json", *words(options))
+    assert ran.code == 0, ran.err
+    np.testing.assert_array_equal(images.read(one), expected.image)
+    record = json.loads(ran.out)["faces"][0]
+    assert record["before"]["probabilities"] == expected.before.probabilities
+    assert record["after"]["probabilities"] == expected.after.probabilities
+    # What a file shows is read from it as it was said.
+    assert pipeline(one).faces[0].expression == expected.after.expression
+
+    many = tmp_path / "many"
+    ran = command(
+        "edit",
+        portrait,
+        portrait.parent,
+        "--i-have-consent",
+        "--no-provenance",
+        "--out",
+        many,
+        *words(options),
+    )
+    np.testing.assert_array_equal(images.read(many / portrait.name), expected.image)
+
+    form = {key: str(value).lower() if value is True else str(value) for key, value in options.items()}
+    answer = client.post(
+        "/v1/edits",
+        files={"file": ("p.png", portrait.read_bytes(), "image/png")},
+        data={**form, "format": "png"},
+    )
+    assert answer.status_code == 200, answer.text
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), expected.image)
+
+
+def test_any_face_of_a_group_is_edited_alike(
+    group: Path, pipeline: Pipeline, client: Any, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    expected = Editor.load(pipeline)(group, "anger", 0.9, face=2)
+    assert expected.faces[0].box == pipeline(group).faces[2].box, (
+        "face 2 is not the one that predict numbers 2"
+    )
+    one = tmp_path / "one.png"
+    ran = command(
+        "edit", group, "--no-provenance", "--out", one, "--to", "anger", "--intensity", "0.9", "--face", "2"
+    )
+    assert ran.code == 0, ran.err
+    np.testing.assert_array_equal(images.read(one), expected.image)
+    answer = client.post(
+        "/v1/edits",
+        files={"file": ("p.jpg", group.read_bytes(), "image/jpeg")},
+        data={"target": "anger", "intensity": "0.9", "face": "2", "format": "png"},
+    )
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), expected.image)
+
+
+def test_options_of_finding_faces_reach_the_editor(
+    group: Path, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    for name, options in READ.items():
+        expected = Editor.load(**options, threads=1)(group, "anger", 0.5, force=True)
+        one = tmp_path / f"{name}.png"
+        ran = command(
+            "edit", group, "--no-provenance", "--force", "--out", one, "--to", "anger", "--intensity", "0.5",
+            *words(options),
+        )  # fmt: skip
+        assert ran.code == 0, ran.err
+        np.testing.assert_array_equal(images.read(one), expected.image)
+
+
+def test_a_pipeline_and_its_options_are_not_both_passed(pipeline: Pipeline) -> None:
+    with pytest.raises(mien.errors.ConfigError, match="min_face"):
+        Editor.load(pipeline, min_face=50)
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_video_of_one_frame_is_edited_as_the_photo(
+    name: str, portrait: Path, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if EDITS[name].get("mouth") == "open":
+        pytest.skip(
+            "opened lips are filled in all frames of a video, and in a photo only where nothing shows"
+        )
+    from mien.editing import film
+    from mien.editing.target import Target
+    from mien.video.overlay import Film
+
+    clip = one_frame(images.read(portrait), tmp_path / "portrait.mkv")
+    drawn: list[images.Rgb] = []
+    add = Film.add
+
+    def keep(made: Film, rgb: images.Rgb, at: float) -> None:
+        drawn.append(rgb.copy())
+        add(made, rgb, at)
+
+    monkeypatch.setattr(Film, "add", keep)
+    editor, options = Editor.load(pipeline), dict(EDITS[name])
+    expected = asked(editor, portrait, options)
+    target: Any = options.pop("target", None)
+    if target is None:
+        target = Target.of_affect(options.pop("valence"), options.pop("arousal"))
+    else:
+        target = Target.parse(target)
+    film.edit_video(editor, clip, tmp_path / "edited.mp4", target, options.pop("intensity"), **options)
+    np.testing.assert_array_equal(drawn[0], expected.image)
