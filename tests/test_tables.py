@@ -343,7 +343,7 @@ def test_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
     table.write(PICTURES[0])
     table._file.close()
     table._file = open("/dev/full", "ab", buffering=0)  # noqa: SIM115, PTH123
-    with pytest.raises(tables.TableError, match="rows before are safe"):
+    with pytest.raises(tables.TableError, match="rows already written are kept"):
         table.write(PICTURES[1])
     table.close()
     assert tables.done(path) == {"one.jpg"}

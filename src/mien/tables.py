@@ -71,7 +71,9 @@ class Writer:
 
     Args:
         path: the table; .csv, .jsonl or .parquet.
-        columns, landmarks, on_no_face: as for `rows`. "skip" records a picture as done without giving it a row.
+        columns: as for `rows`.
+        landmarks: as for `rows`.
+        on_no_face: as for `rows`; "skip" records a picture as done without giving it a row.
         resume: continue an unfinished table, or add to a finished one.
         video: what is written are `Frame`s, and the table has their columns too.
         made_with: what the rows are made with, plain JSON values; the table says it, and `resume` compares it.
@@ -272,7 +274,8 @@ class Writer:
                 data = data[self._file.write(data) :]
         except OSError as problem:
             raise TableError(
-                f"{describe(self.part)}: {_reason(problem)}: the rows before are safe, mend it and --resume"
+                f"{describe(self.part)}: {_reason(problem)}: fix it and run again with --resume; rows already written "
+                "are kept"
             ) from None
         return begin
 
@@ -310,7 +313,7 @@ class Writer:
             temporary.unlink(missing_ok=True)
             raise TableError(
                 f"{describe(self.path)}: {_reason(problem)}: the rows are safe in {describe(self.part)}, "
-                "mend it and --resume"
+                "fix it and run again with --resume"
             ) from None
         finally:
             self._claim.release()
