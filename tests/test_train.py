@@ -319,10 +319,10 @@ def test_heads_without_labels_say_nothing(faces: Path, tmp_path: Path) -> None:
         report = evaluate.report(found, draws=5)
         assert bool(report.affect) == (not labels)
         assert bool(report.scores) == labels
-        with pytest.raises(ConfigError, match=r"select: '.*' is of a head that these training pictures do not"):
-            train.run(
-                RunConfig(**{**plain, "name": "wrong", "select": "ccc" if labels else "accuracy"})
-            )
+        with pytest.raises(
+            ConfigError, match=r"select: '.*' is of a head that these training pictures do not"
+        ):
+            train.run(RunConfig(**{**plain, "name": "wrong", "select": "ccc" if labels else "accuracy"}))
 
 
 def test_a_wrong_key_names_the_nearest_right_one(tmp_path: Path, faces: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_network_without_valence_and_arousal_has_a_page_without_them() -> None
     for number in range(20):
         tally(frame(number, number / 10, unrated), PICTURE)
     tally.finish()
-    made = html(tally, "clip.mp4", "random", 0.25)
+    made = summary.html(tally, "clip.mp4", "random", 0.25)
     assert "mean valence" not in made
     assert "<polyline" not in made
 
