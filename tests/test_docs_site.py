@@ -45,10 +45,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install 'mien[docs]'")
     pytest.importorskip("mkdocstrings", reason="mkdocstrings is not installed: pip install 'mien[docs]'")
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "WARNING" not in done.stderr, done.stderr
     return folder
 
 
@@ -92,7 +93,18 @@ def test_every_page_is_in_the_navigation(site: Path) -> None:
     docs = ROOT / "docs"
     places = [path.relative_to(docs).with_suffix("").as_posix() for path in docs.rglob("*.md")]
     places = [place.removesuffix("/README") for place in places]
+    made = [f"weights/{path.stem}" for path in cards.FOLDER.rglob("*.json")]
+    places += [*made, *(f"datasets/{name}" for name in READERS)]
     assert {place for place in places if place != "index" and f'href="{place}/"' not in text} == set()
+
+
+def test_a_page_or_docstring_that_is_wrong_stops_the_build() -> None:
+    """`--strict` turns warnings into a failure; what is to stop the build must therefore be one."""
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert re.search(r"^strict: true$", settings, re.MULTILINE)
+    levels = re.findall(r"^    (\w+): (\w+)$", settings.split("\nvalidation:")[1], re.MULTILINE)
+    assert len(levels) >= 6
+    assert {name for name, level in levels if level != "warn"} == set()
 
 
 def test_every_page_of_the_reference_has_its_text(site: Path) -> None:

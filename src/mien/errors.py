@@ -24,7 +24,7 @@ def _without_middle(text: str) -> str:
 
 
 class MienError(Exception):
-    """Base of every error that a user can mend. The message is one line and says what to do."""
+    """Base of every error that a user can fix. The message is one line and says what to do."""
 
     def __str__(self) -> str:
         # File names, keys and values of strangers stand in messages; a line break in one must not make two of a line,

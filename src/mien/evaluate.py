@@ -251,12 +251,19 @@ def run(
         weights: a checkpoint, an ONNX file, a run folder, or "shipped".
         root: the dataset's folder.
         protocol: a name in `mien/protocols`; None takes every record of the reader.
-        reader, split, fold, points: how the folder is read, and which part of it is judged.
+        reader: how the folder is read, where no protocol says it.
+        split: the part that is judged.
+        fold: the tested fold of a protocol with folds.
+        points: stored landmarks (.npz) instead of the shipped network.
         cache: where aligned crops are kept.
         by: attributes to slice by.
         undetected: see `UNDETECTED`.
         calibrate: also run the validation split, and fit a temperature on it.
-        draws, limit, mirror, threads, progress: as in `report` and `infer.predict`.
+        draws: bootstrap resamples behind each interval.
+        limit: judge only this many images.
+        mirror: average each face's answers with its mirror image's.
+        threads: processor threads of the network.
+        progress: called with (done, total) while crops are aligned.
 
     Raises:
         WeightsError, ConfigError, DatasetNotFound, DatasetDamaged: see `mien.infer`.

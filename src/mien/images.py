@@ -315,7 +315,7 @@ def _bytes_at(path: Path, name: str) -> bytes:
         if path.is_symlink():
             target = describe(path.readlink())
             raise ImageError(
-                f"{name}: is a link to {target}, which does not exist: mend or remove the link"
+                f"{name}: is a link to {target}, which does not exist: fix or remove the link"
             ) from None
         raise ImageError(f"{name}: no such file: check the path and the current folder") from None
     except PermissionError:

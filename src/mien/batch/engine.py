@@ -293,7 +293,7 @@ def _done(
 
 @contextmanager
 def _own_ray(address: str | None) -> Iterator[dict[str, str]]:
-    """Environment of a Ray of our own: nobody reaches it from elsewhere, it leaves nothing. A cluster has its own."""
+    """Environment of a Ray of our own: nobody reaches it from elsewhere, and it leaves nothing."""
     if address is not None:
         yield {}
         return

@@ -189,7 +189,7 @@ class Store:
         except _FAILURES as problem:
             raise BatchError(
                 f"{describe(self.place)}: cannot be written: {reason(problem)}: what was finished is safe there; "
-                "mend it and give the same command again"
+                "fix it and give the same command again"
             ) from None
 
     def make(self, folder: str = "") -> None:

@@ -8,7 +8,7 @@ channels of one image by where they fire (CLFM); the loss is minus half the cosi
 scales are fused by an attention that rearranges each map to one resolution (MSR), and whose mean over channels, plus
 its mean over the batch, is the vector that is classified. Released weights of layers 1-3: (0, 0.1, 0).
 
-*Chosen*, mostly to mend what the public code does by accident:
+*Chosen*, mostly to correct what the public code does by accident:
 
 - Channel codes are soft-argmax positions on maps pooled to one size, in [0, 1]. The code's integer indices pass no
   gradient, so its CLFM only monitors; that form is kept as `legacy`. Cosine is taken over a code's coordinates.

@@ -304,6 +304,4 @@ class Film:
 
     def _unwritable(self, problem: Exception) -> VideoError:
         reason = (getattr(problem, "strerror", None) or str(problem)).lower()
-        return VideoError(
-            f"{describe(self.path)}: cannot be written: {reason}: mend it, or name another file"
-        )
+        return VideoError(f"{describe(self.path)}: cannot be written: {reason}: fix it, or name another file")
