@@ -48,7 +48,14 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_wheel_holds_weights_and_cards_and_is_small(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("recogniser.onnx", "recogniser.json", "landmarks.onnx", "landmarks.json"):
+    for name in (
+        "recogniser.onnx",
+        "recogniser.json",
+        "landmarks.onnx",
+        "landmarks.json",
+        "visibility.onnx",
+        "visibility.json",
+    ):
         assert f"mien/weights/{name}" in names
     assert "mien/py.typed" in names
     assert wheel.stat().st_size <= 40 * 2**20

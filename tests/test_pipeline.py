@@ -19,7 +19,7 @@ import pytest
 import mien
 from mien import images
 from mien.errors import ConfigError, ImageError, MienError, NoFace, WeightsError
-from mien.pipeline import ColourOrderWarning, Pipeline, load, quality
+from mien.pipeline import ColourOrderWarning, Pipeline, load, quality, whole
 from mien.recognise import SHIPPED
 from mien.types import Analysis, Box, Face
 
@@ -336,3 +336,12 @@ def test_the_shipped_weights_hardly_see_mirroring(photographs: list[Path]) -> No
 def test_mien_errors_are_what_callers_can_catch() -> None:
     assert issubclass(NoFace, MienError)
     assert issubclass(ImageError, MienError)
+
+
+def test_a_face_cut_short_by_the_border_is_not_whole() -> None:
+    assert whole(Box(100, 100, 80, 110), (300, 400), 0) == 1
+    assert whole(Box(100, 0, 80, 110), (300, 400), 0) == 1
+    assert whole(Box(100, 230, 80, 70), (300, 400), 0) == 0
+    assert whole(Box(100, 100, 80, 70), (300, 400), 0) == 1  # an odd shape, but nothing is cut
+    assert whole(Box(0, 100, 110, 80), (300, 400), -90) == 1  # a face that lies on its side
+    assert whole(Box(0, 100, 70, 80), (300, 400), 90) == 0
