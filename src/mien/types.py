@@ -103,8 +103,11 @@ class Reading:
         probabilities: calibrated probability of each of the eight `EXPRESSIONS`, summing to 1.
         valence: apparent valence in [-1, 1], negative to positive; None where the network was not trained on it.
         arousal: apparent arousal in [-1, 1], calm to activated; None likewise.
-        intensity: strength of the expression in [0, 1]; 0 is neutral.
-        uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card).
+        intensity: how probably the expression is not neutral: 1 - P(neutral), in [0, 1]. It says whether there is an
+            expression, not how strong it is: 88 % of clear smiles are above 0.98. For strength compare
+            sqrt(valence^2 + arousal^2), which has not that ceiling; see `docs/evaluation.md`.
+        uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card), or, in a
+            `Face`, when the face's quality is below 0.4.
         embedding: the recogniser's feature vector; empty unless embeddings were asked for.
     """
 
@@ -135,7 +138,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Face:
-    """One face of a picture. `quality` in [0, 1] summarises size, sharpness, frontality and presence."""
+    """One face of a picture. `quality` in [0, 1]: how much is seen of it, its size, sharpness, frontality, presence.
+
+    See `mien.pipeline.quality`. Below 0.4 nothing can be known from the picture, and the reading is `uncertain`.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
 
@@ -185,7 +191,7 @@ class Face:
 
     @property
     def intensity(self) -> float:
-        """Strength of the expression in [0, 1]."""
+        """How probably the expression is not neutral, in [0, 1]; see `Reading`."""
         return self.reading.intensity
 
 
@@ -291,7 +297,7 @@ class Smoothed:
 
     @property
     def intensity(self) -> float:
-        """Strength of the expression in [0, 1]; 0 is neutral."""
+        """How probably the expression is not neutral, in [0, 1]; see `Reading`."""
         return 1.0 - self.probabilities[EXPRESSIONS[NEUTRAL]]
 
 
