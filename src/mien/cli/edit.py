@@ -41,6 +41,7 @@ def edit(
     smooth: bool = typer.Option(
         True, "--smooth/--no-smooth", help="Of a video: smooth the face's points in time."
     ),
+    sound: bool = typer.Option(True, "--sound/--no-sound", help="Of a video: copy its sound."),
     label: bool = typer.Option(False, "--label", help="Print a visible notice into the lower right corner."),
     provenance: bool = typer.Option(
         True, "--provenance/--no-provenance", help="Say in the file that it was edited (C2PA, XMP)."
@@ -76,6 +77,8 @@ def edit(
         raise ConfigError(
             "a video is edited alone, one face at a time: name one video and --out, without --grid and --animate"
         )
+    if films:
+        _check_film(films[0], out)
     photos = [Path(path) for path in sources.find(paths)]
     many = len(photos) > 1 or any(path.is_dir() for path in paths)
     if many and not i_have_consent:
@@ -98,7 +101,7 @@ def edit(
     }
     written = {"provenance": provenance, "signer": signer, "consent": i_have_consent}
     if films:
-        done = _film(editor, films[0], out, target, intensity, options, smooth, label, written)
+        done = _film(editor, films[0], out, target, intensity, options, smooth, sound, label, written)
         _report(done, films[0], out, as_json)
         return
     if many:
@@ -123,6 +126,18 @@ def edit(
         raise typer.Exit(1)
 
 
+def _check_film(path: Path, out: Path) -> None:
+    """Refuse a result that could not be written, before anything is loaded."""
+    from mien.editing import provenance
+    from mien.video.overlay import check_output
+
+    if out.suffix.lower() != ".mp4":
+        raise ImageError(f"{out}: an edited video is written as .mp4, which can say that it was edited")
+    room = path.stat().st_size / 4 if path.is_file() else 0
+    check_output(out, path, room=max(room, 1_000_000))
+    provenance.free(out)
+
+
 def _film(
     editor: Editor,
     path: Path,
@@ -131,17 +146,13 @@ def _film(
     intensity: float,
     options: dict[str, Any],
     smooth: bool,
+    sound: bool,
     label: bool,
     written: dict[str, Any],
 ) -> Edit:
     """Edit a video and write it."""
     from mien.editing import film, provenance
 
-    if out.suffix.lower() != ".mp4":
-        raise ImageError(f"{out}: an edited video is written as .mp4, which can say that it was edited")
-    if out.resolve() == path.resolve():
-        raise ImageError(f"{path}: the result would overwrite the original: name another --out")
-    provenance.free(out)
     data, clipped = film.edit_video(
         editor,
         path,
@@ -153,6 +164,7 @@ def _film(
         relative=options["relative"],
         smoothed=smooth,
         label=label,
+        sound=sound,
     )
     provenance.write_file(data, out, clipped.edit, **written)
     return clipped.edit
