@@ -46,6 +46,7 @@ def edit(
     smooth: bool = typer.Option(
         True, "--smooth/--no-smooth", help="Of a video: smooth the face's points in time."
     ),
+    sound: bool = typer.Option(True, "--sound/--no-sound", help="Of a video: copy its sound."),
     label: bool = typer.Option(False, "--label", help="Print a visible notice into the lower right corner."),
     provenance: bool = typer.Option(
         True, "--provenance/--no-provenance", help="Say in the file that it was edited (C2PA, XMP)."
@@ -93,6 +94,8 @@ def edit(
         raise ConfigError(
             "a video is edited alone, one face at a time: name one video and --out, without --grid and --animate"
         )
+    if films:
+        _check_film(films[0], out, overwrite)
     linked: list[Path] = []
     leave_out = outputs.written_in(out) if out is not None else set()
     photos = [Path(str(path)) for path in sources.gather(paths, None, leave_out, linked.append)]
@@ -115,15 +118,15 @@ def edit(
         for destination in (out, animate):
             if destination is not None:
                 free(destination, overwrite, films or photos)
-    editor = Editor.load(
-        detector=detector,
-        detector_model=model,
-        weights=weights,
-        min_face=min_face,
-        min_confidence=min_confidence,
-        tiled=tiled,
-        threads=threads,
-    )
+    finding = {
+        "detector": detector,
+        "detector_model": model,
+        "weights": weights,
+        "min_face": min_face,
+        "min_confidence": min_confidence,
+        "tiled": tiled,
+    }
+    editor = Editor.load(**finding, threads=threads)
     options: dict[str, Any] = {
         "face": "all" if face == "all" else int(face),
         "mouth": mouth,
@@ -132,7 +135,7 @@ def edit(
     }
     written = {"provenance": provenance, "signer": signer, "consent": i_have_consent, "overwrite": overwrite}
     if films:
-        done = _film(editor, films[0], out, target, intensity, options, smooth, label, written)
+        done = _film(editor, films[0], out, target, intensity, options, smooth, sound, label, written)
         _report(done, films[0], out, as_json)
         return
     if not many:
@@ -143,7 +146,7 @@ def edit(
         return
     made = {"target": str(target), "intensity": intensity, "face": face, "mouth": mouth, "relative": relative}
     made |= {"grid": grid, "label": label, "quality": quality, "provenance": provenance}
-    _folder(photos, out, {**_made_with(detector), **made}, resume, overwrite, as_json, lambda photo, path: _one(
+    _folder(photos, out, {**_made_with(finding), **made}, resume, overwrite, as_json, lambda photo, path: _one(
         editor, photo, target, intensity, options, path, None, grid, label, quality, {**written, "overwrite": True}
     ))  # fmt: skip
 
@@ -191,12 +194,24 @@ def _folder(
         raise typer.Exit(1)
 
 
-def _made_with(detector: str) -> dict[str, Any]:
-    """What decides what an edit looks like, beside its options."""
+def _made_with(options: dict[str, Any]) -> dict[str, Any]:
+    """What decides what an edit looks like, beside its own options."""
     from mien.editing.provenance import weights_digest
     from mien.work import made_with
 
-    return {**made_with({"detector": detector}), "editor": weights_digest()}
+    return {**made_with(options), "editor": weights_digest()}
+
+
+def _check_film(path: Path, out: Path, overwrite: bool) -> None:
+    """Refuse a result that could not be written, before anything is loaded."""
+    from mien import outputs
+    from mien.editing import provenance
+
+    if out.suffix.lower() != ".mp4":
+        raise ImageError(f"{out}: an edited video is written as .mp4, which can say that it was edited")
+    room = path.stat().st_size / 4 if path.is_file() else 0
+    outputs.check(out, overwrite=overwrite, reads=[path], room=max(room, 1_000_000))
+    provenance.free(out, overwrite)
 
 
 def _film(
@@ -207,14 +222,13 @@ def _film(
     intensity: float,
     options: dict[str, Any],
     smooth: bool,
+    sound: bool,
     label: bool,
     written: dict[str, Any],
 ) -> Edit:
     """Edit a video and write it."""
     from mien.editing import film, provenance
 
-    if out.suffix.lower() != ".mp4":
-        raise ImageError(f"{out}: an edited video is written as .mp4, which can say that it was edited")
     data, clipped = film.edit_video(
         editor,
         path,
@@ -226,6 +240,7 @@ def _film(
         relative=options["relative"],
         smoothed=smooth,
         label=label,
+        sound=sound,
     )
     provenance.write_file(data, out, clipped.edit, **written)
     return clipped.edit
