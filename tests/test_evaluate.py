@@ -235,7 +235,7 @@ def test_the_seven_class_view_renormalises_and_refuses_to_lose_labels() -> None:
     seven = given.over(BASIC)
     np.testing.assert_allclose(seven.probabilities[0, :2], [0.8, 0.2])
     np.testing.assert_allclose(seven.probabilities[1], 1 / 7)
-    with pytest.raises(PredictionsError, match="labelled 'contempt'"):
+    with pytest.raises(PredictionsError, match="'contempt', the label of 1 image"):
         Predictions(("a",), np.array([7]), shares[:1]).over(BASIC)
     with pytest.raises(PredictionsError, match="does not know 'joy'"):
         given.over(("joy",))

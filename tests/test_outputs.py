@@ -203,7 +203,7 @@ def test_a_named_file(here: Path) -> None:
     outputs.check(target, reads=[source], overwrite=True)
     (here / "link.jpg").symlink_to(source)
     for same_file in (here / "here" / ".." / "a.jpg", here / "link.jpg", source):
-        with pytest.raises(OutputExists, match="overwrite what is read"):
+        with pytest.raises(OutputExists, match="same file"):
             outputs.check(same_file, reads=[source], overwrite=True)
     with pytest.raises(ConfigError, match="is a folder"):
         outputs.check(here, overwrite=True)

@@ -33,6 +33,7 @@ from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, POINTS, RIGHT_EYE_CORN
 from mien.types import Box
 from mien.video.clip import Clip
 from mien.video.shots import Shots
+from mien.wording import several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -315,8 +316,8 @@ def edit_video(
     count, usable = len(track.points), int(track.known.sum())
     if 2 * usable < count:
         raise EditRefused(
-            f"{path}: only {usable} of {count} frames show face {face} large, straight and whole enough: cut the clip, "
-            "or choose another"
+            f"{path}: only {usable} of {several(count, 'frame')} show face {face} large, straight and whole "
+            "enough: cut the clip, or choose another"
         )
     decisions = decide(editor, track, target, intensity, mouth, relative)
     points = smooth(track, SHAPE_SPREAD if smoothed else 0.0)
@@ -362,7 +363,10 @@ def edit_video(
         data = made.read_bytes()
     if first is None:
         raise EditRefused(f"{path}: in no shot was face {face} read: try another face, or a longer clip")
-    flags = [f"{edited} of {count} frames edited", f"flicker {flicker.ratio:.2f} of the unedited clip"]
+    flags = [
+        f"{edited:,} of {several(count, 'frame')} edited",
+        f"flicker {flicker.ratio:.2f} of the unedited clip",
+    ]
     if lowest < 1:
         flags.append(f"in some frames weakened to {lowest:.0%} so that the skin does not fold")
     box = box_of_points(points[int(np.argmax(track.known))])
