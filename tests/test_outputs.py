@@ -80,12 +80,12 @@ def test_inputs_and_strangers_are_never_replaced(here: Path, overwrite: bool) ->
     original = made(here / "pics" / "x.jpg")
     with pytest.raises(OutputExists, match="not what mien wrote"):  # somebody else's
         Outputs(here / "pics", [inner], same, overwrite=overwrite)
-    with pytest.raises(OutputExists, match="overwrite what is read"):
+    with pytest.raises(OutputExists, match="is the same file as"):
         Outputs(here / "pics", [inner, original], same, overwrite=overwrite)
-    with pytest.raises(OutputExists, match="overwrite what is read"):
+    with pytest.raises(OutputExists, match="is the same file as"):
         Outputs(here / "pics" / "sub", [inner], same, overwrite=overwrite)
     (here / "away").symlink_to(here / "pics")
-    with pytest.raises(OutputExists, match="overwrite what is read"):
+    with pytest.raises(OutputExists, match="is the same file as"):
         Outputs(here / "away", [original], same, overwrite=overwrite)
     (here / "out").mkdir()
     (here / "out" / "x.jpg").symlink_to(original)
@@ -203,7 +203,7 @@ def test_a_named_file(here: Path) -> None:
     outputs.check(target, reads=[source], overwrite=True)
     (here / "link.jpg").symlink_to(source)
     for same_file in (here / "here" / ".." / "a.jpg", here / "link.jpg", source):
-        with pytest.raises(OutputExists, match="same file"):
+        with pytest.raises(OutputExists, match="is the same file as"):
             outputs.check(same_file, reads=[source], overwrite=True)
     with pytest.raises(ConfigError, match="is a folder"):
         outputs.check(here, overwrite=True)

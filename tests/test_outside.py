@@ -77,6 +77,8 @@ class Watched:
     environment: dict[str, str] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)
     """Files and folders, relative to the working folder, that commands were asked to write."""
+    cache: Path | None = None
+    """A folder elsewhere that a configuration names for crops."""
 
     def __post_init__(self) -> None:
         for name in ("home", "tmp", "cwd"):
@@ -145,7 +147,7 @@ class Watched:
                 yield f"looked up {words[0]}"
             elif kind == "file":
                 path = " ".join(words)
-                inside = (*OWN_FOLDERS, str(self.folder))
+                inside = (*OWN_FOLDERS, str(self.folder), *([str(self.cache)] if self.cache else []))
                 if not path.startswith(inside):
                     yield f"wrote {path}"
 
@@ -380,7 +382,7 @@ def _(watched: Watched, things: Things) -> None:
     }
     config = things.faces / "release.yaml"
     config.write_text(yaml.safe_dump(tree))
-    watched.asked = {"release", "cache"}
+    watched.asked, watched.cache = {"release", "cache"}, things.faces / "cache"
     watched.run("release", config)
 
 

@@ -214,6 +214,6 @@ def test_what_was_not_trained_is_empty_everywhere(
     assert "NaN" not in told.out
     table = tmp_path / "faces.csv"
     assert command("predict", astronaut, "--weights", weights, "--out", table).code == 0
-    (row,) = tables.read(table)
+    (row,) = tables.load(table)
     assert (row["valence"], row["arousal"]) == (None, None)
     assert row["expression"] is not None

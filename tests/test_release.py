@@ -28,6 +28,15 @@ def test_pairs_count_people_whose_smile_looks_happier() -> None:
     assert 0 < found.low < found.value < found.high < 1
 
 
+def test_a_person_with_many_pairs_counts_once() -> None:
+    people = ["a"] * 20 + ["b", "b", "c", "c"]
+    labels = np.array([NEUTRAL] * 10 + [HAPPY] * 10 + [NEUTRAL, HAPPY] * 2)
+    happiness = np.array([0.1] * 10 + [0.9] * 10 + [0.5, 0.2] * 2)
+    found = release.happier(happiness, labels, people)
+    assert found.value == pytest.approx(1 / 3)  # not 100 of 102 pairs
+    assert (found.low, found.high) == (0, 1)
+
+
 def test_equal_probabilities_are_no_success() -> None:
     found = release.happier(np.array([0.5, 0.5]), np.array([NEUTRAL, HAPPY]), ["a", "a"])
     assert found.value == 0

@@ -556,3 +556,19 @@ def test_the_68_points_are_dlibs() -> None:
         assert points[33] == landmarks.NOSE_BOTTOM
         assert (points[36], points[39]) == landmarks.RIGHT_EYE_CORNERS
         assert (points[48], points[54]) == (landmarks.RIGHT_MOUTH_CORNER, landmarks.LEFT_MOUTH_CORNER)
+
+
+def test_a_table_says_no_home_and_moves_with_its_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project" / "out").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project")
+    film = tmp_path / "project" / "film.mp4"
+    with tables.Writer("out/t.csv", made_with=MADE, writes=[str(film)]) as table:
+        table.write(PICTURES[0])
+    assert str(tmp_path) not in Path("out/t.csv.mien.json").read_text()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project").rename(tmp_path / "moved")
+    with tables.Writer("moved/out/t.csv", resume=True, made_with=MADE) as table:
+        assert table.folder == str(tmp_path / "moved")
+        assert table.wrote == {str(tmp_path / "moved" / "film.mp4")}

@@ -364,19 +364,24 @@ def _of_rows(
 def happier(
     happiness: NDArray[np.floating], expression: NDArray[np.int64], people: Sequence[str | None]
 ) -> bootstrap.Interval:
-    """The share of people whose smiling picture gets more probability of happiness than their neutral one.
+    """How often a person's smiling picture gets more probability of happiness than their neutral one; mean over people.
 
     Args:
         happiness: [n] probability of happiness of each picture.
         expression: [n] labels; pictures of other labels than neutral and happiness do not count.
-        people: [n] who each picture is of. A person counts once for each pair of a neutral and a smiling picture.
+        people: [n] who each picture is of. A person with several pairs of a neutral and a smiling picture counts with
+            their share. The interval is the score interval where everybody has one pair, else a bootstrap over people.
     """
     rows: dict[str | None, tuple[list[float], list[float]]] = {}
     for value, label, who in zip(happiness, expression, people, strict=True):
         if label in (NEUTRAL, HAPPY):
             rows.setdefault(who, ([], []))[int(label == HAPPY)].append(float(value))
-    pairs = [smile > calm for calms, smiles in rows.values() for calm in calms for smile in smiles]
-    return bootstrap.wilson(sum(pairs), len(pairs))
+    pairs = [[smile > calm for calm in calms for smile in smiles] for calms, smiles in rows.values()]
+    shares = np.array([np.mean(each) for each in pairs if each])
+    if all(len(each) <= 1 for each in pairs):
+        return bootstrap.wilson(int(shares.sum()), len(shares))
+    drawn = [counts @ shares / counts.sum(axis=1) for counts in bootstrap.resamples(len(shares))]
+    return bootstrap.interval(float(shares.mean()), np.concatenate(drawn))
 
 
 def _affect(

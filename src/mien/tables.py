@@ -160,12 +160,22 @@ class Writer:
             if whole == 0:
                 head = {"columns": names, "extends": self._extends, "found": _identity(self.path)}
                 self._append(
-                    {**head, "made_with": self._made_with, "folder": str(Path.cwd())}
-                    | {"writes": self._writes}
+                    {**head, "made_with": self._made_with, "folder": self._from_here(Path.cwd())}
+                    | {"writes": list(map(self._from_here, self._writes))}
                 )
             self.folder = self.folder or str(Path.cwd())
         except OSError as problem:
             raise TableError(f"{describe(self.path)}: cannot be written: {_reason(problem)}") from None
+
+    def _from_here(self, place: str | Path) -> str:
+        """A place as the table says it: from its own folder, so that a project can be moved and says no home."""
+        try:
+            return os.path.relpath(place, self.path.absolute().parent)
+        except ValueError:  # another drive
+            return str(place)
+
+    def _whole(self, place: str) -> str:
+        return os.path.normpath(self.path.absolute().parent / place)
 
     def _take_up(self, made: dict[str, Any]) -> None:
         """Go on from what an earlier run says of itself, or refuse to."""
@@ -183,8 +193,9 @@ class Writer:
                 )
         else:
             self._made_with = made.get("made_with")
-        self.folder = made.get("folder")
-        self.wrote.update(made.get("writes") or ())
+        folder = made.get("folder")
+        self.folder = None if folder is None else self._whole(folder)
+        self.wrote.update(map(self._whole, made.get("writes") or ()))
         self.contents.update(made.get("pictures") or {})
 
     def _recover(self, names: list[str]) -> int:
@@ -286,8 +297,12 @@ class Writer:
         suffix, temporary = self.path.suffix.lower(), durable.beside(self.path)
         made: dict[str, Any] | None = None
         if self._made_with is not None:
-            made = {"made_with": self._made_with, "folder": self.folder, "pictures": self.contents}
-            made["writes"] = sorted(self.wrote.union(self._writes))
+            made = {
+                "made_with": self._made_with,
+                "folder": self._from_here(self.folder or "."),
+                "pictures": self.contents,
+            }
+            made["writes"] = sorted(map(self._from_here, self.wrote.union(self._writes)))
         try:
             _write(temporary, suffix, self._columns, self.written(), made)
             if suffix != ".parquet":
@@ -391,8 +406,8 @@ def done(path: str | Path) -> set[str]:
 
 
 def made_of(path: str | Path) -> dict[str, Any]:
-    """What a table says of how it was made: `made_with`, the `folder` that names start from, and `pictures`, which has
-    what tells the content of each picture from any other. Empty where it says nothing.
+    """What a table says of how it was made: `made_with`, the `folder` that names start from (relative to the table's
+    own), and `pictures`, which has what tells the content of each picture from any other. Empty where it says nothing.
 
     Raises:
         TableError: the table, or the file beside it, cannot be read.

@@ -173,6 +173,8 @@ def _start(ray: Any, address: str | None, workers: int | None) -> None:
     if address is not None:
         ray.init(address=address, **quiet)
         return
+    # Its dashboard is a process that asks cloud providers who they are, also when there is no page and no report.
+    ray._private.node.Node.start_api_server = lambda *_, **__: None
     ray.init(
         address="local",
         num_cpus=workers or available(),

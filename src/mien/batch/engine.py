@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -243,12 +244,12 @@ def _done(
     Whatever ends this generator ends that process, and with it what of Ray it started.
     """
     task = Task(job, [(part.number, list(part.pictures), only) for part, only in todo], workers, address)
-    with TemporaryFile() as told, _ray_folder(address) as folder:
+    with TemporaryFile() as told, _own_ray(address) as settings:
         begun = time.monotonic()
         process = subprocess.Popen(
             DRIVER,
             # A ray.py among the pictures is none of ours.
-            env={**os.environ, "PYTHONSAFEPATH": "1", **folder},
+            env={**os.environ, "PYTHONSAFEPATH": "1", **settings},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=told,
@@ -293,15 +294,23 @@ def _done(
 
 
 @contextmanager
-def _ray_folder(address: str | None) -> Iterator[dict[str, str]]:
-    """Where a Ray of our own keeps its logs and sockets, gone with it; a cluster has its own places."""
-    if address is not None or "RAY_TMPDIR" in os.environ:
+def _own_ray(address: str | None) -> Iterator[dict[str, str]]:
+    """Environment of a Ray of our own: nobody reaches it from elsewhere, and it leaves nothing."""
+    if address is not None:
         yield {}
+        return
+    settings = {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # by its name, but what it does is to keep to loopback, on any system
+        "RAY_AUTH_MODE": "token",  # without one here, Ray would make one in the home folder
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
+    if "RAY_TMPDIR" in os.environ:
+        yield settings
         return
     # The names of sockets may be 107 characters long, and Ray needs 67 of them.
     place = None if len(gettempdir()) <= 25 or not Path("/tmp").is_dir() else "/tmp"
     with TemporaryDirectory(prefix="mien-", dir=place, ignore_cleanup_errors=True) as folder:
-        yield {"RAY_TMPDIR": folder}
+        yield {**settings, "RAY_TMPDIR": folder}
 
 
 def _last_of(told: IO[bytes]) -> str:

@@ -228,7 +228,7 @@ def _file(
                 yield from kept.get(key(picture), ())
 
     table = BytesIO()
-    made = {"made_with": job.made_with, "folder": job.folder, "pictures": contents}
+    made = {"made_with": job.made_with, "pictures": contents}
     write_parquet(table, columns_of(job.columns), lines(), made if job.made_with is not None else None)
     return table.getvalue()
 

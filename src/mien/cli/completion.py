@@ -14,13 +14,13 @@ def completion(
 
     Add `eval "$(mien completion bash)"` to ~/.bashrc, or `eval "$(mien completion zsh)"` to ~/.zshrc.
     """
-    from typer.completion import get_completion_script
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     typer.echo(get_completion_script(prog_name="mien", complete_var="_MIEN_COMPLETE", shell=shell))
 
 
 def answer() -> None:
     """Teach the command parser the protocols of these shells; it then answers what the script asks."""
-    from typer.completion import completion_init
+    from typer.completion import completion_init  # type: ignore[attr-defined]
 
     completion_init()

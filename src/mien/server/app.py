@@ -36,7 +36,7 @@ from mien.labels import CIRCUMPLEX, EXPRESSIONS
 from mien.server import answers, models, receive, schema
 from mien.server.limits import Limits, Refusal
 from mien.server.metrics import MEDIA_TYPE, Metrics
-from mien.server.pool import Pool, teach_sending
+from mien.server.pool import Pool
 from mien.server.shell import SECURITY, KeyGuard, Shell, same_site
 from mien.types import Analysis
 
@@ -105,7 +105,6 @@ def create_app(
     elif options:
         raise ConfigError("options are for the pipeline that ships: pass them to mien.load, or no pipeline")
     else:
-        teach_sending()
         pool = Pool(limits, answers.given, (models.Models(pipeline, editor, signer), limits))
     service = Service(limits, pool)
     keyed = [] if api_key is None else [Depends(KeyGuard(api_key))]

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import ForkingPickler
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
@@ -346,13 +345,3 @@ class Pool:
                 self._idle.put(None)
             self._closed.wait(pause)
             pause = min(30.0, 2 * pause)
-
-
-def teach_sending() -> None:
-    """Let models be sent to a process: networks go as their bytes and are opened again there."""
-    from onnxruntime import InferenceSession
-
-    from mien.threads import Team, session
-
-    ForkingPickler.register(InferenceSession, lambda network: (session, (network._model_bytes, 1)))
-    ForkingPickler.register(Team, lambda team: (Team, (team.threads, team._most, team._least)))
