@@ -6,6 +6,7 @@ nothing.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from html import escape
@@ -431,7 +432,17 @@ def _affect_part(report: Report, predictions: Predictions) -> list[str]:
 
 
 FILES: Final = ("report.json", "report.md", "report.html", FILE)
-"""The files of a report."""
+"""The files of a report, in the order in which they are written."""
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether a run that was killed while it wrote left a report there without its predictions."""
+    if (folder / FILE).exists():
+        return False
+    try:
+        return "provenance" in json.loads((folder / FILES[0]).read_bytes())
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def write(report: Report, predictions: Predictions, folder: Path | str, embeddings: bool = False) -> Path:

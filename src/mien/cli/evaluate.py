@@ -49,7 +49,7 @@ def evaluate(
     if out is None and Path(weights).is_dir():
         out = Path(weights) / "evaluation"
     if out is not None:
-        outputs.check_folder(out, page.FILES, overwrite=overwrite)
+        outputs.check_folder(out, page.FILES, overwrite=overwrite or page.is_unfinished(out))
     with counted("aligning") as progress:
         found, predictions = judge.run(
             weights,
