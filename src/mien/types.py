@@ -18,6 +18,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mien.labels import BASIC, EXPRESSIONS, NEUTRAL
+from mien.wording import signed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -154,8 +155,8 @@ class Face:
     def __repr__(self) -> str:
         box, name = self.box, self.expression + "?" * self.reading.uncertain
         return (
-            f"{type(self).__name__}({name} {self.probability:.2f}, v {_signed(self.valence)}, "
-            f"a {_signed(self.arousal)}, "
+            f"{type(self).__name__}({name} {self.probability:.2f}, v {signed(self.valence)}, "
+            f"a {signed(self.arousal)}, "
             f"box {box.x:.0f}, {box.y:.0f}, {box.width:.0f} x {box.height:.0f}, quality {self.quality:.2f})"
         )
 
@@ -324,11 +325,6 @@ class Frame(Analysis):
     shot: int = 0
     searched: bool = True
     lag: float = 0.0
-
-
-def _signed(value: float | None) -> str:
-    """With a sign and two digits, without a negative zero; "-" for none."""
-    return "-" if value is None or value != value else f"{round(value, 2) + 0.0:+.2f}"
 
 
 @cache

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from mien.cli.predict import several, tell_links
+from mien.cli.terminal import tell, tell_links
 from mien.errors import ConfigError, ImageError, MienError
+from mien.wording import fixed, several
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -103,7 +104,7 @@ def edit(
     many = len(photos) > 1 or any(Path(path).is_dir() for path in paths)
     if many and not i_have_consent:
         raise ConfigError(
-            f"{len(photos)} photos: pass --i-have-consent if the people shown agreed to be edited"
+            f"{several(len(photos), 'photo')}: pass --i-have-consent if the people shown agreed to be edited"
         )
     if many and (animate is not None or out is None):
         raise ConfigError("--animate takes one photo, and several photos need --out, a folder")
@@ -114,6 +115,8 @@ def edit(
         raise ConfigError(f"--face {face}: pass a number, 0 is the largest face, or all")
     if out is not None and animate is not None and out.resolve() == animate.resolve():
         raise ConfigError("--out and --animate are the same file: name different ones")
+    if out is not None and not many and out.is_dir():  # as cp does
+        out /= _edited_name(photos[0].name) if not films else f"{films[0].stem}.mp4"
     if not many:
         for destination in (out, animate):
             if destination is not None:
@@ -177,7 +180,7 @@ def _folder(
                 target = plan.write(photo, b"", lambda path: done.append(make(Path(photo), path)))  # noqa: B023
             except (MienError, OSError) as problem:
                 failed += 1
-                typer.echo(f"mien: {problem}", err=True)
+                tell(f"mien: {problem}")
                 continue
             edited += 1
             _report(done[0], Path(photo), target, as_json)
@@ -318,7 +321,7 @@ def _report(done: Edit, photo: Path, out: Path | None, as_json: bool) -> None:
         )
         return
     for face in done.faces:
-        parts = [f"face {face.face}: {done.target} at {face.applied:.2f}"]
+        parts = [f"face {face.face}: {done.target} at {fixed(face.applied)}"]
         if face.before is not None and face.after is not None:
             asked = list(face.asked) or ["neutral"]
             parts.append(f"read before as {_read(face.before, asked)}, after as {_read(face.after, asked)}")
@@ -333,7 +336,7 @@ def _report(done: Edit, photo: Path, out: Path | None, as_json: bool) -> None:
 def _read(reading: Reading, asked: list[str]) -> str:
     """The most probable label, and the probabilities of what was asked for."""
     names = dict.fromkeys([reading.expression, *asked])
-    return " and ".join(f"{name} {reading.probabilities[name]:.2f}" for name in names)
+    return " and ".join(f"{name} {fixed(reading.probabilities[name])}" for name in names)
 
 
 def _more(intensity: float) -> str:

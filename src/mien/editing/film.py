@@ -35,6 +35,7 @@ from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, POINTS, RIGHT_EYE_CORN
 from mien.types import Box
 from mien.video.clip import Clip
 from mien.video.shots import Shots
+from mien.wording import several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -513,8 +514,8 @@ def edit_video(
         return _still(editor, path, out, order, face, label)
     if 2 * usable < count:
         raise EditRefused(
-            f"{path}: only {usable} of {count} frames show face {face} large, straight and whole enough: cut the clip, "
-            "or choose another"
+            f"{path}: only {usable} of {several(count, 'frame')} show face {face} large, straight and whole "
+            "enough: cut the clip, or choose another"
         )
     decided = decide(track, order)
     points = smooth(track, SHAPE_SPREAD if smoothed else 0.0)
@@ -571,7 +572,7 @@ def edit_video(
             f"{path}: every frame shows {target} at {intensity:g} already: ask for something else"
         )
     flags = [
-        f"{edited} of {count} frames edited",
+        f"{edited:,} of {several(count, 'frame')} edited",
         f"flicker {flicker.ratio:.2f} of the unedited clip",
         *notes,
     ]

@@ -26,7 +26,7 @@ export function say(text) {
 }
 
 export const percent = (share) => `${Math.round(share * 100)} %`;
-export const signed = (value) => value === null ? "–" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+export const signed = (value) => value === null ? "–" : `${Math.round(value * 100) < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
 export const colour = (name) => `var(--${name})`;
 
 /** Give a file to the person as a download. */
