@@ -185,10 +185,10 @@ def test_trials_move_the_frames_about_them() -> None:
 
 def test_an_edit_is_tried_until_it_reads_as_asked(examples: Path) -> None:
     editor = Editor.load(threads=1)
-    rgb = images.read(examples / "portrait_neutral.jpg")
-    located = editor.locate_in(rgb, editor.locate(open_photo(examples / "portrait_neutral.jpg"))[0].box)
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    rgb, located = photo.rgb, editor.locate(photo)[0]
     order = film.Order(Target.parse("happiness"), 0.7)
-    current = film.read(editor, rgb, located.network_points)
+    current = film.read(editor, rgb, film.settled(editor, rgb, located.points)[0])
     change = film.attempt(editor, rgb, located.points, current, order, np.full(len(ACTIVE), -0.3))
     assert change[ACTIVE.index("happiness")] > order.change(current)[ACTIVE.index("happiness")] - 0.25
 
@@ -243,7 +243,7 @@ def test_the_command_writes_a_video_that_says_so(
     assert found["intact"]
     assert found["facts"]["target"] == "anger"
     again = runner.invoke(app, ["edit", str(clip), "--to", "anger", "--out", str(out)])
-    assert "never overwrites" in str(again.exception)
+    assert "pass --overwrite" in str(again.exception)
     sheet = runner.invoke(app, ["edit", str(clip), "--to", "anger", "--out", str(out), "--grid", "affect"])
     assert "video" in str(sheet.exception)
 

@@ -105,8 +105,8 @@ class Reading:
         valence: apparent valence in [-1, 1], negative to positive; None where the network was not trained on it.
         arousal: apparent arousal in [-1, 1], calm to activated; None likewise.
         intensity: how probably the expression is not neutral: 1 - P(neutral), in [0, 1]. It says whether there is an
-            expression, not how strong it is: 88 % of clear smiles are above 0.98. For strength compare
-            sqrt(valence^2 + arousal^2), which has not that ceiling; see `docs/evaluation.md`.
+            expression, not how strong it is: nine of ten clear smiles are above 0.98. For strength compare
+            sqrt(valence^2 + arousal^2), which has no such ceiling; see `docs/evaluation.md`.
         uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card), or, in a
             `Face`, when the face's quality is below 0.4.
         embedding: the recogniser's feature vector; empty unless embeddings were asked for.
