@@ -121,7 +121,7 @@ def edit(
         for destination in (out, animate):
             if destination is not None:
                 free(destination, overwrite, films or photos)
-    finding = {
+    finding: dict[str, Any] = {
         "detector": detector,
         "detector_model": model,
         "weights": weights,
