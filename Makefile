@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP = -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 TEST_EXTRAS = all,dev,docs
 
-.PHONY: demo test test-slow check bench docs constraints clean sbom audit fuzz pythons
+.PHONY: demo test test-slow check bench docs figures constraints clean sbom audit fuzz pythons
 
 demo: .venv/ready
 	.venv/bin/mien predict examples --annotate demo-output
@@ -42,6 +42,10 @@ pythons: .venv-test/ready
 bench: .venv-test/ready
 	.venv-test/bin/python benchmarks/cold_start.py
 	.venv-test/bin/python benchmarks/throughput.py
+
+# The numbers of README and docs, from cards and reports.
+figures: .venv-test/ready
+	.venv-test/bin/python scripts/figures.py
 
 # The site into site/; look at it with  .venv-test/bin/mkdocs serve
 docs: .venv-test/ready

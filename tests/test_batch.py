@@ -201,6 +201,14 @@ def test_folders_and_files_are_those_of_predict(examples: Path, tmp_path: Path) 
     assert inputs.pictures(given) == gather(given)
 
 
+def test_linked_folders_are_noted(examples: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(examples)
+    (tmp_path / "a.jpg").touch()
+    noted: list[Path] = []
+    assert inputs.pictures([str(tmp_path)], noted.append) == [str(tmp_path / "a.jpg")]
+    assert noted == [tmp_path / "linked"]
+
+
 def test_a_manifest_names_pictures(tmp_path: Path) -> None:
     rows = ["a.jpg", "sub/b c.jpg", "/abs/c.jpg", "s3://bucket/d.jpg", "a.jpg"]
     table = tmp_path / "list.csv"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from mien.cli.main import app
 from mien.data import synthetic
-from mien.errors import ConfigError
+from mien.errors import ConfigError, OutputExists
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,9 @@ def test_a_ladder_is_trained_judged_tabulated_and_not_done_twice(config: Path) -
     )
     written = {path: path.stat().st_mtime_ns for path in runs.glob("*/weights.safetensors")}
     assert len(written) == 2
-    again = call(config, *asked)
+    with pytest.raises(OutputExists, match="--overwrite"):
+        call(config, *asked)
+    again = call(config, *asked, "--overwrite")
     assert json.loads(again.stdout) == table
     assert {path: path.stat().st_mtime_ns for path in written} == written
 

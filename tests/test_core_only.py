@@ -49,7 +49,14 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_wheel_holds_weights_and_cards_and_is_small(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("recogniser.onnx", "recogniser.json", "landmarks.onnx", "landmarks.json"):
+    for name in (
+        "recogniser.onnx",
+        "recogniser.json",
+        "landmarks.onnx",
+        "landmarks.json",
+        "visibility.onnx",
+        "visibility.json",
+    ):
         assert f"mien/weights/{name}" in names
     assert "mien/py.typed" in names
     assert any(name.endswith("/licenses/WEIGHTS-TERMS.md") for name in names)

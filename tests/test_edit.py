@@ -382,6 +382,19 @@ def test_edit_and_verify_commands(examples: Path, tmp_path: Path) -> None:
     assert plain.exit_code == 1
 
 
+def test_a_folder_takes_the_edit_under_its_own_name(examples: Path, tmp_path: Path) -> None:
+    asked = ["edit", str(examples / "portrait_neutral.jpg"), "--to", "happiness", "--out", str(tmp_path)]
+    asked += ["--no-provenance"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    assert f"wrote {tmp_path / 'portrait_neutral.jpg'}" in done.output
+    assert isinstance(CliRunner().invoke(app, asked).exception, OutputExists)
+    copy = tmp_path / "copy.jpg"
+    copy.write_bytes((examples / "portrait_neutral.jpg").read_bytes())
+    asked[1] = str(copy)
+    assert isinstance(CliRunner().invoke(app, asked).exception, OutputExists)  # never the photo itself
+
+
 def test_batches_ask_for_consent(examples: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

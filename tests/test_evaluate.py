@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from mien import checkpoint, evaluate, infer, methods, metrics, report
 from mien.cli.main import app
 from mien.data import manifest, synthetic
-from mien.errors import ConfigError, DatasetNotFound, WeightsError
+from mien.errors import ConfigError, DatasetNotFound, OutputExists, WeightsError
 from mien.evaluate import EvaluationError
 from mien.labels import BASIC, EXPRESSIONS
 from mien.predictions import Predictions, PredictionsError, Provenance, pooled
@@ -235,7 +235,7 @@ def test_the_seven_class_view_renormalises_and_refuses_to_lose_labels() -> None:
     seven = given.over(BASIC)
     np.testing.assert_allclose(seven.probabilities[0, :2], [0.8, 0.2])
     np.testing.assert_allclose(seven.probabilities[1], 1 / 7)
-    with pytest.raises(PredictionsError, match="labelled 'contempt'"):
+    with pytest.raises(PredictionsError, match="'contempt', the label of 1 image"):
         Predictions(("a",), np.array([7]), shares[:1]).over(BASIC)
     with pytest.raises(PredictionsError, match="does not know 'joy'"):
         given.over(("joy",))
@@ -501,6 +501,24 @@ def test_the_command_writes_the_report_into_the_run(faces, run_folder, tmp_path)
         "predictions.parquet",
     }
     assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["scores"] == tree["scores"]
+    asked = ["evaluate", str(run_folder), str(faces), *options]
+    refused = CliRunner().invoke(app, asked)
+    assert isinstance(refused.exception, OutputExists)
+    (folder / "predictions.parquet").unlink()  # as a run leaves it that was killed while it wrote
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    assert CliRunner().invoke(app, [*asked, "--overwrite"]).exit_code == 0
+    (folder / "report.json").write_text("mine", encoding="utf-8")
+    (folder / "predictions.parquet").unlink()
+    assert isinstance(CliRunner().invoke(app, asked).exception, OutputExists)
+    assert CliRunner().invoke(app, [*asked, "--overwrite"]).exit_code == 0
+
+
+def test_a_report_is_written_whole_or_not_at_all(tmp_path, monkeypatch) -> None:
+    found = evaluate.report(made(), draws=20)
+    monkeypatch.setattr(report, "html", lambda *_: "\ud800")  # cannot be encoded
+    with pytest.raises(UnicodeEncodeError):
+        report.write(found, made(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_figures_come_in_both_forms(faces, run_folder, tmp_path) -> None:

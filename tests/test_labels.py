@@ -84,3 +84,16 @@ def test_the_circumplex_has_the_known_signs() -> None:
 
 def test_examples_in_the_documentation_hold() -> None:
     assert doctest.testmod(labels).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("happyness", "happiness"), ("Angre", "anger"), ("suprised", "surprise")]
+)
+def test_a_misspelt_word_is_suggested(word: str, meant: str) -> None:
+    with pytest.raises(UnknownExpression, match=f"did you mean '{meant}'"):
+        labels.canonical(word)
+
+
+def test_a_word_like_none_gets_the_list_alone() -> None:
+    with pytest.raises(UnknownExpression, match="label: use one of neutral"):
+        labels.canonical("zzz")

@@ -21,6 +21,7 @@ from mien.data.records import Record
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound, WeightsError
 from mien.labels import EXPRESSIONS, UNLABELLED, difference, form, in_order, label_set, listed
 from mien.predictions import Predictions
+from mien.recognise import OnnxRecogniser
 
 THREE = ("مرتبك 😀", "专注", "无聊")
 """Three labels, as `own` orders them."""
@@ -386,6 +387,18 @@ def test_a_release_overwrites_nothing_and_leaves_nothing_when_it_fails(three: Pa
     with pytest.raises(DatasetNotFound):
         release.own(three / "runs/own-s0", tmp_path / "w", lambda text: None, data=tmp_path / "gone")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ConfigError, match="holds something already"):  # no weights: not its own
+        release.own(three / "runs/own-s0", tmp_path, lambda text: None, overwrite=True)
+    for name in ("recogniser.onnx", "recogniser.json"):
+        (tmp_path / name).write_bytes(b"old")
+    release.own(three / "runs/own-s0", tmp_path, lambda text: None, overwrite=True)
+    assert OnnxRecogniser.load(tmp_path / "recogniser.onnx").labels == THREE
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "notes.txt",
+        "recogniser.json",
+        "recogniser.onnx",
+    ]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

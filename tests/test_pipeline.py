@@ -23,7 +23,7 @@ from PIL import Image
 import mien
 from mien import images
 from mien.errors import ConfigError, ImageError, LoadError, MienError, NoFace, WeightsError
-from mien.pipeline import ColourOrderWarning, Pipeline, load, quality
+from mien.pipeline import ColourOrderWarning, Pipeline, load, quality, whole
 from mien.recognise import SHIPPED
 from mien.types import Analysis, Box, Face
 
@@ -420,3 +420,12 @@ def test_faces_are_numbered_by_size_whatever_the_detector_says(recogniser_file: 
     wanted = load(weights=recogniser_file, threads=1)
     backwards = load(detector=lambda rgb: wanted.detector(rgb)[::-1], weights=recogniser_file, threads=1)
     assert backwards(examples / "group_1.jpg") == wanted(examples / "group_1.jpg")
+
+
+def test_a_face_cut_short_by_the_border_is_not_whole() -> None:
+    assert whole(Box(100, 100, 80, 110), (300, 400), 0) == 1
+    assert whole(Box(100, 0, 80, 110), (300, 400), 0) == 1
+    assert whole(Box(100, 230, 80, 70), (300, 400), 0) == 0
+    assert whole(Box(100, 100, 80, 70), (300, 400), 0) == 1  # an odd shape, but nothing is cut
+    assert whole(Box(0, 100, 110, 80), (300, 400), -90) == 1  # a face that lies on its side
+    assert whole(Box(0, 100, 70, 80), (300, 400), 90) == 0

@@ -22,7 +22,7 @@ from mien import checkpoint, evaluate, infer, starting, train
 from mien.cli.main import app
 from mien.config import RunConfig, load_config
 from mien.data import loaders, manifest, synthetic
-from mien.errors import ConfigError, MienError, TrainingError
+from mien.errors import ConfigError, MienError, OutputExists, TrainingError
 from mien.labels import UNLABELLED
 from mien.runlog import read
 
@@ -397,6 +397,9 @@ def test_runs_are_listed_and_drawn(undisturbed: Path, tmp_path: Path) -> None:
     best = max(events(undisturbed), key=lambda event: event["accuracy"])
     assert (row["epochs"], row["finished"], row["accuracy"]) == ("4/4", True, round(best["accuracy"], 4))
     assert {path.name for path in tmp_path.iterdir()} == {"all.png", "all.svg"}
+    again = ["runs", str(undisturbed.parent), "--curves", str(tmp_path / "all.png")]
+    assert isinstance(shell.invoke(app, again).exception, OutputExists)
+    assert shell.invoke(app, [*again, "--overwrite"]).exit_code == 0
     shown = shell.invoke(app, ["runs", str(undisturbed.parent)])
     assert undisturbed.name in shown.stdout
     assert "no runs" in shell.invoke(app, ["runs", str(tmp_path)]).stdout

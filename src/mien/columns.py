@@ -62,12 +62,18 @@ def _shared(source: str, frame: str, time: str) -> tuple[Column, ...]:
 
 
 _COMMON: Final = (
-    Column("intensity", float, "", "0..1", "strength of the expression; 0 is neutral", lambda a, i, f: f.intensity),
     Column(
-        "uncertain", bool, "", "True, False", "calibrated confidence is below the recogniser's threshold",
+        "intensity", float, "", "0..1", "1 - P(neutral): whether there is an expression, not how strong it is",
+        lambda a, i, f: f.intensity,
+    ),
+    Column(
+        "uncertain", bool, "", "True, False", "confidence is below the recogniser's threshold, or quality below 0.4",
         lambda a, i, f: f.reading.uncertain,
     ),
-    Column("quality", float, "", "0..1", "its size, sharpness, frontality and presence", lambda a, i, f: f.quality),
+    Column(
+        "quality", float, "", "0..1", "how much can be seen of the face, its size, sharpness, frontality and presence",
+        lambda a, i, f: f.quality,
+    ),
     Column(
         "presence", float, "", "0..1", "the landmark network's own estimate that this is a face",
         lambda a, i, f: f.landmarks.presence,
@@ -240,7 +246,7 @@ VIDEO: Final = (
         "arousal_smooth", float, "", "-1..1", "smoothed arousal", lambda a, i, f: _tracked(f).smoothed.arousal
     ),
     Column(
-        "intensity_smooth", float, "", "0..1", "smoothed strength of the expression",
+        "intensity_smooth", float, "", "0..1", "1 - the smoothed P(neutral)",
         lambda a, i, f: _tracked(f).smoothed.intensity,
     ),
     Column(

@@ -22,6 +22,7 @@ from mien.errors import MienError
 from mien.labels import UNLABELLED, listed
 from mien.predictions import Predictions, Provenance
 from mien.slices import SMALLEST_GROUP, UNITS, grouped
+from mien.wording import several
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -433,7 +434,9 @@ def _notes(
         )
     notes += [f"Intervals are 95 % percentile bootstraps over {unit}, {draws} resamples.{single}"]
     if missing:
-        notes.append(f"No face was found in {missing} pictures: they are {UNDETECTED[undetected]}.")
+        notes.append(
+            f"No face was found in {several(missing, 'picture')}; such pictures are {UNDETECTED[undetected]}."
+        )
     if undetected == "error" and missing:
         notes.append("Calibration, risk-coverage and affect are computed on the pictures with a found face.")
     absent = [name for i, name in enumerate(whole.classes) if not (whole.truth == i).any()]

@@ -83,7 +83,13 @@ def canonical(word: str) -> str:
     name = word.strip().lower()
     name = _SYNONYMS.get(name, name)
     if name not in EXPRESSIONS:
-        raise UnknownExpression(f"'{word}' is not an expression label: use one of {', '.join(EXPRESSIONS)}")
+        import difflib
+
+        close = difflib.get_close_matches(name, (*EXPRESSIONS, *_SYNONYMS), n=1)
+        hint = (
+            f"did you mean '{_SYNONYMS.get(close[0], close[0])}'? The labels are" if close else "use one of"
+        )
+        raise UnknownExpression(f"'{word}' is not an expression label: {hint} {', '.join(EXPRESSIONS)}")
     return name
 
 

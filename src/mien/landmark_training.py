@@ -26,7 +26,7 @@ from pydantic import Field, ValidationError
 from torch import Tensor
 from torch.nn import functional
 
-from mien import runlog
+from mien import durable, runlog
 from mien.checkpoint import commit
 from mien.config import Frozen, explain
 from mien.data import teacher
@@ -141,15 +141,14 @@ def run(config: LandmarksConfig, resume: bool, say: Callable[[str], None]) -> Pa
     say(f"{len(faces.images)} faces, {len(backgrounds)} backgrounds; held out: {held}")
     training = Training(config, faces, sets, backgrounds, say)
     config.out.mkdir(parents=True, exist_ok=True)  # once everything was read: a refused start leaves nothing
-    (config.out / "config.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
+    durable.write({config.out / "config.json": json.dumps(plain, indent=1).encode()})
     network = training.fit()
     weights = config.out / "landmarks.onnx"
     export(network, weights)
     figures = judge(Landmarker(session(str(weights), 1)), sets)
     card = card_of(config, weights, faces, backgrounds, training, figures)
-    weights.with_suffix(".json").write_text(
-        json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    durable.write({weights.with_suffix(".json"): text.encode()})
     for name, values in figures["error_percent"].items():
         say(f"{name}: error {values} %")
     return config.out

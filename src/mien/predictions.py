@@ -34,6 +34,7 @@ from mien import durable
 from mien.errors import MienError
 from mien.labels import EXPRESSIONS, UNLABELLED, listed
 from mien.metrics import softmax
+from mien.wording import several
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -226,7 +227,7 @@ class Predictions:
         if lost.any():
             word = self.classes[self.truth[lost][0]]
             raise PredictionsError(
-                f"{int(lost.sum())} images are labelled '{word}', which the protocol leaves out"
+                f"the protocol leaves out '{word}', the label of {several(int(lost.sum()), 'image')}"
             )
         shares, votes = self.probabilities[:, columns], self.votes[:, columns]
         total = shares.sum(axis=1, keepdims=True)

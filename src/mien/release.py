@@ -248,7 +248,7 @@ def _make(
     return target
 
 
-def own(folder: Path, out: Path, say: Say, data: Path | None = None) -> Path:
+def own(folder: Path, out: Path, say: Say, data: Path | None = None, overwrite: bool = False) -> Path:
     """Make a folder of weights from a run: `<out>/recogniser.onnx` with its card, for `mien predict --weights <out>`.
 
     Args:
@@ -256,15 +256,19 @@ def own(folder: Path, out: Path, say: Say, data: Path | None = None) -> Path:
         out: appears whole or not at all.
         say: told of each step.
         data: where the run's dataset is, if not where it was.
+        overwrite: replace the weights that an earlier release left in `out`.
 
     Raises:
-        ConfigError: `out` holds something already.
+        ConfigError: `out` holds something already, or with `overwrite` something else than weights.
         WeightsError: the run cannot be read or exported, or learns from colour.
         DatasetNotFound, DatasetDamaged: the run's validation pictures, on which the weights are calibrated, are gone.
     """
     stored, method, run, labels = _opened(folder)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} holds something already: name another --out")
+    there = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if there and not (overwrite and (out / OWN_FILE).is_file()):
+        raise ConfigError(
+            f"{out} holds something already: name another --out{'' if overwrite else ', or pass --overwrite'}"
+        )
     source = run.data.model_copy(update={"points": None, **({"root": data} if data else {})})
     run = run.model_copy(update={"data": source})
     records = source_records(source, labels)
@@ -310,9 +314,13 @@ def own(folder: Path, out: Path, say: Say, data: Path | None = None) -> Path:
         }
         heads = _heads(stored.card, run, records, labels)
         _write_card(target, stated, stored, method, run, labels, heads, temperature, records, judged, figures)
-        if out.is_dir():
-            out.rmdir()
-        part.replace(out)
+        if there:
+            for path in sorted(part.iterdir(), key=lambda path: path.suffix == ".onnx"):  # the network last
+                path.replace(out / path.name)
+        else:
+            if out.is_dir():
+                out.rmdir()
+            part.replace(out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return out

@@ -6,18 +6,21 @@ nothing.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from mien import metrics, page
+from mien import durable, metrics, page
 from mien.bootstrap import Interval
 from mien.evaluate import DIMENSIONS, SMALL, Report, answers
 from mien.labels import UNLABELLED
 from mien.predictions import FILE, Predictions, Provenance
+from mien.wording import fixed, several
 
 NAMES: dict[str, str] = {
     "accuracy": "Accuracy",
@@ -62,7 +65,7 @@ WORDING = (
 
 def number(value: float | None, digits: int = 3) -> str:
     """A figure as text, "–" where it is not defined."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    return "–" if value is None or not math.isfinite(value) else fixed(value, digits)
 
 
 def spread(found: Interval, percent: bool = False, digits: int | None = None) -> str:
@@ -117,10 +120,10 @@ def identity(what: Provenance) -> list[tuple[str, str]]:
 
 def counts(report: Report) -> str:
     """How many images, people and missed faces, as a sentence."""
-    people = f" of {report.people} people" if report.people else ""
+    people = f" of {several(report.people, 'person', 'people')}" if report.people else ""
     labelled = "" if report.labelled == report.images else f", {report.labelled} with an expression label"
     missed = f", no face found in {report.not_found}" if report.not_found else ""
-    return f"{report.images} images{people}{labelled}{missed}."
+    return f"{several(report.images, 'image')}{people}{labelled}{missed}."
 
 
 # Markdown ------------------------------------------------------------------------------------------------------------
@@ -465,12 +468,25 @@ def _affect_part(report: Report, predictions: Predictions) -> list[str]:
     ]
 
 
+FILES: Final = ("report.json", "report.md", "report.html", FILE)
+"""The files of a report, in the order in which they are written."""
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether a run that was killed while it wrote left a report there without its predictions."""
+    if (folder / FILE).exists():
+        return False
+    try:
+        return "provenance" in json.loads((folder / FILES[0]).read_bytes())
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
 def write(report: Report, predictions: Predictions, folder: Path | str, embeddings: bool = False) -> Path:
     """Write report.json, report.md, report.html and predictions.parquet; returns the page's path."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(report.to_json(indent=1) + "\n", encoding="utf-8")
-    (folder / "report.md").write_text(markdown(report), encoding="utf-8")
-    (folder / "report.html").write_text(html(report, predictions), encoding="utf-8")
+    texts = (report.to_json(indent=1) + "\n", markdown(report), html(report, predictions))
+    durable.write({folder / name: text.encode() for name, text in zip(FILES, texts, strict=False)})
     predictions.save(folder / FILE, embeddings)  # last, and whole or not at all: it says that all is there
     return folder / "report.html"

@@ -13,11 +13,12 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from mien import page, published
+from mien import durable, page, published
 from mien.bootstrap import Interval
 from mien.compare import Comparison, Figure, Pair, Row
 from mien.predictions import Provenance
 from mien.report import NAMES, WORDING, number, spread
+from mien.wording import several, signed
 
 LABELS: dict[str, str] = {
     "accuracy": "accuracy %",
@@ -50,10 +51,10 @@ def _figure(found: Figure | None, percent: bool) -> str:
     return f"{mean} ({number(found.mean.low * scale, digits)} to {number(found.mean.high * scale, digits)})"
 
 
-def _signed(found: Interval, percent: bool) -> str:
+def _interval(found: Interval, percent: bool) -> str:
     scale, digits = (100, 1) if percent else (1, 3)
     low, high = found.low * scale, found.high * scale
-    return f"{found.value * scale:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+    return f"{signed(found.value * scale, digits)} ({signed(low, digits)} to {signed(high, digits)})"
 
 
 def _p(value: float) -> str:
@@ -67,7 +68,7 @@ def _against(pair: Pair | None, main: str) -> tuple[str, str]:
     if pair is None:
         return "reference", ""
     known = main in pair.differences
-    return _signed(pair.differences[main], _percent(main)) if known else "–", _p(pair.largest_p)
+    return _interval(pair.differences[main], _percent(main)) if known else "–", _p(pair.largest_p)
 
 
 def _published(row: Row) -> str:
@@ -114,7 +115,11 @@ def heading_of(comparison: Comparison) -> str:
     what = comparison.provenance
     rule = f", protocol {what.protocol} version {what.protocol_version}" if what.protocol else ""
     rows = comparison.rows
-    who = f"{len(rows)} methods" if len(rows) > 1 else f"{rows[0].name}, {len(rows[0].seeds)} seeds"
+    who = (
+        several(len(rows), "method")
+        if len(rows) > 1
+        else f"{rows[0].name}, {several(len(rows[0].seeds), 'seed')}"
+    )
     return f"{who} on {what.dataset or 'one set'}, {what.split or 'all'} split{rule}"
 
 
@@ -137,9 +142,9 @@ def _ledger(comparison: Comparison) -> list[published.Line]:
 
 def _under(comparison: Comparison) -> str:
     what = comparison.provenance
-    people = f" of {comparison.people} people" if comparison.people else ""
+    people = f" of {several(comparison.people, 'person', 'people')}" if comparison.people else ""
     listed = what.digest[:12] or "not hashed"
-    return f"{comparison.images} images{people}, file list {listed}, {comparison.draws} resamples."
+    return f"{several(comparison.images, 'image')}{people}, file list {listed}, {comparison.draws} resamples."
 
 
 def _speed(what: Provenance) -> str:
@@ -182,7 +187,7 @@ def _differences(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         [
             f"{pair.name} - {pair.reference}",
             *(
-                _signed(pair.differences[key], _percent(key)) if key in pair.differences else "–"
+                _interval(pair.differences[key], _percent(key)) if key in pair.differences else "–"
                 for key in keys
             ),
             ", ".join(f"{test.first_only} / {test.second_only} (p {_p(test.p_mid)})" for test in pair.tests)
@@ -232,7 +237,7 @@ def _group_tables(comparison: Comparison) -> list[tuple[str, str, list[str], lis
 
 
 def _between(found: Interval | None, percent: bool) -> str:
-    return "–" if found is None else _signed(found, percent)
+    return "–" if found is None else _interval(found, percent)
 
 
 def ledger_cells(lines: Sequence[published.Line]) -> tuple[list[str], list[list[str]]]:
@@ -376,7 +381,7 @@ def _pair_figure(comparison: Comparison, main: str, scale: float) -> list[str]:
         rule=0.0,
         scale=scale,
     )
-    said = "; ".join(f"{pair.name} {_signed(pair.differences[main], _percent(main))}" for pair in pairs)
+    said = "; ".join(f"{pair.name} {_interval(pair.differences[main], _percent(main))}" for pair in pairs)
     return [
         page.figure(
             palette.markup(drawn, "differences", f"Differences with 95 % intervals: {said}."),
@@ -402,6 +407,8 @@ def _pair_table(comparison: Comparison) -> list[str]:
 FORMS: Final = ("json", "md", "tex", "html")
 """Endings of the files of a comparison."""
 
+FILES: Final = tuple(f"comparison.{form}" for form in FORMS)
+
 
 def write(comparison: Comparison, folder: Path | str) -> Path:
     """Write comparison.json, .md, .tex and .html; returns the page's path."""
@@ -413,6 +420,5 @@ def write(comparison: Comparison, folder: Path | str) -> Path:
         "tex": latex(comparison),
         "html": html(comparison),
     }
-    for form, text in texts.items():
-        (folder / f"comparison.{form}").write_text(text, encoding="utf-8")
+    durable.write({folder / f"comparison.{form}": text.encode() for form, text in texts.items()})
     return folder / "comparison.html"

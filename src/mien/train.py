@@ -266,9 +266,8 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
     if fabric.is_global_zero:
         last = card_of(config, state.step // feed.steps - 1, {}, state.seconds, heads)
         _write(partial(_save, method, last), folder / "last.safetensors")
-        (folder / "finished").write_text(
-            json.dumps({"seconds": state.seconds, "best_epoch": state.best_epoch})
-        )
+        facts = json.dumps({"seconds": state.seconds, "best_epoch": state.best_epoch})
+        durable.write({folder / "finished": facts.encode()})
         _curve(folder)
     return folder
 
@@ -433,9 +432,10 @@ def _selectable(config: RunConfig, held: list[Samples], heads: dict[str, bool]) 
 def _settle(folder: Path, wanted: dict[str, Any]) -> None:
     """Make the run folder and say in it what is trained, where and with what."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
-    (folder / "environment.json").write_text(
-        json.dumps({**runlog.environment(), "commit": checkpoint.commit()}, indent=2), encoding="utf-8"
+    environment = json.dumps({**runlog.environment(), "commit": checkpoint.commit()}, indent=2)
+    settings = yaml.safe_dump(wanted, sort_keys=False)
+    durable.write(
+        {folder / "config.yaml": settings.encode(), folder / "environment.json": environment.encode()}
     )
 
 

@@ -18,6 +18,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mien.labels import BASIC, EXPRESSIONS, NEUTRAL
+from mien.wording import signed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -103,8 +104,12 @@ class Reading:
         probabilities: calibrated probability of each label, summing to 1: the eight `EXPRESSIONS`, or own labels.
         valence: apparent valence in [-1, 1], negative to positive; None where the network was not trained on it.
         arousal: apparent arousal in [-1, 1], calm to activated; None likewise.
-        intensity: strength of the expression in [0, 1]; 0 is neutral; None where no label is "neutral".
-        uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card).
+        intensity: how probably the expression is not neutral: 1 - P(neutral), in [0, 1]. It says whether there is an
+            expression, not how strong it is: nine of ten clear smiles are above 0.98. For strength compare
+            sqrt(valence^2 + arousal^2), which has no such ceiling; see `docs/evaluation.md`.
+            None where no label is "neutral".
+        uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card), or, in a
+            `Face`, when the face's quality is below 0.4.
         embedding: the recogniser's feature vector; empty unless embeddings were asked for.
     """
 
@@ -139,7 +144,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Face:
-    """One face of a picture. `quality` in [0, 1] summarises size, sharpness, frontality and presence."""
+    """One face of a picture. `quality` in [0, 1]: how much is seen of it, its size, sharpness, frontality, presence.
+
+    See `mien.pipeline.quality`. Below 0.4 nothing can be known from the picture, and the reading is `uncertain`.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
 
@@ -152,8 +160,8 @@ class Face:
     def __repr__(self) -> str:
         box, name = self.box, self.expression + "?" * self.reading.uncertain
         return (
-            f"{type(self).__name__}({name} {self.probability:.2f}, v {_signed(self.valence)}, "
-            f"a {_signed(self.arousal)}, "
+            f"{type(self).__name__}({name} {self.probability:.2f}, v {signed(self.valence)}, "
+            f"a {signed(self.arousal)}, "
             f"box {box.x:.0f}, {box.y:.0f}, {box.width:.0f} x {box.height:.0f}, quality {self.quality:.2f})"
         )
 
@@ -189,7 +197,7 @@ class Face:
 
     @property
     def intensity(self) -> float | None:
-        """Strength of the expression in [0, 1]; None where no label is "neutral"."""
+        """How probably the expression is not neutral, in [0, 1]; None where no label is "neutral"; see `Reading`."""
         return self.reading.intensity
 
 
@@ -295,7 +303,7 @@ class Smoothed:
 
     @property
     def intensity(self) -> float | None:
-        """Strength of the expression in [0, 1]; 0 is neutral; None where no label is "neutral"."""
+        """How probably the expression is not neutral, in [0, 1]; None where no label is "neutral"; see `Reading`."""
         neutral = self.probabilities.get(EXPRESSIONS[NEUTRAL])
         return None if neutral is None else 1.0 - neutral
 
@@ -323,11 +331,6 @@ class Frame(Analysis):
     shot: int = 0
     searched: bool = True
     lag: float = 0.0
-
-
-def _signed(value: float | None) -> str:
-    """With a sign and two digits, without a negative zero; "-" for none."""
-    return "-" if value is None or value != value else f"{round(value, 2) + 0.0:+.2f}"
 
 
 @cache

@@ -6,6 +6,8 @@ import os
 import shutil
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,15 @@ class Served:
         self._thread.join(20)
 
 
+def _is_ready(address: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{address}/ready").close()
+    except urllib.error.HTTPError as problem:
+        problem.close()
+        return False
+    return True
+
+
 @pytest.fixture(scope="session")
 def served(models: dict[str, Any]) -> Iterator[Served]:
     """The application with its default limits."""
@@ -82,6 +93,10 @@ def served(models: dict[str, Any]) -> Iterator[Served]:
     from mien.server.app import create_app
 
     running = Served(create_app(**models))
+    end = time.monotonic() + 60
+    while not _is_ready(running.address):  # else the page asks again, and the browser complains of each 503
+        assert time.monotonic() < end
+        time.sleep(0.1)
     yield running
     running.stop()
 

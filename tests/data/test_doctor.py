@@ -138,6 +138,19 @@ def test_hashes() -> None:
     assert bin(perceptual_hash(face) ^ perceptual_hash(lighter)).count("1") <= 4 < apart
 
 
+def test_check_replaces_its_own_table_and_no_other(miniature, tmp_path: Path) -> None:
+    root = miniature("rafdb")
+    for _ in range(2):  # a check is meant to be repeated
+        assert CliRunner().invoke(app, ["check", str(root)]).exit_code == 0
+    (root / "manifest.parquet").write_bytes(b"mine")
+    assert isinstance(CliRunner().invoke(app, ["check", str(root)]).exception, OutputExists)
+    named = ["check", str(root), "--manifest", str(tmp_path / "named.parquet")]
+    assert CliRunner().invoke(app, named).exit_code == 0
+    assert isinstance(CliRunner().invoke(app, named).exception, OutputExists)
+    assert CliRunner().invoke(app, [*named, "--overwrite"]).exit_code == 0
+    assert (root / "manifest.parquet").read_bytes() == b"mine"
+
+
 def test_check_command_writes_a_manifest_that_reads_back(miniature) -> None:
     root = miniature("rafdb")
     result = CliRunner().invoke(app, ["check", str(root), "--json"])

@@ -127,6 +127,19 @@ def test_wrong_options_are_said_before_anything_is_started(arguments: tuple[str,
     assert isinstance(invoke(*arguments), ConfigError)
 
 
+def test_a_port_in_use_is_one_line_with_the_remedy() -> None:
+    import socket
+
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        with pytest.raises(ConfigError, match=r"port \d+ is in use: .* --port"):
+            serve._free("127.0.0.1", busy.getsockname()[1])
+    serve._free("127.0.0.1", 0)
+    with pytest.raises(ConfigError, match="cannot be listened on"):  # an address for documentation
+        serve._free("192.0.2.9", 0)
+
+
 def test_a_configuration_folder_that_cannot_be_written_stops_no_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

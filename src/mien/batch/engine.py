@@ -83,6 +83,7 @@ def run(
     address: str | None = None,
     size: int | None = None,
     report: Report | None = None,
+    note: Callable[[Path], None] | None = None,
 ) -> Summary:
     """Analyse any number of pictures into a folder of Parquet files; what is there already is not done again.
 
@@ -97,6 +98,7 @@ def run(
         address: a running Ray cluster ("host:port", or "auto" for the one this machine belongs to).
         size: pictures in a part; see `mien.batch.plan.size_for`.
         report: told of progress after each part.
+        note: told each link to a folder that was not followed.
 
     Raises:
         ConfigError: an option or the input is wrong.
@@ -109,7 +111,7 @@ def run(
     for name, value in (("workers", workers), ("size", size)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}: pass 1 or more")
-    names = expand(given)
+    names = expand(given, note)
     _installed()  # at the door: not after the plan is written
     if address is not None:
         _reach(address)

@@ -7,7 +7,7 @@ A manifest is a CSV or Parquet file with a column that names the pictures. What 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO, StringIO
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -24,10 +24,11 @@ COLUMNS: Final = (*PATH_COLUMNS, "input", "url")
 """Names of the column that names the pictures; the first of them that a manifest has."""
 
 
-def pictures(given: Iterable[str]) -> list[str]:
+def pictures(given: Iterable[str], note: Callable[[Path], None] | None = None) -> list[str]:
     """Every picture that the arguments mean, each once, in order: paths of this machine as given, or URLs.
 
-    Of one object under several signatures the last one counts.
+    Of one object under several signatures the last one counts. `note` is told each link to a
+    folder that was not followed.
 
     Raises:
         ConfigError: nothing is named, or a manifest has no column that names pictures.
@@ -41,15 +42,15 @@ def pictures(given: Iterable[str]) -> list[str]:
         )
     if "-" in names:
         raise ConfigError("- (standard input) is read by one process only: use mien predict")
-    return list({without_secrets(name): name for one in names for name in _expand(one)}.values())
+    return list({without_secrets(name): name for one in names for name in _expand(one, note)}.values())
 
 
-def _expand(given: str) -> Iterable[str]:
+def _expand(given: str, note: Callable[[Path], None] | None) -> Iterable[str]:
     suffix = PurePosixPath(_path(given)).suffix.lower()
     if suffix in MANIFESTS and (is_url(given) or Path(given).is_file()):
         return _manifest(given, suffix)
     if not is_url(given):
-        return (name for name in gather([given]) if isinstance(name, str))
+        return (name for name in gather([given], note=note) if isinstance(name, str))
     return (given,) if suffix in SUFFIXES else _folder(given)
 
 

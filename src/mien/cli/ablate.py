@@ -22,6 +22,7 @@ def ablate(
     draws: int = typer.Option(1000, min=10, help="Bootstrap resamples behind each interval."),
     plan: bool = typer.Option(False, "--plan", help="Print the runs and what each stands for, and stop."),
     as_json: bool = typer.Option(False, "--json", help="Print the comparison as JSON."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a comparison that is there."),
 ) -> None:
     """Train, judge and compare each rung of a method's ladder; what is finished is not done again."""
     from mien.config import load_config
@@ -47,8 +48,10 @@ def ablate(
         for step in steps:
             typer.echo(f"{train.folder_of(step)}{'  finished' if _finished(train.folder_of(step)) else ''}")
         return
-    from mien import compare, evaluate, report, scoreboard
+    from mien import compare, evaluate, outputs, report, scoreboard
 
+    if out is not None:
+        outputs.check_folder(out, scoreboard.FILES, overwrite=overwrite)
     folders = []
     for number, step in enumerate(steps, start=1):
         folder = train.folder_of(step)

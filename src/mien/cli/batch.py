@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from mien.cli.terminal import bar, tell_links
+from mien.wording import several
+
 if TYPE_CHECKING:
     from mien.batch.engine import Report, Summary
 
@@ -69,6 +72,7 @@ def batch(
         "tiled": tiled,
         "weights": _whole(weights),
     }
+    linked: list[Path] = []
     try:
         with _watched() as report:
             summary = run(
@@ -81,10 +85,13 @@ def batch(
                 address=address,
                 size=part,
                 report=report,
+                note=linked.append,
             )
     except KeyboardInterrupt:
         typer.echo(f"mien: interrupted: finished parts are in {shown}: go on with the same command", err=True)
         raise typer.Exit(130) from None
+    finally:
+        tell_links(linked)
     for error in summary.errors:
         typer.echo(f"mien: {error}", err=True)
     if summary.failed > len(summary.errors):
@@ -106,10 +113,11 @@ def _whole(path: Path | None) -> str | None:
 
 
 def _line(summary: Summary, out: str) -> str:
-    earlier = f", {summary.before:,} were there already" if summary.before else ""
+    earlier = f", {summary.before:,} done before" if summary.before else ""
     working = max(1e-9, summary.seconds - summary.started)
     return (
-        f"{summary.pictures:,} pictures, {summary.faces:,} faces, {summary.failed:,} failed{earlier}; "
+        f"{several(summary.pictures, 'picture')}, {several(summary.faces, 'face')}, {summary.failed:,} failed"
+        f"{earlier}; "
         f"{summary.seconds:.1f} s, {summary.pictures / working:.1f} pictures/s: {out}"
     )
 
@@ -120,19 +128,10 @@ def _watched() -> Iterator[Report | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting Ray", total=None)
+    with bar() as progress:
+        task = progress.add_task("starting Ray", total=None)
 
         def report(done: int, total: int) -> None:
-            bar.update(task, description="pictures", completed=done, total=total)
+            progress.update(task, description="pictures", completed=done, total=total)
 
         yield report

@@ -40,9 +40,7 @@ def compare(
     if form not in printers:
         raise ConfigError(f"--format {form}: use md or tex")
     if out is not None:
-        outputs.check_folder(
-            out, (f"comparison.{ending}" for ending in scoreboard.FORMS), overwrite=overwrite
-        )
+        outputs.check_folder(out, scoreboard.FILES, overwrite=overwrite)
     said = [judge.load(path) for path in runs or []]
     if average:
         said.append(judge.average(said))

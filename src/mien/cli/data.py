@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from mien.cli.render import render
+from mien.cli.terminal import counted
+from mien.wording import several
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from mien.data.doctor import Diagnosis
     from mien.data.records import Record
@@ -60,26 +63,39 @@ def check(
     faces: bool = typer.Option(False, "--faces", help="Also look for a face in every picture (slow)."),
     labels: str | None = typer.Option(None, help="Own labels: 'own' for the data's names, or a,b,c."),
     json: bool = typer.Option(False, "--json", help="Print the diagnosis as JSON."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a table that is there."),
 ) -> None:
     """Examine a dataset: what it is, whether it is whole and official, what leaks. Exits with 1 when it is damaged."""
     import json as encoder
 
+    from mien import outputs
     from mien.data import doctor, protocols
     from mien.data import manifest as tables
+    from mien.errors import MienError
 
     rule = protocols.load(protocol) if protocol else None
     names = doctor.labels_for(root, reader, labels)
     chosen = doctor.identify(root, reader or (rule.dataset if rule else None), names)
     options = rule.options if rule else {}
-    diagnosis, usable = doctor.examine(root, chosen, near, faces, options, _bar, names)
     table = manifest or _table(root, chosen.name)
+    # What an earlier check wrote beside the data is replaced unasked, as the check is meant to be repeated.
+    again = False
+    with suppress(MienError):
+        again = manifest is None and tables.made_of(table) is not None
+    outputs.check(table, overwrite=overwrite or again, reads=[root])
+    with counted("looking at pictures") as progress:
+        diagnosis, usable = doctor.examine(
+            root, chosen, near, faces, options, lambda records: _told(records, progress), names
+        )
     source = (tables.made_of(root) if chosen.name == "manifest" else None) or chosen.name
     tables.write(usable, table, {**options, tables.READER_KEY: source}, names)
     if json:
         typer.echo(encoder.dumps({**diagnosis.to_dict(), "manifest": str(table)}))
     else:
         _print(diagnosis)
-        typer.echo(f"wrote {table}: {len(usable):,} usable records; train on it with data.reader=manifest")
+        typer.echo(
+            f"wrote {table}: {several(len(usable), 'usable record')}; train on it with data.reader=manifest"
+        )
     raise typer.Exit(1 if diagnosis.grave else 0)
 
 
@@ -89,15 +105,13 @@ def _table(root: Path, reader: str) -> Path:
     return folder / ("manifest-checked.parquet" if reader == "manifest" else "manifest.parquet")
 
 
-def _bar(records: Iterable[Record]) -> Iterable[Record]:
-    """A progress bar on a terminal; nothing in a pipe or a log."""
-    import sys
-
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(list(records), "looking at pictures", console=console, disable=not sys.stderr.isatty())
+def _told(records: Iterable[Record], progress: Callable[[int, int], None] | None) -> Iterator[Record]:
+    """The records, each reported when it is done."""
+    listed = list(records)
+    for number, record in enumerate(listed, start=1):
+        yield record
+        if progress is not None:
+            progress(number, len(listed))
 
 
 def _print(diagnosis: Diagnosis) -> None:

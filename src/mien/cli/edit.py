@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from mien.cli.predict import several, tell_links
+from mien.cli.terminal import tell, tell_links
 from mien.errors import ConfigError, ImageError, MienError
+from mien.wording import fixed, several
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,6 +47,7 @@ def edit(
     smooth: bool = typer.Option(
         True, "--smooth/--no-smooth", help="Of a video: smooth the face's points in time."
     ),
+    sound: bool = typer.Option(True, "--sound/--no-sound", help="Of a video: copy its sound."),
     label: bool = typer.Option(False, "--label", help="Print a visible notice into the lower right corner."),
     provenance: bool = typer.Option(
         True, "--provenance/--no-provenance", help="Say in the file that it was edited (C2PA, XMP)."
@@ -95,6 +97,8 @@ def edit(
         raise ConfigError(
             "a video is edited alone, one face at a time: name one video and --out, without --grid and --animate"
         )
+    if films:
+        _check_film(films[0], out, overwrite)
     linked: list[Path] = []
     leave_out = outputs.written_in(out) if out is not None else set()
     photos = [Path(str(path)) for path in sources.gather(paths, None, leave_out, linked.append)]
@@ -102,7 +106,7 @@ def edit(
     many = len(photos) > 1 or any(Path(path).is_dir() for path in paths)
     if many and not i_have_consent:
         raise ConfigError(
-            f"{len(photos)} photos: pass --i-have-consent if the people shown agreed to be edited"
+            f"{several(len(photos), 'photo')}: pass --i-have-consent if the people shown agreed to be edited"
         )
     if many and (animate is not None or out is None):
         raise ConfigError("--animate takes one photo, and several photos need --out, a folder")
@@ -113,19 +117,21 @@ def edit(
         raise ConfigError(f"--face {face}: pass a number, 0 is the largest face, or all")
     if out is not None and animate is not None and out.resolve() == animate.resolve():
         raise ConfigError("--out and --animate are the same file: name different ones")
+    if out is not None and not many and out.is_dir():  # as cp does
+        out /= _edited_name(photos[0].name) if not films else f"{films[0].stem}.mp4"
     if not many:
         for destination in (out, animate):
             if destination is not None:
                 free(destination, overwrite, films or photos)
-    editor = Editor.load(
-        detector=detector,
-        detector_model=model,
-        weights=weights,
-        min_face=min_face,
-        min_confidence=min_confidence,
-        tiled=tiled,
-        threads=threads,
-    )
+    finding: dict[str, Any] = {
+        "detector": detector,
+        "detector_model": model,
+        "weights": weights,
+        "min_face": min_face,
+        "min_confidence": min_confidence,
+        "tiled": tiled,
+    }
+    editor = Editor.load(**finding, threads=threads)
     options: dict[str, Any] = {
         "face": "all" if face == "all" else int(face),
         "mouth": mouth,
@@ -134,7 +140,7 @@ def edit(
     }
     written = {"provenance": provenance, "signer": signer, "consent": i_have_consent, "overwrite": overwrite}
     if films:
-        done = _film(editor, films[0], out, target, intensity, options, smooth, label, written)
+        done = _film(editor, films[0], out, target, intensity, options, smooth, sound, label, written)
         _report(done, films[0], out, as_json)
         return
     if not many:
@@ -145,7 +151,7 @@ def edit(
         return
     made = {"target": str(target), "intensity": intensity, "face": face, "mouth": mouth, "relative": relative}
     made |= {"grid": grid, "label": label, "quality": quality, "provenance": provenance}
-    _folder(photos, out, {**_made_with(detector), **made}, resume, overwrite, as_json, lambda photo, path: _one(
+    _folder(photos, out, {**_made_with(finding), **made}, resume, overwrite, as_json, lambda photo, path: _one(
         editor, photo, target, intensity, options, path, None, grid, label, quality, {**written, "overwrite": True}
     ))  # fmt: skip
 
@@ -176,7 +182,7 @@ def _folder(
                 target = plan.write(photo, b"", lambda path: done.append(make(Path(photo), path)))  # noqa: B023
             except (MienError, OSError) as problem:
                 failed += 1
-                typer.echo(f"mien: {problem}", err=True)
+                tell(f"mien: {problem}")
                 continue
             edited += 1
             _report(done[0], Path(photo), target, as_json)
@@ -193,12 +199,24 @@ def _folder(
         raise typer.Exit(1)
 
 
-def _made_with(detector: str) -> dict[str, Any]:
-    """What decides what an edit looks like, beside its options."""
+def _made_with(options: dict[str, Any]) -> dict[str, Any]:
+    """What decides what an edit looks like, beside its own options."""
     from mien.editing.provenance import weights_digest
     from mien.work import made_with
 
-    return {**made_with({"detector": detector}), "editor": weights_digest()}
+    return {**made_with(options), "editor": weights_digest()}
+
+
+def _check_film(path: Path, out: Path, overwrite: bool) -> None:
+    """Refuse a result that could not be written, before anything is loaded."""
+    from mien import outputs
+    from mien.editing import provenance
+
+    if out.suffix.lower() != ".mp4":
+        raise ImageError(f"{out}: an edited video is written as .mp4, which can say that it was edited")
+    room = path.stat().st_size / 4 if path.is_file() else 0
+    outputs.check(out, overwrite=overwrite, reads=[path], room=max(room, 1_000_000))
+    provenance.free(out, overwrite)
 
 
 def _film(
@@ -209,14 +227,13 @@ def _film(
     intensity: float,
     options: dict[str, Any],
     smooth: bool,
+    sound: bool,
     label: bool,
     written: dict[str, Any],
 ) -> Edit:
     """Edit a video and write it."""
     from mien.editing import film, provenance
 
-    if out.suffix.lower() != ".mp4":
-        raise ImageError(f"{out}: an edited video is written as .mp4, which can say that it was edited")
     data, clipped = film.edit_video(
         editor,
         path,
@@ -228,6 +245,7 @@ def _film(
         relative=options["relative"],
         smoothed=smooth,
         label=label,
+        sound=sound,
     )
     provenance.write_file(data, out, clipped.edit, **written)
     return clipped.edit
@@ -305,7 +323,7 @@ def _report(done: Edit, photo: Path, out: Path | None, as_json: bool) -> None:
         )
         return
     for face in done.faces:
-        parts = [f"face {face.face}: {done.target} at {face.applied:.2f}"]
+        parts = [f"face {face.face}: {done.target} at {fixed(face.applied)}"]
         if face.before is not None and face.after is not None:
             asked = list(face.asked) or ["neutral"]
             parts.append(f"read before as {_read(face.before, asked)}, after as {_read(face.after, asked)}")
@@ -320,7 +338,7 @@ def _report(done: Edit, photo: Path, out: Path | None, as_json: bool) -> None:
 def _read(reading: Reading, asked: list[str]) -> str:
     """The most probable label, and the probabilities of what was asked for."""
     names = dict.fromkeys([reading.expression, *asked])
-    return " and ".join(f"{name} {reading.probabilities[name]:.2f}" for name in names)
+    return " and ".join(f"{name} {fixed(reading.probabilities[name])}" for name in names)
 
 
 def _more(intensity: float) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import typer
+
+from mien.cli.terminal import counted
 
 
 def evaluate(
@@ -33,9 +34,11 @@ def evaluate(
     limit: int | None = typer.Option(None, min=1, help="Judge only this many images (for trials)."),
     threads: int | None = typer.Option(None, min=1, help="Processor threads."),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a report that is there."),
 ) -> None:
     """Judge a model on a dataset: figures with intervals, and a report to read and print."""
     from mien import evaluate as judge
+    from mien import outputs
     from mien import report as page
     from mien.errors import ConfigError
 
@@ -43,35 +46,32 @@ def evaluate(
         raise ConfigError(f"--split {split}: use train, valid or test")
     if undetected not in judge.UNDETECTED:
         raise ConfigError(f"--undetected {undetected}: use {', '.join(judge.UNDETECTED)}")
-    found, predictions = judge.run(
-        weights,
-        data,
-        protocol,
-        reader=reader,
-        split=split,  # type: ignore[arg-type]  # checked above
-        fold=fold,
-        points=points,
-        cache=cache,
-        by=[key.strip() for key in by.split(",") if key.strip()],
-        undetected=undetected,  # type: ignore[arg-type]  # checked above
-        calibrate=calibrate,
-        mirror=mirror,
-        draws=draws,
-        limit=limit,
-        threads=threads,
-        progress=_progress if sys.stderr.isatty() else None,
-    )
     if out is None and Path(weights).is_dir():
         out = Path(weights) / "evaluation"
+    if out is not None:
+        outputs.check_folder(out, page.FILES, overwrite=overwrite or page.is_unfinished(out))
+    with counted("aligning") as progress:
+        found, predictions = judge.run(
+            weights,
+            data,
+            protocol,
+            reader=reader,
+            split=split,  # type: ignore[arg-type]  # checked above
+            fold=fold,
+            points=points,
+            cache=cache,
+            by=[key.strip() for key in by.split(",") if key.strip()],
+            undetected=undetected,  # type: ignore[arg-type]  # checked above
+            calibrate=calibrate,
+            mirror=mirror,
+            draws=draws,
+            limit=limit,
+            threads=threads,
+            progress=progress,
+        )
     written = page.write(found, predictions, out, embeddings) if out is not None else None
     typer.echo(found.to_json() if as_json else page.markdown(found))
     if found.provenance.learnt:
         typer.echo(f"WARNING: {found.notes[0]}", err=True)
     if written is not None:
         typer.echo(f"report: {written}", err=True)
-
-
-def _progress(done: int, total: int) -> None:
-    """One line on the terminal that counts the crops."""
-    if done == total or done % 50 == 0:
-        typer.echo(f"\raligning {done}/{total}", nl=done == total, err=True)

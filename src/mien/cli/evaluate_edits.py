@@ -33,16 +33,19 @@ def evaluate_edits(
     every: int = typer.Option(1, min=1, help="Take each n-th London pair."),
     threads: int = typer.Option(None, min=1, help="Processor threads."),
     as_json: bool = typer.Option(False, "--json", help="Print the table as JSON."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a table that is there."),
 ) -> None:
     """Judge the editor: accuracy, Frechet distance, identity, monotony, motion and more, with 95 % intervals.
 
     Nothing that judges ships with mien; each option names the package to take its file from.
     """
+    from mien import outputs
     from mien.editing import evaluate
     from mien.errors import ConfigError
 
     if ferplus is None and london is None and photo is None:
         raise ConfigError("nothing to measure on: name --ferplus, --london or --photo")
+    outputs.check_folder(out, evaluate.FILES, overwrite=overwrite)
     names = [name.strip() for name in editors.split(",") if name.strip()]
     found = evaluate.run(
         judge,

@@ -6,18 +6,21 @@ error. 2: the command itself was wrong. 130: interrupted; what was written stays
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import typer
 
+from mien.cli.terminal import counted, shortened, tell, tell_links
 from mien.errors import ConfigError
 from mien.labels import EXPRESSIONS
+from mien.wording import fixed, several, signed
 
 if TYPE_CHECKING:
     from mien.outputs import Outputs
@@ -135,24 +138,31 @@ def predict(
                 _answers(remaining, options, marks, threads, workers, contents if out is not None else None)
             )
         )
-        if _may_watch(len(remaining), out is not None):
-            answers = _watched(answers, len(remaining))
+        progress = stack.enter_context(
+            counted(
+                "pictures",
+                len(remaining) > 1 and (out is not None or not sys.stdout.isatty()),
+                len(remaining),
+            )
+        )
         try:
             for analysis, source in zip(answers, remaining, strict=False):
                 count(analysis)
+                if progress is not None:
+                    progress(count.pictures, len(remaining))
                 if table is not None:
                     place = sources.name(sources.place(source))
                     # A picture that is named otherwise than before keeps the name that its rows have.
                     written = replace(analysis, source=names[place]) if names.get(place) else analysis
                     table.write(written, contents.pop(place, None))
                 if analysis.error is not None:
-                    typer.echo(f"mien: {analysis.error}", err=True)
+                    tell(f"mien: {analysis.error}")
                 if analysis.faces or analysis.error or not skip:
                     for show in shown:
                         show(analysis)
         except KeyboardInterrupt:
             again = f": go on with  --resume --out {out}" if out is not None else ""
-            typer.echo(f"mien: interrupted{again}", err=True)
+            tell(f"mien: interrupted{again}")
             raise typer.Exit(130) from None
     if out is not None or annotate is not None:
         where = [str(out)] if out is not None else []
@@ -172,10 +182,9 @@ def _labels(weights: Path, annotated: bool) -> tuple[str, ...]:
     if annotated and (numbers := numbered(labels)):
         meant = ", ".join(f"{number} {name}" for name, number in list(numbers.items())[:8])
         more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
-        typer.echo(
+        tell(
             f"mien: no font here has the letters of these labels, so pictures show their numbers: {meant}{more}; "
-            "install a font that has them, such as Noto Sans CJK",
-            err=True,
+            "install a font that has them, such as Noto Sans CJK"
         )
     return labels
 
@@ -197,21 +206,6 @@ class Count:
         words += [f"{self.failed:,} not analysed"] if self.failed else []
         words += [f"{earlier:,} done before"] if earlier else []
         return f"{', '.join(words)}; {seconds:.1f} s: {where}"
-
-
-def several(number: int, word: str) -> str:
-    """A count with its word, in the plural where it must be."""
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
-
-
-def tell_links(linked: Sequence[Path]) -> None:
-    """Say on standard error that links to folders were not followed."""
-    if linked:
-        from mien.images import describe
-
-        what = "a linked folder was" if len(linked) == 1 else f"{len(linked):,} linked folders were"
-        first = ", ".join(describe(path) for path in linked[:3]) + (", ..." if len(linked) > 3 else "")
-        typer.echo(f"mien: note: {what} not searched: name it to have it searched too: {first}", err=True)
 
 
 def _names_in(table: Writer) -> dict[str, str]:
@@ -286,57 +280,86 @@ def _json(analysis: Analysis) -> None:
     typer.echo(analysis.to_json())
 
 
-def _may_watch(count: int, written: bool) -> bool:
-    """A bar is drawn on a terminal that shows nothing else."""
-    return count > 1 and sys.stderr.isatty() and (written or not sys.stdout.isatty())
+_COLUMNS: Final = (
+    ("face", ">4"),
+    ("box (x, y, w x h)", "<22"),
+    ("label", "<11"),
+    ("prob", ">4"),
+    ("valence", ">7"),
+    ("arousal", ">7"),
+    ("intensity", ">9"),
+    ("quality", ">7"),
+)
+"""Headings of the printed table, and how wide each column is."""
 
-
-def _watched(answers: Iterable[Analysis], count: int) -> Iterator[Analysis]:
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(answers, "pictures", total=count, console=Console(stderr=True), transient=True)
+_LESS: Final = ("box (x, y, w x h)", "intensity", "quality", "arousal", "valence", "prob")
+"""Columns that a narrow terminal does without, the first ones first."""
 
 
 class _Printed:
-    """Prints one line a face, in columns, as the answers come."""
+    """Prints one line a face, in columns, as the answers come.
+
+    On a terminal the lines are no wider than it: columns are left out, and names are shortened in the middle.
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._width = min(48, max((len(_shown(name)) for name in names), default=0))
-        self._started = False
+        wish = min(48, max((len(_shown(name)) for name in names), default=0))
+        self._columns = dict(_COLUMNS)
+        self._width, self._started = wish, False
+        if not sys.stdout.isatty():
+            return
+        room = shutil.get_terminal_size().columns - self._taken()
+        for heading in _LESS:
+            if room >= min(wish, 24):
+                break
+            del self._columns[heading]
+            room = shutil.get_terminal_size().columns - self._taken()
+        self._width = max(8, min(wish, room))
+
+    def _taken(self) -> int:
+        return sum(2 + int(width[1:]) for width in self._columns.values())
+
+    def _row(self, name: str, cells: Mapping[str, str]) -> str:
+        told = (f"  {_padded(cells.get(heading, ''), width)}" for heading, width in self._columns.items())
+        return f"{shortened(name, self._width):<{self._width}}{''.join(told)}".rstrip()
 
     def __call__(self, analysis: Analysis) -> None:
         if not self._started:
             self._started = True
-            typer.echo(
-                f"{'picture':<{self._width}}  face  {'box (x, y, w x h)':<22}  {'label':<11}"
-                "  prob  valence  arousal  intensity  quality"
-            )
+            typer.echo(self._row("picture", {heading: heading for heading in self._columns}))
         name = _shown(analysis.source)
-        if len(name) > self._width:
-            name = "…" + name[1 - self._width :]
         if analysis.error is not None or not analysis.faces:
-            typer.echo(f"{name:<{self._width}}     -  {'not analysed' if analysis.error else 'no face'}")
+            # Where the columns of a face would be.
+            none = "not analysed" if analysis.error else "no face"
+            typer.echo(f"{shortened(name, self._width):<{self._width}}     -  {none}")
         for number, face in enumerate(analysis.faces):
-            typer.echo(f"{name:<{self._width}}  {_line(number, face)}")
+            typer.echo(self._row(name, _cells(number, face)))
 
 
-def _line(number: int, face: Face) -> str:
-    from mien.lettering import cells, short
+def _padded(cell: str, width: str) -> str:
+    """A cell of a width such as "<11", counted as a terminal shows it: some letters take two columns."""
+    from mien.lettering import cells
+
+    room = " " * (int(width[1:]) - cells(cell))
+    return cell + room if width[0] == "<" else room + cell
+
+
+def _cells(number: int, face: Face) -> dict[str, str]:
+    """The cells of a face, by heading."""
+    from mien.lettering import short
 
     box = face.box
-    place = f"{box.x:.0f}, {box.y:.0f}, {box.width:.0f} x {box.height:.0f}"
-    label = short(face.expression) + ("?" if face.reading.uncertain else "")
-    label += " " * (11 - cells(label))
-    return (
-        f"{number:>4}  {place:<22}  {label}  {face.probability:4.2f}  {_number(face.valence, '+7.2f')}"
-        f"  {_number(face.arousal, '+7.2f')}  {_number(face.intensity, '9.2f')}  {face.quality:7.2f}"
+    cells = (
+        str(number),
+        f"{box.x:.0f}, {box.y:.0f}, {box.width:.0f} x {box.height:.0f}",
+        short(face.expression) + ("?" if face.reading.uncertain else ""),
+        fixed(face.probability),
+        signed(face.valence),
+        signed(face.arousal),
+        "-" if face.intensity is None else fixed(face.intensity),
+        fixed(face.quality),
     )
-
-
-def _number(value: float | None, form: str) -> str:
-    """A number in a column of the form's width; "-" for none."""
-    return f"{'-':>{form.strip('+').partition('.')[0]}}" if value is None else format(value, form)
+    return {heading: cell for (heading, _), cell in zip(_COLUMNS, cells, strict=True)}
 
 
 def _shown(name: str) -> str:

@@ -15,12 +15,15 @@ def release(
     ),
     out: Path = typer.Option(Path("release"), help="Folder for the network and its card."),
     data: Path = typer.Option(None, help="Where the run's dataset is now, if it was moved."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a network that is there."),
 ) -> None:
     """Make weights to predict with from a trained run: `mien predict PHOTOS --weights OUT` reads them.
 
     The network is exported to ONNX, calibrated on the validation pictures, and described by a card. A configuration
     such as configs/recogniser.yaml makes those of this package: it also refits the affect head and exports to int8.
     """
+    from mien import outputs
+
     try:
         from mien import release as making
     except ModuleNotFoundError as missing:
@@ -30,8 +33,10 @@ def release(
         typer.echo(text, err=True)
 
     if source.is_dir():
-        typer.echo(making.own(source, out, say, data))
+        typer.echo(making.own(source, out, say, data, overwrite=overwrite))
         return
     if data is not None:
         raise ConfigError("--data goes with a run folder: a configuration names its own run and sets")
-    typer.echo(making.build(making.load(source), out, say))
+    wanted = making.load(source)
+    outputs.check_folder(out, [f"{wanted.name}.onnx"], overwrite=overwrite)  # written last
+    typer.echo(making.build(wanted, out, say))

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import typer
 
+from mien.cli.terminal import counted
+from mien.wording import several
+
 
 def render(
     head: Path = typer.Argument(help="The head model: ICT-FaceKit packed as one .npz."),
@@ -14,29 +17,21 @@ def render(
     images: int = typer.Option(10, min=2, max=100, help="Pictures of each."),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same pixels."),
     size: int = typer.Option(112, min=32, max=512, help="Side of the pictures, pixels."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a finished data set."),
 ) -> None:
     """Render a data set of heads: train, valid, and a test of persons that training has seen and has not."""
-    import sys
     from collections import Counter
 
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from mien import outputs
     from mien.data import heads
 
+    if not (out / heads.BEGUN).is_file():  # else it goes on
+        outputs.check_folder(out, [heads.FILE], overwrite=overwrite)
     renderer, digest = heads.renderer(head, size)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("rendering", total=identities * images)
-        records = heads.write(
-            renderer,
-            out,
-            identities,
-            images,
-            seed,
-            digest,
-            lambda done, total: bar.update(task, completed=done),
-        )
+    with counted("rendering") as progress:
+        records = heads.write(renderer, out, identities, images, seed, digest, progress)
     counts = Counter((record.split, record.attributes["person"]) for record in records)
     parts = ", ".join(f"{split} ({person}) {count:,}" for (split, person), count in sorted(counts.items()))
-    typer.echo(f"wrote {out}: {len(records):,} pictures of {identities:,} persons: {parts}")
+    typer.echo(
+        f"wrote {out}: {several(len(records), 'picture')} of {several(identities, 'person', 'people')}: {parts}"
+    )

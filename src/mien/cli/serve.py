@@ -103,6 +103,7 @@ def serve(
         },
         "options": options,
     }
+    _free(host, port)
     _tell_workers(settings, key)
     common: dict[str, Any] = {
         "factory": True,
@@ -165,6 +166,39 @@ def read_key(file: Path | None) -> str | None:
             "python -c 'import secrets; print(secrets.token_urlsafe())'"
         )
     return key
+
+
+def _free(host: str, port: int) -> None:
+    """Say in one line that one cannot listen there, rather than in every process.
+
+    Raises:
+        ConfigError: another program listens there, it is not allowed, or the address is none of this machine.
+    """
+    import errno
+    import socket
+
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            if (
+                os.name == "posix"
+            ):  # a port of a server that ended just now is free; elsewhere the option means more
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as problem:
+        if problem.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"port {port} is in use: stop the program that listens there, or take another with --port (0 takes a "
+                "free one)"
+            ) from None
+        if problem.errno == errno.EACCES:
+            raise ConfigError(f"port {port} is reserved: take one from 1024 on with --port") from None
+        reason = (problem.strerror or str(problem)).lower()
+        raise ConfigError(
+            f"--host {host}: cannot be listened on ({reason}): pass an address of this machine"
+        ) from None
 
 
 def _tell_workers(settings: dict[str, Any], key: str | None) -> None:

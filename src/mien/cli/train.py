@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from mien.cli.terminal import bar, tell
 from mien.errors import ExtraMissing
 
 
@@ -34,8 +37,9 @@ def train(
         raise ExtraMissing("train", missing.name or "torch") from None
     try:
         alone = os.environ.get("RANK", "0") == "0"  # of several processes under torchrun, one speaks
-        report = None if not alone else _console() if sys.stderr.isatty() else _lines()
-        folder = loop.run(settings, resume, report)
+        drawn = _drawn() if alone and sys.stderr.isatty() else nullcontext(_lines() if alone else None)
+        with drawn as report:
+            folder = loop.run(settings, resume, report)
     except KeyboardInterrupt:
         typer.echo("stopped; the state is saved: go on with --resume", err=True)
         raise typer.Exit(130) from None
@@ -59,49 +63,39 @@ def _own_loop(name: str, tree: dict[str, Any], config: Path, resume: bool) -> No
 
 
 def _lines() -> Any:
-    """One plain line an epoch, for logs."""
+    """One plain line an epoch."""
 
-    def tell(kind: str, values: dict[str, Any]) -> None:
+    def report(kind: str, values: dict[str, Any]) -> None:
         if kind == "epoch":
             numbers = "  ".join(
                 f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float)
             )
-            typer.echo(f"epoch {values['epoch'] + 1}/{values['epochs']}  {numbers}", err=True)
+            tell(f"epoch {values['epoch'] + 1}/{values['epochs']}  {numbers}")
         elif kind == "note":
-            typer.echo(values["text"], err=True)
+            tell(values["text"])
 
-    return tell
+    return report
 
 
-def _console() -> Any:
+@contextmanager
+def _drawn() -> Iterator[Any]:
     """A progress bar over crops, then over steps, with the epochs' lines above it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    plain = _lines()
+    with bar() as progress:
+        tasks: dict[str, Any] = {}
 
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        transient=True,
-    )
-    bar.start()
-    tasks: dict[str, Any] = {}
-
-    def tell(kind: str, values: dict[str, Any]) -> None:
-        if kind in ("crops", "step"):
+        def report(kind: str, values: dict[str, Any]) -> None:
+            if kind not in ("crops", "step"):
+                plain(kind, values)
+                return
             done = values["done"] if kind == "crops" else values["step"]
             if kind not in tasks:
-                tasks[kind] = bar.add_task("aligning" if kind == "crops" else "training", total=values["of"])
-            bar.update(tasks[kind], completed=done, total=values["of"])
-            if kind == "step" and done == values["of"]:
-                bar.stop()
-        elif kind == "epoch":
-            numbers = "  ".join(
-                f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float)
-            )
-            bar.console.print(f"epoch {values['epoch'] + 1}/{values['epochs']}  {numbers}")
+                tasks[kind] = progress.add_task(
+                    "aligning" if kind == "crops" else "training", total=values["of"]
+                )
+            progress.update(tasks[kind], completed=done, total=values["of"])
 
-    return tell
+        yield report
 
 
 def runs(
@@ -110,6 +104,7 @@ def runs(
         None, help="Also draw their accuracy on validation, epoch by epoch, here."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a picture that is there."),
 ) -> None:
     """List training runs as a table."""
     import json
@@ -118,6 +113,12 @@ def runs(
 
     from mien import runlog
 
+    if curves is not None:
+        from mien import outputs
+        from mien.figures import palette
+
+        for form in palette.FORMS:
+            outputs.check(curves.with_suffix(f".{form}"), overwrite=overwrite)
     rows: list[dict[str, Any]] = []
     learnt: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob("*/config.yaml")):
@@ -141,7 +142,6 @@ def runs(
         )
     if curves is not None and learnt:
         from mien.figures import curves as lines_of
-        from mien.figures import palette
 
         palette.save(lines_of.several(learnt), curves.with_suffix(""))
     if as_json:

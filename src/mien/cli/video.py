@@ -6,7 +6,6 @@ in the table. 130: interrupted; the table has been finished with the frames so f
 
 from __future__ import annotations
 
-import math
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from mien.cli.terminal import bar, tell
 from mien.errors import ConfigError
+from mien.wording import several, signed
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -80,7 +81,7 @@ def video(
             tally = run(orders, load, watch)
         except KeyboardInterrupt:
             kept = f": {out} holds the frames so far, go on with --resume" if out is not None else ""
-            typer.echo(f"mien: interrupted{kept}", err=True)
+            tell(f"mien: interrupted{kept}")
             raise typer.Exit(130) from None
     for note in tally.notes:
         typer.echo(f"mien: {clip}: {note}", err=True)
@@ -160,10 +161,7 @@ def _watched(as_json: bool) -> Iterator[Watch | None]:
     if as_json:
         yield lambda clip, frame, recalled: typer.echo(frame.to_json())
     elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import Progress
-
-        with Progress(*bar_columns(), console=Console(stderr=True), transient=True) as progress:
+        with bar(*bar_columns()) as progress:
             yield Bar(progress, progress.add_task("opening", total=None, rate=""))
     else:
         yield None
@@ -208,14 +206,14 @@ def _tell(tally: Tally, lag: float) -> None:
 
     faces = tally.frames - tally.empty
     typer.echo(
-        f"{tally.frames} frames in {clock(tally.end)}, {len(tally.shots) + 1} shots, "
-        f"a face in {faces}, smoothed with a lag of {lag:g} s"
+        f"{several(tally.frames, 'frame')} in {clock(tally.end)}, {several(len(tally.shots) + 1, 'shot')}, "
+        f"a face in {faces:,}, smoothed with a lag of {lag:g} s"
     )
     shown = tally.shown()
     if shown:
         typer.echo(f"{'person':>6}  {'seen':>8}  {'valence':>7}  {'arousal':>7}  labels by time")
     for person in shown:
-        means = "  ".join(f"{'-':>7}" if math.isnan(mean) else f"{mean:+7.2f}" for mean in person.means)
+        means = "  ".join(f"{signed(mean):>7}" for mean in person.means)
         shares = sorted(person.labels.items(), key=lambda entry: -entry[1])
         words = ", ".join(f"{label} {time / person.seconds:.0%}" for label, time in shares if time > 0) or "-"
         typer.echo(f"{person.number:>6}  {person.seconds:6.1f} s  {means}  {words}")
@@ -253,5 +251,5 @@ def live(
             device, load(), out=out, seconds=seconds, lag=smooth, overwrite=overwrite, made_with=made
         )
     typer.echo(
-        f"{told.frames} frames in {told.seconds:.1f} s, {told.frames / max(told.seconds, 1e-9):.0f} a second"
+        f"{several(told.frames, 'frame')} in {told.seconds:.1f} s, {told.frames / max(told.seconds, 1e-9):.0f} a second"
     )

@@ -20,6 +20,7 @@ from mien.data.reader import PICTURES, Reader
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound, ImageError
 from mien.labels import EXPRESSIONS, HOW_TO_OWN, OWN, UNLABELLED, in_order, label_set, listed
+from mien.wording import several
 
 EXAMPLES = 5
 """How many file names a finding shows."""
@@ -319,7 +320,11 @@ def _copies(
         findings.append(_finding("copies across splits", across, message))
     if within:
         findings.append(
-            Finding("copies within a split", within, f"{within} pictures repeat another of their own split")
+            Finding(
+                "copies within a split",
+                within,
+                f"{several(within, 'copy', 'copies')} of pictures of the same split",
+            )
         )
     if disagreeing:
         findings.append(

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from mien import images
+from mien import durable, images
 from mien.bootstrap import Interval, wilson
 from mien.data.copies import hash_of
 from mien.edit import Editor, EditRefused, Located
@@ -339,6 +339,10 @@ def _drawing() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
+FILES: Final = ("table.md", "table.json")
+"""The files of a table."""
+
+
 def run(
     judge_file: Path,
     identity_file: Path,
@@ -438,6 +442,6 @@ def run(
             figures[name] = figures.get(name, {}) | seconds(way.editor, large)
     table = Table(figures, references, facts)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "table.md").write_text(table.markdown())
-    (out / "table.json").write_text(table.json())
+    texts = (table.markdown(), table.json())
+    durable.write({out / name: text.encode() for name, text in zip(FILES, texts, strict=True)})
     return table

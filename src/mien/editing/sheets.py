@@ -13,6 +13,7 @@ import numpy as np
 from mien.editing.geometry import Frame
 from mien.editing.target import Target
 from mien.errors import ExtraMissing, ImageError
+from mien.wording import signed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +75,8 @@ def grid(
     number = face if isinstance(face, int) else 0
     if plane:
         jobs = [
-            [(Target.of_affect(v, a), 1.0, f"v {v:+.2f} a {a:+.2f}") for v in PLANE] for a in reversed(PLANE)
+            [(Target.of_affect(v, a), 1.0, f"v {signed(v)} a {signed(a)}") for v in PLANE]
+            for a in reversed(PLANE)
         ]
     else:
         jobs = [[(Target.parse(name), s, f"{name} {s:.1f}") for s in STRENGTHS] for name in EXPRESSIONS]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mien import durable
 from mien.bootstrap import Interval
 from mien.editing.measures import ASKED, GROUPED, POOLED
 
@@ -109,5 +110,5 @@ class Store:
             found = measure()
             self._known[key] = {"stage": stage, "figures": {k: asdict(v) for k, v in found.items()}}
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self._known, indent=1))
+            durable.write({self.path: json.dumps(self._known, indent=1).encode()})
         return {k: Interval(**v) for k, v in self._known[key]["figures"].items()}

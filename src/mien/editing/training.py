@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mien import checkpoint, runlog
+from mien import checkpoint, durable, runlog
 from mien.backbone import MobileFaceNet
 from mien.claims import Claim
 from mien.config import Frozen, explain
@@ -145,7 +145,7 @@ def run(config: EditorConfig, resume: bool, say: Callable[[str], None]) -> Path:
         faces = bank.build(config.bank, records, read_points(config.points), config.faces, config.seed, say)
         training = Training(config, faces, say)
         config.out.mkdir(exist_ok=True)  # once everything was read: a refused start leaves nothing
-        (config.out / "config.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
+        durable.write({config.out / "config.json": json.dumps(plain, indent=1).encode()})
         training.fit()
         training.export(config.out / "editor.onnx")
     finally:
@@ -345,7 +345,7 @@ class Training(Resumable):
                 dynamo=False,
             )
         card = json.dumps(self.card(path), indent=2, ensure_ascii=False)
-        path.with_suffix(".json").write_text(card + "\n", encoding="utf-8")
+        durable.write({path.with_suffix(".json"): (card + "\n").encode()})
 
     def card(self, path: Path) -> dict[str, Any]:
         """What the exported file says of itself."""

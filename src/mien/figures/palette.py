@@ -17,7 +17,7 @@ from colorsys import hls_to_rgb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mien import lettering
+from mien import durable, lettering
 from mien.errors import ExtraMissing
 from mien.labels import EXPRESSIONS
 
@@ -228,8 +228,7 @@ def save(figure: Figure, stem: Path | str, forms: tuple[str, ...] = FORMS) -> tu
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = tuple(stem.with_name(f"{stem.name}.{form}") for form in forms)
-    for path, form in zip(paths, forms, strict=True):
-        path.write_bytes(_written(figure, form))
+    durable.write({path: _written(figure, form) for path, form in zip(paths, forms, strict=True)})
     return paths
 
 

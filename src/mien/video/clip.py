@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from mien.errors import ExtraMissing, MienError
 from mien.images import MAX_PIXELS, describe
 from mien.threads import available
+from mien.wording import several
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -221,9 +222,9 @@ class Clip:
             reached = self._time(frame, number) + max(self.start, 0.0)
             short = self.duration is not None and reached < 0.9 * self.duration - 0.5
         if short:
-            whole = f"{self.frames} frames" if self.frames else f"{self.duration:.1f} s"
+            whole = several(self.frames, "frame") if self.frames else f"{self.duration:.1f} s"
             raise VideoError(
-                f"{self._name}: ends after {number + 1} frames where it promises {whole}: copy it again; "
+                f"{self._name}: ends after {several(number + 1, 'frame')} where it promises {whole}: copy it again; "
                 "what is there was analysed"
             )
 

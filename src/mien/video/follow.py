@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from mien.detect import Detector, Searching
 from mien.landmarks import box_of_points
-from mien.pipeline import Located, Pipeline
+from mien.pipeline import Located, Pipeline, doubted
 from mien.types import Box, Detection, Face
 
 SHORTEST: Final = 0.2
@@ -115,7 +115,7 @@ class Follower:
         ordered = sorted(located, key=lambda one: (-one[0].box.area, one[0].box.corners))
         readings = self._pipeline.recogniser(np.stack([one[4] for one in ordered]))
         return tuple(
-            Face(detection, landmarks, pose, reading, quality)
+            Face(detection, landmarks, pose, doubted(reading, quality), quality)
             for (detection, landmarks, pose, quality, _), reading in zip(ordered, readings, strict=True)
         )
 

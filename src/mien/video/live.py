@@ -28,6 +28,7 @@ from mien.video.analyser import Analyser
 from mien.video.clip import VideoError
 from mien.video.overlay import draw
 from mien.video.smooth import LAG
+from mien.wording import signed
 
 _TITLE: Final = "mien (Q closes)"
 
@@ -216,7 +217,7 @@ def listing(frame: Frame, rate: float) -> Any:
             str(face.person),
             label,
             f"{bar:<16} {smooth.probability:4.0%}",
-            *("-" if value is None else f"{value:+.2f}" for value in (smooth.valence, smooth.arousal)),
+            *map(signed, (smooth.valence, smooth.arousal)),
         )
     if not frame.faces:
         table.add_row("-", "no face", "", "", "")
@@ -237,7 +238,7 @@ class Lines:
             seen = "; ".join(
                 f"person {face.person}: {face.smoothed.expression} {face.smoothed.probability:.0%}"
                 + "".join(
-                    f", {name} {value:+.2f}"
+                    f", {name} {signed(value)}"
                     for name, value in (
                         ("valence", face.smoothed.valence),
                         ("arousal", face.smoothed.arousal),

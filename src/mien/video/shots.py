@@ -100,7 +100,9 @@ class Shots:
             return False, False
         before = self._before[0]
         if now.blank or before.blank:
-            cut = float(np.abs(now.small - before.small).mean()) > _CHANGE
+            # Out of next to nothing into next to nothing, a fade goes through it.
+            sudden = abs(now.spread - before.spread) > 4 * _BLANK or (now.blank and before.blank)
+            cut = sudden and float(np.abs(now.small - before.small).mean()) > _CHANGE
             return cut, cut
         likeness = _correlation(now.fine, before.fine)
         other = likeness < _IN_PLACE and not _continues(before, now)

@@ -18,11 +18,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import page
+from mien import durable, page
 from mien.figures.palette import FAINT, colour
 from mien.images import describe
 from mien.video.clip import VideoError
 from mien.video.tally import Peak, Person, Tally
+from mien.wording import several, signed
 
 WORDING: Final = (
     "An expression label describes what a face shows to an observer, and apparent valence and arousal how it looks; "
@@ -55,7 +56,7 @@ def write(path: str | Path, tally: Tally, source: str, model: str, lag: float) -
         VideoError: the file cannot be written.
     """
     try:
-        Path(path).write_text(html(tally, source, model, lag), encoding="utf-8")
+        durable.write({Path(path): html(tally, source, model, lag).encode()})
     except OSError as problem:
         reason = (problem.strerror or str(problem)).lower()
         raise VideoError(f"{describe(path)}: cannot be written: {reason}: name another file") from None
@@ -76,9 +77,7 @@ def html(tally: Tally, source: str, model: str, lag: float) -> str:
     for person in people:
         body += _person(person, tally)
     if more:
-        body.append(
-            f"<p>{more} more {'person was' if more == 1 else 'people were'} seen for a shorter time.</p>"
-        )
+        body.append(f"<p>Seen for a shorter time: {several(more, 'more person', 'more people')}.</p>")
     body += [
         "<h2>How to read this</h2><ul>",
         f"<li>{escape(WORDING)}</li>",
@@ -108,7 +107,7 @@ def clock(seconds: float) -> str:
 def _lead(tally: Tally) -> str:
     faces = tally.frames - tally.empty
     share = faces / tally.frames if tally.frames else 0.0
-    return f"{tally.frames} frames were analysed; {share:.0%} of them show a face."
+    return f"{several(tally.frames, 'frame')} analysed, a face in {share:.0%}."
 
 
 def _key(tally: Tally, lag: float) -> str:
@@ -165,7 +164,7 @@ def _strip(tally: Tally) -> str:
         tall = max(tall, high + 18)
     return (
         f'<svg viewBox="0 0 {_WIDE} {tall:.0f}" role="img" '
-        f'aria-label="{len(chosen)} pictures along the clip">{"".join(parts)}</svg>'
+        f'aria-label="{several(len(chosen), "picture")} along the clip">{"".join(parts)}</svg>'
     )
 
 
@@ -177,7 +176,7 @@ def _person(person: Person, tally: Tally) -> list[str]:
         f"mostly {leading} ({_share(person, leading):.0%})"
     )
     rated = math.isfinite(valence + arousal)  # the network may not have been trained on them
-    told += f"; mean valence {valence:+.2f}, mean arousal {arousal:+.2f}." if rated else "."
+    told += f"; mean valence {signed(valence)}, mean arousal {signed(arousal)}." if rated else "."
     curves = (
         page_figure(
             _curves(person, tally, told),
@@ -223,7 +222,7 @@ def _shares(person: Person) -> str:
 def _peak(name: str, peak: Peak) -> str:
     if peak.portrait is None:
         return ""
-    value = f"{-peak.value:+.2f}" if name == "lowest valence" else f"{peak.value:+.2f}"
+    value = signed(-peak.value if name == "lowest valence" else peak.value)
     if name == "strongest expression":
         value = f"{peak.value:.2f}"
     return (

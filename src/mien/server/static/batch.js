@@ -56,7 +56,7 @@ export async function open(files, limits) {
   progress();
   $("batch-stop").disabled = true;
   stopping = null;
-  say(`${done} photos read.`);
+  say(`${done} ${done === 1 ? "photo" : "photos"} read.`);
 }
 
 async function patient(file, limits, signal) {

@@ -27,7 +27,7 @@ export function say(text) {
 
 // A network with own labels may not know valence, arousal or intensity: null.
 export const percent = (share) => (share === null ? "–" : `${Math.round(share * 100)} %`);
-export const signed = (value) => (value === null ? "–" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
+export const signed = (value) => (value === null ? "–" : `${Math.round(value * 100) < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
 const EIGHT = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"];
 /** The colour of a label: that of the style sheet for the eight expressions, a hue made of its letters for others. */
 export const colour = (name) =>

@@ -96,6 +96,11 @@ const nobody = () => [
   ),
 ];
 
+function doubt(reading, quality) {
+  if (quality < 0.4) return ", but the face can hardly be seen: do not rely on the label";
+  return reading.uncertain ? ", too close to call: take the label with care" : "";
+}
+
 function panel(face) {
   const { reading, pose, quality } = face;
   const name = top(face);
@@ -107,7 +112,7 @@ function panel(face) {
       { class: "headline" },
       h("p", { class: "kicker" }, "This face shows"),
       h("h1", { id: "read-title" }, h("i", { css: { background: colour(name) }, "aria-hidden": "true" }), name),
-      h("p", { class: "soft" }, `${percent(reading.probabilities[name])} probable${reading.uncertain ? ", too close to call: take the label with care" : ""}`),
+      h("p", { class: "soft" }, `${percent(reading.probabilities[name])} probable${doubt(reading, quality)}`),
     ),
     bars(reading.probabilities),
     h(

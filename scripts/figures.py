@@ -1,0 +1,105 @@
+"""Fills in the numbers of README and docs from the files that state them: cards of weights and reports.
+
+    python scripts/figures.py           # writes what has changed
+    python scripts/figures.py --check   # only says what differs, and exits with 1
+
+A number in a page stands between two comments, which a reader does not see:
+
+    accuracy <!-- recogniser:metrics/accuracy = percent interval -->86.6 % [85.3, 87.7]<!-- -->
+
+Before the colon is a card of `src/mien/weights` by its name, or a JSON file below `docs`; behind it the keys to the
+value; then how it is written: `percent`, `whole` (per cent without digits), `points` (per cent without its sign),
+`gain` (points with plus or minus), `count`, `three` (digits) or `plain`. With `interval` its 95 % interval follows,
+with `seeds` the deviation over seeds. A line must not begin with a mark: Markdown would take the line for HTML.
+
+`tests/test_docs_figures.py` holds every page to its files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+MARK = re.compile(r"<!-- ([\w./-]+):([^>]*?) = ([\w ]+) -->(.*?)<!-- -->")
+
+
+@cache
+def _stated(name: str) -> Any:
+    cards = {path.stem: path for path in (ROOT / "src" / "mien" / "weights").rglob("*.json")}
+    path = cards.get(name) or ROOT / "docs" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def value_of(name: str, keys: str) -> Any:
+    """What a file states under keys separated by "/"; a number takes an item of a list."""
+    found = _stated(name)
+    for key in keys.split("/"):
+        found = found[int(key)] if isinstance(found, list) else found[key]
+    return found
+
+
+def written(value: Any, ways: list[str]) -> str:
+    """A value as a page shows it."""
+    way, *more = ways
+    if way == "plain":
+        return str(value)
+    if way == "count":
+        return f"{value:,}"
+    scale, digits, unit = {
+        "percent": (100, 1, " %"),
+        "whole": (100, 0, " %"),
+        "points": (100, 1, ""),
+        "gain": (100, 1, ""),
+        "three": (1, 3, ""),
+    }[way]
+
+    def number(one: float) -> str:
+        sign = "+" if way == "gain" else ""
+        return f"{round(one * scale, digits) + 0.0:{sign}.{digits}f}"
+
+    known = value["mean"] if isinstance(value, dict) and "mean" in value else value
+    text = number(known["value"] if isinstance(known, dict) else known)
+    if "seeds" in more:
+        text += f" ± {number(value['seed_sd'])}"
+    text += unit
+    return text + f" [{number(known['low'])}, {number(known['high'])}]" if "interval" in more else text
+
+
+def filled(text: str) -> str:
+    """A page with its numbers as the files state them now."""
+
+    def fill(mark: re.Match[str]) -> str:
+        name, keys, ways, old = mark.groups()
+        return (
+            mark[0].removesuffix(f"{old}<!-- -->") + f"{written(value_of(name, keys), ways.split())}<!-- -->"
+        )
+
+    return MARK.sub(fill, text)
+
+
+def pages() -> list[Path]:
+    """Every page that may hold such numbers."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def main() -> None:
+    """Write the pages anew, or with --check only name those that differ."""
+    stale = [
+        page
+        for page in pages()
+        if filled(page.read_text(encoding="utf-8")) != page.read_text(encoding="utf-8")
+    ]
+    for page in stale:
+        print(page.relative_to(ROOT))
+        if "--check" not in sys.argv:
+            page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.exit(bool(stale) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What commands show on a terminal beside their results: messages and progress bars, both on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+_bars: list[Any] = []
+"""The bar that is drawn now, if any."""
+
+
+def tell(message: str) -> None:
+    """Print a line on standard error: above the progress bar, where one is drawn."""
+    if _bars:
+        _bars[-1].console.print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    else:
+        typer.echo(message, err=True)
+
+
+@contextmanager
+def bar(*columns: Any) -> Iterator[Any]:
+    """A progress bar on standard error, erased when it is done; by default with a count and the time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = columns or (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    # Standard output may be a file: it is not drawn into the bar.
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
+        _bars.append(progress)
+        try:
+            yield progress
+        finally:
+            _bars.remove(progress)
+
+
+@contextmanager
+def counted(
+    what: str, watched: bool = True, total: int | None = None
+) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar that is told (done, total); None where standard error is no terminal, or nobody is to watch."""
+    if not watched or not sys.stderr.isatty():
+        yield None
+        return
+    with bar() as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def tell_links(linked: Sequence[Path]) -> None:
+    """Say that links to folders were not followed."""
+    if linked:
+        from mien.images import describe
+
+        what = "a linked folder was" if len(linked) == 1 else f"{len(linked):,} linked folders were"
+        first = ", ".join(describe(path) for path in linked[:3]) + (", ..." if len(linked) > 3 else "")
+        tell(f"mien: note: {what} not searched: name it to have it searched too: {first}")
+
+
+def shortened(text: str, width: int) -> str:
+    """The text, its middle left out where it is longer than `width` characters."""
+    if len(text) <= width:
+        return text
+    ahead = (width - 1) // 2
+    return f"{text[:ahead]}…{text[len(text) - (width - 1 - ahead) :]}"
