@@ -418,7 +418,7 @@ def test_another_fold_of_the_same_set_is_known_to_be_learnt_from() -> None:
     records = [Record(Path(f"{n}.png"), "test", name=f"{n}.png") for n in range(4)]
     seen = [dataclasses.replace(one, split="train") for one in records[:3]]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mien.data.loaders.source_records", lambda source: seen)
+        patch.setattr("mien.data.loaders.source_records", lambda source, labels: seen)
         assert infer.learnt_from(model, taught, records) == 3
         assert infer.learnt_from(model, SourceConfig(reader="manifest", root=Path("there")), records) == 0
         assert infer.learnt_from(model, SourceConfig(reader="ferplus", root=Path("here")), records) == 0

@@ -91,13 +91,37 @@ def read(path: Path | str) -> Card:
     return Card(path, fields)
 
 
+def weights_file(path: Path | str) -> Path:
+    """The .onnx file that `path` means: itself, or the one in a folder that `mien release` wrote.
+
+    Raises:
+        WeightsError: a folder without one or with several, or a training run that was not released.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors" or (path / "weights.safetensors").is_file():
+        run = path.parent if path.suffix == ".safetensors" else path
+        raise WeightsError(
+            f"{path}: is a training run's, which only `mien evaluate` reads: make weights to predict with by  mien "
+            f"release {run} --out my-model"
+        )
+    if not path.is_dir():
+        return path
+    found = sorted(one for one in path.glob("*.onnx") if one.with_suffix(".json").is_file())
+    if len(found) != 1:
+        there = "none" if not found else ", ".join(one.name for one in found)
+        raise WeightsError(
+            f"{path}: a folder of weights holds one .onnx file with its card (.json), this one {there}: name the file"
+        )
+    return found[0]
+
+
 def verified(weights: Path | str) -> tuple[bytes, Card]:
-    """Read a weight file and its card, and return both once the hash agrees.
+    """Read a weight file and its card, and return both once the hash agrees; see `weights_file` for folders.
 
     Raises:
         WeightsError: either file is missing or unreadable, or the weights are not those the card describes.
     """
-    weights = Path(weights)
+    weights = weights_file(weights)
     card = read(weights.with_suffix(".json"))
     try:
         content = weights.read_bytes()

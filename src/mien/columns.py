@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, cast
 
 from mien.errors import ConfigError, nearest
-from mien.labels import EXPRESSIONS
+from mien.labels import EXPRESSIONS, listed
 from mien.types import Analysis, Face, TrackedFace
 
 POINTS: Final = 112
@@ -263,19 +263,53 @@ def points_of(layout: str) -> tuple[int, ...]:
     return DLIB if layout in ("pyfeat", "openface") else tuple(range(POINTS))
 
 
-def columns_of(layout: str = "mien", landmarks: bool = True, video: bool = False) -> tuple[Column, ...]:
+def columns_of(
+    layout: str = "mien",
+    landmarks: bool = True,
+    video: bool = False,
+    labels: tuple[str, ...] = EXPRESSIONS,
+) -> tuple[Column, ...]:
     """All columns of a layout: those of `COLUMNS`, those of `VIDEO` and x_0 ... y_0 ... of the facial points if asked.
 
+    Own labels have their probabilities in columns `p_<label>` and `smoothed_<label>`, whatever their names, in place of
+    those of the eight expressions.
+
     Raises:
-        ConfigError: no such layout.
+        ConfigError: no such layout, or own labels in a layout that names its seven.
     """
     if layout not in COLUMNS:
         raise ConfigError(f"no column layout '{layout}': {nearest(layout, list(COLUMNS))}")
-    return (
-        *COLUMNS[layout],
-        *(VIDEO if video else ()),
-        *(_point_columns(points_of(layout)) if landmarks else ()),
-    )
+    named = (*COLUMNS[layout], *(VIDEO if video else ()))
+    if labels != EXPRESSIONS:
+        if layout == "deepface":
+            raise ConfigError(
+                f"--columns deepface has columns for seven expressions of its own, and these weights say "
+                f"{listed(labels)}: use --columns mien"
+            )
+        named = _of_own(named, labels)
+    return (*named, *(_point_columns(points_of(layout)) if landmarks else ()))
+
+
+@lru_cache(maxsize=32)
+def _of_own(columns: tuple[Column, ...], labels: tuple[str, ...]) -> tuple[Column, ...]:
+    """The same columns with those of own labels where those of the eight expressions stand."""
+    found: list[Column] = []
+    for column in columns:
+        if column.name in ("expression", "expression_smooth"):
+            found.append(replace(column, range=", ".join(labels)))
+        elif column.name == EXPRESSIONS[0]:
+            found += [
+                replace(_probability(name, f"p_{name}"), meaning=f"calibrated probability of {name}")
+                for name in labels
+            ]
+        elif column.name == f"{EXPRESSIONS[0]}_smooth":
+            found += [
+                replace(_smooth(name), name=f"smoothed_{name}", meaning=f"smoothed probability of {name}")
+                for name in labels
+            ]
+        elif column.name.removesuffix("_smooth") not in EXPRESSIONS:
+            found.append(column)
+    return tuple(found)
 
 
 @cache

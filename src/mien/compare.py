@@ -24,7 +24,7 @@ from mien import bootstrap, metrics
 from mien.bootstrap import DRAWS, Interval, interval
 from mien.errors import MienError
 from mien.evaluate import DIMENSIONS, answers, rated_of, subjects_of
-from mien.labels import UNLABELLED
+from mien.labels import UNLABELLED, difference
 from mien.predictions import FILE, Predictions, Provenance, hash_of_all
 from mien.runlog import without_seed
 from mien.slices import SMALLEST_GROUP, UNITS, UNKNOWN, grouped
@@ -357,8 +357,12 @@ def _aligned(runs: Sequence[Predictions]) -> list[Predictions]:
                     f"{who} differ in {key.replace('_', ' ')} ('{mine or 'none'}', '{theirs or 'none'}'): "
                     "evaluate both on the same"
                 )
-        if run.classes != first.classes or set(run.names) != set(place) or len(run) != len(first):
-            raise ComparisonError(f"{who} judged different images or classes: evaluate both on the same")
+        if run.classes != first.classes:
+            raise ComparisonError(
+                f"{who} {difference(first.classes, run.classes)}: only models of the same labels can be compared"
+            )
+        if set(run.names) != set(place) or len(run) != len(first):
+            raise ComparisonError(f"{who} judged different images: evaluate both on the same")
         order = np.argsort([place[name] for name in run.names])
         same = run.rows(order)
         if not np.array_equal(same.truth, first.truth):

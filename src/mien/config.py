@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mien.errors import ConfigError
 from mien.errors import nearest as nearest
+from mien.labels import OWN, label_set
 
 
 class Frozen(BaseModel):
@@ -28,6 +29,11 @@ class SourceConfig(Frozen):
     points: Path | None = Field(
         None,
         description="an .npz of `names` and `points` [n, 112, 2]; None asks the shipped landmark network",
+    )
+    faces: Literal["whole", "find"] | None = Field(
+        None,
+        description="whole: pictures without a box are cut to the face already; find: look for the largest face first, "
+        "as prediction does. None finds faces for own labels, and takes the sets of the eight whole",
     )
     repeat: float = Field(1.0, gt=0, description="how often an epoch draws each training picture, on average")
     weight: float = Field(1.0, gt=0, description="of each picture's expression loss, against other sets'")
@@ -104,6 +110,10 @@ class RunConfig(Frozen):
         "whole",
         description="what is taken of it: all of the same method's, or the backbone alone of any method's",
     )
+    labels: tuple[str, ...] | None = Field(
+        None,
+        description="own labels in place of the eight: a list of names, or `own` for the folders' or manifest's names",
+    )
     data: DataConfig
     optim: OptimConfig = OptimConfig()
     epochs: int = Field(10, ge=1)
@@ -121,6 +131,19 @@ class RunConfig(Frozen):
     select: str = Field("accuracy", description="validation metric that chooses the kept weights")
     patience: int | None = Field(None, ge=1, description="stop after this many epochs without a better one")
     runs: Path = Path("runs")
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels(cls, given: Any) -> Any:
+        """`own` stays as it is until the data are read, see `mien.data.loaders.label_names`."""
+        if given is None or given in (OWN, [OWN], (OWN,)):
+            return None if given is None else (OWN,)
+        if not isinstance(given, list | tuple):
+            raise ValueError(f"write a list of names, or {OWN}")
+        try:
+            return label_set(given, "labels")
+        except ConfigError as problem:
+            raise ValueError(str(problem).removeprefix("labels: ")) from None
 
 
 DEEPEST = 32
@@ -197,7 +220,10 @@ def explain(problem: ValidationError, model: type[BaseModel], source: str) -> Co
         return ConfigError(
             f"{source}: no key '{'.'.join(location)}': {nearest(location[-1], list(owner.model_fields))}"
         )
-    return ConfigError(f"{source}: '{'.'.join(location)}': {first['msg'].lower()}")
+    said = first["msg"]
+    # What a person wrote and our own validators repeat keeps its case.
+    said = said[:1].lower() + said[1:] if first["type"] == "value_error" else said.lower()
+    return ConfigError(f"{source}: '{'.'.join(location)}': {said}")
 
 
 def read_tree(path: Path | str, assignments: list[str] | None = None) -> dict[str, Any]:

@@ -16,11 +16,16 @@ from numpy.typing import NDArray
 
 from mien.data.loaders import Samples
 from mien.errors import ConfigError
-from mien.labels import EXPRESSIONS, UNLABELLED
+from mien.labels import EXPRESSIONS, UNLABELLED, difference
 from mien.predictions import Predictions
 
 
-def taught(samples: Sequence[Samples], teachers: Sequence[Path], weight: float) -> list[Samples]:
+def taught(
+    samples: Sequence[Samples],
+    teachers: Sequence[Path],
+    weight: float,
+    labels: tuple[str, ...] = EXPRESSIONS,
+) -> list[Samples]:
     """Samples whose votes are mixed with what teachers say of each picture.
 
     Args:
@@ -28,9 +33,10 @@ def taught(samples: Sequence[Samples], teachers: Sequence[Path], weight: float) 
         teachers: predictions of models on these pictures; where several speak of one, their mean counts.
         weight: of the teachers' shares; the votes, or the label where there are none, have the rest. A picture that
             no teacher saw keeps its votes, and one without votes or label takes the teachers' shares alone.
+        labels: what the samples' votes refer to.
 
     Raises:
-        ConfigError: a file is of other classes, or speaks of none of these pictures.
+        ConfigError: a file is of other labels, or speaks of none of these pictures.
         PredictionsError: a file is no predictions.
     """
     rows = {name: (part, row) for part, one in enumerate(samples) for row, name in enumerate(one.names)}
@@ -38,9 +44,9 @@ def taught(samples: Sequence[Samples], teachers: Sequence[Path], weight: float) 
     spoken = [np.zeros((len(one), 1), dtype=np.float32) for one in samples]
     for path in teachers:
         said = Predictions.load(path)
-        if said.classes != EXPRESSIONS:
+        if said.classes != labels:
             raise ConfigError(
-                f"teachers: {path} has {len(said.classes)} classes, not these {len(EXPRESSIONS)}"
+                f"teachers: {path} {difference(labels, said.classes)}: a teacher has the student's labels in its order"
             )
         met = 0
         for name, shares in zip(said.names, said.probabilities, strict=True):
@@ -60,7 +66,7 @@ def taught(samples: Sequence[Samples], teachers: Sequence[Path], weight: float) 
 def _mix(
     samples: Samples, said: NDArray[np.floating], seen: NDArray[np.bool_], weight: float
 ) -> NDArray[np.float32]:
-    label = np.eye(len(EXPRESSIONS), dtype=np.float32)[np.maximum(samples.expression, 0)]
+    label = np.eye(samples.votes.shape[1], dtype=np.float32)[np.maximum(samples.expression, 0)]
     label[samples.expression == UNLABELLED] = np.nan
     own = np.where(np.isfinite(samples.votes), samples.votes, label)
     mixed = np.where(np.isfinite(own), (1 - weight) * own + weight * said, said)

@@ -25,6 +25,7 @@ from mien.editing.photo import Photo, open_photo
 from mien.editing.render import Plan, plan, render
 from mien.editing.target import Mouth, Target, change_for, lips_for, smile_leaves
 from mien.errors import ConfigError, MienError, NoFace, loading
+from mien.labels import EXPRESSIONS, listed
 from mien.landmarks import JAW, LEFT_EYE_CORNERS, MIRROR, RIGHT_EYE_CORNERS, box_of_points
 from mien.types import Box, Detection, Reading
 
@@ -158,6 +159,9 @@ class Editor:
         corrector: the learned correction, or None.
         interiors: draw what shows between parting lips.
         measure: read faces. It also tells which expression the face shows now, which absolute edits start from.
+
+    Raises:
+        ConfigError: the pipeline reads own labels, and faces are to be read.
     """
 
     pipeline: Pipeline
@@ -166,6 +170,15 @@ class Editor:
     corrector: Corrector | None = None
     interiors: bool = True
     measure: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a recogniser that edits cannot be judged by."""
+        labels = getattr(self.recogniser, "labels", EXPRESSIONS)
+        if labels != EXPRESSIONS:
+            raise ConfigError(
+                f"the editor judges its edits by the eight expressions, and these weights say {listed(labels)}: edit "
+                "with the shipped weights"
+            )
 
     @property
     def detector(self) -> Detector:

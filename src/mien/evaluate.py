@@ -19,7 +19,7 @@ from mien import bootstrap, metrics
 from mien.bootstrap import DRAWS, Interval
 from mien.config import nearest
 from mien.errors import MienError
-from mien.labels import UNLABELLED
+from mien.labels import UNLABELLED, listed
 from mien.predictions import Predictions, Provenance
 from mien.slices import SMALLEST_GROUP, UNITS, grouped
 from mien.wording import several
@@ -278,7 +278,7 @@ def run(
             "--calibrate"
         )
     model = infer.open_weights(weights, threads)
-    source = infer.source_of(root, protocol, reader, fold, points, model.source)
+    source = infer.source_of(root, protocol, reader, fold, points, model.source, model.classes)
     found = infer.predict(
         model, source, split, cache=cache, by=by, limit=limit, mirror=mirror, progress=progress
     )
@@ -442,7 +442,7 @@ def _notes(
     absent = [name for i, name in enumerate(whole.classes) if not (whole.truth == i).any()]
     if absent and (whole.truth != UNLABELLED).any():
         notes.append(
-            f"No image is labelled {', '.join(absent)}: macro F1 counts these as 0, macro accuracy leaves them out."
+            f"No image is labelled {listed(absent)}: macro F1 counts these as 0, macro accuracy leaves them out."
         )
     small = [
         f"{name} ({n})"
@@ -451,6 +451,6 @@ def _notes(
     ]
     if small:
         notes.append(
-            f"Small classes: {', '.join(small)}. Their figures, and the macro figures, move with single images."
+            f"Small classes: {listed(small)}. Their figures, and the macro figures, move with single images."
         )
     return tuple(notes)

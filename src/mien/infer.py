@@ -42,7 +42,7 @@ _NO_PART = {"seed", "runs", "threads", "name"}
 _NO_PART_OF_DATA = {"root", "cache"}
 
 Answers = tuple["NDArray[np.float64]", "NDArray[np.float64]", "NDArray[np.float32]"]
-"""Log-probabilities or logits [n, 8], affect [n, 2], embedding [n, d] of some crops."""
+"""Log-probabilities or logits [n, k], affect [n, 2] (NaN where it was not trained), embedding [n, d] of some crops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ class Model:
     """Opened weights: `read` takes uint8 crops [n, s, s] or [n, s, s, 3]; `source` is the set it was trained on.
 
     `learnt` are all the sets whose training parts it learnt from, and `labels` says whether expression labels were
-    among what it learnt; where affect was not, `read` gives NaN for it.
+    among what it learnt; where affect was not, `read` gives NaN for it. `classes` are what its logits stand for, in
+    order.
     """
 
     read: Callable[[NDArray[np.uint8]], Answers]
@@ -59,6 +60,7 @@ class Model:
     provenance: Provenance
     source: SourceConfig | None = None
     module: Any = None
+    classes: tuple[str, ...] = EXPRESSIONS
     learnt: tuple[SourceConfig, ...] = ()
     labels: bool = True
 
@@ -98,8 +100,10 @@ def _onnx(path: Path, threads: int | None, name: str = "") -> Model:
 
     def read(crops: NDArray[np.uint8]) -> Answers:
         readings = recogniser(crops, embeddings=True)
-        shares = np.array([[reading.probabilities[word] for word in EXPRESSIONS] for reading in readings])
-        affect = np.array([(reading.valence, reading.arousal) for reading in readings], dtype=float)
+        shares = np.array(
+            [[reading.probabilities[word] for word in recogniser.labels] for reading in readings]
+        )
+        affect = np.array([(reading.valence, reading.arousal) for reading in readings], dtype=np.float64)
         vectors = np.array([reading.embedding for reading in readings], dtype=np.float32)
         return np.log(np.clip(shares, 1e-12, 1)), affect, vectors
 
@@ -122,6 +126,7 @@ def _onnx(path: Path, threads: int | None, name: str = "") -> Model:
             threads=threads or available(),
             pretraining=start if isinstance(start, str) else json.dumps(start),
         ),
+        classes=recogniser.labels,
         learnt=_learnt(config, affect),
     )
 
@@ -151,7 +156,7 @@ def learnt_from(model: Model, source: SourceConfig, records: Sequence[Record]) -
         if one.reader != source.reader or (plain and one.root.resolve() != source.root.resolve()):
             continue
         try:
-            listed = loaders.source_records(one.model_copy(update={"root": source.root}))
+            listed = loaders.source_records(one.model_copy(update={"root": source.root}), model.classes)
         except MienError:  # of another protocol or layout than this copy has: the split must do
             listed = [record for record in records if record.split == "train"]
         seen.update((record.name, record.frame) for record in listed if record.split == "train")
@@ -207,6 +212,7 @@ def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
         ),
         source=learnt[0] if learnt else None,
         module=method,
+        classes=tuple(card.get("classes", EXPRESSIONS)),
         learnt=learnt,
         labels=opened.heads["expression"],
     )
@@ -229,13 +235,22 @@ def group_of(config: dict[str, Any]) -> str:
     if not config:
         return ""
     kept = {key: value for key, value in config.items() if key not in _NO_PART}
+    if kept.get("labels") is None:  # the eight: as in runs before there were others
+        kept.pop("labels", None)
     if kept.get("start"):
         kept["start"] = re.sub(rf"-s{config.get('seed')}(?=/|$)", "", Path(str(kept["start"])).as_posix())
     kept["data"] = {
-        key: value for key, value in config.get("data", {}).items() if key not in _NO_PART_OF_DATA
+        key: [_as_before(one) for one in value] if key == "also" else value
+        for key, value in _as_before(config.get("data", {})).items()
+        if key not in _NO_PART_OF_DATA
     }
     text = json.dumps(kept, sort_keys=True, default=str)
     return f"{config.get('name', '')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _as_before(source: dict[str, Any]) -> dict[str, Any]:
+    """A source's configuration without keys that are younger than some runs and say nothing."""
+    return {key: value for key, value in source.items() if key != "faces" or value is not None}
 
 
 def source_of(
@@ -245,11 +260,12 @@ def source_of(
     fold: int = 0,
     points: Path | None = None,
     like: SourceConfig | None = None,
+    labels: tuple[str, ...] = EXPRESSIONS,
 ) -> SourceConfig:
     """Decide how a folder is read: by the protocol's dataset, the named reader, or what the folder turns out to hold.
 
     `like` is the set that the model was trained on: its stored landmarks serve again when the reader is the same and
-    none are given, so that evaluation sees the crops that training saw.
+    none are given, so that evaluation sees the crops that training saw. `labels` are the model's.
 
     Raises:
         ConfigError: no such protocol, or it belongs to another reader than the one named.
@@ -264,7 +280,9 @@ def source_of(
         folder = Path(root)
         # Class folders and manifests are so plain that many sets look like them: they are asked last.
         order = sorted(READERS, key=lambda name: name in ("folder", "manifest"))
-        matches = [name for name in order if folder.is_dir() and READERS[name].variant(folder) is not None]
+        matches = [
+            name for name in order if folder.is_dir() and READERS[name].holds(folder, labels) is not None
+        ]
         if not matches:
             raise DatasetNotFound(
                 f"{root} is no dataset known here: pass --reader, one of {', '.join(READERS)}"
@@ -278,10 +296,15 @@ def source_of(
         and like.points.is_file()
     ):
         points = like.points
-    return SourceConfig(reader=reader, root=Path(root), protocol=protocol, fold=fold, points=points)
+    faces = like.faces if like is not None and like.reader == reader else None
+    return SourceConfig(
+        reader=reader, root=Path(root), protocol=protocol, fold=fold, points=points, faces=faces
+    )
 
 
-def records_of(source: SourceConfig, split: Split, limit: int | None = None) -> list[Record]:
+def records_of(
+    source: SourceConfig, split: Split, limit: int | None = None, labels: tuple[str, ...] = EXPRESSIONS
+) -> list[Record]:
     """The records of one split under the source's protocol; at most `limit`, evenly picked.
 
     Raises:
@@ -289,7 +312,7 @@ def records_of(source: SourceConfig, split: Split, limit: int | None = None) -> 
     """
     from mien.data import loaders
 
-    whole = loaders.source_records(source)
+    whole = loaders.source_records(source, labels)
     records = [record for record in whole if record.split == split]
     if not records:
         there = sorted({record.split for record in whole})
@@ -328,11 +351,12 @@ def predict(
         ConfigError: the split is empty.
         DatasetNotFound, DatasetDamaged: as the reader says.
     """
-    from mien.data import loaders, protocols
+    from mien.data import READERS, loaders, protocols
 
-    records = records_of(source, split, limit)
-    crops = loaders.load_crops(records, model.size, model.colour, cache, source.points, progress)
-    samples = loaders.to_samples(records, crops, derive_affect=False)
+    records = records_of(source, split, limit, model.classes)
+    find = loaders.finds_faces(source, model.classes)
+    crops = loaders.load_crops(records, model.size, model.colour, cache, source.points, progress, find)
+    samples = loaders.to_samples(records, crops, derive_affect=False, labels=model.classes)
     answers, rate = _run(model, crops.images, batch)
     if mirror:
         turned, _ = _run(model, crops.images[:, :, ::-1], batch)
@@ -342,6 +366,8 @@ def predict(
             ((answers[2] + turned[2]) / 2).astype(np.float32),
         )
     rule = protocols.load(source.protocol) if source.protocol else None
+    # Of own labels a protocol keeps all, if the set can have any; else its own eight are what is judged.
+    own = model.classes != EXPRESSIONS and READERS[source.reader].label_names is not None
     provenance = dataclasses.replace(
         model.provenance,
         dataset=source.reader,
@@ -363,6 +389,7 @@ def predict(
         samples.names,
         samples.expression if model.labels else np.full_like(samples.expression, UNLABELLED),
         answers[0] if model.labels else np.zeros_like(answers[0]),
+        classes=model.classes,
         affect=answers[1],
         affect_truth=samples.affect,
         votes=samples.votes,
@@ -372,7 +399,9 @@ def predict(
         attributes={key: _attribute(key, records, crops) for key in by},
         provenance=provenance,
     )
-    return found.over(rule.classes) if rule and rule.task == "expression" else found
+    if rule is None or rule.task != "expression" or (rule.classes == EXPRESSIONS and own):
+        return found
+    return found.over(rule.classes)
 
 
 def _run(model: Model, images: NDArray[np.uint8], batch: int) -> tuple[Answers, float | None]:

@@ -3,14 +3,21 @@
 Inside `mien` an expression is an index into `EXPRESSIONS` (the FERPlus order). Every dataset's own numbering is a
 `LabelSchema` that translates at the door, so that a bare integer never crosses a module boundary unexplained.
 
+A network can be trained on any other label set instead (`label_set`): own labels, in any language. What rests on the
+eight (vote-derived affect, the circumplex, neutral, the editor) is then left out or refused.
+
 An expression label describes what a face shows to an observer. It does not say what the person feels.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from mien.errors import MienError
+from mien.errors import ConfigError, MienError
 
 EXPRESSIONS: tuple[str, ...] = (
     "neutral",
@@ -84,6 +91,112 @@ def canonical(word: str) -> str:
         )
         raise UnknownExpression(f"'{word}' is not an expression label: {hint} {', '.join(EXPRESSIONS)}")
     return name
+
+
+OWN: Final = "own"
+"""What `labels` says in a configuration when the names that stand in the data are the labels."""
+
+LONGEST: Final = 200
+"""Letters of the longest label: enough for a sentence, and short of what file systems take as a folder's name."""
+
+
+def label_set(names: Iterable[object], where: str) -> tuple[str, ...]:
+    """Check the names of a label set and return them stripped and in Unicode normal form C, in the order given.
+
+    `EXPRESSIONS` is the default set; any other is a set of own labels. Numbers are taken as they are written.
+
+    Raises:
+        ConfigError: fewer than two names, an empty one, one with control characters or of more than `LONGEST` letters,
+            or two that differ in nothing but case, spaces or Unicode form. The message begins with `where`.
+    """
+    found: dict[str, str] = {}
+    for given in names:
+        if given is None or isinstance(given, list | dict | tuple | set):
+            raise ConfigError(
+                f"{where}: {given!r} is not a name: write labels as text, in quotes where needed"
+            )
+        name = unicodedata.normalize("NFC", _text(given))
+        if not form(name):
+            raise ConfigError(f"{where}: a label is empty: give every label a name")
+        if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name):
+            raise ConfigError(
+                f"{where}: {name!r} holds a control character: write it as one line of plain text"
+            )
+        if len(name) > LONGEST:
+            raise ConfigError(f"{where}: '{name[:40]}…' has {len(name)} letters: use at most {LONGEST}")
+        if form(name) in found:
+            raise ConfigError(
+                f"{where}: '{found[form(name)]}' and '{name}' are the same label (case, spaces and Unicode form do not "
+                "tell labels apart): keep one"
+            )
+        found[form(name)] = name
+    if len(found) < 2:
+        only = f"only '{next(iter(found.values()))}'" if found else "no name"
+        raise ConfigError(f"{where}: {only}: a label set has two labels or more")
+    return tuple(found.values())
+
+
+def _text(given: object) -> str:
+    if isinstance(given, bool):
+        return str(given).lower()
+    return str(int(given) if isinstance(given, float) and given.is_integer() else given).strip()
+
+
+def form(name: str) -> str:
+    """What a label is recognised by: its name without regard to case, spaces, invisible letters and Unicode form."""
+    seen = unicodedata.normalize("NFKC", name).lower()
+    kept = "".join(c for c in seen if unicodedata.category(c) != "Cf" and c not in "\ufe0e\ufe0f")
+    return " ".join(unicodedata.normalize("NFKC", kept).split())
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names in alphabetical order, numbers in them by size: "pain 2" before "pain 10"."""
+
+    def parts(name: str) -> list[tuple[str, int, str]]:
+        found = re.findall(r"(\D*)(\d*)", name)
+        return [(text, len(digits.lstrip("0")), digits.lstrip("0")) for text, digits in found]
+
+    return sorted(names, key=lambda name: (parts(name), name))
+
+
+def finder(labels: Sequence[str]) -> Callable[[str], int]:
+    """A function from a word to its index in `labels`; synonyms are understood where these are `EXPRESSIONS`.
+
+    The function raises UnknownExpression for a word that is none of them, with what to do about it.
+    """
+    if tuple(labels) == EXPRESSIONS:
+        return index_of
+    places = {form(name): place for place, name in enumerate(labels)}
+
+    def find(word: str) -> int:
+        if form(word) not in places:
+            raise UnknownExpression(
+                f"'{word}' is none of the labels {listed(labels)}: add it to `labels`, or correct it"
+            )
+        return places[form(word)]
+
+    return find
+
+
+def listed(labels: Sequence[str], most: int = 8) -> str:
+    """Labels for a message: the first of many, and how many more."""
+    more = f" and {len(labels) - most} more" if len(labels) > most else ""
+    return ", ".join(name if len(name) <= 40 else name[:39] + "…" for name in labels[:most]) + more
+
+
+def difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """In what two label sets differ, for a message; "" where they are the same in the same order."""
+    only_ours, only_theirs = [n for n in ours if n not in theirs], [n for n in theirs if n not in ours]
+    parts = [f"lacks {listed(only_ours)}"] if only_ours else []
+    parts += [f"has {listed(only_theirs)} besides"] if only_theirs else []
+    if not parts and tuple(ours) != tuple(theirs):
+        return f"has the same labels in another order ({listed(theirs)})"
+    return " and ".join(parts)
+
+
+HOW_TO_OWN: Final = (
+    f"to train labels of your own, set `labels: {OWN}` (or a list of names) in the run configuration"
+)
 
 
 def index_of(word: str) -> int:

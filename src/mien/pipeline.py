@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from mien import align, images
 from mien.errors import ConfigError, MienError, NoFace, loading, shortened
+from mien.labels import EXPRESSIONS
 from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
 from mien.types import Analysis, Box, Detection, Face, Landmarks, Pose, Reading
 from mien.urls import without_secrets
@@ -112,6 +113,11 @@ class Pipeline:
         self.on_no_face = on_no_face
         self.embeddings = embeddings
         self.max_pixels = max_pixels
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that faces are given, in the order of their probabilities."""
+        return getattr(self.recogniser, "labels", EXPRESSIONS)
 
     @overload
     def __call__(self, pictures: Picture) -> Analysis: ...  # type: ignore[overload-overlap]  # str is a Sequence too
@@ -281,7 +287,8 @@ def load(
         min_face: smallest height of a face's box, pixels; None is the detector's default.
         min_confidence: lowest detector score kept, in [0, 1]; None is the detector's default.
         tiled: look a second time in overlapping tiles, for small faces in large pictures.
-        weights: another recogniser exported by `mien`, its card beside it; None is the shipped one.
+        weights: another recogniser: an .onnx file with its card beside it, or a folder that `mien release` wrote; None
+            is the shipped one.
         presence: lowest face-presence score of the landmark network kept, in [0, 1].
         on_no_face: "row" gives an `Analysis` without faces, "skip" leaves it out of lists and streams, "error" makes it
             an error.

@@ -7,10 +7,10 @@ between models, can be computed again from it without the network or the picture
 |---|---|
 | `name` | the dataset's own name of the picture |
 | `truth` | expression word, or null where unlabelled |
-| `p_<expression>` | probability of each class, summing to 1 over a row |
+| `p_<label>` | probability of each class, summing to 1 over a row |
 | `valence`, `arousal` | apparent affect in [-1, 1]; NaN where the model has none |
 | `valence_true`, `arousal_true` | the label, NaN where there is none |
-| `votes_<expression>` | annotators' vote shares, NaN where there are none (absent for sets without votes) |
+| `votes_<label>` | annotators' vote shares, NaN where there are none (absent for sets without votes) |
 | `subject` | who it is, where the set says |
 | `found` | whether a face was found; where not, the whole picture was judged |
 | `by_<key>` | an attribute for slices: a word, or a number |
@@ -32,7 +32,7 @@ import numpy as np
 
 from mien import durable
 from mien.errors import MienError
-from mien.labels import EXPRESSIONS, UNLABELLED
+from mien.labels import EXPRESSIONS, UNLABELLED, listed
 from mien.metrics import softmax
 from mien.wording import several
 
@@ -216,9 +216,7 @@ class Predictions:
         """
         missing = [name for name in classes if name not in self.classes]
         if missing:
-            raise PredictionsError(
-                f"the model does not know '{missing[0]}': it knows {', '.join(self.classes)}"
-            )
+            raise PredictionsError(f"the model does not know '{missing[0]}': it knows {listed(self.classes)}")
         if tuple(classes) == self.classes:
             return self
         columns = [self.classes.index(name) for name in classes]

@@ -1,6 +1,8 @@
-"""From a trained run to the weights that ship: affect head, int8, calibration, figures, card.
+"""From a trained run to weights to predict with: `own` for a run of one's own, `build` for those of the package.
 
-Everything is chosen on training and validation data; the test split is read at the end, for the card alone.
+`own` exports what was trained, calibrates it on validation, and writes the card. `build` follows a configuration: it
+refits the affect head, makes int8, and states figures of other sets. Everything is chosen on training and validation
+data; the test split is read at the end, for the card alone. A card is written only if `mien predict` takes it.
 
 *Apparent valence and arousal.* Sets with real valence/arousal labels are small. The head is therefore refitted on the
 frozen embedding against two sources at once, equally weighted: vote-derived affect of the run's own training images
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -23,15 +26,17 @@ import torch
 from pydantic import Field, ValidationError, model_validator
 from torch.nn import functional
 
-from mien import bootstrap, checkpoint, export, metrics
+from mien import bootstrap, cards, checkpoint, export, metrics
 from mien.config import Frozen, RunConfig, SourceConfig, explain, parse_yaml
 from mien.data import protocols
 from mien.data.copies import without_copies
-from mien.data.loaders import Samples, load_crops, source_records, to_samples
+from mien.data.loaders import Samples, finds_faces, load_crops, source_records, to_samples
 from mien.errors import ConfigError, WeightsError
-from mien.labels import EXPRESSIONS, UNLABELLED
+from mien.evaluate import plain
+from mien.labels import EXPRESSIONS, UNLABELLED, listed
 from mien.methods.base import Recognition
 from mien.methods.layers import AffectHead, ccc
+from mien.recognise import HEADS, OnnxRecogniser
 from mien.slices import SMALLEST_GROUP, grouped
 
 if TYPE_CHECKING:
@@ -48,6 +53,12 @@ DECAYS = (0.01, 0.1, 1.0, 10.0)
 """Weight decays of the affect head that are tried on validation."""
 
 NEUTRAL, HAPPY = EXPRESSIONS.index("neutral"), EXPRESSIONS.index("happiness")
+
+FILLED = ("name", "input", "sha256", "recipe", "metrics")
+"""What a release states of itself; the rest of `cards.REQUIRED` a person has to write."""
+
+OWN_FILE = "recogniser.onnx"
+"""The network in the folder of a released run of one's own."""
 
 INT8_LOSS = 0.003
 """Largest loss of validation accuracy that int8 may cost."""
@@ -146,28 +157,24 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
     """Write `<out>/<name>.onnx` and its card, and return the network's path.
 
     Raises:
+        ConfigError: the configuration leaves out what a card must state.
         WeightsError: the export disagrees with the checkpoint, or int8 costs too much accuracy.
     """
-    stored = checkpoint.load(config.run / "weights.safetensors")
-    method = stored.restore()
-    if not isinstance(method, Recognition):
-        raise WeightsError(f"{config.run}: '{stored.card['method']['name']}' does not recognise expressions")
-    if not stored.heads["expression"]:
-        raise WeightsError(
-            f"{config.run}: was trained without expression labels: there is nothing to recognise with"
-        )
-    run = RunConfig(**stored.card["config"])
+    lacking = [key for key in cards.REQUIRED if key not in FILLED and key not in config.card]
+    if lacking:
+        raise ConfigError(f"release: 'card' does not state {', '.join(lacking)}: every card must; write them")
+    stored, method, run, labels = _opened(config.run)
     # Prediction has no stored landmarks, so neither has what is measured here.
     data = run.data.model_copy(update={"points": None})
-    listed = source_records(data)
-    records = without_copies(listed)[0] if data.drop_duplicates else listed
+    known = source_records(data, labels)
+    records = without_copies(known)[0] if data.drop_duplicates else known
     splits: dict[Split, Samples] = {}
     for split in ("train", "valid", "test"):
         say(f"aligning {split} by the shipped landmark network")
-        splits[split] = _samples([one for one in records if one.split == split], run)
+        splits[split] = _samples(_of(records, split, data), run, labels, data)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".release-") as unfinished:
-        made = _make(config, method, run, stored.card, listed, splits, Path(unfinished), say)
+        made = _make(config, method, run, stored, labels, known, splits, Path(unfinished), say)
         for path in sorted(
             made.parent.iterdir(), key=lambda path: path.suffix == ".onnx"
         ):  # the network last
@@ -179,14 +186,14 @@ def _make(
     config: ReleaseConfig,
     method: Recognition,
     run: RunConfig,
-    stored: dict[str, Any],
-    listed: list[Record],
+    stored: checkpoint.Checkpoint,
+    labels: tuple[str, ...],
+    records: list[Record],
     splits: dict[Split, Samples],
     out: Path,
     say: Say,
 ) -> Path:
     """Export, calibrate and measure into a folder that is thrown away where something is refused."""
-    data = run.data
     plain = out / f"{config.name}.fp32.onnx"
     target = out / f"{config.name}.onnx"
     check = np.array(splits["valid"].images[:256])
@@ -211,82 +218,248 @@ def _make(
     temperature = metrics.fit_temperature(valid["logits"], splits["valid"].expression)
     test = export.run_onnx(target, splits["test"].images)
     test_plain = export.run_onnx(plain, splits["test"].images)
-    figures = _figures(test, splits["test"], temperature)
+    figures = _figures(test, splits["test"], temperature, labels)
     figures["accuracy_fp32"] = _accuracy(test_plain["logits"], splits["test"])
     figures["int8_agreement_with_fp32"] = export.compare(test_plain["logits"], test["logits"]).agreement
+    figures |= {
+        "validation_accuracy": {"fp32": valid_plain, "int8": valid_int8},
+        "affect": affect_report,
+        "elsewhere": {
+            source.root.name: _elsewhere(target, source, run, temperature, labels)
+            for source in config.elsewhere
+        },
+    }
+    heads = HEADS if head is not None else _heads(stored.card, run, records, labels)
+    stated = {"name": config.name, **config.card}
+    _write_card(
+        target,
+        stated,
+        stored,
+        method,
+        run,
+        labels,
+        heads,
+        temperature,
+        records,
+        splits["test"],
+        figures,
+        config.affect,
+    )
+    return target
+
+
+def own(folder: Path, out: Path, say: Say, data: Path | None = None, overwrite: bool = False) -> Path:
+    """Make a folder of weights from a run: `<out>/recogniser.onnx` with its card, for `mien predict --weights <out>`.
+
+    Args:
+        folder: the run folder.
+        out: appears whole or not at all.
+        say: told of each step.
+        data: where the run's dataset is, if not where it was.
+        overwrite: replace weights that an earlier call made at `out`.
+
+    Raises:
+        ConfigError: `out` holds something already.
+        WeightsError: the run cannot be read or exported, or learns from colour.
+        DatasetNotFound, DatasetDamaged: the run's validation pictures, on which the weights are calibrated, are gone.
+    """
+    stored, method, run, labels = _opened(folder)
+    ours = {OWN_FILE, Path(OWN_FILE).with_suffix(".json").name}
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file: name another --out")
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if there and not (overwrite and there <= ours):
+        hint = "pass --overwrite to replace them, or name" if there <= ours else "name"
+        what = "weights" if there <= ours else "something else"
+        raise ConfigError(f"{out}: holds {what} already: {hint} another --out")
+    source = run.data.model_copy(update={"points": None, **({"root": data} if data else {})})
+    run = run.model_copy(update={"data": source})
+    records = source_records(source, labels)
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        target = part / OWN_FILE
+        say("aligning the validation pictures by the shipped landmark network")
+        valid = _samples(_of(records, "valid", source), run, labels, source)
+        agreed = export.to_onnx(method, source.size, False, target, np.array(valid.images[:256]))
+        say(f"exported: largest relative difference from the checkpoint {agreed.relative:.1e}")
+        outputs = export.run_onnx(target, valid.images)
+        named = valid.expression != UNLABELLED
+        logits, truth = outputs["logits"][named], valid.expression[named]
+        wrong = int((logits.argmax(axis=1) != truth).sum())
+        # Without an error the likeliest temperature is the smallest there is: everything would be certain.
+        temperature = metrics.fit_temperature(logits, truth) if wrong else 1.0
+        why = "" if wrong else ", kept: none of them is wrong, so they say nothing of confidence"
+        say(f"temperature {temperature:.2f} from {len(truth)} validation pictures{why}")
+        judged, split = valid, "valid"
+        if any(record.split == "test" for record in records):
+            say("aligning the test pictures")
+            judged, split = _samples(_of(records, "test", source), run, labels, source), "test"
+            outputs = export.run_onnx(target, judged.images)
+        figures = {**_figures(outputs, judged, temperature, labels), "split": split}
+        if split == "valid":
+            figures["note"] = (
+                "the set has no test split: these figures are of the pictures that chose the weights"
+            )
+        counts = ", ".join(
+            f"{sum(record.split == name for record in records)} {name}" for name in ("train", "valid", "test")
+        )
+        others = "".join(f"; also {also.reader} {also.root.name}" for also in source.also)
+        stated = {
+            "name": folder.resolve().name,
+            "task": f"one of {len(labels)} expression labels of an aligned face crop: {listed(labels)}",
+            "data": f"{source.reader} {source.root.name}, pictures: {counts}{others}",
+            "terms": "not stated: those of the training data apply; write them here",
+            "intended_use": "not stated: write here what the weights are for",
+            "limits": "measured on these data alone; a label describes a face, not what the person feels",
+            "must_not": "decisions about a person; inferring emotions of people at work or in education",
+        }
+        heads = _heads(stored.card, run, records, labels)
+        _write_card(target, stated, stored, method, run, labels, heads, temperature, records, judged, figures)
+        shutil.rmtree(out, ignore_errors=True)
+        part.replace(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return out
+
+
+def _opened(folder: Path) -> tuple[checkpoint.Checkpoint, Recognition, RunConfig, tuple[str, ...]]:
+    """A run's best weights: the file, the method, its configuration and its labels."""
+    stored = checkpoint.load(folder / "weights.safetensors")
+    method = stored.restore()
+    if not isinstance(method, Recognition):
+        raise WeightsError(f"{folder}: '{stored.card['method']['name']}' does not recognise expressions")
+    if not stored.heads["expression"]:
+        raise WeightsError(
+            f"{folder}: was trained without expression labels: there is nothing to recognise with"
+        )
+    run = RunConfig(**stored.card["config"])
+    if run.data.colour:
+        raise WeightsError(
+            f"{folder}: learnt from colour, and prediction takes grey: train with data.colour=false"
+        )
+    return stored, method, run, tuple(stored.card["classes"])
+
+
+def _of(records: list[Record], split: Split, source: SourceConfig) -> list[Record]:
+    found = [record for record in records if record.split == split]
+    if not found:
+        raise ConfigError(
+            f"{source.root} has no {split} pictures: a release needs them; choose another protocol"
+        )
+    return found
+
+
+def _heads(
+    card: dict[str, Any], run: RunConfig, records: list[Record], labels: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The heads that a checkpoint's card says were trained; where it does not say, those that its data could train."""
+    if heads := card.get("heads"):
+        return tuple(head for head in HEADS if heads.get(head, True))
+    every = [*records, *(record for also in run.data.also for record in source_records(also, labels))]
+    derived = run.data.vote_affect and labels == EXPRESSIONS
+    rated = any(
+        record.split == "train" and (record.valence is not None or (derived and record.votes))
+        for record in every
+    )
+    return HEADS if rated and run.method.get("affect_weight", 1.0) else HEADS[:1]
+
+
+def _write_card(
+    target: Path,
+    stated: dict[str, Any],
+    stored: checkpoint.Checkpoint,
+    method: Recognition,
+    run: RunConfig,
+    labels: tuple[str, ...],
+    heads: Sequence[str],
+    temperature: float,
+    records: list[Record],
+    judged: Samples,
+    figures: dict[str, Any],
+    affect: Sequence[SourceConfig] = (),
+) -> None:
+    """Write the card beside the network, and open both as prediction does.
+
+    Raises:
+        WeightsError: prediction refuses them.
+    """
+    data = run.data
     protocol = protocols.load(data.protocol) if data.protocol else None
     card = {
-        "name": config.name,
-        **config.card,
-        "classes": list(EXPRESSIONS),
-        "heads": {
-            "expression": True,
-            "affect": head is not None or stored.get("heads", {}).get("affect", True),
-        },
-        "input": {"size": run.data.size, "colour": "rgb" if run.data.colour else "grey", "dtype": "uint8"},
+        **stated,
+        "classes": list(labels),
+        "heads": {head: head in heads for head in HEADS},
+        "input": {"size": data.size, "colour": "grey", "dtype": "uint8"},
         "temperature": temperature,
         "uncertain_below": UNCERTAIN_BELOW,
         "sha256": checkpoint.digest(target),
         "bytes": target.stat().st_size,
         "parameters": sum(parameter.numel() for parameter in method.parameters()),
         "recipe": {
-            "method": stored["method"]["name"],
-            "config": stored["config"],
-            "epoch": stored["epoch"],
-            "seconds": stored["seconds"],
-            "commit": stored["commit"],
+            "method": stored.card["method"]["name"],
+            "config": stored.card["config"],
+            "epoch": stored.card["epoch"],
+            "seconds": stored.card["seconds"],
+            "commit": stored.card["commit"],
             "released_at": checkpoint.commit(),
-            "affect": [source.model_dump(mode="json") for source in config.affect],
+            "affect": [source.model_dump(mode="json") for source in affect],
         },
         "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
         "metrics": {
             "data": protocol.name if protocol else data.reader,
             "version": protocol.version if protocol else None,
-            "digest": protocol.digest(listed) if protocol else None,
+            "digest": protocol.digest(records) if protocol else None,
             "split": "test",
-            "seed": stored["seed"],
+            "seed": stored.card["seed"],
             "selection": f"best validation {run.select}; temperature on validation; nothing on test",
-            "faces_aligned": float(splits["test"].found.mean()),
-            "validation_accuracy": {"fp32": valid_plain, "int8": valid_int8},
+            "faces_aligned": float(judged.found.mean()),
             **figures,
-            "affect": affect_report,
-            "elsewhere": {
-                source.root.name: _elsewhere(target, source, run, temperature) for source in config.elsewhere
-            },
         },
     }
-    target.with_suffix(".json").write_text(json.dumps(card, indent=1, default=str) + "\n", encoding="utf-8")
-    return target
+    text = json.dumps(plain(card), indent=1, default=str, ensure_ascii=False) + "\n"
+    target.with_suffix(".json").write_text(text, encoding="utf-8")
+    OnnxRecogniser.load(target, threads=1)
 
 
-def _samples(records: list[Record], run: RunConfig) -> Samples:
-    crops = load_crops(records, run.data.size, run.data.colour, run.data.cache)
-    return to_samples(records, crops, run.data.vote_affect)
+def _samples(records: list[Record], run: RunConfig, labels: tuple[str, ...], source: SourceConfig) -> Samples:
+    find = finds_faces(source, labels)
+    crops = load_crops(records, run.data.size, run.data.colour, run.data.cache, find=find)
+    return to_samples(records, crops, run.data.vote_affect, labels=labels)
 
 
 def _accuracy(logits: NDArray[np.float32], samples: Samples) -> float:
-    return float((logits.argmax(axis=1) == samples.expression).mean())
+    named = samples.expression != UNLABELLED
+    return float((logits.argmax(axis=1) == samples.expression)[named].mean())
 
 
 def _figures(
     test: dict[str, NDArray[np.float32]],
     samples: Samples,
     temperature: float,
+    labels: tuple[str, ...],
     people: Sequence[str | None] | None = None,
 ) -> dict[str, Any]:
     """Accuracy, macro accuracy, F1 and calibration of the test split, each with its 95 % interval.
 
     Where `people` names who each picture is of, intervals are over people. Recalls have score intervals.
     """
-    probabilities = metrics.softmax(test["logits"] / temperature)
+    named = samples.expression != UNLABELLED
+    if not named.any():
+        return {"images": 0}
+    truth, logits = samples.expression[named], test["logits"][named]
+    if people is not None:
+        people = [who for who, known in zip(people, named, strict=True) if known]
+    probabilities = metrics.softmax(logits / temperature)
     answer = probabilities.argmax(axis=1)
     sure = probabilities.max(axis=1)
-    right = answer == samples.expression
+    right = answer == truth
     who = people if people is not None and any(people) else None
     found: dict[str, Any] = {
         name: asdict(value)
         for name, value in bootstrap.classification_intervals(
-            samples.expression, answer, len(EXPRESSIONS), subjects=who
+            truth, answer, len(labels), subjects=who
         ).items()
     }
     found["calibration_error"] = asdict(bootstrap.calibration_interval(sure, right, subjects=who))
@@ -296,35 +469,41 @@ def _figures(
         "share": float(keep.mean()),
         "accuracy": float(right[keep].mean()) if keep.any() else None,
     }
-    found["images"] = len(samples)
+    found["images"] = len(truth)
     found["recall"] = {
         name: {
             "recall": asdict(bootstrap.wilson(int(right[mine].sum()), int(mine.sum()))),
             "images": int(mine.sum()),
         }
-        for place, name in enumerate(EXPRESSIONS)
-        if (mine := samples.expression == place).any()
+        for place, name in enumerate(labels)
+        if (mine := truth == place).any()
     }
     return found
 
 
-def _elsewhere(network: Path, source: ElsewhereConfig, run: RunConfig, temperature: float) -> dict[str, Any]:
+def _elsewhere(
+    network: Path, source: ElsewhereConfig, run: RunConfig, temperature: float, labels: tuple[str, ...]
+) -> dict[str, Any]:
     """Figures of a set that nothing was learnt or chosen from, and of its groups.
 
     Raises:
         ConfigError: the set lacks an attribute of `by`.
     """
-    records = [one for one in source_records(source) if one.expression != UNLABELLED]
-    samples = _samples(records, run)
+    records = [one for one in source_records(source, labels) if one.expression != UNLABELLED]
+    samples = _samples(records, run, labels, source)
     logits = export.run_onnx(network, samples.images)["logits"]
-    found = _of_rows(np.arange(len(records)), records, samples, logits, temperature) if source.pooled else {}
+    found = (
+        _of_rows(np.arange(len(records)), records, samples, logits, temperature, labels)
+        if source.pooled
+        else {}
+    )
     for key in source.by:
         values = np.array([one.attributes.get(key) for one in records], dtype=object)
         if all(value is None for value in values):
             known = sorted({name for one in records for name in one.attributes})
             raise ConfigError(f"{source.root}: by: no attribute '{key}': it has {', '.join(known) or 'none'}")
         found[f"by {key}"] = {
-            name: _of_rows(np.flatnonzero(mask), records, samples, logits, temperature)
+            name: _of_rows(np.flatnonzero(mask), records, samples, logits, temperature, labels)
             if mask.sum() >= SMALLEST_GROUP
             else {"images": int(mask.sum()), "note": f"fewer than {SMALLEST_GROUP}: not scored"}
             for name, mask in grouped(values).items()
@@ -338,6 +517,7 @@ def _of_rows(
     samples: Samples,
     logits: NDArray[np.float32],
     temperature: float,
+    labels: tuple[str, ...],
 ) -> dict[str, Any]:
     """Figures of some of a set's pictures; pairs where people show two expressions."""
     part = replace(
@@ -351,9 +531,9 @@ def _of_rows(
         names=tuple(samples.names[row] for row in rows),
     )
     people = [records[row].subject for row in rows]
-    figures = _figures({"logits": logits[rows]}, part, temperature, people)
+    figures = _figures({"logits": logits[rows]}, part, temperature, labels, people)
     figures["images"] = len(rows)
-    if None not in people and len(set(people)) < len(people):
+    if labels == EXPRESSIONS and None not in people and len(set(people)) < len(people):
         shares = metrics.softmax(logits[rows] / temperature)
         pairs = happier(shares[:, HAPPY], part.expression, people)
         if pairs.known:
@@ -397,7 +577,7 @@ def _affect(
     others: list[tuple[SourceConfig, list[list[Record]], Samples, NDArray[np.float32]]] = []
     for source in config.affect:
         folds = [source_records(source.model_copy(update={"fold": fold})) for fold in range(config.folds)]
-        samples = _samples(folds[0], run)
+        samples = _samples(folds[0], run, EXPRESSIONS, source)
         others.append((source, folds, samples, export.run_onnx(network, samples.images)["embedding"]))
     if not others and np.isnan(splits["train"].affect).all():
         return {}, None

@@ -40,6 +40,9 @@ NAMES: dict[str, str] = {
 }
 """How a page calls each figure."""
 
+MATRIX = 24
+"""Classes up to which the confusion matrix is printed as a table."""
+
 SHARES = {"accuracy", "macro_accuracy", "macro_f1", "weighted_f1"}
 """Figures printed in per cent."""
 
@@ -127,8 +130,11 @@ def counts(report: Report) -> str:
 
 
 def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def cells(row: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+
     line = "|" + "---|" + "---:|" * (len(header) - 1)
-    return ["| " + " | ".join(header) + " |", line, *("| " + " | ".join(row) + " |" for row in rows), ""]
+    return [cells(header), line, *map(cells, rows), ""]
 
 
 def markdown(report: Report) -> str:
@@ -153,15 +159,18 @@ def markdown(report: Report) -> str:
                 for c in report.per_class
             ],
         )
-        lines += ["## Confusion (rows: truth)", ""]
-        columns = [*report.classes, "no face"][: _columns(report)]
-        lines += _rows(
-            ("", *columns),
-            [
-                (name, *map(str, row[: len(columns)]))
-                for name, row in zip(report.classes, report.confusion, strict=True)
-            ],
-        )
+        if len(report.classes) <= MATRIX:
+            lines += ["## Confusion (rows: truth)", ""]
+            columns = [*report.classes, "no face"][: _columns(report)]
+            lines += _rows(
+                ("", *columns),
+                [
+                    (name, *map(str, row[: len(columns)]))
+                    for name, row in zip(report.classes, report.confusion, strict=True)
+                ],
+            )
+        else:
+            lines += ["## Confusion, the largest counts", "", *_rows(*_confused(report))]
     if report.calibration and report.selective:
         c = report.calibration
         pairs = [
@@ -218,6 +227,20 @@ def _slice_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]
         row += [spread(part.affect[d][name]) if part.affect else "too few" for d, name in felt]
         rows.append(tuple(row))
     return tuple(header), rows
+
+
+def _confused(report: Report, most: int = 30) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """(headings, rows) of the most frequent confusions, for more classes than a table has columns."""
+    counts = np.asarray(report.confusion)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:most]
+    called = [*report.classes, "no face"]
+    rows: list[tuple[str, ...]] = [
+        (report.classes[row], called[column], str(counts[row, column]))
+        for row, column in zip(*np.unravel_index(order, counts.shape), strict=True)
+        if counts[row, column]
+    ]
+    return ("true", "called", "images"), rows
 
 
 def _columns(report: Report) -> int:
@@ -313,19 +336,33 @@ def _expression_part(report: Report) -> list[str]:
 
     rows = [
         (
-            escape(part.name),
+            escape(f"{shown} {part.name}" if shown.startswith("#") else part.name),
             str(part.support),
             number(100 * part.precision, 1),
             page.interval(spread(part.recall, True)),
             number(100 * part.f1, 1) + page.meter(part.f1),
         )
-        for part in report.per_class
+        for part, shown in zip(report.per_class, palette.readable(report.classes), strict=True)
     ]
-    columns = [*report.classes, "no face"][: _columns(report)]
-    table = [
-        (escape(name), *(f"<b>{n}</b>" if i == row else str(n) for i, n in enumerate(line[: len(columns)])))
-        for row, (name, line) in enumerate(zip(report.classes, report.confusion, strict=True))
-    ]
+    if len(report.classes) <= MATRIX:
+        columns = [*report.classes, "no face"][: _columns(report)]
+        table = [
+            (
+                escape(name),
+                *(f"<b>{n}</b>" if i == row else str(n) for i, n in enumerate(line[: len(columns)])),
+            )
+            for row, (name, line) in enumerate(zip(report.classes, report.confusion, strict=True))
+        ]
+        counts = page.table(
+            "The same confusion matrix as counts; rows are the truth.", ("true", *columns), table
+        )
+    else:
+        header, most = _confused(report)
+        counts = page.table(
+            "The most frequent confusions; report.json has them all.",
+            header,
+            [tuple(map(escape, row)) for row in most],
+        )
     worst = _worst(report)
     drawn = confusion.draw(report.confusion, report.classes)
     described = f"Confusion matrix of {len(report.classes)} classes in per cent of the true class. {worst}"
@@ -341,7 +378,7 @@ def _expression_part(report: Report) -> list[str]:
             f"Rows are the true class: per cent, and number of images below. {worst}",
             wide=True,
         ),
-        page.table("The same confusion matrix as counts; rows are the truth.", ("true", *columns), table),
+        counts,
     ]
 
 

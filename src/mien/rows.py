@@ -9,6 +9,7 @@ from typing import Any, Literal
 from mien.columns import POINTS, columns_of
 from mien.errors import MienError, NoFace
 from mien.images import describe
+from mien.labels import EXPRESSIONS
 from mien.types import Analysis, Frame
 
 OnNoFace = Literal["row", "skip", "error"]
@@ -26,17 +27,19 @@ def rows(
     landmarks: bool = True,
     on_no_face: OnNoFace = "row",
     video: bool = False,
+    labels: tuple[str, ...] = EXPRESSIONS,
 ) -> list[Row]:
     """One row for each face of a picture, all with the same keys, in the order of `columns_of`.
 
     A picture without a face, or one that could not be analysed, gives a single row whose face columns are None
-    ("row") or none at all ("skip"); an error is never skipped. `video` adds the columns of a `Frame`.
+    ("row") or none at all ("skip"); an error is never skipped. `video` adds the columns of a `Frame`. `labels` are
+    those of the recogniser.
 
     Raises:
         NoFace: there is no face and `on_no_face` is "error".
         TableError: points are asked for and a face has another number of them than `POINTS`.
     """
-    layout = columns_of(columns, landmarks, video)
+    layout = columns_of(columns, landmarks, video, labels)
     if not analysis.faces and analysis.error is None:
         if on_no_face == "skip":
             return []
@@ -82,8 +85,15 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def to_frame(analyses: Iterable[Analysis], columns: str = "mien", landmarks: bool = True) -> Any:
+def to_frame(
+    analyses: Iterable[Analysis],
+    columns: str = "mien",
+    landmarks: bool = True,
+    labels: tuple[str, ...] | None = None,
+) -> Any:
     """A pandas DataFrame with one row for each face, and one for each picture without.
+
+    `labels` are those of the recogniser; None takes them from the first face.
 
     Raises:
         TableError: pandas is not installed.
@@ -92,6 +102,10 @@ def to_frame(analyses: Iterable[Analysis], columns: str = "mien", landmarks: boo
         import pandas
     except ModuleNotFoundError:
         raise TableError("to_frame needs 'pandas': install it with  pip install pandas") from None
-    layout = columns_of(columns, landmarks)
-    table = [row for analysis in analyses for row in rows(analysis, columns, landmarks)]
+    listed = list(analyses)
+    if labels is None:
+        faces = (face for analysis in listed for face in analysis.faces)
+        labels = next((tuple(face.probabilities) for face in faces), EXPRESSIONS)
+    layout = columns_of(columns, landmarks, labels=labels)
+    table = [row for analysis in listed for row in rows(analysis, columns, landmarks, labels=labels)]
     return pandas.DataFrame(table, columns=[column.name for column in layout])

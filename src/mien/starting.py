@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mien import checkpoint
 from mien.data.transforms import augment
 from mien.errors import ConfigError
+from mien.labels import EXPRESSIONS, difference
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,9 +62,18 @@ def restore_norms(method: Method, feed: Feed, config: RunConfig) -> None:
         cast("Any", backbone).restore_norms(augment(crops, config.data, generator) for _, _, crops in steps)
 
 
-def fill(method: Method, path: Path, part: str) -> None:
-    """Start from a checkpoint's weights instead of fresh ones: from all of them, or from its backbone's alone."""
-    tensors = checkpoint.load(path).tensors
+def fill(method: Method, path: Path, part: str, labels: tuple[str, ...] = EXPRESSIONS) -> None:
+    """Start from a checkpoint's weights instead of fresh ones: from all of them, or from its backbone's alone.
+
+    Raises:
+        ConfigError: the weights do not fit, or all of them are asked for and they name other labels than `labels`.
+    """
+    found = checkpoint.load(path)
+    tensors, theirs = found.tensors, tuple(found.card.get("classes", EXPRESSIONS))
+    if part == "whole" and theirs != labels:
+        raise ConfigError(
+            f"start: {path} was trained on other labels: it {difference(labels, theirs)}: set start_part: backbone"
+        )
     if part == "backbone":
         ours = {
             name: value for name, value in method.state_dict().items() if not name.startswith("backbone.")

@@ -30,6 +30,7 @@ from mien.claims import Claim
 from mien.columns import COLUMNS, POINTS, Column, columns_of, points_of
 from mien.errors import ExtraMissing, OutputExists
 from mien.images import describe
+from mien.labels import EXPRESSIONS
 from mien.rows import OnNoFace, Row, TableError, finite, key, rows, to_frame
 from mien.types import Analysis
 
@@ -76,6 +77,7 @@ class Writer:
         on_no_face: as for `rows`; "skip" records a picture as done without giving it a row.
         resume: continue an unfinished table, or add to a finished one.
         video: what is written are `Frame`s, and the table has their columns too.
+        labels: those of the recogniser.
         made_with: what the rows are made with, plain JSON values; the table says it, and `resume` compares it.
         overwrite: replace a table, finished or not. The old one stays until the new one is finished.
         writes: places (see `mien.sources.place`) of other files that the run writes, which the table remembers.
@@ -101,6 +103,7 @@ class Writer:
         landmarks: bool = True,
         on_no_face: OnNoFace = "row",
         video: bool = False,
+        labels: tuple[str, ...] = EXPRESSIONS,
         made_with: dict[str, Any] | None = None,
         overwrite: bool = False,
         writes: Sequence[str] = (),
@@ -118,7 +121,8 @@ class Writer:
         self._empty = True
         self._again: dict[str, int] = {}
         self._layout, self._landmarks, self._on_no_face, self._video = columns, landmarks, on_no_face, video
-        self._columns = columns_of(columns, landmarks, video)
+        self._labels = labels
+        self._columns = columns_of(columns, landmarks, video, labels)
         names = [column.name for column in self._columns]
         if self.path.suffix.lower() not in FORMATS:
             raise TableError(
@@ -254,7 +258,7 @@ class Writer:
             NoFace: as `rows`.
             TableError: the disk is full or gone; what was added before is safe.
         """
-        table = rows(analysis, self._layout, self._landmarks, self._on_no_face, self._video)
+        table = rows(analysis, self._layout, self._landmarks, self._on_no_face, self._video, self._labels)
         source = key(analysis.source)
         line = {"source": source, "frame": analysis.frame, "rows": [list(row.values()) for row in table]}
         if analysis.error is not None:
@@ -571,7 +575,8 @@ def _same_columns(path: Path, wanted: list[str], found: list[str]) -> None:
     # A JSON lines table without rows does not say its columns.
     if found and found != wanted:
         raise TableError(
-            f"{describe(path)} was written with other columns: give the same --columns and landmarks, or another file"
+            f"{describe(path)} was written with other columns: give the same --columns, --weights and landmarks, or "
+            "another file"
         )
 
 

@@ -35,7 +35,7 @@ from pydantic import ValidationError
 from mien import checkpoint, distil, durable, methods, metrics, optim, runlog, starting, tensors
 from mien.claims import Claim
 from mien.config import RunConfig
-from mien.data.loaders import Feed, Samples, load_split
+from mien.data.loaders import Feed, Samples, label_names, load_split
 from mien.data.records import Batch
 from mien.data.transforms import augment, normalise, to_float
 from mien.errors import ConfigError, TrainingError
@@ -101,8 +101,33 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
         claim.release()
 
 
+def with_labels(config: RunConfig) -> RunConfig:
+    """The same configuration with its own labels by name, and a method with as many classes.
+
+    Raises:
+        ConfigError: the method rests on the eight expressions, or `method.classes` says another number.
+    """
+    labels = label_names(config)
+    if labels == EXPRESSIONS:
+        return config
+    name = str(config.method.get("name"))
+    kind = methods.METHODS.get(name)
+    if kind is not None and kind.eight_only:
+        free = ", ".join(sorted(key for key, method in methods.METHODS.items() if not method.eight_only))
+        raise ConfigError(
+            f"method '{name}' cannot learn own labels: {kind.eight_only}. Methods that can: {free}"
+        )
+    if config.method.get("classes", len(labels)) != len(labels):
+        raise ConfigError(
+            f"method.classes is {config.method['classes']} and there are {len(labels)} labels: leave it out"
+        )
+    return config.model_copy(update={"labels": labels, "method": {**config.method, "classes": len(labels)}})
+
+
 def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
     tell: Report = report or (lambda kind, values: None)
+    config = with_labels(config)
+    labels = config.labels or EXPRESSIONS
     folder = folder_of(config)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -120,18 +145,21 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
     if not isinstance(method, Recognition):
         raise ConfigError(f"method '{config.method.get('name')}' is not trained by this loop")
     if config.start is not None:
-        starting.fill(method, config.start, config.start_part)
+        starting.fill(method, config.start, config.start_part, labels)
     if config.channels_last:
         method = method.to(memory_format=torch.channels_last)
     splits = load_split(
-        config.data, ("train", "valid"), lambda done, total: tell("crops", {"done": done, "of": total})
+        config.data,
+        ("train", "valid"),
+        lambda done, total: tell("crops", {"done": done, "of": total}),
+        labels,
     )
     if not splits["valid"]:
         raise ConfigError(
             f"{config.data.root}: no validation pictures: choose a protocol that holds some out"
         )
     if config.data.teachers:
-        splits["train"] = distil.taught(splits["train"], config.data.teachers, config.data.teaching)
+        splits["train"] = distil.taught(splits["train"], config.data.teachers, config.data.teaching, labels)
     feed = Feed(
         splits["train"], config.batch, config.data.balance, config.seed, fabric.global_rank, fabric.world_size
     )
@@ -267,7 +295,7 @@ def card_of(
         "method": config.method,
         "size": config.data.size,
         "colour": config.data.colour,
-        "classes": list(EXPRESSIONS),
+        "classes": list(config.labels or EXPRESSIONS),
         "heads": heads,
         "config": config.model_dump(mode="json"),
         "epoch": epoch,
@@ -332,8 +360,9 @@ def _prepare(config: RunConfig, targets: Batch, crops: Tensor, step: int, rank: 
     image = augment(crops, config.data, generator, part)
     batch = targets._replace(image=image)
     if config.smoothing or config.mixup:
-        shares, labelled = expression_target(batch, len(EXPRESSIONS))
-        shares = shares * (1 - config.smoothing) + config.smoothing / len(EXPRESSIONS)
+        classes = batch.votes.shape[1]
+        shares, labelled = expression_target(batch, classes)
+        shares = shares * (1 - config.smoothing) + config.smoothing / classes
         shares[labelled == 0] = torch.nan
         batch = batch._replace(votes=shares)
     if config.mixup:

@@ -101,12 +101,13 @@ class Reading:
     """What the recogniser says of one face crop.
 
     Attributes:
-        probabilities: calibrated probability of each of the eight `EXPRESSIONS`, summing to 1.
+        probabilities: calibrated probability of each label, summing to 1: the eight `EXPRESSIONS`, or own labels.
         valence: apparent valence in [-1, 1], negative to positive; None where the network was not trained on it.
         arousal: apparent arousal in [-1, 1], calm to activated; None likewise.
         intensity: how probably the expression is not neutral: 1 - P(neutral), in [0, 1]. It says whether there is an
             expression, not how strong it is: nine of ten clear smiles are above 0.98. For strength compare
-            sqrt(valence^2 + arousal^2), which has no such ceiling; see `docs/evaluation.md`.
+            sqrt(valence^2 + arousal^2), which has no such ceiling; see `docs/evaluation.md`. None where no label is
+            "neutral".
         uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card), or, in a
             `Face`, when the face's quality is below 0.4.
         embedding: the recogniser's feature vector; empty unless embeddings were asked for.
@@ -117,7 +118,7 @@ class Reading:
     probabilities: dict[str, float]
     valence: float | None
     arousal: float | None
-    intensity: float
+    intensity: float | None
     uncertain: bool
     embedding: tuple[float, ...] = ()
 
@@ -132,7 +133,11 @@ class Reading:
         return max(self.probabilities.values())
 
     def basic(self) -> dict[str, float]:
-        """The seven-class view: contempt left out and the rest renormalised to sum to 1."""
+        """The seven-class view: contempt left out and the rest renormalised to sum to 1.
+
+        Raises:
+            KeyError: the labels are others than the eight.
+        """
         total = sum(self.probabilities[name] for name in BASIC)
         return {name: self.probabilities[name] / total if total > 0 else 1 / len(BASIC) for name in BASIC}
 
@@ -177,7 +182,7 @@ class Face:
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """The probability of each of the eight expressions."""
+        """The probability of each label."""
         return self.reading.probabilities
 
     @property
@@ -191,7 +196,7 @@ class Face:
         return self.reading.arousal
 
     @property
-    def intensity(self) -> float:
+    def intensity(self) -> float | None:
         """How probably the expression is not neutral, in [0, 1]; see `Reading`."""
         return self.reading.intensity
 
@@ -276,7 +281,7 @@ class Smoothed:
     """A face's reading through the causal filter of `mien.video`: what it shows after its flicker is taken out.
 
     Attributes:
-        probabilities: of each of the eight `EXPRESSIONS`, summing to 1.
+        probabilities: of each label, summing to 1.
         valence, arousal: in [-1, 1]; None where the network was not trained on them.
     """
 
@@ -297,9 +302,10 @@ class Smoothed:
         return max(self.probabilities.values())
 
     @property
-    def intensity(self) -> float:
+    def intensity(self) -> float | None:
         """How probably the expression is not neutral, in [0, 1]; see `Reading`."""
-        return 1.0 - self.probabilities[EXPRESSIONS[NEUTRAL]]
+        neutral = self.probabilities.get(EXPRESSIONS[NEUTRAL])
+        return None if neutral is None else 1.0 - neutral
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -332,8 +338,3 @@ def _adapter(kind: type[Analysis]) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)
-
-
-def ordered_probabilities(values: Any) -> dict[str, float]:
-    """Name eight numbers by `EXPRESSIONS`, as plain floats."""
-    return {name: float(value) for name, value in zip(EXPRESSIONS, values, strict=True)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from mien.errors import MienError
@@ -53,7 +52,7 @@ def made_with(options: Settings) -> Settings:
     from mien import __version__, cards, detect, sources
     from mien.errors import ConfigError
 
-    weights = Path(options.get("weights") or cards.FOLDER / "recogniser.onnx")
+    weights = cards.weights_file(options.get("weights") or cards.FOLDER / "recogniser.onnx")
     recogniser = cards.read(weights.with_suffix(".json"))
     landmarks = cards.read(cards.FOLDER / "landmarks.json")
     model = options.get("detector_model")

@@ -168,7 +168,7 @@ def _checked(options: dict[str, Any], columns: str) -> dict[str, Any]:
     from mien.pipeline import load
 
     columns_of(columns)
-    load(**options, threads=1)
+    columns_of(columns, labels=load(**options, threads=1).labels)
     return made_with(options)
 
 

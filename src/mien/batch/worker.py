@@ -216,20 +216,23 @@ def _file(
     contents: dict[str, str],
     job: Job,
 ) -> bytes:
+    from mien.recognise import labels_of
     from mien.tables import columns_of, rows, write_parquet
 
+    labels = labels_of(job.options.get("weights"))
     no_face: Any = "skip" if job.on_no_face == "skip" else "row"
 
     def lines() -> Iterator[Row]:
         for picture in pictures:
             if picture in done:
-                yield from rows(done[picture], job.columns, on_no_face=no_face)
+                yield from rows(done[picture], job.columns, on_no_face=no_face, labels=labels)
             else:
                 yield from kept.get(key(picture), ())
 
     table = BytesIO()
     made = {"made_with": job.made_with, "pictures": contents}
-    write_parquet(table, columns_of(job.columns), lines(), made if job.made_with is not None else None)
+    columns = columns_of(job.columns, labels=labels)
+    write_parquet(table, columns, lines(), made if job.made_with is not None else None)
     return table.getvalue()
 
 

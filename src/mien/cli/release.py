@@ -1,4 +1,4 @@
-"""`mien release`: a trained run becomes weights that ship."""
+"""`mien release`: a trained run becomes weights to predict with."""
 
 from __future__ import annotations
 
@@ -6,21 +6,37 @@ from pathlib import Path
 
 import typer
 
-from mien.errors import ExtraMissing
+from mien.errors import ConfigError, ExtraMissing
 
 
 def release(
-    config: Path = typer.Argument(help="A release configuration, e.g. configs/recogniser.yaml."),
+    source: Path = typer.Argument(
+        metavar="RUN", help="A run folder of `mien train`, or a release configuration (.yaml)."
+    ),
     out: Path = typer.Option(Path("release"), help="Folder for the network and its card."),
+    data: Path = typer.Option(None, help="Where the run's dataset is now, if it was moved."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a network that is there."),
 ) -> None:
-    """Refit the affect head, export to int8, calibrate, measure on the test split, and write the card."""
+    """Make weights to predict with from a trained run: `mien predict PHOTOS --weights OUT` reads them.
+
+    The network is exported to ONNX, calibrated on the validation pictures, and described by a card. A configuration
+    such as configs/recogniser.yaml makes those of this package: it also refits the affect head and exports to int8.
+    """
     from mien import outputs
 
     try:
         from mien import release as making
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
-    wanted = making.load(config)
+
+    def say(text: str) -> None:
+        typer.echo(text, err=True)
+
+    if source.is_dir():
+        typer.echo(making.own(source, out, say, data, overwrite))
+        return
+    if data is not None:
+        raise ConfigError("--data goes with a run folder: a configuration names its own run and sets")
+    wanted = making.load(source)
     outputs.check_folder(out, [f"{wanted.name}.onnx"], overwrite=overwrite)  # written last
-    typer.echo(making.build(wanted, out, lambda text: typer.echo(text, err=True)))
+    typer.echo(making.build(wanted, out, say))

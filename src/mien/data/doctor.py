@@ -19,7 +19,7 @@ from mien.data.copies import NEAR, hash_of, leaks, near_pairs, perceptual_hash
 from mien.data.reader import PICTURES, Reader
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound, ImageError
-from mien.labels import EXPRESSIONS, UNLABELLED
+from mien.labels import EXPRESSIONS, HOW_TO_OWN, OWN, UNLABELLED, in_order, label_set, listed
 from mien.wording import several
 
 EXAMPLES = 5
@@ -75,8 +75,8 @@ class Diagnosis:
         return asdict(self)
 
 
-def identify(root: Path, name: str | None = None) -> Reader:
-    """The reader for a folder: the named one, or the first of `READERS` that recognises it.
+def identify(root: Path, name: str | None = None, labels: tuple[str, ...] = EXPRESSIONS) -> Reader:
+    """The reader for a folder: the named one, or the first of `READERS` that recognises it, with own labels if told.
 
     Raises:
         ConfigError: no reader of that name.
@@ -91,11 +91,40 @@ def identify(root: Path, name: str | None = None) -> Reader:
     if not root.exists():
         raise DatasetNotFound(f"{root} does not exist: pass the dataset's folder")
     for reader in READERS.values():
-        if (root.is_dir() or reader.takes_file) and reader.variant(root):
+        own = labels == EXPRESSIONS or reader.label_names is not None
+        if own and (root.is_dir() or reader.takes_file) and reader.holds(root, labels):
             return reader
+    names = READERS["folder"].label_names
+    if names is not None and root.is_dir() and len(found := dict.fromkeys(names(root))) > 1:
+        raise DatasetNotFound(
+            f"{root}: its folders are called {listed(in_order(found))}, which are no expression labels: where they are "
+            f"labels of your own, add --labels {OWN}; {HOW_TO_OWN}"
+        )
     raise DatasetNotFound(
         f"{root} is none of {', '.join(READERS)}: 'mien data list' says which folder to pass for each"
     )
+
+
+def labels_for(root: Path, reader: str | None, text: str | None) -> tuple[str, ...]:
+    """The labels that `--labels` means: the eight for None, those of the data for "own", else a list with commas.
+
+    Raises:
+        ConfigError: the names make no label set, or the reader has no own labels.
+        DatasetNotFound, DatasetDamaged: as the reader says.
+    """
+    if text is None:
+        return EXPRESSIONS
+    if text != OWN:
+        return label_set(text.split(","), "--labels")
+    name = (
+        reader or ("manifest" if READERS["manifest"].variant(root) else "folder")
+        if root.exists()
+        else "folder"
+    )
+    names = READERS[name].label_names if name in READERS else None
+    if names is None:
+        raise ConfigError(f"--labels {OWN} takes the names of a folder or manifest, not of '{name}'")
+    return label_set(in_order(dict.fromkeys(names(root))), f"labels of {root}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +143,7 @@ def examine(
     faces: bool = False,
     options: dict[str, Any] | None = None,
     progress: Progress = lambda records: records,
+    labels: tuple[str, ...] = EXPRESSIONS,
 ) -> tuple[Diagnosis, list[Record]]:
     """Decode every picture once and look for whatever is wrong; returns the diagnosis and the usable records.
 
@@ -124,19 +154,20 @@ def examine(
         faces: also look for a face in every picture, with the shipped detector and landmarks (slow).
         options: handed to the reader, as a protocol asks for.
         progress: wraps the records while they are looked at.
+        labels: what the set's pictures are called.
 
     Raises:
         DatasetNotFound: it is no dataset that we know.
         DatasetDamaged: its label files cannot be read at all.
     """
     reader = reader or identify(root)
-    variant = reader.recognise(root)
+    variant = reader.recognise(root, labels)
     findings: list[Finding] = []
     try:
-        records = reader(root, **(options or {}))
+        records = reader(root, labels=labels, **(options or {}))
     except DatasetDamaged as problem:
         records = reader(
-            root, partial=True, **(options or {})
+            root, partial=True, labels=labels, **(options or {})
         )  # damage to the label files themselves is raised again here
         findings.append(Finding("missing", 1, str(problem), grave=True))
 
@@ -168,7 +199,7 @@ def examine(
         findings.append(_finding("no face", faceless, "pictures in which no face was found"))
     findings += _numbers(usable, reader)
     findings += _crops(usable, looks, reader)
-    copied, marks = _copies(usable, looks, near)
+    copied, marks = _copies(usable, looks, near, labels)
     findings += copied
     usable = [
         replace(record, attributes={**record.attributes, "copy_in": marks[index]})
@@ -184,7 +215,7 @@ def examine(
             variant=variant,
             counts=_in_order(Counter(record.split for record in usable)),
             official=reader.official,
-            classes=_classes(usable),
+            classes=_classes(usable, labels),
             rated=_in_order(
                 Counter(one.split for one in usable if one.valence is not None and one.arousal is not None)
             ),
@@ -203,13 +234,13 @@ def _finding(kind: str, names: list[str], message: str, grave: bool = False) -> 
     return Finding(kind, len(names), f"{len(names)} {message}", grave, tuple(names[:EXAMPLES]))
 
 
-def _classes(records: list[Record]) -> dict[str, dict[str, int]]:
+def _classes(records: list[Record], labels: tuple[str, ...]) -> dict[str, dict[str, int]]:
     tally: dict[str, Counter[int]] = defaultdict(Counter)
     for record in records:
         tally[record.split][record.expression] += 1
     return {
         split: {
-            **{name: counts[index] for index, name in enumerate(EXPRESSIONS) if counts[index]},
+            **{name: counts[index] for index, name in enumerate(labels) if counts[index]},
             **({"unlabelled": counts[UNLABELLED]} if counts[UNLABELLED] else {}),
         }
         for split, counts in tally.items()
@@ -245,7 +276,7 @@ def _crops(records: list[Record], looks: dict[int, _Look], reader: Reader) -> li
 
 
 def _copies(
-    records: list[Record], looks: dict[int, _Look], near: int
+    records: list[Record], looks: dict[int, _Look], near: int, labels: tuple[str, ...]
 ) -> tuple[list[Finding], dict[int, Literal["valid", "test"]]]:
     """Findings on exact and near copies, and for each training record that leaks the split it leaks into."""
     import numpy as np
@@ -273,7 +304,7 @@ def _copies(
         if len({r.expression for r in members if r.expression != UNLABELLED}) > 1:
             disagreeing += 1
             opposed.append(
-                " / ".join(f"{r.name} {EXPRESSIONS[r.expression]}" for r in members if r.expression >= 0)
+                " / ".join(f"{r.name} {labels[r.expression]}" for r in members if r.expression >= 0)
             )
     findings = []
     if across:

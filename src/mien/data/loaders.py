@@ -7,6 +7,7 @@ included: two sets with equal names, or one whose pictures were exchanged, never
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,13 +18,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mien import align, cards, durable, images, landmarks
-from mien.config import DataConfig, SourceConfig
+from mien import align, cards, detect, durable, images, landmarks
+from mien.config import DataConfig, RunConfig, SourceConfig
 from mien.data import READERS, protocols
 from mien.data.copies import without_copies
 from mien.data.records import Batch, Record, Split
 from mien.errors import ConfigError, DatasetDamaged, MienError
-from mien.labels import CIRCUMPLEX, EXPRESSIONS, UNLABELLED
+from mien.labels import (
+    CIRCUMPLEX,
+    EXPRESSIONS,
+    OWN,
+    UNLABELLED,
+    UnknownExpression,
+    in_order,
+    index_of,
+    label_set,
+    listed,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -58,21 +69,78 @@ class Crops:
     pose: NDArray[np.float32]
 
 
-def source_records(config: SourceConfig) -> list[Record]:
-    """Read a source and apply its protocol, if it names one.
+def label_names(config: RunConfig) -> tuple[str, ...]:
+    """The labels that a run learns: the eight, the names it lists, or, for `own`, those that stand in its data.
 
     Raises:
-        ConfigError: no such reader, protocol or fold.
+        ConfigError: the data hold no own labels, or their names make no label set.
+        DatasetNotFound, DatasetDamaged: as the reader says.
+    """
+    if config.labels != (OWN,):
+        return config.labels or EXPRESSIONS
+    names: dict[str, None] = {}
+    for source in (config.data, *config.data.also):
+        reader = READERS.get(source.reader)
+        if reader is None or reader.label_names is None:
+            raise ConfigError(
+                f"labels: '{OWN}' takes the names of a folder or manifest, and data.reader is '{source.reader}': list "
+                "the labels by name"
+            )
+        names |= dict.fromkeys(reader.label_names(source.root))
+    return label_set(in_order(names), f"labels of {config.data.root}")
+
+
+def finds_faces(source: SourceConfig, labels: tuple[str, ...]) -> bool:
+    """Whether the faces of a source are looked for before they are cut, see `SourceConfig.faces`."""
+    if source.faces is not None:
+        return source.faces == "find"
+    return labels != EXPRESSIONS and READERS[source.reader].label_names is not None
+
+
+def _translated(records: list[Record], labels: tuple[str, ...], source: SourceConfig) -> list[Record]:
+    """Records of one of the eight expressions as records of own labels of that meaning; those of others are left out.
+
+    Raises:
+        ConfigError: none of the labels names one of the eight.
+    """
+    eight = np.full(len(labels), UNLABELLED)
+    for place, name in enumerate(labels):
+        with contextlib.suppress(UnknownExpression):
+            eight[place] = index_of(name)
+    if (eight == UNLABELLED).all():
+        raise ConfigError(
+            f"{source.root}: the reader '{source.reader}' knows the eight expressions and none of the labels "
+            f"{listed(labels)}: own labels are read by the readers folder and manifest"
+        )
+    places = {int(index): place for place, index in enumerate(eight) if index != UNLABELLED}
+    found = []
+    for record in records:
+        if record.expression != UNLABELLED and record.expression not in places:
+            continue
+        votes = tuple(record.votes[i] if i != UNLABELLED else 0.0 for i in eight) if record.votes else ()
+        expression = places.get(record.expression, UNLABELLED)
+        found.append(replace(record, expression=expression, votes=votes if sum(votes) > 0 else ()))
+    return found
+
+
+def source_records(config: SourceConfig, labels: tuple[str, ...] = EXPRESSIONS) -> list[Record]:
+    """Read a source and apply its protocol, if it names one; expressions and votes are those of `labels`.
+
+    Raises:
+        ConfigError: no such reader, protocol or fold, or a source that cannot have these labels.
         DatasetNotFound, DatasetDamaged: as the reader says.
     """
     if config.reader not in READERS:
         from mien.config import nearest
 
         raise ConfigError(f"data.reader: '{config.reader}': {nearest(config.reader, list(READERS))}")
-    if config.protocol is None:
-        return READERS[config.reader](config.root)
-    protocol = protocol_of(config.protocol, config.reader, config.root)
-    return protocol.apply(READERS[config.reader](config.root, **protocol.options), config.fold)
+    reader = READERS[config.reader]
+    protocol = protocol_of(config.protocol, config.reader, config.root) if config.protocol else None
+    own = labels if reader.label_names is not None else EXPRESSIONS
+    records = reader(config.root, labels=own, **(protocol.options if protocol else {}))
+    if protocol is not None:
+        records = protocol.apply(records, config.fold, own)
+    return records if own == labels else _translated(records, labels, config)
 
 
 def protocol_of(name: str, reader: str, root: Path) -> Protocol:
@@ -100,6 +168,7 @@ def load_crops(
     cache: Path,
     points: Path | None = None,
     progress: Progress | None = None,
+    find: bool = False,
 ) -> Crops:
     """Cut each record's face, from the cache if these were cut before.
 
@@ -110,15 +179,16 @@ def load_crops(
         cache: folder of the cache; made if absent. A killed run leaves no half-written file under the final name.
         points: landmarks by record name, see `SourceConfig.points`.
         progress: told (done, total) after each picture.
+        find: look for the largest face in pictures without a box, see `SourceConfig.faces`.
 
     Raises:
         DatasetDamaged: a picture cannot be read; the message names the file.
     """
-    key = _key(records, size, colour, points)
+    key = _key(records, size, colour, points, find)
     cache.mkdir(parents=True, exist_ok=True)
     pixels, facts = cache / f"{key}.npy", cache / f"{key}.facts.npz"
     if not (pixels.is_file() and facts.is_file()):
-        _cut(records, size, colour, points, pixels, facts, progress)
+        _cut(records, size, colour, points, pixels, facts, progress, find)
     with np.load(facts) as stored:
         found, pose = stored["found"], stored["pose"]
     return Crops(np.load(pixels, mmap_mode="r"), found, pose)
@@ -148,7 +218,7 @@ def content_hashes(paths: Iterable[Path]) -> dict[Path, str]:
     return found
 
 
-def _key(records: Sequence[Record], size: int, colour: bool, points: Path | None) -> str:
+def _key(records: Sequence[Record], size: int, colour: bool, points: Path | None, find: bool = False) -> str:
     """The hash of all that decides the crops: what is in the files, how they are read, aligned and cut."""
     import cv2
 
@@ -160,6 +230,8 @@ def _key(records: Sequence[Record], size: int, colour: bool, points: Path | None
         for one in records
     ]
     how = [VERSION, size, colour, points is not None, content[network], cv2.__version__]
+    if find:
+        how.append(detect.named("auto"))
     shape = [FULL_FACE.tolist(), PRESENCE, align.TEMPLATE.tolist()]
     return hashlib.sha256(json.dumps([how, shape, rows]).encode()).hexdigest()[:24]
 
@@ -172,8 +244,9 @@ def _cut(
     pixels: Path,
     facts: Path,
     progress: Progress | None,
+    find: bool = False,
 ) -> None:
-    locate = _stored(points) if points is not None else _network()
+    locate = _stored(points) if points is not None else _network(find)
     part = pixels.with_name(f"{pixels.stem}.{os.getpid()}.part.npy")
     shape = (len(records), size, size, 3) if colour else (len(records), size, size)
     out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
@@ -263,13 +336,16 @@ def _anchors(points: NDArray[Any]) -> NDArray[np.float64]:
     return anchors
 
 
-def _network() -> Locate:
-    """Ask the shipped landmark network."""
+def _network(find: bool = False) -> Locate:
+    """Ask the shipped landmark network, where told about the face that the default detector finds."""
     network = landmarks.Landmarker.load()
+    detector = detect.build("auto") if find else None
 
     def locate(
         record: Record, image: NDArray[np.uint8], box: tuple[float, float, float, float]
     ) -> tuple[NDArray[np.float64] | None, NDArray[np.float32]]:
+        if detector is not None and record.box is None and (faces := detector(image)):
+            box = faces[0].box.corners  # the largest
         points, presence, pose = network(image, np.array([box], dtype=np.float32))
         return (_anchors(points[0]) if presence[0] >= PRESENCE else None), pose[0]
 
@@ -307,7 +383,7 @@ def vote_affect(votes: NDArray[Any]) -> NDArray[np.float32]:
 class Samples:
     """Crops with their targets, row by row; what a split becomes for training.
 
-    `images` as in `Crops`; `expression` int64 [n] with `UNLABELLED` for none; `votes` float32 [n, 8] shares or NaN;
+    `images` as in `Crops`; `expression` int64 [n] with `UNLABELLED` for none; `votes` float32 [n, k] shares or NaN;
     `affect` float32 [n, 2] or NaN; `subject` int64 [n], -1 unknown; `names` the records' names; `repeat` how often an
     epoch draws each; `weight` of their expression loss.
     """
@@ -328,17 +404,18 @@ class Samples:
     def log_prior(self) -> NDArray[np.float32]:
         """Log of the mean share of each class [k] among these pictures, each class at least one in ten thousand."""
         known = self.expression >= 0
-        hard = np.eye(len(EXPRESSIONS), dtype=np.float32)[np.maximum(self.expression, 0)]
+        classes = self.votes.shape[1]
+        hard = np.eye(classes, dtype=np.float32)[np.maximum(self.expression, 0)]
         shares = np.where(np.isfinite(self.votes), self.votes, hard)[
             known | np.isfinite(self.votes).all(axis=1)
         ]
-        mean = shares.mean(axis=0) if len(shares) else np.ones(len(EXPRESSIONS))
+        mean = shares.mean(axis=0) if len(shares) else np.ones(classes)
         logarithm: NDArray[np.float32] = np.log(np.maximum(mean / mean.sum(), 1e-4)).astype(np.float32)
         return logarithm
 
 
 def graded(expression: int, intensity: float) -> NDArray[np.float32]:
-    """Class shares [k] of an expression shown at a known strength 0..1: the rest is neutral.
+    """Class shares [8] of an expression shown at a known strength 0..1: the rest is neutral.
 
     From half of the full strength on it is the expression alone (our choice: observers name a posed expression of half
     strength as surely as a full one).
@@ -350,15 +427,19 @@ def graded(expression: int, intensity: float) -> NDArray[np.float32]:
 
 
 def to_samples(
-    records: Sequence[Record], crops: Crops, derive_affect: bool, soft_votes: bool = True
+    records: Sequence[Record],
+    crops: Crops,
+    derive_affect: bool,
+    soft_votes: bool = True,
+    labels: tuple[str, ...] = EXPRESSIONS,
 ) -> Samples:
-    """Join crops and targets."""
+    """Join crops and targets. Votes and an attribute `intensity` mean affect and shares for the eight alone."""
     counts = np.array(
-        [record.votes or [np.nan] * len(EXPRESSIONS) for record in records], dtype=np.float32
-    ).reshape(-1, len(EXPRESSIONS))
+        [record.votes or [np.nan] * len(labels) for record in records], dtype=np.float32
+    ).reshape(-1, len(labels))
     total = counts.sum(axis=1, keepdims=True)
     shares = (counts / np.where(total > 0, total, np.nan)).astype(np.float32)
-    for row, record in enumerate(records):
+    for row, record in enumerate(records if labels == EXPRESSIONS else ()):
         if not record.votes and "intensity" in record.attributes and record.expression != UNLABELLED:
             shares[row] = graded(record.expression, float(record.attributes["intensity"]))
     affect = np.array(
@@ -370,7 +451,7 @@ def to_samples(
         ],
         dtype=np.float32,
     ).reshape(-1, 2)
-    if derive_affect:
+    if derive_affect and labels == EXPRESSIONS:
         affect = np.where(np.isnan(affect), vote_affect(shares), affect)
     people = {
         name: place
@@ -388,19 +469,22 @@ def to_samples(
 
 
 def load_split(
-    config: DataConfig, splits: tuple[Split, ...], progress: Progress | None = None
+    config: DataConfig,
+    splits: tuple[Split, ...],
+    progress: Progress | None = None,
+    labels: tuple[str, ...] = EXPRESSIONS,
 ) -> dict[Split, list[Samples]]:
     """Samples of the wanted splits of a configuration's sets; further sets join only "train".
 
     Training copies of validation and test pictures are left out when the configuration says so.
     """
-    records = source_records(config)
+    records = source_records(config, labels)
     if config.drop_duplicates and "train" in splits:
         records, _ = without_copies(records)
     loaded: dict[Split, list[Samples]] = {split: [] for split in splits}
     sources: list[tuple[SourceConfig, list[Record]]] = [(config, records)]
     if "train" in splits:
-        sources += [(also, source_records(also)) for also in config.also]
+        sources += [(also, source_records(also, labels)) for also in config.also]
     for source, found in sources:
         for split in splits if source is config else ("train",):
             chosen = [record for record in found if record.split == split]
@@ -410,10 +494,18 @@ def load_split(
                 if source is config and split == "train":
                     raise DatasetDamaged(f"{config.root} has no training pictures under this protocol")
                 continue
-            crops = load_crops(chosen, config.size, config.colour, config.cache, source.points, progress)
+            crops = load_crops(
+                chosen,
+                config.size,
+                config.colour,
+                config.cache,
+                source.points,
+                progress,
+                finds_faces(source, labels),
+            )
             loaded[split].append(
                 replace(
-                    to_samples(chosen, crops, config.vote_affect, config.soft_votes),
+                    to_samples(chosen, crops, config.vote_affect, config.soft_votes, labels),
                     repeat=source.repeat,
                     weight=source.weight,
                 )
@@ -466,7 +558,7 @@ class Feed:
             whole = np.floor(self._repeat + random.random(len(self))).astype(np.int64)
             rows = random.permutation(np.repeat(np.arange(len(self)), whole)).astype(np.int64)
             return np.resize(rows, self._drawn)  # rounding may leave it a few rows short or long
-        counts = np.bincount(self._expression[self._expression >= 0], minlength=len(EXPRESSIONS))
+        counts = np.bincount(self._expression[self._expression >= 0], minlength=1)
         weight = np.where(
             self._expression >= 0, np.maximum(counts, 1)[self._expression].astype(float) ** -self.balance, 0.0
         )

@@ -8,8 +8,9 @@ Only `path` is needed (relative to the table, or absolute). `image` and `file` a
 commas, semicolons or tabs (then 0,6 is a number too), in UTF-8 or UTF-16. "NA", "NaN", "null" and the like are empty
 cells. Paths may be written with backslashes. An expression is a word in any case ("Happy"), empty
 or "unknown" for none; a number is refused, because every dataset numbers its classes otherwise. Votes stand in
-columns `vote_neutral` ... `vote_contempt`. `split` is "train" (also when empty or missing), "valid" or "test". Every
-other column becomes an attribute of its name.
+columns `vote_neutral` ... `vote_contempt`. Where the run configuration has `labels`, an expression is one of those
+names, which may be numbers, and votes stand in `vote_<label>`. `split` is "train" (also when empty or missing), "valid"
+or "test". Every other column becomes an attribute of its name.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from mien import durable
 from mien.data.reader import SPLITS, Reader, affect, on_disk
 from mien.data.records import Record
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
-from mien.labels import EXPRESSIONS, UNLABELLED, UnknownExpression, index_of
+from mien.labels import EXPRESSIONS, HOW_TO_OWN, UNLABELLED, UnknownExpression, finder
 
 NAMES = ("manifest.parquet", "manifest.csv", "labels.csv")
 """Tables looked for in a folder, in this order."""
@@ -57,7 +58,7 @@ def table_of(root: Path) -> Path | None:
     return next((root / name for name in NAMES if (root / name).is_file()), None)
 
 
-def variant(root: Path) -> str | None:
+def variant(root: Path, labels: tuple[str, ...] = EXPRESSIONS) -> str | None:
     """ "csv" or "parquet", or None; a labels.csv counts when it has a picture and a label column."""
     path = table_of(root)
     if path is None:
@@ -70,7 +71,33 @@ def variant(root: Path) -> str | None:
     return "csv" if header & set(PATH_COLUMNS) else None
 
 
-def read(root: Path, variant: str, partial: bool, images: str = "", **options: Any) -> list[Record]:
+def label_names(root: Path) -> list[str]:
+    """The words of the table's expression column, but those for "no label".
+
+    Raises:
+        DatasetNotFound: there is no table.
+        DatasetDamaged: it cannot be read, or has no such column.
+    """
+    kind, path = variant(root), table_of(root)
+    if kind is None or path is None:
+        raise DatasetNotFound(f"{root}: no manifest: pass {READER.wants}")
+    words: dict[str, None] = {}
+    for line, row in _table(path, kind):
+        label = _Columns.of(row, f"{path}:{line}").label
+        if label is None:
+            raise DatasetDamaged(f"{path}: no column 'expression' names the labels")
+        words[_word(row[label])] = None
+    return [word for word in words if word.lower() not in (*UNKNOWN, *EMPTY)]
+
+
+def read(
+    root: Path,
+    variant: str,
+    partial: bool,
+    images: str = "",
+    labels: tuple[str, ...] = EXPRESSIONS,
+    **options: Any,
+) -> list[Record]:
     """Read every row; `images` is the folder of the pictures, when it is not the table's own.
 
     Other `options` are those of the dataset that the table was made of, as a protocol asks for them: they must be the
@@ -86,8 +113,7 @@ def read(root: Path, variant: str, partial: bool, images: str = "", **options: A
                 f"manifest: {path} was not made with {key}={value}: run 'mien data check' with the same --protocol"
             )
     folder = Path(images) if images else path.parent
-    table = _parquet(path) if variant == "parquet" else _csv(path)
-    return on_disk(_records(table, folder, path), root, partial)
+    return on_disk(_records(_table(path, variant, labels), folder, path, labels), root, partial)
 
 
 def _encoding(path: Path) -> str:
@@ -106,7 +132,24 @@ def _separator(header: str) -> str:
     return max(SEPARATORS, key=header.count)
 
 
-def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _table(
+    path: Path, variant: str, labels: tuple[str, ...] = EXPRESSIONS
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows with the columns named as this module writes them, whatever their case; others as they are."""
+    votes = _votes(labels)
+    numbers = {*NUMBERS, *map(str.lower, votes)}
+    known = {name: name for name in KNOWN} | {name.lower(): name for name in votes}
+    names: dict[str, str] = {}
+    for line, cells in _parquet(path) if variant == "parquet" else _csv(path, numbers):
+        names = names or {name: known.get(name.strip().lower(), name) for name in cells}
+        yield line, {names[name]: value for name, value in cells.items()}
+
+
+def _votes(labels: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"vote_{name}" for name in labels)
+
+
+def _csv(path: Path, numbers: Collection[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with path.open(newline="", encoding=_encoding(path)) as file:
             header = file.readline()
@@ -116,7 +159,7 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             names = [cell.strip() for cell in next(lines, [])]
             if not names:
                 raise DatasetDamaged(f"{path} is empty: give it a line of column names, path among them")
-            decimal_commas = [name for name in names if separator != "," and name.lower() in NUMBERS]
+            decimal_commas = [name for name in names if separator != "," and name.lower() in numbers]
             for cells in lines:
                 if not any(cell.strip() for cell in cells):
                     continue
@@ -176,21 +219,25 @@ def _text(value: Any) -> str:
     return "" if text.lower() in EMPTY else text
 
 
-def _records(table: Iterable[tuple[int, dict[str, Any]]], folder: Path, table_path: Path) -> Iterator[Record]:
+def _word(value: Any) -> str:
+    """A label's cell as text; whole numbers that a table holds as floats, for want of some, are written as such."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+
+def _records(
+    table: Iterable[tuple[int, dict[str, Any]]],
+    folder: Path,
+    table_path: Path,
+    labels: tuple[str, ...] = EXPRESSIONS,
+) -> Iterator[Record]:
     """A record for each row; which column means what is decided once."""
     columns: _Columns | None = None
-    names: dict[str, str] = {}
-    for line, cells in table:
-        names = names or {name: _known(name) for name in cells}
-        row = {names[name]: value for name, value in cells.items()}
-        columns = columns or _Columns.of(row, f"{table_path}:{line}")
-        yield _record(row, columns, folder, f"{table_path}:{line}")
-
-
-def _known(name: str) -> str:
-    """A column's name as this module writes it, whatever its case; of other columns as it is."""
-    lower = name.strip().lower()
-    return lower if lower in KNOWN else name
+    find = finder(labels)
+    for line, row in table:
+        columns = columns or _Columns.of(row, f"{table_path}:{line}", labels)
+        yield _record(row, columns, folder, f"{table_path}:{line}", find)
 
 
 class _Columns(NamedTuple):
@@ -200,11 +247,11 @@ class _Columns(NamedTuple):
     label: str | None
     subject: str | None
     box: bool
-    votes: bool
+    votes: tuple[str, ...]
     attributes: tuple[str, ...]
 
     @classmethod
-    def of(cls, row: dict[str, Any], where: str) -> _Columns:
+    def of(cls, row: dict[str, Any], where: str, labels: tuple[str, ...] = EXPRESSIONS) -> _Columns:
         """Find them by name in a row.
 
         Raises:
@@ -218,12 +265,16 @@ class _Columns(NamedTuple):
             )
         label = next((name for name in LABEL_COLUMNS if name in row), None)
         subject = next((name for name in SUBJECT_COLUMNS if name in row), None)
-        taken = {path, label, subject, *PLAIN_COLUMNS, *BOX_COLUMNS, *VOTE_COLUMNS}
-        box, votes = (all(name in row for name in group) for group in (BOX_COLUMNS, VOTE_COLUMNS))
-        return cls(path, label, subject, box, votes, tuple(name for name in row if name not in taken))
+        votes = _votes(labels)
+        taken = {path, label, subject, *PLAIN_COLUMNS, *BOX_COLUMNS, *votes}
+        box, voted = (all(name in row for name in group) for group in (BOX_COLUMNS, votes))
+        rest = tuple(name for name in row if name not in taken)
+        return cls(path, label, subject, box, votes if voted else (), rest)
 
 
-def _record(row: dict[str, Any], columns: _Columns, folder: Path, where: str) -> Record:
+def _record(
+    row: dict[str, Any], columns: _Columns, folder: Path, where: str, find: Callable[[str], int]
+) -> Record:
     path = str(row[columns.path] if row[columns.path] is not None else "").strip()
     if not path or path.lower() == "nan":
         raise DatasetDamaged(f"{where}: '{columns.path}' is empty")
@@ -235,10 +286,10 @@ def _record(row: dict[str, Any], columns: _Columns, folder: Path, where: str) ->
     return Record(
         path=folder / path,
         split=SPLITS[split],
-        expression=_expression(_text(row[columns.label]) if columns.label else "", where),
+        expression=_expression(_word(row[columns.label]) if columns.label else "", where, find),
         valence=_affect(row.get("valence"), where),
         arousal=_affect(row.get("arousal"), where),
-        votes=_numbers(row, VOTE_COLUMNS, where) if columns.votes else (),
+        votes=_numbers(row, columns.votes, where),
         subject=(_text(row[columns.subject]) or None) if columns.subject else None,
         video=_text(row.get("video")) or None,
         frame=None if frame is None else int(frame),
@@ -267,13 +318,16 @@ def _numbers(row: dict[str, Any], names: tuple[str, ...], where: str) -> tuple[f
     return found if len(found) == len(names) else ()
 
 
-def _expression(word: str, where: str) -> int:
-    if not word or word.lower() in UNKNOWN:
+def _expression(word: str, where: str, find: Callable[[str], int]) -> int:
+    if not word:
         return UNLABELLED
     try:
-        return index_of(word)
+        return find(word)
     except UnknownExpression as problem:
-        raise DatasetDamaged(f"{where}: {problem}") from None
+        if word.lower() in (*UNKNOWN, *EMPTY):  # a label of one's own may be called so
+            return UNLABELLED
+        hint = f"; {HOW_TO_OWN}" if find is finder(EXPRESSIONS) else ""
+        raise DatasetDamaged(f"{where}: {problem}{hint}") from None
 
 
 def _number(value: Any, where: str) -> float | None:
@@ -311,11 +365,16 @@ def made_of(root: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def write(records: Iterable[Record], path: Path, options: dict[str, Any] | None = None) -> None:
+def write(
+    records: Iterable[Record],
+    path: Path,
+    options: dict[str, Any] | None = None,
+    labels: tuple[str, ...] = EXPRESSIONS,
+) -> None:
     """Write records as the table that `READER` reads back equal; Parquet or CSV by the ending.
 
     `options` are those that the dataset's reader was called with, and under "reader" its name; Parquet keeps them for
-    `read` and `made_of`.
+    `read` and `made_of`. `labels` is what the records' expressions and votes refer to.
     Paths under the table's folder are written relative to it, so that the folder can move.
     """
     import pyarrow as pa
@@ -327,14 +386,16 @@ def write(records: Iterable[Record], path: Path, options: dict[str, Any] | None 
     columns: dict[str, list[Any]] = {
         "path": [_relative(record.path, base) for record in listed],
         "split": [record.split for record in listed],
-        "expression": [None if r.expression == UNLABELLED else EXPRESSIONS[r.expression] for r in listed],
+        "expression": [None if r.expression == UNLABELLED else labels[r.expression] for r in listed],
         "valence": [record.valence for record in listed],
         "arousal": [record.arousal for record in listed],
         "subject": [record.subject for record in listed],
         "video": [record.video for record in listed],
         "frame": [record.frame for record in listed],
         **{name: [r.box[i] if r.box else None for r in listed] for i, name in enumerate(BOX_COLUMNS)},
-        **{name: [r.votes[i] if r.votes else None for r in listed] for i, name in enumerate(VOTE_COLUMNS)},
+        **{
+            f"vote_{name}": [r.votes[i] if r.votes else None for r in listed] for i, name in enumerate(labels)
+        },
         "name": [record.name for record in listed],
         **{key: [record.attributes.get(key) for record in listed] for key in extra},
     }
@@ -364,4 +425,5 @@ READER = Reader(
     variant=variant,
     read=read,
     takes_file=True,
+    label_names=label_names,
 )

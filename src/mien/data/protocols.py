@@ -96,22 +96,33 @@ class Protocol(Frozen):
             raise ValueError(f"classes must be expression names in the order {', '.join(EXPRESSIONS)}")
         return self
 
-    def apply(self, records: Iterable[Record], fold: int = 0) -> list[Record]:
+    def apply(
+        self, records: Iterable[Record], fold: int = 0, labels: tuple[str, ...] = EXPRESSIONS
+    ) -> list[Record]:
         """Keep the pictures that count, with their class, vote shares (summing to 1) and split under this protocol.
 
         Args:
             records: what the dataset's reader returned.
             fold: which fold is tested, from 0; only for a protocol with folds.
+            labels: what the records' expressions refer to. Of own labels all are kept.
 
         Raises:
-            ConfigError: no such fold.
+            ConfigError: no such fold, or a protocol of vote rules or chosen classes where labels are own ones.
             DatasetDamaged: no picture is left, or the rule needs votes and a record has none.
         """
         if not 0 <= fold < (self.folds.count if self.folds else 1):
             raise ConfigError(
                 f"{self.name}: fold {fold}: use 0 to {self.folds.count - 1 if self.folds else 0}"
             )
-        wanted = {EXPRESSIONS.index(canonical(name)) for name in self.classes}
+        if labels != EXPRESSIONS:
+            if self.rule is not None or self.classes != EXPRESSIONS:
+                raise ConfigError(
+                    f"{self.name}: its {'vote rule' if self.rule else 'classes'} rest on the eight expressions: own "
+                    "labels take a protocol without `rule` and `classes`, or none"
+                )
+            wanted = set(range(len(labels)))
+        else:
+            wanted = {EXPRESSIONS.index(canonical(name)) for name in self.classes}
         kept: list[Record] = []
         for record in records:
             if record.split not in self.split:

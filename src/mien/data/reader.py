@@ -15,7 +15,7 @@ from typing import Any
 
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
-from mien.labels import LabelSchema, UnknownExpression
+from mien.labels import EXPRESSIONS, HOW_TO_OWN, LabelSchema, UnknownExpression, in_order, listed
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 """File endings that count as a picture, in lower case."""
@@ -36,6 +36,8 @@ class Reader:
         official: published number of records by split, before any filter; empty where nobody states one.
         sizes: (width, height) of the official crops; empty where the set has no fixed crop.
         takes_file: whether `root` may be a single file.
+        label_names: the label names that stand in the data, for sets that can have any; None for those of the eight.
+            Such a reader's `variant` and `read` take `labels`.
     """
 
     name: str
@@ -48,13 +50,22 @@ class Reader:
     official: dict[str, int] = field(default_factory=dict)
     sizes: tuple[tuple[int, int], ...] = ()
     takes_file: bool = False
+    label_names: Callable[[Path], list[str]] | None = None
 
-    def __call__(self, root: Path | str, *, partial: bool = False, **options: Any) -> list[Record]:
+    def __call__(
+        self,
+        root: Path | str,
+        *,
+        partial: bool = False,
+        labels: tuple[str, ...] = EXPRESSIONS,
+        **options: Any,
+    ) -> list[Record]:
         """Read the dataset under `root`; no picture is opened.
 
         Args:
             root: the folder that `wants` describes.
             partial: leave out records whose picture is not on disk, instead of refusing.
+            labels: what the records' `expression` and `votes` refer to; others than the eight need `label_names`.
             options: what this dataset alone offers; see its module.
 
         Raises:
@@ -63,7 +74,9 @@ class Reader:
             ConfigError: an option that this reader does not have.
         """
         root = Path(root)
-        variant = self.recognise(root)
+        variant = self.recognise(root, labels)
+        if labels != EXPRESSIONS:
+            options["labels"] = labels
         try:
             records = self.read(root, variant, partial, **options)
         except TypeError as problem:
@@ -76,7 +89,13 @@ class Reader:
             )
         return records
 
-    def recognise(self, root: Path) -> str:
+    def holds(self, root: Path, labels: tuple[str, ...] = EXPRESSIONS) -> str | None:
+        """The variant of this dataset under `root`, None when it is another."""
+        if labels == EXPRESSIONS or self.label_names is None:
+            return self.variant(root)
+        return self.variant(root, labels)  # type: ignore[call-arg]  # see `label_names`
+
+    def recognise(self, root: Path, labels: tuple[str, ...] = EXPRESSIONS) -> str:
         """Name the variant of this dataset under `root`.
 
         Raises:
@@ -85,14 +104,26 @@ class Reader:
         if not root.is_dir() and not (self.takes_file and root.is_file()):
             what = "is a file, not a folder" if root.exists() else "does not exist"
             raise DatasetNotFound(f"{root} {what}: pass {self.wants}")
-        variant = self.variant(root)
+        variant = self.holds(root, labels)
         if variant is None:
             if root.is_file():
                 raise DatasetNotFound(f"{root} is not {self.title}: pass {self.wants}")
-            raise DatasetNotFound(
-                f"{root} does not hold {self.title}: pass {self.wants}{self._neighbour(root)}"
-            )
+            near = self._neighbour(root)
+            # A manifest's labels stand in its cells and do not tell whether it is one.
+            if not near and self.label_names is not None and not self.takes_file:
+                self._say_own(dict.fromkeys(self.label_names(root)), root, labels)
+            raise DatasetNotFound(f"{root} does not hold {self.title}: pass {self.wants}{near}")
         return variant
+
+    def _say_own(self, names: Iterable[str], root: Path, labels: tuple[str, ...]) -> None:
+        """Raise for a folder whose sub-folders have names, and not those of labels."""
+        if len(listing := in_order(names)) > 1:
+            found = f"{root}: its folders are called {listed(listing)}"
+            if labels == EXPRESSIONS:
+                raise DatasetNotFound(
+                    f"{found}, which are no expression labels: rename them, or {HOW_TO_OWN}"
+                )
+            raise DatasetNotFound(f"{found}, none of the labels {listed(labels)}: pass {self.wants}")
 
     def _neighbour(self, root: Path) -> str:
         """A hint when the right folder is one floor up or down."""

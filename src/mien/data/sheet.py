@@ -20,8 +20,8 @@ LABEL = 150
 INK, PAPER, GREY = (25, 25, 28), (255, 255, 255), (120, 120, 126)
 
 
-def rows_of(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Records by class, in `EXPRESSIONS` order; without any class, by quadrant of the valence/arousal plane."""
+def rows_of(records: Sequence[Record], labels: tuple[str, ...] = EXPRESSIONS) -> dict[str, list[Record]]:
+    """Records by class, in the order of the labels; without any class, by quadrant of the valence/arousal plane."""
     if all(record.expression == UNLABELLED for record in records):
         found: dict[str, list[Record]] = {
             f"{a} {v}": [] for a in ("active", "calm") for v in ("negative", "positive")
@@ -31,14 +31,17 @@ def rows_of(records: Sequence[Record]) -> dict[str, list[Record]]:
                 side = "positive" if record.valence >= 0 else "negative"
                 found[f"{'active' if record.arousal >= 0 else 'calm'} {side}"].append(record)
     else:
-        found = {
-            name: [r for r in records if r.expression == index] for index, name in enumerate(EXPRESSIONS)
-        }
+        found = {name: [r for r in records if r.expression == index] for index, name in enumerate(labels)}
         found["unlabelled"] = [record for record in records if record.expression == UNLABELLED]
     return {name: listed for name, listed in found.items() if listed}
 
 
-def contact_sheet(records: Sequence[Record], columns: int = 12, side: int = 72) -> NDArray[np.uint8]:
+def contact_sheet(
+    records: Sequence[Record],
+    columns: int = 12,
+    side: int = 72,
+    labels: tuple[str, ...] = EXPRESSIONS,
+) -> NDArray[np.uint8]:
     """Draw `columns` pictures of each class, chosen by the hash of their names, as an RGB image.
 
     A picture or frame that cannot be read is a crossed-out cell.
@@ -51,8 +54,11 @@ def contact_sheet(records: Sequence[Record], columns: int = 12, side: int = 72) 
 
     from mien import images
     from mien.data.loaders import Frames, is_frame
+    from mien.lettering import font, shown
 
-    classes = rows_of([one for one in records if one.path.suffix.lower() in PICTURES or is_frame(one)])
+    classes = rows_of(
+        [one for one in records if one.path.suffix.lower() in PICTURES or is_frame(one)], labels
+    )
     if not classes:
         raise DatasetDamaged("a contact sheet needs labelled pictures or frames: these records have none")
     frames = Frames()
@@ -61,7 +67,8 @@ def contact_sheet(records: Sequence[Record], columns: int = 12, side: int = 72) 
     draw = ImageDraw.Draw(sheet)
     for row, (name, members) in enumerate(classes.items()):
         top = MARGIN + row * cell
-        draw.text((MARGIN, top + side // 2 - 20), name, INK, ImageFont.load_default(16))
+        drawn = shown(name, labels) if name in labels else name
+        draw.text((MARGIN, top + side // 2 - 20), drawn, INK, font(16, drawn))
         draw.text((MARGIN, top + side // 2 + 2), f"{len(members):,}", GREY, ImageFont.load_default(14))
         chosen = sorted(members, key=lambda record: hashlib.sha256(record.name.encode()).digest())[:columns]
         # In the order of a video's frames, so that each is decoded once.

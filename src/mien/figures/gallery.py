@@ -59,6 +59,12 @@ class Scene:
         p = self.predictions
         return [None if p.truth[i] == UNLABELLED else p.classes[p.truth[i]] for i in rows]
 
+    def drawn(self, rows: NDArray[np.int64]) -> list[str]:
+        """The same as matplotlib can draw them; "" for none."""
+        p = self.predictions
+        names = palette.readable(p.classes)
+        return ["" if p.truth[i] == UNLABELLED else names[p.truth[i]] for i in rows]
+
     def confusion(self) -> Figure | None:
         if not len(self.known):
             return None
@@ -99,7 +105,7 @@ class Scene:
         if len(self.known):
             found = metrics.separation(p.embedding[self.known], p.truth[self.known], self.seed)
             under = f"silhouette {found['silhouette']:.2f}   Recall@1 {found['recall_at_1']:.2f}"
-        return embedding.draw(flat, self.words(kept), spots, names, title=under)
+        return embedding.draw(flat, self.words(kept), spots, names, title=under, classes=p.classes)
 
     def images(self, rows: NDArray[np.int64]) -> Tensor:
         """The crops of some rows as a network takes them."""
@@ -122,10 +128,11 @@ class Scene:
 
     def _captions(self, rows: NDArray[np.int64]) -> list[str]:
         p = self.predictions
+        names = palette.readable(p.classes)
         return [
-            f"{p.classes[self.answer[row]]} {p.probabilities[row].max():.2f}"
+            f"{names[self.answer[row]]} {p.probabilities[row].max():.2f}"
             + (f"\ntrue: {word}" if word else "")
-            for row, word in zip(rows, self.words(rows), strict=True)
+            for row, word in zip(rows, self.drawn(rows), strict=True)
         ]
 
     def grid(self) -> Figure | None:
@@ -239,9 +246,10 @@ def make(
     outputs.check_folder(
         out, (f"{name}.{form}" for name in names for form in palette.FORMS), overwrite=overwrite
     )
-    source = infer.source_of(root, protocol, reader, points=points, like=model.source)
-    records = infer.records_of(source, split, limit)
-    crops = loaders.load_crops(records, model.size, model.colour, cache, source.points)
+    source = infer.source_of(root, protocol, reader, points=points, like=model.source, labels=model.classes)
+    records = infer.records_of(source, split, limit, model.classes)
+    find = loaders.finds_faces(source, model.classes)
+    crops = loaders.load_crops(records, model.size, model.colour, cache, source.points, find=find)
     predictions = infer.predict(model, source, split, cache=cache, limit=limit)
     folder = Path(weights) if Path(weights).is_dir() else None
     scene = Scene(model, predictions, crops, folder, how, faces, seed)

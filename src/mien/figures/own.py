@@ -45,26 +45,28 @@ def _drawn(scene: Scene, rows: NDArray[np.int64], most: int) -> NDArray[np.int64
 
 
 def _affect(scene: Scene, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(valence, arousal) [n, 2] of faces: the label, else what the votes say, else NaN."""
+    """(valence, arousal) [n, 2] of faces: the label, else what votes for the eight expressions say, else NaN."""
     from mien.data.loaders import vote_affect
 
     p = scene.predictions
+    if scene.model.classes != EXPRESSIONS:
+        return p.affect_truth[rows]
     derived = vote_affect(_votes(scene, rows).astype(np.float32)).astype(np.float64)
     return np.where(np.isfinite(p.affect_truth[rows]), p.affect_truth[rows], derived)
 
 
 def _votes(scene: Scene, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Vote shares [n, 8] over all expressions; classes that the protocol leaves out have none."""
-    p = scene.predictions
-    votes = np.zeros((len(rows), len(EXPRESSIONS)))
-    votes[:, [EXPRESSIONS.index(name) for name in p.classes]] = p.votes[rows]
+    """Vote shares [n, k] over all labels of the model; classes that the protocol leaves out have none."""
+    p, labels = scene.predictions, scene.model.classes
+    votes = np.zeros((len(rows), len(labels)))
+    votes[:, [labels.index(name) for name in p.classes]] = p.votes[rows]
     votes[~np.isfinite(p.votes[rows]).all(axis=1)] = np.nan
     return votes
 
 
 def _labels(scene: Scene, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Expressions [n] as indices into `EXPRESSIONS`, whatever the protocol's classes."""
-    place = np.array([*(EXPRESSIONS.index(name) for name in scene.predictions.classes), UNLABELLED])
+    """Expressions [n] as indices into the model's labels, whatever the protocol's classes."""
+    place = np.array([*(scene.model.classes.index(name) for name in scene.predictions.classes), UNLABELLED])
     labels: NDArray[np.int64] = place[scene.predictions.truth[rows]]
     return labels
 
@@ -100,7 +102,7 @@ def path_maps(scene: Scene) -> Figure | None:
         return None
     rows = scene.chosen(ROWS)
     maps, _, _ = paths.measure(scene.model.module, scene.images(rows))
-    return paths.draw(np.array(scene.crops.images[rows]), maps, [word or "" for word in scene.words(rows)])
+    return paths.draw(np.array(scene.crops.images[rows]), maps, scene.drawn(rows))
 
 
 def heads(scene: Scene) -> Figure | None:
@@ -118,7 +120,7 @@ def learning(scene: Scene) -> Figure | None:
     from mien.methods.cclls import learning_intensity
 
     rows = np.random.default_rng(scene.seed).permutation(scene.known)[: BATCHES * BATCH]
-    if len(rows) < 2 * len(EXPRESSIONS):  # k-means over a batch needs as many faces as clusters
+    if len(rows) < 2 * len(scene.model.classes):  # k-means over a batch needs as many faces as clusters
         return None
     # A copy: training mode moves running statistics.
     network = copy.deepcopy(scene.model.module).train()

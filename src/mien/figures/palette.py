@@ -12,11 +12,12 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from colorsys import hls_to_rgb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mien import durable
+from mien import durable, lettering
 from mien.errors import ExtraMissing
 from mien.labels import EXPRESSIONS
 
@@ -39,6 +40,9 @@ COLOURS: dict[str, str] = {
 
 MARKERS: dict[str, str] = dict(zip(EXPRESSIONS, ("o", "^", "s", "v", "D", "P", "X", "*"), strict=True))
 """A matplotlib marker for each expression."""
+
+GOLDEN = 0.618034
+"""Step round the colour circle between further labels: hues of any number of them lie well apart."""
 
 SERIES: tuple[str, ...] = (
     "#0072B2",
@@ -78,6 +82,37 @@ _SETTINGS = threading.Lock()
 
 NAME_WIDTH, NAME_HEIGHT = 48.0, 10.0
 """Points on paper that the longest name beside a point takes."""
+
+
+def colour(name: str, labels: Iterable[str] = EXPRESSIONS) -> str:
+    """The colour of a label among `labels`: that of `COLOURS` among the eight, else by its place."""
+    if (known := COLOURS.get(name)) is not None and (labels is EXPRESSIONS or set(labels) <= COLOURS.keys()):
+        return known
+    place = list(labels).index(name)
+    if place < len(SERIES):
+        return SERIES[place]
+    rgb = hls_to_rgb(place * GOLDEN % 1, (0.42, 0.58, 0.32)[place % 3], 0.65)
+    return "#" + "".join(f"{round(255 * part):02X}" for part in rgb)
+
+
+def marker(name: str, labels: Sequence[str] = EXPRESSIONS) -> str:
+    """The matplotlib marker of a label among `labels`, as in `colour`."""
+    if name in MARKERS and set(labels) <= MARKERS.keys():
+        return MARKERS[name]
+    return tuple(MARKERS.values())[list(labels).index(name) % len(MARKERS)]
+
+
+def readable(labels: Sequence[str]) -> list[str]:
+    """Names of labels as matplotlib can draw them: letters that its font lacks, and long names, as in `lettering`.
+
+    A dollar sign is one, not the beginning of a formula.
+    """
+    own = "DejaVuSans.ttf"
+    drawn = []
+    for place, name in enumerate(labels):
+        plain = name.isascii() or (lettering.font_file(name) or "").endswith(own)
+        drawn.append(lettering.short(name).replace("$", r"\$") if plain else f"#{place}")
+    return drawn
 
 
 def canvas(

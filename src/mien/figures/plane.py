@@ -24,7 +24,10 @@ def draw(affect: ArrayLike, words: Sequence[str | None] | None = None, title: st
     """
     points = np.asarray(affect, dtype=np.float64).reshape(-1, 2)
     kept = np.isfinite(points).all(axis=1)
-    named = np.array([word or "" for word in words] if words is not None else [""] * len(points))[kept]
+    # The prototypes are of the eight expressions: own labels have none, and are points without a word.
+    named = np.array(
+        [word if word in CIRCUMPLEX else "" for word in words] if words is not None else [""] * len(points)
+    )[kept]
     points = points[kept]
     # Room for the key beside the square, or it would push the label of arousal out of the picture.
     figure, (axis,) = palette.canvas(5.9 if any(named) else 5.0, 4.3)

@@ -37,7 +37,7 @@ class MethodConfig(Frozen):
 
 
 class Prediction(NamedTuple):
-    """What a recogniser says of a batch. `logits` over `EXPRESSIONS`; `affect` is (valence, arousal) in [-1, 1]."""
+    """What a recogniser says of a batch. `logits` over its labels; `affect` is (valence, arousal) in [-1, 1]."""
 
     logits: Float[Tensor, "n k"]
     affect: Float[Tensor, "n 2"]
@@ -49,6 +49,8 @@ class Method(nn.Module, ABC):
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     turns: ClassVar[tuple[str, ...]] = ("model",)
+    eight_only: ClassVar[str] = ""
+    """Why the method cannot learn own labels; "" for one that can."""
     pretrained: ClassVar[tuple[str, ...]] = ("backbone",)
     """Names of sub-modules whose parameters take the backbone's learning rate."""
 

@@ -137,6 +137,7 @@ class KE2NT(Recognition):
     """A backbone whose features are compared with texts, and with a neutral version of themselves in training."""
 
     Config: ClassVar[type[MethodConfig]] = KE2NTConfig
+    eight_only: ClassVar[str] = "it compares faces with texts of the eight expressions"
     texts: Tensor
 
     def __init__(self, config: KE2NTConfig, size: int) -> None:

@@ -114,6 +114,7 @@ class MECA(Recognition):
     """Tokens of the deepest map, self-attention, one query per expression, and a polar code."""
 
     Config: ClassVar[type[MethodConfig]] = MECAConfig
+    eight_only: ClassVar[str] = "it measures the distance of the other seven expressions from neutral"
 
     def __init__(self, config: MECAConfig, size: int) -> None:
         super().__init__(config, size)

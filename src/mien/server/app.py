@@ -31,7 +31,7 @@ from starlette.exceptions import HTTPException
 
 from mien import __version__
 from mien.config import explain
-from mien.errors import ConfigError
+from mien.errors import ConfigError, WeightsError
 from mien.labels import CIRCUMPLEX, EXPRESSIONS
 from mien.server import answers, models, receive, schema
 from mien.server.limits import Limits, Refusal
@@ -50,9 +50,13 @@ _COMMON: Final = (401, 403, 408, 413, 415, 422, 429, 503, 504)
 
 
 class Service:
-    """The state of one application: the processes that answer, the uploads on their way, and what is counted."""
+    """The state of one application: the processes that answer, the uploads on their way, and what is counted.
 
-    def __init__(self, limits: Limits, pool: Pool) -> None:
+    `labels` are what faces are called here.
+    """
+
+    def __init__(self, limits: Limits, pool: Pool, labels: tuple[str, ...] = EXPRESSIONS) -> None:
+        self.labels = labels
         self.limits = limits
         self.pool = pool
         self.uploads = receive.Uploads(limits)
@@ -102,11 +106,13 @@ def create_app(
     limits = limits or Limits()
     if pipeline is None:
         pool = Pool(limits, answers.shipped, (limits, options or {}))
+        labels = _labels((options or {}).get("weights"))
     elif options:
         raise ConfigError("options are for the pipeline that ships: pass them to mien.load, or no pipeline")
     else:
         pool = Pool(limits, answers.given, (models.Models(pipeline, editor, signer), limits))
-    service = Service(limits, pool)
+        labels = getattr(pipeline, "labels", EXPRESSIONS)
+    service = Service(limits, pool, labels)
     keyed = [] if api_key is None else [Depends(KeyGuard(api_key))]
 
     @asynccontextmanager
@@ -134,6 +140,16 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _defect)
     return app
+
+
+def _labels(weights: Path | str | None) -> tuple[str, ...]:
+    """The labels of weights by their card; the eight where there is none: the processes say what is wrong with them."""
+    from mien.recognise import labels_of
+
+    try:
+        return labels_of(weights)
+    except WeightsError:
+        return EXPRESSIONS
 
 
 def _pictures(service: Service, guards: Sequence[Any]) -> APIRouter:
@@ -207,7 +223,7 @@ def _about(service: Service, keyed: Sequence[Any]) -> APIRouter:
         return schema.Service(
             version=__version__,
             note=schema.NOTE,
-            expressions=list(EXPRESSIONS),
+            expressions=list(service.labels),
             circumplex={name: list(place) for name, place in CIRCUMPLEX.items()},
             limits=asdict(service.limits),
             key_needed=bool(keyed),

@@ -120,7 +120,9 @@ def watch(
     frames, rate, begun = 0, 0.0, now()
     time = 0.0
     with ExitStack() as stack:
-        table = Writer(out, video=True, overwrite=overwrite, made_with=made_with) if out is not None else None
+        table = None
+        if out is not None:
+            table = Writer(out, video=True, overwrite=overwrite, made_with=made_with, labels=pipeline.labels)
         if table is not None:
             stack.callback(table.close)
         shown = show or stack.enter_context(chosen())

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from mien import durable
 from mien.errors import ConfigError
-from mien.figures.palette import COLOURS
+from mien.figures.palette import colour as colour_of
 from mien.images import describe
+from mien.lettering import font, shown
 from mien.types import Frame, TrackedFace
 from mien.video.clip import Clip, Colour, VideoError, library
 
@@ -44,11 +45,11 @@ def draw(rgb: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
     text = int(np.clip(np.sqrt(width * height) / 34, 10, 40))
     line = max(1, round(text / 8))
     for face in reversed(frame.faces):  # the largest last, on top
-        colour = _colour(face.smoothed.expression)
+        colour = _colour(face)
         left, top, right, bottom = (round(edge) for edge in face.box.corners)
         cv2.rectangle(picture, (left, top), (right, bottom), _INK, line + 2, cv2.LINE_AA)
         cv2.rectangle(picture, (left, top), (right, bottom), colour, line, cv2.LINE_AA)
-        label = _chip(_words(face), text, face.smoothed.expression)
+        label = _chip(_words(face), text, colour)
         above = top - label.shape[0] - line
         _lay(picture, label, left - line, above if above >= 0 else bottom + line)
         _dial(picture, face, right + line + text, top + text, round(1.3 * text), line)
@@ -57,27 +58,27 @@ def draw(rgb: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
 
 def _words(face: TrackedFace) -> str:
     unsure = "?" if face.reading.uncertain else ""
-    return f"#{face.person}  {face.smoothed.expression}{unsure} {face.smoothed.probability:.0%}"
+    label = shown(face.smoothed.expression, face.probabilities)
+    return f"#{face.person}  {label}{unsure} {face.smoothed.probability:.0%}"
 
 
-def _colour(expression: str) -> tuple[int, int, int]:
-    text = COLOURS[expression].lstrip("#")
+def _colour(face: TrackedFace) -> tuple[int, int, int]:
+    text = colour_of(face.smoothed.expression, face.probabilities).lstrip("#")
     return int(text[0:2], 16), int(text[2:4], 16), int(text[4:6], 16)
 
 
 @lru_cache(maxsize=512)
-def _chip(words: str, text: int, expression: str) -> NDArray[np.uint8]:
-    """Words on the expression's colour, RGB: drawn once, as a film shows the same few again and again."""
-    from PIL import Image, ImageDraw, ImageFont
+def _chip(words: str, text: int, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Words on the label's colour, RGB: drawn once, as a film shows the same few again and again."""
+    from PIL import Image, ImageDraw
 
-    font = ImageFont.load_default(text)
-    colour = _colour(expression)
+    letters = font(text, words)
     light = 0.2126 * colour[0] + 0.7152 * colour[1] + 0.0722 * colour[2]
     pad = text // 3
-    size = round(font.getlength(words)) + 2 * pad, round(1.5 * text)
+    size = round(letters.getlength(words)) + 2 * pad, round(1.5 * text)
     image = Image.new("RGB", size, colour)
     ink = _INK if light > 110 else _PAPER
-    ImageDraw.Draw(image).text((pad, size[1] / 2), words, ink, font, anchor="lm")
+    ImageDraw.Draw(image).text((pad, size[1] / 2), words, ink, letters, anchor="lm")
     return np.asarray(image)
 
 
@@ -111,7 +112,7 @@ def _dial(picture: NDArray[np.uint8], face: TrackedFace, left: int, top: int, ra
     cv2.line(region, (radius, 2), (radius, 2 * radius - 2), (140, 142, 146), 1, cv2.LINE_AA)
     inner = radius - 2 * line
     spot = round(radius + inner * valence), round(radius - inner * arousal)
-    cv2.circle(region, spot, max(2, 2 * line), _colour(face.smoothed.expression), -1, cv2.LINE_AA)
+    cv2.circle(region, spot, max(2, 2 * line), _colour(face), -1, cv2.LINE_AA)
     cv2.circle(region, spot, max(2, 2 * line), _PAPER, 1, cv2.LINE_AA)
 
 

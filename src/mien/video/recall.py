@@ -93,8 +93,9 @@ def _face(row: Row) -> Face:
     points: list[tuple[float, float]] = []
     while (x := row.get(f"x_{len(points)}")) is not None:
         points.append((x, row[f"y_{len(points)}"]))
+    own = [name for name in row if name.startswith("p_")]
     reading = Reading(
-        {name: row[name] for name in EXPRESSIONS},
+        {name.removeprefix("p_"): row[name] for name in own or EXPRESSIONS},
         row["valence"],
         row["arousal"],
         row["intensity"],

@@ -109,9 +109,10 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
     with ExitStack() as stack:
         clip = stack.enter_context(Clip(orders.video, orders.threads))
         table, recall, film = None, None, None
+        pipeline = load()
         content = sources.identity(orders.video) if orders.out is not None else None
         if orders.out is not None:
-            table = _table(orders, orders.out)
+            table = _table(orders, orders.out, pipeline.labels)
             stack.callback(table.close)
             known_as = table.contents.get(source)
             if known_as is not None and not sources.unchanged(orders.video, known_as):
@@ -123,7 +124,6 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
         if orders.annotate is not None:
             film = Film(orders.annotate, clip.width, clip.height, clip.rate, clip, orders.sound)
             stack.callback(film.drop)
-        pipeline = load()
         analyser = Analyser(pipeline, source, orders.lag)
 
         def settle(whole: bool = True) -> None:
@@ -157,7 +157,7 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
     return tally
 
 
-def _table(orders: Orders, out: Path) -> Writer:
+def _table(orders: Orders, out: Path, labels: tuple[str, ...]) -> Writer:
     """Open the table, and refuse a film or a page that is there and that its earlier runs did not write."""
     written = {sources.place(path): path for path in (orders.annotate, orders.page) if path is not None}
     made = orders.made_with
@@ -171,6 +171,7 @@ def _table(orders: Orders, out: Path) -> Writer:
         made_with=made,
         overwrite=orders.overwrite,
         writes=list(written),
+        labels=labels,
     )
     try:
         for place, path in written.items():

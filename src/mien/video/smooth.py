@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError
-from mien.labels import EXPRESSIONS
-from mien.types import Reading, Smoothed, ordered_probabilities
+from mien.types import Reading, Smoothed
 
 LAG: Final = 0.25
 """Seconds. Our choice: half of the shortest expressions that last (macro-expressions: 0.5 to 4 s, Ekman 2003)."""
@@ -56,17 +55,17 @@ class Smoother:
         """The smoothed reading of each person in one frame at `time` seconds."""
         smoothed = []
         for person, reading in zip(persons, readings, strict=True):
-            value = np.array(
-                [reading.valence, reading.arousal, *map(reading.probabilities.get, EXPRESSIONS)], float
-            )
+            # What a network does not say is NaN here, and stays so.
+            value = np.array([reading.valence, reading.arousal, *reading.probabilities.values()], float)
             before = self._states.get(person)
             if before is None or time - before.time > GAP:
                 smooth = value
             else:
                 smooth = step(before.smooth, before.value, value, time - before.time, self.lag)
             self._states[person] = _State(time, value, smooth)
-            affect = [None if math.isnan(value) else value for value in smooth[:2].tolist()]
-            smoothed.append(Smoothed(ordered_probabilities(smooth[2:]), *affect))
+            valence, arousal = (None if math.isnan(number) else number for number in smooth[:2].tolist())
+            shares = dict(zip(reading.probabilities, smooth[2:].tolist(), strict=True))
+            smoothed.append(Smoothed(shares, valence, arousal))
         # Those who left long ago would begin anew, so nothing is lost by forgetting them.
         self._states = {who: state for who, state in self._states.items() if time - state.time <= GAP}
         return smoothed

@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import durable, page
-from mien.figures.palette import COLOURS, FAINT
+from mien.figures.palette import FAINT, colour
 from mien.images import describe
-from mien.labels import EXPRESSIONS
 from mien.video.clip import VideoError
 from mien.video.tally import Peak, Person, Tally
 from mien.wording import several, signed
@@ -202,15 +201,15 @@ def _share(person: Person, label: str) -> float:
 
 
 def _shares(person: Person) -> str:
-    ordered = sorted(EXPRESSIONS, key=lambda label: -person.labels[label])
+    ordered = sorted(person.labels, key=lambda label: -person.labels[label])
     kept = [label for label in ordered if person.labels[label] > 0]
     bar = "".join(
-        f'<i style="width:{100 * _share(person, label):.2f}%;background:{COLOURS[label]}"></i>'
+        f'<i style="width:{100 * _share(person, label):.2f}%;background:{colour(label, person.labels)}"></i>'
         for label in kept
     )
     rows = [
         (
-            f'<i class="swatch" style="background:{COLOURS[label]}"></i>{label}',
+            f'<i class="swatch" style="background:{colour(label, person.labels)}"></i>{escape(label)}',
             f"{person.labels[label]:.1f} s",
             f"{_share(person, label):.0%}",
         )
@@ -228,7 +227,8 @@ def _peak(name: str, peak: Peak) -> str:
         value = f"{peak.value:.2f}"
     return (
         f'<figure><img src="{_jpeg(peak.portrait)}" alt="the face at its {escape(name)}">'
-        f"<figcaption><b>{escape(name)}</b><br>{value} at {clock(peak.time)}<br>{peak.label}</figcaption></figure>"
+        f"<figcaption><b>{escape(name)}</b><br>{value} at {clock(peak.time)}<br>{escape(peak.label)}</figcaption>"
+        "</figure>"
     )
 
 

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.labels import EXPRESSIONS
 from mien.types import Frame, TrackedFace
 
 STRETCHES: Final = 600
@@ -53,7 +52,8 @@ class Person:
     last: float = 0.0
     frames: int = 0
     seconds: float = 0.0
-    labels: dict[str, float] = field(default_factory=lambda: dict.fromkeys(EXPRESSIONS, 0.0))
+    labels: dict[str, float] = field(default_factory=dict)
+    """Seconds of each label, in the recogniser's order."""
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
     curve: NDArray[np.float64] = field(default_factory=lambda: np.zeros((STRETCHES, 3)))
     """For each stretch: sums of smoothed valence and arousal, and the number of frames."""
@@ -127,7 +127,9 @@ class Tally:
         if person is None:
             if face.person in self._seen and len(self.people) >= PEOPLE:
                 return
-            person = self.people[face.person] = Person(face.person, time)
+            person = self.people[face.person] = Person(
+                face.person, time, labels=dict.fromkeys(face.probabilities, 0.0)
+            )
             self._seen.add(face.person)
             self._limit(face.person)
         smooth = face.smoothed
@@ -136,7 +138,7 @@ class Tally:
         person.curve[min(int(max(time, 0.0) / self.stretch), STRETCHES - 1)] += (*values, 1)
         for name, value in zip(PEAKS, (values[0], -values[0], values[1], smooth.intensity), strict=True):
             peak = person.peaks[name]
-            if value > peak.value:
+            if value is not None and value > peak.value:
                 portrait = _portrait(rgb, face)
                 person.peaks[name] = Peak(float(value), time, number, smooth.expression, portrait)
 

@@ -1,7 +1,7 @@
 // Many photos, one table, one CSV.
 
 import * as api from "./api.js";
-import { $, colour, download, h, percent, say, signed } from "./dom.js";
+import { $, areEight, colour, download, h, percent, say, signed } from "./dom.js";
 import { top } from "./draw.js";
 
 const AT_ONCE = 2; // requests; the server has as many processors for them at the least
@@ -113,7 +113,7 @@ function line(name, { face, number, error }) {
 function csv() {
   const rows = entries.flatMap(({ name, rows }) => (rows ?? []).map((row) => ({ name, ...row })));
   const labels = Object.keys(rows.find((row) => row.face)?.face.reading.probabilities ?? {});
-  const header = ["file", "face", "label", "probability", "valence", "arousal", "intensity", "uncertain", "quality", "x", "y", "width", "height", ...labels, "error"];
+  const header = ["file", "face", "label", "probability", "valence", "arousal", "intensity", "uncertain", "quality", "x", "y", "width", "height", ...(areEight(labels) ? labels : labels.map((label) => `p_${label}`)), "error"];
   const cell = (value) => {
     const text = String(value ?? "");
     const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;

@@ -25,9 +25,14 @@ export function say(text) {
   requestAnimationFrame(() => ($("status").textContent = text));
 }
 
-export const percent = (share) => `${Math.round(share * 100)} %`;
-export const signed = (value) => value === null ? "–" : `${Math.round(value * 100) < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
-export const colour = (name) => `var(--${name})`;
+// A network with own labels may not know valence, arousal or intensity: null.
+export const percent = (share) => (share === null ? "–" : `${Math.round(share * 100)} %`);
+export const signed = (value) => (value === null ? "–" : `${Math.round(value * 100) < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
+const EIGHT = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"];
+/** The colour of a label: that of the style sheet for the eight expressions, a hue made of its letters for others. */
+export const colour = (name) =>
+  EIGHT.includes(name) ? `var(--${name})` : `hsl(${[...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 360, 7)} 55% 45%)`;
+export const areEight = (names) => names.length === EIGHT.length && names.every((name) => EIGHT.includes(name));
 
 /** Give a file to the person as a download. */
 export function download(blob, name) {

@@ -55,9 +55,11 @@ export function boxes(analysis, chosen, points, choose) {
 export const top = (face) => ranked(face.reading.probabilities)[0][0];
 export const ranked = (shares) => Object.entries(shares).sort((a, b) => b[1] - a[1]);
 
-/** A table of the eight probabilities, each with a bar. */
+const ROWS = 12; // of more labels, the most probable ones
+
+/** A table of the probabilities, each with a bar. */
 export function bars(shares) {
-  const rows = ranked(shares).map(([name, share], place) =>
+  const rows = ranked(shares).slice(0, ROWS).map(([name, share], place) =>
     h(
       "tr",
       { class: place === 0 && "first" },

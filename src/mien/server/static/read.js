@@ -129,7 +129,7 @@ function panel(face) {
               fact("Arousal", signed(reading.arousal)),
             ]
           : []),
-        fact("Intensity", percent(reading.intensity)),
+        ...(reading.intensity === null ? [] : [fact("Intensity", percent(reading.intensity))]),
         fact("Picture quality", percent(quality)),
         fact("Head turned", `${Math.round(Math.abs(pose.yaw))}°`),
       ),
