@@ -382,23 +382,18 @@ def test_the_card_of_a_release_states_labels_and_what_was_trained(three: Path) -
 
 
 def test_a_release_overwrites_nothing_and_leaves_nothing_when_it_fails(three: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds something already"):
+    with pytest.raises(ConfigError, match="holds .* already"):
         release.own(three / "runs/own-s0", three / "weights", lambda text: None)
     with pytest.raises(DatasetNotFound):
         release.own(three / "runs/own-s0", tmp_path / "w", lambda text: None, data=tmp_path / "gone")
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(ConfigError, match="holds something already"):  # no weights: not its own
-        release.own(three / "runs/own-s0", tmp_path, lambda text: None, overwrite=True)
-    for name in ("recogniser.onnx", "recogniser.json"):
+    for name in ("recogniser.onnx", "recogniser.json", "notes.txt"):
         (tmp_path / name).write_bytes(b"old")
+    with pytest.raises(ConfigError, match="holds something else already"):
+        release.own(three / "runs/own-s0", tmp_path, lambda text: None, overwrite=True)
+    (tmp_path / "notes.txt").unlink()
     release.own(three / "runs/own-s0", tmp_path, lambda text: None, overwrite=True)
-    assert OnnxRecogniser.load(tmp_path / "recogniser.onnx").labels == THREE
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "notes.txt",
-        "recogniser.json",
-        "recogniser.onnx",
-    ]
+    assert OnnxRecogniser.load(tmp_path).labels == THREE
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

@@ -256,19 +256,22 @@ def own(folder: Path, out: Path, say: Say, data: Path | None = None, overwrite: 
         out: appears whole or not at all.
         say: told of each step.
         data: where the run's dataset is, if not where it was.
-        overwrite: replace the weights that an earlier release left in `out`.
+        overwrite: replace weights that an earlier call made at `out`.
 
     Raises:
-        ConfigError: `out` holds something already, or with `overwrite` something else than weights.
+        ConfigError: `out` holds something already.
         WeightsError: the run cannot be read or exported, or learns from colour.
         DatasetNotFound, DatasetDamaged: the run's validation pictures, on which the weights are calibrated, are gone.
     """
     stored, method, run, labels = _opened(folder)
-    there = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    if there and not (overwrite and (out / OWN_FILE).is_file()):
-        raise ConfigError(
-            f"{out} holds something already: name another --out{'' if overwrite else ', or pass --overwrite'}"
-        )
+    ours = {OWN_FILE, Path(OWN_FILE).with_suffix(".json").name}
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file: name another --out")
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if there and not (overwrite and there <= ours):
+        hint = "pass --overwrite to replace them, or name" if there <= ours else "name"
+        what = "weights" if there <= ours else "something else"
+        raise ConfigError(f"{out}: holds {what} already: {hint} another --out")
     source = run.data.model_copy(update={"points": None, **({"root": data} if data else {})})
     run = run.model_copy(update={"data": source})
     records = source_records(source, labels)
@@ -314,13 +317,8 @@ def own(folder: Path, out: Path, say: Say, data: Path | None = None, overwrite: 
         }
         heads = _heads(stored.card, run, records, labels)
         _write_card(target, stated, stored, method, run, labels, heads, temperature, records, judged, figures)
-        if there:
-            for path in sorted(part.iterdir(), key=lambda path: path.suffix == ".onnx"):  # the network last
-                path.replace(out / path.name)
-        else:
-            if out.is_dir():
-                out.rmdir()
-            part.replace(out)
+        shutil.rmtree(out, ignore_errors=True)
+        part.replace(out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return out

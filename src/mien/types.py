@@ -106,8 +106,8 @@ class Reading:
         arousal: apparent arousal in [-1, 1], calm to activated; None likewise.
         intensity: how probably the expression is not neutral: 1 - P(neutral), in [0, 1]. It says whether there is an
             expression, not how strong it is: nine of ten clear smiles are above 0.98. For strength compare
-            sqrt(valence^2 + arousal^2), which has no such ceiling; see `docs/evaluation.md`.
-            None where no label is "neutral".
+            sqrt(valence^2 + arousal^2), which has no such ceiling; see `docs/evaluation.md`. None where no label is
+            "neutral".
         uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card), or, in a
             `Face`, when the face's quality is below 0.4.
         embedding: the recogniser's feature vector; empty unless embeddings were asked for.
@@ -197,7 +197,7 @@ class Face:
 
     @property
     def intensity(self) -> float | None:
-        """How probably the expression is not neutral, in [0, 1]; None where no label is "neutral"; see `Reading`."""
+        """How probably the expression is not neutral, in [0, 1]; see `Reading`."""
         return self.reading.intensity
 
 
@@ -303,7 +303,7 @@ class Smoothed:
 
     @property
     def intensity(self) -> float | None:
-        """How probably the expression is not neutral, in [0, 1]; None where no label is "neutral"; see `Reading`."""
+        """How probably the expression is not neutral, in [0, 1]; see `Reading`."""
         neutral = self.probabilities.get(EXPRESSIONS[NEUTRAL])
         return None if neutral is None else 1.0 - neutral
 

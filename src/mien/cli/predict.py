@@ -182,9 +182,10 @@ def _labels(weights: Path, annotated: bool) -> tuple[str, ...]:
     if annotated and (numbers := numbered(labels)):
         meant = ", ".join(f"{number} {name}" for name, number in list(numbers.items())[:8])
         more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
-        tell(
+        typer.echo(
             f"mien: no font here has the letters of these labels, so pictures show their numbers: {meant}{more}; "
-            "install a font that has them, such as Noto Sans CJK"
+            "install a font that has them, such as Noto Sans CJK",
+            err=True,
         )
     return labels
 
@@ -336,12 +337,12 @@ class _Printed:
             typer.echo(self._row(name, _cells(number, face)))
 
 
-def _padded(cell: str, width: str) -> str:
-    """A cell of a width such as "<11", counted as a terminal shows it: some letters take two columns."""
+def _padded(text: str, width: str) -> str:
+    """A text in a column; letters that a terminal draws two cells wide count as two."""
     from mien.lettering import cells
 
-    room = " " * (int(width[1:]) - cells(cell))
-    return cell + room if width[0] == "<" else room + cell
+    space = " " * (int(width[1:]) - cells(text))
+    return space + text if width[0] == ">" else text + space
 
 
 def _cells(number: int, face: Face) -> dict[str, str]:

@@ -33,7 +33,7 @@ def release(
         typer.echo(text, err=True)
 
     if source.is_dir():
-        typer.echo(making.own(source, out, say, data, overwrite=overwrite))
+        typer.echo(making.own(source, out, say, data, overwrite))
         return
     if data is not None:
         raise ConfigError("--data goes with a run folder: a configuration names its own run and sets")
