@@ -260,7 +260,7 @@ def job(tmp_path: Path, recogniser_file: Path) -> worker.Job:
     store = Store(str(tmp_path / "table"))
     store.make(plan.FOLDER)
     plan.claim(store, JOB)
-    return worker.Job(str(tmp_path / "table"), str(Path.cwd()), {"weights": recogniser_file}, "pyfeat", "row")
+    return worker.Job(str(tmp_path / "table"), str(Path.cwd()), {"weights": recogniser_file}, "mien", "row")
 
 
 def table_of(folder: str | Path) -> Any:
@@ -430,7 +430,7 @@ def test_pictures_and_table_behind_a_url(examples: Path, recogniser_file: Path, 
     plan.claim(store, JOB)
     [part] = plan.extend(store, plan.planned(store), [*urls, listed[1]], 9)
     assert plan.planned(store) == [part]
-    job = worker.Job("s3://mien/table", "", {"weights": recogniser_file}, "pyfeat", "row")
+    job = worker.Job("s3://mien/table", "", {"weights": recogniser_file}, "mien", "row")
     done = worker.Worker(job, worker.Ledger())(part.number, list(part.pictures))
     assert done["failure"] is None
     assert done["failed"] == 1
@@ -458,7 +458,7 @@ def test_a_picture_that_may_not_be_fetched_is_a_row(s3: Server | None, recognise
     s3.failing.add("mien/a.jpg")
     store = Store("s3://mien/table")
     plan.claim(store, JOB)
-    job = worker.Job("s3://mien/table", "", {"weights": recogniser_file}, "pyfeat", "row")
+    job = worker.Job("s3://mien/table", "", {"weights": recogniser_file}, "mien", "row")
     done = worker.Worker(job, worker.Ledger())(0, ["s3://mien/a.jpg"])
     assert done["failure"] is None
     assert done["errors"][0].startswith("s3://mien/a.jpg: cannot be read")
@@ -587,8 +587,8 @@ def test_relative_names_keep_to_their_folder(
         "min_confidence": None,
         "tiled": False,
     }
-    wanted = engine._checked({**options, "weights": str(recogniser_file)}, "pyfeat")
-    plan.claim(store, {"columns": "pyfeat", "on_no_face": "row", "folder": "/elsewhere", **wanted})
+    wanted = engine._checked({**options, "weights": str(recogniser_file)}, "mien")
+    plan.claim(store, {"columns": "mien", "on_no_face": "row", "folder": "/elsewhere", **wanted})
     monkeypatch.chdir(tmp_path)
     ran = command("batch", "astronaut.png", "--out", "table", "--weights", recogniser_file)
     assert ran.code == 2
@@ -756,6 +756,10 @@ def test_passwords_and_signatures_reach_no_table_and_no_message(
     written += [gzip.decompress(data) for data in written if data[:2] == b"\x1f\x8b"]
     assert not any("secret-value" in text for text in told)
     assert not any(b"secret-value" in data for data in written)
+    # What failed is done again, and the rows of the others stay.
+    assert plan.failed(store)[part.digest] == shown[2:]
+    worker.Worker(job, worker.Ledger())(part.number, list(part.pictures), [part.pictures[3]])
+    assert table_of(job.out).to_pylist()[:3] == rows[:3]
 
 
 def test_a_url_that_is_signed_anew_is_the_same_picture(tmp_path: Path) -> None:

@@ -382,7 +382,7 @@ def test_the_card_of_a_release_states_labels_and_what_was_trained(three: Path) -
 
 
 def test_a_release_overwrites_nothing_and_leaves_nothing_when_it_fails(three: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds .* already"):
+    with pytest.raises(ConfigError, match=r"holds .* already"):
         release.own(three / "runs/own-s0", three / "weights", lambda text: None)
     with pytest.raises(DatasetNotFound):
         release.own(three / "runs/own-s0", tmp_path / "w", lambda text: None, data=tmp_path / "gone")

@@ -130,6 +130,6 @@ def test_the_command_renders_and_says_what_is_in_it(
         app, ["data", "render", "ball.npz", str(out), "--identities", "3", "--images", "2", "--seed", "4"]
     )
     assert ran.exit_code == 0, ran.output
-    assert "6 pictures of 3 persons" in ran.output
+    assert "6 pictures of 3 people" in ran.output
     assert "test (seen) 1" in ran.output
     assert len(READERS["rendered"](out)) == 6

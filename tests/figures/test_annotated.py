@@ -227,5 +227,5 @@ def test_a_full_bar_is_told_from_its_empty_track(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_array_that_is_no_picture_is_refused() -> None:
-    with pytest.raises(ImageError, match="uint8"):
-        draw(np.zeros((4, 4, 3)), Analysis("array", 4, 4))  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="is not a picture"):
+        draw(np.zeros((4, 4, 5), np.uint8), Analysis("array", 4, 4))

@@ -32,6 +32,7 @@ from mien.batch.worker import Job
 from mien.errors import ConfigError, ExtraMissing
 from mien.sources import unchanged
 from mien.tables import TableError, key, made_of
+from mien.urls import without_secrets
 from mien.work import made_with
 
 START_LIMIT: Final = 180.0
@@ -136,7 +137,10 @@ def run(
                 todo.append((part, None))
                 continue
             replaced = _replaced(store, part)
-            again = None if replaced is None else sorted({*failed.get(part.digest, ()), *replaced})
+            noted = {*failed.get(part.digest, ()), *(replaced or ())}
+            again = None
+            if replaced is not None:
+                again = [name for name in part.pictures if without_secrets(name) in noted]
             if again != []:
                 todo.append((part, again))
         total = sum(len(part.pictures if only is None else only) for part, only in todo)

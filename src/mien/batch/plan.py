@@ -168,14 +168,16 @@ def finished(store: Store) -> set[str]:
 
 
 def note_failed(store: Store, part: Part, failed: Sequence[str]) -> None:
-    """Remember which pictures of a part could not be analysed; to be called before its file is written.
+    """Remember which pictures of a part could not be analysed, URLs without what opens them.
+
+    To be called before the part's file is written.
 
     Raises:
         BatchError: it cannot be written.
     """
     name = f"{FOLDER}/{FAILED}{part.digest}.json"
     if failed or name.rpartition("/")[2] in store.names(FOLDER):
-        store.write(name, json.dumps(list(failed)).encode("ascii"))
+        store.write(name, json.dumps([without_secrets(picture) for picture in failed]).encode("ascii"))
 
 
 def failed(store: Store) -> dict[str, list[str]]:

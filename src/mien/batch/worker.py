@@ -227,7 +227,7 @@ def _file(
             if picture in done:
                 yield from rows(done[picture], job.columns, on_no_face=no_face, labels=labels)
             else:
-                yield from kept.get(key(picture), ())
+                yield from kept.get(key(without_secrets(picture)), ())
 
     table = BytesIO()
     made = {"made_with": job.made_with, "pictures": contents}
