@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,10 @@ def test_identity_is_of_the_content(tree: Path) -> None:
     assert not sources.unchanged(tree / "moved.png", known)
     assert not sources.unchanged(tree / "none.png", known)
     assert sources.identity(tree / "none.png") is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_plain_file_has_no_identity_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert sources.identity(tmp_path / "pipe.jpg") is None
+    assert sources.identity(tmp_path) is None

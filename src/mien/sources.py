@@ -6,6 +6,7 @@ import glob
 import hashlib
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import lru_cache
@@ -54,10 +55,15 @@ def _real(folder: str) -> str:
 
 
 def identity(source: Source | Path) -> str | None:
-    """What tells this content from any other: "HASH OF THE CONTENT-HASH OF THE FILE'S STATUS"; None if unreadable."""
+    """What tells this content from any other: "HASH OF THE CONTENT-HASH OF THE FILE'S STATUS".
+
+    None if it cannot be read, or is no plain file: a pipe would be waited for, and a device never ends.
+    """
     if isinstance(source, StandardInput):
         return _short(source.getvalue()) + "-"
     try:
+        if not stat.S_ISREG(os.stat(source).st_mode):  # noqa: PTH116
+            return None
         with open(source, "rb") as file:  # noqa: PTH123
             status, digest = _status(os.fstat(file.fileno())), hashlib.sha256()
             while block := file.read(1 << 20):
