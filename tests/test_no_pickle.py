@@ -65,7 +65,8 @@ def test_no_module_unpickles_or_runs_text(path: Path) -> None:
                 given = {word.arg: ast.unparse(word.value) for word in keywords}
                 assert name not in FORBIDDEN_CALLS, name
                 assert given.get("allow_pickle", "False") == "False", name
-                assert given.get("shell", "False") == "False", name
+                # The one call whose shell is the name of one, not a command for it.
+                assert given.get("shell", "False") == "False" or name == "get_completion_script", name
                 if name == "torch.load":
                     assert given.get("weights_only") == "True", "torch.load without weights_only=True"
                 if name == "yaml.load":

@@ -252,7 +252,7 @@ def slow(name: str) -> Callable[[Case], Case]:
 
 @fast("predict")
 def _(watched: Watched) -> None:
-    watched.asked = {"table.csv", "table.parquet", "marked"}
+    watched.asked = {"table.csv", "table.csv.mien.json", "table.parquet", "marked"}
     watched.run("predict", PORTRAIT, "--out", "table.csv", "--annotate", "marked")
     watched.run("predict", PORTRAIT, "--out", "table.parquet", "--tiled")
 
@@ -315,6 +315,11 @@ def _(watched: Watched) -> None:
     watched.run("columns")
 
 
+@fast("completion")
+def _(watched: Watched) -> None:
+    watched.run("completion", "bash")
+
+
 @fast("licences")
 def _(watched: Watched) -> None:
     watched.run("licences")
@@ -338,7 +343,15 @@ def _(watched: Watched, things: Things) -> None:
                 stream.encode(av.VideoFrame.from_ndarray(np.roll(picture, step, axis=1), format="rgb24"))
             )
         file.mux(stream.encode())
-    watched.asked = {"table.csv", "marked.mp4", "page.html", "edited.mp4", "edited.mp4.mien.json", "config"}
+    watched.asked = {
+        "table.csv",
+        "table.csv.mien.json",
+        "marked.mp4",
+        "page.html",
+        "edited.mp4",
+        "edited.mp4.mien.json",
+        "config",
+    }
     watched.run("video", clip, "--out", "table.csv", "--annotate", "marked.mp4", "--page", "page.html")
     watched.environment["XDG_CONFIG_HOME"] = str(watched.cwd / "config")
     watched.run("edit", clip, "--to", "happiness", "--out", "edited.mp4", "--force")
