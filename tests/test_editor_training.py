@@ -473,7 +473,7 @@ def test_a_bank_of_exchanged_pictures_is_made_anew(
 ) -> None:
     from mien.data import READERS
 
-    monkeypatch.setattr(bank, "_part", lambda editor, records, points, seed: {"made": np.zeros(1)})
+    monkeypatch.setattr(bank, "_part", lambda *_: {"made": np.zeros(1)})
     monkeypatch.setattr(bank, "Bank", dict)
     monkeypatch.setattr(bank, "fields", lambda kind: ())
     points = training.read_points(ferplus[1])
@@ -507,7 +507,7 @@ def test_wrong_requests_are_refused_at_the_door(
     with pytest.raises(ConfigError, match="another configuration"):
         training.run(config, resume=True, say=lambda line: None)
     with pytest.raises(WeightsError, match="no such card"):
-        ways.ways(Editor(None, Geometry.load()), [str(tmp_path / "x.onnx")])  # type: ignore[arg-type]
+        ways.ways(Editor(None, Geometry.load(), measure=False), [str(tmp_path / "x.onnx")])  # type: ignore[arg-type]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tree: dict[str, Any]) -> None:

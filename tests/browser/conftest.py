@@ -71,6 +71,10 @@ class Served:
             assert time.monotonic() < end
             time.sleep(0.01)
         self.address = f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
+        end = time.monotonic() + 60
+        while not _is_ready(self.address):  # else the page asks again, and the browser complains of each 503
+            assert time.monotonic() < end
+            time.sleep(0.1)
 
     def stop(self) -> None:
         self._server.should_exit = True
@@ -93,10 +97,6 @@ def served(models: dict[str, Any]) -> Iterator[Served]:
     from mien.server.app import create_app
 
     running = Served(create_app(**models))
-    end = time.monotonic() + 60
-    while not _is_ready(running.address):  # else the page asks again, and the browser complains of each 503
-        assert time.monotonic() < end
-        time.sleep(0.1)
     yield running
     running.stop()
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mien.labels import EXPRESSIONS
+from mien.wording import signed
 
 from .conftest import Served
 
@@ -31,7 +32,8 @@ def test_a_photo_is_read(visit: Any, models: dict[str, Any], examples: Path) -> 
     assert {name: f"{round(share * 100)}" for name, share in expected.faces[0].probabilities.items()} == shown
     assert set(shown) == set(EXPRESSIONS)
     told = page.locator("#read-panel .dial").get_attribute("aria-label").replace("−", "-")
-    assert told == f"Valence {expected.faces[0].valence:+.2f}, arousal {expected.faces[0].arousal:+.2f}"
+    first = expected.faces[0]
+    assert told == f"Valence {signed(first.valence)}, arousal {signed(first.arousal)}"
     page.locator(".chips button").nth(3).click()
     assert page.locator("#read-title").inner_text() == expected.faces[3].expression
     page.locator("#read-points").click()

@@ -419,7 +419,7 @@ def signed_files() -> tuple[bytes, ...]:
         path = _folder() / f"signed{suffix}"
         for old in _folder().glob(path.name + "*"):
             old.unlink()
-        write_edit(edit, path, signer=Signer.of_install(_folder()), quality=5)
+        write_edit(edit, path, signer=Signer.of_install(_folder() / "signing"), quality=5)
         made.append(path.read_bytes())
     return tuple(made)
 
