@@ -31,12 +31,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mien import cards, export, release
-from mien.config import DataConfig
-from mien.data.loaders import load_split
-from mien.data.records import Batch
+from mien.data.config import DataConfig
+from mien.data.cropping import load_split
+from mien.io import cards
+from mien.methods.base import Batch, ccc
 from mien.methods.cal import CAL, CALConfig
-from mien.methods.layers import ccc
+from mien.release import build, export
 
 Floats = NDArray[np.float32]
 Set = dict[str, tuple[Floats, Floats]]
@@ -143,8 +143,8 @@ def main() -> None:
             ("diffusionfer", arguments.diffusionfer, "diffusionfer-5fold"),
         )
     ]
-    linear = release.fit_affect([one["train"] for one in sets], card["metrics"]["affect"]["decay"])
-    raters = {"linear": [lambda embedding: release.rate(linear, embedding)]}
+    linear = build.fit_affect([one["train"] for one in sets], card["metrics"]["affect"]["decay"])
+    raters = {"linear": [lambda embedding: build.rate(linear, embedding)]}
     for name, options in HEADS.items():
         raters[name] = [fit(options, sets, seed) for seed in range(arguments.seeds)]
     print("| head | validation, mean of both sets | FERPlus test, v / a | DiffusionFER fold 0, v / a |")

@@ -35,11 +35,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import images
+from mien.evaluation.metrics import mcnemar
+from mien.faces.pipeline import load
+from mien.io import images
+from mien.io.onnx import available
 from mien.labels import BASIC, EXPRESSIONS, canonical
-from mien.metrics import mcnemar
-from mien.pipeline import load
-from mien.threads import available
 
 # Runs inside fer's environment: answers one line of JSON for each line "photos FOLDER" or "crops FILE".
 THEIRS = """
@@ -138,7 +138,7 @@ def interval(right: NDArray[np.bool_], seed: int = 0, draws: int = 2000) -> str:
 
 def accuracy(theirs: Theirs, root: Path, weights: str | None) -> None:
     """Accuracy on the FERPlus test split under the majority rule, the same pictures for both."""
-    from mien.infer import open_weights, predict, records_of, source_of
+    from mien.evaluation.inference import open_weights, predict, records_of, source_of
 
     source = source_of(root, protocol="ferplus-majority")
     records = records_of(source, "test")

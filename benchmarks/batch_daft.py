@@ -12,7 +12,7 @@ from pathlib import Path
 import daft
 
 from mien.batch import inputs, plan
-from mien.batch.stores import Store
+from mien.batch.storage import Store
 from mien.batch.worker import Job, Ledger, Worker
 
 

@@ -18,10 +18,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mien import images
-from mien.edit import Editor, EditRefused
+from mien.editing.editor import Editor
+from mien.editing.grids import face_crop, labelled
 from mien.editing.photo import Photo
-from mien.editing.sheets import face_crop, labelled
+from mien.editing.results import EditRefused
+from mien.io import images
 
 PEOPLE = ("011_03", "063_03", "126_03", "003_03", "135_03", "096_03", "020_03", "030_08")
 TARGETS = ("happiness", "surprise", "sadness", "anger", "disgust", "fear")

@@ -19,9 +19,9 @@ import numpy as np
 import typer
 
 from mien.config import read_tree
-from mien.data.landmark_crops import Draws, read_backgrounds, read_faces
-from mien.landmark_training import configured, interval, measure
-from mien.landmarks import MARGIN, SIDE, Landmarker
+from mien.faces.landmarker import MARGIN, SIDE, Landmarker
+from mien.training.landmarks.crops import Draws, read_backgrounds, read_faces
+from mien.training.landmarks.train import configured, interval, measure
 
 
 def main(

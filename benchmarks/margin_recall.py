@@ -30,10 +30,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mien import backbone
-from mien.config import DataConfig
-from mien.data.loaders import load_crops, source_records
+from mien.data.config import DataConfig
+from mien.data.cropping import load_crops, source_records
 from mien.data.transforms import normalise, to_float
+from mien.methods import backbone
 from mien.methods.cal import adaptive_margin
 
 GRID = (0.1, 0.2, 0.5, 1.0, 2.0)

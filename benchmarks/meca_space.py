@@ -6,7 +6,8 @@ For finished runs of `mien ablate meca` (or `mien train`), on the splits that ea
 - accuracy of a *linear probe*: multinomial logistic regression on the frozen code z, and on the pooled feature that z
   is made from, fitted on 8,000 faces of the training split, standardised, with scikit-learn's default penalty (nothing
   is tuned);
-- separation of z on test faces that are not neutral (`mien.metrics.separation`): silhouette, and how often the nearest
+- separation of z on test faces that are not neutral (`mien.evaluation.metrics.separation`): silhouette, and how
+often the nearest
   other face has the same expression;
 - length of z against intensity (the share of votes that are not neutral): Spearman's correlation, mean absolute error.
 
@@ -31,12 +32,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from method_checks import BATCH, batches
-from mien import checkpoint, metrics
-from mien.config import load_config
-from mien.data.loaders import load_split
+from mien.data.cropping import load_split
+from mien.evaluation import metrics
 from mien.labels import EXPRESSIONS, NEUTRAL
 from mien.methods.meca import MECA
-from mien.runlog import without_seed
+from mien.training import checkpoint
+from mien.training.config import load_config
+from mien.training.run_log import without_seed
 
 LEARNT = 8000
 """Training faces behind a probe."""

@@ -27,15 +27,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mien import bootstrap, checkpoint, starting
-from mien.config import load_config
-from mien.data.loaders import Samples, load_split
-from mien.data.records import Batch
+from mien.data.cropping import Samples, load_split
 from mien.data.transforms import normalise, to_float
+from mien.evaluation import intervals as bootstrap
 from mien.labels import NEUTRAL
-from mien.methods.ablation import occlusion_hits
-from mien.methods.base import Recognition
-from mien.runlog import without_seed
+from mien.methods.base import Batch, Recognition
+from mien.training import checkpoint, initialise
+from mien.training.ablation import occlusion_hits
+from mien.training.config import load_config
+from mien.training.run_log import without_seed
 
 SHARE, DRAWS, BATCH = 0.25, 4, 64
 
@@ -72,7 +72,7 @@ def hits(method: Recognition, faces: list[Batch]) -> tuple[NDArray[np.float64], 
 def own_figures(method: Any, name: str, faces: list[Batch]) -> dict[str, float]:
     """What a method's paper argues, in numbers."""
     if name == "jadfer" and method.config.paths:
-        from mien.figures import paths
+        from mien.figures.methods import jadfer as paths
 
         each = [paths.measure(method, batch.image)[1:] for batch in faces]
         found = {"cosine of path maps": float(np.mean([cosine for cosine, _ in each]))}
@@ -83,7 +83,7 @@ def own_figures(method: Any, name: str, faces: list[Batch]) -> dict[str, float]:
         from mien.methods.cclls import learning_intensity
 
         method.train()
-        starting.freeze_norms(method)  # as in the runs
+        initialise.freeze_norms(method)  # as in the runs
         torch.manual_seed(0)
         ratios = np.stack([learning_intensity(method, batch).numpy() for batch in faces[:16]])
         ratios = (ratios / ratios[:, -1:]).mean(axis=0)

@@ -28,10 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from mien import images
-from mien.pipeline import Pipeline, load
-from mien.recognise import SHIPPED, OnnxRecogniser
-from mien.threads import available, session
+from mien.faces.pipeline import Pipeline, load
+from mien.faces.recognise import SHIPPED, OnnxRecogniser
+from mien.io import images
+from mien.io.onnx import available, session
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,7 +1,8 @@
 """How much of the bare training step the loop keeps, and whether its memory stays flat over epochs.
 
 Both train the same network with the same heads, norms, optimiser and batch, in one process. After each step of
-`mien.train.run` one bare step is taken (forward, backward, optimiser step on one fixed, prepared batch), so that
+`mien.training.loop.run` one bare step is taken (forward, backward, optimiser step on one fixed, prepared batch), so
+that
 whatever else the machine does slows both alike. The loop's step has all that a run needs besides: gathering crops from
 the memory-mapped file, augmentation, gradient clipping, the weight average, the loss terms' log. What stands between
 two epochs (validation, files) is not part of a step. The claims: at least 0.85 of the bare rate, and no growth.
@@ -24,9 +25,14 @@ from unittest import mock
 import numpy as np
 import torch
 
-from mien import checkpoint, infer, methods, optim, starting, train
-from mien.config import DataConfig, OptimConfig, RunConfig
-from mien.data.loaders import Feed, Samples
+from mien import methods
+from mien.data.config import DataConfig
+from mien.data.cropping import Samples
+from mien.evaluation import inference
+from mien.training import checkpoint, initialise, optim
+from mien.training import loop as train
+from mien.training.batches import Feed
+from mien.training.config import OptimConfig, RunConfig
 
 
 def drawn(count: int, size: int, folder: Path) -> Samples:
@@ -67,7 +73,7 @@ class Bare:
         self.method = methods.build(config.method, config.data.size).to(memory_format=torch.channels_last)
         self.method.train()
         if config.norms == "frozen":
-            starting.freeze_norms(self.method)
+            initialise.freeze_norms(self.method)
         self.optimiser = optim.build(self.method, "model", config.optim)
         _, targets, crops = next(Feed([samples], config.batch, 0.0, 0).epoch(0))
         self.batch = train._prepare(config, targets, crops, 0, 0, 1)
@@ -153,7 +159,7 @@ def main() -> None:
     print(
         f"Training, {given.backbone} at {given.size} px, batch {given.batch}, norms {given.norms}, ", end=""
     )
-    print(f"{infer.machine()}, {given.threads} thread(s), torch {torch.__version__}, ", end="")
+    print(f"{inference.machine()}, {given.threads} thread(s), torch {torch.__version__}, ", end="")
     print(f"Python {platform.python_version()}, commit {checkpoint.commit()}.\n")
     print("| median step | images/s | seconds | seconds of processor time |")
     print("|---|---:|---:|---:|")

@@ -32,7 +32,7 @@ def frames(clip: str | None, count: int) -> Iterator[Any]:
     import numpy as np
 
     if clip is None:
-        from mien import images
+        from mien.io import images
 
         face = cv2.resize(images.read(ROOT / "examples" / "portrait_smiling.jpg"), (300, 300))
         scene = np.full((HEIGHT, WIDTH, 3), (96, 110, 120), dtype=np.uint8)
@@ -57,7 +57,7 @@ def frames(clip: str | None, count: int) -> Iterator[Any]:
 
 def make(clip: str | None, count: int, path: str) -> None:
     """Write a clip to measure with."""
-    from mien.video.overlay import Film
+    from mien.io.video import Film
 
     film = Film(path, WIDTH, HEIGHT, 25.0)
     for number, rgb in enumerate(frames(clip, count)):
@@ -70,7 +70,7 @@ def speed(path: str, threads: int | None) -> dict[str, float]:
     import cv2
 
     import mien
-    from mien.threads import available
+    from mien.io.onnx import available
     from mien.video import analyse
 
     cv2.setNumThreads(threads or available())
@@ -97,9 +97,9 @@ def people(folder: str) -> dict[str, dict[str, float]]:
     import numpy as np
 
     import mien
-    from mien import images
-    from mien.video import persons
-    from mien.video.looks import look
+    from mien.io import images
+    from mien.video import identities
+    from mien.video.appearance import look
 
     pipeline = mien.load(embeddings=True, threads=1)
     found: dict[str, list[tuple[Any, Any]]] = {}
@@ -116,7 +116,7 @@ def people(folder: str) -> dict[str, dict[str, float]]:
         likeness = np.array([p[0][index] for p in both]) @ np.array([p[1][index] for p in both]).T
         same, other = np.diag(likeness), likeness[~np.eye(len(both), dtype=bool)]
         above = np.searchsorted(np.sort(other), same) / len(other)
-        limit = persons.SAME if name == "look" else float(np.quantile(other, 0.99))
+        limit = identities.SAME if name == "look" else float(np.quantile(other, 0.99))
         answer[name] = {
             "people": len(both),
             "area under ROC": float(above.mean()),

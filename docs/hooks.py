@@ -60,7 +60,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages of weights and datasets."""
     for path in sorted((PACKAGE / "weights").rglob("*.json")):
         files.append(File.generated(config, f"weights/{path.stem}.md", content=card_page(path)))
-    from mien.data import READERS
+    from mien.data.readers import READERS
 
     for name in READERS:
         files.append(File.generated(config, f"datasets/{name}.md", content=dataset_page(name)))
@@ -74,8 +74,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def dataset_page(name: str) -> str:
     """One reader: what to pass, layout, terms, protocols."""
-    from mien.data import READERS, protocols
-    from mien.licences import DATASETS
+    from mien.data import protocols
+    from mien.data.readers import READERS
+    from mien.release.licences import DATASETS
 
     reader = READERS[name]
     module = import_module(reader.read.__module__)

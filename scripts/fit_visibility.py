@@ -33,12 +33,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from mien import align, images
+from mien.faces import align
+from mien.faces.landmarker import Landmarker, square_of
+from mien.faces.pipeline import load
+from mien.faces.visibility import SIZE
+from mien.io import images
+from mien.io.onnx import session
 from mien.labels import EXPRESSIONS
-from mien.landmarks import JAW, LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS, Landmarker, square_of
-from mien.pipeline import load
-from mien.threads import session
-from mien.visibility import SIZE
+from mien.landmarks import JAW, LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
 
 Array = np.ndarray[Any, Any]
 INNER = slice(JAW.stop, None)
@@ -216,14 +218,14 @@ def gone(share: float) -> float:
 
 
 class Cutter:
-    """From a picture and a box to the aligned crop, as `mien.pipeline` makes it."""
+    """From a picture and a box to the aligned crop, as `mien.faces.pipeline` makes it."""
 
     def __init__(self) -> None:
         self.landmarker = Landmarker.load(threads=1)
 
     def __call__(self, rgb: Array, box: Array, turn: float = 0.0) -> tuple[Array | None, Array]:
         points, _, _ = self.landmarker._look(rgb, [(*square_of(np.asarray(box, np.float32)), turn)])
-        from mien.landmarks import upright_square
+        from mien.faces.landmarker import upright_square
 
         points, _, _ = self.landmarker._look(rgb, [upright_square(points[0])])
         try:
@@ -428,7 +430,7 @@ def fit(
 
 
 def shrunk(crops: Array) -> Array:
-    """As `mien.visibility` shrinks them."""
+    """As `mien.faces.visibility` shrinks them."""
     return np.stack([cv2.resize(crop, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for crop in crops])
 
 
@@ -468,7 +470,7 @@ def release(network: Visibility, data: dict[str, Array], out: Path) -> Array:
         "input": {
             "name": "crops",
             "type": "uint8 [n, 48, 48]",
-            "content": "luma of faces aligned by mien.align",
+            "content": "luma of faces aligned by mien.faces.align",
         },
         "output": {"visible": "float32 [n], 0..1"},
         "data": [

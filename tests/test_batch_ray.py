@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien import images
+from mien.io import images
 
 pytest.importorskip("ray", reason="needs the batch extra")
 parquet = pytest.importorskip("pyarrow.parquet", reason="needs the batch extra")

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mien import checkpoint, methods
+from mien import methods
 from mien.errors import WeightsError
+from mien.training import checkpoint
 
 OPTIONS = {"name": "baseline", "backbone": "tiny"}
 

@@ -9,24 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from mien import claims
-from mien.claims import Claim, Claimed
+from mien.io import locks
+from mien.io.locks import Claim, Claimed
 
 
 def test_a_lock_file_that_was_removed_while_it_was_opened_is_no_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between opening and locking, its holder lets go and a third one comes: only one of the two may have it."""
-    path, lock = tmp_path / "t.lock", claims._lock
+    path, lock = tmp_path / "t.lock", locks._lock
     holder, others = Claim(path, "t"), []
 
     def late(file: int) -> None:
-        monkeypatch.setattr(claims, "_lock", lock)
+        monkeypatch.setattr(locks, "_lock", lock)
         holder.release()
         others.append(Claim(path, "t"))
         lock(file)
 
-    monkeypatch.setattr(claims, "_lock", late)
+    monkeypatch.setattr(locks, "_lock", late)
     with pytest.raises(Claimed):
         Claim(path, "t")
     assert path.exists()
@@ -41,7 +41,7 @@ def test_a_failed_try_does_not_take_the_lock_from_its_holder(tmp_path: Path) -> 
     for _ in range(2):
         with pytest.raises(Claimed):
             Claim(path, "t")
-    script = f"from pathlib import Path; from mien.claims import Claim; Claim(Path({str(path)!r}), 't')"
+    script = f"from pathlib import Path; from mien.io.locks import Claim; Claim(Path({str(path)!r}), 't')"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "Claimed" in ran.stderr
     claim.release()

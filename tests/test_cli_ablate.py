@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from mien.cli.main import app
-from mien.data import synthetic
+from mien.data.synthetic import drawings
 from mien.errors import ConfigError, OutputExists
 
 
@@ -19,15 +19,15 @@ from mien.errors import ConfigError, OutputExists
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ladder's full configuration on 80 drawn faces with their landmarks."""
     folder = tmp_path_factory.mktemp("faces")
-    records = synthetic.records(folder, 80, size=48)
+    records = drawings.records(folder, 80, size=48)
     np.savez(
         folder / "points.npz",
         names=np.array([record.name for record in records]),
-        points=np.stack([face.landmarks for face in synthetic.faces(80, size=48)]).astype(np.float32),
+        points=np.stack([face.landmarks for face in drawings.faces(80, size=48)]).astype(np.float32),
     )
     lines = ["path,split,expression,subject,name"]
     lines += [
-        f"{one.path.name},{one.split},{synthetic.EXPRESSIONS[one.expression]},{one.subject},{one.name}"
+        f"{one.path.name},{one.split},{drawings.EXPRESSIONS[one.expression]},{one.subject},{one.name}"
         for one in records
     ]
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")

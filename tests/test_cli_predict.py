@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien import images, sources, tables
 from mien.errors import MienError
+from mien.faces.parallel import analyse
+from mien.io import images, inputs, tables
 from mien.types import Analysis
-from mien.workers import analyse
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_processes_give_the_same_table_as_one(
     assert "33.jpg" in ran.stderr
     assert table.read_bytes() == undisturbed
     rows = list(tables.load(table))
-    assert [row["input"] for row in rows] == [str(path) for path in sources.find([folder])]
+    assert [row["input"] for row in rows] == [str(path) for path in inputs.find([folder])]
     assert sum(row["faces"] or 0 for row in rows) == 93
 
 
@@ -322,22 +322,22 @@ def test_gather_expands_folders_patterns_lists_and_drops_repeats(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    assert len(sources.gather(["."])) == 100
-    assert len(sources.gather(["0?.jpg", "00.jpg", "0*.jpg"])) == 10
+    assert len(inputs.gather(["."])) == 100
+    assert len(inputs.gather(["0?.jpg", "00.jpg", "0*.jpg"])) == 10
     lines, nulls = tmp_path / "list", tmp_path / "nulls"
     lines.write_text(f"{folder}/00.jpg\n\n{folder}/sub\n")
     nulls.write_bytes(b"%s/00.jpg\0%s/01.jpg\0" % (os.fsencode(folder), os.fsencode(folder)))
-    assert len(sources.gather([f"@{lines}"])) == 60
-    assert sources.gather([], str(nulls)) == [f"{folder}/00.jpg", f"{folder}/01.jpg"]
+    assert len(inputs.gather([f"@{lines}"])) == 60
+    assert inputs.gather([], str(nulls)) == [f"{folder}/00.jpg", f"{folder}/01.jpg"]
     (folder / "@here.jpg").symlink_to(folder / "00.jpg")
-    assert sources.gather(["@here.jpg"]) == ["@here.jpg"]  # a file of this name comes first
+    assert inputs.gather(["@here.jpg"]) == ["@here.jpg"]  # a file of this name comes first
     (folder / "@here.jpg").unlink()
 
 
 def test_methods_prints_cards(
     command: Callable, monkeypatch: pytest.MonkeyPatch, recogniser_file: Path
 ) -> None:
-    from mien import cards
+    from mien.io import cards
 
     monkeypatch.setattr(cards, "FOLDER", recogniser_file.parent)
     assert "random" in command("methods").out

@@ -13,13 +13,14 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from mien import bootstrap, compare, evaluate, metrics, published, scoreboard
-from mien.bootstrap import Interval
 from mien.cli.main import app
-from mien.compare import ComparisonError
+from mien.data.predictions import Predictions, Provenance
+from mien.evaluation import compare, evaluate, intervals, metrics, published_results
+from mien.evaluation.compare import ComparisonError
+from mien.evaluation.intervals import Interval
 from mien.labels import EXPRESSIONS
 from mien.methods import METHODS
-from mien.predictions import Predictions, Provenance
+from mien.reports import comparison_report
 
 COUNT = 600
 
@@ -124,7 +125,7 @@ def test_seeds_widen_the_interval() -> None:
 def test_draws_of_one_seed_equal_a_slow_loop() -> None:
     member = run("base", 0, 0.7)
     values, mixed = compare._sampled([member], "keep", 40, 3)
-    counts = np.concatenate(list(bootstrap.resamples(COUNT, 40, 3)))
+    counts = np.concatenate(list(intervals.resamples(COUNT, 40, 3)))
     right = member.probabilities.argmax(axis=1) == member.truth
     np.testing.assert_allclose(mixed["accuracy"], counts @ right / COUNT)
     np.testing.assert_allclose(values["accuracy"], [right.mean()])
@@ -212,7 +213,7 @@ def comparison() -> compare.Comparison:
 
 
 def test_published_numbers_stand_in_their_own_marked_column(comparison) -> None:
-    heading, rows = scoreboard.cells(comparison)
+    heading, rows = comparison_report.cells(comparison)
     assert heading[-1] == "published (not comparable)"
     named = {row[0]: row for row in rows}
     assert named["cclls"][-1].startswith("89.50 (")
@@ -226,24 +227,28 @@ def test_published_numbers_stand_in_their_own_marked_column(comparison) -> None:
 def test_all_three_tables_hold_the_same_figures(comparison) -> None:
     mean = f"{100 * comparison.rows[1].figures['accuracy'].mean.value:.1f}"
     gap = f"{100 * comparison.pairs[0].differences['accuracy'].value:+.1f}"
-    for text in (scoreboard.markdown(comparison), scoreboard.latex(comparison), scoreboard.html(comparison)):
+    for text in (
+        comparison_report.markdown(comparison),
+        comparison_report.latex(comparison),
+        comparison_report.html(comparison),
+    ):
         assert mean in text
         assert gap in text
         assert "not comparable" in text
 
 
 def test_latex_is_balanced_and_escaped(comparison) -> None:
-    text = scoreboard.latex(comparison)
+    text = comparison_report.latex(comparison)
     body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
     lines = [line for line in body.splitlines() if line.endswith(r"\\")]
     columns = {len(re.findall(r"(?<!\\)&", line)) for line in lines}
-    assert columns == {len(scoreboard.cells(comparison)[0]) - 1}
+    assert columns == {len(comparison_report.cells(comparison)[0]) - 1}
     assert not re.search(r"(?<!\\)[%_#]", text.replace(r"\begin{table}", ""))
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
 
 
 def test_the_page_stands_alone(comparison) -> None:
-    text = scoreboard.html(comparison)
+    text = comparison_report.html(comparison)
     assert not [
         link for link in re.findall(r'(?:src|href)="([^"#][^"]*)"', text) if not link.startswith("data:")
     ]
@@ -252,7 +257,7 @@ def test_the_page_stands_alone(comparison) -> None:
 
 
 def test_the_ledger_sets_ours_beside_the_paper(comparison) -> None:
-    lines = published.lines(scoreboard.ours(comparison))
+    lines = published_results.lines(comparison_report.ours(comparison))
     cclls = {
         line.dataset: line for line in lines if line.method.startswith("cclls") and line.metric == "accuracy"
     }
@@ -267,9 +272,9 @@ def test_the_ledger_sets_ours_beside_the_paper(comparison) -> None:
 
 
 def test_the_ledger_knows_every_method_and_names_its_sources() -> None:
-    known = {paper.method for paper in published.papers() if paper.kind == "seed"}
+    known = {paper.method for paper in published_results.papers() if paper.kind == "seed"}
     assert set(METHODS) <= known, "a method without a ledger file"
-    for paper in published.papers():
+    for paper in published_results.papers():
         assert paper.why
         for entry in paper.entries:
             assert entry.source, f"{paper.method}: a number without its source"
@@ -340,7 +345,7 @@ def test_groups_and_their_gap_are_those_of_the_images_apart() -> None:
         new.figures["accuracy"].value - base.figures["accuracy"].value
     )
     assert new.changes["accuracy"].high < 0, "its gap is smaller"
-    for text in (scoreboard.markdown(found), scoreboard.html(found)):
+    for text in (comparison_report.markdown(found), comparison_report.html(found)):
         assert "Gap between seen and unseen" in text
         assert "change of CCC valence" in text
     assert json.loads(found.to_json())["by"] == "person"
@@ -363,11 +368,15 @@ def test_three_groups_have_no_gap_and_small_ones_are_left_out() -> None:
 def test_seeds_of_one_method_alone_make_a_table_without_differences() -> None:
     found = compare.compare([run("base", seed, 0.8) for seed in range(3)], draws=50)
     assert found.pairs == ()
-    for text in (scoreboard.markdown(found), scoreboard.html(found), scoreboard.latex(found)):
+    for text in (
+        comparison_report.markdown(found),
+        comparison_report.html(found),
+        comparison_report.latex(found),
+    ):
         assert "reference" not in text.split("Paper, authors")[0]
         assert "Differences" not in text
-    assert scoreboard.markdown(found).startswith("# base, 3 seeds on ferplus")
+    assert comparison_report.markdown(found).startswith("# base, 3 seeds on ferplus")
     assert not any("McNemar" in note for note in found.notes)
-    heading, rows = scoreboard.cells(found)
+    heading, rows = comparison_report.cells(found)
     assert len(rows) == 1
     assert len(rows[0]) == len(heading)

@@ -8,8 +8,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from mien.config import RunConfig, load_config, parse_yaml, set_key
+from mien.config import parse_yaml, set_key
 from mien.errors import ConfigError, nearest
+from mien.training.config import RunConfig, load_config
 
 MINIMAL = {
     "name": "trial",

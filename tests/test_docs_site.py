@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from mien import cards
-from mien.data import READERS, protocols
+from mien.data import protocols
+from mien.data.readers import READERS
+from mien.io import cards
 
 ROOT = Path(__file__).parent.parent
 LOADING = {
@@ -109,7 +110,12 @@ def test_a_page_or_docstring_that_is_wrong_stops_the_build() -> None:
 
 def test_every_page_of_the_reference_has_its_text(site: Path) -> None:
     text = (site / "reference" / "index.html").read_text(encoding="utf-8")
-    for name in ("mien.pipeline.load", "mien.types.Analysis", "mien.edit.Editor", "mien.tables.Writer"):
+    for name in (
+        "mien.faces.pipeline.load",
+        "mien.types.Analysis",
+        "mien.editing.editor.Editor",
+        "mien.io.tables.Writer",
+    ):
         assert f'id="{name}"' in text, name
 
 

@@ -13,15 +13,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from mien import images
 from mien.cli.main import app
-from mien.edit import Edit, Editor, EditRefused, Located
-from mien.editing import provenance
-from mien.editing.flow import FOLD_LIMIT, Region
+from mien.editing import provenance, signing
+from mien.editing.editor import Editor
 from mien.editing.geometry import HIGH, LOW, Frame, lip_gap
+from mien.editing.grids import STRENGTHS, grid, ramp
 from mien.editing.photo import Photo, open_photo
-from mien.editing.sheets import STRENGTHS, grid, ramp
+from mien.editing.results import Edit, EditRefused, Located
+from mien.editing.warp import FOLD_LIMIT, Region
 from mien.errors import ConfigError, ExtraMissing, ImageError, NoFace, OutputExists
+from mien.io import images
 from mien.landmarks import LEFT_BROW, LEFT_MOUTH_CORNER, RIGHT_BROW, RIGHT_MOUTH_CORNER
 
 c2pa = pytest.importorskip("c2pa")
@@ -129,7 +130,8 @@ def test_there_and_back_is_close_to_the_photo(editor: Editor, photo: Photo, loca
     )
     assert np.abs(change).max() > 0.02
     back = editor.apply(there.photo, moved, "anger", 0.6, relative=True)  # further, not back: a control
-    from mien.editing.render import plan, render
+    from mien.editing.plan import plan
+    from mien.editing.render import render
 
     undone, _ = render(
         there.photo.colour, plan(editor.geometry, moved[0].points, anger(-0.6), 0.0), editor.shading, 0.0
@@ -351,9 +353,9 @@ def test_missing_extra_says_how_to_install_it(
 
 
 def test_the_private_key_is_private_and_made_once(tmp_path: Path) -> None:
-    first = provenance.Signer.of_install(tmp_path)
+    first = signing.Signer.of_install(tmp_path)
     assert (tmp_path / "key.pem").stat().st_mode & 0o077 == 0
-    assert provenance.Signer.of_install(tmp_path) == first
+    assert signing.Signer.of_install(tmp_path) == first
 
 
 # Command line

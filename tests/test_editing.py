@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from mien.editing import mouth
-from mien.editing.fit import level
-from mien.editing.flow import (
+from mien.editing import mouth_interior
+from mien.editing.geometry import ACTIVE, Frame, Geometry, lip_gap
+from mien.editing.photo import encode, open_photo
+from mien.editing.plan import plan
+from mien.editing.render import _dull, _skin, _tint, render, surroundings
+from mien.editing.target import Target, change_for, lips_for, smile_leaves
+from mien.editing.warp import (
     FOLD_LIMIT,
     GRID,
     Region,
@@ -26,12 +30,8 @@ from mien.editing.flow import (
     thin_plate,
     warp_between,
 )
-from mien.editing.geometry import ACTIVE, Frame, Geometry, lip_gap
-from mien.editing.photo import encode, open_photo
-from mien.editing.render import _dull, _skin, _tint, plan, render, surroundings
-from mien.editing.target import Target, change_for, lips_for, smile_leaves
 from mien.errors import ConfigError, ImageError, MienError, WeightsError
-from mien.images import LUMA
+from mien.io.images import LUMA
 from mien.landmarks import (
     INNER_LIP_PAIRS,
     INNER_LIPS,
@@ -49,6 +49,7 @@ from mien.landmarks import (
     RIGHT_IRIS,
     RIGHT_MOUTH_CORNER,
 )
+from mien.training.editor.fit_blendshapes import level
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +247,7 @@ def test_pixels_go_where_the_points_go(geometry: Geometry, neutral: np.ndarray) 
 
 
 def test_opening_locates_and_places_inversely() -> None:
-    opening = mouth.Opening.of(_lens(height=0.2))
+    opening = mouth_interior.Opening.of(_lens(height=0.2))
     random = np.random.default_rng(0)
     t, depth = random.uniform(0.1, 0.9, 40), random.uniform(0, 0.1, 40)
     found = opening.locate(opening.at(t, depth))
@@ -256,9 +257,9 @@ def test_opening_locates_and_places_inversely() -> None:
 
 def test_mask_is_inside_the_lips_only() -> None:
     contour = _lens(height=0.3) * 100 + 50
-    opening = mouth.Opening.of(contour)
+    opening = mouth_interior.Opening.of(contour)
     y, x = np.mgrid[0:140, 0:200]
-    mask = mouth.mask_of(opening, np.stack([x, y], axis=-1).astype(float), 0.02)
+    mask = mouth_interior.mask_of(opening, np.stack([x, y], axis=-1).astype(float), 0.02)
     drawn = cv2.fillPoly(np.zeros((140, 200), np.uint8), [np.rint(contour).astype(np.int32)], 1)
     far_out = cv2.dilate(drawn, np.ones((7, 7))) == 0
     deep = cv2.erode(drawn, np.ones((9, 9))) > 0
@@ -267,19 +268,21 @@ def test_mask_is_inside_the_lips_only() -> None:
 
 
 def test_a_closed_mouth_has_no_mask() -> None:
-    opening = mouth.Opening.of(_lens(height=0.0) * 100 + 50)
+    opening = mouth_interior.Opening.of(_lens(height=0.0) * 100 + 50)
     y, x = np.mgrid[0:140, 0:200]
-    assert mouth.mask_of(opening, np.stack([x, y], axis=-1).astype(float), 0.02).max() == 0
+    assert mouth_interior.mask_of(opening, np.stack([x, y], axis=-1).astype(float), 0.02).max() == 0
 
 
 def test_filled_interior_follows_the_light_on_eyes_and_seed() -> None:
-    opening = mouth.Opening.of(_lens(height=0.2) * 100 + 50)
+    opening = mouth_interior.Opening.of(_lens(height=0.2) * 100 + 50)
     y, x = np.mgrid[40:60, 60:140]
     places = np.stack([x, y], axis=-1).astype(float)
-    look = mouth.choose(opening.ratio, 1.0)
+    look = mouth_interior.choose(opening.ratio, 1.0)
 
     def drawn(white: float, skin: float = 1.0, grain: float = 0.0, seed: int = 0) -> np.ndarray:
-        return mouth.filled(look, opening, places, mouth.Around(look.skin * skin, grain, white), seed)
+        return mouth_interior.filled(
+            look, opening, places, mouth_interior.Around(look.skin * skin, grain, white), seed
+        )
 
     bright, dim = drawn(180.0), drawn(50.0)
     assert dim.mean() < 0.7 * bright.mean()
@@ -298,13 +301,15 @@ def test_whites_of_the_eyes_are_read_where_they_are_large_enough() -> None:
     for eye in (30, 70):
         cv2.circle(picture, (eye, 30), 8, (200, 200, 200), -1)
         cv2.circle(picture, (eye, 30), 4, (40, 30, 20), -1)
-    assert mouth.white_of(picture, points) == pytest.approx(200)
-    assert mouth.white_of(picture.astype(np.uint16) * 257, points) == pytest.approx(200)
-    assert mouth.white_of(picture, points / 20) is None
-    assert mouth.white_of(picture[:, 50:], points - [50, 0]) == pytest.approx(200)  # one eye lies outside
-    assert mouth.white_of(picture, points - [200, 0]) is None
+    assert mouth_interior.white_of(picture, points) == pytest.approx(200)
+    assert mouth_interior.white_of(picture.astype(np.uint16) * 257, points) == pytest.approx(200)
+    assert mouth_interior.white_of(picture, points / 20) is None
+    assert mouth_interior.white_of(picture[:, 50:], points - [50, 0]) == pytest.approx(
+        200
+    )  # one eye lies outside
+    assert mouth_interior.white_of(picture, points - [200, 0]) is None
     closed = points * [1, 0.05] + [0, 28.5]
-    assert mouth.white_of(picture, closed) is None
+    assert mouth_interior.white_of(picture, closed) is None
 
 
 def test_dark_glasses_do_not_darken_teeth() -> None:
@@ -324,9 +329,9 @@ def test_dark_glasses_do_not_darken_teeth() -> None:
 def test_openings_run_to_a_point() -> None:
     box = np.array([[0, 0], *[[x, -0.1] for x in np.linspace(0, 1, 9)], [1, 0]])
     blunt = np.concatenate([box, box[9:0:-1] * [1, -1]])
-    opening = mouth.Opening.of(blunt * 100 + 50)
+    opening = mouth_interior.Opening.of(blunt * 100 + 50)
     y, x = np.mgrid[30:70, 50:150]
-    high = mouth.mask_of(opening, np.stack([x, y], axis=-1).astype(float), 0.02).sum(axis=0)
+    high = mouth_interior.mask_of(opening, np.stack([x, y], axis=-1).astype(float), 0.02).sum(axis=0)
     assert high[3] < 0.5 * high[50]
     assert np.all(np.diff(high[:15]) >= 0)
 
@@ -546,7 +551,7 @@ def test_a_gleam_that_comes_to_lie_in_a_fold_takes_on_the_hue_of_the_skin() -> N
 
 
 def test_eyes_and_mouth_are_no_skin(examples: Path) -> None:
-    from mien.edit import Editor
+    from mien.editing.editor import Editor
 
     editor = Editor.load(measure=False, threads=1)
     photo = open_photo(examples / "portrait_neutral.jpg")

@@ -16,27 +16,32 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from mien import cards, checkpoint, images, tensors
-from mien.backbone import MobileFaceNet
 from mien.cli.main import app
-from mien.data.ferplus import USAGES, VOTE_FILE
-from mien.data.records import Batch
-from mien.data.synthetic import faces as drawn_faces
+from mien.data.readers.ferplus import USAGES, VOTE_FILE
+from mien.data.synthetic.drawings import faces as drawn_faces
 from mien.data.transforms import normalise
-from mien.edit import Editor, asked_plan
-from mien.editing import bank, training, ways
-from mien.editing.corrector import SIDE, Corrector, Held, corrected, views
-from mien.editing.flow import FOLD_LIMIT
+from mien.editing.corrector import SIDE, Corrector, corrected, views
+from mien.editing.edit_video import Held
+from mien.editing.editor import Editor, asked_plan
 from mien.editing.geometry import ACTIVE, Geometry
-from mien.editing.networks import Change, drawn
-from mien.editing.objectives import Guided, disturbed, size_of, wanted
 from mien.editing.photo import Photo
-from mien.editing.render import Plan, render
+from mien.editing.plan import Plan
+from mien.editing.render import render
 from mien.editing.shading import Shading
 from mien.editing.target import Target
+from mien.editing.warp import FOLD_LIMIT
 from mien.errors import ConfigError, TrainingError, WeightsError
+from mien.evaluation.editor import editors
+from mien.io import cards, images, torch_files
 from mien.labels import EXPRESSIONS, NEUTRAL
+from mien.methods.base import Batch
 from mien.methods.meca import MECA, MECAConfig
+from mien.methods.mobilefacenet import MobileFaceNet
+from mien.training import checkpoint
+from mien.training.editor import edit_pairs
+from mien.training.editor import train as training
+from mien.training.editor.losses import Guided, disturbed, size_of, wanted
+from mien.training.editor.networks import Change, drawn
 
 FACES = 64
 Overfit = Callable[..., tuple[float, float]]
@@ -116,11 +121,11 @@ def trained(tree: dict[str, Any], **more: Any) -> training.Training:
     """The training of a configuration, before its first step."""
     config = training.configured({**tree, **more}, "test")
     config.out.mkdir(parents=True, exist_ok=True)
-    from mien.data import READERS
+    from mien.data.readers import READERS
 
     records = [r for r in READERS["ferplus"](config.ferplus) if r.split == "train"]
     points = training.read_points(config.points)
-    faces = bank.build(config.bank, records, points, config.faces, config.seed, lambda line: None)
+    faces = edit_pairs.build(config.bank, records, points, config.faces, config.seed, lambda line: None)
     return training.Training(config, faces, lambda line: None)
 
 
@@ -129,7 +134,7 @@ def plan() -> tuple[Photo, Plan]:
     """A drawn face and the plan of a smile on it."""
     face = drawn_faces(1, size=256, classes=("neutral",))[0]
     shares = np.eye(len(EXPRESSIONS))[NEUTRAL]
-    located = bank.located(face.pixels, face.landmarks, shares)
+    located = edit_pairs.located(face.pixels, face.landmarks, shares)
     return Photo(face.pixels), asked_plan(Geometry.load(), located, Target.parse("happiness"), 0.8)
 
 
@@ -338,13 +343,13 @@ def test_no_correction_folds(plan: tuple[Photo, Plan], seed: int) -> None:
 
 
 def test_the_views_are_the_face(plan: tuple[Photo, Plan]) -> None:
-    """The eyes lie where `mien.align` puts them, and the window before is the photo's."""
-    from mien import align
+    """The eyes lie where `mien.faces.align` puts them, and the window before is the photo's."""
+    from mien.faces import align
     from mien.landmarks import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
 
     photo, asked = plan
     before, _ = views(photo.rgb, asked, None, 1.0)
-    matrix = ways.window_matrix(asked.frame)
+    matrix = editors.window_matrix(asked.frame)
     points = asked.frame.to_picture(asked.source)
     eyes = [points[list(corners)].mean(axis=0) for corners in (RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS)]
     np.testing.assert_allclose(align.apply(matrix, eyes), align.TEMPLATE[:2], atol=0.02)
@@ -418,13 +423,13 @@ def test_one_command_trains_exports_and_draws(
     assert "--resume" in str(again.exception)
     photo, asked = plan
     shares = np.eye(len(EXPRESSIONS))[NEUTRAL]
-    face = bank.located(photo.rgb, asked.frame.to_picture(asked.source), shares)
+    face = edit_pairs.located(photo.rgb, asked.frame.to_picture(asked.source), shares)
     if kind == "corrector":
         better = Corrector.load(weights)(photo.rgb, asked, None, 1.0)
         assert better.warp.folding >= FOLD_LIMIT
         assert better.gain is not None
         return
-    generator = ways.Generator.load(weights)
+    generator = editors.Generator.load(weights)
     still, folding = generator(photo, face, "neutral", 1.0, None)
     assert folding == 1.0
     np.testing.assert_array_equal(still, photo.rgb)
@@ -436,7 +441,7 @@ def test_one_command_trains_exports_and_draws(
 
 
 def test_onnx_answers_as_torch_does(tree: dict[str, Any]) -> None:
-    from mien.threads import session
+    from mien.io.onnx import session
 
     begun = trained(tree)
     for step in range(3):
@@ -471,17 +476,17 @@ def test_a_bank_is_made_once(tree: dict[str, Any]) -> None:
 def test_a_bank_of_exchanged_pictures_is_made_anew(
     ferplus: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mien.data import READERS
+    from mien.data.readers import READERS
 
-    monkeypatch.setattr(bank, "_part", lambda *_: {"made": np.zeros(1)})
-    monkeypatch.setattr(bank, "Bank", dict)
-    monkeypatch.setattr(bank, "fields", lambda kind: ())
+    monkeypatch.setattr(edit_pairs, "_part", lambda *_: {"made": np.zeros(1)})
+    monkeypatch.setattr(edit_pairs, "Bank", dict)
+    monkeypatch.setattr(edit_pairs, "fields", lambda kind: ())
     points = training.read_points(ferplus[1])
     record = next(r for r in READERS["ferplus"](ferplus[0]) if r.split == "train")
     path = tmp_path / record.path.name
     for level, banks in ((10, 1), (200, 2), (200, 2)):
         images.write(path, np.full((48, 48, 3), level, np.uint8))
-        bank.build(tmp_path / "bank", [replace(record, path=path)], points, 2, 0, lambda line: None)
+        edit_pairs.build(tmp_path / "bank", [replace(record, path=path)], points, 2, 0, lambda line: None)
         assert len(list((tmp_path / "bank").iterdir())) == banks
 
 
@@ -499,7 +504,7 @@ def test_wrong_requests_are_refused_at_the_door(
         training.guide_of(other)
     begun = trained(tree)
     begun.save()
-    assert tensors.read(Path(tree["out"]) / "state.pt")["step"] == 0
+    assert torch_files.read(Path(tree["out"]) / "state.pt")["step"] == 0
     config = begun.config
     with pytest.raises(ConfigError, match="--resume"):
         training.run(config, resume=False, say=lambda line: None)
@@ -507,7 +512,7 @@ def test_wrong_requests_are_refused_at_the_door(
     with pytest.raises(ConfigError, match="another configuration"):
         training.run(config, resume=True, say=lambda line: None)
     with pytest.raises(WeightsError, match="no such card"):
-        ways.ways(Editor(None, Geometry.load(), measure=False), [str(tmp_path / "x.onnx")])  # type: ignore[arg-type]
+        editors.ways(Editor(None, Geometry.load(), measure=False), [str(tmp_path / "x.onnx")])  # type: ignore[arg-type]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tree: dict[str, Any]) -> None:

@@ -13,14 +13,19 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mien import checkpoint, evaluate, infer, methods, metrics, report
+from mien import methods
 from mien.cli.main import app
-from mien.data import manifest, synthetic
+from mien.data import predictions
+from mien.data.predictions import Predictions, PredictionsError, Provenance, pooled
+from mien.data.readers import manifest
+from mien.data.synthetic import drawings
 from mien.errors import ConfigError, DatasetNotFound, OutputExists, WeightsError
-from mien.evaluate import EvaluationError
+from mien.evaluation import evaluate, inference, metrics
+from mien.evaluation.evaluate import EvaluationError
+from mien.evaluation.subgroups import grouped
 from mien.labels import BASIC, EXPRESSIONS
-from mien.predictions import Predictions, PredictionsError, Provenance, pooled
-from mien.slices import grouped
+from mien.reports import evaluation_report
+from mien.training import checkpoint
 
 
 def made(n: int = 240, seed: int = 0, k: int = 8, skill: float = 2.0, **rest) -> Predictions:
@@ -99,7 +104,7 @@ def test_undetected_faces_are_kept_counted_or_dropped_as_asked() -> None:
 def test_a_validation_split_mends_overconfidence() -> None:
     generator = np.random.default_rng(2)
     logits = generator.normal(size=(4000, 8)) * 1.5
-    truth = (metrics.softmax(logits).cumsum(axis=1) < generator.random((4000, 1))).sum(axis=1)
+    truth = (predictions.softmax(logits).cumsum(axis=1) < generator.random((4000, 1))).sum(axis=1)
     whole = Predictions.of_logits([str(i) for i in range(4000)], truth, 3 * logits)
     found = evaluate.report(
         whole.rows(np.arange(2000)), validation=whole.rows(np.arange(2000, 4000)), draws=20
@@ -142,7 +147,7 @@ def test_affect_is_judged_in_each_group_too() -> None:
     only = evaluate.report(rated, by=["person"], draws=20)
     assert [part.images for part in only.slices] == [180, 60]
     assert all(part.affect and not part.scores for part in only.slices)
-    for text in (report.markdown(only), report.html(only, rated)):
+    for text in (evaluation_report.markdown(only), evaluation_report.html(only, rated)):
         assert "CCC, valence" in text
         assert "RMSE, arousal" in text
         assert "macro F1" not in text.split("Groups")[1].split("Notes")[0].split("How to read")[0]
@@ -262,8 +267,8 @@ def test_folds_pool_to_the_figures_of_the_whole() -> None:
 def faces(tmp_path_factory) -> Path:
     """80 drawn faces as a manifest, with their exact landmarks for all but one test picture."""
     folder = tmp_path_factory.mktemp("faces")
-    records = synthetic.records(folder, 80, size=48)
-    drawn = synthetic.faces(80, size=48)
+    records = drawings.records(folder, 80, size=48)
+    drawn = drawings.faces(80, size=48)
     missing = next(i for i, one in enumerate(records) if one.split == "test")
     kept = [i for i in range(80) if i != missing]
     np.savez(
@@ -329,24 +334,24 @@ def test_a_run_is_judged_on_its_own_crops(faces, run_folder, tmp_path) -> None:
 
 
 def test_mirrored_views_are_averaged_and_named(run_folder: Path, faces: Path, tmp_path: Path) -> None:
-    model = infer.open_weights(run_folder)
-    source = infer.source_of(faces, None, "manifest", 0, faces / "points.npz", model.source)
-    plain = infer.predict(model, source, cache=tmp_path)
-    both = infer.predict(model, source, cache=tmp_path, mirror=True)
+    model = inference.open_weights(run_folder)
+    source = inference.source_of(faces, None, "manifest", 0, faces / "points.npz", model.source)
+    plain = inference.predict(model, source, cache=tmp_path)
+    both = inference.predict(model, source, cache=tmp_path, mirror=True)
     turned = dataclasses.replace(
         model, read=lambda crops: model.read(np.ascontiguousarray(crops[:, :, ::-1]))
     )
-    other = infer.predict(turned, source, cache=tmp_path)
+    other = inference.predict(turned, source, cache=tmp_path)
     np.testing.assert_allclose(both.affect, (plain.affect + other.affect) / 2, atol=1e-6)
     np.testing.assert_allclose(both.embedding, (plain.embedding + other.embedding) / 2, atol=1e-5)
     assert (both.provenance.views, plain.provenance.views) == (2, 1)
 
 
 def test_single_images_get_the_answers_of_the_batch(faces, run_folder, tmp_path) -> None:
-    model = infer.open_weights(run_folder)
-    source = infer.source_of(faces, reader="manifest", like=model.source)
-    whole = infer.predict(model, source, cache=tmp_path)
-    single = infer.predict(model, source, cache=tmp_path, batch=1)
+    model = inference.open_weights(run_folder)
+    source = inference.source_of(faces, reader="manifest", like=model.source)
+    whole = inference.predict(model, source, cache=tmp_path)
+    single = inference.predict(model, source, cache=tmp_path, batch=1)
     np.testing.assert_allclose(whole.probabilities, single.probabilities, atol=1e-5)
     assert whole.names == single.names
 
@@ -377,18 +382,20 @@ def test_a_report_names_what_the_weights_started_from(tmp_path: Path, config: di
     checkpoint.save(
         tmp_path / "w.safetensors", method, {"method": section, "size": 32, "epoch": 0, "config": config}
     )
-    assert infer.open_weights(tmp_path / "w.safetensors").provenance.pretraining == words
+    assert inference.open_weights(tmp_path / "w.safetensors").provenance.pretraining == words
 
 
 def test_groups_join_seeds_and_part_settings() -> None:
     base = {"name": "a", "optim": {"rate": 1.0}, "data": {"root": "x", "size": 80}, "seed": 0, "runs": "here"}
-    assert infer.group_of(base) == infer.group_of({**base, "seed": 5, "runs": "there"})
-    assert infer.group_of(base) == infer.group_of({**base, "data": {"root": "y", "size": 80}})
-    assert infer.group_of(base) != infer.group_of({**base, "data": {"root": "x", "size": 64}})
+    assert inference.group_of(base) == inference.group_of({**base, "seed": 5, "runs": "there"})
+    assert inference.group_of(base) == inference.group_of({**base, "data": {"root": "y", "size": 80}})
+    assert inference.group_of(base) != inference.group_of({**base, "data": {"root": "x", "size": 64}})
     own = [{**base, "seed": n, "start": f"runs/first-s{n}/weights.safetensors"} for n in (0, 1)]
-    assert infer.group_of(own[0]) == infer.group_of(own[1])
-    assert infer.group_of(own[0]) != infer.group_of({**own[0], "seed": 1})  # another seed's start
-    assert infer.group_of(own[0]) != infer.group_of({**own[0], "start": "runs/second-s0/weights.safetensors"})
+    assert inference.group_of(own[0]) == inference.group_of(own[1])
+    assert inference.group_of(own[0]) != inference.group_of({**own[0], "seed": 1})  # another seed's start
+    assert inference.group_of(own[0]) != inference.group_of(
+        {**own[0], "start": "runs/second-s0/weights.safetensors"}
+    )
 
 
 def test_a_report_says_when_weights_learnt_from_its_images(faces, run_folder, tmp_path) -> None:
@@ -410,22 +417,22 @@ def test_a_report_says_when_weights_learnt_from_its_images(faces, run_folder, tm
 
 
 def test_another_fold_of_the_same_set_is_known_to_be_learnt_from() -> None:
-    from mien.config import SourceConfig
+    from mien.data.config import SourceConfig
     from mien.data.records import Record
 
     taught = SourceConfig(reader="manifest", root=Path("here"))
-    model = infer.Model(lambda crops: None, 48, False, Provenance("x"), learnt=(taught,))  # type: ignore[arg-type,return-value]
+    model = inference.Model(lambda crops: None, 48, False, Provenance("x"), learnt=(taught,))  # type: ignore[arg-type,return-value]
     records = [Record(Path(f"{n}.png"), "test", name=f"{n}.png") for n in range(4)]
     seen = [dataclasses.replace(one, split="train") for one in records[:3]]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mien.data.loaders.source_records", lambda source, labels: seen)
-        assert infer.learnt_from(model, taught, records) == 3
-        assert infer.learnt_from(model, SourceConfig(reader="manifest", root=Path("there")), records) == 0
-        assert infer.learnt_from(model, SourceConfig(reader="ferplus", root=Path("here")), records) == 0
+        patch.setattr("mien.data.cropping.source_records", lambda source, labels: seen)
+        assert inference.learnt_from(model, taught, records) == 3
+        assert inference.learnt_from(model, SourceConfig(reader="manifest", root=Path("there")), records) == 0
+        assert inference.learnt_from(model, SourceConfig(reader="ferplus", root=Path("here")), records) == 0
 
 
 def test_the_shipped_weights_name_what_they_learnt_from() -> None:
-    learnt = {source.reader for source in infer.open_weights("shipped", 1).learnt}
+    learnt = {source.reader for source in inference.open_weights("shipped", 1).learnt}
     assert learnt == {"ferplus", "diffusionfer"}
 
 
@@ -436,13 +443,13 @@ def test_a_temperature_is_not_judged_on_the_images_it_was_fitted_on(faces, run_f
 
 def test_wrong_weights_sets_and_splits_say_what_to_do(faces, run_folder, tmp_path) -> None:
     with pytest.raises(WeightsError, match="pass a checkpoint, an"):
-        infer.open_weights(tmp_path / "none.safetensors")
+        inference.open_weights(tmp_path / "none.safetensors")
     with pytest.raises(WeightsError, match=r"holds no weights\.safetensors"):
-        infer.open_weights(tmp_path)
+        inference.open_weights(tmp_path)
     with pytest.raises(ConfigError, match="leave out the reader"):
-        infer.source_of(faces, "ferplus-majority", "manifest")
+        inference.source_of(faces, "ferplus-majority", "manifest")
     with pytest.raises(DatasetNotFound, match="pass --reader"):
-        infer.source_of(tmp_path / "nothing")
+        inference.source_of(tmp_path / "nothing")
     with pytest.raises(ConfigError, match="yaw is not known"):
         evaluate.run(run_folder, faces, reader="manifest", by=["yaw"], cache=tmp_path)
     with pytest.raises(ConfigError, match="no such attribute"):
@@ -452,7 +459,7 @@ def test_wrong_weights_sets_and_splits_say_what_to_do(faces, run_folder, tmp_pat
 def test_the_page_stands_alone_and_is_accessible() -> None:
     given = made(found=np.arange(240) % 30 != 0)
     found = evaluate.report(given, by=["gender"], undetected="error", draws=20)
-    text = report.html(found, given)
+    text = evaluation_report.html(found, given)
     links = re.findall(r'(?:src|href)="([^"#][^"]*)"', text)
     assert all(link.startswith("data:") for link in links), "a page asks for nothing over the network"
     assert "@import" not in text
@@ -473,14 +480,14 @@ def test_the_page_stands_alone_and_is_accessible() -> None:
 
 def test_names_on_the_page_are_escaped() -> None:
     given = made(n=40, provenance=Provenance("<b>x</b>", dataset="a&b"))
-    text = report.html(evaluate.report(given, draws=5), given)
+    text = evaluation_report.html(evaluate.report(given, draws=5), given)
     assert "<b>x</b>" not in text
     assert "&lt;b&gt;x&lt;/b&gt; on a&amp;b" in text
 
 
 def test_markdown_holds_the_figures_of_the_report() -> None:
     found = evaluate.report(made(), by=["gender"], draws=20)
-    text = report.markdown(found)
+    text = evaluation_report.markdown(found)
     assert f"{100 * found.scores['accuracy'].value:.1f} (" in text
     assert "| gender: female | 120 |" in text
     assert found.provenance.digest in text
@@ -515,9 +522,9 @@ def test_the_command_writes_the_report_into_the_run(faces, run_folder, tmp_path)
 
 def test_a_report_is_written_whole_or_not_at_all(tmp_path, monkeypatch) -> None:
     found = evaluate.report(made(), draws=20)
-    monkeypatch.setattr(report, "html", lambda *_: "\ud800")  # cannot be encoded
+    monkeypatch.setattr(evaluation_report, "html", lambda *_: "\ud800")  # cannot be encoded
     with pytest.raises(UnicodeEncodeError):
-        report.write(found, made(), tmp_path)
+        evaluation_report.write(found, made(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,16 +13,18 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from mien.bootstrap import Interval
-from mien.edit import Editor, EditRefused, Located
-from mien.editing import evaluate, judges, measures, table
-from mien.editing.flow import FOLD_LIMIT
+from mien.editing.editor import Editor
 from mien.editing.geometry import Frame
-from mien.editing.judges import JUDGED, SEEN, WORDS, Identity, MiniXception, grey_crop, square_of
 from mien.editing.photo import Photo, open_photo
+from mien.editing.results import EditRefused, Located
 from mien.editing.target import Target
+from mien.editing.warp import FOLD_LIMIT
 from mien.errors import ConfigError, WeightsError
-from mien.landmarks import CHIN, MIRROR, POINTS, box_of_points
+from mien.evaluation.editor import benchmark, judges, metrics, table
+from mien.evaluation.editor.judges import JUDGED, SEEN, WORDS, Identity, MiniXception, grey_crop, square_of
+from mien.evaluation.intervals import Interval
+from mien.faces.landmarker import box_of_points
+from mien.landmarks import CHIN, MIRROR, POINTS
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("torch")
@@ -169,13 +171,13 @@ class Bright:
         return shares, np.stack([level, level**2], axis=1)
 
 
-def _faces(count: int = 4) -> measures.Faces:
+def _faces(count: int = 4) -> metrics.Faces:
     from mien.types import Box
 
     points = np.random.default_rng(0).uniform(10, 50, (112, 2))
     face = Located(Box(5, 5, 50, 50), points, points, 0.0, 0.0, None)
     photos = [Photo(np.full((64, 64, 3), 60 + 5 * n, np.uint8)) for n in range(count)]
-    return measures.Faces(photos, [face] * count, ["neutral"] * count)
+    return metrics.Faces(photos, [face] * count, ["neutral"] * count)
 
 
 def _brighten(
@@ -189,63 +191,63 @@ def _brighten(
 def test_strength_that_raises_the_reading_is_monotone() -> None:
     judge: Any = Bright()
     faces = _faces()
-    rising = measures.monotony(_brighten, judge, faces, [0, 1, 2], "happiness", whole=True)
+    rising = metrics.monotony(_brighten, judge, faces, [0, 1, 2], "happiness", whole=True)
     assert rising.value == pytest.approx(1)
     # A reading that does not change with strength counts as none, not as undefined.
-    assert measures.monotony(_brighten, judge, faces, [0, 1], "fear", whole=True).value == 0
+    assert metrics.monotony(_brighten, judge, faces, [0, 1], "fear", whole=True).value == 0
 
 
 def test_refused_edits_count_as_unedited() -> None:
     judge: Any = Bright()
     faces = _faces()
-    edits = measures.edit_all(_brighten, judge, faces, [(0, "happiness", 1.0), (0, "fear", 1.0)], whole=True)
+    edits = metrics.edit_all(_brighten, judge, faces, [(0, "happiness", 1.0), (0, "fear", 1.0)], whole=True)
     assert edits.refused.tolist() == [False, True]
     np.testing.assert_allclose(edits.features[1], judge(faces.crop(0, whole=True)[None])[1][0])
-    assert measures.accuracy(edits.shares, edits.targets, "happiness").value == 1
-    assert measures.accuracy(edits.shares, edits.targets, "fear").value == 0
+    assert metrics.accuracy(edits.shares, edits.targets, "happiness").value == 1
+    assert metrics.accuracy(edits.shares, edits.targets, "fear").value == 0
 
 
 def test_frechet_distances_know_their_limits() -> None:
     random = np.random.default_rng(0)
     real, far = random.normal(size=(400, 3)), random.normal(size=(400, 3)) + 3
-    assert measures.fed(real, real).value == pytest.approx(0, abs=1e-9)
-    apart = measures.fed(real, far)
+    assert metrics.fed(real, real).value == pytest.approx(0, abs=1e-9)
+    apart = metrics.fed(real, far)
     assert apart.value == pytest.approx(27, rel=0.1)
     assert apart.low < 27 < apart.high
-    unchanged = measures.fed_share(real, far, far)
+    unchanged = metrics.fed_share(real, far, far)
     assert unchanged.value == unchanged.low == unchanged.high == 1
-    assert measures.fed_share(real, (real + far) / 2, far).value < 0.5
+    assert metrics.fed_share(real, (real + far) / 2, far).value < 0.5
 
 
 def test_half_samples_give_the_spread_of_whole_ones() -> None:
     random = np.random.default_rng(1)
     whole = [
-        measures.fed(random.normal(size=(300, 2)), random.normal(size=(300, 2)) + 1, draws=2).value
+        metrics.fed(random.normal(size=(300, 2)), random.normal(size=(300, 2)) + 1, draws=2).value
         for _ in range(150)
     ]
     claimed = [
         np.ptp([x.low, x.high]) / 3.92
         for x in (
-            measures.fed(random.normal(size=(300, 2)), random.normal(size=(300, 2)) + 1) for _ in range(15)
+            metrics.fed(random.normal(size=(300, 2)), random.normal(size=(300, 2)) + 1) for _ in range(15)
         )
     ]
     assert np.mean(claimed) == pytest.approx(np.std(whole), rel=0.3)
 
 
 def test_ratios_and_means_resample_sources() -> None:
-    ratio = measures.ratio_by_source(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]))
+    ratio = metrics.ratio_by_source(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]))
     assert ratio.value == ratio.low == ratio.high == 0.5
     # Two sources with equal values each: resampling edits would claim more than two people can tell.
     values = np.array([0.0] * 50 + [1.0] * 50)
-    wide = measures.mean_by_source(values, [0] * 50 + [1] * 50)
+    wide = metrics.mean_by_source(values, [0] * 50 + [1] * 50)
     assert (wide.low, wide.high) == (0, 1)
-    assert not measures.mean_by_source(np.array([np.nan]), [0]).known
+    assert not metrics.mean_by_source(np.array([np.nan]), [0]).known
 
 
 def test_psnr() -> None:
     dark = np.zeros((4, 4, 3), np.uint8)
-    assert measures.psnr(dark, dark) == float("inf")
-    assert measures.psnr(dark, dark + 255) == pytest.approx(0)
+    assert metrics.psnr(dark, dark) == float("inf")
+    assert metrics.psnr(dark, dark + 255) == pytest.approx(0)
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +259,7 @@ def test_response_is_one_when_the_points_go_where_they_are_asked(editor: Editor,
     photo = open_photo(examples / "portrait_neutral.jpg")
     face = editor.locate(photo)[0]
     frame = Frame.of(face.points)
-    faces = measures.Faces([photo], [face], ["neutral"])
+    faces = metrics.Faces([photo], [face], ["neutral"])
     from mien.editing.geometry import lip_gap
 
     gap = lip_gap(frame.to_canonical(face.points))
@@ -280,14 +282,14 @@ def test_response_is_one_when_the_points_go_where_they_are_asked(editor: Editor,
             return found
 
         for witness in (find, find_some):
-            found = measures.response(draw, editor, witness, faces, [0], "anger")[0]
+            found = metrics.response(draw, editor, witness, faces, [0], "anger")[0]
             assert found == pytest.approx(share, abs=1e-9)
 
 
 def test_a_flow_alone_draws_no_shading_and_no_mouth(editor: Editor, examples: Path) -> None:
     photo = open_photo(examples / "portrait_neutral.jpg")
     face = editor.locate(photo)[0]
-    ways = evaluate.ways(editor, ["geometry", "analytic", "full"])
+    ways = benchmark.ways(editor, ["geometry", "analytic", "full"])
     learned, whole, bare = (
         ways[name].editor.apply(photo, [face], "surprise", 1.0, mouth="open")
         for name in ("full", "analytic", "geometry")
@@ -299,7 +301,7 @@ def test_a_flow_alone_draws_no_shading_and_no_mouth(editor: Editor, examples: Pa
     assert learned.faces[0].folding >= FOLD_LIMIT
     assert np.abs(learned.image.astype(int) - whole.image).max() > 10
     with pytest.raises(ConfigError, match="geometry"):
-        evaluate.ways(editor, ["stargan"])
+        benchmark.ways(editor, ["stargan"])
 
 
 def test_finished_stages_are_not_measured_again(tmp_path: Path) -> None:
@@ -343,10 +345,10 @@ def test_people_are_grouped_as_they_say(tmp_path: Path, editor: Editor, examples
         (tmp_path / side).mkdir()
         for person in ("001", "002"):
             (tmp_path / side / f"{person}_{ending}.jpg").write_bytes(photo)
-    assert evaluate.london(tmp_path, editor, 1).groups == ["", ""]
+    assert benchmark.london(tmp_path, editor, 1).groups == ["", ""]
     table = "\ufeffface_id,face_age,face_gender,face_eth\nX002,24,female,black\nX001,30,male,white\n"
     (tmp_path / "london_faces_info.csv").write_text(table, encoding="utf-8")
-    pairs = evaluate.london(tmp_path, editor, 1)
+    pairs = benchmark.london(tmp_path, editor, 1)
     assert pairs.groups == ["white", "black"]
     pairs.neutral.photos[1].rgb[:] = 0  # the second person is known by darkness
 
@@ -365,11 +367,11 @@ def test_people_are_grouped_as_they_say(tmp_path: Path, editor: Editor, examples
         return photo.rgb, 1.0
 
     judge: Any = Judge()
-    found = evaluate.on_people(draw, judge, judge, pairs, np.zeros((2, 1)))
+    found = benchmark.on_people(draw, judge, judge, pairs, np.zeros((2, 1)))
     seen = {key: value.value for key, value in found.items() if "group" in key}
     assert seen == pytest.approx(
         {
-            "london/group/white/accuracy": 1 / len(measures.ASKED),
+            "london/group/white/accuracy": 1 / len(metrics.ASKED),
             "london/group/black/accuracy": 0,
             "london/group/white/identity": 0,
             "london/group/black/identity": 2,
@@ -412,7 +414,7 @@ def test_london_needs_both_folders(tmp_path: Path, editor: Editor) -> None:
     from mien.errors import DatasetNotFound
 
     with pytest.raises(DatasetNotFound, match="smiling"):
-        evaluate.london(tmp_path, editor, 1)
+        benchmark.london(tmp_path, editor, 1)
 
 
 def test_the_command_names_what_is_missing(tmp_path: Path) -> None:

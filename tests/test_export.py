@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from mien import export, methods
-from mien.data import synthetic
+from mien import methods
+from mien.data.synthetic import drawings
 from mien.errors import WeightsError
-from mien.recognise import OnnxRecogniser
+from mien.faces.recognise import OnnxRecogniser
+from mien.release import export
 
 
 @pytest.fixture(scope="module")
 def crops() -> np.ndarray:
-    return np.stack([face.pixels[..., 0] for face in synthetic.faces(96, size=48)])
+    return np.stack([face.pixels[..., 0] for face in drawings.faces(96, size=48)])
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,8 @@ def test_the_recogniser_reads_what_was_exported(
 ) -> None:
     path = tmp_path / "mine.onnx"
     export.to_onnx(trained, 48, False, path, crops[:8])
-    from mien.cards import REQUIRED
-    from mien.checkpoint import digest
+    from mien.io.cards import REQUIRED
+    from mien.training.checkpoint import digest
 
     card = dict.fromkeys(REQUIRED, "") | {
         "name": "mine",

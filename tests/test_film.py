@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mien import images
 from mien.cli.main import app
-from mien.edit import Editor, EditRefused
-from mien.editing import film
-from mien.editing.film import FADE, Flicker, Track, edit_video, presence, smooth, typical
+from mien.editing import edit_video as film
+from mien.editing.edit_video import FADE, Flicker, Track, edit_video, presence, smooth, typical
+from mien.editing.editor import Editor
 from mien.editing.geometry import ACTIVE
-from mien.editing.mouth import Around
+from mien.editing.mouth_interior import Around
 from mien.editing.photo import open_photo
+from mien.editing.results import EditRefused
 from mien.editing.target import Target
+from mien.io import images
 from mien.landmarks import POINTS
 
 pytest.importorskip("av")
@@ -36,7 +37,7 @@ def editor() -> Editor:
 @pytest.fixture(scope="module")
 def clip(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A portrait that drifts and turns a little before a noisy camera, with three dark frames; 24 frames."""
-    from mien.video.overlay import Film
+    from mien.io.video import Film
 
     path = tmp_path_factory.mktemp("clip") / "drift.mp4"
     picture = images.read(examples / "portrait_neutral.jpg")
@@ -123,7 +124,7 @@ def test_flicker_is_one_for_the_clip_itself_and_sees_noise() -> None:
 
 
 def test_a_clip_is_edited_steadily_and_dark_frames_stay(editor: Editor, clip: Path, tmp_path: Path) -> None:
-    from mien.video.clip import Clip
+    from mien.io.video import Clip
 
     data, done = edit_video(editor, clip, tmp_path / "o.mp4", Target.parse("happiness"), 0.7)
     assert done.frames == 24
@@ -214,7 +215,7 @@ def test_blocks_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_clip_without_a_usable_face_is_refused(editor: Editor, tmp_path: Path) -> None:
-    from mien.video.overlay import Film
+    from mien.io.video import Film
 
     path = tmp_path / "grey.mp4"
     made = Film(path, 64, 64, 25.0)

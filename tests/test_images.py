@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from mien import images
 from mien.errors import ImageError
+from mien.io import images
 
 Rgb = NDArray[np.uint8]
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from mien import tables
-from mien.claims import Claim, Claimed
+from mien.io import tables
+from mien.io.locks import Claim, Claimed
 from mien.types import Analysis
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals and limits of POSIX systems")
@@ -55,7 +55,7 @@ def _own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_claim_is_held_by_one_and_let_go_by_a_killed_process(tmp_path: Path) -> None:
     lock = tmp_path / "table.csv.lock"
-    script = f"from pathlib import Path; from mien.claims import Claim; c = Claim(Path({str(lock)!r}), 'table.csv')"
+    script = f"from pathlib import Path; from mien.io.locks import Claim; c = Claim(Path({str(lock)!r}), 'table.csv')"
     holder = subprocess.Popen(
         [sys.executable, "-c", f"{script}; print('held', flush=True); input()"],
         stdin=subprocess.PIPE,
@@ -93,8 +93,8 @@ def test_two_processes_do_not_write_one_table(resume: bool, tmp_path: Path) -> N
 
 def test_a_run_is_trained_by_one_process(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from mien import train
-    from mien.config import RunConfig
+    from mien.training import loop
+    from mien.training.config import RunConfig
 
     config = RunConfig(
         name="run",
@@ -102,11 +102,11 @@ def test_a_run_is_trained_by_one_process(tmp_path: Path) -> None:
         data={"reader": "manifest", "root": tmp_path},  # type: ignore[arg-type]
         runs=tmp_path / "runs",
     )
-    folder = train.folder_of(config)
+    folder = loop.folder_of(config)
     folder.parent.mkdir()
     claim = Claim(folder.with_name(folder.name + ".lock"), "run")
     with pytest.raises(Claimed, match=r"run-s0: another process"):
-        train.run(config, resume=True)
+        loop.run(config, resume=True)
     claim.release()
     assert not folder.exists()
 

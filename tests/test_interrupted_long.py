@@ -22,7 +22,8 @@ import yaml
 pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("pyarrow", reason="needs the train extra")
 
-from mien.data import manifest, synthetic
+from mien.data.readers import manifest
+from mien.data.synthetic import drawings
 
 pytestmark = [
     pytest.mark.slow,  # a dozen processes that import torch
@@ -64,12 +65,12 @@ def there(folder: Path, pattern: str, count: int = 1) -> Callable[[], bool]:
 
 def faces(folder: Path, count: int) -> dict[str, Any]:
     """Drawn faces in a folder with a manifest; the reader's part of a configuration."""
-    records = synthetic.records(folder, count, size=48)
+    records = drawings.records(folder, count, size=48)
     manifest.write(records, folder / "manifest.csv")
     np.savez(
         folder / "points.npz",
         names=np.array([record.name for record in records]),
-        points=np.stack([face.landmarks for face in synthetic.faces(count, size=48)]).astype(np.float32),
+        points=np.stack([face.landmarks for face in drawings.faces(count, size=48)]).astype(np.float32),
     )
     return {"reader": "manifest", "root": str(folder)}
 
@@ -129,10 +130,11 @@ def same(one: Path, other: Path) -> bool:
 
 
 def test_a_release_that_was_killed_is_made_again_and_never_taken_for_one(tmp_path: Path) -> None:
-    from mien import cards, train
-    from mien.config import RunConfig
     from mien.errors import WeightsError
-    from mien.recognise import OnnxRecogniser
+    from mien.faces.recognise import OnnxRecogniser
+    from mien.io import cards
+    from mien.training import loop
+    from mien.training.config import RunConfig
 
     source = faces(tmp_path / "faces", 160)
     run = RunConfig(
@@ -146,7 +148,7 @@ def test_a_release_that_was_killed_is_made_again_and_never_taken_for_one(tmp_pat
     )
     tree = {
         "name": "drawn",
-        "run": str(train.run(run)),
+        "run": str(loop.run(run)),
         "card": dict.fromkeys(cards.REQUIRED, "stated"),
     }
     (tmp_path / "release.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
@@ -179,7 +181,7 @@ def test_rendering_goes_on_behind_the_last_person(tmp_path: Path) -> None:
     made = Path(__file__).parent / "data" / "rendered"
     script = (
         f"import sys; sys.path.insert(0, {str(made)!r})\n"
-        "from make import head\nfrom mien.data import heads\nfrom mien.data.rendered import Renderer\n"
+        "from make import head\nfrom mien.data import heads\nfrom mien.data.synthetic.head import Renderer\n"
         "heads.renderer = lambda path, size: (Renderer(head(), size=size), 'ball')\n"
         "from mien.cli.main import main; main()"
     )

@@ -11,24 +11,25 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from mien import cards, images
 from mien.cli.main import app
-from mien.data import teacher
-from mien.data.copies import hash_of
-from mien.data.ferplus import FOLDERS, USAGES, VOTE_FILE
-from mien.data.landmark_crops import Draws, Faces, grey, held_out, read_faces, read_set
-from mien.data.synthetic import faces as drawn_faces
+from mien.data.duplicates import hash_of
+from mien.data.readers.ferplus import FOLDERS, USAGES, VOTE_FILE
+from mien.data.synthetic.drawings import faces as drawn_faces
 from mien.errors import ConfigError, DatasetDamaged
-from mien.landmark_training import configured, measure, point_modes
-from mien.landmarks import LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS, SIDE, Landmarker
-from mien.methods.landmarks import MODES
+from mien.faces.landmarker import SIDE, Landmarker
+from mien.io import cards, images
+from mien.landmarks import LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS
+from mien.training.landmarks import teacher
+from mien.training.landmarks.crops import Draws, Faces, grey, held_out, read_faces, read_set
+from mien.training.landmarks.network import MODES
+from mien.training.landmarks.train import configured, measure, point_modes
 
 TURNED = np.array([20.0, -10.0, 5.0])
 
 
 def rigid_of(count: int) -> np.ndarray:
     """Rigid vertices of heads turned by `TURNED`, as the teacher gives them: y down, z away from the viewer."""
-    from mien.data.rendered import rotation
+    from mien.data.synthetic.head import rotation
 
     return np.tile((teacher._STRAIGHT @ rotation(TURNED).T) * [1, -1, -1], (count, 1, 1)).astype(np.float32)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien import images
+from mien.faces.landmarker import SIDE, Landmarker, box_of_points, cut, grey_cut, square_of
+from mien.io import images
 from mien.landmarks import (
     CHIN,
     GROUPS,
@@ -26,12 +27,6 @@ from mien.landmarks import (
     RIGHT_EYE_CORNERS,
     RIGHT_IRIS,
     RIGHT_LID_PAIRS,
-    SIDE,
-    Landmarker,
-    box_of_points,
-    cut,
-    grey_cut,
-    square_of,
 )
 
 
@@ -242,7 +237,7 @@ def test_noise_and_flat_pictures_are_no_faces(landmarker: Landmarker) -> None:
 
 
 def test_the_weights_are_small() -> None:
-    from mien import cards
+    from mien.io import cards
 
     assert (cards.FOLDER / "landmarks.onnx").stat().st_size <= 2_000_000
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mien import cards, licences
-from mien.data import READERS
+from mien.data.readers import READERS
+from mien.io import cards
+from mien.release import licences
 
 ROOT = Path(__file__).parent.parent
 COPYLEFT = ("GPL-3", "GPL-2", "AGPL", "GNU General Public License", "GNU Affero")

@@ -10,7 +10,8 @@ import pytest
 from scipy import linalg, stats
 from sklearn import metrics as sk
 
-from mien import bootstrap, metrics
+from mien.data import predictions
+from mien.evaluation import intervals, metrics
 
 K = 8
 
@@ -77,7 +78,7 @@ def test_a_class_out_of_range_is_refused() -> None:
 
 def test_calibration_error_equals_a_slow_loop(answers) -> None:
     logits, truth, predicted = answers
-    sure, right = metrics.softmax(logits).max(axis=1), predicted == truth
+    sure, right = predictions.softmax(logits).max(axis=1), predicted == truth
     slow = 0.0
     for low in range(15):
         inside = (sure >= low / 15) & (sure < (low + 1) / 15)
@@ -95,7 +96,7 @@ def test_calibration_error_of_known_cases() -> None:
 
 def test_brier_and_log_loss_equal_slow_loops(answers) -> None:
     logits, truth, _ = answers
-    shares = metrics.softmax(logits)
+    shares = predictions.softmax(logits)
     slow = np.mean(
         [sum((p[c] - (c == y)) ** 2 for c in range(K)) for p, y in zip(shares, truth, strict=True)]
     )
@@ -106,7 +107,7 @@ def test_brier_and_log_loss_equal_slow_loops(answers) -> None:
 
 def test_risk_coverage_equals_a_slow_loop_and_ends_at_the_error_rate(answers) -> None:
     logits, truth, predicted = answers
-    sure, right = metrics.softmax(logits).max(axis=1), predicted == truth
+    sure, right = predictions.softmax(logits).max(axis=1), predicted == truth
     coverage, risk, area = metrics.risk_coverage(sure, right)
     order = sorted(range(len(sure)), key=lambda index: -sure[index])
     slow = [1 - np.mean([right[i] for i in order[: kept + 1]]) for kept in range(len(order))]
@@ -126,7 +127,7 @@ def test_ties_of_confidence_do_not_depend_on_the_order() -> None:
 def test_temperature_recovers_the_one_that_was_applied() -> None:
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(20000, 4)) * 1.5
-    shares = metrics.softmax(logits)
+    shares = predictions.softmax(logits)
     truth = (shares.cumsum(axis=1) < generator.random((20000, 1))).sum(axis=1)
     assert metrics.fit_temperature(logits, truth) == pytest.approx(1, abs=0.05)
     assert metrics.fit_temperature(logits * 3, truth) == pytest.approx(3, rel=0.05)
@@ -258,7 +259,7 @@ def test_spearman_is_one_for_any_rising_curve() -> None:
 
 def test_bootstrap_interval_equals_the_binomial_one(answers) -> None:
     _, truth, predicted = answers
-    found = bootstrap.classification_intervals(truth, predicted, K, draws=4000)["accuracy"]
+    found = intervals.classification_intervals(truth, predicted, K, draws=4000)["accuracy"]
     share = (truth == predicted).mean()
     half = 1.96 * math.sqrt(share * (1 - share) / len(truth))
     assert found.value == pytest.approx(share)
@@ -268,8 +269,8 @@ def test_bootstrap_interval_equals_the_binomial_one(answers) -> None:
 
 def test_bootstrap_draws_equal_repeated_images(answers) -> None:
     _, truth, predicted = answers
-    drawn = bootstrap.classification_draws(truth, predicted, K, draws=3, seed=1)
-    counts = np.concatenate(list(bootstrap.resamples(len(truth), 3, seed=1)))
+    drawn = intervals.classification_draws(truth, predicted, K, draws=3, seed=1)
+    counts = np.concatenate(list(intervals.resamples(len(truth), 3, seed=1)))
     for row, times in enumerate(counts):
         matrix = metrics.confusion(np.repeat(truth, times), np.repeat(predicted, times), K)
         for name, value in metrics.classification(matrix).items():
@@ -286,17 +287,17 @@ def test_debiased_calibration_error_equals_the_binomial_formula() -> None:
         mine = right[sure == level]
         share = mine.mean()
         squared += len(mine) / 2000 * ((share - level) ** 2 - share * (1 - share) / len(mine))
-    found = bootstrap.calibration_interval(sure, right, draws=4000)
+    found = intervals.calibration_interval(sure, right, draws=4000)
     assert found.value == pytest.approx(math.sqrt(squared), rel=0.01)
     assert found.low < found.value < found.high
 
 
 def test_calibration_error_of_few_and_constant_confidences() -> None:
-    assert math.isnan(bootstrap.calibration_interval([], []).value)
-    assert math.isnan(bootstrap.calibration_interval([0.5, math.nan], [0, 1]).value)
-    one = bootstrap.calibration_interval([0.7], [1])
+    assert math.isnan(intervals.calibration_interval([], []).value)
+    assert math.isnan(intervals.calibration_interval([0.5, math.nan], [0, 1]).value)
+    one = intervals.calibration_interval([0.7], [1])
     assert one.value == pytest.approx(0.3)
-    same = bootstrap.calibration_interval([1.0] * 50, [1] * 50)
+    same = intervals.calibration_interval([1.0] * 50, [1] * 50)
     assert (same.value, same.low, same.high) == (0, 0, 0)
     assert metrics.equal_mass([0.5] * 9).tolist() == [0] * 9
     assert np.bincount(metrics.equal_mass(np.linspace(0, 1, 300))).tolist() == [20] * 15
@@ -354,7 +355,7 @@ def test_classification_of_few_classes_equals_scikit_learn(truth: list[int], pre
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 16), (16, 16), (3, 18), (980, 1089)])
 def test_score_interval_equals_scipy(hits: int, count: int) -> None:
-    found = bootstrap.wilson(hits, count)
+    found = intervals.wilson(hits, count)
     oracle = stats.binomtest(hits, count).proportion_ci(0.95, method="wilson")
     assert (found.value, found.low, found.high) == pytest.approx(
         (hits / count, oracle.low, oracle.high), abs=1e-9
@@ -363,17 +364,17 @@ def test_score_interval_equals_scipy(hits: int, count: int) -> None:
 
 def test_subjects_are_drawn_whole_and_widen_the_interval() -> None:
     subjects = [f"s{index // 20}" for index in range(400)]
-    for counts in bootstrap.resamples(400, 20, subjects=subjects):
+    for counts in intervals.resamples(400, 20, subjects=subjects):
         assert (counts.reshape(-1, 20, 20).std(axis=2) == 0).all()
     right = np.repeat(np.arange(20) % 2, 20)
-    images = bootstrap.classification_intervals(np.ones(400, int), right, 2)["accuracy"]
-    people = bootstrap.classification_intervals(np.ones(400, int), right, 2, subjects=subjects)["accuracy"]
+    images = intervals.classification_intervals(np.ones(400, int), right, 2)["accuracy"]
+    people = intervals.classification_intervals(np.ones(400, int), right, 2, subjects=subjects)["accuracy"]
     assert people.high - people.low > 3 * (images.high - images.low)
 
 
 def test_unknown_subjects_are_subjects_of_their_own() -> None:
     subjects = ["a", None, "a", None, "b"]
-    counts = np.concatenate(list(bootstrap.resamples(5, 500, subjects=subjects)))
+    counts = np.concatenate(list(intervals.resamples(5, 500, subjects=subjects)))
     assert (counts[:, 0] == counts[:, 2]).all()
     for other in (1, 3, 4):
         assert (counts[:, 0] != counts[:, other]).any()
@@ -381,9 +382,9 @@ def test_unknown_subjects_are_subjects_of_their_own() -> None:
 
 
 def test_blocks_do_not_change_the_draws(monkeypatch) -> None:
-    whole = np.concatenate(list(bootstrap.resamples(50, 40, seed=4)))
-    monkeypatch.setattr(bootstrap, "_CHUNK", 300)
-    parts = list(bootstrap.resamples(50, 40, seed=4))
+    whole = np.concatenate(list(intervals.resamples(50, 40, seed=4)))
+    monkeypatch.setattr(intervals, "_CHUNK", 300)
+    parts = list(intervals.resamples(50, 40, seed=4))
     assert len(parts) > 1
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
@@ -392,6 +393,6 @@ def test_affect_interval_holds_the_value_and_shrinks_with_images() -> None:
     generator = np.random.default_rng(10)
     y = generator.uniform(-1, 1, 1600)
     p = 0.5 * y + 0.3 * generator.normal(size=1600)
-    wide, narrow = (bootstrap.affect_intervals(p[:n], y[:n], draws=300)["ccc"] for n in (100, 1600))
+    wide, narrow = (intervals.affect_intervals(p[:n], y[:n], draws=300)["ccc"] for n in (100, 1600))
     assert wide.low < wide.value < wide.high
     assert (narrow.high - narrow.low) < 0.5 * (wide.high - wide.low)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import yaml
 
-from mien import cards
 from mien.errors import ConfigError, MienError, TrainingError, WeightsError
+from mien.io import cards
 
 SOURCE = Path(__file__).parents[1] / "src" / "mien"
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -94,7 +94,8 @@ def test_the_trap_would_spring(sprung: Path) -> None:
 
 
 def test_yaml_with_python_in_it_is_refused(tmp_path: Path, sprung: Path) -> None:
-    from mien.config import load_config, parse_yaml
+    from mien.config import parse_yaml
+    from mien.training.config import load_config
 
     text = f"name: !!python/object/apply:os.mkdir ['{sprung}']\n"
     (tmp_path / "run.yaml").write_text(text)
@@ -108,7 +109,7 @@ def test_yaml_with_python_in_it_is_refused(tmp_path: Path, sprung: Path) -> None
 
 
 def test_arrays_of_objects_are_refused(tmp_path: Path, sprung: Path) -> None:
-    from mien.editing import geometry, mouth, shading
+    from mien.editing import geometry, mouth_interior, shading
 
     objects = np.empty(1, dtype=object)
     objects[0] = Trap(sprung)
@@ -118,7 +119,7 @@ def test_arrays_of_objects_are_refused(tmp_path: Path, sprung: Path) -> None:
         pytest.raises(ValueError, match="pickle"),
     ):
         _ = arrays["basis"]
-    for module in (geometry, mouth, shading):
+    for module in (geometry, mouth_interior, shading):
         assert "allow_pickle=False" in Path(module.__file__ or "").read_text(encoding="utf-8")
     assert not sprung.exists()
 
@@ -145,7 +146,7 @@ def test_every_shipped_weight_is_refused_once_a_byte_is_changed(name: str, tmp_p
 
 def test_a_trap_in_place_of_weights_is_refused_even_with_its_own_hash(tmp_path: Path, sprung: Path) -> None:
     """A card can be forged with the weights; what it names is then still read as a network and as nothing else."""
-    from mien.recognise import SHIPPED, OnnxRecogniser
+    from mien.faces.recognise import SHIPPED, OnnxRecogniser
 
     trap = pickle.dumps(Trap(sprung))
     (tmp_path / "trap.onnx").write_bytes(trap)
@@ -170,7 +171,7 @@ def torch_trap(path: Path, sprung: Path) -> Path:
 def test_no_backbone_unpickles_its_weights(backbone: str, form: str, tmp_path: Path, sprung: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("timm")
-    from mien.backbone import build
+    from mien.methods.backbone import build
 
     path = tmp_path / "weights.pth"
     if form == "archive":
@@ -184,7 +185,9 @@ def test_no_backbone_unpickles_its_weights(backbone: str, form: str, tmp_path: P
 
 def test_a_runs_state_with_a_trap_is_refused(tmp_path: Path, sprung: Path) -> None:
     torch = pytest.importorskip("torch")
-    from mien import methods, tensors, train
+    from mien import methods
+    from mien.io import torch_files
+    from mien.training import loop
 
     method = methods.build({"name": "baseline", "backbone": "tiny"}, 32)
     for made, error in (
@@ -195,16 +198,17 @@ def test_a_runs_state_with_a_trap_is_refused(tmp_path: Path, sprung: Path) -> No
         state = tmp_path / "state.pt"
         made(state)
         with pytest.raises(error, match=r"state\.pt"):
-            train._restore(state, method, {}, {}, None)
+            loop._restore(state, method, {}, {}, None)
     with pytest.raises(WeightsError, match="no such file"):
-        tensors.read(tmp_path / "none.pt")
+        torch_files.read(tmp_path / "none.pt")
     assert not sprung.exists()
 
 
 @pytest.fixture
 def checkpoint_file(tmp_path: Path) -> Path:
     pytest.importorskip("torch")
-    from mien import checkpoint, methods
+    from mien import methods
+    from mien.training import checkpoint
 
     options = {"name": "baseline", "backbone": "tiny"}
     path = tmp_path / "weights.safetensors"
@@ -213,7 +217,7 @@ def checkpoint_file(tmp_path: Path) -> Path:
 
 
 def test_a_checkpoint_is_refused_once_a_bit_is_changed(checkpoint_file: Path) -> None:
-    from mien import checkpoint
+    from mien.training import checkpoint
 
     data = checkpoint_file.read_bytes()
     body = 8 + int.from_bytes(data[:8], "little")
@@ -243,7 +247,7 @@ def test_a_checkpoint_is_refused_once_a_bit_is_changed(checkpoint_file: Path) ->
 def test_a_checkpoint_whose_card_says_nothing_is_refused(card: str, checkpoint_file: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    from mien import checkpoint
+    from mien.training import checkpoint
 
     save_file(load_file(checkpoint_file), checkpoint_file, {"format": checkpoint.FORMAT, "card": card})
     reading: Callable[[], object] = lambda: checkpoint.load(checkpoint_file).restore()  # noqa: E731

@@ -8,8 +8,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from mien import methods, optim
-from mien.config import OptimConfig
+from mien import methods
+from mien.training import optim
+from mien.training.config import OptimConfig
 
 
 def test_pretrained_parameters_learn_slower_and_vectors_do_not_decay() -> None:

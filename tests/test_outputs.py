@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mien import durable, outputs, sources
-from mien.claims import Claimed
 from mien.errors import ConfigError, MienError, OutputExists
-from mien.outputs import Outputs
+from mien.io import atomic, outputs
+from mien.io import inputs as sources
+from mien.io.locks import Claimed
+from mien.io.outputs import Outputs
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def done(plan: Outputs, *inputs: sources.Source) -> None:
     claim = plan.claimed()
     for source in inputs:
         data = b"result of " + sources.name(source).encode()
-        plan.write(source, data, lambda path, data=data: durable.write({path: data}))  # type: ignore[misc]
+        plan.write(source, data, lambda path, data=data: atomic.write({path: data}))  # type: ignore[misc]
     claim.release()
 
 
@@ -224,7 +225,7 @@ def test_files_written_together_leave_what_was_there_when_one_cannot_be(here: Pa
     first = here / "a.json"
     made(first, "old")
     with pytest.raises(OSError):  # noqa: PT011 - whatever the system calls a missing folder
-        durable.write({first: b"new", here / "none" / "b": b"b"})
+        atomic.write({first: b"new", here / "none" / "b": b"b"})
     assert first.read_text() == "old"
     assert not list(here.glob(".mien-*"))
 

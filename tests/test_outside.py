@@ -29,9 +29,9 @@ import pytest
 import typer
 import yaml
 
-from mien import images
 from mien.cli.main import app
-from mien.data import synthetic
+from mien.data.synthetic import drawings
+from mien.io import images
 
 ROOT = Path(__file__).parent.parent
 PORTRAIT = ROOT / "examples" / "portrait_neutral.jpg"
@@ -195,17 +195,17 @@ class Things:
 @pytest.fixture(scope="module")
 def things(tmp_path_factory: pytest.TempPathFactory) -> Things:
     pytest.importorskip("torch")
-    from mien import train
-    from mien.config import RunConfig
-    from mien.data import manifest
+    from mien.data.readers import manifest
+    from mien.training import loop
+    from mien.training.config import RunConfig
 
     faces = tmp_path_factory.mktemp("faces")
-    records = synthetic.records(faces, 80, size=48)
+    records = drawings.records(faces, 80, size=48)
     manifest.write(records, faces / "manifest.csv")
     np.savez(
         faces / "points.npz",
         names=np.array([record.name for record in records]),
-        points=np.stack([face.landmarks for face in synthetic.faces(80, size=48)]).astype(np.float32),
+        points=np.stack([face.landmarks for face in drawings.faces(80, size=48)]).astype(np.float32),
     )
     tree = {
         "name": "drawn",
@@ -225,8 +225,7 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Things:
     config.write_text(yaml.safe_dump(tree))
     data = {**tree["data"], "cache": str(faces / "cache")}
     runs = [
-        train.run(RunConfig(**{**tree, "seed": seed, "data": data, "runs": faces / "runs"}))
-        for seed in (0, 1)
+        loop.run(RunConfig(**{**tree, "seed": seed, "data": data, "runs": faces / "runs"})) for seed in (0, 1)
     ]
     return Things(faces, config, (runs[0], runs[1]))
 
@@ -384,7 +383,7 @@ def _(watched: Watched, things: Things) -> None:
 
 @slow("release")
 def _(watched: Watched, things: Things) -> None:
-    from mien import cards
+    from mien.io import cards
 
     source = {"reader": "manifest", "root": str(things.faces)}
     tree = {
@@ -511,7 +510,7 @@ def python(script: str, home: Path, **more: str) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.parametrize("module", ["mien", "mien.cli.main", "mien.threads", "mien.batch.worker"])
+@pytest.mark.parametrize("module", ["mien", "mien.cli.main", "mien.io.onnx", "mien.batch.worker"])
 def test_onnx_runtime_keeps_quiet_whatever_of_mien_comes_before_it(module: str, tmp_path: Path) -> None:
     assert python(f"import {module}, onnxruntime", tmp_path).stderr == ""
     assert _files(tmp_path) == []

@@ -14,14 +14,19 @@ import pytest
 import yaml
 from PIL import Image
 
-from mien import compare, evaluate, infer, release, train
-from mien.config import RunConfig, load_config
-from mien.data import READERS, loaders, manifest, synthetic
+from mien.data import cropping
+from mien.data.predictions import Predictions
+from mien.data.readers import READERS, manifest
 from mien.data.records import Record
+from mien.data.synthetic import drawings
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound, WeightsError
+from mien.evaluation import compare, evaluate, inference
+from mien.faces.recognise import OnnxRecogniser
 from mien.labels import EXPRESSIONS, UNLABELLED, difference, form, in_order, label_set, listed
-from mien.predictions import Predictions
-from mien.recognise import OnnxRecogniser
+from mien.labels import colour as colour_of
+from mien.release import build as release
+from mien.training import loop
+from mien.training.config import RunConfig, load_config
 
 THREE = ("مرتبك 😀", "专注", "无聊")
 """Three labels, as `own` orders them."""
@@ -62,7 +67,7 @@ def pictures(folder: Path, names: tuple[str, ...], count: int, examples: Path) -
 def drawn(root: Path, labels: tuple[str, ...], each: int = 6) -> Path:
     """A manifest of drawn faces, `each` of every label, and their points."""
     faces = root / "data"
-    records = synthetic.records(faces, each * len(labels), size=32)
+    records = drawings.records(faces, each * len(labels), size=32)
     named = [
         Record(one.path, split, place % len(labels), name=one.name)
         for place, one in enumerate(records)
@@ -79,7 +84,7 @@ def three(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
     """A folder with pictures (`data`), a run on them (`runs/own-s0`) and its weights (`weights`)."""
     root = tmp_path_factory.mktemp("three")
     pictures(root / "data", THREE, 20, examples)
-    folder = train.run(configured(root, epochs=6, optim={"rate": 0.005, "ema": 0.8}))
+    folder = loop.run(configured(root, epochs=6, optim={"rate": 0.005, "ema": 0.8}))
     release.own(folder, root / "weights", lambda text: None)
     return root
 
@@ -161,7 +166,7 @@ def test_unknown_folder_names_say_that_own_labels_can_be_trained(tmp_path: Path,
     for name in ("boredom", "engagement"):
         (tmp_path / "data" / name).mkdir(parents=True)
     with pytest.raises(DatasetNotFound, match=r"boredom, engagement.*labels: own"):
-        train.run(configured(tmp_path, labels=None))
+        loop.run(configured(tmp_path, labels=None))
     ran = command("data", "check", tmp_path / "data")
     assert ran.code == 2
     assert ran.err.count("\n") == 1
@@ -191,7 +196,7 @@ def test_two_folders_of_one_name_in_two_unicode_forms_are_refused(tmp_path: Path
     if len(list((tmp_path / "data").iterdir())) < 3:
         pytest.skip("this file system takes both for one")
     with pytest.raises(ConfigError, match="the same label"):
-        train.run(configured(tmp_path))
+        loop.run(configured(tmp_path))
     with pytest.raises(DatasetDamaged, match="put their pictures into one"):
         READERS["folder"](tmp_path / "data", labels=("müde", "wach"))
 
@@ -224,9 +229,9 @@ def test_whole_numbers_in_a_column_of_floats_are_labels(tmp_path: Path) -> None:
 
 
 def test_votes_of_own_labels_have_no_place_on_the_circumplex() -> None:
-    crops = loaders.Crops(np.zeros((1, 8, 8), np.uint8), np.ones(1, bool), np.zeros((1, 3), np.float32))
+    crops = cropping.Crops(np.zeros((1, 8, 8), np.uint8), np.ones(1, bool), np.zeros((1, 3), np.float32))
     record = [Record(Path("a"), "train", 0, votes=(3.0, 1.0))]
-    samples = loaders.to_samples(record, crops, derive_affect=True, labels=("a", "b"))
+    samples = cropping.to_samples(record, crops, derive_affect=True, labels=("a", "b"))
     assert samples.votes.tolist() == [[0.75, 0.25]]
     assert np.isnan(samples.affect).all()
 
@@ -239,7 +244,7 @@ def test_methods_that_rest_on_the_eight_are_refused_with_what_to_use(tmp_path: P
     with pytest.raises(
         ConfigError, match=f"'{name}' cannot learn own labels.*baseline, cal, cclls, jadfer"
     ) as problem:
-        train.run(configured(tmp_path, method={"name": name}, labels=["a", "b"]))
+        loop.run(configured(tmp_path, method={"name": name}, labels=["a", "b"]))
     assert "\n" not in str(problem.value)
 
 
@@ -249,7 +254,7 @@ def test_the_other_methods_have_as_many_outputs_as_labels(name: str) -> None:
 
     from mien import methods
 
-    config = train.with_labels(
+    config = loop.with_labels(
         configured(Path(), method={"name": name, "backbone": "tiny"}, labels=list("abcde"))
     )
     try:
@@ -261,16 +266,16 @@ def test_the_other_methods_have_as_many_outputs_as_labels(name: str) -> None:
 
 def test_the_number_of_classes_is_that_of_the_labels(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"method\.classes is 8 and there are 2 labels"):
-        train.run(configured(tmp_path, method={"name": "baseline", "classes": 8}, labels=["a", "b"]))
+        loop.run(configured(tmp_path, method={"name": "baseline", "classes": 8}, labels=["a", "b"]))
 
 
 def test_a_run_is_of_its_labels_by_name(three: Path) -> None:
     written = yaml.safe_load((three / "runs/own-s0/config.yaml").read_text(encoding="utf-8"))
     assert tuple(written["labels"]) == THREE
-    model = infer.open_weights(three / "runs/own-s0")
+    model = inference.open_weights(three / "runs/own-s0")
     assert model.classes == THREE
     with pytest.raises(ConfigError, match="another configuration"):
-        train.run(configured(three, labels=[*THREE, "tired"]), resume=True)
+        loop.run(configured(three, labels=[*THREE, "tired"]), resume=True)
 
 
 def test_a_start_of_other_labels_is_refused_by_their_names(three: Path, tmp_path: Path) -> None:
@@ -278,26 +283,26 @@ def test_a_start_of_other_labels_is_refused_by_their_names(three: Path, tmp_path
     data = {"root": three / "data", "cache": three / "cache"}
     wanted = [THREE[0], THREE[1], "tired"]
     with pytest.raises(ConfigError, match=r"start: .*lacks tired and has 无聊 besides.*start_part: backbone"):
-        train.run(configured(tmp_path, start=start, labels=wanted, data=data))
-    folder = train.run(
+        loop.run(configured(tmp_path, start=start, labels=wanted, data=data))
+    folder = loop.run(
         configured(tmp_path, name="again", start=start, start_part="backbone", data=data, epochs=1)
     )
     assert (folder / "weights.safetensors").is_file()
 
 
 def test_teachers_of_other_labels_are_refused_by_their_names(three: Path, tmp_path: Path) -> None:
-    from mien import distil
+    from mien.training import distillation
 
     _, said = evaluate.run(
         three / "runs/own-s0", three / "data", split="train", cache=three / "cache", draws=0
     )
     path = said.save(tmp_path / "predictions.parquet")
-    samples = loaders.load_split(configured(three).data, ("train",), labels=THREE)["train"]
-    taught = distil.taught(samples, [path], 0.5, THREE)
+    samples = cropping.load_split(configured(three).data, ("train",), labels=THREE)["train"]
+    taught = distillation.taught(samples, [path], 0.5, THREE)
     assert taught[0].votes.shape == samples[0].votes.shape == (len(samples[0]), 3)
     assert taught[0].votes.sum(axis=1) == pytest.approx(1, abs=1e-4)
     with pytest.raises(ConfigError, match="lacks tired and has 无聊 besides"):
-        distil.taught(samples, [path], 0.5, (*THREE[:2], "tired"))
+        distillation.taught(samples, [path], 0.5, (*THREE[:2], "tired"))
 
 
 # Judging -------------------------------------------------------------------------------------------------------------
@@ -315,10 +320,10 @@ def test_three_labels_are_learnt_and_judged(three: Path) -> None:
 
 
 def test_the_report_writes_names_in_any_script(three: Path, tmp_path: Path) -> None:
-    from mien import report
+    from mien.reports import evaluation_report
 
     found, said = evaluate.run(three / "runs/own-s0", three / "data", cache=three / "cache", draws=20)
-    report.write(found, said, tmp_path)
+    evaluation_report.write(found, said, tmp_path)
     for name in ("report.html", "report.md", "report.json"):
         text = (tmp_path / name).read_text(encoding="utf-8")
         assert all(label in text for label in THREE), name
@@ -334,8 +339,8 @@ def test_models_of_other_labels_are_not_compared(three: Path) -> None:
 
 
 def test_a_hundred_classes_make_a_figure_that_can_be_read_and_a_short_page() -> None:
-    from mien import report
     from mien.figures import confusion
+    from mien.reports import evaluation_report
 
     labels = tuple(f"état {n} with a long name $x$ | {'无' * (n % 3)}" for n in range(100))
     random = np.random.default_rng(0)
@@ -352,9 +357,9 @@ def test_a_hundred_classes_make_a_figure_that_can_be_read_and_a_short_page() -> 
     # No letter lies on its neighbour's.
     boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
     assert all(above.y0 >= below.y1 - 1 for below, above in zip(boxes[1:], boxes[:-1], strict=True))
-    text = report.markdown(found)
+    text = evaluation_report.markdown(found)
     assert max(len(line.split(" | ")) for line in text.splitlines()) < 10
-    assert "The most frequent confusions" in report.html(found, said)
+    assert "The most frequent confusions" in evaluation_report.html(found, said)
 
 
 def test_evaluation_of_two_classes() -> None:
@@ -400,7 +405,7 @@ def test_a_release_overwrites_nothing_and_leaves_nothing_when_it_fails(three: Pa
 def test_tables_have_a_column_for_each_label_in_order(
     three: Path, tmp_path: Path, command: Command, suffix: str
 ) -> None:
-    from mien import tables
+    from mien.io import tables
 
     blank = tmp_path / "blank.png"
     Image.new("RGB", (64, 64)).save(blank)
@@ -424,7 +429,7 @@ def test_tables_have_a_column_for_each_label_in_order(
 
 
 def test_csv_cells_with_any_name_come_back(tmp_path: Path) -> None:
-    from mien import tables
+    from mien.io import tables
     from mien.types import Analysis, Box, Detection, Face, Landmarks, Pose, Reading
 
     labels = ("a,b", 'say "x"', "valence", "error", "=1+1", "x_0")
@@ -496,7 +501,7 @@ def test_the_server_speaks_own_labels_and_says_why_it_cannot_edit(three: Path) -
     from fastapi.testclient import TestClient
 
     import mien
-    from mien.edit import Editor
+    from mien.editing.editor import Editor
     from mien.server.app import create_app
 
     pipeline = mien.load(weights=three / "weights", threads=1)
@@ -525,11 +530,11 @@ def test_two_and_two_hundred_labels_go_all_the_way(
     tmp_path: Path, labels: tuple[str, ...], examples: Path
 ) -> None:
     import mien
-    from mien.rows import rows
+    from mien.io.columns import rows
 
     drawn(tmp_path, labels, each=12 if len(labels) == 2 else 3)
     config = configured(tmp_path, data={"reader": "manifest", "faces": "whole"}, epochs=1)
-    folder = train.run(config)
+    folder = loop.run(config)
     found, _ = evaluate.run(folder, tmp_path / "data", reader="manifest", cache=tmp_path / "cache", draws=5)
     assert found.classes == labels
     assert len(found.per_class) == len(labels)
@@ -552,7 +557,7 @@ def test_ratings_beside_own_labels_are_learnt_and_predicted(tmp_path: Path, exam
         writer.writerows(
             {**line, "valence": n % 7 / 7, "arousal": -(n % 5) / 5} for n, line in enumerate(lines)
         )
-    folder = train.run(configured(tmp_path, data={"reader": "manifest", "faces": "whole"}, epochs=1))
+    folder = loop.run(configured(tmp_path, data={"reader": "manifest", "faces": "whole"}, epochs=1))
     release.own(folder, tmp_path / "weights", lambda text: None)
     (face,) = mien.load(weights=tmp_path / "weights", threads=1)(examples / "portrait_smiling.jpg").faces
     assert face.valence is not None
@@ -598,7 +603,7 @@ def test_a_release_configuration_must_state_what_prediction_asks_of_a_card(
 
 
 def test_labels_that_no_font_has_are_drawn_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mien import lettering
+    from mien.io import lettering
 
     monkeypatch.setattr(lettering, "CANDIDATES", ())
     monkeypatch.setattr(lettering, "_dejavu", list)
@@ -613,11 +618,11 @@ def test_labels_that_no_font_has_are_drawn_by_number(monkeypatch: pytest.MonkeyP
 
 
 def test_every_label_of_many_has_a_colour_of_its_own() -> None:
-    from mien.figures import palette
+    from mien.labels import COLOURS
 
     labels = [f"label {n}" for n in range(60)]
-    assert len({palette.colour(name, labels) for name in labels}) == 60
-    assert [palette.colour(name, EXPRESSIONS) for name in EXPRESSIONS] == list(palette.COLOURS.values())
+    assert len({colour_of(name, labels) for name in labels}) == 60
+    assert [colour_of(name, EXPRESSIONS) for name in EXPRESSIONS] == list(COLOURS.values())
 
 
 def test_the_form_of_a_label() -> None:
@@ -632,9 +637,9 @@ def test_a_video_and_a_part_of_a_batch_have_the_columns_of_the_labels(
     pytest.importorskip("av")
     from pyarrow import parquet
 
-    from mien import tables
     from mien.batch.worker import Job, _file
-    from mien.pipeline import load
+    from mien.faces.pipeline import load
+    from mien.io import tables
 
     clip = tmp_path / "clip.mp4"
     writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 10, (256, 256))
@@ -671,10 +676,10 @@ def test_a_video_and_a_part_of_a_batch_have_the_columns_of_the_labels(
 
 
 def test_figures_of_own_labels(three: Path, tmp_path: Path) -> None:
-    from mien.figures import gallery
+    from mien.reports import figure_set
 
     only = ("confusion", "embedding", "grid", "reliability")
-    made = gallery.make(
+    made = figure_set.make(
         three / "runs/own-s0", three / "data", tmp_path, only=only, cache=three / "cache", split="train"
     )
     assert len(made) == 2 * len(only)

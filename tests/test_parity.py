@@ -19,9 +19,10 @@ import pytest
 from PIL import Image
 
 import mien
-from mien import images, tables
-from mien.edit import Edit, Editor
-from mien.pipeline import Pipeline
+from mien.editing.editor import Editor
+from mien.editing.results import Edit
+from mien.faces.pipeline import Pipeline
+from mien.io import images, tables
 from mien.types import Analysis, Face
 
 READ = {
@@ -91,7 +92,7 @@ def test_faces_are_read_alike(
 
     from mien.batch import plan, worker
     from mien.server.app import create_app
-    from mien.video import analyser
+    from mien.video import analyse as analyser
 
     options: dict[str, Any] = READ[name]
     pipeline = mien.load(**options, threads=1)
@@ -254,9 +255,9 @@ def test_a_video_of_one_frame_is_edited_as_the_photo(
         pytest.skip(
             "opened lips are filled in all frames of a video, and in a photo only where nothing shows"
         )
-    from mien.editing import film
+    from mien.editing import edit_video as film
     from mien.editing.target import Target
-    from mien.video.overlay import Film
+    from mien.io.video import Film
 
     clip = one_frame(images.read(portrait), tmp_path / "portrait.mkv")
     drawn: list[images.Rgb] = []

@@ -21,10 +21,10 @@ import pytest
 from PIL import Image
 
 import mien
-from mien import images
 from mien.errors import ConfigError, ImageError, LoadError, MienError, NoFace, WeightsError
-from mien.pipeline import ColourOrderWarning, Pipeline, load, quality, whole
-from mien.recognise import SHIPPED
+from mien.faces.pipeline import ColourOrderWarning, Pipeline, load, quality, whole
+from mien.faces.recognise import SHIPPED
+from mien.io import images
 from mien.types import Analysis, Box, Face
 
 
@@ -395,7 +395,7 @@ def test_what_cannot_be_loaded_is_said_in_one_line(
     monkeypatch: pytest.MonkeyPatch, editor: bool, failure: BaseException, words: str
 ) -> None:
     import mien
-    from mien import threads
+    from mien.io import onnx as threads
 
     def fail(*_: object) -> None:
         raise failure

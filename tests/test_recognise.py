@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien import cards, tables
 from mien.errors import WeightsError
+from mien.faces.recognise import BATCH, OnnxRecogniser, calibrated
+from mien.io import cards, tables
 from mien.labels import EXPRESSIONS
-from mien.recognise import BATCH, OnnxRecogniser, calibrated
 from mien.types import Analysis
 
 

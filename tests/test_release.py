@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien import cards, checkpoint, release, train
-from mien.config import RunConfig
-from mien.data import manifest, synthetic
+from mien.data.readers import manifest
+from mien.data.synthetic import drawings
+from mien.faces.recognise import OnnxRecogniser
+from mien.io import cards
 from mien.labels import EXPRESSIONS
-from mien.recognise import OnnxRecogniser
+from mien.release import build as release
+from mien.training import checkpoint, loop
+from mien.training.config import RunConfig
 
 NEUTRAL, HAPPY, SAD = (EXPRESSIONS.index(name) for name in ("neutral", "happiness", "sadness"))
 
@@ -47,7 +50,7 @@ def test_a_whole_release_ends_in_weights_that_load(tmp_path: Path, monkeypatch: 
     faces = tmp_path / "faces"
     records = [
         replace(one, attributes={**one.attributes, "half": "first" if n < 80 else "second"})
-        for n, one in enumerate(synthetic.records(faces, 160, size=48))
+        for n, one in enumerate(drawings.records(faces, 160, size=48))
     ]
     manifest.write(records, faces / "manifest.csv")
     source = {"reader": "manifest", "root": str(faces)}
@@ -62,7 +65,7 @@ def test_a_whole_release_ends_in_weights_that_load(tmp_path: Path, monkeypatch: 
     )
     card = dict.fromkeys(cards.REQUIRED, "stated")
     config = release.ReleaseConfig(
-        name="drawn", run=train.run(run), elsewhere=[{**source, "root": faces, "by": ["half"]}], card=card
+        name="drawn", run=loop.run(run), elsewhere=[{**source, "root": faces, "by": ["half"]}], card=card
     )
     said: list[str] = []
     network = release.build(config, tmp_path / "out", said.append)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mien import runlog
+from mien.training import run_log
 
 BOARD = "torch.utils.tensorboard"
 
@@ -43,26 +43,26 @@ def no_board(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_numbers_go_to_tensorboard_and_words_do_not(board: list[Any], tmp_path: Path) -> None:
-    log = runlog.RunLog(tmp_path)
+    log = run_log.RunLog(tmp_path)
     log.write("epoch", 6, {"epoch": 0, "accuracy": 0.5, "note": "fine"})
     log.close()
     assert board == [("tensorboard", None), ("epoch/epoch", 0, 6), ("epoch/accuracy", 0.5, 6), "closed"]
-    assert runlog.read(log.path) == [
+    assert run_log.read(log.path) == [
         {"kind": "epoch", "step": 6, "epoch": 0, "accuracy": 0.5, "note": "fine"}
     ]
 
 
 def test_a_resumed_run_writes_nothing_twice(board: list[Any], tmp_path: Path) -> None:
-    first = runlog.RunLog(tmp_path)
+    first = run_log.RunLog(tmp_path)
     for step in (6, 12, 18):
         first.write("epoch", step, {"accuracy": step / 100})
     first.close()
     with first.path.open("a", encoding="utf-8") as file:
         file.write('{"kind": "epoch", "st')  # the line that a killed run was writing
-    again = runlog.RunLog(tmp_path, resume_step=12)
+    again = run_log.RunLog(tmp_path, resume_step=12)
     again.write("epoch", 18, {"accuracy": 0.9})
     again.close()
-    assert [(one["step"], one["accuracy"]) for one in runlog.read(again.path)] == [
+    assert [(one["step"], one["accuracy"]) for one in run_log.read(again.path)] == [
         (6, 0.06),
         (12, 0.12),
         (18, 0.9),
@@ -73,7 +73,7 @@ def test_a_resumed_run_writes_nothing_twice(board: list[Any], tmp_path: Path) ->
 def test_without_tensorboard_the_log_is_the_same_and_nothing_is_said(
     no_board: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = runlog.RunLog(tmp_path)
+    log = run_log.RunLog(tmp_path)
     log.write("step", 1, {"loss": 2.5})
     log.close()
     assert json.loads(log.path.read_text(encoding="utf-8")) == {"kind": "step", "step": 1, "loss": 2.5}
@@ -82,6 +82,6 @@ def test_without_tensorboard_the_log_is_the_same_and_nothing_is_said(
 
 
 def test_the_environment_names_versions_and_no_place() -> None:
-    found = json.dumps(runlog.environment())
+    found = json.dumps(run_log.environment())
     assert '"torch"' in found
     assert "/" not in found.replace("+cpu", "")

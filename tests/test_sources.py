@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mien import sources
 from mien.errors import ConfigError, ImageError
+from mien.io import inputs
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def names(root: Path, *paths: str | Path, recursive: bool = True) -> list[str]:
-    found = sources.find([root / path for path in paths], recursive)
+    found = inputs.find([root / path for path in paths], recursive)
     return [path.relative_to(root).as_posix() for path in found]
 
 
@@ -72,7 +72,7 @@ def test_folders_without_pictures_do_not_vanish(tree: Path) -> None:
 def test_lists_of_any_coding_with_a_mark(tree: Path, coding: str, name: str) -> None:
     (tree / "list.txt").write_bytes("a.png\r\nz/é 中.png\r\n".encode(coding))
     given = f"@{tree}/list.txt" if name.startswith("@") else str(tree / name)
-    assert sources.gather([given]) == [str(tree / "a.png"), str(tree / "z/é 中.png")]
+    assert inputs.gather([given]) == [str(tree / "a.png"), str(tree / "z/é 中.png")]
 
 
 @pytest.mark.parametrize("coding", ["utf-16-le", "utf-16-be", "utf-32-le"])
@@ -80,16 +80,16 @@ def test_a_list_of_single_characters_is_refused_by_name(tree: Path, coding: str)
     (tree / "list.txt").write_bytes("/a.png\n/中.png\n".encode(coding))
     for given in (str(tree / "list.txt"), f"@{tree / 'list.txt'}"):
         with pytest.raises(ImageError, match=r"list\.txt.*UTF-16"):
-            sources.gather([given])
+            inputs.gather([given])
     with pytest.raises(ImageError, match=r"list\.txt.*UTF-16"):
-        sources.gather([], str(tree / "list.txt"))
+        inputs.gather([], str(tree / "list.txt"))
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfea", b"\xff\xfea\0\0\0"])
 def test_a_damaged_list_is_refused_by_name(tree: Path, data: bytes) -> None:
     (tree / "list.txt").write_bytes(data)
     with pytest.raises(ImageError, match=r"list\.txt"):
-        list(sources.find([tree / "list.txt"]))
+        list(inputs.find([tree / "list.txt"]))
 
 
 def test_null_separated_names_and_blanks(tree: Path) -> None:
@@ -103,42 +103,42 @@ def test_null_separated_names_and_blanks(tree: Path) -> None:
 def test_empty_names_and_empty_lists_are_refused(tree: Path) -> None:
     for given in ([""], [str(tree), ""]):
         with pytest.raises(ConfigError, match="empty"):
-            sources.gather(given)
+            inputs.gather(given)
     (tree / "list.txt").write_text("\n\n")
     with pytest.raises(ConfigError, match="names no picture"):
-        sources.gather([f"@{tree}/list.txt"])
+        inputs.gather([f"@{tree}/list.txt"])
 
 
 def test_a_picture_is_taken_once_however_it_is_written(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tree)
     (tree / "link").symlink_to("z")
-    assert sources.gather(["z/c.webp", str(tree / "z/c.webp"), "z/deep/../c.webp", "link/c.webp"]) == [
+    assert inputs.gather(["z/c.webp", str(tree / "z/c.webp"), "z/deep/../c.webp", "link/c.webp"]) == [
         "z/c.webp"
     ]
     (tree / "again.png").symlink_to("a.png")  # another entry of the folder
-    assert sources.gather(["a.png", "again.png"]) == ["a.png", "again.png"]
+    assert inputs.gather(["a.png", "again.png"]) == ["a.png", "again.png"]
 
 
 def test_linked_folders_are_told(tree: Path) -> None:
     (tree / "z" / "loop").symlink_to(tree)
     told: list[Path] = []
-    assert len(sources.gather([str(tree)], note=told.append)) == 4
+    assert len(inputs.gather([str(tree)], note=told.append)) == 4
     assert told == [tree / "z" / "loop"]
 
 
 def test_identity_is_of_the_content(tree: Path) -> None:
-    known = sources.identity(tree / "a.png")
-    assert sources.unchanged(tree / "a.png", known)
+    known = inputs.identity(tree / "a.png")
+    assert inputs.unchanged(tree / "a.png", known)
     (tree / "a.png").rename(tree / "moved.png")
-    assert sources.unchanged(tree / "moved.png", known)
+    assert inputs.unchanged(tree / "moved.png", known)
     (tree / "moved.png").write_text("y")
-    assert not sources.unchanged(tree / "moved.png", known)
-    assert not sources.unchanged(tree / "none.png", known)
-    assert sources.identity(tree / "none.png") is None
+    assert not inputs.unchanged(tree / "moved.png", known)
+    assert not inputs.unchanged(tree / "none.png", known)
+    assert inputs.identity(tree / "none.png") is None
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_what_is_no_plain_file_has_no_identity_and_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
-    assert sources.identity(tmp_path / "pipe.jpg") is None
-    assert sources.identity(tmp_path) is None
+    assert inputs.identity(tmp_path / "pipe.jpg") is None
+    assert inputs.identity(tmp_path) is None

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from mien import landmarks, tables
+from mien import landmarks
 from mien.errors import ConfigError, NoFace, OutputExists
+from mien.io import tables
 from mien.labels import EXPRESSIONS
 from mien.types import Analysis, Box, Detection, Face, Landmarks, Pose, Reading
 

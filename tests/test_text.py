@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien import text
 from mien.errors import WeightsError
 from mien.labels import CIRCUMPLEX, EXPRESSIONS
+from mien.methods import text_embeddings, text_encoders
 
 
 class LetterCounts:
@@ -32,10 +32,10 @@ def unit(table: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["minilm-photo", "minilm-descriptive"])
 def test_stored_sets_are_complete_and_alike_but_distinct(name: str) -> None:
-    stored = text.load(name)
+    stored = text_embeddings.load(name)
     assert stored.embeddings.shape == (len(EXPRESSIONS), 384)
     assert stored.card["prompts"] == {
-        word: list(text.PROMPTS[stored.card["prompt_set"]](word)) for word in EXPRESSIONS
+        word: list(text_encoders.PROMPTS[stored.card["prompt_set"]](word)) for word in EXPRESSIONS
     }
     cosine = unit(stored.embeddings) @ unit(stored.embeddings).T
     apart = cosine[~np.eye(8, dtype=bool)]
@@ -51,10 +51,13 @@ def test_stored_sets_are_complete_and_alike_but_distinct(name: str) -> None:
     reason="MiniLM's packages are not installed",
 )
 def test_stored_sets_come_from_minilm() -> None:
-    encoder = text.MiniLM()
-    for prompts in text.PROMPTS:
+    encoder = text_encoders.MiniLM()
+    for prompts in text_encoders.PROMPTS:
         assert (
-            np.abs(text.embed(encoder, prompts).embeddings - text.load(f"minilm-{prompts}").embeddings).max()
+            np.abs(
+                text_encoders.embed(encoder, prompts).embeddings
+                - text_embeddings.load(f"minilm-{prompts}").embeddings
+            ).max()
             < 1e-4
         )
     happy, joyful, engine = encoder(["happy", "joyful", "engine"])
@@ -73,30 +76,34 @@ def test_clip_towers_become_sets_of_the_same_form(tmp_path: Path) -> None:
     tower = open_clip.create_model("ViT-S-32-alt", pretrained=None)
     file = tmp_path / "tower.safetensors"
     save_file({name: value.contiguous() for name, value in tower.state_dict().items()}, file)
-    made = text.embed(text.OpenClip("ViT-S-32-alt", str(file), "none"), "photo")
+    made = text_encoders.embed(text_encoders.OpenClip("ViT-S-32-alt", str(file), "none"), "photo")
     assert made.embeddings.shape == (8, 256)
     made.store(tmp_path / "set.safetensors")
-    np.testing.assert_array_equal(text.load(str(tmp_path / "set.safetensors")).embeddings, made.embeddings)
+    np.testing.assert_array_equal(
+        text_embeddings.load(str(tmp_path / "set.safetensors")).embeddings, made.embeddings
+    )
     with pytest.raises(WeightsError, match="pass the path of a downloaded file"):
-        text.OpenClip("ViT-S-32-alt", str(tmp_path / "absent.bin"))
+        text_encoders.OpenClip("ViT-S-32-alt", str(tmp_path / "absent.bin"))
 
 
 def test_paper_prompt_has_the_right_article() -> None:
-    assert text.PROMPTS["photo"]("anger") == ("a photo of a person making an anger facial expression.",)
-    assert text.PROMPTS["photo"]("fear") == ("a photo of a person making a fear facial expression.",)
+    assert text_encoders.PROMPTS["photo"]("anger") == (
+        "a photo of a person making an anger facial expression.",
+    )
+    assert text_encoders.PROMPTS["photo"]("fear") == ("a photo of a person making a fear facial expression.",)
 
 
 def test_random_control_is_orthonormal_and_decided_by_its_seed() -> None:
-    rows = text.load("random-3").embeddings
+    rows = text_embeddings.load("random-3").embeddings
     np.testing.assert_allclose(rows @ rows.T, np.eye(8), atol=1e-6)
-    np.testing.assert_array_equal(rows, text.load("random-3").embeddings)
-    assert np.abs(rows - text.load("random-4").embeddings).max() > 0.01
+    np.testing.assert_array_equal(rows, text_embeddings.load("random-3").embeddings)
+    assert np.abs(rows - text_embeddings.load("random-4").embeddings).max() > 0.01
 
 
 def test_affect_knowledge_keeps_inner_products_under_any_rotation() -> None:
     one, other = (
-        text.affect_knowledge(seed=0).embeddings,
-        text.affect_knowledge(seed=9, dimension=64).embeddings,
+        text_embeddings.affect_knowledge(seed=0).embeddings,
+        text_embeddings.affect_knowledge(seed=9, dimension=64).embeddings,
     )
     np.testing.assert_allclose(one @ one.T, other @ other.T, atol=1e-5)
     # By hand: happiness and surprise share the bias and (.8, .4)·(.3, .8) = .56, and no action unit.
@@ -110,44 +117,47 @@ def test_affect_knowledge_keeps_inner_products_under_any_rotation() -> None:
 
 def test_embed_averages_the_prompts_of_an_expression() -> None:
     encoder = LetterCounts()
-    made = text.embed(encoder, "descriptive")
-    first, second = text.PROMPTS["descriptive"]("fear")
+    made = text_encoders.embed(encoder, "descriptive")
+    first, second = text_encoders.PROMPTS["descriptive"]("fear")
     expected = (encoder([first])[0] + encoder([second])[0]) / 2
     np.testing.assert_allclose(made.embeddings[EXPRESSIONS.index("fear")], expected)
 
 
 def test_rows_follow_the_cards_order(tmp_path) -> None:
-    made = text.embed(LetterCounts(), "photo")
+    made = text_encoders.embed(LetterCounts(), "photo")
     order = list(reversed(EXPRESSIONS))
     from safetensors.numpy import save_file
 
     turned = np.ascontiguousarray(made.embeddings[::-1])
-    card = {"expressions": order, "sha256": text.TextSet(turned, {}).hash}
+    card = {"expressions": order, "sha256": text_embeddings.TextSet(turned, {}).hash}
     save_file({"text": turned}, tmp_path / "turned.safetensors", {"card": json.dumps(card)})
-    np.testing.assert_array_equal(text.load(str(tmp_path / "turned.safetensors")).embeddings, made.embeddings)
+    np.testing.assert_array_equal(
+        text_embeddings.load(str(tmp_path / "turned.safetensors")).embeddings, made.embeddings
+    )
 
 
 def test_altered_incomplete_and_absent_sets_are_refused(tmp_path) -> None:
-    path = text.random_directions(0).store(tmp_path / "set.safetensors")
+    path = text_embeddings.random_directions(0).store(tmp_path / "set.safetensors")
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(WeightsError, match="altered"):
-        text.load(str(path))
+        text_embeddings.load(str(path))
     path.write_bytes(b"not a tensor file")
     with pytest.raises(WeightsError, match="not a text set"):
-        text.load(str(path))
+        text_embeddings.load(str(path))
     with pytest.raises(WeightsError, match="minilm-photo"):
-        text.load("minilm-foto")
+        text_embeddings.load("minilm-foto")
     with pytest.raises(WeightsError, match="one row each"):
-        text.TextSet(np.ones((7, 4), dtype=np.float32), {})
+        text_embeddings.TextSet(np.ones((7, 4), dtype=np.float32), {})
     with pytest.raises(WeightsError, match="zero"):
-        text.TextSet(np.zeros((8, 4), dtype=np.float32), {})
+        text_embeddings.TextSet(np.zeros((8, 4), dtype=np.float32), {})
 
 
 def test_sets_differ_from_each_other() -> None:
     tables = [
-        text.load(name).embeddings for name in ("minilm-photo", "minilm-descriptive", "affect", "random-0")
+        text_embeddings.load(name).embeddings
+        for name in ("minilm-photo", "minilm-descriptive", "affect", "random-0")
     ]
     for one, other in itertools.combinations(tables, 2):
         assert np.abs(unit(one) - unit(other)).max() > 0.05

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien import cards
 from mien.errors import WeightsError
-from mien.threads import Network, Team, available
+from mien.io import cards
+from mien.io.onnx import Network, Team, available
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])

@@ -18,13 +18,17 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from mien import checkpoint, evaluate, infer, starting, train
 from mien.cli.main import app
-from mien.config import RunConfig, load_config
-from mien.data import loaders, manifest, synthetic
+from mien.data import cropping
+from mien.data.readers import manifest
+from mien.data.synthetic import drawings
 from mien.errors import ConfigError, MienError, OutputExists, TrainingError
+from mien.evaluation import evaluate, inference
 from mien.labels import UNLABELLED
-from mien.runlog import read
+from mien.training import checkpoint, initialise
+from mien.training import loop as train
+from mien.training.config import RunConfig, load_config
+from mien.training.run_log import read
 
 STEPS_PER_EPOCH = 6
 
@@ -33,8 +37,8 @@ STEPS_PER_EPOCH = 6
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """160 drawn faces as a manifest, with their exact landmarks."""
     folder = tmp_path_factory.mktemp("faces")
-    records = synthetic.records(folder, 160, size=48)
-    drawn = synthetic.faces(160, size=48)
+    records = drawings.records(folder, 160, size=48)
+    drawn = drawings.faces(160, size=48)
     np.savez(
         folder / "points.npz",
         names=np.array([record.name for record in records]),
@@ -286,7 +290,7 @@ def test_frozen_norms_keep_the_statistics_that_were_estimated_at_the_start(
     torch.manual_seed(config.seed)
     fresh = train.methods.build(config.method, config.data.size)
     feed = train.Feed(train.load_split(config.data, ("train",))["train"], config.batch, 0.0, config.seed)
-    starting.adapt_norms(fresh, feed, config)
+    initialise.adapt_norms(fresh, feed, config)
     for name, value in fresh.state_dict().items():
         if name.startswith("backbone.") and name.endswith(("running_mean", "running_var")):
             torch.testing.assert_close(tensors[name], value, rtol=1e-3, atol=1e-3)
@@ -299,7 +303,7 @@ def test_frozen_norms_keep_the_statistics_that_were_estimated_at_the_start(
 
 def test_a_methods_own_norms_stay_live_where_the_backbones_are_frozen() -> None:
     method = train.methods.build({"name": "cclls", "backbone": "mobilefacenet"}, 64).train()
-    starting.freeze_norms(method)
+    initialise.freeze_norms(method)
     norms = {name: one for name, one in method.named_modules() if isinstance(one, torch.nn.BatchNorm2d)}
     frozen = {name for name, one in norms.items() if not one.training}
     assert frozen == {name for name in norms if name.startswith("backbone.")}
@@ -307,7 +311,7 @@ def test_a_methods_own_norms_stay_live_where_the_backbones_are_frozen() -> None:
 
 
 def test_heads_without_labels_say_nothing(faces: Path, tmp_path: Path) -> None:
-    listed = loaders.source_records(RunConfig(**tree(faces, tmp_path)).data)
+    listed = cropping.source_records(RunConfig(**tree(faces, tmp_path)).data)
     for name, left in (
         ("labels", {"valence": None, "arousal": None}),
         ("affect", {"expression": UNLABELLED, "votes": ()}),
@@ -320,9 +324,9 @@ def test_heads_without_labels_say_nothing(faces: Path, tmp_path: Path) -> None:
         labels = name == "labels"
         opened = checkpoint.load(folder / "weights.safetensors")
         assert opened.heads == {"expression": labels, "affect": not labels}
-        model = infer.open_weights(folder, 1)
-        whole = infer.source_of(faces, reader="manifest", points=faces / "points.npz")
-        found = infer.predict(model, whole, cache=faces / "cache")
+        model = inference.open_weights(folder, 1)
+        whole = inference.source_of(faces, reader="manifest", points=faces / "points.npz")
+        found = inference.predict(model, whole, cache=faces / "cache")
         assert np.isnan(found.affect).all() == labels
         assert (found.truth == UNLABELLED).all() == (not labels)
         report = evaluate.report(found, draws=5)

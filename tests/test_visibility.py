@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien import images
-from mien.pipeline import DOUBTFUL, Pipeline, load
-from mien.recognise import SHIPPED
+from mien.faces.pipeline import DOUBTFUL, Pipeline, load
+from mien.faces.recognise import SHIPPED
+from mien.faces.visibility import Visibility
+from mien.io import images
 from mien.types import Face
-from mien.visibility import Visibility
 
 pytestmark = pytest.mark.skipif(not SHIPPED.exists(), reason="this checkout has no recogniser weights yet")
 Picture = NDArray[np.uint8]
@@ -129,7 +129,7 @@ def test_what_cannot_be_seen_is_uncertain(pipeline: Pipeline, examples: Path, na
 
 def test_quality_and_doubt_agree_on_every_way_in(pipeline: Pipeline, examples: Path) -> None:
     """A picture, a batch and a followed face are judged by the same rule."""
-    from mien.video.follow import Follower
+    from mien.video.tracking import Follower
 
     picture = images.read(examples / "portrait_smiling.jpg")
     face = seen(pipeline, picture)

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mien.errors import MienError
+    from mien.faces.pipeline import Pipeline, load
     from mien.labels import EXPRESSIONS
-    from mien.pipeline import Pipeline, load
     from mien.types import Analysis, Box, Face
 
 __version__ = "0.1.0"
@@ -42,11 +42,11 @@ _HOMES = {
     "EXPRESSIONS": "mien.labels",
     "Analysis": "mien.types",
     "Box": "mien.types",
-    "Editor": "mien.edit",
+    "Editor": "mien.editing.editor",
     "Face": "mien.types",
     "MienError": "mien.errors",
-    "Pipeline": "mien.pipeline",
-    "load": "mien.pipeline",
+    "Pipeline": "mien.faces.pipeline",
+    "load": "mien.faces.pipeline",
 }
 
 

@@ -3,147 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mien.errors import ConfigError
 from mien.errors import nearest as nearest
-from mien.labels import OWN, label_set
 
 
 class Frozen(BaseModel):
     """A pydantic model that rejects unknown keys and cannot be written to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SourceConfig(Frozen):
-    """One dataset: which reader, where, under which protocol."""
-
-    reader: str = Field(description="a name in mien.data.READERS")
-    root: Path = Field(description="the dataset's folder")
-    protocol: str | None = Field(None, description="a name in mien/protocols; None takes every record")
-    fold: int = Field(0, ge=0, description="the tested fold of a protocol with folds")
-    points: Path | None = Field(
-        None,
-        description="an .npz of `names` and `points` [n, 112, 2]; None asks the shipped landmark network",
-    )
-    faces: Literal["whole", "find"] | None = Field(
-        None,
-        description="whole: pictures without a box are cut to the face already; find: look for the largest face first, "
-        "as prediction does. None finds faces for own labels, and takes the sets of the eight whole",
-    )
-    repeat: float = Field(1.0, gt=0, description="how often an epoch draws each training picture, on average")
-    weight: float = Field(1.0, gt=0, description="of each picture's expression loss, against other sets'")
-
-
-class DataConfig(SourceConfig):
-    """The set that is learnt and validated on, more sets to learn from, and how crops are made and augmented."""
-
-    also: tuple[SourceConfig, ...] = Field((), description="further sets; only their training part is used")
-    vote_affect: bool = Field(
-        True,
-        description="derive valence and arousal from votes (mean circumplex prototype) where a set has none",
-    )
-    colour: bool = Field(False, description="keep RGB; False trains on luma, as most sets are grey")
-    size: int = Field(80, ge=32, le=512, description="side of the square network input, pixels")
-    cache: Path = Field(
-        Path("cache"), description="where decoded, aligned crops are kept (memory-mapped uint8)"
-    )
-    drop_duplicates: bool = Field(
-        True, description="leave out training images whose pixels stand in valid or test"
-    )
-    balance: float = Field(0.0, ge=0, le=1, description="0 natural sampling, 1 every class equally often")
-    soft_votes: bool = Field(True, description="train on vote shares where the set has them")
-    teachers: tuple[Path, ...] = Field(
-        (),
-        description="predictions.parquet of models on the training split; their mean shares mix with the votes",
-    )
-    teaching: float = Field(0.5, ge=0, le=1, description="weight of the teachers' shares against the votes")
-    mirror: bool = Field(True, description="mirror half of the training crops")
-    rotate: float = Field(12.0, ge=0, le=180, description="rotation, plus or minus degrees")
-    scale: float = Field(0.12, ge=0, lt=1, description="zoom, plus or minus this share")
-    shift: float = Field(0.06, ge=0, lt=1, description="translation, plus or minus this share of the side")
-    light: float = Field(0.3, ge=0, le=1, description="brightness and contrast, plus or minus this share")
-    soften: float = Field(0.5, ge=0, le=1, description="share of crops whose resolution is lowered")
-    erase: float = Field(
-        0.3, ge=0, le=1, description="probability of blanking a rectangle of 2-20 % of the crop"
-    )
-    gamma: float = Field(0.0, ge=0, le=2, description="exponent of a tone curve, e to plus or minus this")
-    shade: float = Field(
-        0.0, ge=0, le=1, description="side light: brightness falls across the crop by up to this"
-    )
-    sharpen: float = Field(0.0, ge=0, le=1, description="share of crops that are sharpened")
-    noise: float = Field(0.0, ge=0, le=0.2, description="standard deviation of sensor noise, up to this")
-    limit: int | None = Field(None, ge=1, description="use only this many training records (for trials)")
-
-
-class OptimConfig(Frozen):
-    """One schedule for all players: linear warm-up, then cosine to zero."""
-
-    name: Literal["adamw", "sgd"] = "adamw"
-    rate: float = Field(1e-3, gt=0, description="peak learning rate of new layers")
-    backbone_rate: float = Field(1.0, ge=0, description="multiplies `rate` for pretrained parameters")
-    weight_decay: float = Field(0.02, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
-        (0.9, 0.999), description="AdamW's two decays; with weight_decay 0 it is Adam"
-    )
-    warmup: float = Field(0.05, ge=0, le=1, description="share of all steps")
-    clip: float | None = Field(5.0, gt=0, description="largest gradient norm")
-    ema: float | None = Field(
-        0.999, gt=0, lt=1, description="decay of the weight average; None trains without"
-    )
-
-
-class RunConfig(Frozen):
-    """Everything that decides a training run, apart from the data's bytes."""
-
-    name: str = Field(description="names the run folder")
-    method: dict[str, Any] = Field(
-        description="`name` is a key of mien.methods.METHODS; the rest goes to its Config"
-    )
-    start: Path | None = Field(None, description="a checkpoint to start from")
-    start_part: Literal["whole", "backbone"] = Field(
-        "whole",
-        description="what is taken of it: all of the same method's, or the backbone alone of any method's",
-    )
-    labels: tuple[str, ...] | None = Field(
-        None,
-        description="own labels in place of the eight: a list of names, or `own` for the folders' or manifest's names",
-    )
-    data: DataConfig
-    optim: OptimConfig = OptimConfig()
-    epochs: int = Field(10, ge=1)
-    batch: int = Field(64, ge=1, description="images a step, over all processes")
-    seed: int = 0
-    precision: Literal["float32", "bfloat16"] = "float32"
-    channels_last: bool = True
-    norms: Literal["batch", "frozen"] = Field(
-        "batch",
-        description="statistics of batch norms: of each batch, or estimated once at the start and then kept (faster)",
-    )
-    threads: int | None = Field(None, ge=1, description="None takes all of the affinity mask")
-    mixup: float = Field(0.0, ge=0, description="Beta parameter; 0 turns mixup off")
-    smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
-    select: str = Field("accuracy", description="validation metric that chooses the kept weights")
-    patience: int | None = Field(None, ge=1, description="stop after this many epochs without a better one")
-    runs: Path = Path("runs")
-
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _labels(cls, given: Any) -> Any:
-        """`own` stays as it is until the data are read, see `mien.data.loaders.label_names`."""
-        if given is None or given in (OWN, [OWN], (OWN,)):
-            return None if given is None else (OWN,)
-        if not isinstance(given, list | tuple):
-            raise ValueError(f"write a list of names, or {OWN}")
-        try:
-            return label_set(given, "labels")
-        except ConfigError as problem:
-            raise ValueError(str(problem).removeprefix("labels: ")) from None
 
 
 DEEPEST = 32
@@ -249,18 +121,3 @@ def read_tree(path: Path | str, assignments: list[str] | None = None) -> dict[st
     for assignment in assignments or []:
         set_key(tree, assignment)
     return tree
-
-
-def load_config(path: Path | str, assignments: list[str] | None = None) -> RunConfig:
-    """Read a run configuration from YAML, apply assignments, and check it.
-
-    Raises:
-        ConfigError: the file is missing or not YAML, or a key or value is wrong.
-    """
-    tree = read_tree(path, assignments)
-    try:
-        return RunConfig(**tree)
-    except ValidationError as problem:
-        raise explain(problem, RunConfig, str(path)) from None
-    except TypeError as problem:
-        raise ConfigError(f"{path}: {problem}") from None

@@ -146,7 +146,7 @@ class Reading:
 class Face:
     """One face of a picture. `quality` in [0, 1]: how much is seen of it, its size, sharpness, frontality, presence.
 
-    See `mien.pipeline.quality`. Below 0.4 nothing can be known from the picture, and the reading is `uncertain`.
+    See `mien.faces.pipeline.quality`. Below 0.4 nothing can be known from the picture, and the reading is `uncertain`.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED

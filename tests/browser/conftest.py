@@ -45,10 +45,10 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def models(recogniser_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Pipeline, editor and signer; the shipped recogniser where there is one, random weights where not."""
-    from mien.edit import Editor
-    from mien.editing.provenance import Signer
-    from mien.pipeline import load
-    from mien.recognise import SHIPPED
+    from mien.editing.editor import Editor
+    from mien.editing.signing import Signer
+    from mien.faces.pipeline import load
+    from mien.faces.recognise import SHIPPED
 
     pipeline = load(weights=None if SHIPPED.exists() else recogniser_file, threads=1)
     editor = Editor.load(pipeline)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from mien.figures.palette import COLOURS
-from mien.recognise import SHIPPED
+from mien.faces.recognise import SHIPPED
+from mien.labels import COLOURS
 
 pytestmark = [
     pytest.mark.browser,

@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mien import checkpoint, export
-from mien.data.records import Batch
-from mien.data.synthetic import arrays, draw
+from mien.data.synthetic.drawings import arrays, draw
 from mien.errors import ConfigError
 from mien.labels import EXPRESSIONS
 from mien.methods import METHODS, build
-from mien.methods.base import Method, Recognition
+from mien.methods.base import Batch, Method, Recognition
+from mien.release import export
+from mien.training import checkpoint
 
 SIZE = 64
 Overfit = Callable[..., tuple[float, float]]

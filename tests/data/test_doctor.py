@@ -11,14 +11,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from mien import images
 from mien.cli.data import app
-from mien.config import SourceConfig
-from mien.data import READERS, loaders, manifest, protocols, synthetic
-from mien.data.copies import hash_of, near_pairs, perceptual_hash, pixel_copies, without_copies
-from mien.data.doctor import Diagnosis, Finding, examine, identify
-from mien.data.sheet import contact_sheet, rows_of
+from mien.data import cropping, protocols
+from mien.data.checking import Diagnosis, Finding, examine, identify
+from mien.data.config import SourceConfig
+from mien.data.contact_sheet import contact_sheet, rows_of
+from mien.data.duplicates import hash_of, near_pairs, perceptual_hash, pixel_copies, without_copies
+from mien.data.readers import READERS, manifest
+from mien.data.synthetic import drawings
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound, OutputExists
+from mien.io import images
 
 ALIGNED = "Image/aligned"
 
@@ -92,7 +94,7 @@ def test_faces_are_looked_for(miniature) -> None:
 
 
 def test_copies_are_dropped_from_training_alone(tmp_path: Path) -> None:
-    records = synthetic.records(tmp_path, count=40, size=48, subjects=5)
+    records = drawings.records(tmp_path, count=40, size=48, subjects=5)
     held = [record for record in records if record.split != "train"]
     train = [record for record in records if record.split == "train"]
     shutil.copy(held[0].path, train[0].path)
@@ -107,7 +109,7 @@ def test_copies_are_dropped_from_training_alone(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_picture_is_damage(tmp_path: Path) -> None:
-    records = synthetic.records(tmp_path, count=2, size=48)
+    records = drawings.records(tmp_path, count=2, size=48)
     records[0].path.write_bytes(b"not a picture")
     with pytest.raises(DatasetDamaged, match="mien data check"):
         pixel_copies(records)
@@ -129,8 +131,8 @@ def test_near_pairs_against_a_slow_count() -> None:
 
 
 def test_hashes() -> None:
-    face = synthetic.draw("happiness", subject=1, size=96).pixels
-    other = synthetic.draw("anger", subject=4, size=96).pixels
+    face = drawings.draw("happiness", subject=1, size=96).pixels
+    other = drawings.draw("anger", subject=4, size=96).pixels
     assert hash_of(face) == hash_of(face.copy()) != hash_of(other)
     assert hash_of(face.reshape(48, 192, 3)) != hash_of(face), "the shape counts"
     lighter = np.clip(face.astype(int) + 5, 0, 255).astype(np.uint8)
@@ -191,11 +193,11 @@ def test_a_manifest_remembers_the_options_it_was_made_with(miniature) -> None:
         READERS["manifest"](table, **protocols.load("affwild2-va").options)
     assert manifest.made_of(Path(table)) == "affwild2"
     source = SourceConfig(reader="manifest", root=Path(table), protocol="affwild2-expr")
-    assert len(loaders.source_records(source)) == len(whole)
+    assert len(cropping.source_records(source)) == len(whole)
     for reader, where in (("manifest", table), ("folder", root)):
         other = SourceConfig(reader=reader, root=Path(where), protocol="rafdb-basic")
         with pytest.raises(ConfigError, match="rafdb-basic is of 'rafdb'"):
-            loaders.source_records(other)
+            cropping.source_records(other)
 
 
 def test_list_command_names_every_reader_and_protocol() -> None:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mien import images
 from mien.cli.main import app
-from mien.data import READERS, heads
-from mien.data.rendered import Renderer
+from mien.data.readers import READERS
+from mien.data.readers import rendered as heads
+from mien.data.synthetic.head import Renderer
 from mien.errors import ConfigError, DatasetDamaged
+from mien.io import images
 
 _spec = importlib.util.spec_from_file_location(
     "make_rendered", Path(__file__).parent / "rendered" / "make.py"
@@ -113,7 +114,7 @@ def test_a_file_that_is_no_head_is_named(tmp_path: Path) -> None:
 
 
 def test_a_table_that_lost_rows_is_damaged(renderer: Renderer, tmp_path: Path) -> None:
-    from mien.data import manifest
+    from mien.data.readers import manifest
 
     records = heads.write(renderer, tmp_path, 3, 2)
     manifest.write(records[:-1], tmp_path / heads.TABLE)

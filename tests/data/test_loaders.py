@@ -11,21 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien import images
-from mien.config import DataConfig
-from mien.data import loaders, synthetic
-from mien.data.loaders import Feed, Samples
+from mien.data import cropping
+from mien.data.config import DataConfig
+from mien.data.cropping import Samples
 from mien.data.records import Record
+from mien.data.synthetic import drawings
 from mien.errors import ConfigError, DatasetDamaged
+from mien.io import images
 from mien.labels import CIRCUMPLEX, EXPRESSIONS
+from mien.training.batches import Feed
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Record], Path]:
     folder = tmp_path_factory.mktemp("drawn")
-    records = synthetic.records(folder, 40, size=64)
+    records = drawings.records(folder, 40, size=64)
     points = folder / "points.npz"
-    marks = np.stack([face.landmarks for face in synthetic.faces(40, size=64)])
+    marks = np.stack([face.landmarks for face in drawings.faces(40, size=64)])
     np.savez(points, names=np.array([one.name for one in records]), points=marks)
     return folder, records, points
 
@@ -46,11 +48,11 @@ def samples(count: int, offset: int = 0) -> Samples:
 
 def test_crops_are_aligned_by_the_landmarks(drawn: tuple[Path, list[Record], Path], tmp_path: Path) -> None:
     _, records, points = drawn
-    crops = loaders.load_crops(records, 32, colour=True, cache=tmp_path, points=points)
+    crops = cropping.load_crops(records, 32, colour=True, cache=tmp_path, points=points)
     assert crops.images.shape == (40, 32, 32, 3)
     assert crops.found.all()
     # Aligned by the eyes, drawn heads of any roll and zoom agree better than the pictures they came from.
-    raw = np.stack([face.pixels[::2, ::2] for face in synthetic.faces(40, size=64)]).astype(float)
+    raw = np.stack([face.pixels[::2, ::2] for face in drawings.faces(40, size=64)]).astype(float)
     eyes = slice(9, 15)
     assert crops.images[:, eyes].astype(float).std(axis=0).mean() < raw[:, eyes].std(axis=0).mean() * 1.05
 
@@ -59,9 +61,9 @@ def test_a_second_call_reads_the_cache(
     drawn: tuple[Path, list[Record], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, records, points = drawn
-    first = loaders.load_crops(records, 32, colour=False, cache=tmp_path, points=points)
-    monkeypatch.setattr(loaders.images, "read", lambda path: pytest.fail("read again"))
-    second = loaders.load_crops(records, 32, colour=False, cache=tmp_path, points=points)
+    first = cropping.load_crops(records, 32, colour=False, cache=tmp_path, points=points)
+    monkeypatch.setattr(cropping.images, "read", lambda path: pytest.fail("read again"))
+    second = cropping.load_crops(records, 32, colour=False, cache=tmp_path, points=points)
     assert np.array_equal(first.images, second.images)
     assert isinstance(second.images, np.memmap)
 
@@ -77,7 +79,7 @@ def test_equal_names_elsewhere_and_exchanged_pictures_are_cut_anew(tmp_path: Pat
     def cut(path: Path, **more: Any) -> np.ndarray[Any, Any]:
         record = Record(path, "train", name="a.png", **more)
         return np.array(
-            loaders.load_crops([record], 32, colour=False, cache=tmp_path / "c", points=none).images
+            cropping.load_crops([record], 32, colour=False, cache=tmp_path / "c", points=none).images
         )
 
     assert cut(first).mean() == 40
@@ -95,7 +97,7 @@ def test_equal_names_elsewhere_and_exchanged_pictures_are_cut_anew(tmp_path: Pat
 
 def test_a_missing_picture_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetDamaged, match=r"gone\.png.*mien data check"):
-        loaders.load_crops([Record(tmp_path / "gone.png", "train")], 32, False, tmp_path / "cache")
+        cropping.load_crops([Record(tmp_path / "gone.png", "train")], 32, False, tmp_path / "cache")
 
 
 def test_a_damaged_picture_is_named_and_leaves_no_cache(
@@ -106,7 +108,7 @@ def test_a_damaged_picture_is_named_and_leaves_no_cache(
     broken.write_bytes(b"not a picture")
     bad = [*records[:3], Record(broken, "train", name="broken.png")]
     with pytest.raises(DatasetDamaged, match=r"broken\.png"):
-        loaders.load_crops(bad, 32, colour=False, cache=tmp_path / "cache", points=points)
+        cropping.load_crops(bad, 32, colour=False, cache=tmp_path / "cache", points=points)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -116,7 +118,7 @@ def test_a_face_without_landmarks_is_taken_whole_and_marked(
     _, records, _ = drawn
     none = tmp_path / "none.npz"
     np.savez(none, names=np.array([records[0].name]), points=np.full((1, 112, 2), np.nan))
-    crops = loaders.load_crops(records[:2], 32, colour=False, cache=tmp_path, points=none)
+    crops = cropping.load_crops(records[:2], 32, colour=False, cache=tmp_path, points=none)
     assert not crops.found.any()
     assert crops.images.std() > 10
 
@@ -125,7 +127,7 @@ def test_vote_affect_is_the_mean_prototype() -> None:
     votes = np.zeros((3, 8), dtype=np.float32)
     votes[0, EXPRESSIONS.index("happiness")] = 10
     votes[1, EXPRESSIONS.index("happiness")] = votes[1, 0] = 5
-    derived = loaders.vote_affect(votes)
+    derived = cropping.vote_affect(votes)
     assert derived[0] == pytest.approx(CIRCUMPLEX["happiness"])
     assert derived[1] == pytest.approx(np.array(CIRCUMPLEX["happiness"]) / 2)
     assert np.isnan(derived[2]).all()
@@ -173,9 +175,9 @@ def test_the_prior_is_the_mean_share() -> None:
 
 def test_a_rendered_face_of_little_strength_is_mostly_neutral() -> None:
     happy = EXPRESSIONS.index("happiness")
-    assert np.allclose(loaders.graded(happy, 0.1)[[0, happy]], [0.8, 0.2])
-    assert loaders.graded(happy, 0.5)[happy] == loaders.graded(happy, 1.0)[happy] == 1.0
-    assert loaders.graded(0, 0.0)[0] == 1.0
+    assert np.allclose(cropping.graded(happy, 0.1)[[0, happy]], [0.8, 0.2])
+    assert cropping.graded(happy, 0.5)[happy] == cropping.graded(happy, 1.0)[happy] == 1.0
+    assert cropping.graded(0, 0.0)[0] == 1.0
 
 
 def test_an_epoch_can_start_in_its_middle() -> None:
@@ -208,7 +210,7 @@ def test_impossible_batches_are_refused() -> None:
     with pytest.raises(ConfigError, match="does not divide"):
         Feed([samples(32)], batch=9, balance=0.0, seed=0, world=2)
     with pytest.raises(ConfigError, match="did you mean 'manifest'"):
-        loaders.source_records(DataConfig(reader="manifst", root=Path()))
+        cropping.source_records(DataConfig(reader="manifst", root=Path()))
 
 
 def test_video_frames_are_decoded_by_number(tmp_path: Path) -> None:
@@ -223,8 +225,8 @@ def test_video_frames_are_decoded_by_number(tmp_path: Path) -> None:
     np.savez(none, names=np.array(["-"]), points=np.zeros((1, 112, 2)))
     wanted = [0, 3, 4, 9, 2]
     records = [Record(path, "train", video="clip", frame=number, name=f"clip/{number}") for number in wanted]
-    crops = loaders.load_crops(records, 16, colour=False, cache=tmp_path / "cache", points=none)
+    crops = cropping.load_crops(records, 16, colour=False, cache=tmp_path / "cache", points=none)
     assert crops.images.mean(axis=(1, 2)) == pytest.approx([20 * number for number in wanted], abs=4)
     late = [Record(path, "train", video="clip", frame=40, name="clip/40")]
     with pytest.raises(DatasetDamaged, match="no frame 40"):
-        loaders.load_crops(late, 16, colour=False, cache=tmp_path / "cache", points=none)
+        cropping.load_crops(late, 16, colour=False, cache=tmp_path / "cache", points=none)

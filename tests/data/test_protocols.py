@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mien.data import READERS, manifest, protocols, votes
+from mien.data import protocols, vote_rules
 from mien.data.protocols import Folds, held_out, in_folds
+from mien.data.readers import READERS, manifest
 from mien.data.records import Record
 from mien.errors import ConfigError, DatasetDamaged
 from mien.labels import EXPRESSIONS, index_of
@@ -283,7 +284,7 @@ def test_known_pixel_copies(real: list[Record]) -> None:
 
 
 def test_verdicts_are_shares_of_the_eight_classes() -> None:
-    for rule in votes.RULES.values():
+    for rule in vote_rules.RULES.values():
         verdict = rule([0, 4, 0, 0, 0, 0, 0, 0, 0, 0])
         assert verdict is not None
         assert verdict.expression == 1

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.data import READERS, manifest, synthetic
+from mien.data.readers import READERS, manifest
+from mien.data.synthetic import drawings
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound, MienError
 from mien.labels import EXPRESSIONS, NEUTRAL, UNLABELLED, index_of
 
@@ -203,7 +204,7 @@ def test_ferplus_joins_on_the_name_and_keeps_one_record_a_name(miniature) -> Non
 def test_ferplus_csv_form_gives_the_pixels_of_the_named_row(miniature, making) -> None:
     root = miniature("ferplus", "csv")
     records = {record.name: record for record in READERS["ferplus"](root)}
-    faces = synthetic.faces(len(making("ferplus").ROWS), seed=2, size=48, colour=False)
+    faces = drawings.faces(len(making("ferplus").ROWS), seed=2, size=48, colour=False)
     for row, (_, name, _) in enumerate(making("ferplus").ROWS):
         if name == "fer0000005.png":  # stands on row 4: the number in the name is not the row
             assert row == 4
@@ -362,7 +363,7 @@ def test_manifest_round_trip(miniature, tmp_path: Path) -> None:
 
 
 def test_manifest_refuses_bare_numbers_and_out_of_range_affect(tmp_path: Path) -> None:
-    synthetic.records(tmp_path / "faces", count=1)
+    drawings.records(tmp_path / "faces", count=1)
     table = tmp_path / "my.csv"
     table.write_text("image,emotion,valence\nfaces/00000.png,Happy,0.5\n")
     (record,) = READERS["manifest"](table)
@@ -378,7 +379,7 @@ def test_manifest_refuses_bare_numbers_and_out_of_range_affect(tmp_path: Path) -
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_a_manifest_is_read_as_other_programs_write_it(tmp_path: Path, separator: str, encoding: str) -> None:
-    synthetic.records(tmp_path / "faces", count=2)
+    drawings.records(tmp_path / "faces", count=2)
     point = "." if separator == "," else ","
     rows = [
         ["Path", "Expression", "Valence", "Subject", "frame", "note"],
@@ -407,7 +408,7 @@ def test_a_manifest_is_read_as_other_programs_write_it(tmp_path: Path, separator
     ],
 )
 def test_a_manifest_is_refused_for_the_right_reason(tmp_path: Path, text: bytes, words: str) -> None:
-    synthetic.records(tmp_path / "faces", count=1)
+    drawings.records(tmp_path / "faces", count=1)
     table = tmp_path / "my.csv"
     table.write_bytes(text)
     with pytest.raises(DatasetDamaged, match=words):
@@ -416,7 +417,7 @@ def test_a_manifest_is_refused_for_the_right_reason(tmp_path: Path, text: bytes,
 
 @pytest.mark.parametrize("cell", ["inf", "-inf", "ten"])
 def test_a_frame_that_is_no_number_is_damaged(tmp_path: Path, cell: str) -> None:
-    synthetic.records(tmp_path / "faces", count=1)
+    drawings.records(tmp_path / "faces", count=1)
     table = tmp_path / "my.csv"
     table.write_text(f"path,frame,left\nfaces/00000.png,{cell},nan\n")
     with pytest.raises(DatasetDamaged, match=r"my.csv:2: .*is not a number"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien.data.rendered import EYE, SKIN, Head, Renderer, Rendering, pose_of, rotation
+from mien.data.synthetic.head import EYE, SKIN, Head, Renderer, Rendering, pose_of, rotation
 from mien.labels import CIRCUMPLEX, EXPRESSIONS
 from mien.landmarks import LEFT_EYE_CORNERS, LEFT_IRIS, NOSE_TIP, POINTS, RIGHT_EYE_CORNERS, RIGHT_IRIS
 

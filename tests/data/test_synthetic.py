@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.data import synthetic
-from mien.data.synthetic import View, arrays, draw, faces
+from mien.data.synthetic import drawings
+from mien.data.synthetic.drawings import View, arrays, draw, faces
 from mien.labels import CIRCUMPLEX, EXPRESSIONS, NEUTRAL, index_of
 from mien.landmarks import GROUPS, LEFT_EYE, LEFT_IRIS, MIRROR, OUTER_LIPS, POINTS, RIGHT_EYE, RIGHT_IRIS
 
@@ -84,7 +84,7 @@ def test_a_grey_drawing_has_equal_channels() -> None:
 
 
 def test_records_split_by_sitter(tmp_path: Path) -> None:
-    records = synthetic.records(tmp_path, count=80, subjects=10, size=48)
+    records = drawings.records(tmp_path, count=80, subjects=10, size=48)
     assert {record.split for record in records} == {"train", "valid", "test"}
     seats = {(record.subject, record.split) for record in records}
     assert len(seats) == len({subject for subject, _ in seats}) == 10

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mien.config import DataConfig
+from mien.data.config import DataConfig
 from mien.data.transforms import MEAN, STD, augment, normalise, to_float
 
 

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from mien.edit import Edit
-from mien.editing import provenance
+from mien.editing import provenance, signing
 from mien.editing.photo import Photo, open_photo
-from mien.editing.provenance import ProvenanceError, Signer
+from mien.editing.results import Edit
+from mien.editing.signing import ProvenanceError, Signer
 
 pytest.importorskip("c2pa")
 
@@ -201,7 +201,7 @@ def test_first_uses_at_once_make_one_pair(tmp_path: Path) -> None:
     answers = {process.communicate(timeout=120)[0] for process in processes}
     kept = Signer.of_install(folder)
     assert answers == {kept.chain.decode() + kept.key.decode()}
-    assert provenance._fault(kept.chain, kept.key) == ""
+    assert signing._fault(kept.chain, kept.key) == ""
     assert [path.name for path in tmp_path.iterdir()] == ["signing"], "nothing is left of the losers"
 
 
@@ -250,7 +250,7 @@ def test_the_key_is_its_owners_alone_from_the_first_byte(
         (lambda folder: (folder / "key.pem").unlink(), "key.pem: is missing"),
         (lambda folder: (folder / "chain.pem").unlink(), "chain.pem: is missing"),
         (
-            lambda folder: (folder / "key.pem").write_bytes(provenance._make_chain()[1]),
+            lambda folder: (folder / "key.pem").write_bytes(signing._make_chain()[1]),
             "the private key is another certificate's",
         ),
         (
@@ -280,7 +280,7 @@ def test_a_damaged_pair_is_one_line_with_the_remedy(
 
 def test_a_pair_of_ones_own_is_looked_at_at_the_door(tmp_path: Path) -> None:
     chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
-    made, other = provenance._make_chain(), provenance._make_chain()
+    made, other = signing._make_chain(), signing._make_chain()
     chain.write_bytes(made[0])
     key.write_bytes(made[1])
     assert Signer.of_files(chain, key).key == made[1]
@@ -296,7 +296,7 @@ def test_a_pair_of_ones_own_is_looked_at_at_the_door(tmp_path: Path) -> None:
 
 @pytest.fixture
 def warned(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    provenance._passing.cache_clear()
+    signing._passing.cache_clear()
     caplog.set_level(logging.WARNING, "mien")
     return caplog
 

@@ -7,10 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from mien.errors import ImageError
-from mien.figures import annotated
-from mien.figures.annotated import draw
-from mien.figures.palette import COLOURS
-from mien.labels import EXPRESSIONS
+from mien.faces import annotate
+from mien.faces.annotate import draw
+from mien.labels import COLOURS, EXPRESSIONS
 from mien.types import Analysis, Box, Detection, Face, Landmarks, Pose, Reading
 
 
@@ -85,13 +84,13 @@ def test_labels_stay_whole_inside_the_picture(
     """Every stamp but the frame (which follows the face) lies within the picture."""
     width, height = size
     stamped: list[tuple[float, float, float, float]] = []
-    original = annotated._stamp
+    original = annotate._stamp
 
-    def watch(picture: NDArray[np.uint8], stamp: annotated._Stamp, spot: tuple[float, float]) -> None:
-        stamped.append(annotated._extent(spot, stamp.size))
+    def watch(picture: NDArray[np.uint8], stamp: annotate._Stamp, spot: tuple[float, float]) -> None:
+        stamped.append(annotate._extent(spot, stamp.size))
         original(picture, stamp, spot)
 
-    monkeypatch.setattr(annotated, "_stamp", watch)
+    monkeypatch.setattr(annotate, "_stamp", watch)
     image = blank(width, height)
     draw(
         image,
@@ -116,7 +115,7 @@ def test_label_text_contrasts_with_its_chip(expression: str) -> None:
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     chip = tuple(int(COLOURS[expression][k : k + 2], 16) for k in (1, 3, 5))
-    bright, dark = sorted((luminance(chip), luminance(annotated._on(chip))), reverse=True)  # type: ignore[arg-type]
+    bright, dark = sorted((luminance(chip), luminance(annotate._on(chip))), reverse=True)  # type: ignore[arg-type]
     assert (bright + 0.05) / (dark + 0.05) >= 4.5
 
 
@@ -125,8 +124,8 @@ def test_chips_look_the_same_on_white_and_on_black() -> None:
     chips = []
     for tone in (0, 255):
         image = blank(640, 480, tone)
-        label = annotated._label(one, 16, 640, 480)
-        annotated._stamp(image, label, (10, 10))
+        label = annotate._label(one, 16, 640, 480)
+        annotate._stamp(image, label, (10, 10))
         chips.append(image[14 : 10 + label.size[1] - 4, 18 : 10 + label.size[0] - 8])
     assert np.array_equal(*chips)
 
@@ -134,18 +133,18 @@ def test_chips_look_the_same_on_white_and_on_black() -> None:
 def test_panels_cover_no_face_and_no_label(monkeypatch: pytest.MonkeyPatch) -> None:
     boxes = [Box(100 + 260 * k, 200, 110, 140) for k in range(4)]
     placed: list[tuple[float, float, float, float]] = []
-    original = annotated._free
+    original = annotate._free
 
     def watch(*arguments: object) -> tuple[float, float] | None:
         spot = original(*arguments)  # type: ignore[arg-type]
         if spot is not None:
             size, taken = arguments[0], arguments[3]
-            extent = annotated._extent(spot, size)  # type: ignore[arg-type]
-            assert all(annotated._common(extent, other) == 0 for other in taken)  # type: ignore[attr-defined]
+            extent = annotate._extent(spot, size)  # type: ignore[arg-type]
+            assert all(annotate._common(extent, other) == 0 for other in taken)  # type: ignore[attr-defined]
             placed.append(extent)
         return spot
 
-    monkeypatch.setattr(annotated, "_free", watch)
+    monkeypatch.setattr(annotate, "_free", watch)
     image = blank(1200, 700)
     draw(image, analysed(image, *(face(box) for box in boxes)))
     assert len(placed) == 4
@@ -154,13 +153,13 @@ def test_panels_cover_no_face_and_no_label(monkeypatch: pytest.MonkeyPatch) -> N
 def test_several_faces_are_numbered_as_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """From 0, in the order of the analysis, whatever the sizes."""
     words: list[str] = []
-    original = annotated._Canvas.text
+    original = annotate._Canvas.text
 
-    def watch(self: annotated._Canvas, x: float, y: float, said: str, *more: object, **other: object) -> None:
+    def watch(self: annotate._Canvas, x: float, y: float, said: str, *more: object, **other: object) -> None:
         words.append(said)
         original(self, x, y, said, *more, **other)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(annotated._Canvas, "text", watch)
+    monkeypatch.setattr(annotate._Canvas, "text", watch)
     image = blank(1200, 700)
     small, large = face(Box(100, 200, 90, 110), "anger"), face(Box(600, 200, 180, 220), "fear")
     draw(image, analysed(image, small, large))
@@ -172,7 +171,7 @@ def test_several_faces_are_numbered_as_in_the_table(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_crowd_gets_frames_and_labels_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(annotated, "_panel", lambda *_: pytest.fail("a panel in a crowd"))
+    monkeypatch.setattr(annotate, "_panel", lambda *_: pytest.fail("a panel in a crowd"))
     image = blank(1600, 1000)
     draw(
         image,
@@ -182,8 +181,8 @@ def test_a_crowd_gets_frames_and_labels_only(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_dial_puts_pleasure_right_and_activation_up() -> None:
     def dot(valence: float, arousal: float) -> NDArray[np.float64]:
-        canvas = annotated._Canvas(100, 100)
-        annotated._dial(canvas, 50, 50, 45, face(Box(0, 0, 9, 9), "anger", valence, arousal))
+        canvas = annotate._Canvas(100, 100)
+        annotate._dial(canvas, 50, 50, 45, face(Box(0, 0, 9, 9), "anger", valence, arousal))
         pixels = canvas.done().pixels.astype(int)
         colour = np.array([int(COLOURS["anger"][k : k + 2], 16) for k in (1, 3, 5)])
         rows, columns = np.nonzero((abs(pixels[..., :3] - colour).sum(axis=2) < 20) & (pixels[..., 3] > 200))
@@ -198,12 +197,12 @@ def test_the_dial_puts_pleasure_right_and_activation_up() -> None:
 
 
 def test_bars_are_as_long_as_their_probability(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(annotated, "_dial", lambda *_: None)
+    monkeypatch.setattr(annotate, "_dial", lambda *_: None)
     shares = dict.fromkeys(EXPRESSIONS, 0.0) | {"happiness": 0.6, "surprise": 0.3, "fear": 0.1}
     one = Face(
         Detection(Box(0, 0, 9, 9), 1), Landmarks((), 1), Pose(0, 0, 0), Reading(shares, 0, 0, 0, False), 1
     )  # fmt: skip
-    pixels = annotated._panel(one, 60).pixels.astype(int)
+    pixels = annotate._panel(one, 60).pixels.astype(int)
     lengths = []
     for name in ("happiness", "surprise", "fear"):
         colour = np.array([int(COLOURS[name][k : k + 2], 16) for k in (1, 3, 5)])
@@ -214,12 +213,12 @@ def test_bars_are_as_long_as_their_probability(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_a_full_bar_is_told_from_its_empty_track(monkeypatch: pytest.MonkeyPatch, expression: str) -> None:
-    monkeypatch.setattr(annotated, "_dial", lambda *_: None)
+    monkeypatch.setattr(annotate, "_dial", lambda *_: None)
     shares = dict.fromkeys(EXPRESSIONS, 0.0) | {expression: 1.0}
     one = Face(
         Detection(Box(0, 0, 9, 9), 1), Landmarks((), 1), Pose(0, 0, 0), Reading(shares, 0, 0, 0, False), 1
     )  # fmt: skip
-    pixels = annotated._panel(one, 60).pixels.astype(int)
+    pixels = annotate._panel(one, 60).pixels.astype(int)
     row, column = int(pixels.shape[0] * 0.25), int(pixels.shape[1] * 0.62)  # within the first bar
     full = pixels[row, column, :3]
     track = pixels[int(pixels.shape[0] * 0.5), column, :3]  # the second bar's, of a share of 0

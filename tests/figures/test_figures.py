@@ -10,10 +10,19 @@ import pytest
 import torch
 from torch import nn
 
-from mien import metrics
-from mien.bootstrap import Interval
 from mien.errors import MienError
-from mien.figures import confusion, curves, embedding, forest, grids, plane, reliability, saliency
+from mien.evaluation import metrics
+from mien.evaluation.intervals import Interval
+from mien.figures import (
+    affect_plane,
+    confusion,
+    embedding,
+    forest_plot,
+    image_grid,
+    learning_curves,
+    reliability,
+    saliency,
+)
 from mien.labels import CIRCUMPLEX, EXPRESSIONS
 
 
@@ -54,7 +63,7 @@ def test_risk_curves_are_the_arrays() -> None:
 
 def test_plane_holds_points_prototypes_and_rings() -> None:
     points = np.array([[0.5, 0.5], [np.nan, 0.1], [-0.5, 0.2]])
-    figure = plane.draw(points, ["happiness", "anger", None])
+    figure = affect_plane.draw(points, ["happiness", "anger", None])
     axis = figure.axes[0]
     shown = np.concatenate([np.asarray(part.get_offsets()) for part in axis.collections])
     np.testing.assert_allclose(np.sort(shown, axis=0), [[-0.5, 0.2], [0.5, 0.5]])
@@ -70,17 +79,19 @@ def test_plane_holds_points_prototypes_and_rings() -> None:
 
 def test_learning_curves_skip_what_is_not_there(tmp_path) -> None:
     rows = [{"epoch": 0, "loss": 2.0, "accuracy": 0.5}, {"epoch": 1, "loss": float("nan"), "accuracy": 0.6}]
-    figure = curves.draw(rows, [["loss"], ["accuracy"], ["absent"]])
+    figure = learning_curves.draw(rows, [["loss"], ["accuracy"], ["absent"]])
     assert len(figure.axes) == 2
     assert list(figure.axes[0].lines[0].get_xdata()) == [0]
     assert list(figure.axes[1].lines[0].get_ydata()) == [0.5, 0.6]
-    curves.learning([{"kind": "epoch", **rows[0]}, {"kind": "step", "step": 1}], tmp_path / "curve.png")
+    learning_curves.learning(
+        [{"kind": "epoch", **rows[0]}, {"kind": "step", "step": 1}], tmp_path / "curve.png"
+    )
     assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_learning_intensity_is_relative_to_the_deepest_layer() -> None:
     epochs = [{"layer1": 0.1, "layer2": 0.2}, {"layer1": 0.3, "layer2": 0.4}]
-    left, right = curves.learning_intensity({"base": epochs}).axes
+    left, right = learning_curves.learning_intensity({"base": epochs}).axes
     np.testing.assert_allclose(left.lines[0].get_ydata(), [0.3, 0.4])
     np.testing.assert_allclose(right.lines[0].get_ydata(), [0.5, 0.75])
 
@@ -91,7 +102,7 @@ def test_curves_of_several_runs_name_each_setting_once() -> None:
         for name in ("base", "new")
         for seed in range(2)
     }
-    axis = curves.several(runs).axes[0]
+    axis = learning_curves.several(runs).axes[0]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["base", "new"]
     one, other, third, _ = axis.lines
     assert one.get_color() == other.get_color() != third.get_color()
@@ -140,7 +151,7 @@ def test_umap_lays_out_features_and_prototypes_together(monkeypatch) -> None:
 
 
 def test_forest_draws_each_interval_in_order() -> None:
-    figure = forest.draw(
+    figure = forest_plot.draw(
         ["a", "b"], [Interval(0.1, 0.0, 0.2), Interval(-0.1, -0.3, 0.1)], "gap", rule=0.0, scale=100
     )
     axis = figure.axes[0]
@@ -156,14 +167,14 @@ def test_forest_draws_each_interval_in_order() -> None:
 
 def test_grid_places_pictures_in_reading_order() -> None:
     images = [np.full((4, 4), 10 * i, dtype=np.uint8) for i in range(5)]
-    figure = grids.draw(images, [str(i) for i in range(5)], columns=3, marks=[True] + [False] * 4)
+    figure = image_grid.draw(images, [str(i) for i in range(5)], columns=3, marks=[True] + [False] * 4)
     shown = [int(axis.images[0].get_array()[0, 0]) for axis in figure.axes if axis.images]
     assert shown == [0, 10, 20, 30, 40]
     assert [axis.spines["left"].get_visible() for axis in figure.axes[:2]] == [True, False]
     with pytest.raises(MienError, match="2 captions for 5 pictures"):
-        grids.draw(images, ["a", "b"])
+        image_grid.draw(images, ["a", "b"])
     with pytest.raises(MienError, match="needs a picture"):
-        grids.draw([])
+        image_grid.draw([])
 
 
 class Spot(nn.Module):

@@ -6,15 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from mien.data.loaders import Crops
+from mien.data.cropping import Crops
+from mien.data.predictions import Predictions, Provenance
 from mien.errors import ConfigError, MienError
-from mien.figures import embedding, gallery, intensity, own, paths, polar, transformation
-from mien.infer import Model
+from mien.evaluation.inference import Model
+from mien.figures import context, embedding
+from mien.figures.methods import cclls as intensity
+from mien.figures.methods import jadfer as paths
+from mien.figures.methods import ke2nt as transformation
+from mien.figures.methods import meca as polar
 from mien.methods import build
 from mien.methods.jadfer import JADFER, JADFERConfig, head_similarity
 from mien.methods.ke2nt import KE2NT, KE2NTConfig
 from mien.methods.meca import MECA, MECAConfig
-from mien.predictions import Predictions, Provenance
+from mien.reports import figure_set
 
 IMAGES = torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -160,7 +165,7 @@ def scene_of(method, name: str, **changes):
         np.zeros((24, 3), np.float32),
     )
     model = Model(None, 64, False, predictions.provenance, module=method)  # type: ignore[arg-type]
-    return gallery.Scene(model, predictions, crops, None, "tsne", 8, 0)
+    return context.Scene(model, predictions, crops, None, "tsne", 8, 0)
 
 
 TINY = {
@@ -178,19 +183,24 @@ def test_each_method_brings_its_figures(name: str) -> None:
     method = build({"name": name, "backbone": "tiny", **TINY[name]}, 64)
     before = {key: value.clone() for key, value in method.state_dict().items()}
     scene = scene_of(method, name)
-    for figure in own.OWN[name]:
-        assert scene.draw(figure) is not None, figure
+    for figure in figure_set.METHOD_FIGURES[name]:
+        assert figure_set.draw(scene, figure) is not None, figure
     assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items()), (
         "drawing changes no weight and no running statistic"
     )
-    stranger = next(figure for other in own.OWN for figure in own.OWN[other] if other != name)
-    assert scene.draw(stranger) is None
+    stranger = next(
+        figure
+        for other in figure_set.METHOD_FIGURES
+        for figure in figure_set.METHOD_FIGURES[other]
+        if other != name
+    )
+    assert figure_set.draw(scene, stranger) is None
 
 
 def test_what_a_network_or_set_cannot_give_is_left_out() -> None:
     quiet = build({"name": "cal", "backbone": "tiny", "critic": False}, 64)
     scene = scene_of(quiet, "cal", subjects=(), votes=np.empty((0, 0)), affect_truth=np.empty((0, 2)))
-    assert all(scene.draw(name) is None for name in own.OWN["cal"])
+    assert all(figure_set.draw(scene, name) is None for name in figure_set.METHOD_FIGURES["cal"])
     plain = build({"name": "ke2nt", "backbone": "tiny", "transform_weight": 0.0, "contrast_weight": 0.0}, 64)
-    assert scene_of(plain, "ke2nt").draw("neutral") is None
-    assert set(gallery.KNOWN) >= {"neutral", "paths", "heads", "intensity", "margin", "groups", "polar"}
+    assert figure_set.draw(scene_of(plain, "ke2nt"), "neutral") is None
+    assert set(figure_set.KNOWN) >= {"neutral", "paths", "heads", "intensity", "margin", "groups", "polar"}

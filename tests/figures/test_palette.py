@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mien.figures import palette
-from mien.labels import EXPRESSIONS
+from mien.labels import COLOURS, EXPRESSIONS
 
 # Machado, Oliveira & Fernandes 2009, severity 1, on linear RGB.
 VISION = {
@@ -43,14 +43,14 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("vision", VISION)
 def test_expression_colours_stay_apart(vision: str) -> None:
-    seen = {name: lab(VISION[vision] @ linear(palette.COLOURS[name])) for name in EXPRESSIONS}
+    seen = {name: lab(VISION[vision] @ linear(COLOURS[name])) for name in EXPRESSIONS}
     gaps = {(a, b): float(np.linalg.norm(seen[a] - seen[b])) for a, b in combinations(EXPRESSIONS, 2)}
     close = min(gaps, key=gaps.__getitem__)
     assert gaps[close] > 14, f"{close} look alike with {vision}: {gaps[close]:.1f}"
 
 
 def test_markers_tell_expressions_apart_without_colour() -> None:
-    assert set(palette.MARKERS) == set(palette.COLOURS) == set(EXPRESSIONS)
+    assert set(palette.MARKERS) == set(COLOURS) == set(EXPRESSIONS)
     assert len(set(palette.MARKERS.values())) == len(EXPRESSIONS)
 
 

@@ -117,7 +117,7 @@ def pictures() -> tuple[bytes, ...]:
 
 def images(data: bytes) -> None:
     """`read` never gives anything but RGB within the bound, whole or reduced."""
-    from mien import images as door
+    from mien.io import images as door
 
     for reduce_to in (None, 8):
         picture = tolerant(
@@ -145,7 +145,7 @@ def photos(data: bytes) -> None:
 
 @cache
 def _pipeline() -> Any:
-    from mien.pipeline import load
+    from mien.faces.pipeline import load
 
     return load(threads=1, max_pixels=MOST_PIXELS)
 
@@ -166,14 +166,14 @@ def _no_constant(word: str) -> None:
 
 @cache
 def card_files() -> tuple[bytes, ...]:
-    from mien.cards import FOLDER
+    from mien.io.cards import FOLDER
 
     return tuple(path.read_bytes() for path in sorted(FOLDER.rglob("*.json")))
 
 
 def cards(data: bytes) -> None:
     """A card is read, or refused; the weights of a spoilt card are refused too, or are still those of the card."""
-    from mien import cards as door
+    from mien.io import cards as door
 
     path = _file("card.json", data)
     card = tolerant(lambda: door.read(path))
@@ -191,7 +191,7 @@ def recognisers(data: bytes) -> None:
     import hashlib
     import shutil
 
-    from mien.recognise import SHIPPED, OnnxRecogniser
+    from mien.faces.recognise import SHIPPED, OnnxRecogniser
 
     weights = _folder() / "stranger.onnx"
     if not weights.exists():
@@ -213,7 +213,8 @@ def recognisers(data: bytes) -> None:
 def checkpoint_files() -> tuple[bytes, ...]:
     import torch
 
-    from mien import checkpoint, methods
+    from mien import methods
+    from mien.training import checkpoint
 
     torch.manual_seed(0)
     options = {"name": "baseline", "backbone": "tiny"}
@@ -225,7 +226,7 @@ def checkpoint_files() -> tuple[bytes, ...]:
 
 
 def checkpoints(data: bytes) -> None:
-    from mien import checkpoint
+    from mien.training import checkpoint
 
     path = _file("weights.safetensors", data)
     stored = tolerant(lambda: checkpoint.load(path))
@@ -235,15 +236,15 @@ def checkpoints(data: bytes) -> None:
 
 @cache
 def text_files() -> tuple[bytes, ...]:
-    from mien import text
+    from mien.methods import text_embeddings
 
-    return tuple(path.read_bytes() for path in sorted(text.STORED.glob("*.safetensors")))
+    return tuple(path.read_bytes() for path in sorted(text_embeddings.STORED.glob("*.safetensors")))
 
 
 def texts(data: bytes) -> None:
-    from mien import text
+    from mien.methods import text_embeddings
 
-    tolerant(lambda: text.load(str(_file("text.safetensors", data))))
+    tolerant(lambda: text_embeddings.load(str(_file("text.safetensors", data))))
 
 
 # Configurations and tables --------------------------------------------------------------------------------------------
@@ -256,9 +257,9 @@ def config_files() -> tuple[bytes, ...]:
 
 def configs(data: bytes) -> None:
     """A run's configuration, a release's, a protocol, and one `--set`; what is read can be written with the result."""
-    from mien import release
-    from mien.config import load_config
     from mien.data import protocols
+    from mien.release import build as release
+    from mien.training.config import load_config
 
     path = _file("config.yaml", data)
     config = tolerant(lambda: load_config(path))
@@ -275,7 +276,7 @@ def _text(data: bytes) -> str:
 
 @cache
 def manifest_files() -> tuple[bytes, ...]:
-    from mien.data import manifest
+    from mien.data.readers import manifest
     from mien.data.records import Record
 
     folder = _folder()
@@ -306,7 +307,7 @@ def manifest_files() -> tuple[bytes, ...]:
 
 
 def manifests(data: bytes) -> None:
-    from mien.data import READERS
+    from mien.data.readers import READERS
 
     suffix = ".parquet" if data[:4] == b"PAR1" else ".csv"
     path = _file(f"manifest{suffix}", data)
@@ -315,7 +316,7 @@ def manifests(data: bytes) -> None:
 
 @cache
 def table_files() -> tuple[bytes, ...]:
-    from mien import tables
+    from mien.io import tables
     from mien.types import Analysis
 
     analysis = Analysis.from_json(analysis_lines()[0].decode())
@@ -329,7 +330,7 @@ def table_files() -> tuple[bytes, ...]:
 
 
 def table(data: bytes) -> None:
-    from mien import tables
+    from mien.io import tables
 
     suffix = ".parquet" if data[:4] == b"PAR1" else ".jsonl" if data[:1] == b"{" else ".csv"
     path = _file(f"table{suffix}", data)
@@ -339,7 +340,7 @@ def table(data: bytes) -> None:
 
 @cache
 def part_files() -> tuple[bytes, ...]:
-    from mien import tables
+    from mien.io import tables
     from mien.types import Analysis
 
     analysis = Analysis.from_json(analysis_lines()[0].decode())
@@ -352,7 +353,7 @@ def part_files() -> tuple[bytes, ...]:
 
 def parts(data: bytes) -> None:
     """An unfinished table that was spoilt is finished without its spoilt lines, or refused."""
-    from mien import tables
+    from mien.io import tables
 
     (_folder() / "resumed.csv").unlink(missing_ok=True)
     _file("resumed.csv.part", data)
@@ -367,8 +368,8 @@ def parts(data: bytes) -> None:
 
 @cache
 def prediction_files() -> tuple[bytes, ...]:
+    from mien.data.predictions import Predictions, Provenance
     from mien.labels import EXPRESSIONS
-    from mien.predictions import Predictions, Provenance
 
     fields = {"model": "m", "commit": "c", "dataset": "d", "protocol": "p", "split": "test"}
     known = {key: value for key, value in fields.items() if key in Provenance.__dataclass_fields__}
@@ -380,7 +381,7 @@ def prediction_files() -> tuple[bytes, ...]:
 
 
 def predictions(data: bytes) -> None:
-    from mien.predictions import Predictions
+    from mien.data.predictions import Predictions
 
     path = _file("predictions.parquet", data)
     tolerant(lambda: Predictions.load(path))
@@ -408,8 +409,9 @@ def signed_files() -> tuple[bytes, ...]:
         import c2pa  # noqa: F401
     except ImportError:
         return pictures()[:4]
-    from mien.edit import Editor
-    from mien.editing.provenance import Signer, write_edit
+    from mien.editing.editor import Editor
+    from mien.editing.provenance import write_edit
+    from mien.editing.signing import Signer
 
     edit = Editor.load(threads=1)(
         (ROOT / "examples" / "portrait_neutral.jpg").read_bytes(), "happiness", force=True

@@ -18,8 +18,8 @@ pytest.importorskip("fastapi")
 from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
 from schemathesis import checks  # noqa: E402
 
-from mien.edit import Editor  # noqa: E402
-from mien.pipeline import load  # noqa: E402
+from mien.editing.editor import Editor  # noqa: E402
+from mien.faces.pipeline import load  # noqa: E402
 from mien.server.app import create_app  # noqa: E402
 from mien.server.limits import Limits  # noqa: E402
 

@@ -69,7 +69,7 @@ def test_the_sound_files_pass(name: str) -> None:
 
 
 def test_the_pictures_are_pictures() -> None:
-    from mien import images
+    from mien.io import images
 
     assert len(pictures()) >= 24
     read = [data for data in pictures() if targets.tolerant(lambda data=data: images.read(data)) is not None]

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from mien.data.records import Batch
-from mien.data.synthetic import arrays, draw
+from mien.data.synthetic.drawings import arrays, draw
 from mien.labels import EXPRESSIONS
+from mien.methods.base import Batch
 
 
 @pytest.fixture(scope="session")

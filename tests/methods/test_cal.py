@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mien.data.records import Batch
 from mien.errors import ConfigError, WeightsError
+from mien.methods.base import Batch
 from mien.methods.cal import (
     CAL,
     LARGEST,
@@ -400,15 +400,16 @@ def fresh_gradients(network: CAL, batch: Batch, turn: str) -> dict[str, torch.Te
 
 def test_the_loop_steps_each_player_on_its_own_fresh_gradient(tmp_path, monkeypatch) -> None:
     """Every optimiser step of a real run finds the gradient of its turn alone, on its own parameters."""
-    from mien import train
-    from mien.config import RunConfig
-    from mien.data import manifest, synthetic
+    from mien.data.readers import manifest
+    from mien.data.synthetic import drawings
+    from mien.training import loop
+    from mien.training.config import RunConfig
 
-    records = synthetic.records(tmp_path, 48, size=48)
+    records = drawings.records(tmp_path, 48, size=48)
     manifest.write(records, tmp_path / "manifest.csv")
     expected: dict[str, dict[str, torch.Tensor]] = {}
     stepped: list[str] = []
-    forward, build = CAL.forward, train.optim.build
+    forward, build = CAL.forward, loop.optim.build
 
     def spied(network: CAL, batch: Batch, turn: str):
         if network.training:
@@ -439,8 +440,8 @@ def test_the_loop_steps_each_player_on_its_own_fresh_gradient(tmp_path, monkeypa
         return player
 
     monkeypatch.setattr(CAL, "forward", spied)
-    monkeypatch.setattr(train.optim, "build", watched)
-    train.run(
+    monkeypatch.setattr(loop.optim, "build", watched)
+    loop.run(
         RunConfig(
             name="game",
             method={"name": "cal", "backbone": "tiny"},
@@ -488,7 +489,7 @@ def test_alexnet_is_the_published_size() -> None:
 
 @pytest.mark.parametrize(("size", "width"), [(63, 256), (64, 256), (96, 4 * 256), (224, 9216)])
 def test_alexnet_takes_smaller_crops(size: int, width: int) -> None:
-    from mien import backbone
+    from mien.methods import backbone
 
     network = backbone.build("alexnet", size=size)
     pooled, maps = network(torch.rand(1, 3, size, size))
@@ -499,9 +500,9 @@ def test_alexnet_takes_smaller_crops(size: int, width: int) -> None:
 
 
 def test_alexnet_reads_its_published_file_strictly(tmp_path) -> None:
-    from mien import backbone
+    from mien.methods import alexnet, backbone
 
-    source = backbone.AlexNet(64)
+    source = alexnet.AlexNet(64)
     state = {**source.state_dict(), "classifier.1.weight": torch.zeros(2, 2)}
     torch.save(state, tmp_path / "alexnet.pt")
     loaded = backbone.build("alexnet", tmp_path / "alexnet.pt", 64)

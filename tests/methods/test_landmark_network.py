@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mien.landmarks import POINTS, SIDE
-from mien.methods.landmarks import LandmarkNet, export, point_loss, point_weights, pose_loss
+from mien.faces.landmarker import SIDE
+from mien.landmarks import POINTS
+from mien.training.landmarks.network import LandmarkNet, export, point_loss, point_weights, pose_loss
 
 
 def network_of(seed: int = 0) -> LandmarkNet:
@@ -63,7 +64,7 @@ def test_the_point_loss_is_the_distance_in_percent_of_the_crop() -> None:
 
 
 def test_exported_weights_answer_as_the_network_does(tmp_path: Path) -> None:
-    from mien.threads import session
+    from mien.io.onnx import session
 
     network, images = network_of().eval(), crops_of(5)
     with torch.no_grad():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mien.data.records import Batch
-from mien.methods.base import expression_loss
+from mien.methods.base import Batch, expression_loss
 
 
 def batch(labels: list[int], **extra: torch.Tensor) -> Batch:

@@ -12,8 +12,8 @@ pytest.importorskip("fastapi")
 
 from fastapi.testclient import TestClient
 
-from mien.editing.provenance import Signer
-from mien.pipeline import Pipeline, load
+from mien.editing.signing import Signer
+from mien.faces.pipeline import Pipeline, load
 from mien.server.app import create_app
 from mien.server.limits import Limits
 

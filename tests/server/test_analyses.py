@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from mien.pipeline import Pipeline
+from mien.faces.pipeline import Pipeline
 from mien.server.limits import Limits
 from mien.types import Analysis
 

@@ -12,9 +12,10 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from mien.edit import Editor
-from mien.editing.provenance import SOURCE_TYPE, Signer, verify
-from mien.pipeline import Pipeline
+from mien.editing.editor import Editor
+from mien.editing.provenance import SOURCE_TYPE, verify
+from mien.editing.signing import Signer
+from mien.faces.pipeline import Pipeline
 from mien.server.app import create_app
 from mien.server.limits import Limits
 

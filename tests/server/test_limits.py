@@ -22,7 +22,8 @@ from fastapi.testclient import TestClient
 from starlette.requests import Request
 
 from mien.errors import ConfigError
-from mien.server import pool, protocol, receive
+from mien.server import pool, protocol
+from mien.server import uploads as receive
 from mien.server.app import create_app
 from mien.server.limits import Limits, Refusal
 

@@ -21,11 +21,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from mien import cards
 from mien.cli import serve
 from mien.cli.main import app
 from mien.errors import ConfigError
-from mien.recognise import SHIPPED
+from mien.faces.recognise import SHIPPED
+from mien.io import cards
 from mien.server.answers import shipped
 
 KEY = "correct-horse-battery"

@@ -10,10 +10,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from mien import __version__
+from mien.faces.pipeline import Pipeline
 from mien.labels import EXPRESSIONS
-from mien.pipeline import Pipeline
 from mien.server.app import STATIC, create_app
-from mien.server.shell import SECURITY
+from mien.server.middleware import SECURITY
 from mien.types import Analysis
 
 from .conftest import Serve
@@ -223,7 +223,7 @@ def test_metrics_count_requests_faces_and_time(serve: Serve, examples: Any) -> N
 
 
 def test_models_are_the_cards(serve: Serve, pipeline: Pipeline) -> None:
-    from mien import cards
+    from mien.io import cards
 
     told = serve().get("/v1/models").json()["models"]
     assert pipeline.recogniser.card.fields in told  # type: ignore[attr-defined]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien import images
-from mien.pipeline import Pipeline, load
+from mien.faces.pipeline import Pipeline, load
+from mien.io import images
 
 pytest.importorskip("av", reason="needs the extra 'video'")
 pytest.importorskip("edgefirst.tracker", reason="needs the extra 'video'")

@@ -12,12 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien.data.loaders import Frames
-from mien.data.records import Record
 from mien.errors import DatasetDamaged, ExtraMissing
+from mien.io.video import Colour, Film, Frames
 from mien.video import Clip, VideoError
-from mien.video.clip import Colour
-from mien.video.overlay import Film
 
 
 @pytest.fixture
@@ -77,7 +74,7 @@ def test_all_eight_orientations_are_honoured(
         assert (clip.width, clip.height) == (width, height)
         found = list(clip.pictures())
     assert np.abs(found[1].rgb.astype(int) - wanted).mean() < 8
-    trained = Frames().read(Record(path, "train", frame=1))
+    trained = Frames().read(path, 1)
     assert np.array_equal(trained, found[1].rgb)
 
 
@@ -110,9 +107,9 @@ def test_frames_by_number_skip_forward(
         every = list(clip.pictures())
     reader = Frames()
     for number in (3, 3, 11, 2):
-        assert np.array_equal(reader.read(Record(path, "train", frame=number)), every[number].rgb)
+        assert np.array_equal(reader.read(path, number), every[number].rgb)
     with pytest.raises(DatasetDamaged, match="no frame 99"):
-        reader.read(Record(path, "train", frame=99))
+        reader.read(path, 99)
 
 
 RED = (200, 40, 40)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien.pipeline import Pipeline
+from mien.faces.pipeline import Pipeline
 from mien.types import Detection
-from mien.video.follow import LONGEST, SHORTEST, Follower
+from mien.video.tracking import LONGEST, SHORTEST, Follower
 
 Rgb = Any
 RATE = 30

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from mien import tables
-from mien.pipeline import Pipeline
+from mien.faces.pipeline import Pipeline
+from mien.io import tables
 from mien.types import Frame
-from mien.video import VideoError, live
+from mien.video import VideoError
+from mien.video import camera as live
 
 
 class Camera:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from mien.errors import ConfigError
+from mien.io.video import Film
 from mien.types import Box, Detection, Frame, Landmarks, Pose, Reading, Smoothed, TrackedFace
 from mien.video import Clip
-from mien.video.overlay import Film, draw
+from mien.video.annotate import draw
 
 SHARES = {"happiness": 0.7, "neutral": 0.3}
 FACE = TrackedFace(

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien.pipeline import Pipeline
+from mien.faces.pipeline import Pipeline
 from mien.types import Frame
 from mien.video import Analyser
-from mien.video import persons as module
-from mien.video.looks import look
-from mien.video.persons import Persons
-from mien.video.shots import Shots
+from mien.video import identities as module
+from mien.video.appearance import look
+from mien.video.identities import Persons
+from mien.video.shot_detection import Shots
 
 Rgb = Any
 RATE = 15

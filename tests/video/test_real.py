@@ -14,7 +14,7 @@ import pytest
 from scipy.stats import spearmanr
 
 import mien
-from mien.pipeline import Pipeline
+from mien.faces.pipeline import Pipeline
 from mien.types import Frame
 from mien.video import analyse
 

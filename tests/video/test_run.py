@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 import mien.video
-from mien import tables
-from mien.pipeline import Pipeline
+from mien.faces.pipeline import Pipeline
+from mien.io import tables
 from mien.types import Frame
 from mien.video import Clip
 
@@ -132,7 +132,7 @@ def test_other_formats_can_be_continued_too(
     form: str, clip: Path, pipeline: Pipeline, tmp_path: Path
 ) -> None:
     """A table of the first forty frames, written by hand, is completed to what a whole run writes."""
-    from mien.video.run import Orders, run
+    from mien.video.process import Orders, run
 
     if form == ".parquet":
         pytest.importorskip("pyarrow", reason="needs the extra 'parquet'")
@@ -153,7 +153,7 @@ def test_other_formats_can_be_continued_too(
 
 
 def test_a_finished_table_is_complete(clip: Path, pipeline: Pipeline, tmp_path: Path) -> None:
-    from mien.video.run import Orders, run
+    from mien.video.process import Orders, run
 
     run(Orders(clip, tmp_path / "t.csv"), lambda: pipeline)
     before = (tmp_path / "t.csv").read_bytes()

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.pipeline import Pipeline
+from mien.faces.pipeline import Pipeline
 from mien.video import Analyser
-from mien.video.shots import Shots
+from mien.video.shot_detection import Shots
 
 Rgb = Any
 WIDTH, HEIGHT = 320, 180

@@ -8,7 +8,7 @@ import pytest
 from mien.errors import ConfigError
 from mien.labels import EXPRESSIONS
 from mien.types import Reading
-from mien.video.smooth import GAP, Smoother, step
+from mien.video.smoothing import GAP, Smoother, step
 
 
 def reading(valence: float, happiness: float = 0.5) -> Reading:

@@ -12,8 +12,8 @@ import pytest
 
 from mien.labels import EXPRESSIONS
 from mien.types import Box, Detection, Frame, Landmarks, Pose, Reading, Smoothed, TrackedFace
-from mien.video import summary
-from mien.video.tally import PEOPLE, STILLS, STRETCHES, Tally
+from mien.video import summary_page
+from mien.video.statistics import PEOPLE, STILLS, STRETCHES, Tally
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (36, 64, 3), dtype=np.uint8)
 
@@ -54,7 +54,7 @@ def test_a_network_without_valence_and_arousal_has_a_page_without_them() -> None
     for number in range(20):
         tally(frame(number, number / 10, unrated), PICTURE)
     tally.finish()
-    made = summary.html(tally, "clip.mp4", "random", 0.25)
+    made = summary_page.html(tally, "clip.mp4", "random", 0.25)
     assert "mean valence" not in made
     assert "<polyline" not in made
 
@@ -130,7 +130,7 @@ def test_the_page_is_whole_and_asks_for_nothing() -> None:
         faces = [face(0, "happiness", 0.5, 0.25)] if number < 40 or number > 60 else []
         tally(frame(number, number / 30, *faces, shot=int(number > 60)), PICTURE)
     tally.finish()
-    text = summary.html(tally, "/there/<b>&holiday.mp4", "weights", 0.25)
+    text = summary_page.html(tally, "/there/<b>&holiday.mp4", "weights", 0.25)
     page = Checker()
     page.feed(text)
     assert page.open == []
@@ -139,7 +139,7 @@ def test_the_page_is_whole_and_asks_for_nothing() -> None:
     assert "<b>&holiday.mp4" in page.text
     assert "/there" not in text
     assert "mostly happiness (100%); mean valence +0.50, mean arousal +0.25" in page.text
-    assert summary.WORDING in page.text
+    assert summary_page.WORDING in page.text
     assert "lag 0.25 s" in page.text
     # Two appearances are two strokes, each for valence and arousal: nothing is drawn across the gap.
     assert len(re.findall("<polyline", text)) == 4
@@ -149,7 +149,7 @@ def test_the_page_is_whole_and_asks_for_nothing() -> None:
     ("seconds", "text"), [(0, "0:00.0"), (7.44, "0:07.4"), (59.96, "1:00.0"), (3727.4, "1:02:07.4")]
 )
 def test_clock(seconds: float, text: str) -> None:
-    assert summary.clock(seconds) == text
+    assert summary_page.clock(seconds) == text
 
 
 def test_a_clip_of_one_frame_and_one_without_faces_have_pages(command: Callable[..., Any]) -> None:
@@ -158,5 +158,5 @@ def test_a_clip_of_one_frame_and_one_without_faces_have_pages(command: Callable[
         tally(frame(0, 0.0, *faces), PICTURE)
         tally.finish()
         page = Checker()
-        page.feed(summary.html(tally, "a.mp4", "weights", 0.0))
+        page.feed(summary_page.html(tally, "a.mp4", "weights", 0.0))
         assert page.open == []

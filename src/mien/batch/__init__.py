@@ -6,6 +6,6 @@ this machine, or a URL.
 """
 
 from mien.batch.engine import Summary, run
-from mien.batch.stores import BatchError
+from mien.batch.storage import BatchError
 
 __all__ = ["BatchError", "Summary", "run"]

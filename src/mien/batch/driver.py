@@ -25,10 +25,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from mien.batch.stores import BatchError, reason
+from mien.batch.storage import BatchError, reason
 from mien.batch.worker import Job, Ledger, RayWorker
 from mien.errors import ConfigError
-from mien.threads import available
+from mien.io.onnx import available
 
 OBJECTS: Final = 100_000_000
 """Bytes of Ray's shared memory on one machine; what passes through it are names and counts."""

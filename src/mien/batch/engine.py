@@ -27,13 +27,13 @@ from typing import IO, Any, Final, Literal
 from mien.batch import plan
 from mien.batch.driver import FAREWELL, Task, unusable
 from mien.batch.inputs import pictures as expand
-from mien.batch.stores import BatchError, Store, is_url, reason
+from mien.batch.storage import BatchError, Store, is_url, reason
 from mien.batch.worker import Job
 from mien.errors import ConfigError, ExtraMissing
-from mien.sources import unchanged
-from mien.tables import TableError, key, made_of
+from mien.faces.parallel import made_with
+from mien.io.inputs import unchanged
+from mien.io.tables import TableError, key, made_of
 from mien.urls import without_secrets
-from mien.work import made_with
 
 START_LIMIT: Final = 180.0
 """Seconds in which Ray must be ready, all tries together."""
@@ -94,7 +94,7 @@ def run(
         given: pictures, folders, patterns, manifests, or URLs of these; see `mien.batch.inputs`.
         out: the folder of the table, or its URL. A run that was stopped goes on where it was.
         options: of `mien.load`, plain values.
-        columns, on_no_face: as for `mien.tables.rows`; "error" makes a picture without a face one with an error.
+        columns, on_no_face: as for `mien.io.tables.rows`; "error" makes a picture without a face one with an error.
         workers: processes of one thread each; all processors of this machine, or of the cluster, unless told.
         address: a running Ray cluster ("host:port", or "auto" for the one this machine belongs to).
         size: pictures in a part; see `mien.batch.plan.size_for`.
@@ -168,8 +168,8 @@ def run(
 
 def _checked(options: dict[str, Any], columns: str) -> dict[str, Any]:
     """Load once here, so that what is wrong is said before anything is started; return what the table depends on."""
-    from mien.columns import columns_of
-    from mien.pipeline import load
+    from mien.faces.pipeline import load
+    from mien.io.columns import columns_of
 
     columns_of(columns)
     columns_of(columns, labels=load(**options, threads=1).labels)

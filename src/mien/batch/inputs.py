@@ -12,11 +12,10 @@ from io import BytesIO, StringIO
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from mien.batch.stores import BatchError, is_url, open_url, read, reason
-from mien.data.manifest import PATH_COLUMNS
+from mien.batch.storage import BatchError, is_url, open_url, read, reason
 from mien.errors import ConfigError, ExtraMissing
-from mien.images import SUFFIXES, describe
-from mien.sources import gather
+from mien.io.images import SUFFIXES, describe
+from mien.io.inputs import PATH_COLUMNS, gather
 from mien.urls import without_secrets
 
 MANIFESTS: Final = (".csv", ".parquet")

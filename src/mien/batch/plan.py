@@ -30,9 +30,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mien.batch.stores import BatchError, Store
-from mien.images import describe
-from mien.outputs import difference
+from mien.batch.storage import BatchError, Store
+from mien.io.images import describe
+from mien.io.outputs import difference
 from mien.urls import without_secrets
 
 FOLDER: Final = "_mien"

@@ -20,11 +20,11 @@ from functools import partial
 from io import BytesIO
 from typing import Any, Final
 
-from mien.batch import plan, stores
-from mien.batch.stores import BatchError, Remote, Store, is_url
+from mien.batch import plan, storage
+from mien.batch.storage import BatchError, Remote, Store, is_url
 from mien.errors import MienError
-from mien.rows import Row, key
-from mien.sources import identity
+from mien.io.columns import Row, key
+from mien.io.inputs import identity
 from mien.types import Analysis
 from mien.urls import without_secrets
 
@@ -151,7 +151,7 @@ class Worker:
 def _pipeline(job: Job) -> Any:
     import cv2
 
-    from mien.pipeline import load
+    from mien.faces.pipeline import load
 
     if os.path.isdir(job.folder):  # noqa: PTH112 - on another machine it may not even be a path
         os.chdir(job.folder)
@@ -191,7 +191,7 @@ def _opened(pictures: list[str], contents: dict[str, str]) -> Generator[str | Re
 
 
 def _remote(url: str, pool: ThreadPoolExecutor) -> Remote:
-    return Remote(without_secrets(url), pool.submit(stores.read, url).result)
+    return Remote(without_secrets(url), pool.submit(storage.read, url).result)
 
 
 def _died(picture: str) -> str:
@@ -216,8 +216,8 @@ def _file(
     contents: dict[str, str],
     job: Job,
 ) -> bytes:
-    from mien.recognise import labels_of
-    from mien.tables import columns_of, rows, write_parquet
+    from mien.faces.recognise import labels_of
+    from mien.io.tables import columns_of, rows, write_parquet
 
     labels = labels_of(job.options.get("weights"))
     no_face: Any = "skip" if job.on_no_face == "skip" else "row"

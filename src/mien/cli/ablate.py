@@ -25,11 +25,10 @@ def ablate(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a comparison that is there."),
 ) -> None:
     """Train, judge and compare each rung of a method's ladder; what is finished is not done again."""
-    from mien.config import load_config
+    from mien.training.config import load_config
 
     try:
-        from mien import train
-        from mien.methods import ablation
+        from mien.training import ablation, loop
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
 
@@ -46,17 +45,19 @@ def ablate(
         for rung in chosen:
             typer.echo(f"{rung.name:<16}{rung.says}")
         for step in steps:
-            typer.echo(f"{train.folder_of(step)}{'  finished' if _finished(train.folder_of(step)) else ''}")
+            typer.echo(f"{loop.folder_of(step)}{'  finished' if _finished(loop.folder_of(step)) else ''}")
         return
-    from mien import compare, evaluate, outputs, report, scoreboard
+    from mien.evaluation import compare, evaluate
+    from mien.io import outputs
+    from mien.reports import comparison_report, evaluation_report
 
     if out is not None:
-        outputs.check_folder(out, scoreboard.FILES, overwrite=overwrite)
+        outputs.check_folder(out, comparison_report.FILES, overwrite=overwrite)
     folders = []
     for number, step in enumerate(steps, start=1):
-        folder = train.folder_of(step)
+        folder = loop.folder_of(step)
         typer.echo(f"{number}/{len(steps)}  {folder}", err=True)
-        train.run(step, resume=True)  # a finished one returns at once; one of other options is refused
+        loop.run(step, resume=True)  # a finished one returns at once; one of other options is refused
         if not _judged(folder, by):
             data = step.data
             found, predictions = evaluate.run(
@@ -69,12 +70,12 @@ def ablate(
                 cache=data.cache,
                 by=[by] if by else [],
             )
-            report.write(found, predictions, folder / "evaluation")
+            evaluation_report.write(found, predictions, folder / "evaluation")
         folders.append(folder)
     found_all = compare.compare([compare.load(folder) for folder in folders], draws=draws, by=by)
     if out is not None:
-        typer.echo(f"comparison: {scoreboard.write(found_all, out)}", err=True)
-    typer.echo(found_all.to_json() if as_json else scoreboard.markdown(found_all))
+        typer.echo(f"comparison: {comparison_report.write(found_all, out)}", err=True)
+    typer.echo(found_all.to_json() if as_json else comparison_report.markdown(found_all))
 
 
 def _words(text: str) -> list[str]:
@@ -83,8 +84,8 @@ def _words(text: str) -> list[str]:
 
 def _judged(folder: Path, by: str) -> bool:
     """Whether a rung was evaluated, by the weights that it holds now and with the attribute asked for."""
-    from mien import checkpoint
-    from mien.predictions import FILE, Predictions
+    from mien.data.predictions import FILE, Predictions
+    from mien.training import checkpoint
 
     path = folder / "evaluation" / FILE
     if not path.is_file():

@@ -29,23 +29,24 @@ def compare(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a comparison that is there."),
 ) -> None:
     """Compare runs on the same images: differences with intervals over seeds and images."""
-    from mien import compare as judge
-    from mien import outputs, scoreboard
     from mien.errors import ConfigError
+    from mien.evaluation import compare as judge
+    from mien.io import outputs
+    from mien.reports import comparison_report
 
     if ledger:
-        typer.echo(scoreboard.ledger_markdown())
+        typer.echo(comparison_report.ledger_markdown())
         return
-    printers = {"md": scoreboard.markdown, "tex": scoreboard.latex}
+    printers = {"md": comparison_report.markdown, "tex": comparison_report.latex}
     if form not in printers:
         raise ConfigError(f"--format {form}: use md or tex")
     if out is not None:
-        outputs.check_folder(out, scoreboard.FILES, overwrite=overwrite)
+        outputs.check_folder(out, comparison_report.FILES, overwrite=overwrite)
     said = [judge.load(path) for path in runs or []]
     if average:
         said.append(judge.average(said))
     found = judge.compare(said, reference, undetected, draws, by=by)
-    written = scoreboard.write(found, out) if out is not None else None
+    written = comparison_report.write(found, out) if out is not None else None
     typer.echo(found.to_json() if as_json else printers[form](found))
     if written is not None:
         typer.echo(f"comparison: {written}", err=True)

@@ -15,7 +15,7 @@ from mien.wording import several
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from mien.data.doctor import Diagnosis
+    from mien.data.checking import Diagnosis
     from mien.data.records import Record
 
 app = typer.Typer(name="data", help="List, examine and look at datasets.", no_args_is_help=True)
@@ -25,7 +25,8 @@ app.command()(render)
 @app.command("list")
 def listing(json: bool = typer.Option(False, "--json", help="Print one JSON object.")) -> None:
     """List the datasets that can be read, which folder to pass, and their protocols."""
-    from mien.data import READERS, protocols
+    from mien.data import protocols
+    from mien.data.readers import READERS
 
     known = [protocols.load(name) for name in protocols.names()]
     if json:
@@ -68,14 +69,14 @@ def check(
     """Examine a dataset: what it is, whether it is whole and official, what leaks. Exits with 1 when it is damaged."""
     import json as encoder
 
-    from mien import outputs
-    from mien.data import doctor, protocols
-    from mien.data import manifest as tables
+    from mien.data import checking, protocols
+    from mien.data.readers import manifest as tables
     from mien.errors import MienError
+    from mien.io import outputs
 
     rule = protocols.load(protocol) if protocol else None
-    names = doctor.labels_for(root, reader, labels)
-    chosen = doctor.identify(root, reader or (rule.dataset if rule else None), names)
+    names = checking.labels_for(root, reader, labels)
+    chosen = checking.identify(root, reader or (rule.dataset if rule else None), names)
     options = rule.options if rule else {}
     table = manifest or _table(root, chosen.name)
     # What an earlier check wrote beside the data is replaced unasked, as the check is meant to be repeated.
@@ -84,7 +85,7 @@ def check(
         again = manifest is None and tables.made_of(table) is not None
     outputs.check(table, overwrite=overwrite or again, reads=[root])
     with counted("looking at pictures") as progress:
-        diagnosis, usable = doctor.examine(
+        diagnosis, usable = checking.examine(
             root, chosen, near, faces, options, lambda records: _told(records, progress), names
         )
     source = (tables.made_of(root) if chosen.name == "manifest" else None) or chosen.name
@@ -144,19 +145,19 @@ def show(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a picture that is there."),
 ) -> None:
     """Write a contact sheet: some pictures of each class, with counts."""
-    from mien import images, outputs
-    from mien.data import doctor, protocols
-    from mien.data.sheet import contact_sheet
+    from mien.data import checking, protocols
+    from mien.data.contact_sheet import contact_sheet
     from mien.errors import ConfigError
+    from mien.io import images, outputs
 
-    names = doctor.labels_for(root, reader, labels)
+    names = checking.labels_for(root, reader, labels)
     outputs.check(out, overwrite=overwrite)
     if protocol is None:
-        records = doctor.identify(root, reader, names)(root, partial=True, labels=names)
+        records = checking.identify(root, reader, names)(root, partial=True, labels=names)
     else:
         rule = protocols.load(protocol)
         records = rule.apply(
-            doctor.identify(root, reader or rule.dataset)(root, partial=True, **rule.options)
+            checking.identify(root, reader or rule.dataset)(root, partial=True, **rule.options)
         )
     if split is not None:
         records = [record for record in records if record.split == split]

@@ -21,7 +21,8 @@ from mien.wording import fixed, several
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mien.edit import Edit, Editor
+    from mien.editing.editor import Editor
+    from mien.editing.results import Edit
     from mien.editing.target import Target
     from mien.types import Reading
 
@@ -83,10 +84,11 @@ def edit(
     target = _target(to, valence, arousal, grid)
     if out is None and animate is None:
         raise ConfigError("nothing to write: name the result with --out (or --animate)")
-    from mien import outputs, sources
-    from mien.edit import Editor
-    from mien.editing.film import SUFFIXES
-    from mien.editing.provenance import Signer, free
+    from mien.editing.edit_video import SUFFIXES
+    from mien.editing.editor import Editor
+    from mien.editing.provenance import free
+    from mien.editing.signing import Signer
+    from mien.io import inputs, outputs
 
     if resume and overwrite:
         raise ConfigError("--resume keeps what is there and --overwrite replaces it: pass one of them")
@@ -101,7 +103,7 @@ def edit(
         _check_film(films[0], out, overwrite)
     linked: list[Path] = []
     leave_out = outputs.written_in(out) if out is not None else set()
-    photos = [Path(str(path)) for path in sources.gather(paths, None, leave_out, linked.append)]
+    photos = [Path(str(path)) for path in inputs.gather(paths, None, leave_out, linked.append)]
     tell_links(linked)
     many = len(photos) > 1 or any(Path(path).is_dir() for path in paths)
     if many and not i_have_consent:
@@ -166,7 +168,7 @@ def _folder(
     make: Callable[[Path, Path], Edit],
 ) -> None:
     """Edit several photos into a folder with `make` (photo, where its result goes); one that fails stops no other."""
-    from mien.outputs import SIDECAR, Outputs
+    from mien.io.outputs import SIDECAR, Outputs
 
     begun, given = time.monotonic(), [str(photo) for photo in photos]
     plan = Outputs(out, given, _edited_name, settings, overwrite=overwrite, resume=resume, beside=[SIDECAR])
@@ -202,15 +204,15 @@ def _folder(
 def _made_with(options: dict[str, Any]) -> dict[str, Any]:
     """What decides what an edit looks like, beside its own options."""
     from mien.editing.provenance import weights_digest
-    from mien.work import made_with
+    from mien.faces.parallel import made_with
 
     return {**made_with(options), "editor": weights_digest()}
 
 
 def _check_film(path: Path, out: Path, overwrite: bool) -> None:
     """Refuse a result that could not be written, before anything is loaded."""
-    from mien import outputs
     from mien.editing import provenance
+    from mien.io import outputs
 
     if out.suffix.lower() != ".mp4":
         raise ImageError(f"{out}: an edited video is written as .mp4, which can say that it was edited")
@@ -232,7 +234,8 @@ def _film(
     written: dict[str, Any],
 ) -> Edit:
     """Edit a video and write it."""
-    from mien.editing import film, provenance
+    from mien.editing import edit_video as film
+    from mien.editing import provenance
 
     data, clipped = film.edit_video(
         editor,
@@ -285,13 +288,13 @@ def _one(
     written: dict[str, Any],
 ) -> Edit:
     """Edit one photo and write what was asked for."""
-    from mien.editing import provenance, sheets
+    from mien.editing import grids, provenance
     from mien.editing.photo import Photo, open_photo
 
     photo = open_photo(path)
     located = editor.locate(photo)
     if grid is not None:
-        sheet, done = sheets.grid(editor, photo, located, plane=grid == "affect", **options)
+        sheet, done = grids.grid(editor, photo, located, plane=grid == "affect", **options)
         words = (
             "a sheet of expressions and strengths"
             if grid == "expressions"
@@ -301,17 +304,17 @@ def _one(
     else:
         done = editor.apply(photo, located, target, intensity, **options)
     if label:
-        shown = replace(done.photo, colour=sheets.corner_label(done.photo.rgb), alpha=done.photo.alpha)
+        shown = replace(done.photo, colour=provenance.corner_label(done.photo.rgb), alpha=done.photo.alpha)
         if done.photo.alpha is not None and done.photo.colour.dtype != shown.colour.dtype:
             shown = replace(shown, alpha=(done.photo.alpha >> 8).astype("uint8"))
         done = replace(done, photo=shown)
     if out is not None:
         provenance.write_edit(done, out, quality=quality, **written)
     if animate is not None:
-        frames, full = sheets.ramp(editor, photo, located, target, intensity, **options)
+        frames, full = grids.ramp(editor, photo, located, target, intensity, **options)
         if label:
-            frames = [sheets.corner_label(frame) for frame in frames]
-        provenance.write_file(sheets.animation(frames, animate.suffix), animate, full, **written)
+            frames = [provenance.corner_label(frame) for frame in frames]
+        provenance.write_file(grids.animation(frames, animate.suffix), animate, full, **written)
     return done
 
 

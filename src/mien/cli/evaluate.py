@@ -37,10 +37,10 @@ def evaluate(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a report that is there."),
 ) -> None:
     """Judge a model on a dataset: figures with intervals, and a report to read and print."""
-    from mien import evaluate as judge
-    from mien import outputs
-    from mien import report as page
     from mien.errors import ConfigError
+    from mien.evaluation import evaluate as judge
+    from mien.io import outputs
+    from mien.reports import evaluation_report as page
 
     if split not in ("train", "valid", "test"):
         raise ConfigError(f"--split {split}: use train, valid or test")

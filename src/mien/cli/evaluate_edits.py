@@ -39,15 +39,15 @@ def evaluate_edits(
 
     Nothing that judges ships with mien; each option names the package to take its file from.
     """
-    from mien import outputs
-    from mien.editing import evaluate
     from mien.errors import ConfigError
+    from mien.evaluation.editor import benchmark
+    from mien.io import outputs
 
     if ferplus is None and london is None and photo is None:
         raise ConfigError("nothing to measure on: name --ferplus, --london or --photo")
-    outputs.check_folder(out, evaluate.FILES, overwrite=overwrite)
+    outputs.check_folder(out, benchmark.FILES, overwrite=overwrite)
     names = [name.strip() for name in editors.split(",") if name.strip()]
-    found = evaluate.run(
+    found = benchmark.run(
         judge,
         identity,
         ferplus,

@@ -29,12 +29,12 @@ def figures(
 ) -> None:
     """Draw a model's figures: confusion, confidence, affect, embedding, saliency, faces, curves, its method's own."""
     from mien.errors import ConfigError
-    from mien.figures import gallery
+    from mien.reports import figure_set
 
     if split not in ("train", "valid", "test"):
         raise ConfigError(f"--split {split}: use train, valid or test")
     wanted = [name.strip() for name in only.split(",") if name.strip()]
-    for path in gallery.make(
+    for path in figure_set.make(
         weights,
         data,
         out,

@@ -10,7 +10,7 @@ import typer
 
 def licences(as_json: bool = typer.Option(False, "--json", help="Print everything as JSON.")) -> None:
     """List the licences of the packages that are installed for mien, of what it ships, and of the datasets it reads."""
-    from mien.licences import report
+    from mien.release.licences import report
 
     found = report()
     if as_json:

@@ -18,7 +18,7 @@ def methods(
     import json
     from importlib.util import find_spec
 
-    from mien.cards import shipped
+    from mien.io.cards import shipped
 
     cards = shipped()
     if name is not None:
@@ -53,7 +53,7 @@ def columns(
     video: bool = typer.Option(False, "--video", help="Also those that only tables of videos have."),
 ) -> None:
     """Explain every column of a table: what it means, its unit and its range."""
-    from mien import tables
+    from mien.io import tables
 
     for column in tables.columns(scheme, video):
         typer.echo(column)

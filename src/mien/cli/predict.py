@@ -23,9 +23,9 @@ from mien.labels import EXPRESSIONS
 from mien.wording import fixed, several, signed
 
 if TYPE_CHECKING:
-    from mien.outputs import Outputs
-    from mien.sources import Source
-    from mien.tables import Writer
+    from mien.io.inputs import Source
+    from mien.io.outputs import Outputs
+    from mien.io.tables import Writer
     from mien.types import Analysis, Face
 
 Taken = TypeVar("Taken", bound="Source")
@@ -80,15 +80,15 @@ def predict(
         raise ConfigError("--resume keeps what is there and --overwrite replaces it: pass one of them")
     if embeddings and not as_json:
         raise ConfigError("--embeddings needs --json: tables hold no feature vectors")
-    from mien import outputs, sources
-    from mien.work import made_with, mark_name
+    from mien.faces.parallel import made_with, mark_name
+    from mien.io import inputs, outputs
 
     begun = time.monotonic()
     skip = on_no_face == "skip"
     labels = EXPRESSIONS if weights is None else _labels(weights, annotate is not None)
     linked: list[Path] = []
     leave_out = outputs.written_in(annotate) if annotate is not None else set()
-    given = sources.gather(paths or [], listed, leave_out, linked.append)
+    given = inputs.gather(paths or [], listed, leave_out, linked.append)
     tell_links(linked)
     options = {
         "detector": detector,
@@ -107,14 +107,14 @@ def predict(
     marks = None
     if annotate is not None:
         marks = outputs.Outputs(annotate, given, mark_name, overwrite=overwrite or resume)
-    shown = (_json,) if as_json else (_Printed(map(sources.name, given)),) if out is None else ()
+    shown = (_json,) if as_json else (_Printed(map(inputs.name, given)),) if out is None else ()
     count = Count()
     with ExitStack() as stack:
         remaining: list[Source] = given
         names: dict[str, str] = {}
         table = None
         if out is not None:
-            from mien.tables import Writer
+            from mien.io.tables import Writer
 
             # A picture without a face is recorded as done even where it gets no row.
             table = stack.enter_context(
@@ -151,7 +151,7 @@ def predict(
                 if progress is not None:
                     progress(count.pictures, len(remaining))
                 if table is not None:
-                    place = sources.name(sources.place(source))
+                    place = inputs.name(inputs.place(source))
                     # A picture that is named otherwise than before keeps the name that its rows have.
                     written = replace(analysis, source=names[place]) if names.get(place) else analysis
                     table.write(written, contents.pop(place, None))
@@ -175,8 +175,8 @@ def predict(
 
 def _labels(weights: Path, annotated: bool) -> tuple[str, ...]:
     """The labels of weights; says which of them pictures show by number, for want of a font."""
-    from mien.lettering import numbered
-    from mien.recognise import labels_of
+    from mien.faces.recognise import labels_of
+    from mien.io.lettering import numbered
 
     labels = labels_of(weights)
     if annotated and (numbers := numbered(labels)):
@@ -211,11 +211,11 @@ class Count:
 
 def _names_in(table: Writer) -> dict[str, str]:
     """How the table calls the picture at each place."""
-    from mien import sources
+    from mien.io import inputs
 
     folder = Path(table.folder or "")
     return {
-        name if name == sources.StandardInput.name else sources.name(sources.place(folder / name)): name
+        name if name == inputs.StandardInput.name else inputs.name(inputs.place(folder / name)): name
         for name in table.known
     }
 
@@ -226,12 +226,12 @@ def _is_wanted(source: Source, table: Writer, names: dict[str, str], marks: Outp
     Raises:
         ConfigError: the table has another picture of this name, of another folder.
     """
-    from mien import sources
+    from mien.io import inputs
 
-    name = names.get(sources.name(sources.place(source)))
+    name = names.get(inputs.name(inputs.place(source)))
     if name is None:
-        name = sources.name(source)
-        if name in table.known and not sources.unchanged(source, table.contents.get(name)):
+        name = inputs.name(source)
+        if name in table.known and not inputs.unchanged(source, table.contents.get(name)):
             raise ConfigError(
                 f"{name}: the table has another picture of this name, from {table.folder}: start mien there, or name "
                 "another --out"
@@ -240,7 +240,7 @@ def _is_wanted(source: Source, table: Writer, names: dict[str, str], marks: Outp
     gone = isinstance(source, str) and not Path(source).exists()  # what was read of it stays
     return (
         name not in table.done
-        or not (gone or sources.unchanged(source, table.contents.get(name)))
+        or not (gone or inputs.unchanged(source, table.contents.get(name)))
         or (marks is not None and not marks.path(source).exists())
     )
 
@@ -254,14 +254,14 @@ def _answers(
     contents: dict[str, str | None] | None = None,
 ) -> Generator[Analysis]:
     """Analyse in this process, or in several where that is asked for or pays; note what each picture's content is."""
-    from mien import sources
-    from mien.threads import available
-    from mien.work import work
+    from mien.faces.parallel import work
+    from mien.io import inputs
+    from mien.io.onnx import available
 
     def noted(pictures: Iterable[Taken]) -> Iterator[Taken]:
         for picture in pictures:
             if contents is not None:
-                contents[sources.name(sources.place(picture))] = sources.identity(picture)
+                contents[inputs.name(inputs.place(picture))] = inputs.identity(picture)
             yield picture
 
     paths = [source for source in given if isinstance(source, str)]
@@ -270,7 +270,7 @@ def _answers(
     elif workers is None:
         workers = available() if threads is None and len(paths) >= MANY else 1
     if workers > 1:
-        from mien.workers import analyse
+        from mien.faces.parallel import analyse
 
         yield from analyse(noted(paths), work, {"options": options, "marks": marks}, workers)
     elif given:
@@ -339,7 +339,7 @@ class _Printed:
 
 def _padded(text: str, width: str) -> str:
     """A text in a column; letters that a terminal draws two cells wide count as two."""
-    from mien.lettering import cells
+    from mien.io.lettering import cells
 
     space = " " * (int(width[1:]) - cells(text))
     return space + text if width[0] == ">" else text + space
@@ -347,7 +347,7 @@ def _padded(text: str, width: str) -> str:
 
 def _cells(number: int, face: Face) -> dict[str, str]:
     """The cells of a face, by heading."""
-    from mien.lettering import short
+    from mien.io.lettering import short
 
     box = face.box
     cells = (
@@ -364,6 +364,6 @@ def _cells(number: int, face: Face) -> dict[str, str]:
 
 
 def _shown(name: str) -> str:
-    from mien.images import describe
+    from mien.io.images import describe
 
     return describe(name)

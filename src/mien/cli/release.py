@@ -22,10 +22,10 @@ def release(
     The network is exported to ONNX, calibrated on the validation pictures, and described by a card. A configuration
     such as configs/recogniser.yaml makes those of this package: it also refits the affect head and exports to int8.
     """
-    from mien import outputs
+    from mien.io import outputs
 
     try:
-        from mien import release as making
+        from mien.release import build as making
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
 

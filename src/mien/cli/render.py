@@ -22,8 +22,8 @@ def render(
     """Render a data set of heads: train, valid, and a test of persons that training has seen and has not."""
     from collections import Counter
 
-    from mien import outputs
-    from mien.data import heads
+    from mien.data.readers import rendered as heads
+    from mien.io import outputs
 
     if not (out / heads.BEGUN).is_file():  # else it goes on
         outputs.check_folder(out, [heads.FILE], overwrite=overwrite)

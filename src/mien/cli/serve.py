@@ -72,8 +72,8 @@ def serve(
             raise ExtraMissing("serve", module)
     import uvicorn
 
-    from mien.server.shell import LOOPBACK
-    from mien.threads import available
+    from mien.io.onnx import available
+    from mien.server.middleware import LOOPBACK
 
     key = read_key(api_key_file)
     local = host in LOOPBACK
@@ -211,9 +211,10 @@ def _tell_workers(settings: dict[str, Any], key: str | None) -> None:
 
 def _check(options: dict[str, Any]) -> None:
     """Fail here, with one line, rather than in every process; and make the signing key once, not once a process."""
-    from mien import cards, detect
-    from mien.editing.provenance import Signer
-    from mien.recognise import SHIPPED
+    from mien.editing.signing import Signer
+    from mien.faces import detect
+    from mien.faces.recognise import SHIPPED
+    from mien.io import cards
 
     cards.verified(options["weights"] or SHIPPED)
     cards.verified(cards.FOLDER / "landmarks.onnx")

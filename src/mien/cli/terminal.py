@@ -59,7 +59,7 @@ def counted(
 def tell_links(linked: Sequence[Path]) -> None:
     """Say that links to folders were not followed."""
     if linked:
-        from mien.images import describe
+        from mien.io.images import describe
 
         what = "a linked folder was" if len(linked) == 1 else f"{len(linked):,} linked folders were"
         first = ", ".join(describe(path) for path in linked[:3]) + (", ..." if len(linked) > 3 else "")

@@ -14,6 +14,7 @@ import typer
 
 from mien.cli.terminal import bar, tell
 from mien.errors import ExtraMissing
+from mien.training import run_log
 
 
 def train(
@@ -22,7 +23,8 @@ def train(
     resume: bool = typer.Option(False, help="Go on with this run if it was interrupted."),
 ) -> None:
     """Train a method; the run folder then holds weights, card, metrics and curve."""
-    from mien.config import load_config, read_tree
+    from mien.config import read_tree
+    from mien.training.config import load_config
 
     tree = read_tree(config, assignments)
     section = tree.get("method")
@@ -32,7 +34,7 @@ def train(
         return
     settings = load_config(config, assignments)
     try:
-        from mien import train as loop
+        from mien.training import loop as loop
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
     try:
@@ -44,12 +46,13 @@ def train(
         typer.echo("stopped; the state is saved: go on with --resume", err=True)
         raise typer.Exit(130) from None
     if alone:
+        _curve(folder)
         typer.echo(folder)
 
 
 def _own_loop(name: str, tree: dict[str, Any], config: Path, resume: bool) -> None:
     """The landmark network learns from points and the editors from one another, by loops of their own."""
-    module = {"landmarks": "mien.landmark_training", "editor": "mien.editing.training"}[name]
+    module = {"landmarks": "mien.training.landmarks.train", "editor": "mien.training.editor.train"}[name]
     try:
         loop = importlib.import_module(module)
     except ModuleNotFoundError as missing:
@@ -111,11 +114,11 @@ def runs(
 
     import yaml
 
-    from mien import runlog
+    from mien.training import run_log
 
     if curves is not None:
-        from mien import outputs
         from mien.figures import palette
+        from mien.io import outputs
 
         for form in palette.FORMS:
             outputs.check(curves.with_suffix(f".{form}"), overwrite=overwrite)
@@ -127,7 +130,7 @@ def runs(
         lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
         epochs = [event for event in map(json.loads, lines) if event["kind"] == "epoch"]
         learnt[path.parent.name] = epochs
-        best = runlog.best(epochs, config["select"])
+        best = run_log.best(epochs, config["select"])
         rows.append(
             {
                 "run": path.parent.name,
@@ -141,7 +144,7 @@ def runs(
             }
         )
     if curves is not None and learnt:
-        from mien.figures import curves as lines_of
+        from mien.figures import learning_curves as lines_of
 
         palette.save(lines_of.several(learnt), curves.with_suffix(""))
     if as_json:
@@ -160,3 +163,12 @@ def runs(
         )
     # A log has no width: nothing is cut there.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _curve(folder: Path) -> None:
+    """Draw the learning curve where matplotlib is installed."""
+    try:
+        from mien.figures import learning_curves
+    except ModuleNotFoundError:
+        return
+    learning_curves.learning(run_log.read(folder / "metrics.jsonl"), folder / "curve.png")

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from mien.pipeline import Pipeline
+    from mien.faces.pipeline import Pipeline
+    from mien.io.video import Clip
     from mien.types import Frame
-    from mien.video.clip import Clip
-    from mien.video.run import Watch
-    from mien.video.tally import Tally
+    from mien.video.process import Watch
+    from mien.video.statistics import Tally
 
 
 def video(
@@ -60,8 +60,8 @@ def video(
     threads: int = typer.Option(None, min=1, help="Threads; all processors unless told."),
 ) -> None:
     """Describe every face in every frame of a video, whose it is, and how it changes."""
-    from mien.video.run import Orders, run
-    from mien.work import made_with
+    from mien.faces.parallel import made_with
+    from mien.video.process import Orders, run
 
     if resume and overwrite:
         raise ConfigError("--resume keeps what is there and --overwrite replaces it: pass one of them")
@@ -115,8 +115,8 @@ def _loader(
 ) -> partial[Pipeline]:
     import cv2
 
-    from mien.pipeline import load
-    from mien.threads import available
+    from mien.faces.pipeline import load
+    from mien.io.onnx import available
 
     cv2.setNumThreads(threads or available())
     return partial(load, **_options(detector, model, weights, min_face, min_confidence), threads=threads)
@@ -202,7 +202,7 @@ class Bar:
 
 def _tell(tally: Tally, lag: float) -> None:
     """The summary in a few lines."""
-    from mien.video.summary import clock
+    from mien.video.summary_page import clock
 
     faces = tally.frames - tally.empty
     typer.echo(
@@ -238,9 +238,9 @@ def live(
     threads: int = typer.Option(None, min=1, help="Threads; all processors unless told."),
 ) -> None:
     """Watch a camera: who is in the picture and what their faces show, in the terminal or a window."""
-    from mien import outputs
-    from mien.video import live as showing
-    from mien.work import made_with
+    from mien.faces.parallel import made_with
+    from mien.io import outputs
+    from mien.video import camera as showing
 
     if out is not None:
         outputs.check(out, overwrite=overwrite)

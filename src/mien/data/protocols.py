@@ -1,6 +1,7 @@
 """Protocols are data: which pictures of a dataset count, as what, in which split, judged how.
 
-A protocol is a YAML file in `mien/protocols/`. Applied to a reader's records it filters them, gives each its class
+A protocol is a YAML file in `mien/data/protocol_files/`. Applied to a reader's records it filters them, gives each
+its class
 (and vote shares), and assigns the splits. A result names the protocol, its version and `digest`, the hash of the file
 list: two results are comparable exactly when those three agree.
 
@@ -22,7 +23,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from mien.config import Frozen, explain, nearest, parse_yaml
 from mien.data.records import Record, Split
-from mien.data.votes import RULES
+from mien.data.vote_rules import RULES
 from mien.errors import ConfigError, DatasetDamaged
 from mien.labels import EXPRESSIONS, UNLABELLED, canonical
 
@@ -55,9 +56,9 @@ class Protocol(Frozen):
 
     Attributes:
         name, version: what a result carries; any change of the fields below is a new version.
-        dataset: a name in `mien.data.READERS`; `options` go to that reader.
+        dataset: a name in `mien.data.readers.READERS`; `options` go to that reader.
         task: "expression" keeps what has a class, "affect" what has valence and arousal.
-        rule: how votes become a class, a name in `mien.data.votes.RULES`; None takes the dataset's own label.
+        rule: how votes become a class, a name in `mien.data.vote_rules.RULES`; None takes the dataset's own label.
         train_rule: another rule for the pictures that are learnt from; None takes `rule`.
         classes: the expressions kept, in `EXPRESSIONS` order.
         split: the reader's splits by what they become here; a split left out is dropped.
@@ -181,7 +182,7 @@ class Protocol(Frozen):
 
 def names() -> tuple[str, ...]:
     """The shipped protocols, sorted."""
-    folder = resources.files("mien") / "protocols"
+    folder = resources.files("mien") / "data" / "protocol_files"
     return tuple(
         sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
     )
@@ -201,7 +202,9 @@ def load(name: str | Path) -> Protocol:
     else:
         if name not in names():
             raise ConfigError(f"no protocol '{name}': {nearest(str(name), list(names()))}")
-        text = (resources.files("mien") / "protocols" / f"{name}.yaml").read_text(encoding="utf-8")
+        text = (resources.files("mien") / "data" / "protocol_files" / f"{name}.yaml").read_text(
+            encoding="utf-8"
+        )
     try:
         return Protocol(**parse_yaml(text, f"protocol {name}:"))
     except ValidationError as problem:

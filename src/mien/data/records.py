@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from mien.labels import UNLABELLED
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
-    from torch import Tensor
+    pass
 
 Split = Literal["train", "valid", "test"]
 
@@ -43,18 +42,3 @@ class Record:
     box: tuple[float, float, float, float] | None = None
     name: str = ""
     attributes: dict[str, Any] = field(default_factory=dict)
-
-
-class Batch(NamedTuple):
-    """What training hands to a method; `torch.utils.data.default_collate` and device moves understand it.
-
-    `extra` holds targets that only one method knows (landmarks, presence, a teacher's logits), each with its first
-    dimension n.
-    """
-
-    image: Float[Tensor, "n 3 h w"]
-    expression: Int[Tensor, " n"]
-    affect: Float[Tensor, "n 2"]
-    votes: Float[Tensor, "n k"]
-    subject: Int[Tensor, " n"]
-    extra: dict[str, Tensor]

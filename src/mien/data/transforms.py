@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from mien.config import DataConfig
+from mien.data.config import DataConfig
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

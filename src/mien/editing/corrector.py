@@ -3,8 +3,8 @@ little flow and a little light and dark, without torch.
 
 Flow and shading are smooth, so the network works on 64 pixels whatever the size of the photo: it sees a window of the
 canonical frame (`views`), and what it answers is taken into the plan (`corrected`), so that the photo itself is still
-sampled once, the lips stay a cut, and the fold guard judges the corrected map. `mien.editing.networks` holds the
-network, `mien.editing.training` its training.
+sampled once, the lips stay a cut, and the fold guard judges the corrected map. `mien.training.editor.networks` holds
+the network, `mien.training.editor.train` its training.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from mien import align, cards
-from mien.editing.flow import FOLD_LIMIT, GRID, Warp, folding, grid_points, look_up
 from mien.editing.geometry import HIGH, LOW, Frame
-from mien.editing.render import Plan, render, surroundings
-from mien.images import LUMA
-from mien.threads import Network
+from mien.editing.plan import Plan
+from mien.editing.render import render, surroundings
+from mien.editing.warp import FOLD_LIMIT, GRID, Warp, folding, grid_points, look_up
+from mien.faces import align
+from mien.io import cards
+from mien.io.images import LUMA
+from mien.io.onnx import Network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 SIDE: Final = 64
 """Pixels of the window that the network sees."""
 SPAN: Final = float(1 / (align.TEMPLATE[1, 0] - align.TEMPLATE[0, 0]))
-"""Side of the window in eye distances: what `mien.align` shows of a face, so that the guide sees what it knows."""
+"""Side of the window in eye distances: what `mien.faces.align` shows of a face, so the guide sees what it knows."""
 CORNER: Final = -SPAN * (align.TEMPLATE[0] + align.TEMPLATE[1]) / 2
 """Its upper left corner in canonical coordinates."""
 RIM: Final = 0.12
@@ -66,8 +68,8 @@ def reach(change: Array) -> float:
 
 
 def window_matrix(frame: Frame, corner: Array = CORNER, span: float = SPAN) -> Array:
-    """The matrix [2, 3] of `mien.align` that cuts a square of the canonical frame, by default the window, out of the
-    picture."""
+    """The matrix [2, 3] of `mien.faces.align` that cuts a square of the canonical frame, by default the window, out of
+    the picture."""
     inverse = np.linalg.inv(frame.turn)
     return np.asarray(np.concatenate([inverse, (-inverse @ frame.origin - corner)[:, None]], axis=1) / span)
 
@@ -185,35 +187,3 @@ class Corrector:
         """`plan` corrected by an answer, as far as its change goes."""
         size = np.float32(self.amount * reach(plan.change))
         return corrected(plan, size * answer[0], size * answer[1])
-
-
-class Held:
-    """A corrector for the frames of a film: what it says is averaged over `frames` of a shot, so that it does not
-    flicker, and over fewer where the change of strengths that it is asked for itself changes."""
-
-    def __init__(self, corrector: Corrector, frames: int = 24) -> None:
-        self.corrector, self.frames = corrector, frames
-        self._shot, self._count = -1, 0
-        self._mean: tuple[Array, NDArray[np.float32], NDArray[np.float32]] | None = None
-
-    def __call__(
-        self, shot: int, colour: Pixels, plan: Plan, shading: Shading | None, teeth: float, seed: int = 0
-    ) -> Plan:
-        """As `Corrector`, for the next frame, which is of the shot number `shot`."""
-        if reach(plan.change) == 0:
-            return plan
-        flow, gain = self.corrector.answer(colour, plan, shading, teeth, seed)
-        if self._mean is None or shot != self._shot:
-            self._shot, self._count, self._mean = shot, 0, (plan.change, flow, gain)
-        self._count = min(self._count + 1, self.frames)
-        change, old_flow, old_gain = self._mean
-        # An answer to another question is worth little: raising a smile needs another one than easing it.
-        apart = float(np.abs(plan.change - change).sum()) / _APART
-        self._count = max(1, min(self._count, round(1 / max(apart, 1e-3))))
-        share = np.float32(1 / self._count)
-        self._mean = (
-            change + share * (plan.change - change),
-            old_flow + share * (flow - old_flow),
-            old_gain + share * (gain - old_gain),
-        )
-        return self.corrector.taken(plan, self._mean[1:])

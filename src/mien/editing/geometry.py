@@ -8,7 +8,7 @@ the eye centres are one unit apart. There, a face is modelled as
 
 with `gap` the mean distance of the inner lips. Each expression therefore has a closed-lip and an open-lip form (a
 pout and a cry for sadness, pressed and shouting lips for anger), and the lip state itself stays a separate control.
-`mien.editing.fit` estimates the arrays by ridge regression.
+`mien.training.editor.fit_blendshapes` estimates the arrays by ridge regression.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mien import cards
 from mien.errors import WeightsError
+from mien.io import cards
 from mien.labels import EXPRESSIONS
 from mien.landmarks import (
     INNER_LIP_PAIRS,
@@ -165,7 +165,8 @@ class Geometry:
         for name, shape in shapes.items():
             if name not in arrays or np.shape(arrays[name]) != shape:
                 raise WeightsError(
-                    f"the geometry: '{name}' is missing or not {shape}: refit it with mien.editing.fit"
+                    f"the geometry: '{name}' is missing or not {shape}: refit it with "
+                    "mien.training.editor.fit_blendshapes"
                 )
             array = np.asarray(arrays[name], np.float64)
             values[name] = array if shape else float(array)

@@ -1,6 +1,6 @@
 """A photo as the editor needs it: every bit of colour it came with, and an 8-bit RGB view to look at.
 
-`mien.images.read` gives all other parts of the package one form, 8-bit RGB on white. An editor must also give back
+`mien.io.images.read` gives all other parts of the package one form, 8-bit RGB on white. An editor must also give back
 what it does not change, so it keeps alpha, 16 bits a channel, a grey photo's single channel, the colour profile, and
 EXIF (orientation applied and removed, the preview dropped, since it would show the unedited face).
 """
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from mien import images
 from mien.errors import ImageError
+from mien.io import images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +73,7 @@ class Photo:
 
 
 def open_photo(source: images.Source | images.Pixels, max_pixels: int = images.MAX_PIXELS) -> Photo:
-    """Read a photo for editing from a path, bytes, an open file, or pixels as `mien.images.check` takes them.
+    """Read a photo for editing from a path, bytes, an open file, or pixels as `mien.io.images.check` takes them.
 
     Alpha of an 8-bit array or a Pillow picture is kept.
 

@@ -17,30 +17,30 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mien import __version__, durable, images, outputs
+import cv2
+
+from mien import __version__
 from mien.editing.photo import WRITABLE, encode
-from mien.errors import ExtraMissing, ImageError, MienError, OutputExists
-from mien.outputs import SIDECAR
+from mien.editing.signing import ProvenanceError, Signer, _fault
+from mien.errors import ExtraMissing, ImageError, OutputExists
+from mien.io import atomic, images, outputs
+from mien.io.outputs import SIDECAR
 from mien.urls import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mien.edit import Edit
+    from mien.editing.results import Edit
+    from mien.io.images import Rgb
 
 SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-SELF_MADE: Final = "mien self-made key (not a trusted identity)"
 _MIME: Final = {
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
@@ -51,202 +51,6 @@ _MIME: Final = {
     ".gif": "image/gif",
     ".mp4": "video/mp4",
 }
-
-
-class ProvenanceError(MienError):
-    """A manifest could not be written or read."""
-
-
-@dataclass(frozen=True)
-class Signer:
-    """A certificate chain and its private key, both PEM, for ES256. `owner` says in words whose they are, `remedy` what
-    to do when they do not sign."""
-
-    chain: bytes
-    key: bytes
-    owner: str
-    remedy: str = "check the certificate, or pass --no-provenance"
-
-    @classmethod
-    def of_files(cls, chain: Path, key: Path) -> Signer:
-        """The user's own certificate chain (leaf first) and private key, PEM files for ES256.
-
-        Raises:
-            ExtraMissing: `cryptography` is not installed.
-            ProvenanceError: a file cannot be read, or the two are no such pair.
-        """
-        try:
-            found = cls(chain.read_bytes(), key.read_bytes(), "the certificate in " + chain.name)
-        except OSError as problem:
-            raise ProvenanceError(f"signing key: {problem}: check --certificate and --key") from None
-        if wrong := _fault(found.chain, found.key):
-            raise ProvenanceError(f"{chain} and {key}: {wrong}: check --certificate and --key")
-        return found
-
-    @classmethod
-    def of_install(cls, folder: Path | None = None) -> Signer:
-        """The key of this installation, made at first use in the user's configuration folder.
-
-        Where it cannot be kept or read there (no home folder, one that may not be written), a key of this process
-        signs, and a warning is logged once: it vouches for as little as the kept one.
-
-        Raises:
-            ExtraMissing: `cryptography` is not installed.
-            ProvenanceError: what is kept there is damaged.
-        """
-        folder = folder or _signing_folder()
-        if folder is None:
-            return _passing("there is no home folder to keep the signing key in")
-        remedy = f"remove the folder {folder}, and mien makes a new key"
-        try:
-            try:
-                found = cls(*_pair_in(folder), SELF_MADE, remedy)
-            except FileNotFoundError:
-                _keep(folder, *_make_chain())
-                found = cls(*_pair_in(folder), SELF_MADE, remedy)
-        except FileNotFoundError as problem:
-            raise ProvenanceError(
-                f"{problem.filename}: is missing beside the rest of the pair: {remedy}"
-            ) from None
-        except OSError as problem:
-            return _passing(f"{folder}: the signing key cannot be kept or read here: {problem.strerror}")
-        for name, data in (("chain.pem", found.chain), ("key.pem", found.key)):
-            if (
-                b"-----BEGIN " not in data or b"-----END " not in data
-            ):  # `sign` looks closer, where signing fails
-                raise ProvenanceError(f"{folder / name}: is {'torn' if data.strip() else 'empty'}: {remedy}")
-        return found
-
-
-def _signing_folder() -> Path | None:
-    """Where this user's key is kept; None where there is no home folder. What is empty or relative counts as unset."""
-    given = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    if not given.is_absolute():
-        try:
-            home = Path.home() if os.environ.get("HOME", "unset") else Path()
-        except RuntimeError:  # neither HOME nor an entry among the system's users
-            home = Path()
-        if not home.is_absolute():
-            return None
-        given = home / ".config"
-    return given / "mien" / "signing"
-
-
-def _pair_in(folder: Path) -> tuple[bytes, bytes]:
-    return (folder / "chain.pem").read_bytes(), (folder / "key.pem").read_bytes()
-
-
-def _keep(folder: Path, chain: bytes, key: bytes) -> None:
-    """Put a new pair into `folder`, whole or not at all; a pair that another process put there meanwhile stays.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".signing-", dir=folder.parent))  # only its owner may enter
-    try:
-        for name, data in (("chain.pem", chain), ("key.pem", key)):
-            # Only its owner may read a private key, from the first byte on.
-            with os.fdopen(os.open(made / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        try:
-            made.rename(folder)  # refused if there is a folder with something in it
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
-@cache
-def _passing(why: str) -> Signer:
-    """A key that is kept nowhere, the same for the whole process."""
-    logging.getLogger("mien").warning("mien: %s: edits are signed with a key of this run only", why)
-    return Signer(*_make_chain(), SELF_MADE)
-
-
-def _fault(chain: bytes, key: bytes) -> str:
-    """What is wrong with a PEM chain and key for ES256, in words; "" for nothing.
-
-    Raises:
-        ExtraMissing: `cryptography` is not installed.
-    """
-    try:
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.x509 import load_pem_x509_certificates
-    except ImportError:
-        raise ExtraMissing("edit", "cryptography") from None
-    try:
-        leaf = load_pem_x509_certificates(chain)[0].public_key()
-    except (ValueError, IndexError):
-        return "the certificate chain is empty, torn or no PEM file"
-    try:
-        private = serialization.load_pem_private_key(key, password=None)
-    except TypeError:
-        return "the private key asks for a passphrase, which mien cannot give"
-    except (ValueError, UnsupportedAlgorithm):
-        return "the private key is empty, torn or no PEM file"
-    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
-        return "the private key is not one for ES256, on the curve P-256"
-    return "" if private.public_key() == leaf else "the private key is another certificate's"
-
-
-def _make_chain() -> tuple[bytes, bytes]:
-    """A leaf certificate signed by a root that is then forgotten, leaf first, and the leaf's private key."""
-    try:
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-    except ImportError:
-        raise ExtraMissing("edit", "cryptography") from None
-    start = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
-    end = start + datetime.timedelta(days=3650)
-
-    def name(words: str) -> x509.Name:
-        parts = {NameOID.ORGANIZATION_NAME: SELF_MADE, NameOID.COMMON_NAME: words}
-        return x509.Name([x509.NameAttribute(oid, text) for oid, text in parts.items()])
-
-    def usage(**on: bool) -> x509.KeyUsage:
-        every = (
-            "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-            "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
-        )  # fmt: skip
-        return x509.KeyUsage(**{word: on.get(word, False) for word in every})
-
-    root_key, leaf_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root_name, leaf_name = name("mien local root"), name("mien local signer")
-
-    def certificate(subject: x509.Name, public: Any) -> x509.CertificateBuilder:
-        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(root_name).public_key(public)
-        builder = (
-            builder.serial_number(x509.random_serial_number()).not_valid_before(start).not_valid_after(end)
-        )
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key())
-        return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), False).add_extension(
-            issuer, False
-        )
-
-    root = (
-        certificate(root_name, root_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
-        .add_extension(usage(key_cert_sign=True, crl_sign=True), True)
-        .sign(root_key, hashes.SHA256())
-    )
-    leaf = (
-        certificate(leaf_name, leaf_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
-        .add_extension(usage(digital_signature=True), True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), False)
-        .sign(root_key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    key = leaf_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return leaf.public_bytes(pem) + root.public_bytes(pem), key
 
 
 def facts(edit: Edit, consent: bool = False) -> dict[str, Any]:
@@ -276,7 +80,7 @@ def facts(edit: Edit, consent: bool = False) -> dict[str, Any]:
 
 def weights_digest(learned: bool = True) -> str:
     """SHA-256 over the editor's weight files, in the order of their names; with or without those that are `learned`
-    (`mien.editing.training`) rather than fitted."""
+    (`mien.training.editor.train`) rather than fitted."""
     digest = hashlib.sha256()
     folder = Path(images.__file__).parent / "weights" / "editor"
     for path in sorted([*folder.glob("*.npz"), *(folder.glob("*.onnx") if learned else ())]):
@@ -330,7 +134,7 @@ def write_edit(
 
 
 def free(path: Path, overwrite: bool = False, reads: Sequence[str | Path] = ()) -> None:
-    """Refuse a path that must not be written; see `mien.outputs.check`.
+    """Refuse a path that must not be written; see `mien.io.outputs.check`.
 
     A record without its picture is what a killed run left, and is in nobody's way.
 
@@ -379,7 +183,7 @@ def write_file(
     # The record first: a picture that is there is whole and has its record, also after a kill.
     stated_as = (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
     try:
-        durable.write({beside: stated_as, path: data})
+        atomic.write({beside: stated_as, path: data})
     except OSError as problem:
         reason = (problem.strerror or str(problem)).lower()
         raise ImageError(f"{images.describe(path)}: cannot be written: {reason}") from None
@@ -604,3 +408,25 @@ def _manifest_store(data: bytes) -> dict[str, Any] | str | None:
 def _xmp_of(data: bytes) -> bytes:
     start = data.find(b"<x:xmpmeta")
     return data[start : data.find(b"</x:xmpmeta>", start)] if start >= 0 else b""
+
+
+def corner_label(rgb: Rgb, text: str = "edited expression") -> Rgb:
+    """The picture with a small visible notice in its lower right corner."""
+    out = rgb.copy()
+    height, width = out.shape[:2]
+    size = max(0.35, min(height, width) / 1100)
+    (w, h), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+    pad = int(6 * size + 2)
+    left, top = max(width - w - 3 * pad, 0), max(height - h - base - 3 * pad, 0)
+    out[top : height - pad, left : width - pad] //= 3
+    cv2.putText(
+        out,
+        text,
+        (left + pad, height - 2 * pad - base // 2),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        size,
+        (240, 240, 240),
+        1,
+        cv2.LINE_AA,
+    )
+    return out

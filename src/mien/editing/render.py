@@ -6,17 +6,17 @@ that no other part touches are copied, not resampled, so what an edit does not r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from mien.editing import mouth
-from mien.editing.flow import FOLD_LIMIT, Region, Warp, mouth_line, pixel_map, pull, warp_between
-from mien.editing.geometry import Frame, Geometry, lip_gap
-from mien.images import LUMA
-from mien.landmarks import INNER_LIP_PAIRS, INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from mien.editing import mouth_interior
+from mien.editing.geometry import Frame, lip_gap
+from mien.editing.plan import REFILL, Plan
+from mien.editing.warp import Region, mouth_line, pixel_map, pull
+from mien.io.images import LUMA
+from mien.landmarks import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 TOUCHED = 1 / 64
 """Smallest displacement in pixels that counts as a change."""
-REFILL = 1.8
-"""Lips that part to more than this many times their gap no longer show what the photo had between them."""
 _SEAM = 0.014
 """Half width of the shadow between closed lips, in eye distances."""
 _BAND = 64
@@ -47,77 +45,6 @@ _LENS = 0.7
 _CHEEKS = np.array([[-0.72, 0.85], [0.72, 0.85]])
 
 
-@dataclass(frozen=True)
-class Plan:
-    """One face's edit before a pixel is touched.
-
-    `share` in 0..1 is how much of what was asked can be done without folding; `source` and `target` [P, 2] canonical
-    points; `change` [K] of strengths and `gap` after `share`. `refill`: what the photo shows between the lips does not
-    fit what they become, and is replaced. `gain` [GRID, GRID]: log of what the drawn face is made lighter by, at last
-    (`mien.editing.corrector`).
-    """
-
-    frame: Frame
-    source: Array
-    target: Array
-    change: Array
-    gap: float
-    warp: Warp
-    share: float
-    refill: bool = False
-    gain: Array | None = None
-
-
-def plan(geometry: Geometry, points: Array, change: Array, gap: float, refill: bool = False) -> Plan:
-    """Plan the change of strengths [K] and the move to a lip gap, weakened until the map does not fold.
-
-    `share` is 0 when even a hundredth of the change folds.
-    """
-    frame = Frame.of(points)
-    source = frame.to_canonical(points)
-    now = lip_gap(source)
-
-    def attempt(share: float) -> Plan:
-        wanted = now + share * (gap - now)
-        target = geometry.move(source, share * change, wanted) if share > 0 else source
-        warp = warp_between(_clear_of_teeth(source, now, wanted, refill), target)
-        return Plan(frame, source, target, share * change, wanted, warp, share, refill)
-
-    found = attempt(1.0)
-    if found.warp.folding >= FOLD_LIMIT:
-        return found
-    # The smallest Jacobian falls from 1 at share 0 almost straight; a few secants find where it meets the limit.
-    low, high, best = (0.0, 1.0), (1.0, found.warp.folding), None
-    for _ in range(4):
-        slope = (low[1] - FOLD_LIMIT - 0.02) / (low[1] - high[1])
-        found = attempt(low[0] + float(np.clip(slope, 0.1, 0.9)) * (high[0] - low[0]))
-        if found.warp.folding >= FOLD_LIMIT:
-            low, best = (found.share, found.warp.folding), found
-            if found.warp.folding < FOLD_LIMIT + 0.05:
-                break
-        else:
-            high = found.share, found.warp.folding
-    return best if best is not None else attempt(0.0)
-
-
-def _clear_of_teeth(source: Array, now: float, gap: float, refill: bool) -> Array:
-    """The points from which lips are drawn that close, or part so far that their inside is replaced: a little outside
-    the inner contour, so that no rim of teeth that the landmarks missed is drawn along them."""
-    if now < mouth.SHOWS:
-        return source
-    # Lips that part much further are filled from an example, so the photo's own teeth must go too.
-    parting = float(refill or gap > REFILL * now)
-    closing = max(parting, float(np.clip((now - gap) / now, 0, 1)))
-    moved = source.copy()
-    margin = 0.03 * closing * min(1.0, now / 0.05)
-    for column, (upper, lower) in enumerate(INNER_LIP_PAIRS):
-        # No further than into the lip itself, or a thin lip would be stretched over the whole opening.
-        above, below = OUTER_LIPS.start + 1 + column, OUTER_LIPS.start + 19 - column
-        moved[upper, 1] -= min(margin, 0.35 * max(source[upper, 1] - source[above, 1], 0.0))
-        moved[lower, 1] += min(margin, 0.35 * max(source[below, 1] - source[lower, 1], 0.0))
-    return moved
-
-
 def render(
     colour: Pixels,
     plan_: Plan,
@@ -125,7 +52,7 @@ def render(
     teeth: float,
     seed: int = 0,
     interiors: bool = True,
-    around: mouth.Around | None = None,
+    around: mouth_interior.Around | None = None,
 ) -> tuple[Pixels, tuple[str, ...]]:
     """Draw a plan on a photo [h, w, 3] (RGB, uint8 or uint16); returns a new array and notes on what was done.
 
@@ -234,7 +161,7 @@ def _mouth(
     region: Region,
     new: NDArray[np.float32],
     touched: NDArray[np.bool_],
-    around: mouth.Around,
+    around: mouth_interior.Around,
     teeth: float,
     seed: int,
 ) -> list[str]:
@@ -242,28 +169,31 @@ def _mouth(
     now, gap = lip_gap(plan_.source), lip_gap(plan_.target)
     if max(abs(gap - now), float(np.abs(plan_.target - plan_.source).max())) < 1e-3:
         return []
-    if gap < mouth.SHOWS / 2:
-        if now > mouth.SHOWS:
+    if gap < mouth_interior.SHOWS / 2:
+        if now > mouth_interior.SHOWS:
             _close(plan_, region, new, touched)
         return []
     picture = plan_.frame.to_picture
-    source, target = mouth.opening_of(picture(plan_.source)), mouth.opening_of(picture(plan_.target))
-    window = mouth.window_of(target, region)
+    source, target = (
+        mouth_interior.opening_of(picture(plan_.source)),
+        mouth_interior.opening_of(picture(plan_.target)),
+    )
+    window = mouth_interior.window_of(target, region)
     rows, columns = (np.arange(s.start, s.stop) for s in window)
     if not len(rows) or not len(columns):
         return []
     places = np.stack(np.meshgrid(columns + region.left, rows + region.top), axis=-1).astype(np.float64)
     span = float(np.linalg.norm(target.left - target.right))
-    mask = mouth.mask_of(target, places, feather=max(1.5 / span, 0.018))[..., None]
-    if gap < mouth.SHOWS:
-        mask *= np.clip(gap / mouth.SHOWS * 2 - 1, 0, 1)
-    if now > mouth.SHOWS and gap <= REFILL * now and not plan_.refill:
-        inner: Pixels = mouth.carried(colour, source, target, places).astype(np.float32)
+    mask = mouth_interior.mask_of(target, places, feather=max(1.5 / span, 0.018))[..., None]
+    if gap < mouth_interior.SHOWS:
+        mask *= np.clip(gap / mouth_interior.SHOWS * 2 - 1, 0, 1)
+    if now > mouth_interior.SHOWS and gap <= REFILL * now and not plan_.refill:
+        inner: Pixels = mouth_interior.carried(colour, source, target, places).astype(np.float32)
         note = []
     else:
         scale = np.iinfo(colour.dtype).max / 255
-        look = mouth.choose(target.ratio, teeth)
-        inner = mouth.filled(look, target, places, around, seed) * scale
+        look = mouth_interior.choose(target.ratio, teeth)
+        inner = mouth_interior.filled(look, target, places, around, seed) * scale
         note = [f"mouth interior filled from the example '{look.name}'"]
     new[window] = mask * inner + (1 - mask) * new[window]
     touched[window] |= mask[..., 0] > 0
@@ -293,7 +223,7 @@ def _close(plan_: Plan, region: Region, new: NDArray[np.float32], touched: NDArr
     touched[window] |= share > 1 / 255
 
 
-def surroundings(colour: Pixels, frame: Frame, points: Array) -> mouth.Around:
+def surroundings(colour: Pixels, frame: Frame, points: Array) -> mouth_interior.Around:
     """What the face with landmarks [P, 2] tells of its mouth."""
     half = max(2, int(0.09 * frame.unit))
     scale = np.iinfo(colour.dtype).max / 255
@@ -313,6 +243,6 @@ def surroundings(colour: Pixels, frame: Frame, points: Array) -> mouth.Around:
     skin, grain = np.array([180.0, 140.0, 120.0]), 1.5
     if means:
         skin, grain = np.mean(means, axis=0).astype(np.float64), float(np.mean(grains))
-    white, light = mouth.white_of(colour, points), float(skin @ LUMA)
+    white, light = mouth_interior.white_of(colour, points), float(skin @ LUMA)
     # Darker than the skin it is no white but a lens, a shadow or a lid.
-    return mouth.Around(skin, grain, light if white is None or white < _LENS * light else white)
+    return mouth_interior.Around(skin, grain, light if white is None or white < _LENS * light else white)

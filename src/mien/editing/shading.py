@@ -1,7 +1,8 @@
 """The light and dark that an expression adds to skin: folds beside the nose, furrows between the brows, raised cheeks.
 
 A *ratio image*: for each expression a smooth map of log gains over the mean face, fitted by ridge regression in
-`mien.editing.fit`. It multiplies the pixels that the warp has moved, so skin texture, moles and stubble stay.
+`mien.training.editor.fit_blendshapes`. It multiplies the pixels that the warp has moved, so skin texture, moles and
+stubble stay.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from mien import cards
-from mien.editing.flow import ANCHORS, GRID, grid_points, look_up, rim_fade, thin_plate
 from mien.editing.geometry import ACTIVE
+from mien.editing.warp import ANCHORS, GRID, grid_points, look_up, rim_fade, thin_plate
 from mien.errors import WeightsError
+from mien.io import cards
 from mien.landmarks import INNER_LIPS, LEFT_EYE, RIGHT_EYE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mien.editing.flow import Region
-    from mien.editing.render import Plan
+    from mien.editing.plan import Plan
+    from mien.editing.warp import Region
 
     Array = NDArray[np.float64]
 
@@ -81,5 +82,7 @@ def _shipped() -> Shading:
     with np.load(BytesIO(content), allow_pickle=False) as arrays:
         maps, mean, amount = arrays["maps"], arrays["mean"], float(arrays["amount"])
     if maps.shape != (len(ACTIVE), GRID, GRID):
-        raise WeightsError("the shading maps have another form: refit it with mien.editing.fit")
+        raise WeightsError(
+            "the shading maps have another form: refit it with mien.training.editor.fit_blendshapes"
+        )
     return Shading(maps.astype(np.float32), mean.astype(np.float64), amount)

@@ -1,7 +1,7 @@
 """A feature space on paper: t-SNE (or UMAP) of embeddings with a colour and marker for each expression.
 
 Distances between clusters on such a picture mean little, and cluster sizes nothing. Judge separation by
-`mien.metrics.separation`, which works in the feature space itself; its figures belong under the picture.
+`mien.evaluation.metrics.separation`, which works in the feature space itself; its figures belong under the picture.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numpy as np
 
 from mien.errors import ExtraMissing, MienError
 from mien.figures import palette
-from mien.labels import EXPRESSIONS
+from mien.io import pages
+from mien.labels import EXPRESSIONS, SERIES
+from mien.labels import colour as colour_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,18 +102,18 @@ def draw(
     alpha = float(np.clip(60 / max(len(points), 1) ** 0.6, 0.35, 0.9))
     plain = ~np.isin(called, list(classes))
     if plain.any():
-        axis.scatter(points[plain, 0], points[plain, 1], s=8, color=palette.FAINT, linewidths=0, alpha=0.5)
+        axis.scatter(points[plain, 0], points[plain, 1], s=8, color=pages.FAINT, linewidths=0, alpha=0.5)
     for word in known:
         inside = called == word
         axis.scatter(
-            points[inside, 0], points[inside, 1], s=13, color=palette.colour(word, classes),
+            points[inside, 0], points[inside, 1], s=13, color=colour_of(word, classes),
             marker=palette.marker(word, classes), linewidths=0, alpha=alpha,
             label=f"{shown[word]} ({int(inside.sum())})", rasterized=len(points) > 500,
         )  # fmt: skip
     marked = [] if prototypes is None else [(float(x), float(y)) for x, y in np.asarray(prototypes)]
     for word, (x, y) in zip(names, marked, strict=False):
         axis.plot(
-            x, y, marker=palette.marker(word, classes), color=palette.colour(word, classes), markersize=13,
+            x, y, marker=palette.marker(word, classes), color=colour_of(word, classes), markersize=13,
             markeredgecolor=palette.INK, markeredgewidth=1.4, zorder=5,
         )  # fmt: skip
     if len(known) <= NAMED:
@@ -149,13 +151,13 @@ def by_person(flat: ArrayLike, intensity: ArrayLike, people: Sequence[str], most
     bar.set_label("intensity", color=palette.INK, fontsize=8)
     bar.ax.tick_params(colors=palette.INK, labelsize=7)
     rest = ~np.isin(place, frequent)
-    right.scatter(points[rest, 0], points[rest, 1], s=8, color=palette.FAINT, alpha=0.4, linewidths=0)
+    right.scatter(points[rest, 0], points[rest, 1], s=8, color=pages.FAINT, alpha=0.4, linewidths=0)
     markers = list(palette.MARKERS.values())
     for number, who in enumerate(frequent.tolist()):
         inside = place == who
         right.scatter(
             points[inside, 0], points[inside, 1], s=18, linewidths=0,
-            color=palette.SERIES[number % len(palette.SERIES)], marker=markers[number % len(markers)],
+            color=SERIES[number % len(SERIES)], marker=markers[number % len(markers)],
             label=f"{names[who]} ({counts[who]})",
         )  # fmt: skip
     for axis in (left, right):

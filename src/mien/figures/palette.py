@@ -12,49 +12,21 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Iterable, Sequence
-from colorsys import hls_to_rgb
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mien import durable, lettering
 from mien.errors import ExtraMissing
-from mien.labels import EXPRESSIONS
+from mien.io import atomic, lettering
+from mien.labels import EXPRESSIONS, SERIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
 
-COLOURS: dict[str, str] = {
-    "neutral": "#666666",
-    "happiness": "#E69F00",
-    "surprise": "#F0E442",
-    "sadness": "#0072B2",
-    "anger": "#D55E00",
-    "disgust": "#009E73",
-    "fear": "#CC79A7",
-    "contempt": "#56B4E9",
-}
-"""A colour for each expression: Okabe-Ito, and grey for neutral."""
-
 MARKERS: dict[str, str] = dict(zip(EXPRESSIONS, ("o", "^", "s", "v", "D", "P", "X", "*"), strict=True))
 """A matplotlib marker for each expression."""
-
-GOLDEN = 0.618034
-"""Step round the colour circle between further labels: hues of any number of them lie well apart."""
-
-SERIES: tuple[str, ...] = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#E69F00",
-    "#CC79A7",
-    "#56B4E9",
-    "#666666",
-    "#F0E442",
-)
-"""Colours of lines that are no expressions (runs, layers), in order of use."""
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 """Line styles that go with `SERIES`, so that lines differ without colour."""
@@ -64,9 +36,6 @@ INK = "#1B1C1E"
 
 PAPER = "#FEFEFD"
 """The colour behind a figure, for rims round text. A dark page replaces it by its own."""
-
-FAINT = "#8A8D93"
-"""Grid, reference lines and second-rank text; readable on light and dark paper."""
 
 DENSITY = "Blues"
 """Sequential colour map of counts and shares."""
@@ -82,17 +51,6 @@ _SETTINGS = threading.Lock()
 
 NAME_WIDTH, NAME_HEIGHT = 48.0, 10.0
 """Points on paper that the longest name beside a point takes."""
-
-
-def colour(name: str, labels: Iterable[str] = EXPRESSIONS) -> str:
-    """The colour of a label among `labels`: that of `COLOURS` among the eight, else by its place."""
-    if (known := COLOURS.get(name)) is not None and (labels is EXPRESSIONS or set(labels) <= COLOURS.keys()):
-        return known
-    place = list(labels).index(name)
-    if place < len(SERIES):
-        return SERIES[place]
-    rgb = hls_to_rgb(place * GOLDEN % 1, (0.42, 0.58, 0.32)[place % 3], 0.65)
-    return "#" + "".join(f"{round(255 * part):02X}" for part in rgb)
 
 
 def marker(name: str, labels: Sequence[str] = EXPRESSIONS) -> str:
@@ -228,7 +186,7 @@ def save(figure: Figure, stem: Path | str, forms: tuple[str, ...] = FORMS) -> tu
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = tuple(stem.with_name(f"{stem.name}.{form}") for form in forms)
-    durable.write({path: _written(figure, form) for path, form in zip(paths, forms, strict=True)})
+    atomic.write({path: _written(figure, form) for path, form in zip(paths, forms, strict=True)})
     return paths
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mien.figures import palette
+from mien.io import pages
+from mien.labels import SERIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.ticker import PercentFormatter
     from numpy.typing import ArrayLike
 
-    from mien.metrics import ReliabilityBin
+    from mien.evaluation.metrics import ReliabilityBin
 
 
 def draw(bins: Sequence[ReliabilityBin], error: float | None = None, title: str = "") -> Figure:
@@ -29,7 +31,7 @@ def draw(bins: Sequence[ReliabilityBin], error: float | None = None, title: str 
     right = np.array([part.accuracy for part in bins])
     sure = np.array([part.confidence for part in bins])
     counts = np.array([part.count for part in bins])
-    blue, red = palette.SERIES[0], palette.SERIES[1]
+    blue, red = SERIES[0], SERIES[1]
     axis.bar(
         low,
         right,
@@ -45,7 +47,7 @@ def draw(bins: Sequence[ReliabilityBin], error: float | None = None, title: str 
         low, sure - right, width, bottom=right, align="edge", fill=False, edgecolor=red, hatch="////", linewidth=0,
         label="gap to mean confidence",
     )  # fmt: skip
-    axis.plot([0, 1], [0, 1], color=palette.FAINT, linestyle=(0, (4, 3)), linewidth=1, label="perfect")
+    axis.plot([0, 1], [0, 1], color=pages.FAINT, linestyle=(0, (4, 3)), linewidth=1, label="perfect")
     axis.set(xlim=(0, 1), ylim=(0, 1), ylabel="share right")
     axis.tick_params(labelbottom=False)
     lines = [
@@ -60,7 +62,7 @@ def draw(bins: Sequence[ReliabilityBin], error: float | None = None, title: str 
         counts / max(counts.sum(), 1),
         width,
         align="edge",
-        color=palette.FAINT,
+        color=pages.FAINT,
         edgecolor=palette.PAPER,
         linewidth=0.6,
     )
@@ -86,7 +88,7 @@ def risk_coverage(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], title: str 
     axis.xaxis.set_major_formatter(_percent())
     axis.yaxis.set_major_formatter(_percent())
     axis.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # whole per cents
-    axis.grid(color=palette.FAINT, alpha=0.25, linewidth=0.6)
+    axis.grid(color=pages.FAINT, alpha=0.25, linewidth=0.6)
     if len(curves) > 1:
         palette.legend(axis, loc="upper left")
     return figure

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from mien.errors import MienError
-from mien.figures import grids, palette
+from mien.figures import image_grid, palette
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,4 +142,4 @@ def draw(crops: NDArray[np.uint8], maps: ArrayLike, captions: Sequence[str] = ()
         pictures += shown + warm
         under = [captions[i] if captions and i < len(crops) else "" for i in row]
         texts += [""] * columns + under
-    return grids.draw(pictures, texts if captions else (), columns=columns)
+    return image_grid.draw(pictures, texts if captions else (), columns=columns)

@@ -1,13 +1,14 @@
 """What every method is: a network that returns named loss terms, and can be asked for predictions.
 
 A method is a game between named players. Supervised learning has one; an adversarial method has more, and the loop in
-`mien.train` steps them one after the other without knowing what they do.
+`mien.training.loop` steps them one after the other without knowing what they do.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
@@ -15,10 +16,9 @@ from torch import nn
 from torch.nn import functional
 
 from mien.config import Frozen
-from mien.data.records import Batch
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
 Terms = dict[str, torch.Tensor]
@@ -122,7 +122,6 @@ def affect_loss(affect: Float[Tensor, "n 2"], batch: Batch) -> Float[Tensor, ""]
     Our choice: the CCC term pulls towards the reported metric, the squared error keeps it defined for small or
     constant batches. Zero when fewer than two rows are labelled.
     """
-    from mien.methods.layers import ccc
 
     known = torch.isfinite(batch.affect).all(dim=1)
     if int(known.sum()) < 2:
@@ -130,3 +129,74 @@ def affect_loss(affect: Float[Tensor, "n 2"], batch: Batch) -> Float[Tensor, ""]
     predicted, target = affect[known].float(), batch.affect[known].float()
     error = functional.mse_loss(predicted, target)
     return 0.5 * (1 - ccc(predicted, target).mean()) + error
+
+
+class Batch(NamedTuple):
+    """What training hands to a method; `torch.utils.data.default_collate` and device moves understand it.
+
+    `extra` holds targets that only one method knows (landmarks, presence, a teacher's logits), each with its first
+    dimension n.
+    """
+
+    image: Float[Tensor, "n 3 h w"]
+    expression: Int[Tensor, " n"]
+    affect: Float[Tensor, "n 2"]
+    votes: Float[Tensor, "n k"]
+    subject: Int[Tensor, " n"]
+    extra: dict[str, Tensor]
+
+
+class Backbone(nn.Module):
+    """An encoder.
+
+    Attributes:
+        width: length of the pooled vector.
+        stages: channels of each stage map, shallow to deep.
+    """
+
+    width: int
+    stages: list[int]
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n width"], list[Tensor]]:
+        """The pooled vector, and the stage maps from shallow to deep."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One step: its name, what it stands for, and the keys of the method's section that it sets."""
+
+    name: str
+    says: str
+    change: dict[str, Any] = field(default_factory=dict)
+
+
+def ccc(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
+    """Concordance correlation coefficient of each column, from population moments, differentiable.
+
+    2 cov / (var + var + (mean - mean)^2), with 1e-6 in the denominator so that constant columns give 0.
+    """
+    mean_p, mean_t = predicted.mean(dim=0), target.mean(dim=0)
+    covariance = ((predicted - mean_p) * (target - mean_t)).mean(dim=0)
+    spread = predicted.var(dim=0, correction=0) + target.var(dim=0, correction=0)
+    return 2 * covariance / (spread + (mean_p - mean_t) ** 2 + 1e-6)
+
+
+class AffectHead(nn.Module):
+    """Linear map to (valence, arousal), bounded to [-1, 1] by tanh."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 2)
+
+    def forward(self, embedding: Float[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
+        return torch.tanh(self.linear(embedding))
+
+
+@torch.no_grad()
+def map_shapes(backbone: Backbone, size: int) -> list[tuple[int, int]]:
+    """(channels, side) of each stage map for square inputs of `size` pixels, found by asking the network once."""
+    was_training = backbone.training
+    _, maps = backbone.eval()(torch.zeros(1, 3, size, size))
+    backbone.train(was_training)
+    return [(one.shape[1], one.shape[3]) for one in maps]

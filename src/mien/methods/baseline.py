@@ -13,10 +13,17 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from mien import backbone
-from mien.data.records import Batch
-from mien.methods.base import MethodConfig, Prediction, Recognition, Terms, affect_loss, expression_loss
-from mien.methods.layers import AffectHead
+from mien.methods import backbone
+from mien.methods.base import (
+    AffectHead,
+    Batch,
+    MethodConfig,
+    Prediction,
+    Recognition,
+    Terms,
+    affect_loss,
+    expression_loss,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float

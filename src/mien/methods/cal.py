@@ -42,10 +42,8 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from mien import backbone
-from mien.data.records import Batch
-from mien.methods.base import MethodConfig, Prediction, Recognition, Terms, expression_loss
-from mien.methods.layers import ccc
+from mien.methods import backbone
+from mien.methods.base import Batch, MethodConfig, Prediction, Recognition, Terms, ccc, expression_loss
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -30,11 +30,19 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from mien import backbone
-from mien.data.records import Batch
 from mien.errors import ConfigError
-from mien.methods.base import MethodConfig, Prediction, Recognition, Terms, affect_loss, expression_loss
-from mien.methods.layers import AffectHead, map_shapes
+from mien.methods import backbone
+from mien.methods.base import (
+    AffectHead,
+    Batch,
+    MethodConfig,
+    Prediction,
+    Recognition,
+    Terms,
+    affect_loss,
+    expression_loss,
+    map_shapes,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

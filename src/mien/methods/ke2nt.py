@@ -30,11 +30,12 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from mien import backbone, text
-from mien.data.records import Batch
 from mien.errors import ConfigError
 from mien.labels import NEUTRAL
+from mien.methods import backbone, text_embeddings
 from mien.methods.base import (
+    AffectHead,
+    Batch,
     MethodConfig,
     Prediction,
     Recognition,
@@ -43,7 +44,6 @@ from mien.methods.base import (
     expression_loss,
     expression_target,
 )
-from mien.methods.layers import AffectHead
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -53,7 +53,9 @@ if TYPE_CHECKING:
 class KE2NTConfig(MethodConfig):
     """The released weights of the three losses; each part can be switched off."""
 
-    text: str = Field("minilm-photo", description="a name or file that mien.text.load knows")
+    text: str = Field(
+        "minilm-photo", description="a name or file that mien.methods.text_embeddings.load knows"
+    )
     matching: Literal["text", "linear"] = Field(
         "text", description="classify by text or by a free linear layer"
     )
@@ -143,7 +145,7 @@ class KE2NT(Recognition):
     def __init__(self, config: KE2NTConfig, size: int) -> None:
         super().__init__(config, size)
         self.config = config
-        table = torch.from_numpy(text.load(config.text).embeddings[: config.classes].copy())
+        table = torch.from_numpy(text_embeddings.load(config.text).embeddings[: config.classes].copy())
         dimension = table.shape[1]
         self.register_buffer("texts", table)
         self.backbone = backbone.build(config.backbone, config.weights, size)

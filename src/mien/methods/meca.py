@@ -23,10 +23,11 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from mien import backbone
-from mien.data.records import Batch
 from mien.labels import NEUTRAL
+from mien.methods import backbone, base
 from mien.methods.base import (
+    AffectHead,
+    Batch,
     MethodConfig,
     Prediction,
     Recognition,
@@ -34,8 +35,8 @@ from mien.methods.base import (
     affect_loss,
     expression_loss,
     expression_target,
+    map_shapes,
 )
-from mien.methods.layers import AffectHead, map_shapes
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
 class MECAConfig(MethodConfig):
     """The numbers of MECA; all are ours, as the paper's are not public.
 
-    `backbone` is a name that `mien.backbone` knows, or "compact": the small encoder of 0.3 M parameters that sees luma
-    only and leaves a map of an eighth of the picture's side.
+    `backbone` is a name that `mien.methods.backbone` knows, or "compact": the small encoder of 0.3 M parameters that
+    sees luma only and leaves a map of an eighth of the picture's side.
     """
 
     code: int = Field(32, ge=2, description="length of the code z")
@@ -87,7 +88,7 @@ class Code(NamedTuple):
         return self.length[:, None] * self.direction
 
 
-class Compact(backbone.Backbone):
+class Compact(base.Backbone):
     """Five convolutions on luma, for small pictures: three halvings and 128 channels."""
 
     def __init__(self) -> None:
@@ -120,7 +121,7 @@ class MECA(Recognition):
         super().__init__(config, size)
         self.config = config
         if config.backbone == "compact":
-            self.backbone: backbone.Backbone = Compact()
+            self.backbone: base.Backbone = Compact()
         else:
             self.backbone = backbone.build(config.backbone, config.weights, size)
         channels, side = map_shapes(self.backbone, size)[-1]

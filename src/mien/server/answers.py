@@ -10,13 +10,13 @@ import base64
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from mien import images
 from mien.errors import ImageError, MienError, NoFace, NotAPicture, TooLarge
+from mien.io import images
 from mien.server import models, schema
 from mien.server.limits import Limits, Refusal, TooManyFaces
 
 if TYPE_CHECKING:
-    from mien.edit import Edit
+    from mien.editing.results import Edit
 
 Answer = tuple[dict[str, Any], bytes]
 """What is said of an answer (`media_type`, `headers`, `faces`; or `refusal`), as JSON can hold it, and its body."""
@@ -55,7 +55,7 @@ class Answers:
         return {"media_type": "application/json", "faces": len(analysis.faces)}, text.encode()
 
     def _edit(self, asked: schema.EditRequest, data: bytes, as_json: bool) -> Answer:
-        from mien.editing import provenance
+        from mien.editing import provenance, signing
         from mien.editing.photo import encode, open_photo
         from mien.editing.target import Target
 
@@ -78,7 +78,7 @@ class Answers:
         form = asked.format or _format_of(data)
         stated = provenance.facts(edit, asked.consent)
         plain = encode(edit.photo, f".{form}", provenance.xmp())
-        signer = self._models.signer or provenance.Signer.of_install()
+        signer = self._models.signer or signing.Signer.of_install()
         signed = provenance.sign(plain, f".{form}", stated, edit, signer)
         media = schema.MEDIA_TYPES[form]
         if as_json:
@@ -126,8 +126,8 @@ def _refused(refusal: Refusal) -> Answer:
 
 def _refusal(problem: MienError, data: bytes) -> Refusal:
     """Say an error of the analysis or the editor as an answer."""
-    from mien.edit import EditRefused
-    from mien.editing.provenance import ProvenanceError
+    from mien.editing.results import EditRefused
+    from mien.editing.signing import ProvenanceError
 
     # The name that pictures in memory have tells the sender nothing.
     said = str(problem).removeprefix(f"{images.describe(data)}: ")

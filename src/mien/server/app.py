@@ -33,17 +33,18 @@ from mien import __version__
 from mien.config import explain
 from mien.errors import ConfigError, WeightsError
 from mien.labels import CIRCUMPLEX, EXPRESSIONS
-from mien.server import answers, models, receive, schema
+from mien.server import answers, models, schema
+from mien.server import uploads as receive
 from mien.server.limits import Limits, Refusal
 from mien.server.metrics import MEDIA_TYPE, Metrics
+from mien.server.middleware import SECURITY, KeyGuard, Shell, same_site
 from mien.server.pool import Pool
-from mien.server.shell import SECURITY, KeyGuard, Shell, same_site
 from mien.types import Analysis
 
 if TYPE_CHECKING:
-    from mien.edit import Editor
-    from mien.editing.provenance import Signer
-    from mien.pipeline import Pipeline
+    from mien.editing.editor import Editor
+    from mien.editing.signing import Signer
+    from mien.faces.pipeline import Pipeline
 
 STATIC = Path(__file__).parent / "static"
 _COMMON: Final = (401, 403, 408, 413, 415, 422, 429, 503, 504)
@@ -144,7 +145,7 @@ def create_app(
 
 def _labels(weights: Path | str | None) -> tuple[str, ...]:
     """The labels of weights by their card; the eight where there is none: the processes say what is wrong with them."""
-    from mien.recognise import labels_of
+    from mien.faces.recognise import labels_of
 
     try:
         return labels_of(weights)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mien.detect import Detector
+    from mien.faces.detect import Detector
     from mien.types import Detection
 
 

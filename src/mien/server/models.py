@@ -6,14 +6,14 @@ import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mien import cards
 from mien.errors import MienError
+from mien.io import cards
 from mien.server.limits import BoundedDetector, Limits
 
 if TYPE_CHECKING:
-    from mien.edit import Editor
-    from mien.editing.provenance import Signer
-    from mien.pipeline import Pipeline
+    from mien.editing.editor import Editor
+    from mien.editing.signing import Signer
+    from mien.faces.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def load(options: dict[str, Any]) -> Models:
         WeightsError: the weights of the analysis are missing or damaged. Those of the editor are not needed.
         ConfigError: an option is wrong.
     """
-    from mien import pipeline
+    from mien.faces import pipeline
 
     loaded = pipeline.load(threads=1, **options)
     try:
@@ -55,8 +55,8 @@ def load(options: dict[str, Any]) -> Models:
 
 
 def _editor(loaded: Pipeline) -> tuple[Editor, Signer]:
-    from mien.edit import Editor
-    from mien.editing.provenance import Signer
+    from mien.editing.editor import Editor
+    from mien.editing.signing import Signer
 
     return Editor.load(loaded), Signer.of_install()
 

@@ -22,8 +22,8 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from mien.errors import MienError
+from mien.faces.parallel import end_with_parent
 from mien.server.limits import Limits, Refusal
-from mien.workers import end_with_parent
 
 if TYPE_CHECKING:
     from mien.server.answers import Answer, Answers

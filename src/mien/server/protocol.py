@@ -1,6 +1,6 @@
 """uvicorn's HTTP/1.1 protocol with time limits on what it waits for without one: request headers and slow readers.
 
-Bodies are bounded by `mien.server.receive`, and idle connections by uvicorn. For a server of your own:
+Bodies are bounded by `mien.server.uploads`, and idle connections by uvicorn. For a server of your own:
 `uvicorn.Config(app, http=BoundedProtocol)`; a proxy such as nginx or Caddy in front has such limits too.
 """
 

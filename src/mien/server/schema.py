@@ -55,7 +55,7 @@ class EditRequest(Frozen):
 
 
 class EditedFace(BaseModel):
-    """What was done to one face; see `mien.edit.FaceEdit`."""
+    """What was done to one face; see `mien.editing.results.FaceEdit`."""
 
     face: int
     box: Box

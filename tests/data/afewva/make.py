@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mien.data import synthetic
+from mien.data.synthetic import drawings
 from mien.labels import EXPRESSIONS
 
 CLIPS, FRAMES, ACTORS = 12, 4, 6
@@ -23,7 +23,7 @@ def make(root: Path, variant: str = "clips") -> None:
         frames = {}
         for frame in range(FRAMES):
             name = EXPRESSIONS[number % len(EXPRESSIONS)]
-            face = synthetic.draw(name, (frame + 1) / FRAMES, subject=number % ACTORS, size=64)
+            face = drawings.draw(name, (frame + 1) / FRAMES, subject=number % ACTORS, size=64)
             Image.fromarray(face.pixels).save(folder / f"{frame:05d}.png")
             frames[f"{frame:05d}"] = {
                 "landmarks": face.landmarks[:68].round(2).tolist(),

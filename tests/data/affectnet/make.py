@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mien.data import synthetic
-from mien.data.affectnet import COLUMNS
+from mien.data.readers.affectnet import COLUMNS
+from mien.data.synthetic import drawings
 from mien.labels import AFFECTNET, EXPRESSIONS
 
 TRAIN, VALID = 24, 16
@@ -18,7 +18,7 @@ TRAIN, VALID = 24, 16
 
 def make(root: Path, variant: str = "lists") -> None:
     """Write 24 training and 16 validation faces, and one each of code 8, 9 and 10 with the sentinel -2 in training."""
-    faces = synthetic.faces(TRAIN + VALID, seed=5, size=64)
+    faces = drawings.faces(TRAIN + VALID, seed=5, size=64)
     labels = [(AFFECTNET.code_of(EXPRESSIONS[f.expression]), f.valence, f.arousal) for f in faces]
     rows = [("train", *item) for item in zip(faces[:TRAIN], labels[:TRAIN], strict=True)]
     rows += [("train", faces[code - 8], (code, -2.0, -2.0)) for code in (8, 9, 10)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 
-from mien.data import synthetic
+from mien.data.synthetic import drawings
 from mien.labels import EXPRESSIONS
 
 VIDEOS, FRAMES = 6, 12
@@ -28,7 +28,7 @@ def make(root: Path, variant: str = "videos") -> None:
             stem = f"{105 + 7 * number}"
             name = EXPRESSIONS[1 + number % 7]
             faces = [
-                synthetic.draw(name, frame / FRAMES, subject=number, size=64) for frame in range(FRAMES + 1)
+                drawings.draw(name, frame / FRAMES, subject=number, size=64) for frame in range(FRAMES + 1)
             ]
             path = root / "videos" / split / f"{stem}.avi"
             video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 64))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mien.data import synthetic
+from mien.data.synthetic import drawings
 from mien.labels import AFFWILD2, EXPRESSIONS
 
 VIDEOS = {
@@ -27,7 +27,7 @@ def make(root: Path, variant: str = "va+expr") -> None:
             folder.mkdir(parents=True)
             word = EXPRESSIONS[number % 7]
             for frame in range(1, FRAMES + 1):
-                face = synthetic.draw(word, frame / FRAMES, subject=number, size=112)
+                face = drawings.draw(word, frame / FRAMES, subject=number, size=112)
                 affect.append("-5,-5" if frame == 4 else f"{face.valence:.4f},{face.arousal:.4f}")
                 codes.append("-1" if frame == 4 else "7" if frame == 5 else str(AFFWILD2.code_of(word)))
                 if frame != 3:

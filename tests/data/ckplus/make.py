@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mien.data import synthetic
+from mien.data.synthetic import drawings
 from mien.labels import CKPLUS, EXPRESSIONS
 
 SUBJECTS, FRAMES = 12, 6
@@ -24,7 +24,7 @@ def make(root: Path, variant: str = "sequences") -> None:
             clip = f"S{person * 7:03d}/{sequence:03d}"
             stem = clip.replace("/", "_")
             for frame in range(1, FRAMES + 1):
-                face = synthetic.draw(name, (frame - 1) / (FRAMES - 1), subject=person, size=48, colour=False)
+                face = drawings.draw(name, (frame - 1) / (FRAMES - 1), subject=person, size=48, colour=False)
                 if variant == "ck48":
                     folder = root / CK48.get(name, name)
                     if frame <= FRAMES - 3:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mien.data import synthetic
+from mien.data.synthetic import drawings
 from mien.labels import AFFECTNET, BASIC, EXPRESSIONS
 
 WORDS = {"happiness": "happy", "sadness": "sad", "anger": "angry"}
@@ -17,7 +17,7 @@ WORDS = {"happiness": "happy", "sadness": "sad", "anger": "angry"}
 def make(root: Path, variant: str = "labels.csv") -> None:
     """Write 42 faces; the first of each class lies in the folder of another class, as prompts and labels differ."""
     rows = []
-    for number, face in enumerate(synthetic.faces(42, seed=7, size=64, classes=BASIC)):
+    for number, face in enumerate(drawings.faces(42, seed=7, size=64, classes=BASIC)):
         word = EXPRESSIONS[(face.expression + (number < 7)) % 7]
         folder = WORDS.get(word, word)
         ending = "jpg" if variant == "labels.csv" else "png"

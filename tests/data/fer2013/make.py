@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mien.data import synthetic
+from mien.data.synthetic import drawings
 from mien.labels import BASIC, EXPRESSIONS, FER2013
 
 USAGES = ("Training",) * 14 + ("PublicTest",) * 7 + ("PrivateTest",) * 7
@@ -18,7 +18,7 @@ WORDS = {"anger": "angry", "happiness": "happy", "sadness": "sad"}
 def make(root: Path, variant: str = "csv") -> None:
     """Write 14 training, 7 public and 7 private faces in the layout of that variant."""
     root.mkdir(parents=True, exist_ok=True)
-    faces = synthetic.faces(len(USAGES), seed=3, size=48, classes=BASIC, colour=False)
+    faces = drawings.faces(len(USAGES), seed=3, size=48, classes=BASIC, colour=False)
     if variant in ("csv", "kaggle"):
         name, columns = ("fer2013.csv", ["emotion", "pixels", "Usage"])
         if variant == "kaggle":

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from mien.data import synthetic
-from mien.data.ferplus import USAGES, VOTE_FILE
+from mien.data.readers.ferplus import USAGES, VOTE_FILE
+from mien.data.synthetic import drawings
 
 # Usage, name, ten votes (N H Su Sa A D F C unknown NF); what the rules make of each is in the test.
 ROWS: tuple[tuple[str, str, tuple[int, ...]], ...] = (
@@ -49,7 +49,7 @@ OLDER = {"fer0000002.png": (6, 0, 0, 4, 0, 0, 0, 0, 0, 0)}
 def make(root: Path, variant: str = "folders") -> None:
     """Write the miniature in the layout of that variant."""
     root.mkdir(parents=True, exist_ok=True)
-    faces = synthetic.faces(len(ROWS), seed=2, size=48, colour=False)
+    faces = drawings.faces(len(ROWS), seed=2, size=48, colour=False)
     if variant in ("folders", "csv"):
         with (root / "fer2013new.csv").open("w", newline="") as file:
             table = csv.writer(file)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from mien.data import synthetic
+from mien.data.synthetic import drawings
 from mien.labels import EXPRESSIONS
 
 
 def make(root: Path, variant: str = "classes") -> None:
     """Write 80 faces, ten of each class; "splits" puts two of each in valid and in test."""
-    for number, face in enumerate(synthetic.faces(80, seed=8, size=48)):
+    for number, face in enumerate(drawings.faces(80, seed=8, size=48)):
         turn = number // len(EXPRESSIONS)
         base = root
         if variant == "splits":

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mien.data import synthetic
+from mien.data.synthetic import drawings
 from mien.labels import BASIC, EXPRESSIONS, RAFDB
 from mien.landmarks import LEFT_IRIS, LEFT_MOUTH_CORNER, NOSE_TIP, RIGHT_IRIS, RIGHT_MOUTH_CORNER
 
@@ -19,7 +19,7 @@ FIVE = (RIGHT_IRIS, LEFT_IRIS, NOSE_TIP, RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER)
 
 def make(root: Path, variant: str = "official") -> None:
     """Write 21 training and 14 test faces in the layout of that variant."""
-    faces = synthetic.faces(TRAIN + TEST, seed=4, size=100, classes=BASIC)
+    faces = drawings.faces(TRAIN + TEST, seed=4, size=100, classes=BASIC)
     names = [f"train_{number + 1:05d}" for number in range(TRAIN)] + [
         f"test_{n + 1:04d}" for n in range(TEST)
     ]
@@ -40,7 +40,7 @@ def make(root: Path, variant: str = "official") -> None:
         for number, (name, _, face) in enumerate(pairs):
             save(face, aligned / f"{name}_aligned.jpg")
             save(
-                synthetic.draw(face.expression, face.intensity, face.subject, 160),
+                drawings.draw(face.expression, face.intensity, face.subject, 160),
                 root / "Image" / "original" / f"{name}.jpg",
             )
             points = [f"{x:.3f}\t{y:.3f}" for x, y in face.landmarks[list(FIVE)]]
@@ -75,7 +75,7 @@ def make(root: Path, variant: str = "official") -> None:
                 )
 
 
-def save(face: synthetic.Drawn, path: Path) -> None:
+def save(face: drawings.Drawn, path: Path) -> None:
     """Write a face as JPEG."""
     Image.fromarray(face.pixels).save(path, quality=92)
 

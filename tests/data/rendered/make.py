@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.data import heads
-from mien.data.rendered import SKIN, Head, Renderer
+from mien.data.readers import rendered as heads
+from mien.data.synthetic.head import SKIN, Head, Renderer
 from mien.landmarks import NOSE_TIP, POINTS
 
 

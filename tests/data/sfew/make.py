@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mien.data import synthetic
+from mien.data.synthetic import drawings
 from mien.labels import BASIC, EXPRESSIONS
 
 FOLDERS = dict(zip(BASIC, ("Neutral", "Happy", "Surprise", "Sad", "Angry", "Disgust", "Fear"), strict=True))
@@ -16,7 +16,7 @@ FILMS = ("Airheads", "TheHangover", "Little_Manhattan")  # one with an underscor
 
 def make(root: Path, variant: str = "aligned") -> None:
     """Write 21 training, 14 validation and 7 test frames."""
-    faces = synthetic.faces(42, seed=6, size=96, classes=BASIC)
+    faces = drawings.faces(42, seed=6, size=96, classes=BASIC)
     for number, face in enumerate(faces):
         split = "Train" if number < 21 else "Val" if number < 35 else "Test"
         name = f"{FILMS[number // 7 % 3]}_{number:09d}_{number % 50:08d}.png"

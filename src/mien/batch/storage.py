@@ -1,0 +1,245 @@
+"""Where the files of a batch are: a folder of this machine, or a folder behind a URL.
+
+`s3://`, `gs://`, `abfs://` and `hdfs://` are spoken by pyarrow, which the table needs anyway; every other scheme
+(`sftp://`, `http://`, ...) by whatever fsspec knows of it. Credentials come from where each of them looks on its own
+(environment, profile, role of the machine); an S3-like server that is not Amazon's is named in `AWS_ENDPOINT_URL`.
+
+A file appears whole or not at all: on this machine by renaming, behind a URL because an object does not exist before
+its upload is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from mien.errors import ExtraMissing, MienError
+from mien.io import atomic
+from mien.io.images import describe
+
+ARROW: Final = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
+"""Schemes that pyarrow speaks."""
+
+LARGEST: Final = 2**31 - 1
+"""Bytes of the largest picture that is fetched."""
+
+PAUSES: Final = (0.5, 2.0)
+"""Seconds before a picture that could not be fetched is tried again."""
+
+# What opening and using a remote file raises when the other side, the network or the credentials are wrong.
+_FAILURES = (OSError, ValueError, NotImplementedError, RuntimeError)
+
+
+class BatchError(MienError):
+    """A batch cannot be started or cannot go on; the parts that were finished stay."""
+
+
+def is_url(name: str) -> bool:
+    """Whether this names something behind a URL, not a file of this machine."""
+    scheme, separator, _ = name.partition("://")
+    return bool(separator) and scheme.isascii() and scheme.replace("+", "").replace("-", "").isalnum()
+
+
+@cache
+def _system(scheme: str, host: str) -> Any:
+    """The fsspec file system of a scheme; a bucket's region is found out by its first use, so each host has its own."""
+    try:
+        import fsspec
+    except ModuleNotFoundError:
+        raise ExtraMissing("batch", "fsspec") from None
+    if scheme not in ARROW:
+        return fsspec.filesystem(scheme)
+    from fsspec.implementations.arrow import ArrowFSWrapper
+    from pyarrow import fs
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if scheme == "s3" and endpoint:
+        place = urlsplit(endpoint)
+        return ArrowFSWrapper(
+            fs.S3FileSystem(
+                endpoint_override=place.netloc + place.path.rstrip("/"),
+                scheme=place.scheme,
+                region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+            )
+        )
+    return ArrowFSWrapper(fs.FileSystem.from_uri(f"{scheme}://{host}")[0])
+
+
+def open_url(url: str) -> tuple[Any, str]:
+    """The fsspec file system that a URL lies on, and its path there.
+
+    Raises:
+        BatchError: nothing installed speaks this scheme, or the place cannot be reached.
+        ExtraMissing: fsspec is not installed.
+    """
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.lower()
+    try:
+        system = _system(scheme, rest.partition("/")[0])
+    except (ImportError, *_FAILURES) as problem:
+        raise BatchError(f"{describe(url)}: cannot be opened: {reason(problem)}") from None
+    return system, rest if scheme in ARROW else system._strip_protocol(url)
+
+
+def read(url: str) -> bytes:
+    """All bytes of the file at a URL; what may pass is tried again twice.
+
+    Raises:
+        OSError: it cannot be read, with the reason on one line.
+    """
+    for pause in (*PAUSES, None):
+        try:
+            system, path = open_url(url)
+            with system.open(path, "rb") as file:
+                data: bytes = file.read(LARGEST + 1)
+            if len(data) > LARGEST:
+                raise PermissionError("more than 2 GiB: is it a picture?")
+            return data
+        except FileNotFoundError:
+            raise FileNotFoundError("no such file: check the URL") from None
+        except (MienError, *_FAILURES) as problem:
+            if pause is None or isinstance(problem, PermissionError):
+                raise OSError(reason(problem)) from None
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+class Remote(BytesIO):
+    """A picture behind a URL that is fetched when it is read; `name` is the URL, without what opens it."""
+
+    def __init__(self, name: str, fetch: Any) -> None:
+        super().__init__()
+        self.name = name
+        self._fetch = fetch
+
+    def read(self, size: int | None = -1) -> bytes:
+        """All bytes of the picture, whatever `size`.
+
+        Raises:
+            OSError: it could not be fetched.
+        """
+        data: bytes = self._fetch()
+        return data
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder: `place` is a path of this machine or a URL. Names within it may hold slashes."""
+
+    place: str
+
+    @property
+    def remote(self) -> bool:
+        """Whether it lies behind a URL."""
+        return is_url(self.place)
+
+    def names(self, folder: str = "") -> set[str]:
+        """Names of the files directly in a sub-folder; none where there is no such folder.
+
+        Raises:
+            BatchError: it cannot be listed.
+        """
+        try:
+            if not self.remote:
+                place = Path(self.place, folder)
+                return {entry.name for entry in os.scandir(place)} if place.is_dir() else set()
+            system, path = open_url(f"{self.place.rstrip('/')}/{folder}".rstrip("/"))
+            try:
+                found = system.ls(path, detail=False, refresh=True)
+            except FileNotFoundError:
+                return set()
+            return {str(name).rstrip("/").rpartition("/")[2] for name in found} - {""}
+        except _FAILURES as problem:
+            raise BatchError(f"{describe(self.place)}: cannot be listed: {reason(problem)}") from None
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            BatchError: it cannot be read.
+        """
+        try:
+            if self.remote:
+                return read(f"{self.place.rstrip('/')}/{name}")
+            return Path(self.place, name).read_bytes()
+        except OSError as problem:
+            raise BatchError(f"{describe(self.place)}: {name} cannot be read: {reason(problem)}") from None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole or not at all.
+
+        Raises:
+            BatchError: it cannot be written, or the disk is full.
+        """
+        try:
+            if self.remote:
+                system, path = open_url(f"{self.place.rstrip('/')}/{name}")
+                with system.open(path, "wb") as file:
+                    file.write(data)
+            else:
+                atomic.write({Path(self.place, name): data})
+        except _FAILURES as problem:
+            raise BatchError(
+                f"{describe(self.place)}: cannot be written: {reason(problem)}: what was finished is safe there; "
+                "fix it and give the same command again"
+            ) from None
+
+    def make(self, folder: str = "") -> None:
+        """Make a sub-folder, and what is above it, where folders exist at all.
+
+        Raises:
+            BatchError: it cannot be made.
+        """
+        if self.remote:
+            return
+        try:
+            Path(self.place, folder).mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise BatchError(
+                f"{describe(self.place)}: cannot be made: {reason(problem)}: name another folder with --out"
+            ) from None
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Hold the folder for this process; the system lets go of it however the process ends.
+
+        Object stores have no locks. There, nothing is overwritten (see `plan`), but one picture given to two runs at
+        once is done twice.
+
+        Raises:
+            BatchError: another process holds it.
+        """
+        if self.remote:
+            yield
+            return
+        try:
+            from filelock import FileLock, Timeout
+        except ModuleNotFoundError:
+            raise ExtraMissing("batch", "filelock") from None
+        lock = FileLock(Path(self.place, name), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise BatchError(
+                f"{describe(self.place)}: another mien batch writes here: wait for it, or name another folder"
+            ) from None
+        except (OSError, NotImplementedError) as problem:
+            raise BatchError(f"{describe(self.place)}: cannot be written: {reason(problem)}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def reason(problem: BaseException) -> str:
+    """Why something failed, on one line."""
+    text = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
+    return " ".join(str(text).split())

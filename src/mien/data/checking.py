@@ -1,0 +1,381 @@
+"""Examine a dataset on disk: is it the set it claims to be, whole, official, and free of leaks between its splits?
+
+`examine` returns a `Diagnosis` and the records that are fit for use; written by `mien.data.readers.manifest` they
+are one
+table that training reads as fast as the originals. Training records whose pixels (or nearly) stand in valid or test
+stay in that table, marked by the attribute `copy_in`: whether to drop them is the experiment's choice, and part of
+its protocol.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from mien.data.duplicates import NEAR, hash_of, leaks, near_pairs, perceptual_hash
+from mien.data.readers import READERS
+from mien.data.readers.base import PICTURES, Reader
+from mien.data.records import Record, Split
+from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound, ImageError
+from mien.labels import EXPRESSIONS, HOW_TO_OWN, OWN, UNLABELLED, in_order, label_set, listed
+from mien.wording import several
+
+EXAMPLES = 5
+"""How many file names a finding shows."""
+
+SHOWN = 4
+"""How many names of a group of copies an example shows."""
+
+Progress = Callable[[Iterable[Record]], Iterable[Record]]
+"""Wraps the records that are looked at, as a progress bar does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to know: `grave` findings mean damage, others are for judgement. `examples` are names."""
+
+    kind: str
+    count: int
+    message: str
+    grave: bool = False
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What a folder holds.
+
+    Attributes:
+        reader, title, variant: the dataset and its form.
+        counts: records fit for use by split; official: the published ones, where known.
+        classes: by split, records of each expression; "unlabelled" for those without.
+        rated: by split, records with valence and arousal.
+        findings: in the order of the examination.
+    """
+
+    root: str
+    reader: str
+    title: str
+    variant: str
+    counts: dict[str, int]
+    official: dict[str, int]
+    classes: dict[str, dict[str, int]]
+    rated: dict[str, int]
+    findings: tuple[Finding, ...] = field(default=())
+
+    @property
+    def grave(self) -> bool:
+        """Whether anything is damaged."""
+        return any(finding.grave for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+
+def identify(root: Path, name: str | None = None, labels: tuple[str, ...] = EXPRESSIONS) -> Reader:
+    """The reader for a folder: the named one, or the first of `READERS` that recognises it, with own labels if told.
+
+    Raises:
+        ConfigError: no reader of that name.
+        DatasetNotFound: none recognises it.
+    """
+    if name is not None:
+        if name not in READERS:
+            from mien.config import nearest
+
+            raise ConfigError(f"no reader '{name}': {nearest(name, list(READERS))}")
+        return READERS[name]
+    if not root.exists():
+        raise DatasetNotFound(f"{root} does not exist: pass the dataset's folder")
+    for reader in READERS.values():
+        own = labels == EXPRESSIONS or reader.label_names is not None
+        if own and (root.is_dir() or reader.takes_file) and reader.holds(root, labels):
+            return reader
+    names = READERS["folder"].label_names
+    if names is not None and root.is_dir() and len(found := dict.fromkeys(names(root))) > 1:
+        raise DatasetNotFound(
+            f"{root}: its folders are called {listed(in_order(found))}, which are no expression labels: where they are "
+            f"labels of your own, add --labels {OWN}; {HOW_TO_OWN}"
+        )
+    raise DatasetNotFound(
+        f"{root} is none of {', '.join(READERS)}: 'mien data list' says which folder to pass for each"
+    )
+
+
+def labels_for(root: Path, reader: str | None, text: str | None) -> tuple[str, ...]:
+    """The labels that `--labels` means: the eight for None, those of the data for "own", else a list with commas.
+
+    Raises:
+        ConfigError: the names make no label set, or the reader has no own labels.
+        DatasetNotFound, DatasetDamaged: as the reader says.
+    """
+    if text is None:
+        return EXPRESSIONS
+    if text != OWN:
+        return label_set(text.split(","), "--labels")
+    name = (
+        reader or ("manifest" if READERS["manifest"].variant(root) else "folder")
+        if root.exists()
+        else "folder"
+    )
+    names = READERS[name].label_names if name in READERS else None
+    if names is None:
+        raise ConfigError(f"--labels {OWN} takes the names of a folder or manifest, not of '{name}'")
+    return label_set(in_order(dict.fromkeys(names(root))), f"labels of {root}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What decoding one picture showed."""
+
+    size: tuple[int, int]
+    pixels: str
+    perceptual: int
+
+
+def examine(
+    root: Path,
+    reader: Reader | None = None,
+    near: int = NEAR,
+    faces: bool = False,
+    options: dict[str, Any] | None = None,
+    progress: Progress = lambda records: records,
+    labels: tuple[str, ...] = EXPRESSIONS,
+) -> tuple[Diagnosis, list[Record]]:
+    """Decode every picture once and look for whatever is wrong; returns the diagnosis and the usable records.
+
+    Args:
+        root: the dataset's folder, or a manifest.
+        reader: which dataset; None finds out.
+        near: largest Hamming distance of near duplicates, 0 to 64.
+        faces: also look for a face in every picture, with the shipped detector and landmarks (slow).
+        options: handed to the reader, as a protocol asks for.
+        progress: wraps the records while they are looked at.
+        labels: what the set's pictures are called.
+
+    Raises:
+        DatasetNotFound: it is no dataset that we know.
+        DatasetDamaged: its label files cannot be read at all.
+    """
+    reader = reader or identify(root)
+    variant = reader.recognise(root, labels)
+    findings: list[Finding] = []
+    try:
+        records = reader(root, labels=labels, **(options or {}))
+    except DatasetDamaged as problem:
+        records = reader(
+            root, partial=True, labels=labels, **(options or {})
+        )  # damage to the label files themselves is raised again here
+        findings.append(Finding("missing", 1, str(problem), grave=True))
+
+    looks: dict[int, _Look] = {}
+    usable: list[Record] = []
+    unreadable: list[str] = []
+    faceless: list[str] = []
+    finder = _face_finder() if faces else None
+    from mien.io import images
+
+    for record in progress(records):
+        if record.path.suffix.lower() not in PICTURES:
+            usable.append(record)
+            continue
+        try:
+            pixels = images.read(record.path)
+        except ImageError as problem:
+            unreadable.append(f"{record.name} ({problem})")
+            continue
+        looks[len(usable)] = _Look(
+            (pixels.shape[1], pixels.shape[0]), hash_of(pixels), perceptual_hash(pixels)
+        )
+        usable.append(record)
+        if finder is not None and not finder(pixels, record):
+            faceless.append(record.name)
+    if unreadable:
+        findings.append(_finding("unreadable", unreadable, "pictures cannot be decoded", grave=True))
+    if faceless:
+        findings.append(_finding("no face", faceless, "pictures in which no face was found"))
+    findings += _numbers(usable, reader)
+    findings += _crops(usable, looks, reader)
+    copied, marks = _copies(usable, looks, near, labels)
+    findings += copied
+    usable = [
+        replace(record, attributes={**record.attributes, "copy_in": marks[index]})
+        if index in marks
+        else record
+        for index, record in enumerate(usable)
+    ]
+    return (
+        Diagnosis(
+            root=str(root),
+            reader=reader.name,
+            title=reader.title,
+            variant=variant,
+            counts=_in_order(Counter(record.split for record in usable)),
+            official=reader.official,
+            classes=_classes(usable, labels),
+            rated=_in_order(
+                Counter(one.split for one in usable if one.valence is not None and one.arousal is not None)
+            ),
+            findings=tuple(findings),
+        ),
+        usable,
+    )
+
+
+def _in_order(counts: Counter[Split]) -> dict[str, int]:
+    """Counts by split: train, valid, test."""
+    return {split: counts[split] for split in get_args(Split) if counts[split]}
+
+
+def _finding(kind: str, names: list[str], message: str, grave: bool = False) -> Finding:
+    return Finding(kind, len(names), f"{len(names)} {message}", grave, tuple(names[:EXAMPLES]))
+
+
+def _classes(records: list[Record], labels: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    tally: dict[str, Counter[int]] = defaultdict(Counter)
+    for record in records:
+        tally[record.split][record.expression] += 1
+    return {
+        split: {
+            **{name: counts[index] for index, name in enumerate(labels) if counts[index]},
+            **({"unlabelled": counts[UNLABELLED]} if counts[UNLABELLED] else {}),
+        }
+        for split, counts in tally.items()
+    }
+
+
+def _numbers(records: list[Record], reader: Reader) -> list[Finding]:
+    counts: Counter[str] = Counter(record.split for record in records)
+    findings = []
+    for split, number in reader.official.items():
+        if counts[split] != number:
+            message = f"{split} has {counts[split]:,} records, officially {number:,}"
+            findings.append(Finding("count", counts[split] - number, message))
+    names = Counter((record.video, record.name) for record in records)
+    double = [name for (_, name), times in names.items() if times > 1]
+    if double:
+        findings.append(_finding("name twice", double, "names stand on more than one record"))
+    return findings
+
+
+def _crops(records: list[Record], looks: dict[int, _Look], reader: Reader) -> list[Finding]:
+    if not reader.sizes:
+        return []
+    wrong = [
+        index for index, look in looks.items() if look.size not in reader.sizes and records[index].box is None
+    ]
+    if not wrong:
+        return []
+    sizes = Counter(looks[index].size for index in wrong).most_common(1)[0][0]
+    official = " or ".join(f"{width}x{height}" for width, height in reader.sizes)
+    message = f"pictures are not the official crop ({official}); most are {sizes[0]}x{sizes[1]}"
+    return [_finding("crop", [records[index].name for index in wrong], message)]
+
+
+def _copies(
+    records: list[Record], looks: dict[int, _Look], near: int, labels: tuple[str, ...]
+) -> tuple[list[Finding], dict[int, Literal["valid", "test"]]]:
+    """Findings on exact and near copies, and for each training record that leaks the split it leaks into."""
+    import numpy as np
+
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, look in looks.items():
+        groups[look.pixels].append(index)
+    marks: dict[int, Literal["valid", "test"]] = {}
+    across: list[str] = []
+    within = disagreeing = 0
+    opposed: list[str] = []
+    for group in (group for group in groups.values() if len(group) > 1):
+        members = tuple(records[index] for index in group)
+        leaking = {id(record) for record in leaks(members)}
+        splits = {record.split for record in members}
+        for index, record in zip(group, members, strict=True):
+            if id(record) in leaking:
+                marks[index] = "test" if "test" in splits else "valid"
+        if len(splits) > 1:
+            listed = [f"{record.split}/{record.name}" for record in members]
+            more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+            across.append(" = ".join(listed[:SHOWN]) + more)
+        else:
+            within += len(group) - 1
+        if len({r.expression for r in members if r.expression != UNLABELLED}) > 1:
+            disagreeing += 1
+            opposed.append(
+                " / ".join(f"{r.name} {labels[r.expression]}" for r in members if r.expression >= 0)
+            )
+    findings = []
+    if across:
+        held = Counter(
+            records[i].split
+            for group in groups.values()
+            if any(i in marks for i in group)
+            for i in group
+            if records[i].split != "train"
+        )
+        detail = ", ".join(f"{number} {split}" for split, number in sorted(held.items()))
+        message = f"groups of identical pixels stand in more than one split ({detail} pictures also in train)"
+        findings.append(_finding("copies across splits", across, message))
+    if within:
+        findings.append(
+            Finding(
+                "copies within a split",
+                within,
+                f"{several(within, 'copy', 'copies')} of pictures of the same split",
+            )
+        )
+    if disagreeing:
+        findings.append(
+            _finding("labels disagree", opposed, "groups of identical pixels have more than one class")
+        )
+
+    held_rows = [index for index in looks if records[index].split != "train"]
+    train_rows = [index for index in looks if records[index].split == "train" and index not in marks]
+    if held_rows and train_rows:
+        hashes = {index: looks[index].perceptual for index in looks}
+        found = near_pairs(
+            np.array([hashes[index] for index in held_rows], np.uint64),
+            np.array([hashes[index] for index in train_rows], np.uint64),
+            near,
+        )
+        names = []
+        for row, column in found:
+            a, b = held_rows[row], train_rows[column]
+            if looks[a].pixels != looks[b].pixels:
+                marks[b] = "test" if records[a].split == "test" else "valid"
+                names.append(f"{records[a].split}/{records[a].name} ~ train/{records[b].name}")
+        if names:
+            message = (
+                f"pairs of near copies (perceptual hash within {near} bits) between train and valid or test"
+            )
+            findings.append(_finding("near copies", names, message))
+    return findings, marks
+
+
+def _face_finder() -> Callable[[Any, Record], bool]:
+    """Whether a face is found in a picture: the detector's box, or the whole of a tight crop, that landmarks accept."""
+    import numpy as np
+
+    from mien.faces import detect
+    from mien.faces.landmarker import Landmarker
+
+    detector, landmarker = detect.build("auto"), Landmarker.load()
+
+    def found(pixels: Any, record: Record) -> bool:
+        if record.box is not None:
+            boxes = [record.box]
+        else:
+            boxes = [detection.box.corners for detection in detector(pixels)]
+            height, width = pixels.shape[:2]
+            boxes.append((0.0, 0.0, float(width), float(height)))
+        presence = landmarker(pixels, np.array(boxes, np.float32))[1]
+        return bool(presence.max() >= PRESENT)
+
+    return found
+
+
+PRESENT = 0.5
+"""The landmark network's presence from which a face counts as found."""

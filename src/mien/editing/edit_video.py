@@ -1,0 +1,698 @@
+"""The expression of one person in a video: decided frame by frame, smoothed in time.
+
+The clip is read twice. First a face is followed through every frame and its expression is read, which leaves 112 points
+and a few numbers a frame in memory. Five times a second the edit is tried on a small picture of the face and read back,
+and the change is adjusted until it reads as asked. Changes, lips and points are then smoothed in time, forwards and
+backwards alike, so that nothing lags, and the frames are drawn and written one by one. What a person does meanwhile
+(talk, blink, turn) stays on top of the edit; a frame that shows what is asked already stays as it is.
+
+Frames in which no face is found, or whose head is turned too far, stay as they are; the edit fades over the frames
+before and after.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections import deque
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+
+from mien.editing import lip_contour
+from mien.editing.corrector import _APART, Corrector, reach, window_matrix
+from mien.editing.editor import MAX_INTENSITY
+from mien.editing.geometry import ACTIVE, HIGH, LOW, Frame, lip_gap
+from mien.editing.mouth_interior import Around
+from mien.editing.photo import Photo
+from mien.editing.plan import Plan, plan
+from mien.editing.render import render, surroundings
+from mien.editing.results import MAX_YAW, MIN_FACE, PRESENCE, Edit, EditRefused, FaceEdit
+from mien.editing.target import change_for, lips_for, smile_leaves
+from mien.faces import align
+from mien.faces.landmarker import box_of_points
+from mien.io.video import Clip
+from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, POINTS, RIGHT_EYE_CORNERS
+from mien.types import Box
+from mien.video.shot_detection import Shots
+from mien.wording import several
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mien.editing.editor import Editor
+    from mien.editing.target import Mouth, Target
+
+    Array = NDArray[np.float64]
+    Pixels = NDArray[np.uint8]
+    from mien.editing.shading import Shading
+
+SUFFIXES: Final = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
+"""Files that are taken for videos."""
+SEARCH: Final = 0.2
+"""Seconds between two searches for a face that was lost."""
+READ: Final = 0.2
+"""Seconds between two readings of the expression."""
+FADE: Final = 5
+"""Frames over which an edit fades before and after frames that stay unedited."""
+LIT: Final = 24
+"""Frames whose light on skin and eyes is taken together: a blink hides the whites."""
+CLOSE: Final = 0.1
+"""A strength that reads so close to what is asked stays as it is; one that reads as more is taken down to here only."""
+TRIALS: Final = 4
+"""Times that an edit is tried at most before its change is believed."""
+CORRECTION: Final = 0.6
+"""Most by which trials move a strength's change."""
+NEAR: Final = 0.15
+"""A frame shows what was asked when it reads as close as this."""
+CHANGE_SPREAD: Final = 0.06
+"""Standard deviation in seconds of the smoothing of what is changed; ..."""
+LIPS_SPREAD: Final = 0.2
+"""... and of the lip gap that it is decided on, so that words stay on top."""
+UNSEEN: Final = 0.02
+"""Sum of changed strengths below which a frame is not touched."""
+SHAPE_SPREAD: Final = 0.08
+"""Standard deviation in seconds of the smoothing of a face's shape; of its place, half of it."""
+_WINDOW: Final = (np.array([-1.0, -0.6]), np.array([1.0, 1.8]))
+_PATCH: Final = 128
+_UNIT: Final = 48.0
+"""Pixels an eye distance of the small picture that edits are tried on."""
+_BLOCK: Final = 1024
+"""Frames that are smoothed together."""
+
+
+@dataclass
+class Track:
+    """One face through a clip of n frames: `points` [n, P, 2] in pixels, NaN where it is not to be edited; `times` [n]
+    in seconds; `shots` [n]; `strengths` [n, K] as read, NaN where there are no points; and `trials`: (frame, change of
+    strengths [K] that reads as asked there)."""
+
+    points: NDArray[np.float32]
+    times: Array
+    shots: NDArray[np.intp]
+    strengths: NDArray[np.float32]
+    trials: list[tuple[int, Array]]
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """[n], where the face is."""
+        return np.asarray(np.isfinite(self.points[:, 0, 0]))
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for, as `edit_video` takes it."""
+
+    target: Target
+    intensity: float = 1.0
+    mouth: Mouth = "auto"
+    relative: bool = False
+    seed: int = 0
+
+    def aim(self, current: Array) -> Array:
+        """Strengths [..., K] that the face is to show where it shows `current` [..., K]."""
+        share = min(self.intensity, 1.0)
+        if self.target.is_neutral:
+            asked = current * (1 - share)
+        else:
+            wanted = self.intensity * np.array([self.target.strengths.get(name, 0.0) for name in ACTIVE])
+            if self.relative:
+                asked = current + wanted
+            else:
+                asked = np.where(wanted > 0, wanted, current * (1 - min(1.0, self.intensity / 0.3)))
+        asked = np.minimum(asked, MAX_INTENSITY)
+        # What shows enough is left, and what shows too much is taken down no further than need be.
+        eased = np.where(asked > 0, asked + 0.5 * CLOSE, asked)
+        aim = np.where(current > asked, eased, asked)
+        return np.asarray(np.where(np.abs(asked - current) <= CLOSE, current, aim))
+
+    def change(self, current: Array) -> Array:
+        """First guess of the change of strengths [K]: none where the face shows what is asked."""
+        guess = change_for(self.target, current, self.intensity, self.relative)
+        missing = self.aim(current) - current
+        # Displacement grows faster than what is read of it where something is taken away.
+        return np.where(np.abs(missing) < 1e-9, 0.0, np.where(missing < 0, np.maximum(guess, missing), guess))
+
+    def lips(self, current: Array, gap: float) -> tuple[float, float, bool]:
+        """The lip gap `gap` becomes `gap * keep + opening`; and whether what shows between the lips is replaced."""
+        auto = self.mouth == "auto" and not self.relative
+        leaving = smile_leaves(self.target, current, self.intensity) if auto else 0.0
+        base = gap * (1 - leaving)
+        wanted = lips_for(self.target, self.intensity, self.mouth, base)
+        if self.mouth == "auto":  # as far as there is something to change
+            missing = float(np.abs(self.aim(current) - current).sum())
+            need = min(1.0, missing / 0.3)
+            wanted, base = gap + need * (wanted - gap), gap + need * (base - gap)
+        keep = min(wanted, base) / gap if gap > 1e-6 else 1.0
+        opening = max(wanted - base, 0.0)
+        # Lips that part by themselves are filled in all frames, or their inside would change with every word.
+        return keep, opening, leaving > 0.5 or opening > 0.02
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What is done in each of n frames: `change` [n, K] of strengths, the lip gap becomes `gap * keep + opening`, both
+    [n], and `refill` [n] in 0..1 is how much of what shows between the lips is replaced."""
+
+    change: Array
+    keep: Array
+    opening: Array
+    refill: Array
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """A written video: `edit` as for photos (first frames of both), frames `edited` of `frames`, and `flicker`: the
+    root mean square of what changes from frame to frame in the aligned face, over that of the unedited clip; `reached`:
+    share of the edited frames, of those read back, that read within `NEAR` of what was asked."""
+
+    edit: Edit
+    frames: int
+    edited: int
+    flicker: float
+    reached: float
+
+
+def follow(editor: Editor, path: Path, face: int = 0, order: Order | None = None) -> Track:
+    """Follow the face that is number `face` by size where each shot begins; with an `order`, also try edits."""
+    points: list[NDArray[np.float32]] = []
+    strengths: list[NDArray[np.float32]] = []
+    times, shots = [], []
+    trials: list[tuple[int, Array]] = []
+    gone = np.full((len(POINTS), 2), np.nan, np.float32)
+    unread = np.full(len(ACTIVE), np.nan, np.float32)
+    counter = Shots()
+    last: NDArray[np.float32] | None = None
+    searched = tried = -np.inf
+    offset, scene = np.zeros(len(ACTIVE)), 0
+    with Clip(path) as clip:
+        for picture in clip.pictures():
+            counter(picture.rgb)
+            if counter.scene != scene:  # also after black frames, which are no cut
+                scene, last, searched, tried = counter.scene, None, -np.inf, -np.inf
+                offset = np.zeros(len(ACTIVE))
+            times.append(picture.time)
+            shots.append(counter.number)
+            found, yaw = None, 0.0
+            if last is not None:
+                place, presence, pose = editor.landmarker.follow(picture.rgb, last[None])
+                if presence[0] >= PRESENCE:
+                    found, yaw = place[0], float(pose[0][0])
+            if found is None and picture.time - searched >= SEARCH:
+                searched = picture.time
+                boxes = sorted(editor.detector(picture.rgb), key=lambda one: -one.box.area)
+                if len(boxes) > face:
+                    corners = np.array([boxes[face].box.corners], np.float64)
+                    place, presence, pose = editor.landmarker(picture.rgb, corners)
+                    if presence[0] >= PRESENCE:
+                        found, yaw = place[0], float(pose[0][0])
+            last = found
+            if found is None or not _fit(found, yaw, picture.rgb):
+                points.append(gone)
+                strengths.append(unread)
+                continue
+            place64 = found.astype(np.float64)
+            refined = lip_contour.refine(picture.rgb, place64)[0]
+            points.append(refined.astype(np.float32))
+            current = read(editor, picture.rgb, place64)
+            strengths.append(current.astype(np.float32))
+            if order is not None and picture.time - tried >= READ:
+                tried = picture.time
+                change = attempt(editor, picture.rgb, refined, current, order, offset)
+                offset = change - order.change(current)
+                trials.append((len(points) - 1, change))
+    return Track(np.stack(points), np.array(times), np.array(shots), np.stack(strengths), trials)
+
+
+def read(editor: Editor, rgb: Pixels, points: Array) -> Array:
+    """Strengths [K] that a face with the network's points [P, 2] shows."""
+    return editor.geometry.strengths(Frame.of(points).to_canonical(points), _shares(editor, rgb, points))
+
+
+def settled(editor: Editor, rgb: Pixels, points: Array) -> tuple[Array, float]:
+    """The points [P, 2] that the network gives to a face when it has followed it for some frames, and their presence.
+
+    What it reads depends a little on how the face was cut out, which depends on the points before.
+    """
+    now, presence = points.astype(np.float32)[None], np.zeros(1)
+    for _ in range(3):
+        now, presence, _ = editor.landmarker.follow(rgb, now)
+    return now[0].astype(np.float64), float(presence[0])
+
+
+def attempt(editor: Editor, rgb: Pixels, points: Array, current: Array, order: Order, offset: Array) -> Array:
+    """The change of strengths [K] that lets a face read as asked, found by trying on a small picture of it.
+
+    `offset` [K] is what had to be added to the first guess in a frame before.
+    """
+    frame = Frame.of(points)
+    side = round(_UNIT * float(HIGH[0] - LOW[0]))
+    small = align.crop(rgb, window_matrix(frame, LOW, side / _UNIT), side)
+    inside = Frame(_UNIT * np.eye(2), -LOW * _UNIT - 0.5)
+    shape = frame.to_canonical(points)
+    place = inside.to_picture(shape)
+    gap = lip_gap(shape)
+    aim, guess = order.aim(current), order.change(current)
+    keep, opening, refill = order.lips(current, gap)
+    if not guess.any() and abs(keep - 1) * gap + opening < 1e-6:
+        return guess
+    change = guess + offset
+    teeth = order.target.teeth
+    best, least = change, np.inf
+    for _ in range(TRIALS):
+        drawn = plan(editor.geometry, place, change, gap * keep + opening, refill)
+        if editor.corrector is not None:
+            drawn = editor.corrector(small, drawn, editor.shading, teeth, order.seed)
+        shown, _ = render(small, drawn, editor.shading, teeth, order.seed, interiors=editor.interiors)
+        seen, _ = settled(editor, shown, inside.to_picture(drawn.target))
+        missing = aim - read(editor, shown, seen)
+        wrong = float(np.abs(missing).max())
+        if wrong < least:
+            best, least = change, wrong
+        if wrong < 0.05 or drawn.share < 1:
+            break
+        change = guess + np.clip(change + 0.8 * missing - guess, -CORRECTION, CORRECTION)
+    return best
+
+
+def _fit(points: Array, yaw: float, rgb: Pixels) -> bool:
+    """Whether a face is large and straight enough to be edited, and inside the picture."""
+    box = box_of_points(points)
+    inside = (box[:2] >= 0).all() and (box[2:] <= [rgb.shape[1] - 1, rgb.shape[0] - 1]).all()
+    return bool(abs(yaw) <= MAX_YAW and (box[2:] - box[:2]).min() >= MIN_FACE and inside)
+
+
+def _shares(editor: Editor, rgb: Pixels, points: Array) -> Array | None:
+    if editor.recogniser is None:
+        return None
+    anchors = align.anchors_from(points, RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS, NOSE_BOTTOM)
+    crop = align.crop(rgb, align.fit(anchors)[0], editor.recogniser.size, grey=True)
+    reading = editor.recogniser(crop[None])[0]
+    return np.array([reading.probabilities[name] for name in ACTIVE])
+
+
+def decide(track: Track, order: Order) -> Decisions:
+    """What is done in each frame: the first guess for what it shows, moved by what the trials around it added."""
+    count = len(track.points)
+    change, keep, opening = np.zeros((count, len(ACTIVE))), np.ones(count), np.zeros(count)
+    refill = np.zeros(count)
+    for run in _runs(track):
+        times = track.times[run]
+        current = track.strengths[run].astype(np.float64)
+        gaps = np.array([lip_gap(Frame.of(one).to_canonical(one)) for one in track.points[run]])
+        steady = _averaged(times, gaps[:, None], LIPS_SPREAD)[:, 0]
+        guess = np.stack([order.change(one) for one in current])
+        trials = [(frame, tried) for frame, tried in track.trials if run.start <= frame < run.stop]
+        if trials:
+            at = track.times[[frame for frame, _ in trials]]
+            added = np.stack([tried - guess[frame - run.start] for frame, tried in trials])
+            guess += np.stack([np.interp(times, at, column) for column in added.T], axis=1)
+        told = [order.lips(one, gap) for one, gap in zip(current, steady, strict=True)]
+        lips_ = np.array(told, np.float64).reshape(-1, 3)
+        change[run] = _averaged(times, guess, CHANGE_SPREAD)
+        smoothed = _averaged(times, lips_, CHANGE_SPREAD)
+        keep[run], opening[run], refill[run] = smoothed.T
+    refill[refill < 0.02] = 0
+    refill[refill > 0.98] = 1
+    return Decisions(change, keep, opening, refill)
+
+
+def smooth(track: Track, spread: float = SHAPE_SPREAD) -> NDArray[np.float32]:
+    """The track's points [n, P, 2] smoothed in time by a Gaussian, shape and place apart, within runs of known frames.
+
+    It looks ahead as far as back, so a movement is neither late nor, but for its fastest part, smaller.
+    """
+    out = track.points.copy()
+    for run in _runs(track):
+        times = track.times[run]
+        for start in range(0, len(times), _BLOCK):
+            rows = slice(start, min(start + _BLOCK, len(times)))
+            # What the rows' means take in on both sides.
+            low = int(np.searchsorted(times, times[rows.start] - 3 * spread - 1e-6))
+            high = int(np.searchsorted(times, times[rows.stop - 1] + 3 * spread + 1e-6))
+            points = track.points[run.start + low : run.start + high].astype(np.float64)
+            frames = [Frame.of(one) for one in points]
+            shapes = np.stack([frame.to_canonical(one) for frame, one in zip(frames, points, strict=True)])
+            places = np.array([[*frame.turn[:, 0], *frame.origin] for frame in frames])
+            ends = times[0], times[-1]
+            shapes = _averaged(times[low:high], shapes, spread, ends)
+            places = _averaged(times[low:high], places, spread / 2, ends)
+            for n in range(rows.start, rows.stop):
+                a, b, x, y = places[n - low]
+                frame = Frame(np.array([[a, -b], [b, a]]), np.array([x, y]))
+                out[run.start + n] = frame.to_picture(shapes[n - low])
+    return out
+
+
+def _runs(track: Track) -> list[slice]:
+    """Uninterrupted stretches of known frames of one shot."""
+    runs, start = [], None
+    for n, known in enumerate(track.known):
+        if start is not None and (not known or track.shots[n] != track.shots[start]):
+            runs.append(slice(start, n))
+            start = None
+        if known and start is None:
+            start = n
+    return [*runs, slice(start, len(track.points))] if start is not None else runs
+
+
+def _averaged(times: Array, values: Array, spread: float, ends: tuple[float, float] | None = None) -> Array:
+    """`values` [n, ...] averaged with Gaussian weights over `times` [n]; memory grows with n alone.
+
+    `ends`: where the run that the times are of begins and ends. There the window is kept symmetric: a one-sided mean
+    would pull the ends inwards.
+    """
+    if spread <= 0:
+        return values
+    first, last = ends or (times[0], times[-1])
+    reach = np.minimum(np.minimum(times - first, last - times), 3 * spread) + 2e-9
+    count = len(times)
+    most = int(np.max(np.searchsorted(times, times + 3 * spread) - np.arange(count)))
+    total, out = np.zeros(count), np.zeros(values.shape)
+    for step in range(-most, most + 1):
+        here = slice(max(0, -step), count - max(0, step))
+        there = slice(max(0, step), count - max(0, -step))
+        if here.stop <= here.start:
+            continue
+        apart = np.abs(times[there] - times[here])
+        weight = np.exp(-0.5 * (apart / spread) ** 2) * (apart <= reach[here])
+        total[here] += weight
+        out[here] += weight.reshape(-1, *[1] * (values.ndim - 1)) * values[there]
+    return np.asarray(out / total.reshape(-1, *[1] * (values.ndim - 1)))
+
+
+def presence(track: Track) -> Array:
+    """How much of the edit each frame gets, [n] in 0..1: 0 where there is no face, rising over `FADE` frames beside
+    such frames of the same shot; at a cut or an end of the clip it does not fade."""
+    share = np.zeros(len(track.points))
+    for run in _runs(track):
+        index = np.arange(run.start, run.stop)
+        before = run.start > 0 and track.shots[run.start - 1] == track.shots[run.start]
+        after = run.stop < len(share) and track.shots[run.stop] == track.shots[run.start]
+        rise = (index - run.start + 1) / (FADE + 1) if before else np.ones(len(index))
+        fall = (run.stop - index) / (FADE + 1) if after else np.ones(len(index))
+        share[run] = np.minimum(1, np.minimum(rise, fall))
+    return share
+
+
+class Flicker:
+    """Sums what changes from frame to frame in the aligned face, in the clip and in its edit."""
+
+    def __init__(self) -> None:
+        self._before: tuple[int, NDArray[np.float32], NDArray[np.float32]] | None = None
+        self._sums = np.zeros(2)
+
+    def add(self, shot: int, points: Array, original: Pixels, edited: Pixels) -> None:
+        """One frame of both, with the face's points [P, 2]."""
+        patches = [self._patch(points, rgb) for rgb in (original, edited)]
+        if self._before is not None and self._before[0] == shot:
+            for n, patch in enumerate(patches):
+                self._sums[n] += float(((patch - self._before[1 + n]) ** 2).mean())
+        self._before = shot, patches[0], patches[1]
+
+    @staticmethod
+    def _patch(points: Array, rgb: Pixels) -> NDArray[np.float32]:
+        frame = Frame.of(points)
+        low, high = _WINDOW
+        scale = (high - low) / (_PATCH - 1)
+        linear = frame.turn * scale
+        matrix = np.concatenate([linear, frame.to_picture(low)[:, None]], axis=1)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        cut = cv2.warpAffine(rgb, matrix, (_PATCH, _PATCH), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(cv2.cvtColor(cut, cv2.COLOR_RGB2GRAY), np.float32)
+
+    @property
+    def ratio(self) -> float:
+        """Root mean square change of the edit over that of the clip; nan without two neighbouring frames."""
+        return float(np.sqrt(self._sums[1] / self._sums[0])) if self._sums[0] > 0 else float("nan")
+
+
+def typical(seen: Sequence[Around]) -> Around:
+    """What a face tells of its mouth over frames: the median of each."""
+    return Around(
+        np.median([one.skin for one in seen], axis=0),
+        float(np.median([one.grain for one in seen])),
+        float(np.median([one.white for one in seen])),
+    )
+
+
+class ReadBack:
+    """How edited frames read, against what was aimed at in them."""
+
+    def __init__(self, order: Order) -> None:
+        self._order, self._time = order, -np.inf
+        self.missing: list[float] = []
+        self.shown: list[float] = []
+        wanted = [order.target.strengths.get(name, 0.0) > 0 for name in ACTIVE]
+        self._asked = np.array(wanted) if any(wanted) else np.ones(len(ACTIVE), bool)
+
+    def add(self, editor: Editor, rgb: Pixels, points: Array, current: Array, time: float) -> None:
+        """Read an edited frame whose face has come to `points` [P, 2] and showed `current` [K], ten times a second."""
+        if time - self._time < READ / 2:
+            return
+        self._time = time
+        seen, presence = settled(editor, rgb, points)
+        if presence < PRESENCE:
+            return
+        shown = read(editor, rgb, seen)
+        self.missing.append(float(np.abs(self._order.aim(current) - shown)[self._asked].max()))
+        self.shown.append(float(shown[self._asked].max()))
+
+    @property
+    def reached(self) -> float:
+        """Share of the frames read that show what was asked."""
+        return float(np.mean(np.array(self.missing) <= NEAR)) if self.missing else float("nan")
+
+    def __str__(self) -> str:
+        return (
+            f"reads {np.median(self.shown):.2f} in the middle, within {NEAR} of what was asked in {self.reached:.0%} "
+            f"of {len(self.shown)} edited frames that were read back"
+        )
+
+
+def edit_video(
+    editor: Editor,
+    path: Path,
+    out: Path,
+    target: Target,
+    intensity: float = 1.0,
+    *,
+    face: int = 0,
+    mouth: Mouth = "auto",
+    relative: bool = False,
+    smoothed: bool = True,
+    label: bool = False,
+    sound: bool = True,
+    seed: int = 0,
+) -> tuple[bytes, Clipped]:
+    """Edit one person in a video; returns the encoded video, for `mien.editing.provenance.write_file`, and its record.
+
+    Args:
+        path: the clip.
+        out: what the result will be called; its suffix says the format, .mp4. Nothing stays there.
+        face: which face, by size where a shot begins.
+        smoothed: smooth the points in time; without, every frame is drawn at the points found in it.
+        label: print the visible notice into every frame.
+        sound: copy the clip's sound.
+
+    Raises:
+        VideoError: the clip cannot be read or the result not be written.
+        EditRefused: in fewer than half of the frames is there a face that can be edited, or all show what is asked.
+        ConfigError: the intensity is wrong, or `out` cannot be written.
+    """
+    from mien.editing import provenance
+    from mien.io import outputs
+    from mien.io.video import Film
+
+    target.check(intensity)
+    outputs.check(out, overwrite=True, reads=[path], suffixes=(".mp4",))
+    order = Order(target, intensity, mouth, relative, seed)
+    track = follow(editor, path, face, order)
+    count, usable = len(track.points), int(track.known.sum())
+    if count == 1:
+        return _still(editor, path, out, order, face, label)
+    if 2 * usable < count:
+        raise EditRefused(
+            f"{path}: only {usable} of {several(count, 'frame')} show face {face} large, straight and whole "
+            "enough: cut the clip, or choose another"
+        )
+    decided = decide(track, order)
+    points = smooth(track, SHAPE_SPREAD if smoothed else 0.0)
+    shares = presence(track)
+    flicker, back, lowest, folding, edited, kept = Flicker(), ReadBack(order), 1.0, 1.0, 0, 0
+    first: tuple[Pixels, Pixels, Plan] | None = None
+    held = None if editor.corrector is None else Held(editor.corrector)
+    lights: dict[int, deque[Around]] = {}
+    # Beside the result: what is too large for its disk is found out where it matters.
+    with (
+        tempfile.TemporaryDirectory(prefix=".mien-", dir=out.absolute().parent) as folder,
+        Clip(path) as clip,
+    ):
+        film = Film(Path(folder) / "edited.mp4", clip.width, clip.height, clip.rate, clip, sound)
+        try:
+            for n, picture in enumerate(clip.pictures()):
+                rgb, shot = picture.rgb, int(track.shots[n])
+                if shares[n] > 0:
+                    place = points[n].astype(np.float64)
+                    change = shares[n] * decided.change[n]
+                    now = lip_gap(Frame.of(place).to_canonical(place))
+                    gap = now + shares[n] * (now * decided.keep[n] + decided.opening[n] - now)
+                    if np.abs(change).sum() < UNSEEN and abs(gap - now) < UNSEEN / 10:
+                        kept += 1
+                    else:
+                        lights = lights if shot in lights else {shot: deque(maxlen=LIT)}
+                        rgb, drawn = _drawn(
+                            editor,
+                            rgb,
+                            place,
+                            change,
+                            gap,
+                            float(decided.refill[n]),
+                            order,
+                            held,
+                            shot,
+                            lights[shot],
+                        )
+                        edited += 1
+                        lowest, folding = min(lowest, drawn.share), min(folding, drawn.warp.folding)
+                        first = first or (picture.rgb, rgb, drawn)
+                        if shares[n] == 1:
+                            shown = drawn.frame.to_picture(drawn.target)
+                            back.add(editor, rgb, shown, track.strengths[n].astype(np.float64), picture.time)
+                    flicker.add(shot, place, picture.rgb, rgb)
+                film.add(provenance.corner_label(rgb) if label else rgb, picture.time)
+            film.finish()
+        finally:
+            film.drop()
+        data = film.path.read_bytes()
+        notes = [*clip.notes, *film.notes]
+    if first is None:
+        raise EditRefused(
+            f"{path}: every frame shows {target} at {intensity:g} already: ask for something else"
+        )
+    flags = [
+        f"{edited:,} of {several(count, 'frame')} edited",
+        f"flicker {flicker.ratio:.2f} of the unedited clip",
+        *notes,
+    ]
+    if kept:
+        flags.insert(1, f"{kept} left, which show it already")
+    if back.missing:
+        flags.insert(1, str(back))
+    if lowest < 1:
+        flags.append(f"in some frames weakened to {lowest:.0%} so that the skin does not fold")
+    box = box_of_points(points[int(np.argmax(track.known))])
+    record = FaceEdit(
+        face=face,
+        box=Box(float(box[0]), float(box[1]), float(box[2] - box[0]), float(box[3] - box[1])),
+        asked=dict(target.strengths),
+        intensity=intensity,
+        applied=intensity * lowest,
+        folding=folding,
+        gap_before=lip_gap(first[2].source),
+        gap_after=lip_gap(first[2].target),
+        flags=tuple(flags),
+    )
+    original = Photo(first[0], source=str(path))
+    whole = Edit(Photo(first[1]), replace(original, data=path.read_bytes()), (record,), str(target))
+    return data, Clipped(whole, count, edited, flicker.ratio, back.reached)
+
+
+def _still(
+    editor: Editor, path: Path, out: Path, order: Order, face: int, label: bool
+) -> tuple[bytes, Clipped]:
+    """`edit_video` of a clip of one frame, which is a photograph and is edited as one."""
+    from mien.editing import provenance
+    from mien.io.video import Film
+
+    with (
+        tempfile.TemporaryDirectory(prefix=".mien-", dir=out.absolute().parent) as folder,
+        Clip(path) as clip,
+    ):
+        picture = next(iter(clip.pictures()))
+        done = editor(
+            picture.rgb,
+            order.target,
+            order.intensity,
+            face=face,
+            mouth=order.mouth,
+            relative=order.relative,
+            seed=order.seed,
+        )
+        film = Film(Path(folder) / "edited.mp4", clip.width, clip.height, clip.rate, clip, sound=False)
+        try:
+            film.add(provenance.corner_label(done.image) if label else done.image, picture.time)
+            film.finish()
+        finally:
+            film.drop()
+        data = film.path.read_bytes()
+    original = replace(Photo(picture.rgb, source=str(path)), data=path.read_bytes())
+    whole = Edit(Photo(done.image), original, done.faces, str(order.target))
+    return data, Clipped(whole, 1, 1, math.nan, math.nan)
+
+
+def _drawn(
+    editor: Editor,
+    rgb: Pixels,
+    points: Array,
+    change: Array,
+    gap: float,
+    refill: float,
+    order: Order,
+    held: Held | None,
+    shot: int,
+    lights: deque[Around],
+) -> tuple[Pixels, Plan]:
+    """One frame, edited; while the inside of the mouth is partly replaced, it is drawn both ways and mixed."""
+    teeth = order.target.teeth
+    drawn = plan(editor.geometry, points, change, gap, refill > 0)
+    if held is not None:
+        drawn = held(shot, rgb, drawn, editor.shading, teeth, order.seed)
+    lights.append(surroundings(rgb, drawn.frame, points))
+    around = typical(lights)
+    ways = []
+    for replaced in (True,) if refill == 1 else (False,) if refill == 0 else (True, False):
+        way = replace(drawn, refill=replaced)
+        ways.append(
+            render(rgb, way, editor.shading, teeth, order.seed, interiors=editor.interiors, around=around)[0]
+        )
+    if len(ways) == 2:
+        return np.asarray(cv2.addWeighted(ways[0], refill, ways[1], 1 - refill, 0), np.uint8), drawn
+    return ways[0], drawn
+
+
+class Held:
+    """A corrector for the frames of a film: what it says is averaged over `frames` of a shot, so that it does not
+    flicker, and over fewer where the change of strengths that it is asked for itself changes."""
+
+    def __init__(self, corrector: Corrector, frames: int = 24) -> None:
+        self.corrector, self.frames = corrector, frames
+        self._shot, self._count = -1, 0
+        self._mean: tuple[Array, NDArray[np.float32], NDArray[np.float32]] | None = None
+
+    def __call__(
+        self, shot: int, colour: Pixels, plan: Plan, shading: Shading | None, teeth: float, seed: int = 0
+    ) -> Plan:
+        """As `Corrector`, for the next frame, which is of the shot number `shot`."""
+        if reach(plan.change) == 0:
+            return plan
+        flow, gain = self.corrector.answer(colour, plan, shading, teeth, seed)
+        if self._mean is None or shot != self._shot:
+            self._shot, self._count, self._mean = shot, 0, (plan.change, flow, gain)
+        self._count = min(self._count + 1, self.frames)
+        change, old_flow, old_gain = self._mean
+        # An answer to another question is worth little: raising a smile needs another one than easing it.
+        apart = float(np.abs(plan.change - change).sum()) / _APART
+        self._count = max(1, min(self._count, round(1 / max(apart, 1e-3))))
+        share = np.float32(1 / self._count)
+        self._mean = (
+            change + share * (plan.change - change),
+            old_flow + share * (flow - old_flow),
+            old_gain + share * (gain - old_gain),
+        )
+        return self.corrector.taken(plan, self._mean[1:])

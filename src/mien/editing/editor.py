@@ -1,0 +1,375 @@
+"""Change the expression of a face in a photo: detect, landmarks, plan, refuse or draw, without torch.
+
+    >>> import mien
+    >>> editor = mien.Editor.load()                             # doctest: +SKIP
+    >>> edit = editor("portrait.jpg", "happiness", 0.7)         # doctest: +SKIP
+    >>> edit.faces[0].applied, edit.faces[0].flags              # doctest: +SKIP
+    (0.7, ())
+
+What is changed is what a face *shows*; nothing is claimed about what a person feels. `Editor` returns pixels and never
+writes a file; `mien.editing.provenance` writes files that say what was done to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from mien.editing import lip_contour
+from mien.editing.geometry import ACTIVE, Frame, Geometry, lip_gap
+from mien.editing.photo import Photo, open_photo
+from mien.editing.plan import Plan, plan
+from mien.editing.render import render
+from mien.editing.results import (
+    MAX_JITTER,
+    MAX_YAW,
+    MIN_FACE,
+    MIN_SHARE,
+    Edit,
+    EditRefused,
+    FaceEdit,
+    Located,
+)
+from mien.editing.target import Mouth, Target, change_for, lips_for, smile_leaves
+from mien.errors import ConfigError, NoFace, loading
+from mien.faces.landmarker import box_of_points
+from mien.io import images
+from mien.labels import EXPRESSIONS, listed
+from mien.landmarks import JAW, LEFT_EYE_CORNERS, MIRROR, RIGHT_EYE_CORNERS
+from mien.types import Box, Detection, Reading
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mien.editing.corrector import Corrector
+    from mien.editing.shading import Shading
+    from mien.faces.detect import Detector
+    from mien.faces.landmarker import Landmarker
+    from mien.faces.pipeline import Located as Found
+    from mien.faces.pipeline import Pipeline
+    from mien.faces.recognise import Recogniser
+
+    Array = NDArray[np.float64]
+MAX_INTENSITY: Final = 1.25
+
+
+@dataclass(frozen=True)
+class Editor:
+    """A pipeline that finds and reads faces, and what changes them. Make one with `load`.
+
+    Attributes:
+        pipeline: finds the faces, numbers them, and reads them before and after; the same that `mien.load()` gives.
+        geometry: where points go.
+        shading: folds and furrows; None draws none.
+        corrector: the learned correction, or None.
+        interiors: draw what shows between parting lips.
+        measure: read faces. It also tells which expression the face shows now, which absolute edits start from.
+
+    Raises:
+        ConfigError: the pipeline reads own labels, and faces are to be read.
+    """
+
+    pipeline: Pipeline
+    geometry: Geometry
+    shading: Shading | None = None
+    corrector: Corrector | None = None
+    interiors: bool = True
+    measure: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a recogniser that edits cannot be judged by."""
+        labels = getattr(self.recogniser, "labels", EXPRESSIONS)
+        if labels != EXPRESSIONS:
+            raise ConfigError(
+                f"the editor judges its edits by the eight expressions, and these weights say {listed(labels)}: edit "
+                "with the shipped weights"
+            )
+
+    @property
+    def detector(self) -> Detector:
+        """The pipeline's."""
+        return self.pipeline.detector
+
+    @property
+    def landmarker(self) -> Landmarker:
+        """The pipeline's."""
+        return self.pipeline.landmarker
+
+    @property
+    def recogniser(self) -> Recogniser | None:
+        """The pipeline's, or None if faces are not to be read."""
+        return self.pipeline.recogniser if self.measure else None
+
+    def with_corrector(self, corrector: Corrector | None) -> Editor:
+        """This editor with another learned correction, or with none."""
+        return replace(self, corrector=corrector)
+
+    def without_pictures(self) -> Editor:
+        """This editor with its flow alone: no shading, and nothing drawn between parting lips. For comparison."""
+        return replace(self, shading=None, corrector=None, interiors=False)
+
+    @classmethod
+    def load(
+        cls, pipeline: Pipeline | None = None, *, measure: bool = True, correct: bool = True, **options: Any
+    ) -> Editor:
+        """Load what ships with the package.
+
+        Args:
+            pipeline: what finds and reads faces; None loads one with `options`.
+            measure: read faces before and after. It also tells which expression the face shows now, which absolute
+                edits start from.
+            correct: let the learned correction (`mien.editing.corrector`) work on edits, if it ships.
+            options: those of `mien.load`: detector, min_face, threads, ...
+
+        Raises:
+            WeightsError: weights are missing, damaged or not those of their card.
+            ConfigError: an option is wrong, or both a pipeline and options for one are passed.
+            LoadError: a library cannot be imported, or there is not enough memory.
+        """
+        from mien.editing import corrector
+        from mien.editing.shading import Shading
+        from mien.faces.pipeline import load
+
+        if pipeline is None:
+            pipeline = load(**options)
+        elif options:
+            raise ConfigError(f"{', '.join(options)}: pass options to mien.load, which makes the pipeline")
+        with loading("the editor"):
+            learned = corrector.Corrector.load() if correct and corrector.SHIPPED.exists() else None
+            return cls(pipeline, Geometry.load(), Shading.load(), learned, measure=measure)
+
+    def __call__(
+        self,
+        picture: images.Source | images.Pixels | Photo,
+        target: str | Target,
+        intensity: float = 1.0,
+        *,
+        face: int | Literal["all"] = 0,
+        mouth: Mouth | float = "auto",
+        relative: bool = False,
+        force: bool = False,
+        seed: int = 0,
+    ) -> Edit:
+        """Edit one photo.
+
+        Args:
+            picture: a path, bytes, an open binary file, pixels (an RGB array, a Pillow picture, a torch tensor: see
+                `mien.io.images.check`), or an opened `Photo`.
+            target: an expression, "neutral", a blend such as "happiness:0.5,surprise:0.5", or a `Target`
+                (`Target.of_affect` for valence and arousal).
+            intensity: 0 to 1.25; 1 is a full expression. Measured from neutral: a face that already smiles fully
+                does not change for ("happiness", 1). With "neutral" it is the share that is taken away.
+            face: which face, 0 is the largest, or "all".
+            mouth: "keep" the lips as they are, "close" or "open" them; "auto" keeps them, except that closed lips part
+                above intensity 0.5 for happiness, 0.7 for surprise and fear, and that "neutral" closes them. A number
+                is the lip gap to reach, in eye distances.
+            relative: add to what the face shows instead of starting from neutral.
+            force: edit even where the quality will be poor (turned head, small face, shaky landmarks, cut chin).
+            seed: fixes the grain of a filled mouth; the result is deterministic anyway.
+
+        Raises:
+            ImageError: the picture cannot be read.
+            NoFace: there is no face, or not that many.
+            EditRefused: the edit would not be credible; the message says why.
+            ConfigError: the target or intensity is wrong.
+        """
+        photo = picture if isinstance(picture, Photo) else open_photo(picture, self.pipeline.max_pixels)
+        return self.apply(
+            photo,
+            self.locate(photo),
+            target,
+            intensity,
+            face=face,
+            mouth=mouth,
+            relative=relative,
+            force=force,
+            seed=seed,
+        )
+
+    def apply(
+        self,
+        photo: Photo,
+        located: Sequence[Located],
+        target: str | Target,
+        intensity: float = 1.0,
+        *,
+        face: int | Literal["all"] = 0,
+        mouth: Mouth | float = "auto",
+        relative: bool = False,
+        force: bool = False,
+        seed: int = 0,
+    ) -> Edit:
+        """As `Editor.__call__`, for many edits of one photo whose faces are already located by `locate`."""
+        wanted = Target.parse(target) if isinstance(target, str) else target
+        wanted.check(intensity)
+        if face != "all" and not 0 <= face < len(located):
+            raise NoFace(f"{photo.source}: there is no face {face}, only 0 to {len(located) - 1}")
+        chosen = range(len(located)) if face == "all" else [face]
+        colour, done = photo.colour, []
+        for number in chosen:
+            flags = self._doubts(photo, located[number], force)
+            drawn = self.plan(located[number], wanted, intensity, mouth, relative)
+            if drawn.share < MIN_SHARE:
+                raise EditRefused(
+                    f"{photo.source}: face {number}: the skin would fold at any useful strength: "
+                    "ask for less, or choose a photo with a clearer view of this face"
+                )
+            if self.corrector is not None:
+                drawn = self.corrector(colour, drawn, self.shading, wanted.teeth, seed)
+            colour, notes = render(colour, drawn, self.shading, wanted.teeth, seed, interiors=self.interiors)
+            done.append(_record(number, located[number], wanted, intensity, drawn, (*flags, *notes)))
+        edited = photo.with_colour(colour)
+        return Edit(edited, photo, tuple(self._measured(edited, done)), str(wanted))
+
+    def locate(self, photo: Photo) -> list[Located]:
+        """Every face of a photo, largest first.
+
+        Raises:
+            NoFace: there is none.
+        """
+        found = self.pipeline.find(photo.rgb)
+        if not found:
+            raise NoFace(f"{photo.source}: no face found: crop closer to the face, or try another detector")
+        readings = self.pipeline.read(found) if self.measure else [None] * len(found)
+        return [
+            self._located(photo.rgb, face, reading) for face, reading in zip(found, readings, strict=True)
+        ]
+
+    def points_in(self, rgb: images.Rgb, box: Box) -> Array:
+        """The points [P, 2] of one face whose box is known, such as that of the picture before."""
+        points, _, _ = self.landmarker(rgb, np.array([box.corners], dtype=np.float64))
+        return self.looked_at(rgb, points[0])[0]
+
+    def _located(self, rgb: images.Rgb, found: Found, reading: Reading | None) -> Located:
+        detection, landmarks, pose, *_ = found
+        points, jitter = self.looked_at(rgb, np.array(landmarks.points, np.float32))
+        return Located(detection.box, lip_contour.refine(rgb, points)[0], points, pose.yaw, jitter, reading)
+
+    def looked_at(self, rgb: images.Rgb, points: NDArray[np.float32]) -> tuple[Array, float]:
+        """Look at one face eight times, at shifted and scaled crops of it and of its mirror image, and average: its
+        points [P, 2], and how far the looks lie apart, in eye distances.
+
+        A network that sees 96 pixels errs by a few pixels of a large photo, which on lips is visible; most of that
+        error changes with the crop. How far the looks lie apart also tells how far the points can be trusted.
+        """
+        height, width = rgb.shape[:2]
+        # Only the face is mirrored, not the whole photo.
+        box = box_of_points(points)
+        reach = 0.4 * (box[2:] - box[:2])
+        left, top = np.floor((box[:2] - reach).clip(0, [width - 2, height - 2])).astype(int)
+        right, bottom = np.ceil((box[2:] + reach).clip([left + 2, top + 2], [width, height])).astype(int)
+        part = np.ascontiguousarray(rgb[top:bottom, left:right])
+        boxes = _looks(box - [left, top, left, top])
+        straight, _, _ = self.landmarker(part, boxes)
+        last = part.shape[1] - 1
+        flipped_boxes = np.stack([last - boxes[:, 2], boxes[:, 1], last - boxes[:, 0], boxes[:, 3]], axis=1)
+        flipped, _, _ = self.landmarker(np.ascontiguousarray(part[:, ::-1]), flipped_boxes)
+        unflipped = flipped[:, MIRROR] * [-1, 1] + [last, 0]
+        views = np.concatenate([straight, unflipped]).astype(np.float64) + np.array([left, top])
+        mean = views.mean(axis=0)
+        eyes = [mean[list(corners)].mean(axis=0) for corners in (RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS)]
+        distance = max(float(np.linalg.norm(eyes[0] - eyes[1])), 1e-6)
+        spread = np.sqrt(((views - mean) ** 2).sum(axis=2).mean(axis=0))
+        return mean, float(spread.mean()) / distance
+
+    def _doubts(self, photo: Photo, face: Located, force: bool) -> tuple[str, ...]:
+        """Reasons not to edit this face: raised, or returned as flags when forced."""
+        height, width = photo.colour.shape[:2]
+        doubts = []
+        if abs(face.yaw) > MAX_YAW:
+            doubts.append(f"the head is turned by {abs(face.yaw):.0f} degrees, more than {MAX_YAW:.0f}")
+        if min(face.box.width, face.box.height) < MIN_FACE:
+            doubts.append(
+                f"the face is {min(face.box.width, face.box.height):.0f} pixels, fewer than {MIN_FACE:.0f}"
+            )
+        if face.jitter > MAX_JITTER:
+            doubts.append(
+                f"its points are uncertain (by {face.jitter:.1%} of the eye distance, {MAX_JITTER:.1%} at most): "
+                "it may be covered, blurred or badly lit"
+            )
+        inner = face.points[JAW.stop :]
+        if (
+            (face.points[JAW][5:16] > [width - 1, height - 1]).any()
+            or (inner < 0).any()
+            or (inner > [width - 1, height - 1]).any()
+        ):
+            doubts.append("part of the face lies outside the photo")
+        if doubts and not force:
+            raise EditRefused(
+                f"{photo.source}: {'; '.join(doubts)}: choose another photo, or pass force (--force)"
+            )
+        return tuple(f"forced although {doubt}" for doubt in doubts)
+
+    def plan(
+        self,
+        face: Located,
+        target: Target,
+        intensity: float,
+        mouth: Mouth | float = "auto",
+        relative: bool = False,
+    ) -> Plan:
+        """What an edit would move, before a pixel is touched; `mouth` may also be a lip gap in eye distances."""
+        return asked_plan(self.geometry, face, target, intensity, mouth, relative)
+
+    def _measured(self, photo: Photo, done: Sequence[FaceEdit]) -> list[FaceEdit]:
+        """With each face's reading after the edit, found again in its box."""
+        if not self.measure:
+            return list(done)
+        rgb, measured = photo.rgb, []
+        for edit in done:
+            readings = self.pipeline.read(self.pipeline.locate(rgb, [Detection(edit.box, 1.0)]))
+            measured.append(replace(edit, after=readings[0] if readings else None))
+        return measured
+
+
+def asked_plan(
+    geometry: Geometry,
+    face: Located,
+    target: Target,
+    intensity: float,
+    mouth: Mouth | float = "auto",
+    relative: bool = False,
+) -> Plan:
+    """What an edit of a located face moves by `geometry`, without a correction; see `Editor.plan`."""
+    shape = Frame.of(face.points).to_canonical(face.points)
+    seen = Frame.of(face.network_points).to_canonical(face.network_points)
+    shares = None if face.reading is None else np.array([face.reading.probabilities[name] for name in ACTIVE])
+    current = geometry.strengths(seen, shares)
+    change = change_for(target, current, intensity, relative)
+    if isinstance(mouth, int | float):
+        return plan(geometry, face.points, change, float(mouth))
+    leaving = smile_leaves(target, current, intensity) if mouth == "auto" and not relative else 0.0
+    gap = lips_for(target, intensity, mouth, lip_gap(shape) * (1 - leaving))
+    return plan(geometry, face.points, change, gap, refill=leaving > 0.5)
+
+
+def _looks(box: Array) -> Array:
+    """Four boxes [4, 4] about a box: shifted by 3 % and scaled by up to 6 %, on average the box itself."""
+    size = np.tile(box[2:] - box[:2], 2)
+    looks = []
+    for x, y, scale in ((0.03, 0.02, 0.06), (-0.03, -0.02, -0.02), (0.02, -0.03, -0.06), (-0.02, 0.03, 0.02)):
+        grow = scale / 2 * size * [-1, -1, 1, 1]
+        looks.append(box + size * [x, y, x, y] + grow)
+    return np.stack(looks)
+
+
+def _record(
+    number: int, face: Located, target: Target, intensity: float, drawn: Plan, flags: tuple[str, ...]
+) -> FaceEdit:
+    if drawn.share < 1:
+        flags = (*flags, f"weakened to {drawn.share:.0%} so that the skin does not fold")
+    return FaceEdit(
+        face=number,
+        box=face.box,
+        asked=dict(target.strengths),
+        intensity=intensity,
+        applied=intensity * drawn.share,
+        folding=drawn.warp.folding,
+        gap_before=lip_gap(drawn.source),
+        gap_after=lip_gap(drawn.target),
+        flags=flags,
+        before=face.reading,
+    )

@@ -1,0 +1,256 @@
+"""What is seen between the lips: carried over from the photo where it was visible, else filled from an example.
+
+The opening is described by two curves over `t`, from the right corner of the mouth (0) to the left one (1): where the
+upper lip ends and where the lower lip begins. A place inside it is (t, depth below the upper lip), and that is how it
+is looked up in the photo or in an example: upper teeth hang from the upper lip and keep their proportions, and the
+lower lip covers what does not fit.
+
+The examples that ship are four mouths of synthetic faces (DiffusionFER, CC0): a closed bite, a laugh, parted lips and
+a wide opening. They are matched to the face in brightness, by the whites of its eyes, in tint and grain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from mien.editing.warp import look_up
+from mien.io import cards
+from mien.io.images import LUMA
+from mien.landmarks import INNER_LIPS, LEFT_EYE, RIGHT_EYE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mien.editing.warp import Region
+
+    Array = NDArray[np.float64]
+    Pixels = NDArray[Any]
+
+SAMPLES = 33
+"""Points of each curve of an opening."""
+_TEETH = 25.0
+"""Luma of teeth over the 0.4th power of that of the whites of the eyes (see `filled`): the mean of all mouths is 22, of
+which many show no teeth."""
+_BRIGHTEST = 1.6
+"""Luma of teeth over the whites of the eyes: at most, in the dark."""
+_OPEN_EYE = 0.12
+"""Height over width of an eye whose white can be seen."""
+_ROW = 0.85
+"""Share of an example's width that fills a mouth's: its corners are darker and its row of teeth shorter than most."""
+_CORNER = 0.22
+"""Share of the mouth's width at each corner over which an opening runs to a point."""
+SHOWS = 0.022
+"""Mean lip gap, in eye distances, from which a mouth counts as open."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """An opening between the lips in some plane. `right`, `left` [2] are its corners; `upper`, `lower` [SAMPLES]
+    the distances of the lips from the line between the corners, in widths of the mouth, positive downwards."""
+
+    right: Array
+    left: Array
+    upper: Array
+    lower: Array
+
+    @classmethod
+    def of(cls, contour: Array) -> Opening:
+        """From the inner lips [20, 2]: corner, upper edge, corner, lower edge backwards (`mien.landmarks`)."""
+        right, left = contour[0], contour[10]
+        t, height = _along(right, left, contour)
+        grid = np.linspace(0, 1, SAMPLES)
+        upper, lower = ([*range(11)], [0, *range(19, 9, -1)])
+        curves = []
+        for edge in (upper, lower):
+            # A point may not lie behind its neighbour: np.interp needs rising t, and the corners are exactly 0 and 1.
+            places = np.maximum.accumulate(t[edge].clip(0, 1) + 1e-9 * np.arange(11))
+            curves.append(np.interp(grid, places, height[edge]))
+        middle = (curves[0] + curves[1]) / 2
+        return cls(right, left, np.minimum(curves[0], middle), np.maximum(curves[1], middle))
+
+    @property
+    def ratio(self) -> float:
+        """Mean height over width."""
+        return float((self.lower - self.upper).mean())
+
+    def locate(self, places: Array) -> tuple[Array, Array, Array]:
+        """(t, depth below the upper lip, height of the opening there) of `places` [..., 2], the last two in widths."""
+        t, height = _along(self.right, self.left, places)
+        grid = np.linspace(0, 1, SAMPLES)
+        upper, lower = np.interp(t, grid, self.upper), np.interp(t, grid, self.lower)
+        return t, height - upper, lower - upper
+
+    def at(self, t: Array, depth: Array) -> Array:
+        """The inverse of `locate`: the place [..., 2] at `t` and a depth in widths."""
+        height = np.interp(t, np.linspace(0, 1, SAMPLES), self.upper) + depth
+        across = self.left - self.right
+        down = np.array([-across[1], across[0]])
+        return np.asarray(self.right + t[..., None] * across + height[..., None] * down)
+
+    def height_at(self, t: Array) -> Array:
+        """Height of the opening at `t`, in widths."""
+        return np.asarray(np.interp(t, np.linspace(0, 1, SAMPLES), self.lower - self.upper))
+
+
+def _along(right: Array, left: Array, places: Array) -> tuple[Array, Array]:
+    across = left - right
+    width = float(across @ across)
+    offset = places - right
+    return offset @ across / width, offset @ np.array([-across[1], across[0]]) / width
+
+
+@dataclass(frozen=True)
+class Example:
+    """A mouth to fill from: its picture [h, w, 3] (RGB, uint8), its opening in it, and the mean colour [3] of the
+    skin beside it."""
+
+    name: str
+    picture: NDArray[np.uint8]
+    opening: Opening
+    skin: Array
+
+    @cached_property
+    def bright(self) -> float:
+        """Luma of what is brightest in it, the teeth: the 90th percentile."""
+        t, share = np.meshgrid(np.linspace(0.05, 0.95, 40), np.linspace(0.05, 0.95, 20))
+        places = self.opening.at(t, share * self.opening.height_at(t)).astype(np.float32)
+        return float(np.percentile(look_up(self.picture.astype(np.float32), places) @ LUMA, 90))
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a face tells of its mouth: mean colour `skin` [3] of the cheeks and standard deviation `grain` of their
+    noise, and luma `white` of the whites of the eyes, all in 0..255."""
+
+    skin: Array
+    grain: float
+    white: float
+
+
+@lru_cache(maxsize=1)
+def examples() -> dict[str, Example]:
+    """The examples that ship, by name.
+
+    Raises:
+        WeightsError: the file is missing, damaged or not that of its card.
+    """
+    content, _ = cards.verified(cards.FOLDER / "editor" / "mouths.npz")
+    with np.load(BytesIO(content), allow_pickle=False) as arrays:
+        return {
+            name: Example(
+                name, arrays[f"{name}_picture"], Opening.of(arrays[f"{name}_contour"]), arrays[f"{name}_skin"]
+            )
+            for name in (str(word) for word in arrays["names"])
+        }
+
+
+def choose(ratio: float, teeth: float) -> Example:
+    """The example for an opening of this height over width; `teeth` in 0..1 prefers those that show them."""
+    known = examples()
+    if teeth >= 0.5:
+        return known["bite"] if ratio < 0.17 else known["laugh"]
+    return known["parted"] if ratio < 0.09 else known["wide"]
+
+
+def _depth_in(example: Opening, t: Array, depth: Array, height: Array) -> Array:
+    """Depth to look up: half way between keeping proportions and squeezing the whole example into the opening."""
+    whole = example.height_at(t)
+    share = np.clip(depth / np.maximum(height, 1e-6), 0, 1)
+    kept = np.minimum(depth, whole)
+    return np.asarray(0.5 * kept + 0.5 * share * whole)
+
+
+def mask_of(opening: Opening, places: Array, feather: float) -> Array:
+    """1 inside the opening, 0 outside, with a soft edge of `feather` mouth widths; `places` [..., 2]."""
+    t, depth, height = opening.locate(places)
+    # Landmarks see a corner as blunt; lips meet in a point.
+    narrow = np.sin(np.pi / 2 * np.clip(np.minimum(t, 1 - t) / _CORNER, 0, 1)) ** 0.8
+    edge = narrow * height / 2 - np.abs(depth - height / 2)
+    soft = (
+        np.clip(edge / feather + 0.5, 0, 1)
+        * ((t > 0) & (t < 1))
+        * np.clip(narrow * height / (2 * feather), 0, 1)
+    )
+    return np.asarray(soft * soft * (3 - 2 * soft))
+
+
+def window_of(opening: Opening, region: Region) -> tuple[slice, slice]:
+    """Rows and columns of the region that hold the opening (given in pixels of the picture), with a margin."""
+    grid = np.linspace(0, 1, SAMPLES)
+    outline = np.concatenate([opening.at(grid, 0 * grid), opening.at(grid, opening.lower - opening.upper)])
+    margin = 0.06 * float(np.linalg.norm(opening.left - opening.right)) + 2
+    low = np.floor(outline.min(axis=0) - margin - [region.left, region.top]).astype(int)
+    high = np.ceil(outline.max(axis=0) + margin - [region.left, region.top]).astype(int) + 1
+    low, high = low.clip(0), np.minimum(high, [region.width, region.height])
+    return slice(low[1], max(high[1], low[1])), slice(low[0], max(high[0], low[0]))
+
+
+def carried(photo: Pixels, source: Opening, target: Opening, places: Array) -> Pixels:
+    """The photo's own mouth interior, drawn at `places` [h, w, 2] (picture pixels) inside the target opening."""
+    t, depth, height = target.locate(places)
+    share = np.clip(depth / np.maximum(height, 1e-6), 0, 1)
+    where = source.at(t, share * source.height_at(t)).astype(np.float32)
+    return look_up(photo, where)
+
+
+def filled(
+    example: Example, target: Opening, places: Array, around: Around, seed: int
+) -> NDArray[np.float32]:
+    """An example's interior at `places` [h, w, 2], as RGB float in 0..255; `seed` fixes the noise.
+
+    Teeth are lit as the whites of the eyes are, whatever the skin: of 657 mouths of DiffusionFER and of web photos
+    their luma rises with the 0.4th power of the eyes', and hardly with that of the cheeks.
+    """
+    t, depth, height = target.locate(places)
+    inside = np.clip(t, 0, 1)
+    across = 0.5 + _ROW * (inside - 0.5)
+    where = example.opening.at(across, _depth_in(example.opening, across, depth, height)).astype(np.float32)
+    look = look_up(example.picture.astype(np.float32), where)
+    ratio = np.clip(around.skin / example.skin, 0.2, 1.6)
+    teeth = min(_TEETH * around.white**0.4, _BRIGHTEST * around.white)
+    # The light tints them too, but by less than it tints the skin.
+    tint = (ratio / float(ratio.mean())) ** 0.35
+    gain = min(teeth / example.bright, 1.15) * tint
+    # Lips and cheeks shade what lies behind them: most under the upper lip and towards the corners.
+    width = np.maximum(height, 1e-3)
+    under = np.exp(-np.clip(depth, 0, None) / (0.10 * width + 0.012))
+    over = np.exp(-np.clip(height - depth, 0, None) / (0.10 * width + 0.01))
+    shade = (1 - 0.45 * under - 0.2 * over) * (1 - 0.55 * np.abs(2 * inside - 1) ** 4)
+    noise = np.random.default_rng(seed).normal(0, around.grain, look.shape[:2])
+    soft = np.asarray(cv2.GaussianBlur(noise, (0, 0), 0.7)) * 1.7
+    # Nothing in a mouth is blacker than its lining, which is a dark red of the skin's brightness.
+    lining = around.skin * [0.26, 0.13, 0.13]
+    drawn = np.maximum(look * gain * np.clip(shade, 0.2, 1)[..., None], lining)
+    return np.asarray(drawn + soft[..., None], np.float32)
+
+
+def white_of(colour: Pixels, points: Array) -> float | None:
+    """Luma, 0..255, of the whites of the eyes with landmarks [P, 2]: the 90th percentile within the lids, mean of both;
+    None where both are closed, too small or outside the photo."""
+    found = []
+    for group in (RIGHT_EYE, LEFT_EYE):
+        outline = points[group]
+        width, height = np.ptp(outline, axis=0)
+        if height < _OPEN_EYE * width:
+            continue
+        low = np.floor(outline.min(axis=0)).astype(int).clip(0)
+        high = (np.ceil(outline.max(axis=0)).astype(int) + 1).clip(0)
+        part = colour[low[1] : high[1], low[0] : high[0]]
+        if part.shape[0] < 3 or part.shape[1] < 3:
+            continue
+        mask = np.zeros(part.shape[:2], np.uint8)
+        cv2.fillPoly(mask, [np.rint(outline - low).astype(np.int32)], 1)
+        if mask.sum() >= 6:
+            found.append(float(np.percentile(part[mask > 0] @ LUMA, 90)))
+    return float(np.mean(found)) * 255 / np.iinfo(colour.dtype).max if found else None
+
+
+def opening_of(points: Array) -> Opening:
+    """The opening between the inner lips of landmarks [P, 2]."""
+    return Opening.of(points[INNER_LIPS])

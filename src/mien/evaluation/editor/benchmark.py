@@ -1,0 +1,449 @@
+"""The table of `mien evaluate-edits`: several ways to edit, judged by networks that take no part in editing.
+
+Two sets of pictures that no part of the editor was fitted on:
+
+- *FERPlus*, validation and test split by the majority rule: its neutral faces are edited, its emotional faces say what
+  the judge makes of real expressions. Many pictures, small and grey: accuracy, Frechet distance, monotony.
+- *London pairs* (Face Research Lab London Set): the same people neutral and smiling, in colour. Few, large: identity,
+  motion, refusals, mouths, and the comparison with a real smile.
+
+Every stage is stored in the results' folder as soon as it is measured, and is not measured again unless the editor's
+weights, its code or the counts change: an interrupted evaluation goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+
+from mien.data.duplicates import hash_of
+from mien.editing.editor import Editor
+from mien.editing.geometry import ACTIVE, Frame, lip_gap
+from mien.editing.photo import Photo
+from mien.editing.provenance import weights_digest
+from mien.editing.results import EditRefused, Located
+from mien.editing.warp import FOLD_LIMIT
+from mien.errors import DatasetNotFound, NoFace
+from mien.evaluation.editor import metrics
+from mien.evaluation.editor.editors import ways
+from mien.evaluation.editor.judges import JUDGED, Identity, MiniXception, Points, grey_crop
+from mien.evaluation.editor.metrics import ASKED, GROUPED, POOLED, Drawn, Faces
+from mien.evaluation.editor.table import Store, Table
+from mien.evaluation.intervals import Interval, wilson
+from mien.io import atomic, images
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from mien.evaluation.editor.table import Figures
+
+    Array = NDArray[np.float64]
+    Pixels = NDArray[np.uint8]
+    Find = Callable[[Pixels, Located], Array]
+
+ENLARGED: Final = 96
+"""Side to which FERPlus pictures of 48 pixels are enlarged before they are edited."""
+REAL: Final = 300
+"""Real pictures of an expression that the judge is tried on, at most, unless more are needed for a distance."""
+MONOTONE: Final = 100
+"""Faces behind each correlation of strength and reading."""
+MOVING: Final = 25
+"""Faces behind each landmark response."""
+IDENTIFIED: Final = ("happiness", "surprise", "anger")
+
+
+def ferplus(
+    root: Path, editor: Editor, count: int, say: Callable[[str], None]
+) -> tuple[Faces, dict[str, Pixels]]:
+    """Located neutral faces and, by expression, real pictures as the judge sees them, of validation and test together;
+    under "train/..." pictures of the training split, `count` of each pooled expression, for the floor."""
+    from mien.data.protocols import load
+    from mien.data.readers import READERS
+
+    records = load("ferplus-majority").apply(READERS["ferplus"](root))
+    random = np.random.default_rng(0)
+    order = [records[n] for n in random.permutation(len(records))]
+    neutral, real, train = Faces(), {name: [] for name in ASKED}, {name: [] for name in POOLED}  # type: ignore[var-annotated]
+    from mien.labels import EXPRESSIONS
+
+    for record in order:
+        name = EXPRESSIONS[record.expression]
+        if record.split == "train":
+            if name in train and len(train[name]) < count:
+                train[name].append(_enlarged(record.path))
+            continue
+        if name == "neutral" and len(neutral) < len(POOLED) * count:
+            photo = Photo(_enlarged(record.path))
+            try:
+                face = editor.locate(photo)[0]
+            except NoFace:
+                continue
+            neutral.photos.append(photo)
+            neutral.faces.append(face)
+            neutral.labels.append(name)
+        elif name in real and len(real[name]) < max(count, REAL):
+            real[name].append(_enlarged(record.path))
+    say(f"FERPlus: {len(neutral)} neutral faces located")
+    crops = {name: np.stack([grey_crop(p) for p in pictures]) for name, pictures in real.items()}
+    crops |= {f"train/{name}": np.stack([grey_crop(p) for p in train[name]]) for name in POOLED}
+    return neutral, crops
+
+
+def _enlarged(path: Path) -> Pixels:
+    return metrics.small(images.read(path)[..., 0], ENLARGED)
+
+
+def real_faces(
+    judge: MiniXception, neutral: Faces, crops: dict[str, Pixels], count: int
+) -> tuple[Figures, Array, Array]:
+    """References from real pictures; and the features of real faces and of unedited sources, in the order of edits."""
+    found: Figures = {}
+    features, means = {}, []
+    for name in ASKED:
+        shares, features[name] = judge(crops[name])
+        found[f"accuracy/{name}"] = metrics.accuracy(shares, [name] * len(shares), name)
+        if name != "disgust":
+            means.append(found[f"accuracy/{name}"].value)
+    found["accuracy/mean"] = Interval(float(np.mean(means)))
+    real = np.concatenate([features[name][:count] for name in POOLED])
+    unedited = judge(np.stack([neutral.crop(n, whole=True) for n in range(len(neutral))]))[1]
+    found["fed/floor"] = metrics.fed(
+        real, judge(np.concatenate([crops[f"train/{name}"][:count] for name in POOLED]))[1]
+    )
+    found["fed/ceiling"] = metrics.fed(real, unedited)
+    return found, real, unedited
+
+
+def on_ferplus(
+    draw: Drawn, judge: MiniXception, neutral: Faces, real: Array, unedited: Array, count: int
+) -> Figures:
+    """Accuracy, Frechet distance and folding of edits at strength 1; every pooled expression on sources of its own."""
+    jobs = [(n, POOLED[n // count], 1.0) for n in range(len(POOLED) * count)]
+    rare = [(n, name, 1.0) for name in ("disgust", "fear") for n in range(min(count, 100))]
+    edits = metrics.edit_all(draw, judge, neutral, jobs + rare, whole=True)
+    found = {f"accuracy/{name}": metrics.accuracy(edits.shares, edits.targets, name) for name in ASKED}
+    found["accuracy/mean"] = Interval(
+        float(np.mean([found[f"accuracy/{n}"].value for n in ASKED if n != "disgust"]))
+    )
+    pooled = edits.features[: len(jobs)]
+    found["fed"] = metrics.fed(real, pooled)
+    found["fed/share"] = metrics.fed_share(real, pooled, unedited)
+    found["fold"] = wilson(int((edits.folding >= FOLD_LIMIT).sum()), len(edits.folding))
+    return found
+
+
+def monotony(draw: Drawn, judge: MiniXception, neutral: Faces) -> Figures:
+    """Spearman's correlation of strength and reading, by expression."""
+    sources = list(range(min(MONOTONE, len(neutral))))
+    return {
+        f"spearman/{name}": metrics.monotony(draw, judge, neutral, sources, name, whole=True)
+        for name in POOLED
+    }
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """People of the London set: neutral and smiling, in the same order, and what each says of their ethnicity
+    ("" if nothing)."""
+
+    neutral: Faces
+    smiling: Faces
+    groups: list[str]
+
+
+def london(root: Path, editor: Editor, every: int) -> Pairs:
+    """Every `every`-th pair of the set, located.
+
+    Raises:
+        DatasetNotFound: the folder has no `neutral` and `smiling`.
+    """
+    if not (root / "neutral").is_dir() or not (root / "smiling").is_dir():
+        raise DatasetNotFound(
+            f"{root} does not hold the London set: pass the folder with neutral/ and smiling/"
+        )
+    pairs = Pairs(Faces(), Faces(), [])
+    said = _ethnicities(root)
+    for path in sorted((root / "neutral").glob("*_03.jpg"))[::every]:
+        other = root / "smiling" / path.name.replace("_03", "_08")
+        for side, faces in ((path, pairs.neutral), (other, pairs.smiling)):
+            photo = Photo(images.read(side), source=str(side))
+            faces.photos.append(photo)
+            faces.faces.append(editor.locate(photo)[0])
+            faces.labels.append(path.stem[:3])
+        pairs.groups.append(said.get(path.stem[:3], ""))
+    return pairs
+
+
+def _ethnicities(root: Path) -> dict[str, str]:
+    """What people of the London set said of themselves, by number; empty without the set's table, whose name and whose
+    numbers ("X001") differ from copy to copy."""
+    for name in ("london_info.csv", "london_faces_info.csv"):
+        if (root / name).is_file():
+            with (root / name).open(newline="", encoding="utf-8-sig") as table:
+                rows = list(csv.DictReader(table))
+            return {row["face_id"].strip().lstrip("Xx").zfill(3): row["face_eth"].strip() for row in rows}
+    return {}
+
+
+def real_people(judge: MiniXception, identity: Identity, pairs: Pairs) -> tuple[Figures, Array]:
+    """References of the pairs: the judge on real smiles, dlib between own pictures and between people's."""
+    smiles = judge(np.stack([pairs.smiling.crop(n) for n in range(len(pairs.smiling))]))[0]
+    own, smiling = (
+        np.stack(
+            [identity(photo.rgb, face.points) for photo, face in zip(side.photos, side.faces, strict=True)]
+        )
+        for side in (pairs.neutral, pairs.smiling)
+    )
+    everyone = list(range(len(own)))
+    genuine = np.linalg.norm(own - smiling, axis=1)
+    impostor = np.linalg.norm(own - np.roll(smiling, 1, axis=0), axis=1)
+    happy = metrics.accuracy(smiles, ["happiness"] * len(smiles), "happiness")
+    return {
+        "london/accuracy/happiness": happy,
+        "london/pair/happy": happy,
+        "london/identity": metrics.mean_by_source(genuine, everyone),
+        "london/identity/others": metrics.mean_by_source(impostor, everyone),
+    }, own
+
+
+def on_people(draw: Drawn, judge: MiniXception, identity: Identity, pairs: Pairs, own: Array) -> Figures:
+    """Six expressions at strength 1 on the neutral photos: accuracy, refusals, identity."""
+    people = len(pairs.neutral)
+    jobs = [(n, name, 1.0) for name in ASKED for n in range(people)]
+    apart: list[float] = []
+
+    def embed(job: int, rgb: Pixels) -> None:
+        source, target, _ = jobs[job]
+        if target in IDENTIFIED:
+            points = pairs.neutral.faces[source].points
+            apart.append(float(np.linalg.norm(identity(rgb, points) - own[source])))
+
+    edits = metrics.edit_all(draw, judge, pairs.neutral, jobs, whole=False, keep=embed)
+    found = {f"london/accuracy/{n}": metrics.accuracy(edits.shares, edits.targets, n) for n in ASKED}
+    found["london/refused"] = wilson(int(edits.refused.sum()), len(jobs))
+    sources = [source for source, target, _ in jobs if target in IDENTIFIED]
+    found["london/identity"] = metrics.mean_by_source(np.array(apart), sources)
+    found["london/same"] = wilson(int((np.array(apart) < metrics.SAME).sum()), len(apart))
+    hits = edits.shares.argmax(axis=1) == [JUDGED.index(target) for target in edits.targets]
+    groups = np.array(pairs.groups)
+    for group in GROUPED:
+        if group in pairs.groups:
+            for key, values, of in (("accuracy", hits, edits.sources), ("identity", apart, sources)):
+                own = np.where(groups[of] == group, values, np.nan)
+                found[f"london/group/{group}/{key}"] = metrics.mean_by_source(own, of)
+    return found
+
+
+def on_pairs(draw: Drawn, editor: Editor, judge: MiniXception, find: Find, pairs: Pairs) -> Figures:
+    """A neutral photo edited to happiness with the lips of the person's real smile, and what is asked of neutral."""
+    crops, before, after, same = [], [], [], []
+    for n, (photo, face) in enumerate(zip(pairs.neutral.photos, pairs.neutral.faces, strict=True)):
+        smile = pairs.smiling.faces[n]
+        gap = lip_gap(Frame.of(smile.points).to_canonical(smile.points))
+        real = Frame.of(smile.points).to_canonical(find(pairs.smiling.photos[n].rgb, smile))
+        # As strong as the real smile: what the editor's reader sees in it, without a recogniser's opinion.
+        shape = Frame.of(smile.network_points).to_canonical(smile.network_points)
+        strength = float(editor.geometry.strengths(shape, np.ones(len(ACTIVE)))[ACTIVE.index("happiness")])
+        try:
+            rgb, _ = draw(photo, face, "happiness", max(strength, 0.05), gap)
+        except EditRefused:
+            rgb = photo.rgb
+        crops.append(pairs.neutral.crop(n, rgb))
+        before.append(metrics.lips_error(find, photo.rgb, face, real))
+        after.append(metrics.lips_error(find, rgb, face, real))
+        unchanged, _ = draw(photo, face, "neutral", 1.0, None)
+        same.append(min(metrics.psnr(photo.rgb, unchanged), 99.0))
+    everyone = list(range(len(after)))
+    shares = judge(np.stack(crops))[0]
+    filled = [
+        metrics.fill_error(photo, face.points)
+        for photo, face in zip(pairs.smiling.photos, pairs.smiling.faces, strict=True)
+    ]
+    open_mouths = [pair for pair in filled if pair is not None]
+    return {
+        "london/pair/happy": metrics.accuracy(shares, ["happiness"] * len(shares), "happiness"),
+        "london/pair/lips": metrics.ratio_by_source(np.array(after), np.array(before)),
+        "london/self": metrics.mean_by_source(np.array(same), everyone),
+        **({"london/mouth": metrics.ratio_by_source(*np.array(open_mouths).T)} if open_mouths else {}),
+    }
+
+
+def motion(draw: Drawn, editor: Editor, find: Find, pairs: Pairs) -> Figures:
+    """Landmark response at full resolution, by expression."""
+    sources = list(range(min(MOVING, len(pairs.neutral))))
+    return {
+        f"london/response/{name}": metrics.mean_by_source(
+            metrics.response(draw, editor, find, pairs.neutral, sources, name), sources
+        )
+        for name in POOLED
+    }
+
+
+def seconds(editor: Editor, photo: Path) -> Figures:
+    """Wall time of one edit of a photo enlarged to 12 megapixels, located and drawn; the middle of three."""
+    rgb = images.read(photo)
+    scale = (12e6 / (rgb.shape[0] * rgb.shape[1])) ** 0.5
+    large = Photo(
+        np.asarray(cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
+    )
+    taken = []
+    for _ in range(3):
+        start = time.perf_counter()
+        editor(large, "happiness", 1.0)
+        taken.append(time.perf_counter() - start)
+    return {"seconds": Interval(float(np.median(taken)), min(taken), max(taken))}
+
+
+def judge_finder(path: Path) -> Find:
+    """Landmarks by the judge of motion, about a face that is already located."""
+    points = Points(path)
+
+    def find(rgb: Pixels, face: Located) -> Array:
+        return points(rgb, face.points)
+
+    return find
+
+
+def own_finder(editor: Editor) -> Find:
+    """Landmarks by the editor's own network: a weaker witness, named so in the facts."""
+
+    def find(rgb: Pixels, face: Located) -> Array:
+        return editor.points_in(rgb, face.box)
+
+    return find
+
+
+def _content(*sets: Iterable[Pixels]) -> str:
+    """A hash of the pixels that figures are measured on: a stage of other pictures is another stage."""
+    found = hashlib.blake2b(digest_size=16)
+    for picture in itertools.chain(*sets):
+        found.update(hash_of(picture).encode())
+    return found.hexdigest()
+
+
+def _drawing() -> str:
+    """What the code that edits and measures is, briefly: a change of it makes stored stages old."""
+    folder = Path(__file__).parent
+    files = [*sorted(folder.glob("*.py")), folder.parent / "edit.py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
+FILES: Final = ("table.md", "table.json")
+"""The files of a table."""
+
+
+def run(
+    judge_file: Path,
+    identity_file: Path,
+    ferplus_root: Path | None,
+    london_root: Path | None,
+    out: Path,
+    *,
+    names: list[str],
+    points_file: Path | None = None,
+    large: Path | None = None,
+    count: int = 550,
+    every: int = 1,
+    threads: int | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Table:
+    """Measure, and write `table.md`, `table.json` and the stages' store into `out`.
+
+    Args:
+        judge_file, identity_file, points_file: the judges, see `mien.evaluation.editor.judges`; without
+        `points_file` the
+            editor's own network finds the landmarks.
+        ferplus_root, london_root, large: FERPlus in its official layout, the London set, and one photo to time on; the
+            figures of a set that is not named are left out.
+        names: the ways to edit, see `ways`.
+        count: sources of each pooled expression; the Frechet distance is taken on four times as many.
+        every: take each `every`-th London pair.
+        threads: for the editor's networks.
+    """
+    import torch
+
+    from mien.training.checkpoint import commit, digest
+
+    torch.set_num_threads(threads or torch.get_num_threads())
+    judge, identity = MiniXception(judge_file), Identity(identity_file)
+    store = Store(out / "stages.json")
+    references: Figures = {}
+    facts: dict[str, Any] = {
+        "definitions": metrics.VERSION,
+        "commit": commit(),
+        "editor": weights_digest()[:12],
+        "judge": digest(judge_file)[:12],
+        "drawing": _drawing(),
+        "landmarks": "dlib's" if points_file is not None else "the editor's own network",
+        "count": count,
+    }
+    depends = {key: value for key, value in facts.items() if key != "commit"} | {
+        "every": every,
+        "identity": digest(identity_file)[:12],
+        "points": digest(points_file)[:12] if points_file is not None else "",
+    }
+    figures: dict[str, Figures] = {}
+    if ferplus_root is not None:
+        small = Editor.load(detector="whole", threads=threads)
+        neutral, crops = ferplus(ferplus_root, small, count, say)
+        count = min(count, len(neutral) // len(POOLED), *(len(crops[name]) for name in POOLED))
+        say(f"{count} sources of each of {', '.join(POOLED)}")
+        facts["FED"] = f"N = {count * len(POOLED)} a side"
+        kept = slice(count * len(POOLED))
+        neutral = Faces(neutral.photos[kept], neutral.faces[kept], neutral.labels[kept])
+        found, real, unedited = real_faces(judge, neutral, crops, count)
+        references |= found
+        depends["FERPlus"] = _content([photo.rgb for photo in neutral.photos], *crops.values())
+        for name, way in ways(small, names).items():
+            say(f"FERPlus, {name}")
+            draw = way.draw(True)
+            figures.setdefault(name, {})
+            figures[name] |= store.get(
+                f"ferplus/{name}",
+                depends | way.depends,
+                partial(on_ferplus, draw, judge, neutral, real, unedited, count),
+            )
+            figures[name] |= store.get(
+                f"monotony/{name}", depends | way.depends, partial(monotony, draw, judge, neutral)
+            )
+    if london_root is not None:
+        large_editor = Editor.load(threads=threads)
+        pairs = london(london_root, large_editor, every)
+        named = sum(group in GROUPED for group in pairs.groups)
+        say(f"London: {len(pairs.neutral)} people, {named} of a named ethnicity")
+        facts["London"] = f"{len(pairs.neutral)} people"
+        found, own = real_people(judge, identity, pairs)
+        references |= found
+        sides = [[photo.rgb for photo in side.photos] for side in (pairs.neutral, pairs.smiling)]
+        depends["London"] = [*(_content(side) for side in sides), pairs.groups]
+        find = judge_finder(points_file) if points_file is not None else own_finder(large_editor)
+        for name, way in ways(large_editor, names).items():
+            say(f"London, {name}")
+            draw = way.draw(False)
+            figures.setdefault(name, {})
+            for stage, measure in {
+                "people": partial(on_people, draw, judge, identity, pairs, own),
+                "pairs": partial(on_pairs, draw, way.editor, judge, find, pairs),
+                "motion": partial(motion, draw, way.editor, find, pairs),
+            }.items():
+                figures[name] |= store.get(f"{stage}/{name}", depends | way.depends, measure)
+    if large is not None:
+        for name, way in ways(Editor.load(measure=False, threads=threads), names).items():
+            figures[name] = figures.get(name, {}) | seconds(way.editor, large)
+    table = Table(figures, references, facts)
+    out.mkdir(parents=True, exist_ok=True)
+    texts = (table.markdown(), table.json())
+    atomic.write({out / name: text.encode() for name, text in zip(FILES, texts, strict=True)})
+    return table

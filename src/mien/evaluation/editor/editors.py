@@ -1,0 +1,155 @@
+"""The ways to edit that `mien evaluate-edits` compares: the editor, parts of it, and generators to compare it with.
+
+Generators are what `mien train` exported, applied to photos as their authors apply theirs: `skip` adds its light and
+dark to the photo, enlarged; `stargan` draws the face anew at 64 pixels, and that is pasted over the luma of the photo
+with a soft rim, its colours staying. Neither ships.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from mien.editing.corrector import SIDE, Corrector, fade, reach, window_matrix
+from mien.editing.geometry import ACTIVE, Frame, Geometry
+from mien.editing.target import Target, change_for
+from mien.errors import ConfigError, WeightsError
+from mien.evaluation.editor import metrics
+from mien.evaluation.editor.metrics import Drawn
+from mien.faces import align
+from mien.io import cards
+from mien.io.images import LUMA
+from mien.io.onnx import Network
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mien.editing.editor import Editor
+    from mien.editing.photo import Photo
+    from mien.editing.results import Located
+
+    Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A generator, opened; called as `mien.evaluation.editor.metrics.Drawn`."""
+
+    network: Any
+    kind: str
+    geometry: Geometry
+
+    @classmethod
+    def load(cls, path: Path) -> Generator:
+        """Open `editor.onnx` of a run of kind skip or stargan.
+
+        Raises:
+            WeightsError: the file or its card is missing, damaged, or of another kind.
+        """
+        network, card = Network.open(path)
+        kind = card.fields.get("kind")
+        if kind not in ("skip", "stargan"):
+            raise WeightsError(f"{path}: a {kind} is no generator: name one of kind skip or stargan")
+        return cls(network, str(kind), Geometry.load())
+
+    def __call__(
+        self, photo: Photo, face: Located, target: str, strength: float, lips: float | None
+    ) -> tuple[NDArray[np.uint8], float]:
+        """The edited picture; `lips` cannot be asked of a generator, and its map, having none, does not fold."""
+        frame = Frame.of(face.points)
+        seen = Frame.of(face.network_points).to_canonical(face.network_points)
+        shares = (
+            None if face.reading is None else np.array([face.reading.probabilities[name] for name in ACTIVE])
+        )
+        wanted = Target.parse(target)
+        change = change_for(wanted, self.geometry.strengths(seen, shares), strength)
+        if not change.any():
+            return photo.rgb, 1.0
+        if self.kind == "stargan":  # its code is where to arrive, not how far to go
+            change = np.array([wanted.strengths.get(name, 0.0) for name in ACTIVE]) * strength
+        matrix = window_matrix(frame)
+        before = align.crop(photo.rgb, matrix, SIDE, grey=True)
+        pictures = before[None, None].astype(np.float32) / 255
+        answer = self.network.run(None, {"pictures": pictures, "change": change[None].astype(np.float32)})[0][
+            0, 0
+        ]
+        rgb = photo.rgb.astype(np.float32)
+        height, width = rgb.shape[:2]
+
+        def enlarged(window: NDArray[np.float32]) -> NDArray[np.float32]:
+            large = cv2.warpAffine(
+                window,
+                align.to_pixels(matrix, SIDE),
+                (width, height),
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_CONSTANT,
+            )
+            return np.asarray(large, np.float32)
+
+        if self.kind == "skip":
+            added = enlarged(255 * np.float32(reach(change)) * answer * fade())
+        else:
+            luma = rgb @ LUMA
+            added = enlarged(fade()) * (enlarged(255 * answer) - luma)
+        return np.clip(np.rint(rgb + added[..., None]), 0, 255).astype(np.uint8), 1.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to edit: how it draws, told whether to `force` poor faces; the editor that says what is asked; and the
+    hash of the weights of its own, if it has any."""
+
+    draw: Callable[[bool], Drawn]
+    editor: Editor
+    weights: str = ""
+
+    @property
+    def depends(self) -> dict[str, str]:
+        """What its figures depend on beside the editor's own weights."""
+        return {"way": self.weights} if self.weights else {}
+
+
+def ways(editor: Editor, names: list[str]) -> dict[str, Way]:
+    """The ways under test, by name.
+
+    Args:
+        editor: as it ships.
+        names: "full" is the editor as it ships, "analytic" it without a learned correction, "geometry" its flow alone.
+            A file `editor.onnx` that `mien train` exported is a corrector of the full editor, or a generator.
+
+    Raises:
+        ConfigError: a name is neither.
+        WeightsError: a file cannot be opened.
+    """
+    # Faces are located with the recogniser's reading; it need not read each edit again.
+    full = replace(editor, measure=False)
+    known = {"full": full, "analytic": full.with_corrector(None), "geometry": full.without_pictures()}
+    found: dict[str, Way] = {}
+    for name in names:
+        if name in known:
+            found[name] = Way(partial(metrics.by_editor, known[name]), known[name])
+        elif name.endswith(".onnx"):
+            path = Path(name)
+            card = cards.read(path.with_suffix(".json"))
+            if card.fields.get("kind") == "corrector":
+                able = full.with_corrector(Corrector.load(path))
+                found[card.name] = Way(partial(metrics.by_editor, able), able, card.fields["sha256"])
+            else:
+                generator = Generator.load(path)
+                found[card.name] = Way(
+                    partial(_either_way, generator), known["analytic"], card.fields["sha256"]
+                )
+        else:
+            raise ConfigError(f"'{name}' is no way to edit: use {', '.join(known)}, or a file editor.onnx")
+    return found
+
+
+def _either_way(drawn: Drawn, force: bool) -> Drawn:
+    """A generator refuses nothing, forced or not."""
+    return drawn

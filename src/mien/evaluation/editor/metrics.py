@@ -1,0 +1,303 @@
+"""What `mien evaluate-edits` measures: each figure of one way to edit, from pictures and the judges' answers.
+
+The definitions are ours, and versioned (`VERSION`); the numbers cannot be compared with those of papers. Whatever is
+refused counts as the unedited picture, so that refusing hard faces makes no figure better.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+import cv2
+import numpy as np
+
+from mien.editing import mouth_interior
+from mien.editing.geometry import Frame, lip_gap
+from mien.editing.photo import Photo
+from mien.editing.results import EditRefused
+from mien.editing.target import Target
+from mien.evaluation.editor.judges import JUDGED, grey_crop, square_of
+from mien.evaluation.intervals import Interval, interval, resamples, wilson
+from mien.evaluation.metrics import frechet, spearman
+from mien.io.images import LUMA
+from mien.landmarks import INNER_LIPS, OUTER_LIPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from mien.editing.editor import Editor
+    from mien.editing.results import Located
+    from mien.evaluation.editor.judges import Identity, MiniXception
+
+    Array = NDArray[np.float64]
+    Pixels = NDArray[np.uint8]
+
+VERSION: Final = "2"
+"""Of these definitions; printed with every table. 2: motion and lips by dlib's points in place of FaceMesh, strength
+against reading on 100 faces in place of 25, a mouth's error within the whole outline of its inner lips."""
+POOLED: Final = ("happiness", "surprise", "sadness", "anger")
+"""Expressions with enough held-out pictures of each for a Frechet distance."""
+ASKED: Final = (*POOLED, "disgust", "fear")
+GROUPED: Final = ("white", "black", "west_asian", "east_asian")
+"""What people of the London set call themselves; figures are also given for each."""
+STRENGTHS: Final = (0.25, 0.5, 0.75, 1.0)
+SAME: Final = 0.6
+"""dlib's distance under which two pictures show the same person."""
+
+
+class Drawn(Protocol):
+    """A way to edit: the picture that shows `target` at `strength`, and the smallest Jacobian of its map (1 if it has
+    none).
+
+    Raises:
+        EditRefused: it will not.
+    """
+
+    def __call__(
+        self, photo: Photo, face: Located, target: str, strength: float, lips: float | None
+    ) -> tuple[Pixels, float]:
+        """`lips` is a lip gap in eye distances to reach, or None to leave that to the editor."""
+        ...
+
+
+def by_editor(editor: Editor, force: bool) -> Drawn:
+    """The editor as a way to edit."""
+
+    def draw(
+        photo: Photo, face: Located, target: str, strength: float, lips: float | None
+    ) -> tuple[Pixels, float]:
+        done = editor.apply(
+            photo, [face], target, strength, mouth="auto" if lips is None else lips, force=force
+        )
+        return done.image, done.faces[0].folding
+
+    return draw
+
+
+@dataclass
+class Faces:
+    """Located pictures of one set: `photos` and `faces`, one face each, and their `labels` as expressions."""
+
+    photos: list[Photo] = field(default_factory=list)
+    faces: list[Located] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def crop(self, n: int, rgb: Pixels | None = None, whole: bool = False) -> Pixels:
+        """What the judge sees of picture `n`, or of an edit `rgb` of it, at the unedited face's place."""
+        shown = self.photos[n].rgb if rgb is None else rgb
+        return grey_crop(shown, None if whole else square_of(self.faces[n].points))
+
+
+@dataclass
+class Edits:
+    """Edits of `sources` (indices) towards `targets`: the judge's `shares` and `features`, which were `refused`, and
+    the smallest Jacobian of each, `folding`."""
+
+    sources: list[int]
+    targets: list[str]
+    shares: Array
+    features: Array
+    refused: NDArray[np.bool_]
+    folding: Array
+
+
+def edit_all(
+    draw: Drawn,
+    judge: MiniXception,
+    faces: Faces,
+    jobs: Sequence[tuple[int, str, float]],
+    whole: bool,
+    keep: Callable[[int, Pixels], None] | None = None,
+) -> Edits:
+    """Edit by (source, target, strength) jobs and judge the results; `keep` is shown each (job number, result)."""
+    crops, refused, folding = [], [], []
+    for number, (source, target, strength) in enumerate(jobs):
+        try:
+            rgb, jacobian = draw(faces.photos[source], faces.faces[source], target, strength, None)
+            refused.append(False)
+        except EditRefused:
+            rgb, jacobian = faces.photos[source].rgb, 1.0
+            refused.append(True)
+        folding.append(jacobian)
+        crops.append(faces.crop(source, rgb, whole))
+        if keep is not None:
+            keep(number, rgb)
+    shares, features = judge(np.stack(crops))
+    return Edits(
+        [job[0] for job in jobs],
+        [job[1] for job in jobs],
+        shares,
+        features,
+        np.array(refused),
+        np.array(folding),
+    )
+
+
+def accuracy(shares: Array, targets: Sequence[str], name: str) -> Interval:
+    """Share of the pictures meant to show `name` that the judge reads so, with its score interval."""
+    rows = [row for row, target in enumerate(targets) if target == name]
+    hits = int((shares[rows].argmax(axis=1) == JUDGED.index(name)).sum())
+    return wilson(hits, len(rows))
+
+
+def fed(real: Array, edited: Array, draws: int = 40, seed: int = 0) -> Interval:
+    """Frechet Emotion Distance of two sets of features [n, d] with equal n, classes in equal numbers in both.
+
+    The interval is of half samples drawn without replacement: their spread about their own mean equals that of whole
+    samples about the truth, while a bootstrap's repeated rows would bias the distance upwards.
+    """
+    value = frechet(real, edited)
+    random, half = np.random.default_rng(seed), len(real) // 2
+    sample = np.array(
+        [
+            frechet(*(part[random.permutation(len(part))[:half]] for part in (real, edited)))
+            for _ in range(draws)
+        ]
+    )
+    spread = 1.96 * float(sample.std(ddof=1))
+    return Interval(value, max(value - spread, 0.0), value + spread)
+
+
+def fed_share(real: Array, edited: Array, unedited: Array, draws: int = 40, seed: int = 0) -> Interval:
+    """FED of edits over FED of the unedited sources, on the same half samples; lower is better, 1 is no change."""
+    value = frechet(real, edited) / frechet(real, unedited)
+    random, half = np.random.default_rng(seed), len(real) // 2
+    sample = []
+    for _ in range(draws):
+        # The same rows of both: the edits' sources are the unedited pictures.
+        first, second = random.permutation(len(real))[:half], random.permutation(len(edited))[:half]
+        sample.append(frechet(real[first], edited[second]) / frechet(real[first], unedited[second]))
+    spread = 1.96 * float(np.std(sample, ddof=1))
+    return Interval(value, max(value - spread, 0.0), value + spread)
+
+
+def mean_by_source(values: Array, sources: Sequence[int], draws: int = 1000) -> Interval:
+    """The mean of values [n] with an interval over resampled sources; undefined values are left out."""
+    known = np.isfinite(values)
+    kept = values[known]
+    if not len(kept):
+        return Interval(float("nan"))
+    who = [str(source) for source, use in zip(sources, known, strict=True) if use]
+    sample = np.concatenate(
+        [counts @ kept / counts.sum(axis=1) for counts in resamples(len(kept), draws, subjects=who)]
+    )
+    return interval(float(kept.mean()), sample)
+
+
+def ratio_by_source(above: Array, below: Array, draws: int = 1000) -> Interval:
+    """Mean of `above` [n] over mean of `below` [n], one pair a source, with an interval over resampled sources."""
+    sample = np.concatenate([(counts @ above) / (counts @ below) for counts in resamples(len(above), draws)])
+    return interval(float(above.mean() / below.mean()), sample)
+
+
+def monotony(
+    draw: Drawn, judge: MiniXception, faces: Faces, sources: Sequence[int], target: str, whole: bool
+) -> Interval:
+    """Mean over faces of Spearman's correlation between strength and the judge's probability of the target.
+
+    A face that the judge reads alike at every strength counts as 0.
+    """
+    jobs = [(source, target, strength) for source in sources for strength in STRENGTHS]
+    read = edit_all(draw, judge, faces, jobs, whole).shares[:, JUDGED.index(target)]
+    each = np.array([spearman(STRENGTHS, row) for row in read.reshape(-1, len(STRENGTHS))])
+    return mean_by_source(np.nan_to_num(each), list(sources))
+
+
+def distances(identity: Identity, faces: Faces, jobs: Sequence[tuple[int, Pixels]]) -> Array:
+    """Identity distance [n] of each edit to its own unedited picture."""
+    found = []
+    for source, rgb in jobs:
+        points = faces.faces[source].points
+        own = identity(faces.photos[source].rgb, points)
+        found.append(float(np.linalg.norm(identity(rgb, points) - own)))
+    return np.array(found)
+
+
+def response(
+    draw: Drawn,
+    editor: Editor,
+    find: Callable[[Pixels, Located], Array],
+    faces: Faces,
+    sources: Sequence[int],
+    target: str,
+    strength: float = 0.8,
+) -> Array:
+    """Landmark response [n]: the motion that `find` sees in the edit, projected on the motion asked, over its length.
+
+    <L(edit) - L(photo), d> / <d, d> in canonical coordinates over the points that `find` has (nan where it has none), d
+    the editor's asked displacement with lips kept; 1 is exactly what was asked, nan where it was refused.
+    """
+    found = []
+    for source in sources:
+        photo, face = faces.photos[source], faces.faces[source]
+        frame = Frame.of(face.points)
+        gap = lip_gap(frame.to_canonical(face.points))
+        asked = editor.plan(face, Target.parse(target), strength, gap)
+        d = asked.target - asked.source
+        try:
+            rgb, _ = draw(photo, face, target, strength, gap)
+        except EditRefused:
+            found.append(float("nan"))
+            continue
+        moved = frame.to_canonical(find(rgb, face)) - frame.to_canonical(find(photo.rgb, face))
+        seen = np.isfinite(moved)
+        found.append(float(moved[seen] @ d[seen] / (d[seen] @ d[seen])))
+    return np.array(found)
+
+
+def lips_error(find: Callable[[Pixels, Located], Array], rgb: Pixels, face: Located, real: Array) -> float:
+    """Mean distance of the lips' points in a picture to those of a real smile (canonical [P, 2]), in eye distances; of
+    the points that `find` has."""
+    seen = Frame.of(face.points).to_canonical(find(rgb, face))
+    lips = [*range(OUTER_LIPS.start, OUTER_LIPS.stop), *range(INNER_LIPS.start, INNER_LIPS.stop)]
+    return float(np.nanmean(np.linalg.norm(seen[lips] - real[lips], axis=1)))
+
+
+def psnr(first: Pixels, second: Pixels) -> float:
+    """Peak signal-to-noise ratio of two pictures in decibels; infinite for equal ones."""
+    error = float(((first.astype(np.float64) - second.astype(np.float64)) ** 2).mean())
+    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
+def fill_error(photo: Photo, points: Array) -> tuple[float, float] | None:
+    """How far a filled mouth is from the one that is there: (error, that of the mouth's own mean colour).
+
+    Mean absolute difference of luma inside the inner lips of landmarks [P, 2], over the standard deviation of luma in
+    the lower half of the face; None for closed lips.
+    """
+    frame = Frame.of(points)
+    if lip_gap(frame.to_canonical(points)) < 2 * mouth_interior.SHOWS:
+        return None
+    from mien.editing.render import surroundings
+
+    opening = mouth_interior.opening_of(points)
+    low, high = (np.array(f(points[OUTER_LIPS], axis=0), int).clip(0) for f in (np.min, np.max))
+    high = np.minimum(high, photo.rgb.shape[1::-1])
+    if (high <= low).any():
+        return None
+    places = np.stack(np.meshgrid(np.arange(low[0], high[0]), np.arange(low[1], high[1])), axis=-1).astype(
+        np.float64
+    )
+    outline = np.rint(points[INNER_LIPS] - low).astype(np.int32)
+    inside = cv2.fillPoly(np.zeros(places.shape[:2], np.uint8), [outline], 1) > 0
+    around = surroundings(photo.rgb, frame, points)
+    drawn = mouth_interior.filled(mouth_interior.choose(opening.ratio, 1.0), opening, places, around, 0)
+    truth = photo.rgb[low[1] : high[1], low[0] : high[0]] @ LUMA
+    box = square_of(points).clip(0).astype(int)
+    lower = photo.rgb[(box[1] + box[3]) // 2 : box[3], box[0] : box[2]] @ LUMA
+    scale = float(lower.std())
+    error = np.abs(drawn @ LUMA - truth)[inside].mean()
+    constant = np.abs(truth[inside] - np.median(truth[inside])).mean()
+    return float(error) / scale, float(constant) / scale
+
+
+def small(picture: Pixels, side: int) -> Pixels:
+    """A grey picture [s, s] enlarged to RGB [side, side, 3], as faces of 48 pixels are shown to an editor."""
+    large = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
+    return np.repeat(large[..., None], 3, axis=2)

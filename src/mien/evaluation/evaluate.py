@@ -1,0 +1,458 @@
+"""How good a model is on a set of images, with how sure each figure is: the `Report`.
+
+`report` is pure arithmetic on `Predictions`; `run` makes the predictions from weights and a dataset. A report always
+names the rule that chose the images and the hash of their list, because a figure without them cannot be compared.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mien.config import nearest
+from mien.data import predictions
+from mien.data.predictions import Predictions, Provenance
+from mien.errors import MienError
+from mien.evaluation import intervals as bootstrap
+from mien.evaluation import metrics
+from mien.evaluation.intervals import DRAWS, Interval
+from mien.evaluation.subgroups import SMALLEST_GROUP, UNITS, grouped
+from mien.labels import UNLABELLED, listed
+from mien.wording import several
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mien.data.records import Split
+
+Undetected = Literal["keep", "error", "drop"]
+
+UNDETECTED: dict[str, str] = {
+    "keep": "judged on the whole picture",
+    "error": "counted as errors",
+    "drop": "left out, which flatters the figures",
+}
+"""What is done with pictures in which no face was found."""
+
+COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+"""Shares of the images that are answered, at which the report prints the error rate."""
+
+SMALL = 30
+"""Classes with fewer images are named as small: their figures move with single images."""
+
+DIMENSIONS = ("valence", "arousal")
+
+
+class EvaluationError(MienError, ValueError):
+    """An evaluation was asked for something that its images or weights cannot give."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """One class: `support` true images, the share of calls that are right, the share of images found, their F1."""
+
+    name: str
+    support: int
+    precision: float
+    recall: Interval
+    f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How far a probability can be taken at its word; over the images with a found or whole-picture prediction.
+
+    `error` is the root mean square gap without bias, see `bootstrap.calibration_interval`; `ece` is what papers print,
+    biased upwards on few images and therefore without an interval. `temperature` is fitted on the validation split, and
+    `ece_scaled` is the ECE after dividing the logits by it; both are None when no validation predictions were given.
+    """
+
+    error: Interval
+    ece: float
+    brier: float
+    log_loss: float
+    bins: tuple[metrics.ReliabilityBin, ...]
+    temperature: float | None = None
+    ece_scaled: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selective:
+    """Error rate when only the surest share of images is answered: (coverage, risk) pairs, and their mean AURC."""
+
+    aurc: float
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The figures of one group of images, as in `Report`.
+
+    `scores` is empty for a group with fewer expression labels than the minimum, `affect` for one with fewer ratings;
+    `people` is None where subjects are not known.
+    """
+
+    by: str
+    group: str
+    images: int
+    scores: dict[str, Interval]
+    affect: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    people: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The judgement of one model on one set. `to_json` is what `mien evaluate --json` prints.
+
+    Attributes:
+        provenance: model, weights, protocol, file list, commit and machine.
+        classes: the expression words, in the order of `confusion`.
+        images, labelled, not_found, people: counts; `people` is None where subjects are not known.
+        undetected: what was done with pictures without a face.
+        scores: accuracy, macro_accuracy, macro_f1, weighted_f1, each with its 95 % interval.
+        per_class: one row for each class.
+        confusion: counts [k, k + 1], rows are the truth; the last column is "no face".
+        calibration, selective: None when no image has an expression label.
+        affect: for valence and arousal: ccc, pcc, rmse, sagr; empty without labels.
+        separation: silhouette, nmi, recall_at_1 of the embedding; empty without one.
+        annotators: agreement with the votes that the protocol's rule kept; empty for sets without.
+        slices: groups asked for with `by`.
+        notes: what a reader must know to read the figures right.
+    """
+
+    provenance: Provenance
+    classes: tuple[str, ...]
+    images: int
+    labelled: int
+    not_found: int
+    people: int | None
+    undetected: str
+    scores: dict[str, Interval]
+    per_class: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    calibration: Calibration | None
+    selective: Selective | None
+    affect: dict[str, dict[str, Interval]]
+    separation: dict[str, float]
+    annotators: dict[str, float]
+    slices: tuple[Slice, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain nested dict of JSON types; a figure that is not defined is None."""
+        return dict(plain(asdict(self)))
+
+    def to_json(self, indent: int | None = None) -> str:
+        """JSON text; numbers keep full precision."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=indent)
+
+
+def plain(value: Any) -> Any:
+    """The same value in JSON types: undefined numbers as None, tuples as lists."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def report(
+    predictions: Predictions,
+    *,
+    by: Sequence[str] = (),
+    undetected: Undetected = "keep",
+    validation: Predictions | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    smallest_group: int = SMALLEST_GROUP,
+) -> Report:
+    """Judge predictions.
+
+    Args:
+        predictions: what the model said, and the truth.
+        by: keys of `predictions.attributes`; numbers are cut at their quartiles.
+        undetected: see `UNDETECTED`.
+        validation: predictions on validation images, on which the temperature is fitted.
+        draws: bootstrap resamples behind each interval.
+        seed: of the resamples.
+        smallest_group: labelled images below which a group is not scored.
+
+    Raises:
+        EvaluationError: no image carries a label, or `by` names an attribute that the set does not have.
+    """
+    if undetected not in UNDETECTED:
+        raise EvaluationError(f"undetected is '{undetected}': use one of {', '.join(UNDETECTED)}")
+    for key in by:
+        if key not in predictions.attributes:
+            known = list(predictions.attributes)
+            hint = nearest(key, known) if known else "this set has none"
+            raise EvaluationError(f"no attribute '{key}' to slice by: {hint}")
+    missing = int((~predictions.found).sum())
+    whole = predictions.rows(predictions.found) if undetected == "drop" else predictions
+    named = whole.rows(np.flatnonzero(whole.truth != UNLABELLED))
+    rated = rated_of(whole, undetected)
+    if not len(named) and not len(rated):
+        raise EvaluationError("no image carries an expression or affect label: nothing can be judged")
+    answer = answers(named, undetected)
+    people = _people(whole)
+    matrix = metrics.confusion(named.truth, answer, len(named.classes))
+    notes = _notes(whole, missing, undetected, people, draws)
+    answered = named.rows(np.flatnonzero(answer != metrics.MISSED))
+    return Report(
+        provenance=predictions.provenance,
+        classes=whole.classes,
+        images=len(predictions),
+        labelled=len(named),
+        not_found=missing,
+        people=people,
+        undetected=undetected,
+        scores=_scores(named, answer, draws, seed) if len(named) else {},
+        per_class=_classes(named, answer, matrix, draws, seed) if len(named) else (),
+        confusion=tuple(tuple(int(count) for count in row) for row in matrix) if len(named) else (),
+        calibration=_calibration(answered, validation, draws, seed) if len(answered) else None,
+        selective=_selective(answered) if len(answered) else None,
+        affect=_affect(rated, draws, seed),
+        separation=metrics.separation(named.embedding, named.truth) if named.embedding.shape[1] else {},
+        annotators=_annotators(answered),
+        slices=tuple(
+            part for key in by for part in _slices(whole, key, undetected, draws, seed, smallest_group)
+        ),
+        notes=notes,
+    )
+
+
+def run(
+    weights: str | Path,
+    root: Path | str,
+    protocol: str | None = None,
+    *,
+    reader: str | None = None,
+    split: Split = "test",
+    fold: int = 0,
+    points: Path | None = None,
+    cache: Path = Path("cache"),
+    by: Sequence[str] = (),
+    undetected: Undetected = "keep",
+    calibrate: bool = False,
+    draws: int = DRAWS,
+    limit: int | None = None,
+    mirror: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Report, Predictions]:
+    """Judge weights on a dataset; see `mien.evaluation.inference` for what `weights`, `root` and `points` may be.
+
+    Args:
+        weights: a checkpoint, an ONNX file, a run folder, or "shipped".
+        root: the dataset's folder.
+        protocol: a name in `mien/data/protocol_files`; None takes every record of the reader.
+        reader: how the folder is read, where no protocol says it.
+        split: the part that is judged.
+        fold: the tested fold of a protocol with folds.
+        points: stored landmarks (.npz) instead of the shipped network.
+        cache: where aligned crops are kept.
+        by: attributes to slice by.
+        undetected: see `UNDETECTED`.
+        calibrate: also run the validation split, and fit a temperature on it.
+        draws: bootstrap resamples behind each interval.
+        limit: judge only this many images.
+        mirror: average each face's answers with its mirror image's.
+        threads: processor threads of the network.
+        progress: called with (done, total) while crops are aligned.
+
+    Raises:
+        WeightsError, ConfigError, DatasetNotFound, DatasetDamaged: see `mien.evaluation.inference`.
+        EvaluationError: see `report`; or the temperature would be fitted on the images that are judged.
+    """
+    from mien.evaluation import inference
+
+    if calibrate and split == "valid":
+        raise EvaluationError(
+            "a temperature fitted on the validation images cannot be judged on them: judge another split, or leave out "
+            "--calibrate"
+        )
+    model = inference.open_weights(weights, threads)
+    source = inference.source_of(root, protocol, reader, fold, points, model.source, model.classes)
+    found = inference.predict(
+        model, source, split, cache=cache, by=by, limit=limit, mirror=mirror, progress=progress
+    )
+    held = (
+        inference.predict(model, source, "valid", cache=cache, mirror=mirror, progress=progress)
+        if calibrate
+        else None
+    )
+    return report(found, by=by, undetected=undetected, validation=held, draws=draws), found
+
+
+def answers(predictions: Predictions, undetected: str) -> NDArray[np.int64]:
+    """The predicted class [n]; `metrics.MISSED` where no face was found and that counts as an error."""
+    best = predictions.probabilities.argmax(axis=1).astype(np.int64)
+    return np.where(predictions.found, best, metrics.MISSED) if undetected == "error" else best
+
+
+def subjects_of(predictions: Predictions) -> tuple[str | None, ...] | None:
+    """The subjects to resample by, or None where no image names one."""
+    return predictions.subjects if any(who is not None for who in predictions.subjects) else None
+
+
+def _people(predictions: Predictions) -> int | None:
+    known = {who for who in predictions.subjects if who is not None}
+    return len(known) if known else None
+
+
+def _scores(named: Predictions, answer: NDArray[np.int64], draws: int, seed: int) -> dict[str, Interval]:
+    return bootstrap.classification_intervals(
+        named.truth, answer, len(named.classes), draws, seed, subjects_of(named)
+    )
+
+
+def _classes(
+    named: Predictions, answer: NDArray[np.int64], matrix: NDArray[np.int64], draws: int, seed: int
+) -> tuple[ClassScore, ...]:
+    each, who = metrics.per_class(matrix), subjects_of(named)
+    rows = []
+    for index, name in enumerate(named.classes):
+        inside = named.truth == index
+        recall = Interval(math.nan)
+        if inside.any():
+            hit = (answer[inside] == index).astype(np.int64)
+            recall = bootstrap.wilson(int(hit.sum()), len(hit))
+            if who is not None:
+                # Recall of one class is the accuracy of "found it" among its own images.
+                group = [who[i] for i in np.flatnonzero(inside)]
+                ones = np.ones_like(hit)
+                recall = bootstrap.classification_intervals(ones, hit, 2, draws, seed, group)["accuracy"]
+        support = int(each["support"][index])
+        rows.append(
+            ClassScore(name, support, float(each["precision"][index]), recall, float(each["f1"][index]))
+        )
+    return tuple(rows)
+
+
+def _calibration(answered: Predictions, validation: Predictions | None, draws: int, seed: int) -> Calibration:
+    shares, truth = answered.probabilities, answered.truth
+    sure, right = shares.max(axis=1), shares.argmax(axis=1) == truth
+    temperature = scaled = None
+    if validation is not None:
+        known = validation.over(answered.classes)
+        known = known.rows(np.flatnonzero(known.truth != UNLABELLED))
+        temperature = metrics.fit_temperature(np.log(np.clip(known.probabilities, 1e-12, 1)), known.truth)
+        softer = predictions.softmax(np.log(np.clip(shares, 1e-12, 1)) / temperature)
+        scaled = metrics.calibration_error(softer.max(axis=1), right)
+    return Calibration(
+        error=bootstrap.calibration_interval(sure, right, draws, seed, subjects_of(answered)),
+        ece=metrics.calibration_error(sure, right),
+        brier=metrics.brier(shares, truth),
+        log_loss=metrics.log_loss(shares, truth),
+        bins=metrics.reliability(sure, right),
+        temperature=temperature,
+        ece_scaled=scaled,
+    )
+
+
+def _selective(answered: Predictions) -> Selective:
+    right = answered.probabilities.argmax(axis=1) == answered.truth
+    coverage, risk, area = metrics.risk_coverage(answered.probabilities.max(axis=1), right)
+    last = [max(1, round(share * len(coverage))) - 1 for share in COVERAGES]
+    return Selective(area, tuple((share, float(risk[i])) for share, i in zip(COVERAGES, last, strict=True)))
+
+
+def _affect(rated: Predictions, draws: int, seed: int) -> dict[str, dict[str, Interval]]:
+    if not len(rated):
+        return {}
+    who = subjects_of(rated)
+    return {
+        name: bootstrap.affect_intervals(rated.affect[:, i], rated.affect_truth[:, i], draws, seed, who)
+        for i, name in enumerate(DIMENSIONS)
+    }
+
+
+def _annotators(answered: Predictions) -> dict[str, float]:
+    """How the protocol's vote shares meet label and model, on the images with votes.
+
+    Rules drop stray votes first, so a raw annotator agrees with the label less often than these shares say.
+    """
+    voted = answered.rows(np.flatnonzero(np.isfinite(answered.votes).all(axis=1)))
+    if not len(voted):
+        return {}
+    index = np.arange(len(voted))
+    shares = voted.votes / voted.votes.sum(axis=1, keepdims=True)
+    best = voted.probabilities.argmax(axis=1)
+    cross = -(shares * np.log(np.clip(voted.probabilities, 1e-12, 1))).sum(axis=1)
+    return {
+        "votes_for_label": float(shares[index, voted.truth].mean()),
+        "votes_for_answer": float(shares[index, best].mean()),
+        "cross_entropy_to_votes": float(cross.mean()),
+    }
+
+
+def rated_of(predictions: Predictions, undetected: str) -> Predictions:
+    """The images with true and predicted affect; where a missed face is an error, those with a found face."""
+    known = np.asarray(np.isfinite(predictions.affect_truth + predictions.affect).all(axis=1))
+    return predictions.rows(known & predictions.found if undetected == "error" else known)
+
+
+def _slices(
+    whole: Predictions, key: str, undetected: str, draws: int, seed: int, smallest: int
+) -> list[Slice]:
+    known = (whole.truth != UNLABELLED) | np.isfinite(whole.affect_truth + whole.affect).all(axis=1)
+    judged = whole.rows(known)
+    found = []
+    for name, inside in grouped(judged.attributes[key], UNITS.get(key, "")).items():
+        part = judged.rows(inside)
+        named, rated = part.rows(part.truth != UNLABELLED), rated_of(part, undetected)
+        scored, felt = len(named) >= smallest, len(rated) >= smallest
+        found.append(
+            Slice(
+                key,
+                name,
+                len(part),
+                _scores(named, answers(named, undetected), draws, seed) if scored else {},
+                _affect(rated, draws, seed) if felt else {},
+                _people(part),
+            )
+        )
+    return found
+
+
+def _notes(
+    whole: Predictions, missing: int, undetected: str, people: int | None, draws: int
+) -> tuple[str, ...]:
+    unit = f"{people} people" if people else "images"
+    single = "" if people else " Those of a class's recall are Wilson's score intervals."
+    notes = []
+    if learnt := whole.provenance.learnt:
+        notes.append(
+            f"These weights LEARNT FROM {min(learnt, len(whole))} of these {len(whole)} images: the figures say how "
+            "well they are remembered, not how well new faces are read."
+        )
+    notes += [f"Intervals are 95 % percentile bootstraps over {unit}, {draws} resamples.{single}"]
+    if missing:
+        notes.append(
+            f"No face was found in {several(missing, 'picture')}; such pictures are {UNDETECTED[undetected]}."
+        )
+    if undetected == "error" and missing:
+        notes.append("Calibration, risk-coverage and affect are computed on the pictures with a found face.")
+    absent = [name for i, name in enumerate(whole.classes) if not (whole.truth == i).any()]
+    if absent and (whole.truth != UNLABELLED).any():
+        notes.append(
+            f"No image is labelled {listed(absent)}: macro F1 counts these as 0, macro accuracy leaves them out."
+        )
+    small = [
+        f"{name} ({n})"
+        for i, name in enumerate(whole.classes)
+        if 0 < (n := int((whole.truth == i).sum())) < SMALL
+    ]
+    if small:
+        notes.append(
+            f"Small classes: {listed(small)}. Their figures, and the macro figures, move with single images."
+        )
+    return tuple(notes)

@@ -1,0 +1,496 @@
+"""From weights and a dataset to `Predictions`: the same crops, protocol and file list for every kind of weights.
+
+Weights are a checkpoint (`.safetensors`), a network exported to ONNX (`.onnx` with its card), a run folder, or the word
+`shipped`. All of them see faces that `mien.data.cropping` cut, so that two models differ in nothing but themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mien.data.config import SourceConfig
+from mien.data.predictions import Predictions, Provenance
+from mien.errors import ConfigError, DatasetNotFound, ExtraMissing, MienError, WeightsError
+from mien.labels import EXPRESSIONS, UNLABELLED
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mien.data.records import Record, Split
+
+BATCH = 64
+"""Crops in one run of a network, unless asked otherwise."""
+
+MEASURED: tuple[str, ...] = ("brightness", "yaw", "size")
+"""What slices can use beside the set's own attributes: mean luma of the crop (0-255), absolute head yaw (degrees), and
+the face box's longer side (pixels of the picture)."""
+
+# Keys that move files or processes about without changing what is learnt.
+_NO_PART = {"seed", "runs", "threads", "name"}
+_NO_PART_OF_DATA = {"root", "cache"}
+
+Answers = tuple["NDArray[np.float64]", "NDArray[np.float64]", "NDArray[np.float32]"]
+"""Log-probabilities or logits [n, k], affect [n, 2] (NaN where it was not trained), embedding [n, d] of some crops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Opened weights: `read` takes uint8 crops [n, s, s] or [n, s, s, 3]; `source` is the set it was trained on.
+
+    `learnt` are all the sets whose training parts it learnt from, and `labels` says whether expression labels were
+    among what it learnt; where affect was not, `read` gives NaN for it. `classes` are what its logits stand for, in
+    order.
+    """
+
+    read: Callable[[NDArray[np.uint8]], Answers]
+    size: int
+    colour: bool
+    provenance: Provenance
+    source: SourceConfig | None = None
+    module: Any = None
+    classes: tuple[str, ...] = EXPRESSIONS
+    learnt: tuple[SourceConfig, ...] = ()
+    labels: bool = True
+
+
+def open_weights(weights: str | Path, threads: int | None = None) -> Model:
+    """Open a checkpoint, an ONNX file, a run folder or "shipped".
+
+    Raises:
+        WeightsError: there is nothing of the kind, or it is damaged.
+        ExtraMissing: a checkpoint needs torch, which is not installed.
+    """
+    if str(weights) == "shipped":
+        from mien.faces.recognise import SHIPPED
+
+        return _onnx(SHIPPED, threads, name="shipped")
+    path = Path(weights)
+    if path.is_dir():
+        inside = path / "weights.safetensors"
+        if not inside.is_file():
+            raise WeightsError(
+                f"{path} holds no weights.safetensors: pass a run folder that has finished an epoch"
+            )
+        return _checkpoint(inside, path.name, threads)
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: no such weights: pass a checkpoint, an .onnx file, a run folder, or 'shipped'"
+        )
+    return _onnx(path, threads) if path.suffix == ".onnx" else _checkpoint(path, path.stem, threads)
+
+
+def _onnx(path: Path, threads: int | None, name: str = "") -> Model:
+    from mien.faces.recognise import OnnxRecogniser
+    from mien.io.onnx import available
+
+    recogniser = OnnxRecogniser.load(path, threads)
+    card = recogniser.card
+
+    def read(crops: NDArray[np.uint8]) -> Answers:
+        readings = recogniser(crops, embeddings=True)
+        shares = np.array(
+            [[reading.probabilities[word] for word in recogniser.labels] for reading in readings]
+        )
+        affect = np.array([(reading.valence, reading.arousal) for reading in readings], dtype=np.float64)
+        vectors = np.array([reading.embedding for reading in readings], dtype=np.float32)
+        return np.log(np.clip(shares, 1e-12, 1)), affect, vectors
+
+    recipe = card.fields.get("recipe")
+    config = recipe.get("config", {}) if isinstance(recipe, dict) else {}
+    affect = recipe.get("affect", ()) if isinstance(recipe, dict) else ()
+    count, start = card.fields.get("parameters"), card.fields.get("initialisation", "")
+    return Model(
+        read,
+        recogniser.size,
+        False,
+        Provenance(
+            name or recogniser.name,
+            method=str(card.fields.get("method", recogniser.name)),
+            weights_hash=str(card.fields["sha256"]),
+            group=recogniser.name,
+            parameters=count if isinstance(count, int) else None,
+            bytes=path.stat().st_size,
+            size=recogniser.size,
+            threads=threads or available(),
+            pretraining=start if isinstance(start, str) else json.dumps(start),
+        ),
+        classes=recogniser.labels,
+        learnt=_learnt(config, affect),
+    )
+
+
+def _learnt(config: dict[str, Any], affect: Sequence[dict[str, Any]] = ()) -> tuple[SourceConfig, ...]:
+    """The sets that a run's configuration, and an affect head's, learn from."""
+    data = config.get("data") if isinstance(config, dict) else None
+    listed = [data, *data.get("also", ())] if isinstance(data, dict) else []
+    known = set(SourceConfig.model_fields)
+    return tuple(
+        SourceConfig(**{key: value for key, value in one.items() if key in known})
+        for one in [*listed, *affect]
+        if isinstance(one, dict)
+    )
+
+
+def learnt_from(model: Model, source: SourceConfig, records: Sequence[Record]) -> int:
+    """How many of the records are in a training part that the model learnt from, by the names that the set gives.
+
+    A set is known by its reader; class folders and manifests, which may be any set, by their folder too.
+    """
+    from mien.data import cropping
+
+    seen: set[tuple[str, int | None]] = set()
+    for one in model.learnt:
+        plain = one.reader in ("folder", "manifest")
+        if one.reader != source.reader or (plain and one.root.resolve() != source.root.resolve()):
+            continue
+        try:
+            listed = cropping.source_records(one.model_copy(update={"root": source.root}), model.classes)
+        except MienError:  # of another protocol or layout than this copy has: the split must do
+            listed = [record for record in records if record.split == "train"]
+        seen.update((record.name, record.frame) for record in listed if record.split == "train")
+    return sum((record.name, record.frame) in seen for record in records)
+
+
+def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
+    try:
+        import torch
+
+        from mien.data.transforms import normalise, to_float
+        from mien.methods.base import Recognition
+        from mien.training import checkpoint
+    except ModuleNotFoundError as missing:
+        raise ExtraMissing("train", missing.name or "torch") from None
+    if threads:
+        torch.set_num_threads(threads)
+    opened = checkpoint.load(path)
+    method, card = opened.restore(), opened.card
+    if not isinstance(method, Recognition):
+        raise WeightsError(f"{path}: '{card['method']['name']}' does not label faces: evaluate a recogniser")
+    config = card.get("config", {})
+    method = method.to(memory_format=torch.channels_last)
+
+    def read(crops: NDArray[np.uint8]) -> Answers:
+        with torch.inference_mode():
+            images = normalise(to_float(torch.from_numpy(np.array(crops))))
+            found = method.predict(images.contiguous(memory_format=torch.channels_last))
+        affect = found.affect.double().numpy()
+        return (
+            found.logits.double().numpy(),
+            affect if opened.heads["affect"] else np.full_like(affect, np.nan),
+            found.embedding.float().flatten(1).numpy(),
+        )
+
+    learnt = _learnt(config)
+    return Model(
+        read,
+        int(card["size"]),
+        bool(card.get("colour", False)),
+        Provenance(
+            name,
+            method=str(card["method"]["name"]),
+            weights_hash=checkpoint.digest(path),
+            group=group_of(config),
+            seed=card.get("seed"),
+            parameters=sum(value.numel() for value in method.parameters()),
+            bytes=path.stat().st_size,
+            size=int(card["size"]),
+            threads=torch.get_num_threads(),
+            pretraining=_started_from(card),
+            selection=f"best {config['select']} on validation, epoch {card['epoch'] + 1}" if config else "",
+        ),
+        source=learnt[0] if learnt else None,
+        module=method,
+        classes=tuple(card.get("classes", EXPRESSIONS)),
+        learnt=learnt,
+        labels=opened.heads["expression"],
+    )
+
+
+def _started_from(card: dict[str, Any]) -> str:
+    """What a run's weights were before its first step, in words."""
+    config = card.get("config", {})
+    if config.get("start"):
+        run = Path(config["start"]).parent.name
+        return f"the backbone of {run}" if config.get("start_part") == "backbone" else run
+    return Path(card["method"].get("weights") or "none").name
+
+
+def group_of(config: dict[str, Any]) -> str:
+    """A run's name and a hash of what decides it apart from the seed: equal for the seeds of one setting.
+
+    Runs that each start from the run of their own seed share a setting too.
+    """
+    if not config:
+        return ""
+    kept = {key: value for key, value in config.items() if key not in _NO_PART}
+    if kept.get("labels") is None:  # the eight: as in runs before there were others
+        kept.pop("labels", None)
+    if kept.get("start"):
+        kept["start"] = re.sub(rf"-s{config.get('seed')}(?=/|$)", "", Path(str(kept["start"])).as_posix())
+    kept["data"] = {
+        key: [_as_before(one) for one in value] if key == "also" else value
+        for key, value in _as_before(config.get("data", {})).items()
+        if key not in _NO_PART_OF_DATA
+    }
+    text = json.dumps(kept, sort_keys=True, default=str)
+    return f"{config.get('name', '')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _as_before(source: dict[str, Any]) -> dict[str, Any]:
+    """A source's configuration without keys that are younger than some runs and say nothing."""
+    return {key: value for key, value in source.items() if key != "faces" or value is not None}
+
+
+def source_of(
+    root: Path | str,
+    protocol: str | None = None,
+    reader: str | None = None,
+    fold: int = 0,
+    points: Path | None = None,
+    like: SourceConfig | None = None,
+    labels: tuple[str, ...] = EXPRESSIONS,
+) -> SourceConfig:
+    """Decide how a folder is read: by the protocol's dataset, the named reader, or what the folder turns out to hold.
+
+    `like` is the set that the model was trained on: its stored landmarks serve again when the reader is the same and
+    none are given, so that evaluation sees the crops that training saw. `labels` are the model's.
+
+    Raises:
+        ConfigError: no such protocol, or it belongs to another reader than the one named.
+        DatasetNotFound: no reader recognises the folder.
+    """
+    from mien.data import cropping, protocols
+    from mien.data.readers import READERS
+
+    if protocol is not None:
+        reader = reader or protocols.load(protocol).dataset
+        cropping.protocol_of(protocol, reader, Path(root))
+    if reader is None:
+        folder = Path(root)
+        # Class folders and manifests are so plain that many sets look like them: they are asked last.
+        order = sorted(READERS, key=lambda name: name in ("folder", "manifest"))
+        matches = [
+            name for name in order if folder.is_dir() and READERS[name].holds(folder, labels) is not None
+        ]
+        if not matches:
+            raise DatasetNotFound(
+                f"{root} is no dataset known here: pass --reader, one of {', '.join(READERS)}"
+            )
+        reader = matches[0]
+    if (
+        points is None
+        and like is not None
+        and like.reader == reader
+        and like.points
+        and like.points.is_file()
+    ):
+        points = like.points
+    faces = like.faces if like is not None and like.reader == reader else None
+    return SourceConfig(
+        reader=reader, root=Path(root), protocol=protocol, fold=fold, points=points, faces=faces
+    )
+
+
+def records_of(
+    source: SourceConfig, split: Split, limit: int | None = None, labels: tuple[str, ...] = EXPRESSIONS
+) -> list[Record]:
+    """The records of one split under the source's protocol; at most `limit`, evenly picked.
+
+    Raises:
+        ConfigError: the split is empty.
+    """
+    from mien.data import cropping
+
+    whole = cropping.source_records(source, labels)
+    records = [record for record in whole if record.split == split]
+    if not records:
+        there = sorted({record.split for record in whole})
+        raise ConfigError(
+            f"{source.root} has no {split} pictures under this protocol: it has {', '.join(there)}"
+        )
+    return records if limit is None else records[:: max(1, len(records) // limit)][:limit]
+
+
+def predict(
+    model: Model,
+    source: SourceConfig,
+    split: Split = "test",
+    *,
+    cache: Path = Path("cache"),
+    by: Sequence[str] = (),
+    batch: int = BATCH,
+    limit: int | None = None,
+    mirror: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Predictions:
+    """Run a model over one split of a dataset.
+
+    Args:
+        model: opened by `open_weights`.
+        source: opened by `source_of`.
+        split: "train", "valid" or "test".
+        cache: folder of the aligned crops.
+        by: attributes to keep for slices: the set's own, or one of `MEASURED`.
+        batch: crops in one run of the network.
+        limit: judge only this many images, evenly picked; the digest then differs, so that nobody compares them.
+        mirror: average what the model says of each crop and of its mirror image.
+        progress: told (done, total) while crops are cut.
+
+    Raises:
+        ConfigError: the split is empty.
+        DatasetNotFound, DatasetDamaged: as the reader says.
+    """
+    from mien.data import cropping, protocols
+    from mien.data.readers import READERS
+
+    records = records_of(source, split, limit, model.classes)
+    find = cropping.finds_faces(source, model.classes)
+    crops = cropping.load_crops(records, model.size, model.colour, cache, source.points, progress, find)
+    samples = cropping.to_samples(records, crops, derive_affect=False, labels=model.classes)
+    answers, rate = _run(model, crops.images, batch)
+    if mirror:
+        turned, _ = _run(model, crops.images[:, :, ::-1], batch)
+        answers = (
+            (answers[0] + turned[0]) / 2,
+            (answers[1] + turned[1]) / 2,
+            ((answers[2] + turned[2]) / 2).astype(np.float32),
+        )
+    rule = protocols.load(source.protocol) if source.protocol else None
+    # Of own labels a protocol keeps all, if the set can have any; else its own eight are what is judged.
+    own = model.classes != EXPRESSIONS and READERS[source.reader].label_names is not None
+    provenance = dataclasses.replace(
+        model.provenance,
+        dataset=source.reader,
+        split=split,
+        protocol=rule.name if rule else "",
+        protocol_version=str(rule.version) if rule else "",
+        digest=rule.digest(records) if rule else _digest(records),
+        commit=_commit(),
+        date=datetime.now(timezone.utc).date().isoformat(),
+        machine=machine(),
+        batch=batch,
+        images_per_second=rate,
+        views=2 if mirror else 1,
+        alignment="stored landmarks" if source.points else "shipped landmark network",
+        learnt=learnt_from(model, source, records),
+    )
+    # A head that was never trained says nothing: no label is judged by it, and its shares are all alike.
+    found = Predictions.of_logits(
+        samples.names,
+        samples.expression if model.labels else np.full_like(samples.expression, UNLABELLED),
+        answers[0] if model.labels else np.zeros_like(answers[0]),
+        classes=model.classes,
+        affect=answers[1],
+        affect_truth=samples.affect,
+        votes=samples.votes,
+        embedding=answers[2],
+        subjects=tuple(record.subject for record in records),
+        found=crops.found,
+        attributes={key: _attribute(key, records, crops) for key in by},
+        provenance=provenance,
+    )
+    if rule is None or rule.task != "expression" or (rule.classes == EXPRESSIONS and own):
+        return found
+    return found.over(rule.classes)
+
+
+def _run(model: Model, images: NDArray[np.uint8], batch: int) -> tuple[Answers, float | None]:
+    """All answers in order, and images a second in the fastest full batch: other work on a machine can only slow it.
+
+    One thread's seconds are counted as processor time, which other work does not stretch at all.
+    """
+    clock = time.process_time if model.provenance.threads == 1 else time.perf_counter
+    parts: list[Answers] = []
+    rate: float | None = None
+    for start in range(0, len(images), batch):
+        crops = np.ascontiguousarray(images[start : start + batch])
+        begun = clock()
+        parts.append(model.read(crops))
+        took = clock() - begun
+        if len(crops) == batch and took > 0:
+            rate = max(rate or 0.0, batch / took)
+    logits, affect, embedding = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return (logits, affect, embedding), rate
+
+
+def _attribute(key: str, records: Sequence[Record], crops: Any) -> NDArray[Any]:
+    """One attribute of every record, as words or numbers.
+
+    Raises:
+        ConfigError: neither the set nor we know it.
+    """
+    if key == "brightness":
+        return np.array([float(np.asarray(crop).mean()) for crop in crops.images])
+    if key == "yaw":
+        yaw = np.asarray(np.abs(crops.pose[:, 0]), dtype=np.float64)
+        if not np.isfinite(yaw).any():
+            if any("yaw" in record.attributes for record in records):  # rendered heads know theirs
+                return np.array([abs(float(record.attributes.get("yaw", np.nan))) for record in records])
+            raise ConfigError(
+                "--by yaw: yaw is not known with stored landmarks: evaluate with the landmark network"
+            )
+        return yaw
+    if key == "size":
+        return np.array([_side(record) for record in records])
+    known = sorted(
+        {
+            name
+            for record in records
+            for name, value in record.attributes.items()
+            if isinstance(value, str | int | float)  # a list, such as RAF-DB's points, makes no groups
+        }
+    )
+    if key not in known:
+        raise ConfigError(
+            f"--by {key}: the set has no such attribute: use one of {', '.join([*known, *MEASURED])}"
+        )
+    values = [record.attributes.get(key) for record in records]
+    if all(isinstance(value, int | float | None) and not isinstance(value, bool) for value in values):
+        return np.array([np.nan if value is None else float(value) for value in values])
+    return np.array([None if value is None else str(value) for value in values], dtype=object)
+
+
+def _side(record: Record) -> float:
+    """The longer side of the face box, or of the picture where the set gives no box; pixels."""
+    if record.box is not None:
+        left, top, right, bottom = record.box
+        return max(right - left, bottom - top)
+    from PIL import Image
+
+    with Image.open(record.path) as picture:
+        return float(max(picture.size))
+
+
+def _digest(records: Sequence[Record]) -> str:
+    """The hash of a file list that no protocol chose."""
+    lines = sorted(
+        f"{record.split}\t{record.name}\t{record.frame}\t{record.expression}" for record in records
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _commit() -> str:
+    try:
+        from mien.training import checkpoint
+    except ModuleNotFoundError:  # the core install has no safetensors, and is no checkout either
+        return ""
+    return checkpoint.commit()
+
+
+def machine() -> str:
+    """The kind of machine, such as "x86_64, 2 cores": no host name."""
+    from mien.io.onnx import available
+
+    return f"{platform.machine()}, {available()} cores"

@@ -1,0 +1,217 @@
+"""How sure a figure is: percentile intervals from resampled images, or from resampled people.
+
+A resample is a vector of counts, one for each image: how often it was drawn. Drawing *subjects* with all their images
+widens the interval to what a new set of people would give, so it is used wherever the set says who is who. The same
+resamples serve two models on the same images: the difference of the two is then a paired comparison.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mien.evaluation.metrics import affect, cells, classification, equal_mass
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Floats = NDArray[np.float64]
+
+DRAWS = 1000
+"""Resamples behind an interval, unless a caller asks for another number."""
+
+_CHUNK = 4_000_000
+"""Counts held at once, so that a set of a million frames does not need draws x images numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure and its 95 % bootstrap interval; `low` and `high` are `nan` where it could not be resampled."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def known(self) -> bool:
+        """Whether the figure itself is defined."""
+        return math.isfinite(self.value)
+
+
+def resamples(
+    count: int, draws: int = DRAWS, seed: int = 0, subjects: Sequence[str | None] | None = None
+) -> Iterator[NDArray[np.int32]]:
+    """Yield blocks [some, count] of resample counts, `draws` rows in all, the same for the same seed.
+
+    With `subjects`, whole subjects are drawn; images of an unknown subject (None) are subjects of their own.
+    """
+    generator = np.random.default_rng(seed)
+    cluster = np.arange(count)
+    if subjects is not None:
+        numbers: dict[str, int] = {}
+        alone = 0
+        for index, subject in enumerate(subjects):
+            if subject is None:
+                cluster[index] = alone + len(numbers)
+                alone += 1
+            elif subject in numbers:
+                cluster[index] = numbers[subject]
+            else:
+                cluster[index] = numbers[subject] = alone + len(numbers)
+    clusters = int(cluster.max()) + 1 if count else 0
+    left, step = draws, max(1, _CHUNK // max(count, 1))
+    while left > 0 and clusters:
+        rows = min(step, left)
+        drawn = generator.integers(0, clusters, size=(rows, clusters))
+        flat = drawn + np.arange(rows)[:, None] * clusters
+        times = np.bincount(flat.ravel(), minlength=rows * clusters).reshape(rows, clusters)
+        yield times[:, cluster].astype(np.int32)
+        left -= rows
+
+
+def interval(value: float, sample: ArrayLike) -> Interval:
+    """A figure with the 2.5 and 97.5 percentiles of its resampled values; undefined resamples are left out."""
+    values = np.asarray(sample, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return Interval(float(value))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return Interval(float(value), float(low), float(high))
+
+
+def wilson(hits: int, count: int) -> Interval:
+    """A share with its 95 % score interval (Wilson 1927), which is honest where a bootstrap is not: near 0 and 1.
+
+    None of 16 found is 0 to 0.19, where resampling the same 16 could only give 0 to 0.
+    """
+    if not count:
+        return Interval(math.nan)
+    z = 1.959963984540054
+    share, scale = hits / count, 1 + z * z / count
+    middle = (share + z * z / (2 * count)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    low = 0.0 if hits == 0 else max(0.0, middle - half)
+    return Interval(share, low, 1.0 if hits == count else min(1.0, middle + half))
+
+
+def classification_draws(
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    classes: int,
+    draws: int = DRAWS,
+    seed: int = 0,
+    subjects: Sequence[str | None] | None = None,
+) -> dict[str, Floats]:
+    """The four figures of `metrics.classification`, each [draws], over resampled images or subjects."""
+    place = cells(truth, predicted, classes)
+    found: dict[str, list[Floats]] = {}
+    for counts in resamples(len(place), draws, seed, subjects):
+        table = np.zeros((len(counts), classes * (classes + 1)))
+        # One weighted count of cells for each row: cheaper than a one-hot product as most cells are empty.
+        for cell in np.unique(place):
+            table[:, cell] = counts[:, place == cell].sum(axis=1)
+        for name, values in classification(table.reshape(-1, classes, classes + 1)).items():
+            found.setdefault(name, []).append(values)
+    return {name: np.concatenate(blocks) for name, blocks in found.items()}
+
+
+def classification_intervals(
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    classes: int,
+    draws: int = DRAWS,
+    seed: int = 0,
+    subjects: Sequence[str | None] | None = None,
+) -> dict[str, Interval]:
+    """The four figures of `metrics.classification` with their intervals."""
+    matrix = np.bincount(cells(truth, predicted, classes), minlength=classes * (classes + 1))
+    values = classification(matrix.reshape(classes, classes + 1))
+    sample = classification_draws(truth, predicted, classes, draws, seed, subjects)
+    return {name: interval(float(value), sample.get(name, [])) for name, value in values.items()}
+
+
+def calibration_interval(
+    confidence: ArrayLike,
+    correct: ArrayLike,
+    draws: int = DRAWS,
+    seed: int = 0,
+    subjects: Sequence[str | None] | None = None,
+) -> Interval:
+    """How far shares right and confidences lie apart: root mean square over equally filled bins, without the bias.
+
+    The gap of a bin has a variance of its own, so squared gaps are too large on average, and the usual ECE, a mean of
+    absolute gaps, never comes near zero: of a perfectly calibrated model its bootstrap interval holds the truth in no
+    case. Here each bin's squared gap is lessened by its variance over the resamples (Kumar, Liang & Ma 2019, "Verified
+    uncertainty calibration", with the bootstrap's variance in place of the binomial's, so that subjects count).
+
+    The interval, our choice, inverts a test: it holds each error with which gaps of these proportions and this noise
+    would give a figure like this one. `tests/test_coverage.py` simulates how often it holds the truth.
+    """
+    sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if not len(sure) or not np.isfinite(sure).all():
+        return Interval(math.nan)
+    place = equal_mass(sure)
+    bins = int(place.max()) + 1
+    share = np.bincount(place, minlength=bins) / len(sure)
+    excess = np.zeros((len(sure), bins))
+    excess[np.arange(len(sure)), place] = right - sure
+    gap = excess.mean(axis=0)
+    blocks = [
+        counts @ excess / counts.sum(axis=1, keepdims=True)
+        for counts in resamples(len(sure), draws, seed, subjects)
+    ]
+    if draws < 2:
+        return Interval(math.sqrt(float((gap**2 / share).sum())))
+    noise = np.concatenate(blocks) - gap
+    spread = noise.var(axis=0, ddof=1)
+    plain = float((gap**2 / share).sum())
+    value = float(((gap**2 - spread) / share).sum())
+    linear, squared = (2 * gap * noise / share).sum(axis=1), ((noise**2 - spread) / share).sum(axis=1)
+
+    def limit(percent: float) -> float:
+        """The error, as a multiple of the gaps seen, at which this percentile of the figure is the one found."""
+
+        def off(factor: float) -> float:
+            return factor**2 * plain + float(np.percentile(factor * linear + squared, percent)) - value
+
+        if plain == 0 or off(0.0) >= 0:
+            return 0.0
+        low, high = 0.0, 1.0
+        while off(high) < 0:
+            low, high = high, 2 * high
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (low, middle) if off(middle) >= 0 else (middle, high)
+        return high
+
+    root = math.sqrt(plain)
+    return Interval(math.sqrt(max(value, 0.0)), limit(97.5) * root, limit(2.5) * root)
+
+
+def affect_draws(
+    predicted: ArrayLike,
+    truth: ArrayLike,
+    draws: int = DRAWS,
+    seed: int = 0,
+    subjects: Sequence[str | None] | None = None,
+) -> dict[str, Floats]:
+    """CCC, PCC, RMSE and SAGR, each [draws], of one dimension over resampled images or subjects."""
+    p, y = np.asarray(predicted, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    rows = [affect(p, y, row) for counts in resamples(len(p), draws, seed, subjects) for row in counts]
+    return {name: np.array([row[name] for row in rows]) for name in ("ccc", "pcc", "rmse", "sagr")}
+
+
+def affect_intervals(
+    predicted: ArrayLike,
+    truth: ArrayLike,
+    draws: int = DRAWS,
+    seed: int = 0,
+    subjects: Sequence[str | None] | None = None,
+) -> dict[str, Interval]:
+    """CCC, PCC, RMSE and SAGR of one dimension with their intervals."""
+    sample = affect_draws(predicted, truth, draws, seed, subjects)
+    return {name: interval(value, sample[name]) for name, value in affect(predicted, truth).items()}

@@ -1,0 +1,176 @@
+"""The reproduction ledger: paper, authors' code, ours, and why they differ; generated from data, never typed.
+
+What others report stands in `mien/evaluation/published/<method>.yaml`, each number with where it was read. Ours
+comes from the runs
+that are compared. A published number is never set against ours as if the two were comparable: its pretraining, its
+input and what chose its epoch stand beside it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+import yaml
+from pydantic import ValidationError
+
+from mien.config import Frozen
+from mien.data.predictions import Provenance
+from mien.errors import ConfigError
+from mien.evaluation.intervals import Interval
+
+
+class Entry(Frozen):
+    """One figure of a paper.
+
+    Attributes:
+        dataset: a reader's name (see `mien.data.readers.READERS`), or the paper's own word for a set we do not read.
+        metric: "accuracy" in per cent, or "ccc_valence", "ccc_arousal" and their like on their own scale.
+        paper: the published value; None where no text with the number could be read.
+        code: what the authors' released code or weights gave to somebody who ran them; None where nobody reports it.
+        setting: backbone and size of the model.
+        source: where `paper` was read.
+        code_source: where `code` was read.
+    """
+
+    dataset: str
+    metric: str = "accuracy"
+    classes: int | None = None
+    paper: float | None = None
+    code: float | None = None
+    setting: str = ""
+    source: str = ""
+    code_source: str = ""
+
+
+class Paper(Frozen):
+    """One method as published.
+
+    Attributes:
+        method: a key of `mien.methods.METHODS`, or the name of a peer.
+        kind: "seed" for a paper that is implemented here, "peer" for a system that stands beside.
+        pretraining, input, selection: what the published numbers rest on.
+        why: why ours differ, in sentences.
+        reconstruction: True where the paper's text could not be read, so that parts of the method are ours.
+    """
+
+    method: str
+    kind: Literal["seed", "peer"] = "seed"
+    title: str
+    venue: str
+    doi: str = ""
+    code: str = ""
+    pretraining: str
+    input: str
+    selection: str
+    why: tuple[str, ...]
+    reconstruction: bool = False
+    entries: tuple[Entry, ...] = ()
+
+
+@cache
+def papers() -> tuple[Paper, ...]:
+    """Every ledger file, seeds before peers, by method.
+
+    Raises:
+        ConfigError: a file is wrong.
+    """
+    found = []
+    folder = resources.files("mien") / "evaluation" / "published"
+    for path in sorted(folder.iterdir(), key=lambda one: one.name):
+        if path.name.endswith(".yaml"):
+            try:
+                found.append(Paper(**yaml.safe_load(path.read_text(encoding="utf-8"))))
+            except (ValidationError, TypeError) as problem:
+                raise ConfigError(f"ledger/{path.name}: {str(problem).splitlines()[0]}") from None
+    return tuple(sorted(found, key=lambda paper: (paper.kind != "seed", paper.method)))
+
+
+def figures(method: str, dataset: str, metric: str = "accuracy") -> list[tuple[Paper, Entry]]:
+    """What is published about a method on a dataset."""
+    return [
+        (paper, entry)
+        for paper in papers()
+        for entry in paper.entries
+        if (paper.method, entry.dataset, entry.metric) == (method, dataset, metric)
+    ]
+
+
+class Line(Frozen):
+    """One line of the ledger, as text."""
+
+    method: str
+    dataset: str
+    metric: str
+    paper: str
+    code: str
+    ours: str
+    rests_on: str
+    ours_rests_on: str
+    why: str
+    source: str
+
+
+Ours = dict[tuple[str, str, str], tuple[Interval, Provenance]]
+"""Our figures by (method, dataset, metric)."""
+
+
+def lines(ours: Ours, kind: Literal["seed", "peer"] | None = None) -> list[Line]:
+    """The ledger over all papers; `ours` fills the lines whose method, dataset and metric it holds.
+
+    Our figures on sets for which a paper reports nothing get a line of their own.
+    """
+    made: list[Line] = []
+    used: set[tuple[str, str, str]] = set()
+    for paper in papers():
+        if kind is not None and paper.kind != kind:
+            continue
+        for entry in paper.entries:
+            key = (paper.method, entry.dataset, entry.metric)
+            used.add(key)
+            made.append(_line(paper, entry, ours.get(key)))
+        if not paper.entries and not any(key[0] == paper.method for key in ours):
+            made.append(_line(paper, Entry(dataset="–", metric="–"), None))
+        for key, found in ours.items():
+            if key[0] == paper.method and key not in used:
+                made.append(_line(paper, Entry(dataset=key[1], metric=key[2]), found))
+    return made
+
+
+def _line(paper: Paper, entry: Entry, found: tuple[Interval, Provenance] | None) -> Line:
+    shape = f" ({entry.classes} classes)" if entry.classes else ""
+    name = f"{paper.method}, {entry.setting}" if entry.setting else paper.method
+    rests = "; ".join(dict.fromkeys((paper.pretraining, paper.input, paper.selection)))
+    own = ""
+    if found is not None:
+        what = found[1]
+        parts = [
+            f"initialised from {what.pretraining}" if what.pretraining else "",
+            f"{what.size} px" if what.size else "",
+        ]
+        own = "; ".join(part for part in (*parts, what.selection) if part)
+    return Line(
+        method=name,
+        dataset=entry.dataset + shape,
+        metric=entry.metric.replace("_", " "),
+        paper=_text(entry.paper),
+        code=_text(entry.code),
+        ours=_ours(found, entry.metric),
+        rests_on=rests if entry.paper is not None or entry.code is not None else "no number could be read",
+        ours_rests_on=own or "–",
+        why=" ".join(paper.why),
+        source="; ".join(part for part in (entry.source, entry.code_source) if part) or "–",
+    )
+
+
+def _text(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _ours(found: tuple[Interval, Provenance] | None, metric: str) -> str:
+    if found is None:
+        return "not run"
+    value, _ = found
+    scale, digits = (100, 1) if metric == "accuracy" else (1, 3)
+    return f"{value.value * scale:.{digits}f} ({value.low * scale:.{digits}f} to {value.high * scale:.{digits}f})"

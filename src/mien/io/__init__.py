@@ -1,0 +1,1 @@
+"""Files in, files out, whole or not at all."""

@@ -1,0 +1,160 @@
+"""Model cards: what a weight file is for, what it was trained on, how good it is, and the hash that identifies it.
+
+A card is a JSON file beside the weights, with the same name: `recogniser.onnx` and `recogniser.json`. Weights are
+opened only when their SHA-256 is the one on their card, so a truncated download or an exchanged file is noticed before
+it can give plausible nonsense.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mien.errors import WeightsError
+
+FOLDER = Path(__file__).parent.parent / "weights"
+"""Where the weights that ship inside the package lie."""
+
+REQUIRED = (
+    "name",
+    "task",
+    "input",
+    "sha256",
+    "data",
+    "terms",
+    "recipe",
+    "metrics",
+    "intended_use",
+    "limits",
+    "must_not",
+)
+"""What every card states."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One card. `fields` holds everything it states, as read; `path` is the card's own file."""
+
+    path: Path
+    fields: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The weights' name, as in `mien methods`."""
+        return str(self.fields["name"])
+
+    @property
+    def task(self) -> str:
+        """What the weights do, in a few words."""
+        return str(self.fields["task"])
+
+    def number(self, key: str, default: float) -> float:
+        """A numeric field, such as the temperature.
+
+        Raises:
+            WeightsError: the card's value is not a number.
+        """
+        value = self.fields.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise WeightsError(f"{self.path}: '{key}' is {value!r}, not a number: {_REMEDY}")
+        return float(value)
+
+    def text(self) -> str:
+        """The card as indented plain text, in the card's own order, for a terminal."""
+        return "\n".join(_lines(self.fields, ""))
+
+
+_REMEDY = "export the weights again, or reinstall mien if they came with it"
+
+
+def read(path: Path | str) -> Card:
+    """Read and check a card.
+
+    Raises:
+        WeightsError: the file is missing, is not JSON, or lacks a required field.
+    """
+    path = Path(path)
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such card: weights need their card beside them; {_REMEDY}") from None
+    except (OSError, ValueError, RecursionError) as problem:  # ValueError: also 5,000 digits
+        raise WeightsError(f"{path}: not a readable card ({problem}): {_REMEDY}") from None
+    if not isinstance(fields, dict):
+        raise WeightsError(f"{path}: a card is a JSON object: {_REMEDY}")
+    missing = [key for key in REQUIRED if key not in fields]
+    if missing:
+        raise WeightsError(f"{path}: the card does not state {', '.join(missing)}: {_REMEDY}")
+    return Card(path, fields)
+
+
+def weights_file(path: Path | str) -> Path:
+    """The .onnx file that `path` means: itself, or the one in a folder that `mien release` wrote.
+
+    Raises:
+        WeightsError: a folder without one or with several, or a training run that was not released.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors" or (path / "weights.safetensors").is_file():
+        run = path.parent if path.suffix == ".safetensors" else path
+        raise WeightsError(
+            f"{path}: is a training run's, which only `mien evaluate` reads: make weights to predict with by  mien "
+            f"release {run} --out my-model"
+        )
+    if not path.is_dir():
+        return path
+    found = sorted(one for one in path.glob("*.onnx") if one.with_suffix(".json").is_file())
+    if len(found) != 1:
+        there = "none" if not found else ", ".join(one.name for one in found)
+        raise WeightsError(
+            f"{path}: a folder of weights holds one .onnx file with its card (.json), this one {there}: name the file"
+        )
+    return found[0]
+
+
+def verified(weights: Path | str) -> tuple[bytes, Card]:
+    """Read a weight file and its card, and return both once the hash agrees; see `weights_file` for folders.
+
+    Raises:
+        WeightsError: either file is missing or unreadable, or the weights are not those the card describes.
+    """
+    weights = weights_file(weights)
+    card = read(weights.with_suffix(".json"))
+    try:
+        content = weights.read_bytes()
+    except FileNotFoundError:
+        raise WeightsError(f"{weights}: no such weights: {_REMEDY}") from None
+    except OSError as problem:
+        raise WeightsError(f"{weights}: {problem.strerror or problem}: {_REMEDY}") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != card.fields["sha256"]:
+        raise WeightsError(
+            f"{weights}: these are not the weights of the card {card.path.name} (SHA-256 {found[:12]}, "
+            f"expected {str(card.fields['sha256'])[:12]}): {_REMEDY}"
+        )
+    return content, card
+
+
+def shipped() -> list[Card]:
+    """The cards of all weights inside the package, those of the editor first."""
+    return [read(path) for path in sorted(FOLDER.rglob("*.json"))]
+
+
+def _lines(value: Any, indent: str) -> list[str]:
+    if isinstance(value, dict):
+        lines = []
+        for key, inner in value.items():
+            if isinstance(inner, dict | list) and inner:
+                lines += [f"{indent}{key}:", *_lines(inner, indent + "  ")]
+            else:
+                lines.append(f"{indent}{key}: {inner}")
+        return lines
+    if isinstance(value, list):
+        return [
+            f"{indent}- {item}" if not isinstance(item, dict) else f"{indent}- {json.dumps(item)}"
+            for item in value
+        ]
+    return [f"{indent}{value}"]

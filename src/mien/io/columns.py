@@ -1,0 +1,426 @@
+"""What every column of a table means: name, type, unit and range, in the four layouts that `mien` writes.
+
+The default layout, `mien`, holds everything, mostly under names that py-feat gave such columns. `pyfeat` and `openface`
+are tables as `read_feat` and `read_openface` of py-feat 2.1 take them: 68 facial points in dlib's order, and columns
+without a value for what `mien` does not measure but those readers look for. `deepface` has that tool's names (nested
+keys are joined by dots, as `pandas.json_normalize` does).
+Expression columns say what a face shows to an observer, not what the person feels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from typing import Any, Final, Literal, cast
+
+from mien.errors import ConfigError, MienError, NoFace, nearest
+from mien.io.images import describe
+from mien.labels import EXPRESSIONS, listed
+from mien.types import Analysis, Face, Frame, TrackedFace
+
+POINTS: Final = 112
+"""How many facial points there are: those of `mien.landmarks.POINTS`, which this floor may not import."""
+
+# fmt: off
+DLIB: Final = (
+    0, 1, 3, 4, 5, 6, 8, 9, 10, 11, 12, 14, 15, 16, 17, 19, 20,  # jaw, from the subject's right ear to the left
+    21, 22, 23, 24, 25, 35, 34, 33, 32, 31,  # upper edges of the brows: right outer to inner, left inner to outer
+    59, 61, 62, 64, 66, 67, 68, 69, 70,  # bridge and base of the nose
+    41, 42, 44, 45, 46, 48, 53, 52, 50, 49, 56, 54,  # right eye from its outer corner, left eye from its inner corner
+    72, 74, 76, 77, 78, 80, 82, 84, 86, 87, 88, 90,  # outer lips from the right corner, upper edge first
+    92, 95, 97, 99, 102, 105, 107, 109,  # inner lips likewise
+)
+# fmt: on
+"""Our point for each of the 68 that dlib, OpenFace and py-feat number: the nearest we have, as contours are divided
+otherwise."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One documented column. `kind` is its Python type; every column may also hold no value."""
+
+    name: str
+    kind: type
+    unit: str
+    range: str
+    meaning: str
+    value: Callable[[Analysis, int, Face], Any] | None = None
+    """Takes (analysis, number of the face, face); None for columns that a picture without a face has too."""
+
+    def __str__(self) -> str:
+        unit, span = self.unit or "-", self.range or "-"
+        return f"{self.name:<16}  {self.kind.__name__:<5}  {unit:<7}  {span:<18}  {self.meaning}"
+
+
+def _shared(source: str, frame: str, time: str) -> tuple[Column, ...]:
+    return (
+        Column(source, str, "", "", "the picture or video, as it was given"),
+        Column(frame, int, "", "0, 1, ...", "number of the video frame; empty for a picture"),
+        Column(time, float, "s", ">= 0", "time of the video frame; empty for a picture"),
+    )
+
+
+_COMMON: Final = (
+    Column(
+        "intensity", float, "", "0..1", "1 - P(neutral): whether there is an expression, not how strong it is",
+        lambda a, i, f: f.intensity,
+    ),
+    Column(
+        "uncertain", bool, "", "True, False", "confidence is below the recogniser's threshold, or quality below 0.4",
+        lambda a, i, f: f.reading.uncertain,
+    ),
+    Column(
+        "quality", float, "", "0..1", "how much can be seen of the face, its size, sharpness, frontality and presence",
+        lambda a, i, f: f.quality,
+    ),
+    Column(
+        "presence", float, "", "0..1", "the landmark network's own estimate that this is a face",
+        lambda a, i, f: f.landmarks.presence,
+    ),
+)  # fmt: skip
+
+_AFFECT: Final = (
+    Column(
+        "valence", float, "", "-1..1", "apparent valence, negative to positive", lambda a, i, f: f.valence
+    ),
+    Column("arousal", float, "", "-1..1", "apparent arousal, calm to activated", lambda a, i, f: f.arousal),
+)
+
+_EXPRESSION: Final = (
+    Column(
+        "expression", str, "", ", ".join(EXPRESSIONS), "the most probable expression label",
+        lambda a, i, f: f.expression,
+    ),
+    Column("probability", float, "", "0..1", "calibrated probability of that label", lambda a, i, f: f.probability),
+)  # fmt: skip
+
+
+def _probability(name: str, column: str) -> Column:
+    meaning = f"calibrated probability of {name}; the eight sum to 1"
+    return Column(column, float, "", "0..1", meaning, lambda a, i, f: f.probabilities[name])
+
+
+def _share(name: str, column: str) -> Column:
+    meaning = f"{name} in the seven-class view (without contempt, which is shared out); the seven sum to 100"
+    return Column(column, float, "%", "0..100", meaning, lambda a, i, f: 100 * f.reading.basic()[name])
+
+
+def _box(left: str, top: str, width: str, height: str, score: str) -> tuple[Column, ...]:
+    return (
+        Column(left, float, "px", "0..picture width", "left edge of the face box", lambda a, i, f: f.box.x),
+        Column(top, float, "px", "0..picture height", "top edge of the face box", lambda a, i, f: f.box.y),
+        Column(width, float, "px", "> 0", "width of the face box", lambda a, i, f: f.box.width),
+        Column(height, float, "px", "> 0", "height of the face box", lambda a, i, f: f.box.height),
+        Column(score, float, "", "0..1", "the detector's confidence", lambda a, i, f: f.detection.score),
+    )
+
+
+def _face_number(name: str) -> Column:
+    return Column(
+        name, int, "", "0, 1, ...", "number of the face in its picture, largest first", lambda a, i, f: i
+    )
+
+
+_POSE: Final = (
+    Column("Pitch", float, "degrees", "-90..90", "signs as in mien.landmarks", lambda a, i, f: f.pose.pitch),
+    Column("Roll", float, "degrees", "-180..180", "signs as in mien.landmarks", lambda a, i, f: f.pose.roll),
+    Column("Yaw", float, "degrees", "-90..90", "signs as in mien.landmarks", lambda a, i, f: f.pose.yaw),
+)
+
+_LAST: Final = (
+    Column("faces", int, "", "0, 1, ...", "number of faces found in the picture, the same in all its rows"),
+    Column("error", str, "", "", "why the picture could not be analysed; empty when it was"),
+)
+
+_DEEPFACE: Final = {
+    "anger": "angry",
+    "disgust": "disgust",
+    "fear": "fear",
+    "happiness": "happy",
+    "sadness": "sad",
+    "surprise": "surprise",
+    "neutral": "neutral",
+}
+"""`mien`'s seven classes in deepface's order and words."""
+
+
+def _dominant(analysis: Analysis, number: int, face: Face) -> str:
+    return _DEEPFACE[max(face.reading.basic().items(), key=lambda entry: entry[1])[0]]
+
+
+def _absent(*names: str) -> tuple[Column, ...]:
+    """Columns that a reader of the layout looks for, and `mien` has no value for."""
+    return tuple(
+        Column(name, float, "", "", "not measured: always empty", lambda a, i, f: None) for name in names
+    )
+
+
+_OPENFACE_UNITS: Final = tuple(
+    f"AU{number:02}" for number in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
+)
+
+COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
+    "mien": (
+        *_shared("input", "frame", "approx_time"),
+        _face_number("face"),
+        *_box("FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight", "FaceScore"),
+        *_POSE,
+        *_EXPRESSION,
+        *(_probability(name, name) for name in EXPRESSIONS),
+        *_AFFECT,
+        *_COMMON,
+        *_LAST,
+    ),
+    "pyfeat": (
+        *_shared("input", "frame", "approx_time"),
+        _face_number("face"),
+        *_box("FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight", "FaceScore"),
+        *_POSE,
+        *_absent("X", "Y", "Z"),
+        *_EXPRESSION,
+        *(_probability(name, name) for name in EXPRESSIONS),
+        # Named valence and arousal, the table would be taken for one of py-feat's second version, whose labels differ.
+        *(replace(column, name=f"apparent_{column.name}") for column in _AFFECT),
+        *_COMMON,
+        *_LAST,
+    ),
+    "openface": (
+        *_shared("input", "frame", "timestamp"),
+        _face_number("face_id"),
+        Column("confidence", float, "", "0..1", "the detector's confidence", lambda a, i, f: f.detection.score),
+        Column("success", int, "", "0, 1", "1 when a face was found"),
+        *_absent(*(f"gaze_{eye}_{axis}" for eye in (0, 1) for axis in "xyz"), "gaze_angle_x", "gaze_angle_y"),
+        *_absent("pose_Tx", "pose_Ty", "pose_Tz"),
+        Column("pose_Rx", float, "radians", "-1.6..1.6", "pitch", lambda a, i, f: math.radians(f.pose.pitch)),
+        Column("pose_Ry", float, "radians", "-1.6..1.6", "yaw", lambda a, i, f: math.radians(f.pose.yaw)),
+        Column("pose_Rz", float, "radians", "-3.2..3.2", "roll", lambda a, i, f: math.radians(f.pose.roll)),
+        *_absent(*(f"{unit}_r" for unit in _OPENFACE_UNITS)),
+        *_absent(*(f"{unit}_c" for unit in sorted((*_OPENFACE_UNITS, "AU28")))),
+        *_EXPRESSION,
+        *(_probability(name, name) for name in EXPRESSIONS),
+        *_AFFECT,
+        *_COMMON,
+        *_LAST,
+    ),
+    "deepface": (
+        *_shared("input", "frame", "time"),
+        _face_number("face"),
+        *_box("region.x", "region.y", "region.w", "region.h", "face_confidence"),
+        Column("dominant_emotion", str, "", ", ".join(_DEEPFACE.values()), "the largest of the seven", _dominant),
+        *(_share(name, f"emotion.{word}") for name, word in _DEEPFACE.items()),
+        *_AFFECT,
+        *_COMMON,
+        *_LAST,
+    ),
+}  # fmt: skip
+"""The columns of each layout, in order, without the facial points (see `columns_of`)."""
+
+
+def _tracked(face: Face) -> TrackedFace:
+    return cast("TrackedFace", face)
+
+
+def _smooth(name: str) -> Column:
+    meaning = f"smoothed probability of {name}; the eight sum to 1"
+    return Column(
+        f"{name}_smooth", float, "", "0..1", meaning, lambda a, i, f: _tracked(f).smoothed.probabilities[name]
+    )
+
+
+VIDEO: Final = (
+    Column("shot", int, "", "0, 1, ...", "number of cuts before this frame"),
+    Column(
+        "searched", bool, "", "True, False",
+        "the detector looked at this frame; otherwise faces were followed by their landmarks",
+    ),
+    Column(
+        "person", int, "", "0, 1, ...", "the same person throughout the clip, in order of appearance",
+        lambda a, i, f: _tracked(f).person,
+    ),
+    Column("smooth_lag", float, "s", ">= 0", "how far the columns ending in _smooth lag behind the others"),
+    Column(
+        "valence_smooth", float, "", "-1..1", "smoothed valence", lambda a, i, f: _tracked(f).smoothed.valence
+    ),
+    Column(
+        "arousal_smooth", float, "", "-1..1", "smoothed arousal", lambda a, i, f: _tracked(f).smoothed.arousal
+    ),
+    Column(
+        "intensity_smooth", float, "", "0..1", "1 - the smoothed P(neutral)",
+        lambda a, i, f: _tracked(f).smoothed.intensity,
+    ),
+    Column(
+        "expression_smooth", str, "", ", ".join(EXPRESSIONS), "the most probable label of the smoothed probabilities",
+        lambda a, i, f: _tracked(f).smoothed.expression,
+    ),
+    *(_smooth(name) for name in EXPRESSIONS),
+)  # fmt: skip
+"""What the tables of `mien video` and `mien live` have besides, in every layout; their faces are `TrackedFace`."""
+
+
+def points_of(layout: str) -> tuple[int, ...]:
+    """Which of our facial points a layout holds, as x_0, y_0, x_1, ... in this order."""
+    return DLIB if layout in ("pyfeat", "openface") else tuple(range(POINTS))
+
+
+def columns_of(
+    layout: str = "mien",
+    landmarks: bool = True,
+    video: bool = False,
+    labels: tuple[str, ...] = EXPRESSIONS,
+) -> tuple[Column, ...]:
+    """All columns of a layout: those of `COLUMNS`, those of `VIDEO` and x_0 ... y_0 ... of the facial points if asked.
+
+    Own labels have their probabilities in columns `p_<label>` and `smoothed_<label>`, whatever their names, in place of
+    those of the eight expressions.
+
+    Raises:
+        ConfigError: no such layout, or own labels in a layout that names its seven.
+    """
+    if layout not in COLUMNS:
+        raise ConfigError(f"no column layout '{layout}': {nearest(layout, list(COLUMNS))}")
+    named = (*COLUMNS[layout], *(VIDEO if video else ()))
+    if labels != EXPRESSIONS:
+        if layout == "deepface":
+            raise ConfigError(
+                f"--columns deepface has columns for seven expressions of its own, and these weights say "
+                f"{listed(labels)}: use --columns mien"
+            )
+        named = _of_own(named, labels)
+    return (*named, *(_point_columns(points_of(layout)) if landmarks else ()))
+
+
+@lru_cache(maxsize=32)
+def _of_own(columns: tuple[Column, ...], labels: tuple[str, ...]) -> tuple[Column, ...]:
+    """The same columns with those of own labels where those of the eight expressions stand."""
+    found: list[Column] = []
+    for column in columns:
+        if column.name in ("expression", "expression_smooth"):
+            found.append(replace(column, range=", ".join(labels)))
+        elif column.name == EXPRESSIONS[0]:
+            found += [
+                replace(_probability(name, f"p_{name}"), meaning=f"calibrated probability of {name}")
+                for name in labels
+            ]
+        elif column.name == f"{EXPRESSIONS[0]}_smooth":
+            found += [
+                replace(_smooth(name), name=f"smoothed_{name}", meaning=f"smoothed probability of {name}")
+                for name in labels
+            ]
+        elif column.name.removesuffix("_smooth") not in EXPRESSIONS:
+            found.append(column)
+    return tuple(found)
+
+
+@cache
+def _point_columns(points: tuple[int, ...]) -> tuple[Column, ...]:
+    return tuple(_point_column(letter, place, point) for letter in "xy" for place, point in enumerate(points))
+
+
+def _point_column(letter: str, place: int, point: int) -> Column:
+    meaning = f"{letter} of facial point {point} (mien.landmarks.POINTS)"
+    axis = "xy".index(letter)
+    return Column(
+        f"{letter}_{place}", float, "px", "may lie outside the picture", meaning,
+        lambda a, i, f: f.landmarks.points[point][axis],
+    )  # fmt: skip
+
+
+OnNoFace = Literal["row", "skip", "error"]
+Row = dict[str, Any]
+"""Column name to str, int, float, bool or None (no value)."""
+
+
+class TableError(MienError):
+    """A table cannot be written, read or continued."""
+
+
+def rows(
+    analysis: Analysis,
+    columns: str = "mien",
+    landmarks: bool = True,
+    on_no_face: OnNoFace = "row",
+    video: bool = False,
+    labels: tuple[str, ...] = EXPRESSIONS,
+) -> list[Row]:
+    """One row for each face of a picture, all with the same keys, in the order of `columns_of`.
+
+    A picture without a face, or one that could not be analysed, gives a single row whose face columns are None
+    ("row") or none at all ("skip"); an error is never skipped. `video` adds the columns of a `Frame`. `labels` are
+    those of the recogniser.
+
+    Raises:
+        NoFace: there is no face and `on_no_face` is "error".
+        TableError: points are asked for and a face has another number of them than `POINTS`.
+    """
+    layout = columns_of(columns, landmarks, video, labels)
+    if not analysis.faces and analysis.error is None:
+        if on_no_face == "skip":
+            return []
+        if on_no_face == "error":
+            raise NoFace(
+                f"{describe(analysis.source)}: no face found: check the picture, or lower the detector's minimum"
+            )
+    for face in analysis.faces:
+        if landmarks and len(face.landmarks.points) != POINTS:
+            raise TableError(
+                f"a face has {len(face.landmarks.points)} points, not {POINTS}: pass landmarks=False"
+            )
+    picture = {
+        layout[0].name: key(analysis.source),
+        layout[1].name: analysis.frame,
+        layout[2].name: analysis.time,
+        "faces": len(analysis.faces),
+        "success": int(bool(analysis.faces)),
+        "error": analysis.error,
+    }
+    if isinstance(analysis, Frame):
+        picture |= {"shot": analysis.shot, "searched": analysis.searched, "smooth_lag": analysis.lag}
+    if not analysis.faces:
+        return [{column.name: picture.get(column.name) for column in layout}]
+    return [
+        {
+            column.name: picture[column.name]
+            if column.value is None
+            else finite(column.value(analysis, number, face))
+            for column in layout
+        }
+        for number, face in enumerate(analysis.faces)
+    ]
+
+
+def key(source: str) -> str:
+    """A source's name as tables hold it: bytes that are not UTF-8 are written as backslash escapes."""
+    return source.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def finite(value: Any) -> Any:
+    """The value, or None for a number that no table can hold: NaN or infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def to_frame(
+    analyses: Iterable[Analysis],
+    columns: str = "mien",
+    landmarks: bool = True,
+    labels: tuple[str, ...] | None = None,
+) -> Any:
+    """A pandas DataFrame with one row for each face, and one for each picture without.
+
+    `labels` are those of the recogniser; None takes them from the first face.
+
+    Raises:
+        TableError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ModuleNotFoundError:
+        raise TableError("to_frame needs 'pandas': install it with  pip install pandas") from None
+    listed = list(analyses)
+    if labels is None:
+        faces = (face for analysis in listed for face in analysis.faces)
+        labels = next((tuple(face.probabilities) for face in faces), EXPRESSIONS)
+    layout = columns_of(columns, landmarks, labels=labels)
+    table = [row for analysis in listed for row in rows(analysis, columns, landmarks, labels=labels)]
+    return pandas.DataFrame(table, columns=[column.name for column in layout])

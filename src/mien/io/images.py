@@ -1,0 +1,614 @@
+"""Pictures in and out. Inside `mien` a picture is always RGB, uint8, height x width x 3, upright, and nothing else.
+
+`read` takes whatever people have (JPEG from a phone lying on its side, CMYK from a printer, 16-bit from a microscope,
+a GIF, a drawing with alpha) and returns that one form. Two libraries that disagree about rotation or colour order are
+the commonest cause of silently wrong results in this field, so the rules are few and stated:
+
+- EXIF orientation is applied, always;
+- transparent pixels are laid on white; of an animation the first frame is taken;
+- 16-bit values keep their high byte (65,535 becomes 255), they are not clipped;
+- CMYK is converted by its plain formula, and embedded colour profiles are not applied;
+- what decoding will cost is read from the header and bounded before a single pixel is decoded: pixels, the scans of a
+  JPEG (each is a pass over all pixels), and the size of embedded metadata.
+
+Ordinary JPEGs are decoded by OpenCV, everything else by Pillow, which is imported only then. Both use the same decoder
+library, and the tests hold them to equal pixels.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import ImageError, NotAPicture, TooLarge, shortened
+from mien.io import atomic
+
+if TYPE_CHECKING:
+    from PIL import Image as PillowImage
+
+Rgb = NDArray[np.uint8]
+"""A picture: [height, width, 3], uint8, RGB, upright."""
+
+Pixels = Any
+"""What `check` takes: a numpy array, a Pillow picture or a torch tensor."""
+
+Source = str | os.PathLike[str] | bytes | BinaryIO
+"""What `read` takes: a path, a file's bytes, or an open binary file."""
+
+# fmt: off
+SUFFIXES: Final = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif",
+    ".heic", ".heif", ".avif", ".ppm", ".pgm", ".pbm", ".pnm",
+)
+# fmt: on
+"""File name endings, in lower case, that `mien.io.inputs.find` takes for pictures when it looks into a folder."""
+
+
+LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
+"""How much red, green and blue weigh in the luma of a pixel (ITU-R BT.601, as OpenCV's grey)."""
+MAX_PIXELS: Final = 100_000_000
+"""Largest picture decoded unless the caller says otherwise: 300 MB of RGB."""
+
+_BASE64: Final = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk")
+"""How pictures begin in base64: JPEG, PNG, GIF, WebP, TIFF and BMP."""
+MAX_SCANS: Final = 50
+"""Most scans of a JPEG, our choice: encoders write 1 to about 20. Each costs a pass over all pixels: 50 of 16
+megapixels take about two seconds."""
+MAX_METADATA: Final = 8 * 2**20
+"""Most bytes of EXIF, colour profile and XMP together, our choice: cameras write below 0.1 MB, and copies are made."""
+
+_LARGEST_FILE: Final = 2**31 - 1
+
+_FORMATS: Final = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"BM": "BMP",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+    b"II+\x00": "TIFF",
+    b"MM\x00+": "TIFF",
+    **{b"P%d" % number: "PPM" for number in range(1, 7)},
+}
+_HEIF_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+# Frame headers of the JPEG processes that hold a picture's size: all of C0..CF but DHT (C4), JPG (C8) and DAC (CC).
+_JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# The next marker as libjpeg looks for it: other bytes, stuffed zeros, padding and restart markers are skipped.
+_JPEG_MARKER: Final = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_JPEG_SEGMENTS: Final = 10_000
+
+
+class TooCostly(TooLarge):
+    """Within the limit of pixels, but decoding it would cost much more than its pixels."""
+
+
+def read(source: Source, *, max_pixels: int = MAX_PIXELS, reduce_to: int | None = None) -> Rgb:
+    """Read a picture as RGB uint8 [height, width, 3], upright.
+
+    Args:
+        source: a path, the bytes of a file, or an open binary file (read to its end).
+        max_pixels: refuse a larger picture, before decoding it.
+        reduce_to: the longest side that the caller needs, in pixels. A JPEG may then be decoded at a half, a quarter or
+            an eighth of its size, as long as its longest side stays at least this: 3 to 5 times faster for photographs.
+            `size` tells the full size, to which coordinates must be scaled back.
+
+    Raises:
+        ImageError: missing, unreadable, no picture, damaged, or too large; the message says which and the remedy.
+    """
+    name = describe(source)
+    data = _bytes_of(source, name)
+    if data[:3] == b"\xff\xd8\xff":
+        picture = _read_jpeg(data, name, max_pixels, reduce_to)
+        if picture is not None:
+            return picture
+    return _read_pillow(data, name, max_pixels)
+
+
+def is_pixels(source: object) -> bool:
+    """Whether `check` takes this: a numpy array, a Pillow picture or a torch tensor, rather than a file."""
+    return isinstance(source, np.ndarray) or _foreign(source) != ""
+
+
+def _foreign(source: object) -> str:
+    """ "Pillow" or "torch" for a picture or tensor of theirs, else ""; neither is imported for that."""
+    pillow, torch = sys.modules.get("PIL.Image"), sys.modules.get("torch")
+    if pillow is not None and isinstance(source, pillow.Image):
+        return "Pillow"
+    return "torch" if torch is not None and isinstance(source, torch.Tensor) else ""
+
+
+def check(array: Any, max_pixels: int = MAX_PIXELS) -> Rgb:
+    """A caller's pixels as a picture: uint8 [height, width, 3], contiguous.
+
+    Colour order cannot be seen in numbers: an array **must be RGB**. One from `cv2.imread` is BGR and must be turned
+    with `array[..., ::-1]` first.
+
+    Args:
+        array: uint8 [height, width, 3] is taken as it is. Grey [height, width] and [height, width, 1] is repeated, the
+            alpha of [height, width, 4] and [height, width, 2] laid on white, floats in 0..1 and truth values become
+            0..255. Also a Pillow picture of any mode, turned upright by its EXIF, and a torch tensor, whose channels
+            may come first.
+        max_pixels: a larger Pillow picture is refused before it is decoded.
+
+    Raises:
+        ImageError: it is nothing of the kind, has no pixel, or floats or whole numbers of another range.
+    """
+    kind = _foreign(array)
+    if kind == "Pillow":
+        return _of_pillow(array, max_pixels)
+    if kind == "torch":
+        array = array.detach().cpu()
+        array = (array.float() if array.is_floating_point() else array).numpy()
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
+            array = array.transpose(1, 2, 0)
+    if not isinstance(array, np.ndarray):
+        raise ImageError(
+            f"a picture must be a numpy array, this is a {type(array).__name__}: pass a path, or numpy.asarray(...)"
+        )
+    shape = "x".join(str(side) for side in array.shape) or "empty"
+    if array.size and array.dtype != np.uint8:
+        array = _bytes_from(array)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim == 3 and array.size and array.shape[2] in (1, 2, 4):
+        array = _three_bands(array)
+    if array.ndim == 4:
+        raise ImageError(f"a {shape} array is a batch: pass a list of [height, width, 3] pictures")
+    if array.ndim == 3 and array.shape[0] == 3 != array.shape[2]:
+        raise ImageError(f"a {shape} array has its channels first: turn it with array.transpose(1, 2, 0)")
+    if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise ImageError(f"a {shape} array is not a picture: it must be [height, width, 3] RGB")
+    return np.ascontiguousarray(array)
+
+
+def _three_bands(array: NDArray[Any]) -> NDArray[Any]:
+    """Grey repeated, and alpha laid on white: [height, width, 1, 2 or 4] as [height, width, 3]."""
+    bands = array.shape[2]
+    colour = array[..., :3] if bands == 4 else np.repeat(array[..., :1], 3, axis=2)
+    if bands == 1:
+        return colour
+    share = array[..., -1:] / np.float32(255)
+    return np.rint(colour * share + 255 * (1 - share)).astype(np.uint8)
+
+
+def _bytes_from(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Floats in 0..1 and truth values as bytes.
+
+    Raises:
+        ImageError: other types, or floats beyond 0..1.
+    """
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    remedy = "scale to 0..255, then array.astype('uint8')"
+    if array.dtype.kind != "f":
+        raise ImageError(f"a picture must be uint8, this array is {array.dtype}: {remedy}")
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 1):  # also NaN
+        raise ImageError(
+            f"a picture of {array.dtype} must lie in 0..1, this array goes from {low:g} to {high:g}: {remedy}"
+        )
+    return np.rint(array * np.float64(255)).astype(np.uint8)
+
+
+def _of_pillow(picture: PillowImage.Image, max_pixels: int) -> Rgb:
+    from PIL import ImageOps
+
+    name = describe(picture)
+    _bound(*picture.size, name, max_pixels)
+    try:
+        return _to_rgb(ImageOps.exif_transpose(picture), name)
+    except DAMAGE as problem:
+        raise _damaged(name, picture.format or picture.mode, problem) from None
+
+
+def write(path: str | Path, rgb: Rgb, quality: int = 95) -> None:
+    """Write a picture in the format of its suffix; the file appears whole or not at all.
+
+    `quality` (1 to 100) is for JPEG and WebP. JPEG keeps full colour resolution, so that lettering stays sharp.
+
+    Raises:
+        ImageError: the suffix is unknown, the array is no picture, or the file cannot be written.
+    """
+    path = Path(path)
+    replace(path, encode(path, rgb, quality))
+
+
+def encode(path: Path, rgb: Rgb, quality: int = 95) -> bytes:
+    """The bytes that `write` puts into the file at `path`; raises as it does."""
+    picture = check(rgb)
+    suffix = path.suffix.lower()
+    options: list[int] = []
+    if suffix in (".jpg", ".jpeg"):
+        sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling]
+    elif suffix == ".webp":
+        options = [cv2.IMWRITE_WEBP_QUALITY, quality]
+    elif suffix not in (".png", ".bmp", ".tif", ".tiff"):
+        raise ImageError(f"{describe(path)}: cannot write '{suffix}': use .jpg, .png, .webp, .bmp or .tiff")
+    encoded, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    if not encoded:
+        raise ImageError(
+            f"{describe(path)}: a {picture.shape[1]} x {picture.shape[0]} picture does not fit this format"
+        )
+    return data.tobytes()
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Put `data` into the file at `path` in one step: readers see the old file or the new one, never a part.
+
+    Raises:
+        ImageError: the folder is missing or cannot be written, or the disk is full.
+    """
+    try:
+        atomic.write({path: data})
+    except OSError as problem:
+        raise ImageError(f"{describe(path)}: cannot be written: {_reason(problem)}") from None
+
+
+def describe(source: object) -> str:
+    """Name a source on one line: a path in quotes with newlines escaped, or what else it is."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"<{len(source)} bytes>"
+    if isinstance(source, str | os.PathLike):
+        text = shortened(os.fsdecode(source))
+        return text if text.isprintable() and text == text.strip() and text else repr(text)
+    if _foreign(source):
+        return f"<{_foreign(source)} picture>"
+    name = getattr(source, "name", None)
+    return describe(name) if isinstance(name, str) else f"<{type(source).__name__}>"
+
+
+def _bytes_of(source: Source, name: str) -> bytes:
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+    elif isinstance(source, str | os.PathLike):
+        path = os.fsdecode(source)
+        if path.startswith("data:") or (len(path) > 255 and path.startswith(_BASE64)):
+            raise ImageError(f"{name[:40]}...: is base64 text, not a path: pass base64.b64decode(...) of it")
+        data = _bytes_at(Path(path), name)
+    elif hasattr(source, "read"):
+        try:
+            data = source.read()
+        except (OSError, ValueError) as problem:  # ValueError: the file is closed
+            raise ImageError(f"{name}: cannot be read: {problem}") from None
+        if not isinstance(data, bytes):
+            raise ImageError(f"{name}: is open as text: open it in binary mode, open(path, 'rb')")
+    else:
+        raise ImageError(
+            f"{name} is not a path, bytes, a binary file, an array or a Pillow picture: pass one"
+        )
+    if not data:
+        raise ImageError(f"{name}: is empty (0 bytes): copy or download it again")
+    return data
+
+
+def _bytes_at(path: Path, name: str) -> bytes:
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError(
+                f"{name}: is a folder without a picture in it: name picture files, or the folder that holds them"
+            )
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(
+                f"{name}: is not a regular file: copy it to one, or pass it as an open binary file"
+            )
+        if status.st_size > _LARGEST_FILE:
+            raise ImageError(
+                f"{name}: holds {status.st_size:,} bytes, more than 2 GiB: is it a picture? Scale it down"
+            )
+        return path.read_bytes()
+    except FileNotFoundError:
+        if path.is_symlink():
+            target = describe(path.readlink())
+            raise ImageError(
+                f"{name}: is a link to {target}, which does not exist: fix or remove the link"
+            ) from None
+        raise ImageError(f"{name}: no such file: check the path and the current folder") from None
+    except PermissionError:
+        raise ImageError(f"{name}: may not be read: grant permission with chmod u+r") from None
+    except (OSError, ValueError) as problem:  # ValueError: a null byte in the name
+        raise ImageError(f"{name}: cannot be read: {_reason(problem)}") from None
+
+
+def _reason(problem: Exception) -> str:
+    return (getattr(problem, "strerror", None) or str(problem) or type(problem).__name__).lower()
+
+
+def _bound(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise TooLarge(
+            f"{name}: {width:,} x {height:,} pixels is more than the limit of {max_pixels:,}: "
+            "scale it down, or raise max_pixels if you trust it"
+        )
+
+
+def _jpeg_frame(data: bytes, name: str) -> tuple[int, int, int, int] | None:
+    """(width, height, components, bits) from the JPEG's frame header; None where there is none.
+
+    Segments are followed as libjpeg follows them, so that a file cannot show one size here and another to the decoder.
+
+    Raises:
+        TooCostly: the file holds more than `MAX_SCANS` scans, or more segments than any encoder writes.
+    """
+    frame, scans, position = None, 0, 2
+    # Each scan begins with these two bytes: where they are few, so are the scans, and the rest need not be walked.
+    many = data.count(b"\xff\xda") > MAX_SCANS
+    for _ in range(_JPEG_SEGMENTS):
+        found = _JPEG_MARKER.search(data, position)
+        if found is None:
+            return frame
+        position = found.end()
+        marker = data[position - 1]
+        if marker in (0xD8, 0xD9):  # the end, or a second beginning, which decoders refuse
+            return frame
+        if marker == 0x01:  # has no length
+            continue
+        if marker in _JPEG_FRAMES and frame is None and position + 8 <= len(data):
+            height, width = struct.unpack(">HH", data[position + 3 : position + 7])
+            frame = width, height, data[position + 7], data[position + 2]
+        elif marker == 0xDA:
+            scans += 1
+            if not many:
+                return frame
+            if scans > MAX_SCANS:
+                raise TooCostly(
+                    f"{name}: holds more than {MAX_SCANS} scans, and each would cost a pass over the whole picture: "
+                    "save it as an ordinary JPEG"
+                )
+        position += int.from_bytes(data[position : position + 2], "big")
+    raise TooCostly(f"{name}: holds more than {_JPEG_SEGMENTS:,} segments: save it as an ordinary JPEG")
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of the canvas, for which Pillow takes the memory already when it opens the file."""
+    if len(data) < 30:
+        return None
+    if data[12:16] == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if data[12:16] == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack("<HH", data[26:30])
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _read_jpeg(data: bytes, name: str, max_pixels: int, reduce_to: int | None) -> Rgb | None:
+    """Decode an ordinary JPEG with OpenCV; None for anything out of the ordinary, which Pillow decodes or explains."""
+    frame = _jpeg_frame(data, name)
+    if frame is None:
+        return None
+    width, height, components, bits = frame
+    _bound(width, height, name, max_pixels)
+    # Without the end marker the file may be cut off, which OpenCV versions treat differently: Pillow is strict.
+    if components not in (1, 3) or bits != 8 or not data.rstrip(b"\x00").endswith(b"\xff\xd9"):
+        return None
+    flags = cv2.IMREAD_COLOR
+    for factor, reduced in (
+        (8, cv2.IMREAD_REDUCED_COLOR_8),
+        (4, cv2.IMREAD_REDUCED_COLOR_4),
+        (2, cv2.IMREAD_REDUCED_COLOR_2),
+    ):
+        if reduce_to is not None and max(width, height) >= factor * reduce_to:
+            flags = reduced
+            break
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)  # applies the EXIF orientation
+    except cv2.error:
+        return None
+    return None if bgr is None else np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), dtype=np.uint8)
+
+
+def _format_of(data: bytes, name: str) -> str:
+    if data[:3] == b"\xff\xd8\xff":
+        return "JPEG"
+    for signature, known in _FORMATS.items():
+        if data.startswith(signature):
+            return known
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    brand = data[8:12]
+    if data[4:8] == b"ftyp":
+        if brand in _HEIF_BRANDS:
+            return "HEIF"
+        if brand in (b"avif", b"avis"):
+            return "AVIF"
+        raise NotAPicture(f"{name}: is a video, not a picture: use 'mien video'")
+    raise NotAPicture(
+        f"{name}: is not a picture (it begins with {bytes(data[:12])!r}): convert it to JPEG or PNG"
+    )
+
+
+@contextmanager
+def opened(data: bytes, name: str, max_pixels: int | None = None) -> Iterator[PillowImage.Image]:
+    """Open a picture's bytes with Pillow; only HEIC is decoded at once, after its size was looked at.
+
+    Whatever Pillow and its plugins raise within the block becomes one error, and their warnings stay from the user.
+
+    Args:
+        data: the file.
+        name: how messages call it.
+        max_pixels: refuse a larger picture; None where `read` has accepted it before.
+
+    Raises:
+        ImageError: no picture, damaged, or too large for `max_pixels` or the memory there is.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kind = _format_of(data, name)
+        try:
+            with _open_pillow(data, name, kind, max_pixels) as picture:
+                if max_pixels is not None:
+                    _bound(*picture.size, name, max_pixels)
+                _bound_metadata(picture, name)
+                yield picture
+        except MemoryError:
+            raise TooLarge(f"{name}: does not fit into memory: scale it down") from None
+        except DAMAGE as problem:
+            raise _damaged(name, kind, problem) from None
+
+
+def _bound_metadata(picture: PillowImage.Image, name: str) -> None:
+    kinds = ("exif", "icc_profile", "xmp", "XML:com.adobe.xmp")
+    size = sum(len(picture.info.get(kind) or b"") for kind in kinds)
+    if size > MAX_METADATA:
+        raise TooCostly(
+            f"{name}: carries {size / 2**20:.1f} MB of EXIF, colour profile and XMP, the limit is "
+            f"{MAX_METADATA / 2**20:.0f} MB: save it without"
+        )
+
+
+def _open_pillow(data: bytes, name: str, kind: str, max_pixels: int | None) -> PillowImage.Image:
+    from PIL import Image
+
+    if kind == "HEIF":
+        return _open_heif(data, name, max_pixels)
+    size = _webp_size(data) if kind == "WEBP" else None
+    if size is not None and max_pixels is not None:
+        _bound(*size, name, max_pixels)
+    try:
+        return Image.open(BytesIO(data), formats=[kind])
+    except Image.DecompressionBombError:
+        raise TooLarge(
+            f"{name}: has more pixels than Pillow ever opens ({2 * (Image.MAX_IMAGE_PIXELS or 0):,}): scale it down"
+        ) from None
+    except KeyError:
+        raise NotAPicture(f"{name}: this Pillow cannot read {kind}: update it, or convert to JPEG") from None
+
+
+def _open_heif(data: bytes, name: str, max_pixels: int | None) -> PillowImage.Image:
+    try:
+        import pillow_heif
+    except ModuleNotFoundError:
+        raise NotAPicture(
+            f"{name}: HEIC needs 'pillow-heif': install it with  pip install 'mien[heic]'"
+        ) from None
+    heif = pillow_heif.open_heif(BytesIO(data), convert_hdr_to_8bit=True)  # reads the header only
+    if max_pixels is not None:
+        width, height = heif.size
+        _bound(width, height, name, max_pixels)
+    picture: PillowImage.Image = heif.to_pillow()
+    return picture
+
+
+# What Pillow and its plugins raise on damaged data: SyntaxError is its word for a broken header, RuntimeError that of
+# the AVIF and HEIF decoders; the others are what its readers stumble over.
+DAMAGE: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+)
+
+
+def _damaged(name: str, kind: str, problem: Exception) -> ImageError:
+    reason = " ".join(str(problem).split())
+    if "cannot identify image file" in reason or not reason:
+        reason = "its header makes no sense"
+    return ImageError(
+        f"{name}: damaged {kind} file ({reason}): copy or download it again, or convert it anew"
+    )
+
+
+def _read_pillow(data: bytes, name: str, max_pixels: int) -> Rgb:
+    from PIL import ImageOps
+
+    if has_wide_bands(data):
+        return _read_wide_bands(data, name, max_pixels)
+    with opened(data, name, max_pixels) as picture:
+        picture.load()
+        return _to_rgb(ImageOps.exif_transpose(picture), name)
+
+
+def _tiff_tags(data: bytes) -> dict[int, Any]:
+    """The tags of a TIFF's first picture; none for what is no TIFF or makes no sense."""
+    if data[:4] not in (b"II*\x00", b"MM\x00*"):
+        return {}
+    from PIL import TiffImagePlugin
+
+    tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+    stream = BytesIO(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            stream.seek(tags.next)
+            tags.load(stream)
+            return {
+                number: tags[number] for number in (_WIDTH, _HEIGHT, _BITS, _BANDS, _KIND) if number in tags
+            }
+        except DAMAGE:
+            return {}
+
+
+_WIDTH, _HEIGHT, _BITS, _BANDS, _KIND = 256, 257, 258, 277, 339
+_FLOATS = 3
+"""TIFF's word for floating-point values (SampleFormat)."""
+
+
+def has_wide_bands(data: bytes) -> bool:
+    """Whether it is a TIFF of several bands with more than 16 bits each, which Pillow does not read."""
+    tags = _tiff_tags(data)
+    bits = tags.get(_BITS, 1)
+    return int(tags.get(_BANDS, 1)) > 1 and max(bits if isinstance(bits, tuple) else (bits,)) > 16
+
+
+def _read_wide_bands(data: bytes, name: str, max_pixels: int) -> Rgb:
+    """A TIFF with bands of floats in 0..1; other ranges and whole numbers are refused, as their white is not known."""
+    tags = _tiff_tags(data)
+    kind, bits = tags.get(_KIND, 1), tags[_BITS]
+    kind, bits = (value[0] if isinstance(value, tuple) else value for value in (kind, bits))
+    _bound(int(tags.get(_WIDTH, 0)), int(tags.get(_HEIGHT, 0)), name, max_pixels)
+    if kind == _FLOATS:
+        try:
+            values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            values = None
+        if values is not None and values.dtype.kind == "f" and values.ndim == 3:
+            order = [2, 1, 0, 3][: values.shape[2]]
+            return check(_unit_floats(values[..., order], name))
+    what = "floating-point" if kind == _FLOATS else "whole-number"
+    raise NotAPicture(f"{name}: a TIFF with bands of {bits}-bit {what} values: save it with 8 or 16 bits")
+
+
+def _unit_floats(values: NDArray[Any], name: str) -> NDArray[Any]:
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):  # also NaN
+        raise ImageError(
+            f"{name}: has floating-point values from {low:g} to {high:g}: scale them to 0..1, or to 8 or 16 bits"
+        )
+    return values
+
+
+def _to_rgb(picture: PillowImage.Image, name: str) -> Rgb:
+    from PIL import Image
+
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture).astype(np.int64)
+        if values.min() < 0 or values.max() > 65_535:
+            raise ImageError(f"{name}: has 32-bit values beyond 16 bits: scale it to 8 or 16 bits")
+        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    if picture.mode == "F":
+        return check(_unit_floats(np.asarray(picture), name))
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        picture = Image.alpha_composite(white, layer)
+    return np.array(picture.convert("RGB"))

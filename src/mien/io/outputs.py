@@ -1,0 +1,371 @@
+"""Where results go, so that no file is lost: the one rule for every command that writes.
+
+- A file that the user names is written if it is not there; `--overwrite` replaces it. Never what is read.
+- In a folder of results each input has a file of its own: the tree that the inputs have below their deepest common
+  folder, with a number where two names would be one (also where only upper and lower case differ). Nothing is written
+  outside the folder, and no file is replaced that `mien` did not write: `RECORD` in the folder says which those are,
+  by content, with the input that each was made of and the options it was made with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from mien.errors import ConfigError, OutputExists
+from mien.io import inputs as sources
+from mien.io.images import describe
+from mien.io.inputs import Source, StandardInput
+from mien.io.locks import Claim
+
+RECORD: Final = ".mien-written.jsonl"
+"""The file in a folder of results that says what was written there: a line for each file."""
+
+SIDECAR: Final = ".mien.json"
+"""Ending of the file that says, beside another, what made that."""
+
+Settings = dict[str, Any]
+
+
+def check(
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    reads: Iterable[str | Path] = (),
+    resumable: bool = False,
+    suffixes: Sequence[str] = (),
+    room: float = 0,
+) -> None:
+    """Refuse a file that the user named and that must not or cannot be written, before any work is done for it.
+
+    Args:
+        path: the file.
+        overwrite: it may replace what is there.
+        reads: what the command reads, and what else it writes; that is never replaced.
+        resumable: the command has --resume, which the message then names.
+        suffixes: it must have one of these; any will do if there are none.
+        room: bytes that it will take at least.
+
+    Raises:
+        OutputExists: it is there, or is what is read.
+        ConfigError: it is a folder, its folder is not there or cannot be written, or the disk is too full.
+    """
+    path, name = Path(path), describe(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise ConfigError(f"{name}: cannot write '{path.suffix}': use {', '.join(suffixes)}")
+    for source in reads:
+        if _same(path, source):
+            raise OutputExists(f"{name}: is the same file as {describe(source)}: name another file")
+    if path.is_dir():
+        raise ConfigError(f"{name}: is a folder: name a file in it")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ConfigError(f"{name}: there is no such folder: make it, or name another")
+    if os.path.lexists(path) and not overwrite:
+        raise _exists(path, resumable)
+    try:
+        with tempfile.TemporaryFile(dir=folder, prefix=".mien-"):
+            free = shutil.disk_usage(folder).free
+    except OSError as problem:
+        reason = (problem.strerror or str(problem)).lower()
+        raise ConfigError(f"{name}: its folder cannot be written to ({reason}): name another") from None
+    if free < room:
+        raise ConfigError(
+            f"{name}: needs about {room / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free: make room"
+        )
+
+
+def check_folder(folder: str | Path, names: Iterable[str], *, overwrite: bool = False) -> None:
+    """`check` for a set of files with fixed names in a folder that need not be there yet."""
+    for name in names:
+        if os.path.lexists(Path(folder) / name) and not overwrite:
+            raise _exists(Path(folder) / name, False)
+
+
+def _exists(path: Path, resumable: bool) -> OutputExists:
+    resume = ", --resume to go on" if resumable else ""
+    return OutputExists(f"{describe(path)}: exists: pass --overwrite to replace it{resume}, or name another")
+
+
+def _same(path: Path, other: str | Path) -> bool:
+    with suppress(OSError, ValueError):
+        if path.exists() and path.samefile(other):  # also links, and names that differ in case only
+            return True
+    return sources.place(path) == sources.place(other)
+
+
+def difference(made: Settings, wanted: Settings) -> str | None:
+    """The first setting in which two differ, in words, or None."""
+    for key in sorted(made.keys() | wanted.keys()):
+        if made.get(key) != wanted.get(key):
+            return f"{key} {json.dumps(made.get(key))}, not {json.dumps(wanted.get(key))}"
+    return None
+
+
+class Outputs:
+    """A folder of results, one file for each input.
+
+    It is planned at once, before anything is written; then `write` is called for each input, in any process (a plan can
+    be pickled). `claimed` keeps other commands out meanwhile.
+
+    Args:
+        folder: where the results go; it need not be there.
+        inputs: what the results are made of.
+        named: the name of a result's file for the name of its input's file.
+        settings: what the results are made with.
+        overwrite: replace results of earlier runs.
+        resume: keep results of earlier runs that are still right (see `is_done`) and replace those that are not.
+        beside: endings of further files that belong to each result.
+
+    Raises:
+        OutputExists: a result would replace an input, an earlier result (without `overwrite` and `resume`) or a file
+            that `mien` did not write.
+        ConfigError: the folder is a file; or, with `resume`, results there were made with other settings.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        inputs: Sequence[Source],
+        named: Callable[[str], str],
+        settings: Settings | None = None,
+        *,
+        overwrite: bool = False,
+        resume: bool = False,
+        beside: Sequence[str] = (),
+    ) -> None:
+        self.folder = folder
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise ConfigError(f"{describe(folder)}: is a file: name a folder")
+        self._home = os.path.realpath(folder)
+        self._settings = settings or {}
+        self._made_with = hashlib.sha256(json.dumps(self._settings, sort_keys=True).encode()).hexdigest()[:12]
+        self._entries: dict[str, dict[str, Any]] = {}  # the newest of each file
+        self._versions: dict[str, set[str]] = {}  # all contents that were or are to be written under a name
+        known = self._read()
+        places = [sources.place(source) for source in inputs]
+        self._targets = self._plan(inputs, places, named)
+        self._check(places, overwrite, resume, beside)
+        if resume:
+            for place in places:
+                made = known.get(self._entries.get(self._targets[place], {}).get("made_with", ""))
+                other = difference(made, self._settings) if made is not None else None
+                if other:
+                    raise ConfigError(
+                        f"{describe(folder)} was begun with {other}: give the same options, or name another folder"
+                    )
+
+    def _read(self) -> dict[str, Settings]:
+        """Take up what earlier runs wrote, and return what they were made with; a torn line is none."""
+        known: dict[str, Settings] = {}
+        try:
+            lines = (self.folder / RECORD).read_bytes().splitlines()
+        except OSError:
+            return known
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError, RecursionError):
+                entry = json.loads(line)
+                if "settings" in entry:
+                    known[str(entry["made_with"])] = dict(entry["settings"])
+                else:
+                    self._note(str(entry["file"]), {**entry, "input": self._whole(entry["input"])})
+        return known
+
+    def _note(self, file: str, entry: dict[str, Any]) -> None:
+        self._entries[file] = entry
+        self._versions.setdefault(file, set()).add(str(entry["wrote"]))
+
+    def _whole(self, place: str) -> str:
+        """A place from what the record says of it: relative to the folder, so that a project can be moved."""
+        return place if place == StandardInput.name else os.path.normpath(Path(self._home, place))
+
+    def _relative(self, place: str) -> str:
+        try:
+            return place if place == StandardInput.name else os.path.relpath(place, self._home)
+        except ValueError:  # another drive
+            return place
+
+    def _plan(
+        self, inputs: Sequence[Source], places: Sequence[str], named: Callable[[str], str]
+    ) -> dict[str, str]:
+        """The file of each place, relative to the folder."""
+        files = [place for source, place in zip(inputs, places, strict=True) if isinstance(source, str)]
+        try:
+            root = os.path.commonpath({str(Path(file).parent) for file in files}) if files else ""
+        except ValueError:  # several drives
+            root = ""
+        kept = {entry["input"]: file for file, entry in self._entries.items()}
+        mine = {kept[place] for place in places if place in kept}
+        taken = {
+            _folded(file) for file in self._entries if file in mine or os.path.lexists(self.folder / file)
+        }
+        plan: dict[str, str] = {}
+        for source, place in zip(inputs, places, strict=True):
+            if place in kept:
+                plan[place] = kept[place]
+                continue
+            if isinstance(source, StandardInput):
+                path = PurePosixPath("stdin.png")
+            else:
+                below = os.path.relpath(place, root) if root else place.replace(":", "").lstrip("/\\")
+                path = PurePosixPath(Path(below).as_posix())
+                path = path.with_name(named(path.name))
+            file, number = path, 1
+            while _folded(str(file)) in taken:
+                number += 1
+                file = path.with_name(f"{path.stem}-{number}{path.suffix}")
+            taken.add(_folded(str(file)))
+            plan[place] = str(file)
+        return plan
+
+    def _check(self, places: Sequence[str], overwrite: bool, resume: bool, beside: Sequence[str]) -> None:
+        reads = set(places)
+        real = {os.path.realpath(place) for place in places}
+        for place in places:
+            for ending in ("", *beside):
+                target = Path(f"{self.folder / self._targets[place]}{ending}")
+                if sources.place(target) in reads or os.path.realpath(target) in real:
+                    raise OutputExists(
+                        f"{describe(target)}: the result would overwrite what is read: name another folder"
+                    )
+            target = self.folder / self._targets[place]
+            self._keep_inside(target)
+            if not os.path.lexists(target):
+                continue
+            if not self._is_ours(target):
+                raise _stranger(target)
+            if not (overwrite or resume):
+                raise _exists(target, True)
+
+    def _keep_inside(self, target: Path) -> None:
+        parent = os.path.realpath(target.parent)
+        if not Path(parent).is_relative_to(self._home):
+            raise OutputExists(
+                f"{describe(target)}: lies behind a link that leads out of {describe(self.folder)}: name another folder"
+            )
+
+    def _is_ours(self, target: Path) -> bool:
+        """Whether a file is what was written, by content."""
+        if target.is_symlink():
+            return False
+        versions = self._versions.get(target.relative_to(self.folder).as_posix(), set())
+        return any(sources.unchanged(target, version) for version in versions) or has_record(target)
+
+    @property
+    def written(self) -> set[str]:
+        """Places of all files that this and earlier runs wrote."""
+        return {sources.place(self.folder / file) for file in self._entries}
+
+    def path(self, source: Source) -> Path:
+        """The file of an input's result."""
+        return self.folder / self._targets[sources.place(source)]
+
+    def is_done(self, source: Source) -> bool:
+        """Whether an earlier run made the result of this input, of the same content and settings, and it is intact."""
+        target = self.path(source)
+        entry = self._entries.get(self._targets[sources.place(source)])
+        return (
+            entry is not None
+            and os.path.lexists(target)
+            and entry.get("made_with") == self._made_with
+            and entry.get("input") == sources.place(source)
+            and sources.unchanged(source, entry.get("content"))
+            and sources.unchanged(target, entry.get("wrote"))
+        )
+
+    def claimed(self) -> Claim:
+        """Make the folder and keep other commands out of it until the claim is released.
+
+        Raises:
+            Claimed: another command writes there.
+            ConfigError: the folder cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            claim = Claim(self.folder / (RECORD + ".lock"), describe(self.folder))
+            self._append({"made_with": self._made_with, "settings": self._settings})
+        except OSError as problem:
+            reason = (problem.strerror or str(problem)).lower()
+            raise ConfigError(f"{describe(self.folder)}: cannot be written: {reason}") from None
+        return claim
+
+    def write(self, source: Source, data: bytes, put: Callable[[Path], object]) -> Path:
+        """Write one result: note it in the record, then have `put` write its file; return the file.
+
+        Args:
+            source: the input.
+            data: what the file will hold; empty if that is known only afterwards.
+            put: writes the file at the path that it is given, whole or not at all.
+
+        Raises:
+            OutputExists: somebody else put a file there meanwhile, or a link that leads away.
+            OSError: it cannot be written.
+        """
+        target = self.path(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._keep_inside(target)
+        if os.path.lexists(target) and not self._is_ours(target):
+            raise _stranger(target)
+        entry = {
+            "file": self._targets[sources.place(source)],
+            "input": sources.place(source),
+            "content": sources.identity(source),
+            "made_with": self._made_with,
+        }
+        if data:  # before the file, so that a killed run leaves none that nobody knows
+            self._append({**entry, "wrote": hashlib.sha256(data).hexdigest()[:16] + "-"})
+        put(target)
+        self._append({**entry, "wrote": sources.identity(target)})
+        return target
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        """Add a line in one write, which keeps lines of several processes apart; a torn one before it is ended."""
+        if "file" in entry:
+            self._note(entry["file"], entry)
+            entry = {**entry, "input": self._relative(entry["input"])}
+        line = (json.dumps(entry) + "\n").encode("ascii")
+        with (self.folder / RECORD).open("ab+", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(end - 1)
+                if file.read(1) != b"\n":
+                    line = b"\n" + line
+            file.write(line)
+
+
+def written_in(folder: Path) -> set[str]:
+    """Places of the results that earlier runs wrote into a folder."""
+    found = set()
+    with suppress(OSError):
+        for line in (folder / RECORD).read_bytes().splitlines():
+            with suppress(ValueError, KeyError, TypeError, RecursionError):
+                found.add(sources.place(folder / str(json.loads(line)["file"])))
+    return found
+
+
+def has_record(path: Path) -> bool:
+    """Whether the JSON beside a file says that `mien` wrote that very file."""
+    try:
+        record = json.loads(path.with_name(path.name + SIDECAR).read_bytes())
+        return bool(record["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest())
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _stranger(path: Path) -> OutputExists:
+    return OutputExists(
+        f"{describe(path)}: exists, and is not what mien wrote there: move it away, or name another folder"
+    )
+
+
+def _folded(name: str) -> str:
+    """The name as a file system that ignores case and composition sees it."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

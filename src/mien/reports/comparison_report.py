@@ -1,0 +1,425 @@
+"""A `Comparison` to read: one table in Markdown, LaTeX and HTML, and the reproduction ledger beside it.
+
+Every table is generated from the runs' predictions and the ledger's data files. Published numbers stand in a column of
+their own, marked "not comparable".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Final
+
+from mien.data.predictions import Provenance
+from mien.evaluation import published_results
+from mien.evaluation.compare import Comparison, Figure, Pair, Row
+from mien.evaluation.intervals import Interval
+from mien.io import atomic, pages
+from mien.reports.evaluation_report import NAMES, WORDING, number, spread
+from mien.wording import several, signed
+
+LABELS: dict[str, str] = {
+    "accuracy": "accuracy %",
+    "macro_accuracy": "macro accuracy %",
+    "macro_f1": "macro F1 %",
+    "ccc_valence": "CCC valence",
+    "ccc_arousal": "CCC arousal",
+}
+"""Column headings."""
+
+PUBLISHED = "published (not comparable)"
+
+
+def _percent(key: str) -> bool:
+    return not key.startswith("ccc")
+
+
+def _keys(comparison: Comparison) -> list[str]:
+    return [key for key in LABELS if any(key in row.figures for row in comparison.rows)]
+
+
+def _figure(found: Figure | None, percent: bool) -> str:
+    """Mean ± deviation over seeds, then the interval."""
+    if found is None or not found.mean.known:
+        return "–"
+    scale, digits = (100, 1) if percent else (1, 3)
+    mean = number(found.mean.value * scale, digits)
+    if math.isfinite(found.seed_sd):
+        mean += f" ± {number(found.seed_sd * scale, digits)}"
+    return f"{mean} ({number(found.mean.low * scale, digits)} to {number(found.mean.high * scale, digits)})"
+
+
+def _interval(found: Interval, percent: bool) -> str:
+    scale, digits = (100, 1) if percent else (1, 3)
+    low, high = found.low * scale, found.high * scale
+    return f"{signed(found.value * scale, digits)} ({signed(low, digits)} to {signed(high, digits)})"
+
+
+def _p(value: float) -> str:
+    if not math.isfinite(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _against(pair: Pair | None, main: str) -> tuple[str, str]:
+    """The difference to the reference in the main figure, and p; the reference itself has neither."""
+    if pair is None:
+        return "reference", ""
+    known = main in pair.differences
+    return _interval(pair.differences[main], _percent(main)) if known else "–", _p(pair.largest_p)
+
+
+def _published(row: Row) -> str:
+    """Published accuracy of the row's method on the same set, with what it rests on."""
+    what = row.provenance
+    found = published_results.figures(what.method, what.dataset)
+    parts = [
+        f"{entry.paper:.2f} ({entry.setting or paper.method}; {paper.pretraining}; {paper.selection})"
+        for paper, entry in found
+        if entry.paper is not None
+    ]
+    return "; ".join(parts) or "none read"
+
+
+def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """(headings, rows) of the one table, as plain text; the last column is the published one."""
+    keys = _keys(comparison)
+    base = comparison.pairs[0].reference if comparison.pairs else ""
+    pairs = {pair.name: pair for pair in comparison.pairs}
+    main = "accuracy" if "accuracy" in keys else keys[0]
+    heading = ["method", "seeds", *(LABELS[key] for key in keys)]
+    heading += [f"{LABELS[main]} - {base}", "p"] if base else []
+    heading += ["parameters", "MB", "images/s", PUBLISHED]
+    rows = []
+    for row in comparison.rows:
+        what, pair = row.provenance, pairs.get(row.name)
+        rows.append(
+            [
+                row.name,
+                str(len(row.seeds)),
+                *(_figure(row.figures.get(key), _percent(key)) for key in keys),
+                *(_against(pair, main) if base else ()),
+                f"{what.parameters / 1e6:.2f} M" if what.parameters else "–",
+                f"{what.bytes / 1e6:.1f}" if what.bytes else "–",
+                f"{what.images_per_second:.0f}" if what.images_per_second else "–",
+                _published(row),
+            ]
+        )
+    return heading, rows
+
+
+def heading_of(comparison: Comparison) -> str:
+    """What was compared, in one line."""
+    what = comparison.provenance
+    rule = f", protocol {what.protocol} version {what.protocol_version}" if what.protocol else ""
+    rows = comparison.rows
+    who = (
+        several(len(rows), "method")
+        if len(rows) > 1
+        else f"{rows[0].name}, {several(len(rows[0].seeds), 'seed')}"
+    )
+    return f"{who} on {what.dataset or 'one set'}, {what.split or 'all'} split{rule}"
+
+
+def ours(comparison: Comparison) -> published_results.Ours:
+    """Our figures for the ledger, by (method, dataset, metric)."""
+    found: published_results.Ours = {}
+    for row in comparison.rows:
+        for key, value in row.figures.items():
+            if key in ("accuracy", "ccc_valence", "ccc_arousal"):
+                found.setdefault(
+                    (row.provenance.method, row.provenance.dataset, key), (value.mean, row.provenance)
+                )
+    return found
+
+
+def _ledger(comparison: Comparison) -> list[published_results.Line]:
+    """The ledger over the five papers and the baseline."""
+    return published_results.lines(ours(comparison), kind="seed")
+
+
+def _under(comparison: Comparison) -> str:
+    what = comparison.provenance
+    people = f" of {several(comparison.people, 'person', 'people')}" if comparison.people else ""
+    listed = what.digest[:12] or "not hashed"
+    return f"{several(comparison.images, 'image')}{people}, file list {listed}, {comparison.draws} resamples."
+
+
+def _speed(what: Provenance) -> str:
+    return (
+        f"{what.machine}, {what.threads or '?'} threads, batches of {what.batch or '?'}"
+        if what.machine
+        else "not measured"
+    )
+
+
+def markdown(comparison: Comparison) -> str:
+    """The table, the other differences and the ledger as Markdown."""
+    heading, rows = cells(comparison)
+    lines = [f"# {heading_of(comparison)}", "", _under(comparison), "", *_table(heading, rows), ""]
+    if comparison.pairs:
+        lines += ["## Differences", "", *_table(*_differences(comparison)), ""]
+    for title, under, heading, rows in _group_tables(comparison):
+        lines += [f"## {title}", "", under, "", *_table(heading, rows), ""]
+    lines += ["## Paper, authors' code, ours", "", *_table(*ledger_cells(_ledger(comparison))), ""]
+    lines += ["## Notes", "", *(f"- {note}" for note in comparison.notes)]
+    lines += [f"- images/s: the network alone, {_speed(comparison.rows[0].provenance)}.", f"- {WORDING}", ""]
+    return "\n".join(lines)
+
+
+def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def line(row: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+
+    return [line(heading), "|" + "---|" * len(heading), *map(line, rows)]
+
+
+def _differences(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    keys = _keys(comparison)
+    heading = [
+        "method - reference",
+        *(LABELS[key] for key in keys),
+        "only it right / only the reference right",
+    ]
+    rows = [
+        [
+            f"{pair.name} - {pair.reference}",
+            *(
+                _interval(pair.differences[key], _percent(key)) if key in pair.differences else "–"
+                for key in keys
+            ),
+            ", ".join(f"{test.first_only} / {test.second_only} (p {_p(test.p_mid)})" for test in pair.tests)
+            or "–",
+        ]
+        for pair in comparison.pairs
+    ]
+    return heading, rows
+
+
+def _group_tables(comparison: Comparison) -> list[tuple[str, str, list[str], list[list[str]]]]:
+    """(title, caption, headings, rows) of the tables by group; none unless the comparison was parted."""
+    if not comparison.groups:
+        return []
+    found = [key for key in _keys(comparison) if any(key in part.figures for part in comparison.groups)]
+    keys = [key for key in found if key != "macro_f1"]  # macro accuracy says nearly the same
+    labels = [LABELS[key] for key in keys]
+    base = next(part.name for part in comparison.groups if not part.differences)
+    rows = []
+    for part in comparison.groups:
+        cells = [_figure(part.figures.get(key), _percent(key)) for key in keys]
+        gains = [_between(part.differences.get(key), _percent(key)) for key in keys]
+        rows.append([part.name, part.group, str(part.images), *cells, *gains])
+    heading = ["method", comparison.by, "images", *labels, *(f"difference in {label}" for label in labels)]
+    tables = [
+        (
+            f"By {comparison.by}",
+            f"Each group apart, and the difference to {base} in the same group.",
+            heading,
+            rows,
+        )
+    ]
+    if comparison.gaps:
+        first, second = comparison.gaps[0].groups
+        rows = [
+            [
+                gap.name,
+                *(_between(gap.figures.get(key), _percent(key)) for key in keys),
+                *(_between(gap.changes.get(key), _percent(key)) for key in keys),
+            ]
+            for gap in comparison.gaps
+        ]
+        heading = ["method", *labels, *(f"change of {label}" for label in labels)]
+        under = f"The figure for {first} minus that for {second}, and how it differs from {base}'s."
+        tables.append((f"Gap between {first} and {second}", under, heading, rows))
+    return tables
+
+
+def _between(found: Interval | None, percent: bool) -> str:
+    return "–" if found is None else _interval(found, percent)
+
+
+def ledger_cells(lines: Sequence[published_results.Line]) -> tuple[list[str], list[list[str]]]:
+    """(headings, rows) of the ledger, as plain text; what a line shares with the one above is not said twice."""
+    heading = ["method", "dataset", "figure", "paper", "authors' code, run by others", "ours"]
+    heading += ["paper rests on", "ours rests on", "why different", "read in"]
+    rows: list[list[str]] = []
+    above = ["", "", ""]
+    for one in lines:
+        long = [one.rests_on, one.ours_rests_on, one.why]
+        said = [
+            "as above" if text == last and len(text) > 12 else text
+            for text, last in zip(long, above, strict=True)
+        ]
+        rows.append([one.method, one.dataset, one.metric, one.paper, one.code, one.ours, *said, one.source])
+        above = long
+    return heading, rows
+
+
+def ledger_markdown() -> str:
+    """The whole ledger with nothing of ours, peers included, as Markdown."""
+    heading, rows = ledger_cells(published_results.lines({}))
+    kept = [i for i, name in enumerate(heading) if not name.startswith("ours")]
+    table = _table([heading[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    return "\n".join(["# What papers and their code report", "", *table, ""])
+
+
+_TEX = str.maketrans(
+    {
+        "%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "±": r"$\pm$", "–": "--",
+        "<": "$<$", ">": "$>$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    }
+)  # fmt: skip
+
+
+def latex(comparison: Comparison) -> str:
+    """The one table for a paper: `booktabs` and `adjustbox` are needed in the preamble."""
+    heading, rows = cells(comparison)
+
+    def line(row: Sequence[str]) -> str:
+        # A minus, not a hyphen, before a number.
+        return " & ".join(re.sub(r"(?<!\w)-(?=\d)", "$-$", cell.translate(_TEX)) for cell in row) + r" \\"
+
+    # A rule before the last column sets the published numbers apart.
+    columns = "l" + "r" * (len(heading) - 2) + "|p{4.5cm}"
+    notes = " ".join(comparison.notes)
+    cell = "Mean ± standard deviation over seeds (95 % interval)."
+    caption = f"{heading_of(comparison)}. {_under(comparison)} {cell} {notes}"
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            r"\begin{adjustbox}{max width=\textwidth}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            line(heading),
+            r"\midrule",
+            *map(line, rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{adjustbox}",
+            rf"\caption{{{caption.translate(_TEX)}}}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def html(comparison: Comparison) -> str:
+    """The whole page with its pictures inside."""
+    from mien.figures import forest_plot, palette
+
+    title = heading_of(comparison)
+    heading, rows = cells(comparison)
+    keys = _keys(comparison)
+    main = "accuracy" if "accuracy" in keys else keys[0]
+    shown = [row for row in comparison.rows if main in row.figures]
+    scale = 100.0 if _percent(main) else 1.0
+    dots = forest_plot.draw(
+        [row.name for row in shown],
+        [row.figures[main].mean for row in shown],
+        LABELS[main],
+        each=[row.figures[main].each for row in shown],
+        scale=scale,
+    )
+    told = "; ".join(f"{row.name} {spread(row.figures[main].mean, _percent(main))}" for row in shown)
+    last = len(heading) - 1
+    ledger, entries = ledger_cells(_ledger(comparison))
+    body = [
+        f'<header><h1>{escape(title)}</h1><p class="lead">{escape(_under(comparison))}</p></header><main>',
+        pages.table(
+            "Mean ± standard deviation over seeds (95 % interval over seeds and images). "
+            "The last column is not comparable.",
+            heading,
+            [[pages.interval(cell) for cell in row] for row in rows],
+            text=(last,),
+            apart=(last,),
+        ),
+        '<div class="pair">',
+        pages.figure(
+            palette.markup(dots, "scores", f"{NAMES.get(main, LABELS[main])} with 95 % intervals: {told}."),
+            f"{LABELS[main]} with 95 % intervals; small ticks are single seeds.",
+        ),
+        *_pair_figure(comparison, main, scale),
+        "</div>",
+        *_pair_table(comparison),
+        *(
+            part
+            for name, under, head, lines in _group_tables(comparison)
+            for part in (
+                f"<h2>{escape(name)}</h2>",
+                pages.table(under, head, [[pages.interval(cell) for cell in row] for row in lines]),
+            )
+        ),
+        "<h2>Paper, authors' code, ours</h2>",
+        pages.table(
+            "From mien/evaluation/published. Published figures are not comparable with ours: see what they rest on.",
+            ledger,
+            [[pages.interval(cell) for cell in row] for row in entries],
+            text=(1, 2, 6, 7, 8, 9),
+        ),
+        "<h2>How to read this</h2><ul>",
+        *(f"<li>{escape(note)}</li>" for note in comparison.notes),
+        f"<li>images/s: the network alone, {escape(_speed(comparison.rows[0].provenance))}.</li></ul></main>",
+        f"<footer>{escape(WORDING)} Made with mien.</footer>",
+    ]
+    return pages.document(title, body, wide=True)
+
+
+def _pair_figure(comparison: Comparison, main: str, scale: float) -> list[str]:
+    """The differences to the reference as a picture; nothing where there is one method alone."""
+    from mien.figures import forest_plot, palette
+
+    pairs = [pair for pair in comparison.pairs if main in pair.differences]
+    if not pairs:
+        return []
+    drawn = forest_plot.draw(
+        [pair.name for pair in pairs],
+        [pair.differences[main] for pair in pairs],
+        f"{LABELS[main]}: difference to {pairs[0].reference}",
+        rule=0.0,
+        scale=scale,
+    )
+    said = "; ".join(f"{pair.name} {_interval(pair.differences[main], _percent(main))}" for pair in pairs)
+    return [
+        pages.figure(
+            palette.markup(drawn, "differences", f"Differences with 95 % intervals: {said}."),
+            "Paired differences to the reference; an interval across the dashed line means either may be better.",
+        )
+    ]
+
+
+def _pair_table(comparison: Comparison) -> list[str]:
+    if not comparison.pairs:
+        return []
+    heading, rows = _differences(comparison)
+    return [
+        "<h2>Differences</h2>",
+        pages.table(
+            "Method minus reference with 95 % interval; for each pair of seeds, the images that only one gets right.",
+            heading,
+            [[pages.interval(cell) for cell in row] for row in rows],
+        ),
+    ]
+
+
+FORMS: Final = ("json", "md", "tex", "html")
+"""Endings of the files of a comparison."""
+
+FILES: Final = tuple(f"comparison.{form}" for form in FORMS)
+
+
+def write(comparison: Comparison, folder: Path | str) -> Path:
+    """Write comparison.json, .md, .tex and .html; returns the page's path."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "json": comparison.to_json(indent=1) + "\n",
+        "md": markdown(comparison),
+        "tex": latex(comparison),
+        "html": html(comparison),
+    }
+    atomic.write({folder / f"comparison.{form}": text.encode() for form, text in texts.items()})
+    return folder / "comparison.html"

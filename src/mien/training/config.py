@@ -1,0 +1,94 @@
+"""The configuration of a training run: method, data, optimiser and schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from mien.config import Frozen, explain, read_tree
+from mien.data.config import DataConfig
+from mien.errors import ConfigError
+from mien.labels import OWN, label_set
+
+
+class OptimConfig(Frozen):
+    """One schedule for all players: linear warm-up, then cosine to zero."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    rate: float = Field(1e-3, gt=0, description="peak learning rate of new layers")
+    backbone_rate: float = Field(1.0, ge=0, description="multiplies `rate` for pretrained parameters")
+    weight_decay: float = Field(0.02, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.999), description="AdamW's two decays; with weight_decay 0 it is Adam"
+    )
+    warmup: float = Field(0.05, ge=0, le=1, description="share of all steps")
+    clip: float | None = Field(5.0, gt=0, description="largest gradient norm")
+    ema: float | None = Field(
+        0.999, gt=0, lt=1, description="decay of the weight average; None trains without"
+    )
+
+
+class RunConfig(Frozen):
+    """Everything that decides a training run, apart from the data's bytes."""
+
+    name: str = Field(description="names the run folder")
+    method: dict[str, Any] = Field(
+        description="`name` is a key of mien.methods.METHODS; the rest goes to its Config"
+    )
+    start: Path | None = Field(None, description="a checkpoint to start from")
+    start_part: Literal["whole", "backbone"] = Field(
+        "whole",
+        description="what is taken of it: all of the same method's, or the backbone alone of any method's",
+    )
+    labels: tuple[str, ...] | None = Field(
+        None,
+        description="own labels in place of the eight: a list of names, or `own` for the folders' or manifest's names",
+    )
+    data: DataConfig
+    optim: OptimConfig = OptimConfig()
+    epochs: int = Field(10, ge=1)
+    batch: int = Field(64, ge=1, description="images a step, over all processes")
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = True
+    norms: Literal["batch", "frozen"] = Field(
+        "batch",
+        description="statistics of batch norms: of each batch, or estimated once at the start and then kept (faster)",
+    )
+    threads: int | None = Field(None, ge=1, description="None takes all of the affinity mask")
+    mixup: float = Field(0.0, ge=0, description="Beta parameter; 0 turns mixup off")
+    smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
+    select: str = Field("accuracy", description="validation metric that chooses the kept weights")
+    patience: int | None = Field(None, ge=1, description="stop after this many epochs without a better one")
+    runs: Path = Path("runs")
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels(cls, given: Any) -> Any:
+        """`own` stays as it is until the data are read, see `mien.data.cropping.label_names`."""
+        if given is None or given in (OWN, [OWN], (OWN,)):
+            return None if given is None else (OWN,)
+        if not isinstance(given, list | tuple):
+            raise ValueError(f"write a list of names, or {OWN}")
+        try:
+            return label_set(given, "labels")
+        except ConfigError as problem:
+            raise ValueError(str(problem).removeprefix("labels: ")) from None
+
+
+def load_config(path: Path | str, assignments: list[str] | None = None) -> RunConfig:
+    """Read a run configuration from YAML, apply assignments, and check it.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a key or value is wrong.
+    """
+    tree = read_tree(path, assignments)
+    try:
+        return RunConfig(**tree)
+    except ValidationError as problem:
+        raise explain(problem, RunConfig, str(path)) from None
+    except TypeError as problem:
+        raise ConfigError(f"{path}: {problem}") from None

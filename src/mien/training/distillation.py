@@ -1,0 +1,73 @@
+"""Distillation: training pictures take the mean answer of finished models beside their annotators' votes.
+
+Teachers are files: `mien evaluate RUN DATA --split train --out FOLDER` writes the predictions of one. A student then
+costs no more to train than any run, and teachers of any size or method can be mixed (our choice: fixed answers to the
+plain crop, after Hinton et al. 2015, arXiv 1503.02531; the student sees augmented crops).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.cropping import Samples
+from mien.data.predictions import Predictions
+from mien.errors import ConfigError
+from mien.labels import EXPRESSIONS, UNLABELLED, difference
+
+
+def taught(
+    samples: Sequence[Samples],
+    teachers: Sequence[Path],
+    weight: float,
+    labels: tuple[str, ...] = EXPRESSIONS,
+) -> list[Samples]:
+    """Samples whose votes are mixed with what teachers say of each picture.
+
+    Args:
+        samples: the training sets.
+        teachers: predictions of models on these pictures; where several speak of one, their mean counts.
+        weight: of the teachers' shares; the votes, or the label where there are none, have the rest. A picture that
+            no teacher saw keeps its votes, and one without votes or label takes the teachers' shares alone.
+        labels: what the samples' votes refer to.
+
+    Raises:
+        ConfigError: a file is of other labels, or speaks of none of these pictures.
+        PredictionsError: a file is no predictions.
+    """
+    rows = {name: (part, row) for part, one in enumerate(samples) for row, name in enumerate(one.names)}
+    totals = [np.zeros_like(one.votes) for one in samples]
+    spoken = [np.zeros((len(one), 1), dtype=np.float32) for one in samples]
+    for path in teachers:
+        said = Predictions.load(path)
+        if said.classes != labels:
+            raise ConfigError(
+                f"teachers: {path} {difference(labels, said.classes)}: a teacher has the student's labels in its order"
+            )
+        met = 0
+        for name, shares in zip(said.names, said.probabilities, strict=True):
+            if name in rows:
+                part, row = rows[name]
+                totals[part][row] += shares.astype(np.float32)
+                spoken[part][row] += 1
+                met += 1
+        if not met:
+            raise ConfigError(f"teachers: {path} names no training picture: evaluate with --split train")
+    return [
+        replace(one, votes=_mix(one, total / np.maximum(voices, 1), voices > 0, weight))
+        for one, total, voices in zip(samples, totals, spoken, strict=True)
+    ]
+
+
+def _mix(
+    samples: Samples, said: NDArray[np.floating], seen: NDArray[np.bool_], weight: float
+) -> NDArray[np.float32]:
+    label = np.eye(samples.votes.shape[1], dtype=np.float32)[np.maximum(samples.expression, 0)]
+    label[samples.expression == UNLABELLED] = np.nan
+    own = np.where(np.isfinite(samples.votes), samples.votes, label)
+    mixed = np.where(np.isfinite(own), (1 - weight) * own + weight * said, said)
+    return np.where(seen, mixed, samples.votes).astype(np.float32)

@@ -1,0 +1,1 @@
+"""How the editor's weights are made."""

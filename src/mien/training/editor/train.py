@@ -1,0 +1,420 @@
+"""Train a learned editor: the corrector, or one of the two generators that it is compared with.
+
+    mien train configs/editor-corrector.yaml [--resume]
+
+One command does it all: it draws the edits to learn from (`mien.training.editor.edit_pairs`), trains, exports to
+ONNX and writes the
+card. The schedule ends after a number of steps or minutes of processor time, whichever comes first, so that several
+ways to edit can be given the same time whatever else the machine does. Everything random is drawn from the seed and the
+step: a run that was killed goes on with --resume, and one that counts steps ends with the same weights as if it had not
+been.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import numpy as np
+import torch
+from pydantic import Field, ValidationError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mien.config import Frozen, explain
+from mien.data import protocols
+from mien.data.readers import READERS
+from mien.editing.corrector import SIDE
+from mien.editing.geometry import ACTIVE
+from mien.errors import ConfigError, DatasetDamaged, TrainingError
+from mien.io import atomic
+from mien.io.locks import Claim
+from mien.methods.mobilefacenet import MobileFaceNet
+from mien.training import checkpoint, run_log
+from mien.training.editor import edit_pairs
+from mien.training.editor.edit_pairs import Bank
+from mien.training.editor.losses import WITNESS_SIDE, Faces, Game, Guide, Guided, Star, Witness, axes_of
+from mien.training.editor.networks import Change, Corrector, Skip, StarGenerator
+from mien.training.resume import Resumable
+
+NAME: Final = "editor"
+"""`method.name` of a configuration of this training."""
+HELD: Final = 0.05
+"""Share of the bank that is not trained on."""
+SAVE_SECONDS: Final = 120.0
+
+
+class NetworkConfig(Frozen):
+    """Which way to edit."""
+
+    name: Literal["editor"]
+    kind: Literal["corrector", "skip", "stargan"]
+
+
+class EditorConfig(Frozen):
+    """The numbers of an editor's training, and where its data lie."""
+
+    method: NetworkConfig
+    ferplus: Path = Field(description="FERPlus in its official layout")
+    points: Path = Field(description="landmarks by picture name: an .npz with `names` and `points`")
+    bank: Path = Field(Path("cache/edits"), description="folder of the edits to learn from; kept")
+    faces: int = Field(6000, ge=2, description="faces in the bank")
+    guides: tuple[Path, ...] = Field(
+        (),
+        description="checkpoints of recognisers on 64 px (meca or baseline) that take turns; the first conditions the "
+        "editor; unless the kind is stargan one is needed",
+    )
+    identity: Path | None = Field(
+        None,
+        description="published weights of MobileFaceNet, which keeps edits near their faces; not for stargan",
+    )
+    out: Path = Path("runs/editor")
+    steps: int = Field(20000, ge=1)
+    minutes: float | None = Field(None, gt=0, description="of processor time")
+    batch: int = Field(24, ge=2)
+    rate: float = Field(4e-4, gt=0)
+    ema: float = Field(0.995, gt=0, lt=1)
+    amount: float = Field(1.0, gt=0, le=2, description="share of a trained corrector's answer that edits use")
+    threads: int = Field(1, ge=1)
+    seed: int = 0
+
+
+def configured(tree: dict[str, Any], source: str) -> EditorConfig:
+    """Check a configuration that was read from `source`.
+
+    Raises:
+        ConfigError: a key or value is wrong, or the guide or the witness is missing.
+    """
+    try:
+        config = EditorConfig(**tree)
+    except ValidationError as problem:
+        raise explain(problem, EditorConfig, source) from None
+    if config.identity is not None:
+        if config.method.kind == "stargan":
+            raise ConfigError(f"{source}: a stargan has no witness: leave out `identity`")
+        if not config.identity.is_file():
+            raise ConfigError(
+                f"{config.identity}: no such file: pass the published mobilefacenet.pt (foamliu/MobileFaceNet), or "
+                "leave out `identity`"
+            )
+    if not config.guides and config.method.kind != "stargan":
+        raise ConfigError(
+            f"{source}: a {config.method.kind} needs a guide: train configs/meca-ferplus.yaml first and name its "
+            "weights.safetensors in `guides`"
+        )
+    return config
+
+
+def run(config: EditorConfig, resume: bool, say: Callable[[str], None]) -> Path:
+    """Draw the bank, train, export; return the run folder.
+
+    It then holds editor.onnx, its card editor.json, editor.safetensors, metrics.jsonl, and state.pt to go on from.
+
+    Args:
+        config: the run.
+        resume: go on from `state.pt` if it is there.
+        say: told of progress, a line at a time.
+
+    Raises:
+        Claimed: another process trains this run now.
+        ConfigError: the folder has a run and `resume` is off, or one of another configuration; a guide is no meca or
+            baseline on 64 px.
+        WeightsError: a guide or the witness cannot be opened.
+        DatasetNotFound, DatasetDamaged: FERPlus or the points are not there.
+        TrainingError: a loss is not finite, or the folder cannot be written.
+    """
+    try:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        claim = Claim(config.out.with_name(config.out.name + ".lock"), str(config.out))
+    except OSError as problem:
+        raise TrainingError(
+            f"{config.out}: cannot be written ({problem.strerror}): choose another `out`"
+        ) from None
+    try:
+        plain = config.model_dump(mode="json")
+        run_log.admit(config.out, run_log.stored(config.out), plain, resume)
+        torch.set_num_threads(config.threads)
+        torch.set_flush_denormal(True)
+        records = [
+            record
+            for record in protocols.load("ferplus-majority").apply(READERS["ferplus"](config.ferplus))
+            if record.split == "train"
+        ]
+        faces = edit_pairs.build(
+            config.bank, records, read_points(config.points), config.faces, config.seed, say
+        )
+        training = Training(config, faces, say)
+        config.out.mkdir(exist_ok=True)  # once everything was read: a refused start leaves nothing
+        atomic.write({config.out / "config.json": json.dumps(plain, indent=1).encode()})
+        training.fit()
+        training.export(config.out / "editor.onnx")
+    finally:
+        claim.release()
+    return config.out
+
+
+def read_points(path: Path) -> dict[str, Any]:
+    """Landmarks [P, 2] by picture name.
+
+    Raises:
+        DatasetDamaged: the file is missing or holds no landmarks.
+    """
+    try:
+        with np.load(path) as stored:
+            return dict(zip(stored["names"].tolist(), stored["points"], strict=True))
+    except (OSError, ValueError, KeyError) as problem:
+        raise DatasetDamaged(
+            f"{path}: no landmarks ({problem}): an .npz with `names` and `points`, see mien.training.landmarks.teacher"
+        ) from None
+
+
+def guide_of(path: Path) -> Guide:
+    """The guide in a checkpoint.
+
+    Raises:
+        WeightsError: it cannot be opened.
+        ConfigError: it is no meca or baseline on 64 px.
+    """
+    found = checkpoint.load(path)
+    method = found.restore()
+    if not isinstance(method, Guide) or found.card.get("size") != SIDE:
+        raise ConfigError(
+            f"{path}: a guide must be a meca or baseline on 64 px: train configs/meca-ferplus.yaml, or a baseline with "
+            "--set data.size=64"
+        )
+    return method
+
+
+class Training(Resumable):
+    """The game, the running average of its editor, and how far they have come."""
+
+    def __init__(self, config: EditorConfig, faces: Bank, say: Callable[[str], None]) -> None:
+        super().__init__(config.out / "state.pt", config.steps, config.minutes)
+        torch.manual_seed(config.seed)
+        self.config, self.faces, self.say = config, faces, say
+        held = max(1, int(HELD * len(faces)))
+        self._held, self._rows = np.arange(held), np.arange(held, len(faces))
+        # Of the code that trains: by the time of export there may be another.
+        self._commit = checkpoint.commit()
+        self.game: Game = self._game()
+        self.players = {"critic": self.game.critic, "editor": self.game.editor}
+        self.optimisers = {
+            name: torch.optim.Adam(player.parameters(), config.rate, betas=(0.5, 0.99))
+            for name, player in self.players.items()
+        }
+        average = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.game.editor, multi_avg_fn=average, use_buffers=True)
+        self._restore()
+
+    def _game(self) -> Game:
+        if self.config.method.kind == "stargan":
+            return Star()
+        guides = [guide_of(path) for path in self.config.guides]
+        axes = axes_of(guides[0])
+        editor = Corrector(axes) if self.config.method.kind == "corrector" else Skip(axes)
+        return Guided(editor, guides, self._witness())
+
+    def _witness(self) -> Witness | None:
+        if self.config.identity is None:
+            return None
+        network = MobileFaceNet(WITNESS_SIDE)
+        network.load_published(self.config.identity)
+        return Witness(network, self.rows(self._rows[:256]).before)
+
+    def _witnessed(self) -> dict[str, str]:
+        if self.config.identity is None:
+            return {}
+        digest = checkpoint.digest(self.config.identity)[:12]
+        return {"witness": f"{digest} (MobileFaceNet of foamliu, Apache-2.0, trained on MS-Celeb-1M)"}
+
+    def _parts(self) -> dict[str, Any]:
+        optimisers = {f"optimiser of {name}": one for name, one in self.optimisers.items()}
+        return {**self.players, **optimisers, "average": self.average}
+
+    def rows(self, chosen: Any, mirror: Any = False) -> Faces:
+        """Rows of the bank as tensors; where `mirror` (one truth or [n]), mirrored, unless contempt, which shows on one
+        side, is asked for or taken away."""
+        sided = self.faces.change[chosen][:, ACTIVE.index("contempt")] != 0
+        turned = (np.asarray(mirror) & ~sided)[:, None, None]
+        luma = (
+            torch.from_numpy(np.where(turned, part[..., ::-1], part)).float()[:, None] / 255
+            for part in (pictures[chosen] for pictures in (self.faces.before, self.faces.after))
+        )
+        rest = (
+            torch.from_numpy(values[chosen])
+            for values in (self.faces.change, self.faces.votes, self.faces.target, self.faces.strength)
+        )
+        return Faces(*luma, *rest)
+
+    def fit(self) -> None:
+        """Train to the end.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        log = run_log.RunLog(self.config.out, self.step if self.step else None)
+        begun, saved = time.process_time() - self.seconds, time.monotonic()
+        sums: dict[str, float] = {}
+        try:
+            while self.progress < 1:
+                for name, value in self.advance().items():
+                    sums[name] = sums.get(name, 0.0) + value
+                self.step += 1
+                self.seconds = time.process_time() - begun
+                if self.step % 50 == 0:
+                    means = {name: value / 50 for name, value in sums.items()}
+                    log.write("step", self.step, {**means, "seconds": round(self.seconds, 1)})
+                    words = " ".join(f"{name} {value:.3f}" for name, value in means.items())
+                    self.say(f"step {self.step}, {self.progress:.0%}, {self.seconds:.0f} s: {words}")
+                    sums = {}
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    self.save()
+                    saved = time.monotonic()
+        finally:
+            log.close()
+            self.save()  # also when interrupted
+
+    def advance(self) -> dict[str, float]:
+        """One step of both players: their terms, weighted."""
+        config = self.config
+        random = np.random.default_rng((config.seed, self.step))
+        chosen = random.choice(self._rows, min(config.batch, len(self._rows)), replace=False)
+        faces = self.rows(chosen, random.random(len(chosen)) < 0.5)
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
+        rate = config.rate * min(1.0, (self.step + 1) / 50, 2 * (1 - self.progress) + 1e-3)
+        self.game.editor.train()
+        self.game.begin(self.step)
+        edits = self.game.edit(faces)
+        told: dict[str, float] = {}
+        for name in self.players:
+            if name == "critic":
+                terms = self.game.critic_terms(faces, edits.detach())
+            else:
+                terms = self.game.editor_terms(faces, edits, generator)
+            total = torch.stack(list(terms.values())).sum()
+            if not torch.isfinite(total):
+                raise TrainingError(
+                    f"step {self.step}: the {name}'s loss is {total.item()}: lower `rate` and --resume"
+                )
+            for optimiser in self.optimisers.values():
+                optimiser.zero_grad(set_to_none=True)
+            total.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self.players[name].parameters(), 5.0)
+            for group in self.optimisers[name].param_groups:
+                group["lr"] = rate
+            self.optimisers[name].step()
+            told |= {f"{name} {term}": float(value.detach()) for term, value in terms.items()}
+        self.average.update_parameters(self.game.editor)
+        return told
+
+    def read_as_asked(self) -> dict[str, float]:
+        """Share of the held-out edits that a guide reads as asked, unedited, analytic and learned; empty without a
+        guide. It trained the editor, so this is no measure of quality."""
+        if not isinstance(self.game, Guided):
+            return {}
+        faces = self.rows(self._held)
+        with torch.inference_mode():
+            shown = {"unedited": faces.before, "analytic": faces.after, "learned": self.game.edit(faces)}
+            return {
+                name: round(
+                    float((self.game.read(pictures)[0].argmax(dim=1) == faces.target).float().mean()), 4
+                )
+                for name, pictures in shown.items()
+            }
+
+    def export(self, path: Path) -> None:
+        """Write the averaged editor as ONNX with its card, and as safetensors."""
+        editor = self.average.module.eval()
+        self.game.editor.load_state_dict(editor.state_dict())
+        save_file(
+            {name: value.contiguous() for name, value in editor.state_dict().items()},
+            path.with_suffix(".safetensors"),
+        )
+        kind = self.config.method.kind
+        size = 2 if kind == "corrector" else 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that this exporter is the older one
+            torch.onnx.export(
+                _Deployed(editor),
+                (torch.rand(2, size, 64, 64), torch.rand(2, self.faces.change.shape[1])),
+                str(path),
+                input_names=["pictures", "change"],
+                output_names=OUTPUTS[kind],
+                dynamic_axes={name: {0: "n"} for name in ("pictures", "change", *OUTPUTS[kind])},
+                opset_version=17,
+                dynamo=False,
+            )
+        card = json.dumps(self.card(path), indent=2, ensure_ascii=False)
+        atomic.write({path.with_suffix(".json"): (card + "\n").encode()})
+
+    def card(self, path: Path) -> dict[str, Any]:
+        """What the exported file says of itself."""
+        config = self.config
+        plain = config.model_dump(mode="json")
+        return {
+            "name": f"editor_{config.method.kind}",
+            "task": TASKS[config.method.kind],
+            "kind": config.method.kind,
+            "amount": config.amount,
+            "input": {
+                "pictures": "float32 [n, 1 or 2, 64, 64] luma in 0..1, windows of mien.editing.corrector",
+                "change": "float32 [n, 7] change of the strengths of mien.editing.geometry.ACTIVE",
+            },
+            "sha256": checkpoint.digest(path),
+            "data": [
+                f"FERPlus, {len(self.faces)} training faces with one asked edit each: votes MIT, pixels of the FER2013 "
+                "challenge, for research",
+            ],
+            "terms": {"code": "Apache-2.0", "weights": "Apache-2.0"},
+            "recipe": {
+                "command": f"mien train configs/editor-{config.method.kind}.yaml",
+                "config": {name: value for name, value in plain.items() if name not in _PLACES},
+                "guides": [checkpoint.digest(path)[:12] for path in config.guides],
+                **self._witnessed(),
+                "commit": self._commit,
+                "steps": self.step,
+                "processor_seconds": round(self.seconds, 1),
+            },
+            "metrics": {
+                "held-out edits that a guide reads as asked, no measure of quality": self.read_as_asked()
+            },
+            "intended_use": [
+                "changing the expression shown in photographs of oneself or of people who agreed (mien edit)"
+            ],
+            "limits": [
+                "adults, mostly frontal web photographs of 2013 with an unknown mix of people; figures by ethnicity of "
+                "102 people are in docs/editing.md, none by age or gender"
+            ],
+            "must_not": [
+                "presenting an edited picture as evidence of what someone felt or did",
+                "editing people who did not agree",
+                "removing the notice that a picture was edited in order to deceive",
+            ],
+        }
+
+
+OUTPUTS: Final = {"corrector": ["flow", "gain"], "skip": ["added"], "stargan": ["drawn"]}
+TASKS: Final = {
+    "corrector": "corrects the flow and the light of an analytic edit of a face",
+    "skip": "adds luma to a face so that it shows another expression; without flow, to compare with",
+    "stargan": "draws a face anew with another expression; to compare with",
+}
+_PLACES: Final = ("ferplus", "points", "bank", "guides", "identity", "out")
+
+
+class _Deployed(nn.Module):
+    """Pictures and change of strengths in, whatever the kind."""
+
+    def __init__(self, editor: nn.Module) -> None:
+        super().__init__()
+        self.editor = editor
+
+    def forward(self, pictures: Tensor, change: Tensor) -> Tensor | Change:
+        if isinstance(self.editor, StarGenerator):
+            return cast(Tensor, self.editor(pictures, self.editor.code(change)))
+        return cast(Tensor | Change, self.editor(pictures, change))

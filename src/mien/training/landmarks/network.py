@@ -1,0 +1,157 @@
+"""Our landmark network: 112 points, a presence score and the head's pose from a grey square of 64 px.
+
+*Given*: nothing but what it learns from, the teacher's answers (`mien.training.landmarks.teacher`) and the exact
+points of rendered
+heads (`mien.data.synthetic.head`). *Chosen*, by us: plain 3 x 3 convolutions with ReLU, the fastest thing ONNX
+Runtime does;
+points by direct regression from a small spatial map under an L1-like loss, which shrugs off the teacher's outliers.
+
+`mien.training.landmarks.train` trains it; `mien.landmarks` runs it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mien.faces.landmarker import SIDE
+from mien.landmarks import GROUPS, POINTS
+
+MODES = 80
+"""Faces are told as weights of this many principal modes of the points in their crops: shape, place, turn and size."""
+
+
+class LandmarkNet(nn.Module):
+    """A grey crop [n, 1, 64, 64] in 0..255 to points [n, P, 2] in 0..1 of the crop, presence logit [n], pose [n, 3]."""
+
+    def __init__(self, widths: tuple[int, int, int, int] = (16, 32, 64, 128)) -> None:
+        super().__init__()
+        a, b, c, d = widths
+        self.trunk = nn.Sequential(
+            convolution(1, a, 2),
+            convolution(a, b, 2),
+            Residual(b),
+            convolution(b, c, 2),
+            Residual(c),
+            Residual(c),
+            convolution(c, d, 2),
+            Residual(d),
+        )
+        self.squeeze = convolution(d, 20, 1, kernel=1)
+        self.points = nn.Linear(20 * (SIDE // 16) ** 2, MODES)
+        self.rest = nn.Sequential(nn.Linear(d, 64), nn.ReLU(inplace=True), nn.Linear(64, 4))
+        self.mean: Tensor
+        self.modes: Tensor
+        self.register_buffer("mean", torch.full((2 * len(POINTS),), 0.5))
+        self.register_buffer("modes", torch.zeros(MODES, 2 * len(POINTS)))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        maps = self.trunk((images - 128) * (1 / 64))
+        points = self.points(self.squeeze(maps).flatten(1)) @ self.modes + self.mean
+        rest = self.rest(maps.mean(dim=(2, 3)))
+        return points.view(-1, len(POINTS), 2), rest[:, 0], rest[:, 1:] * 30
+
+
+def convolution(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
+    """Convolution, batch normalisation, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Residual(nn.Module):
+    """Two 3 x 3 convolutions added to their input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = convolution(width, width)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return functional.relu(maps + self.norm(self.second(self.first(maps))))
+
+
+def point_weights() -> Tensor:
+    """How much each point counts [P]: lids, irises and lips show the expression; the jaw's points slide along it."""
+    weights = torch.ones(len(POINTS))
+    for name, weight in {
+        "jaw": 0.7,
+        "right_eye": 1.6,
+        "left_eye": 1.6,
+        "irises": 1.6,
+        "inner_lips": 1.6,
+    }.items():
+        weights[GROUPS[name]] = weight
+    return weights / weights.mean()
+
+
+def point_loss(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean distance in percent of the crop, rounded off below half a percent; unlabelled (NaN) points do not count."""
+    known = torch.isfinite(target).all(dim=2) * weights
+    squares = (points - torch.nan_to_num(target)).square().sum(dim=2)
+    distance = (squares + 0.005**2).sqrt() - 0.005
+    return 100 * (distance * known).sum() / known.sum().clamp(min=1)
+
+
+def pose_loss(pose: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error in tenths of a right angle's degree (9 degrees); unlabelled rows do not count."""
+    known = torch.isfinite(target).all(dim=1)
+    error = (pose - torch.nan_to_num(target)).abs().mean(dim=1) / 9
+    return (error * known).sum() / known.sum().clamp(min=1)
+
+
+class _Shipped(nn.Module):
+    """The network as it ships: uint8 in, presence as a probability out."""
+
+    def __init__(self, network: LandmarkNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        points, presence, pose = self.network(images.float())
+        return points, torch.sigmoid(presence), pose
+
+
+def export(network: LandmarkNet, path: Path) -> None:
+    """Write ONNX: `images` uint8 [n, 1, 64, 64] -> `points`, `presence`, `pose`; weights are stored in half precision.
+
+    ONNX Runtime turns them into float32 when it opens the file, so only the rounding of the weights is lost.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    network = network.eval().to(memory_format=torch.contiguous_format)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this exporter is the older one
+        torch.onnx.export(
+            _Shipped(network).eval(),
+            (torch.zeros(2, 1, SIDE, SIDE, dtype=torch.uint8),),
+            str(path),
+            input_names=["images"],
+            output_names=["points", "presence", "pose"],
+            dynamic_axes={name: {0: "n"} for name in ("images", "points", "presence", "pose")},
+            opset_version=17,
+            dynamo=False,
+        )
+    model = onnx.load(str(path))
+    casts = []
+    for weight in list(model.graph.initializer):
+        if weight.data_type == TensorProto.FLOAT and np.prod(weight.dims) > 256:
+            half = numpy_helper.from_array(
+                numpy_helper.to_array(weight).astype(np.float16), f"{weight.name}_half"
+            )
+            casts.append(helper.make_node("Cast", [half.name], [weight.name], to=TensorProto.FLOAT))
+            model.graph.initializer.remove(weight)
+            model.graph.initializer.append(half)
+    for node in casts:
+        model.graph.node.insert(0, node)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))

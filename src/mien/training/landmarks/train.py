@@ -1,0 +1,400 @@
+"""Train the landmark network: from the teacher's two files and sets of faces to weights with their card.
+
+    mien train configs/landmarks.yaml [--resume]
+
+One command does it all: it labels each set with the teacher (`mien.training.landmarks.teacher`) and renders heads,
+both kept, so that
+a second run starts at once; trains; exports to ONNX; measures what was exported on faces that training did not see; and
+writes the card. `mien.faces.landmarker.Landmarker.load(out / "landmarks.onnx")` opens the result.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+from torch import Tensor
+from torch.nn import functional
+
+from mien.config import Frozen, explain
+from mien.errors import ConfigError, TrainingError
+from mien.faces.landmarker import SIDE, Landmarker, box_of_points
+from mien.io import atomic
+from mien.io.onnx import session
+from mien.landmarks import GROUPS, LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS
+from mien.training import run_log
+from mien.training.checkpoint import commit
+from mien.training.landmarks import teacher
+from mien.training.landmarks.crops import Draws, Faces, Stream, read_backgrounds, read_faces
+from mien.training.landmarks.network import MODES, LandmarkNet, export, point_loss, point_weights, pose_loss
+from mien.training.resume import Resumable
+
+Floats = NDArray[Any]  # float32 or float64
+
+NAME: Final = "landmarks"
+"""`method.name` of a configuration of this training."""
+
+MEASURED: Final = 1000
+"""Faces of each held-out set that the card's figures are of, at most."""
+
+
+class NetworkConfig(Frozen):
+    """Which network."""
+
+    name: Literal["landmarks"]
+    widths: tuple[int, int, int, int] = Field((16, 32, 64, 128), description="channels of the four stages")
+
+
+class LandmarksConfig(Frozen):
+    """The numbers of the landmark network's training, and where its data lie. A set without a folder is left out."""
+
+    method: NetworkConfig
+    labels: Path = Field(description="folder of the label files; those that are missing are made")
+    teacher: Path | None = Field(
+        None, description="folder of face_landmark.tflite and iris_landmark.tflite; needed to make labels"
+    )
+    ferplus: Path | None = None
+    muxspace: Path | None = None
+    diffusionfer: Path | None = None
+    head: Path | None = Field(None, description="ict_facekit.npz, to render heads with exact points")
+    identities: int = Field(2000, ge=1, description="rendered people, three pictures each")
+    backgrounds: tuple[Path, ...] = Field(
+        (), description="folders and files of pictures and videos to take crops without a face from"
+    )
+    out: Path = Path("runs/landmarks")
+    steps: int = Field(8000, ge=1)
+    batch: int = Field(48, ge=2)
+    rate: float = Field(2e-3, gt=0)
+    negatives: float = Field(0.2, ge=0, lt=1, description="share of a batch that shows no face")
+    pose_weight: float = Field(0.3, ge=0)
+    presence_weight: float = Field(1.5, ge=0)
+    minutes: float | None = Field(
+        None,
+        gt=0,
+        description="stop, with the schedule brought forward to its end, when training has taken this long",
+    )
+    threads: int = Field(1, ge=1)
+    workers: Literal[0, 1] = Field(1, description="1: crops are drawn by a process beside this one")
+    seed: int = 0
+
+    @property
+    def roots(self) -> dict[str, Path]:
+        """The folder of each set given, by its name in `mien.training.landmarks.teacher.FACES`."""
+        given = {"ferplus": self.ferplus, "muxspace": self.muxspace, "diffusionfer": self.diffusionfer}
+        return {name: root for name in teacher.FACES if (root := given[name.split("_")[0]]) is not None}
+
+
+def configured(tree: dict[str, Any], source: str) -> LandmarksConfig:
+    """Check a configuration that was read from `source`.
+
+    Raises:
+        ConfigError: a key or value is wrong, or no set is given.
+    """
+    try:
+        config = LandmarksConfig(**tree)
+    except ValidationError as problem:
+        raise explain(problem, LandmarksConfig, source) from None
+    if not config.roots and config.head is None:
+        raise ConfigError(f"{source}: nothing to learn from: give ferplus, muxspace, diffusionfer or head")
+    return config
+
+
+def run(config: LandmarksConfig, resume: bool, say: Callable[[str], None]) -> Path:
+    """Label, render, train, export, measure; return the run folder.
+
+    It then holds landmarks.onnx, its card landmarks.json, and state.pt to go on from.
+
+    Args:
+        config: the run.
+        resume: go on from `state.pt` if it is there.
+        say: told of progress, a line at a time.
+
+    Raises:
+        ConfigError: labels are missing and cannot be made, or the folder has a run and `resume` is off.
+        DatasetNotFound: a folder does not hold its set.
+        TrainingError: a loss is not finite.
+    """
+    plain = config.model_dump(mode="json")
+    # Runs of before this file was written go on as they did.
+    run_log.admit(config.out, run_log.stored(config.out) or plain, plain, resume, free=_MAY_CHANGE)
+    teacher.complete(config.labels, config.roots, config.teacher, config.head, config.identities, say)
+    sets = read_faces(config.labels, config.roots, config.head is not None)
+    faces = sets.pop("train")
+    backgrounds = read_backgrounds(config.backgrounds)
+    held = ", ".join(f"{len(some.images)} of {name}" for name, some in sets.items())
+    say(f"{len(faces.images)} faces, {len(backgrounds)} backgrounds; held out: {held}")
+    training = Training(config, faces, sets, backgrounds, say)
+    config.out.mkdir(parents=True, exist_ok=True)  # once everything was read: a refused start leaves nothing
+    atomic.write({config.out / "config.json": json.dumps(plain, indent=1).encode()})
+    network = training.fit()
+    weights = config.out / "landmarks.onnx"
+    export(network, weights)
+    figures = judge(Landmarker(session(str(weights), 1)), sets)
+    card = card_of(config, weights, faces, backgrounds, training, figures)
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    atomic.write({weights.with_suffix(".json"): text.encode()})
+    for name, values in figures["error_percent"].items():
+        say(f"{name}: error {values} %")
+    return config.out
+
+
+_MAY_CHANGE: Final = ("steps", "minutes", "workers", "threads", "out")
+"""Options that a run may be resumed with in another value: how long, and on how much of the machine."""
+
+
+class Training(Resumable):
+    """The network, its running average, and how far they have come."""
+
+    def __init__(
+        self,
+        config: LandmarksConfig,
+        faces: Faces,
+        held: dict[str, Faces],
+        backgrounds: list[tuple[NDArray[Any], Floats]],
+        say: Callable[[str], None],
+    ) -> None:
+        super().__init__(config.out / "state.pt", config.steps, config.minutes)
+        torch.manual_seed(config.seed)
+        torch.set_num_threads(config.threads)
+        cv2.setNumThreads(0)  # OpenCV's threads do not survive the fork of the loader
+        self.config, self.held, self.say = config, held, say
+        self.network = LandmarkNet(config.method.widths).to(memory_format=torch.channels_last)
+        if not self._path.exists():
+            mean, modes = point_modes(Draws(faces, backgrounds, config.batch, config.negatives, config.seed))
+            self.network.mean.copy_(mean)
+            self.network.modes.copy_(modes)
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.network,
+            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.997),  # type: ignore[no-untyped-call]
+            use_buffers=True,
+        )
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=config.rate, weight_decay=0.01)
+        self._restore()
+        self._stream = Stream(faces, backgrounds, config.batch, config.negatives, config.seed + self.step)
+
+    def _parts(self) -> dict[str, Any]:
+        return {"network": self.network, "average": self.average, "optimiser": self.optimiser}
+
+    def fit(self) -> LandmarkNet:
+        """Train to the end and return the running average of the weights.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        batches = iter(
+            torch.utils.data.DataLoader(
+                self._stream,
+                batch_size=None,
+                num_workers=self.config.workers,
+                prefetch_factor=4 if self.config.workers else None,
+            )
+        )
+        weights, begun, sums = point_weights(), time.monotonic() - self.seconds, np.zeros(3)
+        try:
+            while self.progress < 1:
+                sums += self._advance(next(batches), weights)
+                self.step += 1
+                self.seconds = time.monotonic() - begun
+                if self.step % 100 == 0:
+                    figures = " ".join(f"{figure:.3f}" for figure in sums / 100)
+                    self.say(f"step {self.step}, {self.seconds:.0f} s: points, pose, presence {figures}")
+                    sums[:] = 0
+                if self.step % 1000 == 0:
+                    self.save()
+                    self._report()
+        finally:
+            self.save()  # also when interrupted
+        return cast(LandmarkNet, self.average.module)
+
+    def _advance(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], weights: Tensor) -> Floats:
+        """One step; the three losses, weighted."""
+        config = self.config
+        rate = config.rate * min(1.0, (self.step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * self.progress))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate + 1e-6
+        images, points, pose, presence = batch
+        self.network.train()
+        # float32: at these widths bfloat16 is slower on a CPU.
+        found, logit, turned = self.network(images.float().contiguous(memory_format=torch.channels_last))
+        terms = torch.stack(
+            [
+                point_loss(found, points, weights),
+                config.pose_weight * pose_loss(turned, pose),
+                config.presence_weight * functional.binary_cross_entropy_with_logits(logit, presence),
+            ]
+        )
+        if not torch.isfinite(terms).all():
+            raise TrainingError(
+                f"step {self.step}: the losses are {terms.tolist()}: lower the rate and --resume"
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        terms.sum().backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimiser.step()
+        self.average.update_parameters(self.network)
+        return terms.detach().numpy()
+
+    def _report(self) -> None:
+        """Measure the average so far, on few faces."""
+        path = self.config.out / "landmarks.part.onnx"
+        export(copy.deepcopy(cast(LandmarkNet, self.average.module)), path)
+        figures = judge(Landmarker(session(str(path), 1)), self.held, limit=200)
+        path.unlink()
+        for name, values in figures["error_percent"].items():
+            self.say(f"  {name}: error {values} %")
+
+
+def point_modes(draws: Draws) -> tuple[Tensor, Tensor]:
+    """The mean [2 P] and principal modes [MODES, 2 P] (one standard deviation each) of the points in drawn crops."""
+    places = np.stack([draws.place()[1].ravel() for _ in range(4000)]) / SIDE + 0.5 / SIDE
+    places = places[np.isfinite(places).all(axis=1)]
+    mean = places.mean(axis=0)
+    _, deviations, modes = np.linalg.svd(places - mean, full_matrices=False)
+    modes = modes[:MODES] * (deviations[:MODES, None] / np.sqrt(len(places)))
+    return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(modes.astype(np.float32))
+
+
+def measure(
+    landmarker: Landmarker, faces: Faces, pixels: float, noise: float = 1.0
+) -> tuple[Floats, Floats, Floats]:
+    """Error in percent of the eye distance [n], presence [n] and pose error in degrees [n, 3] of labelled faces.
+
+    A face's box comes from its points and is then moved and scaled by up to 8 % and 15 % (times `noise`), as a
+    detector's would be; a picture whose face box is higher than `pixels` is shrunk first.
+    """
+    random = np.random.default_rng(1)
+    errors, presences, poses = [], [], []
+    for image, points, pose in zip(faces.images, faces.points, faces.pose, strict=True):
+        box = box_of_points(points)
+        if (scale := pixels / (box[3] - box[1])) < 1:
+            size = np.round(np.array(image.shape[::-1]) * scale).astype(int)
+            points = (points + 0.5) * size / np.array(image.shape[::-1]) - 0.5
+            image = cv2.resize(image, size.tolist(), interpolation=cv2.INTER_AREA)
+            box = box_of_points(points)
+        centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+        centre = centre + noise * random.uniform(-0.16, 0.16, 2) * half
+        half = half * np.exp(noise * random.uniform(-0.15, 0.15))
+        found, presence, turn = landmarker(
+            cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.concatenate([centre - half, centre + half])[None]
+        )
+        known = np.isfinite(points).all(axis=1)
+        errors.append(100 * np.linalg.norm(found[0] - points, axis=1)[known].mean() / inter_ocular(points))
+        presences.append(presence[0])
+        poses.append(np.abs(turn[0] - pose))
+    return np.array(errors), np.array(presences), np.array(poses)
+
+
+def inter_ocular(points: Floats) -> float:
+    """Distance between the outer eye corners."""
+    return float(np.linalg.norm(points[RIGHT_EYE_CORNERS[0]] - points[LEFT_EYE_CORNERS[0]]))
+
+
+def interval(values: Floats, seed: int = 0) -> str:
+    """The mean with its 95 % bootstrap interval, as text."""
+    draws = np.random.default_rng(seed).choice(values, (1000, len(values))).mean(axis=1)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return f"{values.mean():.2f} [{low:.2f}, {high:.2f}]"
+
+
+def judge(landmarker: Landmarker, held: dict[str, Faces], limit: int = MEASURED) -> dict[str, Any]:
+    """What a card says of a network: error, faces kept and pose error on each held-out set, at 128 and 48 px."""
+    error, kept, pose = {}, {}, {}
+    for name, faces in held.items():
+        if not faces.images:
+            continue
+        some = faces.take(np.linspace(0, len(faces.images) - 1, min(limit, len(faces.images))).astype(int))
+        for pixels in (48,) if name == "ferplus" else (128, 48):
+            errors, presence, turned = measure(landmarker, some, pixels)
+            what = f"{name}, {pixels} px, n={len(errors)}"
+            error[what] = f"{interval(errors)}, median {np.median(errors):.2f}"
+            kept[what] = interval(100.0 * (presence > 0.5))
+            yaw, pitch, roll = turned.mean(axis=0)
+            pose[what] = f"yaw {yaw:.1f}, pitch {pitch:.1f}, roll {roll:.1f}"
+    return {"error_percent": error, "kept_percent_at_0.5": kept, "pose_mean_absolute_error_degrees": pose}
+
+
+_SOURCES: Final = {
+    "ferplus": "FERPlus (votes MIT; web pictures of the ICML 2013 challenge, for research), labelled by the teacher",
+    "muxspace": "muxspace facial_expressions (LFW press photographs, for research), labelled by the teacher",
+    "diffusionfer": "DiffusionFER (CC0 1.0), labelled by the teacher",
+}
+
+
+def card_of(
+    config: LandmarksConfig,
+    weights: Path,
+    faces: Faces,
+    backgrounds: list[tuple[NDArray[Any], Floats]],
+    training: Training,
+    figures: dict[str, Any],
+) -> dict[str, Any]:
+    """What `landmarks.json` states."""
+    used = [text for name, text in _SOURCES.items() if getattr(config, name) is not None]
+    if config.head is not None:
+        used.append(f"ICT-FaceKit (MIT): renderings of {config.identities} people with exact points and pose")
+    plain = config.model_dump(mode="json")
+    return {
+        "name": NAME,
+        "task": f"{len(POINTS)} facial points, face presence and head pose from a face box",
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "bytes": weights.stat().st_size,
+        "parameters": sum(value.numel() for value in training.network.parameters()),
+        "architecture": f"3x3 convolutions with ReLU, {config.method.widths[0]} to {config.method.widths[-1]} "
+        f"channels, a linear layer to {MODES} modes of the points; stored in half precision, computed in float32",
+        "input": {
+            "name": "images",
+            "type": f"uint8 [n, 1, {SIDE}, {SIDE}]",
+            "content": "luma of the square mien.faces.landmarker.square_of(box); normalised inside the graph",
+            "looks": "twice: in the detector's box, then upright and to scale in the square of the points found",
+        },
+        "output": {
+            "points": f"float32 [n, {len(POINTS)}, 2], x and y in 0..1 of the crop (pixel edges at 0 and 1), order of "
+            "mien.landmarks.POINTS, left is the subject's left",
+            "presence": "float32 [n], 0..1",
+            "pose": "float32 [n, 3], yaw, pitch, roll in degrees, signs in mien.landmarks",
+        },
+        "points": {name: part.stop - part.start for name, part in GROUPS.items()},
+        "data": [
+            *used,
+            f"together {len(faces.images)} faces; a tenth of the people and FERPlus test held out",
+            f"{len(backgrounds)} pictures for crops without a face, parts and pieces of the faces, drawn patterns",
+        ],
+        "teacher": "MediaPipe FaceMesh (468 points) and iris networks, Google, Apache-2.0; used to label, not shipped",
+        "initialisation": "random",
+        "terms": "Weights: Apache-2.0 with mien. Data as stated. No picture is contained in the weights file.",
+        "recipe": {
+            "command": "mien train configs/landmarks.yaml",
+            "config": {name: value for name, value in plain.items() if name not in _PLACES},
+            "commit": commit(),
+            "steps": training.step,
+            "seconds": round(training.seconds, 1),
+        },
+        "metrics": {
+            "protocol": "box from the points, moved by up to 8 % and scaled by up to 15 % as a detector's; two looks; "
+            "error = mean distance to the teacher's points over the distance of the outer eye corners; "
+            "[95 % bootstrap interval over faces]",
+            **figures,
+        },
+        "intended_use": "Aligning faces, head pose, geometry for expression measurement and editing, rejecting false "
+        "detections.",
+        "limits": "The truth is another network's answer, not people's. Heads turned by more than about 50 degrees, "
+        "strong occlusion and faces under 20 px are poorly placed. Figures by age, skin tone or gender were not "
+        "measured.",
+        "must_not": "Not for identifying or recognising people, and not as evidence of where someone looks or what "
+        "they feel.",
+    }
+
+
+_PLACES: Final = ("labels", "teacher", "ferplus", "muxspace", "diffusionfer", "head", "backgrounds", "out")
+"""Keys of the configuration that say where things lie on one machine; a card does not repeat them."""

@@ -1,0 +1,75 @@
+"""Parameter groups, the schedule and the weight average: all of torch's, put together once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
+
+from mien.methods.base import Method
+from mien.training.config import OptimConfig
+
+
+def groups(method: Method, turn: str, config: OptimConfig) -> list[dict[str, object]]:
+    """Split a player's parameters by learning rate (pretrained or new) and weight decay (matrices only)."""
+    owned = {id(parameter) for parameter in method.parameters_for(turn)}
+    pretrained = tuple(f"{name}." for name in method.pretrained)
+    split: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in method.named_parameters():
+        if id(parameter) in owned and parameter.requires_grad:
+            key = (name.startswith(pretrained), parameter.ndim > 1)
+            split.setdefault(key, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": config.rate * (config.backbone_rate if slow else 1.0),
+            "weight_decay": config.weight_decay if decayed else 0.0,
+        }
+        for (slow, decayed), parameters in split.items()
+    ]
+
+
+def build(method: Method, turn: str, config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimiser of one player."""
+    parameters = groups(method, turn, config)
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=config.rate, momentum=config.momentum, nesterov=config.momentum > 0
+        )
+    return torch.optim.AdamW(parameters, lr=config.rate, betas=config.betas)
+
+
+def schedule(optimiser: torch.optim.Optimizer, config: OptimConfig, steps: int) -> LambdaLR:
+    """Linear warm-up over the first share of `steps`, then a cosine to zero."""
+    warm = max(1, round(config.warmup * steps))
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
+
+    return LambdaLR(optimiser, factor)
+
+
+def average(method: Method, decay: float) -> AveragedModel:
+    """An exponential moving average of weights and buffers; evaluation and the kept weights use it.
+
+    Its decay at step t is the smaller of `decay` and (1 + t) / (10 + t), as TensorFlow's average with `num_updates` and
+    timm's warm-up have it: a run of a hundred steps would otherwise keep mostly what it began with.
+    """
+
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        step = int(count)
+        share = 1 - min(decay, (1 + step) / (10 + step))
+        if torch.is_floating_point(averaged[0]):
+            torch._foreach_lerp_(list(averaged), list(current), share)
+        else:  # the counters of batch norms
+            for mean, value in zip(averaged, current, strict=True):
+                mean.copy_(value)
+
+    return AveragedModel(method, multi_avg_fn=update, use_buffers=True)

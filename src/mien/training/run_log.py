@@ -1,0 +1,196 @@
+"""What a run leaves behind while it runs: `metrics.jsonl`, one line an event, and TensorBoard where it is installed.
+
+Also who may train into a run folder, and which epoch of a run is the best.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from mien.errors import ConfigError, nearest
+from mien.io import atomic
+
+HIGHER_IS_BETTER: dict[str, bool] = {
+    "accuracy": True,
+    "macro_accuracy": True,
+    "cross_entropy": False,
+    "ccc": True,
+    "ccc_valence": True,
+    "ccc_arousal": True,
+}
+"""The validation metrics that `select` can name, and their direction."""
+
+
+def score(select: str, value: float) -> float:
+    """A validation metric as a number of which more is always better; NaN, an undefined metric, is the worst."""
+    if math.isnan(value):
+        return -math.inf
+    return value if HIGHER_IS_BETTER[select] else -value
+
+
+def best(epochs: list[dict[str, Any]], select: str) -> dict[str, Any]:
+    """The epoch whose weights a run keeps: the first of the best ones; {} without any."""
+    told = [event for event in epochs if select in event]
+    return max(told, key=lambda event: score(select, event[select]), default={})
+
+
+def check_select(select: str) -> None:
+    """Refuse a validation metric that there is not.
+
+    Raises:
+        ConfigError: no such metric; the message names the nearest.
+    """
+    if select not in HIGHER_IS_BETTER:
+        raise ConfigError(f"select: no metric '{select}': {nearest(select, list(HIGHER_IS_BETTER))}")
+
+
+BEGUN = ("state.pt", "weights.safetensors", "last.safetensors", "metrics.jsonl", "finished")
+"""Files that show that a folder holds a run; one with less was left by a start that did not get far, and is taken."""
+
+
+def admit(
+    folder: Path,
+    stored: dict[str, Any] | None,
+    wanted: dict[str, Any],
+    resume: bool,
+    free: Sequence[str] = (),
+) -> None:
+    """Refuse a run folder that may not be trained into; nothing is written.
+
+    Args:
+        folder: the run folder.
+        stored: the configuration that it holds; None where it is damaged or missing.
+        wanted: the configuration to train now, in the same plain types.
+        resume: whether the run may go on.
+        free: keys that may differ, such as how long to train.
+
+    Raises:
+        ConfigError: the folder has a run and `resume` is off, or one of another configuration; the message names the
+            options that differ.
+    """
+    if not any((folder / name).exists() for name in BEGUN):
+        return
+    if not resume and stored in (None, wanted):
+        raise ConfigError(f"{folder} holds this run already: add --resume to go on, or delete the folder")
+    if stored is None:
+        raise ConfigError(
+            f"{folder} holds a run whose configuration is missing or damaged: train into another folder, or delete it"
+        )
+    found = [line for key, line in differences(stored, wanted) if key.split(".")[0] not in free]
+    if found:
+        raise ConfigError(
+            f"{folder} holds a run of another configuration ({'; '.join(found[:3])}"
+            f"{'; ...' if len(found) > 3 else ''}): use the same options, train into another folder, or delete this one"
+        )
+    if not resume:
+        raise ConfigError(f"{folder} holds a run: add --resume to go on, or delete the folder")
+
+
+def stored(folder: Path) -> dict[str, Any] | None:
+    """The configuration in a run folder's `config.json`; None for none or a damaged one."""
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def differences(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """(key, "key is X there, Y here") of each option that two configurations do not share, sections opened."""
+    found: list[tuple[str, str]] = []
+    for key in {**stored, **wanted}:
+        here, there, name = wanted.get(key), stored.get(key), f"{prefix}{key}"
+        if isinstance(here, dict) and isinstance(there, dict):
+            found += differences(there, here, f"{name}.")
+        elif here != there:
+            found.append((name, f"{name} is {_shown(there)} there, {_shown(here)} here"))
+    return found
+
+
+def _shown(value: Any) -> str:
+    return textwrap.shorten(json.dumps(value, default=str), 60, placeholder=" ...")
+
+
+def without_seed(run: str) -> str:
+    """The name that a run shares with those of other seeds: `NAME` of the folder `NAME-s0`."""
+    return re.sub(r"-s\d+$", "", run)
+
+
+class RunLog:
+    """Appends events to `metrics.jsonl` in the run folder, each flushed: a killed run loses at most one line."""
+
+    def __init__(self, folder: Path, resume_step: int | None = None) -> None:
+        self.path = folder / "metrics.jsonl"
+        if resume_step is None:
+            self.path.unlink(missing_ok=True)
+        elif self.path.is_file():
+            self._forget_after(resume_step)
+        self._file: IO[str] = self.path.open("a", encoding="utf-8")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self._board = None
+        else:
+            # What an interrupted run wrote after the state that it goes on from is written again.
+            again = None if resume_step is None else resume_step + 1
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=again)
+
+    def _forget_after(self, step: int) -> None:
+        """Drop events that the resumed run will write again, and a torn last line."""
+        kept = [event for event in read(self.path) if event["step"] <= step]
+        part = self.path.with_suffix(".part")
+        part.write_text("".join(json.dumps(event) + "\n" for event in kept), encoding="utf-8")
+        atomic.replace(part, self.path)
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Record one event of a kind ("step", "epoch") at a step."""
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The events of a `metrics.jsonl`; a torn last line is left out."""
+    events: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return events
+
+
+def environment() -> dict[str, Any]:
+    """Python, machine kind and the versions that decide a result; no host name and no path."""
+    packages = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless", "onnxruntime", "mien")
+    versions: dict[str, str] = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": versions,
+    }

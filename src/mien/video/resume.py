@@ -1,0 +1,111 @@
+"""What an earlier run found, read back from its table, so that a long video can be continued where it was stopped.
+
+A table of the default layout holds everything that the networks said of a frame. Going on means running through the
+first part of the video again with these answers in place of the networks: decoding is quick, and shots, persons and
+smoothing, which depend on all frames before, come out exactly as in a run that was never stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from mien.io.tables import Row, TableError
+from mien.io.video import Picture
+from mien.labels import EXPRESSIONS
+from mien.types import Box, Detection, Face, Landmarks, Pose, Reading
+
+LAYOUT = "mien"
+"""The layout that can be read back."""
+
+Known = tuple[tuple[Face, ...], bool]
+"""The faces of a frame, and whether the detector had searched it."""
+
+
+class Recall:
+    """The answers of an earlier run, given out frame by frame.
+
+    Args:
+        rows: of the table so far, with landmarks, in order.
+        source: the name of the video that is to be continued.
+        lag: of the smoothed values, seconds.
+
+    Raises:
+        TableError: the rows are of another video or were smoothed otherwise.
+    """
+
+    def __init__(self, rows: Iterable[Row], source: str, lag: float) -> None:
+        self._source, self._lag = source, lag
+        self._frames = self._grouped(rows)
+        self._next = next(self._frames, None)
+
+    def _grouped(self, rows: Iterable[Row]) -> Iterator[list[Row]]:
+        for _, group in groupby(rows, key=lambda row: (row["input"], row["frame"])):
+            whole = list(group)
+            if whole[0]["input"] != self._source:
+                raise TableError(
+                    f"the table holds rows of {whole[0]['input']}: name the same video, or another --out"
+                )
+            if whole[0]["smooth_lag"] != self._lag:
+                raise TableError(
+                    f"the table was smoothed with a lag of {whole[0]['smooth_lag']} s: pass the same --smooth"
+                )
+            yield whole
+
+    def __call__(self, picture: Picture) -> Known | None:
+        """What is known of this frame; None from the first frame on that the earlier run had not reached.
+
+        Raises:
+            TableError: the table goes on, but not with this frame: it was made with another --every, or of another
+                video of the same name.
+        """
+        if self._next is None:
+            return None
+        row = self._next[0]
+        if row["frame"] != picture.number or abs(row["approx_time"] - picture.time) > 1e-6:
+            raise TableError(
+                f"the table has frame {row['frame']} at {row['approx_time']:.3f} s where the video has frame "
+                f"{picture.number} at {picture.time:.3f} s: pass the same --every and video, or another --out"
+            )
+        known = faces(self._next), bool(row["searched"])
+        self._next = next(self._frames, None)
+        return known
+
+    def finish(self) -> None:
+        """To be called at the video's end.
+
+        Raises:
+            TableError: the table has frames that the video has not.
+        """
+        if self._next is not None:
+            raise TableError(
+                f"the table goes on to frame {self._next[0]['frame']}, after the video's end: name the video it was "
+                "made of, or another --out"
+            )
+
+
+def faces(rows: Iterable[Row]) -> tuple[Face, ...]:
+    """The faces in the rows of one frame, as they were before they were written; none for a row without a face."""
+    return tuple(_face(row) for row in rows if row["face"] is not None)
+
+
+def _face(row: Row) -> Face:
+    points: list[tuple[float, float]] = []
+    while (x := row.get(f"x_{len(points)}")) is not None:
+        points.append((x, row[f"y_{len(points)}"]))
+    own = [name for name in row if name.startswith("p_")]
+    reading = Reading(
+        {name.removeprefix("p_"): row[name] for name in own or EXPRESSIONS},
+        row["valence"],
+        row["arousal"],
+        row["intensity"],
+        row["uncertain"],
+    )
+    box = Box(row["FaceRectX"], row["FaceRectY"], row["FaceRectWidth"], row["FaceRectHeight"])
+    return Face(
+        Detection(box, row["FaceScore"]),
+        Landmarks(tuple(points), row["presence"]),
+        Pose(row["Yaw"], row["Pitch"], row["Roll"]),
+        reading,
+        row["quality"],
+    )
