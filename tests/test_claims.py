@@ -52,7 +52,7 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
     script = f"""
 import os, sys, time
 from pathlib import Path
-from mien.claims import Claim
+from mien.io.locks import Claim
 claim = Claim(Path({str(tmp_path / "t.lock")!r}), "t")
 child = os.fork()
 if child:

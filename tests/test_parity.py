@@ -92,7 +92,7 @@ def test_faces_are_read_alike(
 
     from mien.batch import plan, worker
     from mien.server.app import create_app
-    from mien.video import analyse as analyser
+    from mien.video import analyser
 
     options: dict[str, Any] = READ[name]
     pipeline = mien.load(**options, threads=1)

@@ -319,7 +319,7 @@ def test_threads_follow_the_affinity_mask(recogniser_file: Path) -> None:
     script = """
 import os, sys
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from mien.threads import available, session
+from mien.io.onnx import available, session
 network = session(open(sys.argv[1], "rb").read())
 print(available(), network.get_session_options().intra_op_num_threads)
 """

@@ -220,7 +220,7 @@ def test_kill_9_at_any_moment_then_resume_gives_the_undisturbed_table(tmp_path: 
         textwrap.dedent(
             """
             import sys, time
-            from mien import tables
+            from mien.io import tables
             from mien.types import Analysis
             with tables.Writer(sys.argv[1], resume=True) as table:
                 for number in range(400):

@@ -180,7 +180,7 @@ def test_a_sound_line_of_edits_holds(picture: Image.Image, tmp_path: Path) -> No
 
 def test_first_uses_at_once_make_one_pair(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from mien.editing.provenance import Signer, _make_chain\n"
+        "import sys; from pathlib import Path; from mien.editing.signing import Signer, _make_chain\n"
         "_make_chain(); print('ready', flush=True); sys.stdin.readline()\n"
         "one = Signer.of_install(Path(sys.argv[1])); sys.stdout.write(one.chain.decode() + one.key.decode())\n"
     )
@@ -323,7 +323,7 @@ def test_without_a_folder_to_keep_it_in_a_key_of_this_run_signs(
 def test_a_user_without_home_and_entry_signs_too(tmp_path: Path) -> None:
     script = (
         "import os, pwd\n"
-        "from mien.editing.provenance import Signer, _make_chain\n"
+        "from mien.editing.signing import Signer, _make_chain\n"
         "_make_chain(); os.setuid(54321)\n"  # all is imported: Python itself may lie where nobody may read
         "print(len(Signer.of_install().key) > 100)"
     )

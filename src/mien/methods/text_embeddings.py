@@ -7,8 +7,8 @@ A `TextSet` is one vector for each of `EXPRESSIONS` with a card that says where 
 - `random-SEED`: orthonormal directions that know nothing, the control that separates knowledge from geometry;
 - a path ending in `.safetensors`: any set stored by `TextSet.store`, for instance one made with real CLIP weights::
 
-      from mien import text
-      text.embed(text.OpenClip("ViT-B-16", "openai"), "photo").store("clip-photo.safetensors")
+      from mien.methods import text_encoders
+      text_encoders.embed(text_encoders.OpenClip("ViT-B-16", "openai"), "photo").store("clip-photo.safetensors")
 """
 
 from __future__ import annotations

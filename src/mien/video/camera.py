@@ -25,7 +25,7 @@ from mien.faces.pipeline import Pipeline
 from mien.io.tables import Writer
 from mien.io.video import VideoError
 from mien.types import Frame
-from mien.video.analyse import Analyser
+from mien.video.analyser import Analyser
 from mien.video.annotate import draw
 from mien.video.smoothing import LAG
 from mien.wording import signed

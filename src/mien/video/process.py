@@ -22,7 +22,7 @@ from mien.io.tables import TableError, Writer
 from mien.io.video import FORMATS, Clip, Film, VideoError
 from mien.types import Frame
 from mien.video import summary_page
-from mien.video.analyse import Analyser
+from mien.video.analyser import Analyser
 from mien.video.annotate import draw
 from mien.video.resume import LAYOUT, Recall
 from mien.video.smoothing import LAG
