@@ -41,6 +41,7 @@ from mien.io import images
 from mien.io.onnx import session
 from mien.labels import EXPRESSIONS
 from mien.landmarks import JAW, LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
+from mien.release.export import without_traces
 
 Array = np.ndarray[Any, Any]
 INNER = slice(JAW.stop, None)
@@ -450,6 +451,7 @@ def release(network: Visibility, data: dict[str, Array], out: Path) -> Array:
             verbose=False,
         )
         program.save(str(path), external_data=False)
+        without_traces(path)
         expected = network(torch.from_numpy(small[:256])).numpy()
     answers = np.concatenate(
         [

@@ -13,6 +13,7 @@ from mien import methods
 from mien.data.synthetic import drawings
 from mien.errors import WeightsError
 from mien.faces.recognise import OnnxRecogniser
+from mien.io import cards
 from mien.release import export
 
 
@@ -80,3 +81,10 @@ def test_the_recogniser_reads_what_was_exported(
     for reading, row in zip(readings, expected, strict=True):
         assert list(reading.probabilities.values()) == pytest.approx(row.tolist(), abs=1e-4)
         assert len(reading.embedding) == 32
+
+
+@pytest.mark.parametrize("path", sorted(cards.FOLDER.rglob("*.onnx")), ids=lambda path: path.stem)
+def test_networks_that_ship_say_nothing_of_the_machine_they_were_made_on(path: Path) -> None:
+    data = path.read_bytes()
+    for trace in (b"stack_trace", b"site-packages", b"/home/", b"/root/", b"/tmp/", b'.py"'):
+        assert trace not in data

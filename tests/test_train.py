@@ -301,6 +301,13 @@ def test_frozen_norms_keep_the_statistics_that_were_estimated_at_the_start(
     assert all(mean.abs().sum() > 0 for mean in means)
 
 
+def test_a_training_leaves_torch_as_it_was(faces: Path, tmp_path: Path) -> None:
+    threads, tiny = torch.get_num_threads(), torch.tensor([1e-40])
+    train.run(RunConfig(**tree(faces, tmp_path, name="left", epochs=1, threads=1)))
+    assert torch.get_num_threads() == threads
+    assert float(tiny * 1.0) > 0  # denormal numbers are numbers again
+
+
 def test_a_methods_own_norms_stay_live_where_the_backbones_are_frozen() -> None:
     method = train.methods.build({"name": "cclls", "backbone": "mobilefacenet"}, 64).train()
     initialise.freeze_norms(method)

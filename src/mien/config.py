@@ -118,6 +118,9 @@ def read_tree(path: Path | str, assignments: list[str] | None = None) -> dict[st
     tree = parse_yaml(text, f"{path}:")
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of keys, see configs/tiny.yaml")
+    for key in tree:
+        if not isinstance(key, str):
+            raise ConfigError(f"{path}: '{key}' stands where a key's name should: see configs/tiny.yaml")
     for assignment in assignments or []:
         set_key(tree, assignment)
     return tree

@@ -130,6 +130,7 @@ def to_onnx(method: Recognition, size: int, colour: bool, path: Path, check: NDA
             )
     assert program is not None
     program.save(str(path), external_data=False)
+    without_traces(path)
     agreed = compare(run_torch(method, check)["logits"], run_onnx(path, check)["logits"])
     if agreed.relative > TOLERANCE:
         path.unlink()
@@ -192,6 +193,21 @@ def quantise(source: Path, target: Path, calibration: NDArray[np.uint8]) -> None
             )
     finally:
         quiet.setLevel(level)
+    without_traces(target)
+
+
+def without_traces(path: Path) -> None:
+    """Take out of a network's file what the exporter notes of the machine: paths of source files, and stacks."""
+    import onnx
+
+    model = onnx.load(str(path))
+    graphs = [model.graph, *model.functions]
+    for holder in (model, *graphs, *(node for graph in graphs for node in graph.node)):
+        del holder.metadata_props[:]
+        holder.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+    onnx.save(model, str(path))
 
 
 def sensitive_nodes(path: Path, first: int = 3, last: int = 2) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ from mien.io import atomic, torch_files
 from mien.io.locks import Claim
 from mien.labels import EXPRESSIONS
 from mien.methods.base import Batch, Method, Recognition, expression_target
-from mien.training import checkpoint, distillation, initialise, optim, run_log
+from mien.training import checkpoint, distillation, initialise, optim, processor, run_log
 from mien.training.batches import Feed
 from mien.training.config import RunConfig
 
@@ -89,7 +89,8 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
         KeyboardInterrupt: after the state was saved.
     """
     if os.environ.get("RANK", "0") != "0":  # one of several processes of one run: the first holds it for all
-        return _run(config, resume, report)
+        with processor.settings(config.threads):
+            return _run(config, resume, report)
     folder = folder_of(config)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +100,8 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
             f"{folder}: cannot be written ({problem.strerror}): choose another `runs`"
         ) from None
     try:
-        return _run(config, resume, report)
+        with processor.settings(config.threads):
+            return _run(config, resume, report)
     finally:
         claim.release()
 
@@ -132,9 +134,6 @@ def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
     config = with_labels(config)
     labels = config.labels or EXPRESSIONS
     folder = folder_of(config)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.set_flush_denormal(True)
     fabric = _fabric(config)
     run_log.check_select(config.select)
     wanted = config.model_dump(mode="json")

@@ -12,6 +12,7 @@ been.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import warnings
@@ -35,7 +36,7 @@ from mien.errors import ConfigError, DatasetDamaged, TrainingError
 from mien.io import atomic
 from mien.io.locks import Claim
 from mien.methods.mobilefacenet import MobileFaceNet
-from mien.training import checkpoint, run_log
+from mien.training import checkpoint, processor, run_log
 from mien.training.editor import edit_pairs
 from mien.training.editor.edit_pairs import Bank
 from mien.training.editor.losses import WITNESS_SIDE, Faces, Game, Guide, Guided, Star, Witness, axes_of
@@ -135,11 +136,12 @@ def run(config: EditorConfig, resume: bool, say: Callable[[str], None]) -> Path:
         raise TrainingError(
             f"{config.out}: cannot be written ({problem.strerror}): choose another `out`"
         ) from None
+    stack = contextlib.ExitStack()
+    stack.callback(claim.release)
     try:
         plain = config.model_dump(mode="json")
         run_log.admit(config.out, run_log.stored(config.out), plain, resume)
-        torch.set_num_threads(config.threads)
-        torch.set_flush_denormal(True)
+        stack.enter_context(processor.settings(config.threads))
         records = [
             record
             for record in protocols.load("ferplus-majority").apply(READERS["ferplus"](config.ferplus))
@@ -154,7 +156,7 @@ def run(config: EditorConfig, resume: bool, say: Callable[[str], None]) -> Path:
         training.fit()
         training.export(config.out / "editor.onnx")
     finally:
-        claim.release()
+        stack.close()
     return config.out
 
 
