@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from multiprocessing import connection
@@ -179,9 +180,27 @@ def _close(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back in this thread and in processes started meanwhile.
+
+    A terminal sends it to all of them, and a new one would print a traceback until it comes to ignore it. Here it is
+    delivered afterwards; there it stays held back, as only the parent answers it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _submit(pool: ProcessPoolExecutor, chunk: list[str]) -> Future[list[Analysis]]:
     try:
-        return pool.submit(_run, chunk)
+        with interrupts_held():  # it may start processes
+            return pool.submit(_run, chunk)
     except BrokenProcessPool as problem:  # it broke between two chunks
         lost: Future[list[Analysis]] = Future()
         lost.set_exception(problem)

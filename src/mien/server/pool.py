@@ -22,7 +22,7 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from mien.errors import MienError
-from mien.faces.parallel import end_with_parent
+from mien.faces.parallel import end_with_parent, interrupts_held
 from mien.server.limits import Limits, Refusal
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, pixels), name="mien worker", daemon=True)
-        self._process.start()
+        with interrupts_held():
+            self._process.start()
         theirs.close()
         try:
             self._pipe.send((make, arguments))  # not as arguments: what opening them raises is to be told
