@@ -515,7 +515,7 @@ def edit_video(
     track = follow(editor, path, face, order)
     count, usable = len(track.points), int(track.known.sum())
     if count == 1:
-        return _still(editor, path, out, order, face, label)
+        return _still(editor, path, out, order, face, label, sound)
     if 2 * usable < count:
         raise EditRefused(
             f"{path}: only {usable} of {several(count, 'frame')} show face {face} large, straight and whole "
@@ -604,7 +604,7 @@ def edit_video(
 
 
 def _still(
-    editor: Editor, path: Path, out: Path, order: Order, face: int, label: bool
+    editor: Editor, path: Path, out: Path, order: Order, face: int, label: bool, sound: bool
 ) -> tuple[bytes, Clipped]:
     """`edit_video` of a clip of one frame, which is a photograph and is edited as one."""
     from mien.editing import provenance
@@ -624,7 +624,7 @@ def _still(
             relative=order.relative,
             seed=order.seed,
         )
-        film = Film(Path(folder) / "edited.mp4", clip.width, clip.height, clip.rate, clip, sound=False)
+        film = Film(Path(folder) / "edited.mp4", clip.width, clip.height, clip.rate, clip, sound)
         try:
             film.add(provenance.corner_label(done.image) if label else done.image, picture.time)
             film.finish()
