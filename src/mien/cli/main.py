@@ -17,7 +17,7 @@ from mien import __version__
 from mien.errors import ConfigError, MienError, loading
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Look": ("predict", "video", "live", "batch", "columns"),
+    "Look": ("predict", "adapt", "video", "live", "batch", "columns"),
     "Edit": ("edit", "verify"),
     "Train": ("data", "train", "runs", "ablate", "release"),
     "Judge": ("evaluate", "evaluate-edits", "compare", "figures", "methods"),
@@ -27,6 +27,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("predict:predict", "Describe every face in pictures."),
+    "adapt": ("adapt:adapt", "Correct the recogniser with a few labelled pictures of your own."),
     "video": ("video:video", "Describe every face in every frame of a video, and follow people."),
     "live": ("video:live", "Watch a camera."),
     "edit": ("edit:edit", "Change the expression a face shows in a photo or video, and say so in the file."),
@@ -55,6 +56,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "mien predict photos/ --out faces.csv --annotate annotated/",
         "mien predict --list names.txt --json",
     ),
+    "adapt": ("mien adapt labelled/ --out studio.json",),
     "video": (
         "mien video clip.mp4 --out faces.csv",
         "mien video clip.mp4 --annotate annotated.mp4",

@@ -61,7 +61,7 @@ def made_with(options: Settings) -> Settings:
     """
     from mien import __version__
     from mien.errors import ConfigError
-    from mien.faces import detect
+    from mien.faces import detect, recognise
     from mien.io import cards, inputs
 
     weights = cards.weights_file(options.get("weights") or cards.FOLDER / "recogniser.onnx")
@@ -69,6 +69,9 @@ def made_with(options: Settings) -> Settings:
     landmarks = cards.read(cards.FOLDER / "landmarks.json")
     model = options.get("detector_model")
     content = inputs.identity(model) if model is not None else None
+    adapt = options.get("adapt")
+    if adapt is not None:
+        recognise.labels_of(None, adapt)  # refuses what is no such file
     if model is not None and content is None:
         raise ConfigError(f"{model}: the detector's model cannot be read: check --model")
     return {
@@ -81,6 +84,8 @@ def made_with(options: Settings) -> Settings:
         "min_face": options.get("min_face"),
         "min_confidence": options.get("min_confidence"),
         "tiled": options.get("tiled", False),
+        "prior": options.get("prior") or (recognise.check(recogniser).prior if adapt is None else "trained"),
+        "adapt": None if adapt is None else (inputs.identity(adapt) or "").partition("-")[0],
     }
 
 

@@ -34,6 +34,7 @@ from mien.urls import without_secrets
 if TYPE_CHECKING:
     from mien.faces.detect import Detector
     from mien.faces.landmarker import Landmarker
+    from mien.faces.operating_point import Prior
     from mien.faces.recognise import Recogniser
     from mien.faces.visibility import Visibility
 
@@ -274,6 +275,8 @@ def load(
     min_confidence: float | None = None,
     tiled: bool = False,
     weights: Path | str | None = None,
+    prior: Prior | None = None,
+    adapt: Path | str | None = None,
     presence: float = PRESENCE,
     on_no_face: OnNoFace = "row",
     embeddings: bool = False,
@@ -290,6 +293,9 @@ def load(
         tiled: look a second time in overlapping tiles, for small faces in large pictures.
         weights: another recogniser: an .onnx file with its card beside it, or a folder that `mien release` wrote; None
             is the shipped one.
+        prior: the label shares to expect: "trained", "uniform", or a share for each label; labels that are not named
+            share the rest. None is what the weights' card recommends; see `mien.faces.operating_point`.
+        adapt: a file of `mien adapt`: a correction fitted on labelled pictures of one's own.
         presence: lowest face-presence score of the landmark network kept, in [0, 1].
         on_no_face: "row" gives an `Analysis` without faces, "skip" leaves it out of lists and streams, "error" makes it
             an error.
@@ -319,7 +325,7 @@ def load(
     def make_recogniser() -> Recogniser:
         from mien.faces.recognise import OnnxRecogniser
 
-        return OnnxRecogniser.load(weights, threads=threads)
+        return OnnxRecogniser.load(weights, threads=threads, prior=prior, adapt=adapt)
 
     recogniser, landmarker = _Opening(make_recogniser), _Opening(make_landmarker)
     visibility = _Opening(_visibility)

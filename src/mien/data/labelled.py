@@ -1,0 +1,56 @@
+"""Labelled pictures of one's own, as examples for `mien adapt`: class folders or a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mien.data.readers.folder import READER as FOLDER
+from mien.data.readers.manifest import READER as MANIFEST
+from mien.errors import DatasetNotFound, MienError
+from mien.faces.adapt import Example
+from mien.labels import UNLABELLED, finder, in_order, label_set
+
+WANTS = (
+    "a folder with a sub-folder of pictures for each label, or a table (.csv, .parquet) with the columns path, "
+    "expression and, if several pictures show one person, subject"
+)
+
+
+def examples(root: Path | str, known: Sequence[str]) -> tuple[tuple[str, ...], list[Example]]:
+    """Read labelled pictures; none is opened.
+
+    Args:
+        root: see `WANTS`.
+        known: the recogniser's labels. If every name is one of them, or a synonym, the examples refer to these; else
+            the names are labels of one's own.
+
+    Returns:
+        The labels, and an example for each picture that has one. Without a subject a picture is a person of its own.
+
+    Raises:
+        DatasetNotFound, DatasetDamaged: there is nothing of the kind, or it cannot be read.
+        ConfigError: the names make no label set.
+    """
+    root = Path(root)
+    reader = MANIFEST if MANIFEST.variant(root) else FOLDER
+    assert reader.label_names is not None
+    if not root.exists() or (reader is FOLDER and not root.is_dir()):
+        raise DatasetNotFound(f"{root} {'is no table' if root.exists() else 'does not exist'}: pass {WANTS}")
+    names = reader.label_names(root)
+    find = finder(known)
+    try:
+        for name in names:
+            find(name)
+        labels = tuple(known)
+    except MienError:
+        labels = label_set(in_order(dict.fromkeys(names)), f"labels of {root}")
+    options: dict[str, Any] = {"valid": 0.0, "test": 0.0} if reader is FOLDER else {}
+    return labels, [
+        Example(
+            str(record.path), record.expression, record.subject or record.name or str(record.path), record.box
+        )
+        for record in reader(root, labels=labels, **options)
+        if record.expression != UNLABELLED
+    ]
