@@ -26,7 +26,6 @@ from mien.errors import ConfigError, MienError
 from mien.io import tables
 
 pytest.importorskip("pyarrow", reason="needs the batch extra")
-pytest.importorskip("filelock", reason="needs the batch extra")
 pytest.importorskip("fsspec", reason="needs the batch extra")
 
 from pyarrow import csv as arrow_csv

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from mien.errors import ExtraMissing, MienError
 from mien.io import atomic
 from mien.io.images import describe
+from mien.io.locks import FileLock, FileLocked
 
 ARROW: Final = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 """Schemes that pyarrow speaks."""
@@ -209,10 +210,10 @@ class Store:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Hold the folder for this process; the system lets go of it however the process ends.
+        """Lock the folder for this process; the OS releases the lock when the process exits.
 
-        Object stores have no locks. There, nothing is overwritten (see `plan`), but one picture given to two runs at
-        once is done twice.
+        Object stores have no locks. There, nothing is overwritten (see `plan`), but a picture given to two runs at the
+        same time is analysed twice.
 
         Raises:
             BatchError: another process holds it.
@@ -221,17 +222,12 @@ class Store:
             yield
             return
         try:
-            from filelock import FileLock, Timeout
-        except ModuleNotFoundError:
-            raise ExtraMissing("batch", "filelock") from None
-        lock = FileLock(Path(self.place, name), timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
+            lock = FileLock(Path(self.place, name), self.place)
+        except FileLocked:
             raise BatchError(
                 f"{describe(self.place)}: another mien batch writes here: wait for it, or name another folder"
             ) from None
-        except (OSError, NotImplementedError) as problem:
+        except OSError as problem:
             raise BatchError(f"{describe(self.place)}: cannot be written: {reason(problem)}") from None
         try:
             yield

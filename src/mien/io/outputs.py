@@ -24,7 +24,7 @@ from mien.errors import ConfigError, OutputExists
 from mien.io import inputs as sources
 from mien.io.images import describe
 from mien.io.inputs import Source, StandardInput
-from mien.io.locks import Claim
+from mien.io.locks import FileLock
 
 RECORD: Final = ".mien-written.jsonl"
 """The file in a folder of results that says what was written there: a line for each file."""
@@ -114,7 +114,7 @@ class Outputs:
     """A folder of results, one file for each input.
 
     It is planned at once, before anything is written; then `write` is called for each input, in any process (a plan can
-    be pickled). `claimed` keeps other commands out meanwhile.
+    be pickled). `lock` keeps other commands out meanwhile.
 
     Args:
         folder: where the results go; it need not be there.
@@ -281,21 +281,21 @@ class Outputs:
             and sources.unchanged(target, entry.get("wrote"))
         )
 
-    def claimed(self) -> Claim:
-        """Make the folder and keep other commands out of it until the claim is released.
+    def lock(self) -> FileLock:
+        """Make the folder and keep other commands out of it until the lock is released.
 
         Raises:
-            Claimed: another command writes there.
+            FileLocked: another command writes there.
             ConfigError: the folder cannot be made.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            claim = Claim(self.folder / (RECORD + ".lock"), describe(self.folder))
+            lock = FileLock(self.folder / (RECORD + ".lock"), describe(self.folder))
             self._append({"made_with": self._made_with, "settings": self._settings})
         except OSError as problem:
             reason = (problem.strerror or str(problem)).lower()
             raise ConfigError(f"{describe(self.folder)}: cannot be written: {reason}") from None
-        return claim
+        return lock
 
     def write(self, source: Source, data: bytes, put: Callable[[Path], object]) -> Path:
         """Write one result: note it in the record, then have `put` write its file; return the file.

@@ -42,7 +42,7 @@ from mien.io.columns import (
     to_frame,
 )
 from mien.io.images import describe
-from mien.io.locks import Claim
+from mien.io.locks import FileLock
 from mien.labels import EXPRESSIONS
 from mien.types import Analysis
 
@@ -143,13 +143,13 @@ class Writer:
         if self.path.suffix.lower() == ".parquet":
             _arrow()  # at the door: not after the last picture
         try:
-            self._claim = Claim(self.path.with_name(self.path.name + ".lock"), describe(self.path))
+            self._lock = FileLock(self.path.with_name(self.path.name + ".lock"), describe(self.path))
         except OSError as problem:
             raise TableError(f"{describe(self.path)}: cannot be written: {_reason(problem)}") from None
         try:
             self._begin(names, resume, overwrite)
         except BaseException:
-            self._claim.release()
+            self._lock.release()
             raise
 
     def _begin(self, names: list[str], resume: bool, overwrite: bool) -> None:
@@ -301,7 +301,7 @@ class Writer:
             self._file.close()
             if self._empty:  # a start that was refused must not be in the way of the next
                 self.part.unlink(missing_ok=True)
-        self._claim.release()
+        self._lock.release()
 
     def finish(self) -> None:
         """Turn the part file into the table, in one step, and remove it.
@@ -332,7 +332,7 @@ class Writer:
                 "fix it and run again with --resume"
             ) from None
         finally:
-            self._claim.release()
+            self._lock.release()
 
     def written(self) -> Iterator[Row]:
         """Every row so far, in order, from the files: what an earlier run left and what this one has added.
