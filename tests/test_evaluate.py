@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from mien import methods
 from mien.cli.main import app
-from mien.data import predictions
 from mien.data.predictions import Predictions, PredictionsError, Provenance, pooled
 from mien.data.readers import manifest
 from mien.data.synthetic import drawings
@@ -23,6 +22,7 @@ from mien.errors import ConfigError, DatasetNotFound, OutputExists, WeightsError
 from mien.evaluation import evaluate, inference, metrics
 from mien.evaluation.evaluate import EvaluationError
 from mien.evaluation.subgroups import grouped
+from mien.faces.recognise import softmax
 from mien.labels import BASIC, EXPRESSIONS
 from mien.reports import evaluation_report
 from mien.training import checkpoint
@@ -104,7 +104,7 @@ def test_undetected_faces_are_kept_counted_or_dropped_as_asked() -> None:
 def test_a_validation_split_mends_overconfidence() -> None:
     generator = np.random.default_rng(2)
     logits = generator.normal(size=(4000, 8)) * 1.5
-    truth = (predictions.softmax(logits).cumsum(axis=1) < generator.random((4000, 1))).sum(axis=1)
+    truth = (softmax(logits).cumsum(axis=1) < generator.random((4000, 1))).sum(axis=1)
     whole = Predictions.of_logits([str(i) for i in range(4000)], truth, 3 * logits)
     found = evaluate.report(
         whole.rows(np.arange(2000)), validation=whole.rows(np.arange(2000, 4000)), draws=20

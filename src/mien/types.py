@@ -58,6 +58,17 @@ class Box:
         """(left, top, right, bottom)."""
         return self.x, self.y, self.right, self.bottom
 
+    def intersection(self, other: Box) -> float:
+        """The area in square pixels that both boxes cover; 0 where they do not overlap."""
+        width = min(self.right, other.right) - max(self.x, other.x)
+        height = min(self.bottom, other.bottom) - max(self.y, other.y)
+        return width * height if width > 0 and height > 0 else 0.0
+
+    def iou(self, other: Box) -> float:
+        """Intersection over union, in [0, 1]: the area that both cover over the area that either covers."""
+        common = self.intersection(other)
+        return common / (self.area + other.area - common) if common else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Detection:

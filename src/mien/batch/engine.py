@@ -50,8 +50,8 @@ TAIL: Final = 4000
 TOLD: Final = 10
 """Errors that a `Summary` repeats; all of them are in the table."""
 
-Report = Callable[[int, int], None]
-"""Told how many pictures are done, and of how many."""
+Progress = Callable[[int, int], None]
+"""Called with how many pictures are done, and of how many."""
 
 
 @dataclass
@@ -83,7 +83,7 @@ def run(
     workers: int | None = None,
     address: str | None = None,
     size: int | None = None,
-    report: Report | None = None,
+    progress: Progress | None = None,
     note: Callable[[Path], None] | None = None,
 ) -> Summary:
     """Analyse any number of pictures into a folder of Parquet files; what is there already is not done again.
@@ -98,7 +98,7 @@ def run(
         workers: processes of one thread each; all processors of this machine, or of the cluster, unless told.
         address: a running Ray cluster ("host:port", or "auto" for the one this machine belongs to).
         size: pictures in a part; see `mien.batch.plan.size_for`.
-        report: told of progress after each part.
+        progress: called after each part with the pictures done and their number.
         note: told each link to a folder that was not followed.
 
     Raises:
@@ -159,8 +159,8 @@ def run(
                 summary.failed += done["failed"]
                 summary.processor += done["processor"]
                 summary.errors += done["errors"][: TOLD - len(summary.errors)]
-                if report is not None:
-                    report(summary.pictures, total)
+                if progress is not None:
+                    progress(summary.pictures, total)
             _complete(store, [part for part, _ in todo])
     summary.seconds = time.monotonic() - begun
     return summary

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mien.errors import MienError
+from mien.faces.recognise import softmax
 from mien.io import atomic
 from mien.labels import EXPRESSIONS, UNLABELLED, listed
 from mien.wording import several
@@ -257,9 +258,8 @@ class Predictions:
         table = pa.table(columns).replace_schema_metadata({_KEY: note.encode()})
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        parquet.write_table(table, part, compression="zstd")
-        atomic.replace(part, path)
+        with atomic.writing(path) as temporary:
+            parquet.write_table(table, temporary, compression="zstd")
         return path
 
     @classmethod
@@ -378,13 +378,3 @@ def pooled(parts: Sequence[Predictions]) -> Predictions:
         },
         provenance=replace(first.provenance, digest=hashed("digest"), weights_hash=hashed("weights_hash")),
     )
-
-
-# Classification ------------------------------------------------------------------------------------------------------
-
-
-def softmax(logits: ArrayLike) -> Floats:
-    """Probabilities [n, k] of logits [n, k], in float64."""
-    values = np.asarray(logits, dtype=np.float64)
-    shifted = np.exp(values - values.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))

@@ -24,18 +24,18 @@ import numpy as np
 
 from mien.editing import lip_contour
 from mien.editing.corrector import _APART, Corrector, reach, window_matrix
-from mien.editing.editor import MAX_INTENSITY
 from mien.editing.geometry import ACTIVE, HIGH, LOW, Frame, lip_gap
 from mien.editing.mouth_interior import Around
 from mien.editing.photo import Photo
 from mien.editing.plan import Plan, plan
 from mien.editing.render import render, surroundings
-from mien.editing.results import MAX_YAW, MIN_FACE, PRESENCE, Edit, EditRefused, FaceEdit
-from mien.editing.target import change_for, lips_for, smile_leaves
+from mien.editing.results import MAX_YAW, MIN_FACE, Edit, EditRefused, FaceEdit
+from mien.editing.target import MAX_INTENSITY, change_for, lips_for, smile_leaves
 from mien.faces import align
 from mien.faces.landmarker import box_of_points
+from mien.faces.pipeline import PRESENCE
 from mien.io.video import Clip
-from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, POINTS, RIGHT_EYE_CORNERS
+from mien.landmarks import POINTS
 from mien.types import Box
 from mien.video.shot_detection import Shots
 from mien.wording import several
@@ -290,8 +290,7 @@ def _fit(points: Array, yaw: float, rgb: Pixels) -> bool:
 def _shares(editor: Editor, rgb: Pixels, points: Array) -> Array | None:
     if editor.recogniser is None:
         return None
-    anchors = align.anchors_from(points, RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS, NOSE_BOTTOM)
-    crop = align.crop(rgb, align.fit(anchors)[0], editor.recogniser.size, grey=True)
+    crop = align.crop(rgb, align.face_matrix(points), editor.recogniser.size, grey=True)
     reading = editor.recogniser(crop[None])[0]
     return np.array([reading.probabilities[name] for name in ACTIVE])
 

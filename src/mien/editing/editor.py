@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from mien.faces.recognise import Recogniser
 
     Array = NDArray[np.float64]
-MAX_INTENSITY: Final = 1.25
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 """Suffixes the editor writes: those that can carry provenance."""
 _ORIENTATION = 0x0112
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,8 @@ def _named(data: bytes, name: str) -> BytesIO:
 
 def _deep(data: bytes, orientation: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None] | None:
     """(colour, alpha) of a 16-bit PNG or TIFF, upright; None for anything else."""
-    if not (_is_deep_png(data) if data[:8] == _PNG else data[:2] in (b"II", b"MM")):
+    kind = images.file_type(data)
+    if not (_is_deep_png(data) if kind == "PNG" else kind == "TIFF"):
         return None
     raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if raw is None or raw.dtype != np.uint16:
@@ -173,7 +173,7 @@ def _deep(data: bytes, orientation: int) -> tuple[NDArray[np.uint16], NDArray[np
 
 def _is_deep_png(data: bytes) -> bool:
     """Whether a PNG has 16 bits and all of its chunks; OpenCV takes the memory a chunk says it needs, up to 4 GB."""
-    place = len(_PNG)
+    place = 8  # after the signature
     while place + 12 <= len(data) and data[place + 4 : place + 8] != b"IEND":
         place += 12 + int.from_bytes(data[place : place + 4], "big")
     return place + 12 <= len(data) and data[24] == 16

@@ -234,7 +234,7 @@ def sign(data: bytes, suffix: str, stated: dict[str, Any], edit: Edit, signer: S
             }
         ],
     }
-    parent, parent_mime = edit.original.data, _sniff(edit.original.data)
+    parent, parent_mime = edit.original.data, _media_type(edit.original.data)
     if parent_mime is None:  # an array, or a format C2PA does not know: its pixels stand for it
         parent, parent_mime = encode(edit.original, ".png"), "image/png"
     info = c2pa.C2paSignerInfo(b"es256", signer.chain, signer.key, b"")
@@ -254,18 +254,21 @@ def sign(data: bytes, suffix: str, stated: dict[str, Any], edit: Edit, signer: S
     return result.getvalue()
 
 
-def _sniff(data: bytes) -> str | None:
-    if data[:3] == b"\xff\xd8\xff":
-        return "image/jpeg"
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return "image/png"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    if data[:4] == b"GIF8":
-        return "image/gif"
-    if data[4:8] == b"ftyp":
-        return "video/mp4"
-    return "image/tiff" if data[:4] in (b"II*\0", b"MM\0*") else None
+_MEDIA_TYPES: Final = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "TIFF": "image/tiff",
+    "HEIF": "image/heic",
+    "AVIF": "image/avif",
+    "VIDEO": "video/mp4",
+}
+"""What C2PA calls the formats it knows, by `mien.io.images.file_type`."""
+
+
+def _media_type(data: bytes) -> str | None:
+    return _MEDIA_TYPES.get(images.file_type(data) or "")
 
 
 @dataclass(frozen=True)
@@ -383,7 +386,7 @@ def _manifest_store(data: bytes) -> dict[str, Any] | str | None:
     """The C2PA manifest store of a file as read and validated by c2pa; None where there is none, and where the file
     only names one elsewhere, its address."""
     c2pa = _c2pa()
-    mime = _sniff(data)
+    mime = _media_type(data)
     if mime is None:
         return None
     try:

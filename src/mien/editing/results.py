@@ -27,7 +27,6 @@ with the mouth, the eyes or one half covered (108 pictures) it is above the limi
 looks with that of the even ones, within 0.02, found 26 of these and refused one good face."""
 MIN_SHARE: Final = 0.2
 """Smallest share of the asked change that is worth drawing when the fold guard weakens it."""
-PRESENCE: Final = 0.5
 
 
 class EditRefused(MienError):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Mouth = Literal["auto", "keep", "open", "close"]
 MAX_INTENSITY: Final = 1.25
+"""Highest intensity of an edit: 1 is a full expression. Our choice."""
 OPENS_ABOVE: Final = {"happiness": 0.5, "surprise": 0.7, "fear": 0.7}
 """Intensity above which closed lips part by themselves, for expressions whose full form shows parted lips."""
 OPEN_GAP: Final = {

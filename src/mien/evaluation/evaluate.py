@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mien.config import nearest
-from mien.data import predictions
 from mien.data.predictions import Predictions, Provenance
 from mien.errors import MienError
 from mien.evaluation import intervals as bootstrap
 from mien.evaluation import metrics
 from mien.evaluation.intervals import DRAWS, Interval
 from mien.evaluation.subgroups import SMALLEST_GROUP, UNITS, grouped
+from mien.faces.recognise import softmax
 from mien.labels import UNLABELLED, listed
 from mien.wording import several
 
@@ -345,7 +345,7 @@ def _calibration(answered: Predictions, validation: Predictions | None, draws: i
         known = validation.over(answered.classes)
         known = known.rows(np.flatnonzero(known.truth != UNLABELLED))
         temperature = metrics.fit_temperature(np.log(np.clip(known.probabilities, 1e-12, 1)), known.truth)
-        softer = predictions.softmax(np.log(np.clip(shares, 1e-12, 1)) / temperature)
+        softer = softmax(np.log(np.clip(shares, 1e-12, 1)) / temperature)
         scaled = metrics.calibration_error(softer.max(axis=1), right)
     return Calibration(
         error=bootstrap.calibration_interval(sure, right, draws, seed, subjects_of(answered)),

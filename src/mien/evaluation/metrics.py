@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mien.data.predictions import softmax
 from mien.errors import ExtraMissing, MienError
+from mien.faces.recognise import softmax
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

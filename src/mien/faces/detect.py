@@ -234,11 +234,7 @@ def merge(detections: list[Detection], overlap: float = 0.4, inside: float = 0.7
 
 
 def _same(a: Box, b: Box, overlap: float, inside: float) -> bool:
-    width = min(a.right, b.right) - max(a.x, b.x)
-    height = min(a.bottom, b.bottom) - max(a.y, b.y)
-    if width <= 0 or height <= 0:
-        return False
-    common = width * height
+    common = a.intersection(b)
     return common > overlap * (a.area + b.area - common) or common > inside * min(a.area, b.area)
 
 

@@ -27,7 +27,6 @@ from mien.errors import ConfigError, MienError, NoFace, loading, shortened
 from mien.faces import align
 from mien.io import images
 from mien.labels import EXPRESSIONS
-from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
 from mien.types import Analysis, Box, Detection, Face, Landmarks, Pose, Reading
 from mien.urls import without_secrets
 
@@ -215,11 +214,10 @@ class Pipeline:
 
         Those that the landmark network takes for no face, or whose points make none, are left out.
         """
-        anchors = align.anchors_from(points, RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS, NOSE_BOTTOM)
         kept, sides, crops = [], [], []
         for number in np.flatnonzero(np.asarray(presences) >= self.presence).tolist():
             try:
-                matrix = align.fit(anchors[number : number + 1])[0]
+                matrix = align.face_matrix(points[number])
             except align.DegenerateFace:  # points that make no face: the presence score was wrong
                 continue
             kept.append(number)

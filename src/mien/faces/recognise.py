@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mien.errors import ConfigError, WeightsError
 from mien.io import cards
@@ -126,7 +126,7 @@ class OnnxRecogniser:
     def _read(self, crops: NDArray[np.uint8], embeddings: bool) -> list[Reading]:
         wanted = ["logits", "affect"] + (["embedding"] if embeddings and self._has_embedding else [])
         logits, affect, *rest = self._session.run(wanted, {"crops": np.ascontiguousarray(crops)})
-        probabilities = calibrated(logits, self._temperature)
+        probabilities = softmax(logits, self._temperature)
         vectors: Sequence[Any] = rest[0].tolist() if rest else ((),) * len(crops)
         return [
             Reading(
@@ -143,13 +143,13 @@ class OnnxRecogniser:
         ]
 
 
-def calibrated(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
-    """Probabilities [n, k] from logits [n, k]: softmax of logits / temperature, in double precision.
+def softmax(logits: ArrayLike, temperature: float = 1.0) -> NDArray[np.float64]:
+    """Probabilities [n, k] from logits [n, k]: the softmax of logits / temperature, in double precision.
 
     Temperature scaling (Guo et al. 2017): one number, fitted on validation data, that changes confidence but never
     which class comes first.
     """
-    scaled = logits.astype(np.float64) / temperature
+    scaled = np.asarray(logits, np.float64) / temperature
     exponentials = np.exp(scaled - np.maximum.reduce(scaled, axis=1, keepdims=True))
     shares: NDArray[np.float64] = exponentials / np.add.reduce(exponentials, axis=1, keepdims=True)
     return shares

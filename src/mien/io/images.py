@@ -73,6 +73,7 @@ MAX_METADATA: Final = 8 * 2**20
 _LARGEST_FILE: Final = 2**31 - 1
 
 _FORMATS: Final = {
+    b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"BM": "BMP",
     b"GIF87a": "GIF",
@@ -110,7 +111,7 @@ def read(source: Source, *, max_pixels: int = MAX_PIXELS, reduce_to: int | None 
     """
     name = describe(source)
     data = _bytes_of(source, name)
-    if data[:3] == b"\xff\xd8\xff":
+    if file_type(data) == "JPEG":
         picture = _read_jpeg(data, name, max_pixels, reduce_to)
         if picture is not None:
             return picture
@@ -412,24 +413,30 @@ def _read_jpeg(data: bytes, name: str, max_pixels: int, reduce_to: int | None) -
     return None if bgr is None else np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), dtype=np.uint8)
 
 
-def _format_of(data: bytes, name: str) -> str:
-    if data[:3] == b"\xff\xd8\xff":
-        return "JPEG"
+def file_type(data: bytes) -> str | None:
+    """Pillow's name of the picture format that a file's first bytes show, "VIDEO" for MP4 and its kin, or None."""
     for signature, known in _FORMATS.items():
         if data.startswith(signature):
             return known
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    brand = data[8:12]
     if data[4:8] == b"ftyp":
+        brand = data[8:12]
         if brand in _HEIF_BRANDS:
             return "HEIF"
-        if brand in (b"avif", b"avis"):
-            return "AVIF"
+        return "AVIF" if brand in (b"avif", b"avis") else "VIDEO"
+    return None
+
+
+def _picture_type(data: bytes, name: str) -> str:
+    kind = file_type(data)
+    if kind == "VIDEO":
         raise NotAPicture(f"{name}: is a video, not a picture: use 'mien video'")
-    raise NotAPicture(
-        f"{name}: is not a picture (it begins with {bytes(data[:12])!r}): convert it to JPEG or PNG"
-    )
+    if kind is None:
+        raise NotAPicture(
+            f"{name}: is not a picture (it begins with {bytes(data[:12])!r}): convert it to JPEG or PNG"
+        )
+    return kind
 
 
 @contextmanager
@@ -448,7 +455,7 @@ def opened(data: bytes, name: str, max_pixels: int | None = None) -> Iterator[Pi
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        kind = _format_of(data, name)
+        kind = _picture_type(data, name)
         try:
             with _open_pillow(data, name, kind, max_pixels) as picture:
                 if max_pixels is not None:
@@ -539,7 +546,7 @@ def _read_pillow(data: bytes, name: str, max_pixels: int) -> Rgb:
 
 
 def _tiff_tags(data: bytes) -> dict[int, Any]:
-    """The tags of a TIFF's first picture; none for what is no TIFF or makes no sense."""
+    """The tags of a TIFF's first picture; none for BigTIFF, other formats, and damaged files."""
     if data[:4] not in (b"II*\x00", b"MM\x00*"):
         return {}
     from PIL import TiffImagePlugin

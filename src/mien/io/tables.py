@@ -310,7 +310,7 @@ class Writer:
             TableError: the table cannot be written; the part file is kept.
         """
         self._file.close()
-        suffix, temporary = self.path.suffix.lower(), atomic.beside(self.path)
+        suffix = self.path.suffix.lower()
         made: dict[str, Any] | None = None
         if self._made_with is not None:
             made = {
@@ -320,13 +320,12 @@ class Writer:
             }
             made["writes"] = sorted(map(self._from_here, self.wrote.union(self._writes)))
         try:
-            _write(temporary, suffix, self._columns, self.written(), made)
-            if suffix != ".parquet":
-                _write_beside(self.path, made)
-            atomic.replace(temporary, self.path)
+            with atomic.writing(self.path) as temporary:
+                _write(temporary, suffix, self._columns, self.written(), made)
+                if suffix != ".parquet":
+                    _write_beside(self.path, made)
             self.part.unlink()
         except OSError as problem:
-            temporary.unlink(missing_ok=True)
             raise TableError(
                 f"{describe(self.path)}: {_reason(problem)}: the rows are safe in {describe(self.part)}, "
                 "fix it and run again with --resume"

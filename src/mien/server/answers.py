@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Answer = tuple[dict[str, Any], bytes]
 """What is said of an answer (`media_type`, `headers`, `faces`; or `refusal`), as JSON can hold it, and its body."""
 
-_MAGIC: Final[dict[bytes, schema.Format]] = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"RIFF": "webp"}
+_FORMATS: Final[dict[str, schema.Format]] = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
 class Answers:
@@ -103,7 +103,7 @@ def given(loaded: models.Models, limits: Limits) -> Answers:
 
 def _format_of(data: bytes) -> schema.Format:
     """The format of an upload where edits can be written in it, else PNG, which loses nothing."""
-    return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), "png")
+    return _FORMATS.get(images.file_type(data) or "", "png")
 
 
 def _edit_as_json(edit: Edit, stated: dict[str, Any], media: str, data: bytes) -> bytes:

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.faces import align
-from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
 from mien.types import Landmarks
 
 Look = NDArray[np.float32]
@@ -54,9 +53,7 @@ def look(rgb: NDArray[np.uint8], landmarks: Landmarks) -> Look:
     Raises:
         DegenerateFace: the points make no face.
     """
-    points = np.array(landmarks.points)
-    anchors = align.anchors_from(points, RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS, NOSE_BOTTOM)
-    matrix = align.fit(anchors)[0]
+    matrix = align.face_matrix(landmarks.points)
     face = align.crop(rgb, matrix, _SIDE)
     left, top, width, height = _HAIR
     above = matrix.copy()

@@ -158,7 +158,7 @@ class Persons:
                     near = (
                         person.shot == self._shot
                         and person.box is not None
-                        and _overlap(faces[index].box, person.box)
+                        and faces[index].box.iou(person.box) >= 0.25
                     )
                     likeness = person.similarity(looks[index])
                     if likeness >= (NEAR if near else SAME):
@@ -178,12 +178,3 @@ class Persons:
         away = sorted(self._people.keys() - self._holders.values(), key=lambda who: self._people[who].seen)
         for who in away[: max(0, len(self._people) - _PEOPLE)]:
             del self._people[who]
-
-
-def _overlap(one: Box, other: Box) -> bool:
-    """Whether two boxes share a quarter of what they cover together."""
-    width = min(one.right, other.right) - max(one.x, other.x)
-    height = min(one.bottom, other.bottom) - max(one.y, other.y)
-    if width <= 0 or height <= 0:
-        return False
-    return width * height >= 0.25 * (one.area + other.area - width * height)

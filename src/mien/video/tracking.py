@@ -104,7 +104,7 @@ class Follower:
         located = self._pipeline.locate(rgb, found) if found else []
         for detection, landmarks, pose, quality, crop in followed:
             fainter = detection.score / 2
-            overlooked = not any(_shared(detection.box, other[0].box) > 0.1 for other in located)
+            overlooked = not any(detection.box.iou(other[0].box) > 0.1 for other in located)
             if overlooked and landmarks.presence >= SURE and fainter >= _FAINTEST:
                 located.append((Detection(detection.box, fainter), landmarks, pose, quality, crop))
         return located
@@ -141,15 +141,7 @@ def _moved(box: Box, before: NDArray[np.float32], now: NDArray[np.float32]) -> B
 
 def _meet(located: Sequence[Located]) -> bool:
     return any(
-        _shared(one[0].box, other[0].box) > _TOGETHER
+        one[0].box.iou(other[0].box) > _TOGETHER
         for index, one in enumerate(located)
         for other in located[index + 1 :]
     )
-
-
-def _shared(one: Box, other: Box) -> float:
-    """Intersection over union."""
-    width = min(one.right, other.right) - max(one.x, other.x)
-    height = min(one.bottom, other.bottom) - max(one.y, other.y)
-    common = max(0.0, width) * max(0.0, height)
-    return common / (one.area + other.area - common) if common else 0.0

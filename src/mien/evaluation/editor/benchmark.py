@@ -65,7 +65,7 @@ IDENTIFIED: Final = ("happiness", "surprise", "anger")
 
 
 def ferplus(
-    root: Path, editor: Editor, count: int, say: Callable[[str], None]
+    root: Path, editor: Editor, count: int, progress: Callable[[str], None]
 ) -> tuple[Faces, dict[str, Pixels]]:
     """Located neutral faces and, by expression, real pictures as the judge sees them, of validation and test together;
     under "train/..." pictures of the training split, `count` of each pooled expression, for the floor."""
@@ -95,7 +95,7 @@ def ferplus(
             neutral.labels.append(name)
         elif name in real and len(real[name]) < max(count, REAL):
             real[name].append(_enlarged(record.path))
-    say(f"FERPlus: {len(neutral)} neutral faces located")
+    progress(f"FERPlus: {len(neutral)} neutral faces located")
     crops = {name: np.stack([grey_crop(p) for p in pictures]) for name, pictures in real.items()}
     crops |= {f"train/{name}": np.stack([grey_crop(p) for p in train[name]]) for name in POOLED}
     return neutral, crops
@@ -357,7 +357,7 @@ def run(
     count: int = 550,
     every: int = 1,
     threads: int | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> Table:
     """Measure, and write `table.md`, `table.json` and the stages' store into `out`.
 
@@ -397,9 +397,9 @@ def run(
     figures: dict[str, Figures] = {}
     if ferplus_root is not None:
         small = Editor.load(detector="whole", threads=threads)
-        neutral, crops = ferplus(ferplus_root, small, count, say)
+        neutral, crops = ferplus(ferplus_root, small, count, progress)
         count = min(count, len(neutral) // len(POOLED), *(len(crops[name]) for name in POOLED))
-        say(f"{count} sources of each of {', '.join(POOLED)}")
+        progress(f"{count} sources of each of {', '.join(POOLED)}")
         facts["FED"] = f"N = {count * len(POOLED)} a side"
         kept = slice(count * len(POOLED))
         neutral = Faces(neutral.photos[kept], neutral.faces[kept], neutral.labels[kept])
@@ -407,7 +407,7 @@ def run(
         references |= found
         depends["FERPlus"] = _content([photo.rgb for photo in neutral.photos], *crops.values())
         for name, way in ways(small, names).items():
-            say(f"FERPlus, {name}")
+            progress(f"FERPlus, {name}")
             draw = way.draw(True)
             figures.setdefault(name, {})
             figures[name] |= store.get(
@@ -422,7 +422,7 @@ def run(
         large_editor = Editor.load(threads=threads)
         pairs = london(london_root, large_editor, every)
         named = sum(group in GROUPED for group in pairs.groups)
-        say(f"London: {len(pairs.neutral)} people, {named} of a named ethnicity")
+        progress(f"London: {len(pairs.neutral)} people, {named} of a named ethnicity")
         facts["London"] = f"{len(pairs.neutral)} people"
         found, own = real_people(judge, identity, pairs)
         references |= found
@@ -430,7 +430,7 @@ def run(
         depends["London"] = [*(_content(side) for side in sides), pairs.groups]
         find = judge_finder(points_file) if points_file is not None else own_finder(large_editor)
         for name, way in ways(large_editor, names).items():
-            say(f"London, {name}")
+            progress(f"London, {name}")
             draw = way.draw(False)
             figures.setdefault(name, {})
             for stage, measure in {
