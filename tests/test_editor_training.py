@@ -21,7 +21,7 @@ from mien.data.readers.ferplus import USAGES, VOTE_FILE
 from mien.data.synthetic.drawings import faces as drawn_faces
 from mien.data.transforms import normalise
 from mien.editing.corrector import SIDE, Corrector, corrected, views
-from mien.editing.edit_video import Held
+from mien.editing.edit_video import TemporalCorrector
 from mien.editing.editor import Editor, asked_plan
 from mien.editing.geometry import ACTIVE, Geometry
 from mien.editing.photo import Photo
@@ -385,7 +385,7 @@ def test_light_is_deeper_on_dark_skin(plan: tuple[Photo, Plan]) -> None:
 
 def test_a_film_holds_what_the_corrector_says_of_a_shot(plan: tuple[Photo, Plan]) -> None:
     photo, asked = plan
-    held = Held(Corrector(Alternating()), frames=8)
+    held = TemporalCorrector(Corrector(Alternating()), frames=8)
 
     def light(shot: int) -> float:
         drawn = held(shot, photo.rgb, asked, None, 1.0)
@@ -512,7 +512,7 @@ def test_wrong_requests_are_refused_at_the_door(
     with pytest.raises(ConfigError, match="another configuration"):
         training.run(config, resume=True, say=lambda line: None)
     with pytest.raises(WeightsError, match="no such card"):
-        editors.ways(Editor(None, Geometry.load(), measure=False), [str(tmp_path / "x.onnx")])  # type: ignore[arg-type]
+        editors.variants(Editor(None, Geometry.load(), measure=False), [str(tmp_path / "x.onnx")])  # type: ignore[arg-type]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tree: dict[str, Any]) -> None:

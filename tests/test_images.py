@@ -591,7 +591,6 @@ def test_sources_are_named_on_one_line(source: object, shown: str) -> None:
         (".webp", "WEBP"),
         (".bmp", "BMP"),
         (".tiff", "TIFF"),
-        (".ppm", "PPM"),
     ],
 )
 def test_the_first_bytes_tell_the_format(scene: Rgb, suffix: str, known: str) -> None:
@@ -602,5 +601,6 @@ def test_videos_and_other_files_are_no_picture_format() -> None:
     assert images.file_type(b"\0\0\0\x18ftypisom\0\0\0\0") == "VIDEO"
     assert images.file_type(b"\0\0\0\x18ftypheic\0\0\0\0") == "HEIF"
     assert images.file_type(b"\0\0\0\x18ftypavif\0\0\0\0") == "AVIF"
+    assert images.file_type(b"P6\n2 2\n255\n") == "PPM"
     assert images.file_type(b"RIFF\0\0\0\0WAVEfmt ") is None  # sound in the container of WebP
     assert images.file_type(b"") is None

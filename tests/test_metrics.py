@@ -46,7 +46,7 @@ def test_confusion_rows_are_the_truth(answers) -> None:
 
 
 def test_a_missed_face_is_an_error_of_its_class_only() -> None:
-    truth, predicted = np.array([0, 0, 1, 1]), np.array([0, metrics.MISSED, 1, 1])
+    truth, predicted = np.array([0, 0, 1, 1]), np.array([0, metrics.NOT_DETECTED, 1, 1])
     matrix = metrics.confusion(truth, predicted, 2)
     found, each = metrics.classification(matrix), metrics.per_class(matrix)
     assert matrix.tolist() == [[1, 0, 1], [0, 2, 0]]

@@ -8,8 +8,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mien.errors import ConfigError
-from mien.errors import nearest as nearest
+from mien.errors import ConfigError, nearest
 
 
 class Frozen(BaseModel):

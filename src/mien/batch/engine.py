@@ -24,9 +24,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile, gettempdir
 from typing import IO, Any, Final, Literal
 
-from mien.batch import plan
+from mien.batch import inputs, plan
 from mien.batch.driver import FAREWELL, Task, unusable
-from mien.batch.inputs import pictures as expand
 from mien.batch.storage import BatchError, Store, is_url, reason
 from mien.batch.worker import Job
 from mien.errors import ConfigError, ExtraMissing
@@ -112,7 +111,7 @@ def run(
     for name, value in (("workers", workers), ("size", size)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}: pass 1 or more")
-    names = expand(given, note)
+    names = inputs.pictures(given, note)
     _installed()  # at the door: not after the plan is written
     if address is not None:
         _reach(address)

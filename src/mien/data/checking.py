@@ -85,7 +85,7 @@ def identify(root: Path, name: str | None = None, labels: tuple[str, ...] = EXPR
     """
     if name is not None:
         if name not in READERS:
-            from mien.config import nearest
+            from mien.errors import nearest
 
             raise ConfigError(f"no reader '{name}': {nearest(name, list(READERS))}")
         return READERS[name]

@@ -130,7 +130,7 @@ def source_records(config: SourceConfig, labels: tuple[str, ...] = EXPRESSIONS) 
         DatasetNotFound, DatasetDamaged: as the reader says.
     """
     if config.reader not in READERS:
-        from mien.config import nearest
+        from mien.errors import nearest
 
         raise ConfigError(f"data.reader: '{config.reader}': {nearest(config.reader, list(READERS))}")
     reader = READERS[config.reader]

@@ -16,7 +16,7 @@ between models, can be computed again from it without the network or the picture
 | `by_<key>` | an attribute for slices: a word, or a number |
 | `embedding` | the feature vector (only when asked for) |
 
-The schema's metadata holds the `Provenance` as JSON under `mien.provenance`.
+The schema's metadata holds the `RunInfo` as JSON under `mien.provenance`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class PredictionsError(MienError, ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Provenance:
+class RunInfo:
     """Where a set of predictions comes from. Empty or None is "not known", and is printed as such.
 
     Attributes:
@@ -100,7 +100,7 @@ class Provenance:
     learnt: int = 0
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Provenance:
+    def from_dict(cls, values: dict[str, Any]) -> RunInfo:
         """Rebuild from `dataclasses.asdict`'s form; unknown keys of a later version are left out."""
         known = {entry.name for entry in fields(cls)}
         return cls(**{key: value for key, value in values.items() if key in known})
@@ -138,7 +138,7 @@ class Predictions:
     subjects: tuple[str | None, ...] = ()
     found: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
     attributes: dict[str, NDArray[Any]] = field(default_factory=dict)
-    provenance: Provenance = field(default_factory=lambda: Provenance("unnamed"))
+    provenance: RunInfo = field(default_factory=lambda: RunInfo("unnamed"))
 
     def __post_init__(self) -> None:
         n, k = len(self.names), len(self.classes)
@@ -321,7 +321,7 @@ class Predictions:
                 for name, values in column.items()
                 if name.startswith("by_")
             },
-            provenance=Provenance.from_dict(json.loads(note)),
+            provenance=RunInfo.from_dict(json.loads(note)),
         )
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from mien.editing.geometry import HIGH, LOW, Frame
+from mien.editing.geometry import HIGH, LOW, FaceFrame
 from mien.editing.plan import Plan
-from mien.editing.render import render, surroundings
+from mien.editing.render import render, skin_statistics
 from mien.editing.warp import FOLD_LIMIT, GRID, Warp, folding, grid_points, look_up
 from mien.faces import align
 from mien.io import cards
@@ -67,16 +67,16 @@ def reach(change: Array) -> float:
     return float(min(np.abs(change).sum() / _FULL, 1.0))
 
 
-def window_matrix(frame: Frame, corner: Array = CORNER, span: float = SPAN) -> Array:
+def window_matrix(frame: FaceFrame, corner: Array = CORNER, span: float = SPAN) -> Array:
     """The matrix [2, 3] of `mien.faces.align` that cuts a square of the canonical frame, by default the window, out of
     the picture."""
     inverse = np.linalg.inv(frame.turn)
     return np.asarray(np.concatenate([inverse, (-inverse @ frame.origin - corner)[:, None]], axis=1) / span)
 
 
-def small_frame() -> Frame:
+def small_frame() -> FaceFrame:
     """The frame in which the whole canonical frame is a small upright picture."""
-    return Frame(_UNIT * np.eye(2), -LOW * _UNIT - 0.5)
+    return FaceFrame(_UNIT * np.eye(2), -LOW * _UNIT - 0.5)
 
 
 def views(
@@ -145,14 +145,14 @@ def _further(warp: Warp, moved: Array) -> Warp:
 
 
 @dataclass(frozen=True)
-class Corrector:
+class OnnxCorrector:
     """The network, opened; `amount` scales what it answers."""
 
     network: Any
     amount: float = 1.0
 
     @classmethod
-    def load(cls, path: Path = SHIPPED) -> Corrector:
+    def load(cls, path: Path = SHIPPED) -> OnnxCorrector:
         """Open a network that `mien train configs/editor-corrector.yaml` exported.
 
         Raises:
@@ -179,7 +179,7 @@ class Corrector:
         flow, gain = self.network.run(
             ["flow", "gain"], {"pictures": pictures, "change": plan.change[None].astype(np.float32)}
         )
-        cheeks = surroundings(colour, plan.frame, plan.frame.to_picture(plan.source)).skin
+        cheeks = skin_statistics(colour, plan.frame, plan.frame.to_picture(plan.source)).skin
         deeper = np.clip(_USUAL / max(float(cheeks @ LUMA), 1.0), 1.0, _DEEPER)
         return flow[0], gain[0, 0] * np.float32(deeper)
 

@@ -23,18 +23,18 @@ import cv2
 import numpy as np
 
 from mien.editing import lip_contour
-from mien.editing.corrector import _APART, Corrector, reach, window_matrix
-from mien.editing.geometry import ACTIVE, HIGH, LOW, Frame, lip_gap
-from mien.editing.mouth_interior import Around
+from mien.editing.corrector import _APART, OnnxCorrector, reach, window_matrix
+from mien.editing.geometry import ACTIVE, HIGH, LOW, FaceFrame, lip_gap
+from mien.editing.mouth_interior import SkinStatistics
 from mien.editing.photo import Photo
 from mien.editing.plan import Plan, plan
-from mien.editing.render import render, surroundings
+from mien.editing.render import render, skin_statistics
 from mien.editing.results import MAX_YAW, MIN_FACE, Edit, EditRefused, FaceEdit
 from mien.editing.target import MAX_INTENSITY, change_for, lips_for, smile_leaves
 from mien.faces import align
 from mien.faces.landmarker import box_of_points
 from mien.faces.pipeline import PRESENCE
-from mien.io.video import Clip
+from mien.io.video import VideoReader
 from mien.landmarks import POINTS
 from mien.types import Box
 from mien.video.shot_detection import Shots
@@ -190,7 +190,7 @@ def follow(editor: Editor, path: Path, face: int = 0, order: Order | None = None
     last: NDArray[np.float32] | None = None
     searched = tried = -np.inf
     offset, scene = np.zeros(len(ACTIVE)), 0
-    with Clip(path) as clip:
+    with VideoReader(path) as clip:
         for picture in clip.pictures():
             counter(picture.rgb)
             if counter.scene != scene:  # also after black frames, which are no cut
@@ -231,7 +231,7 @@ def follow(editor: Editor, path: Path, face: int = 0, order: Order | None = None
 
 def read(editor: Editor, rgb: Pixels, points: Array) -> Array:
     """Strengths [K] that a face with the network's points [P, 2] shows."""
-    return editor.geometry.strengths(Frame.of(points).to_canonical(points), _shares(editor, rgb, points))
+    return editor.geometry.strengths(FaceFrame.of(points).to_canonical(points), _shares(editor, rgb, points))
 
 
 def settled(editor: Editor, rgb: Pixels, points: Array) -> tuple[Array, float]:
@@ -250,10 +250,10 @@ def attempt(editor: Editor, rgb: Pixels, points: Array, current: Array, order: O
 
     `offset` [K] is what had to be added to the first guess in a frame before.
     """
-    frame = Frame.of(points)
+    frame = FaceFrame.of(points)
     side = round(_UNIT * float(HIGH[0] - LOW[0]))
     small = align.crop(rgb, window_matrix(frame, LOW, side / _UNIT), side)
-    inside = Frame(_UNIT * np.eye(2), -LOW * _UNIT - 0.5)
+    inside = FaceFrame(_UNIT * np.eye(2), -LOW * _UNIT - 0.5)
     shape = frame.to_canonical(points)
     place = inside.to_picture(shape)
     gap = lip_gap(shape)
@@ -303,7 +303,7 @@ def decide(track: Track, order: Order) -> Decisions:
     for run in _runs(track):
         times = track.times[run]
         current = track.strengths[run].astype(np.float64)
-        gaps = np.array([lip_gap(Frame.of(one).to_canonical(one)) for one in track.points[run]])
+        gaps = np.array([lip_gap(FaceFrame.of(one).to_canonical(one)) for one in track.points[run]])
         steady = _averaged(times, gaps[:, None], LIPS_SPREAD)[:, 0]
         guess = np.stack([order.change(one) for one in current])
         trials = [(frame, tried) for frame, tried in track.trials if run.start <= frame < run.stop]
@@ -335,7 +335,7 @@ def smooth(track: Track, spread: float = SHAPE_SPREAD) -> NDArray[np.float32]:
             low = int(np.searchsorted(times, times[rows.start] - 3 * spread - 1e-6))
             high = int(np.searchsorted(times, times[rows.stop - 1] + 3 * spread + 1e-6))
             points = track.points[run.start + low : run.start + high].astype(np.float64)
-            frames = [Frame.of(one) for one in points]
+            frames = [FaceFrame.of(one) for one in points]
             shapes = np.stack([frame.to_canonical(one) for frame, one in zip(frames, points, strict=True)])
             places = np.array([[*frame.turn[:, 0], *frame.origin] for frame in frames])
             ends = times[0], times[-1]
@@ -343,7 +343,7 @@ def smooth(track: Track, spread: float = SHAPE_SPREAD) -> NDArray[np.float32]:
             places = _averaged(times[low:high], places, spread / 2, ends)
             for n in range(rows.start, rows.stop):
                 a, b, x, y = places[n - low]
-                frame = Frame(np.array([[a, -b], [b, a]]), np.array([x, y]))
+                frame = FaceFrame(np.array([[a, -b], [b, a]]), np.array([x, y]))
                 out[run.start + n] = frame.to_picture(shapes[n - low])
     return out
 
@@ -416,7 +416,7 @@ class Flicker:
 
     @staticmethod
     def _patch(points: Array, rgb: Pixels) -> NDArray[np.float32]:
-        frame = Frame.of(points)
+        frame = FaceFrame.of(points)
         low, high = _WINDOW
         scale = (high - low) / (_PATCH - 1)
         linear = frame.turn * scale
@@ -431,9 +431,9 @@ class Flicker:
         return float(np.sqrt(self._sums[1] / self._sums[0])) if self._sums[0] > 0 else float("nan")
 
 
-def typical(seen: Sequence[Around]) -> Around:
+def typical(seen: Sequence[SkinStatistics]) -> SkinStatistics:
     """What a face tells of its mouth over frames: the median of each."""
-    return Around(
+    return SkinStatistics(
         np.median([one.skin for one in seen], axis=0),
         float(np.median([one.grain for one in seen])),
         float(np.median([one.white for one in seen])),
@@ -506,7 +506,7 @@ def edit_video(
     """
     from mien.editing import provenance
     from mien.io import outputs
-    from mien.io.video import Film
+    from mien.io.video import VideoWriter
 
     target.check(intensity)
     outputs.check(out, overwrite=True, reads=[path], suffixes=(".mp4",))
@@ -525,21 +525,21 @@ def edit_video(
     shares = presence(track)
     flicker, back, lowest, folding, edited, kept = Flicker(), ReadBack(order), 1.0, 1.0, 0, 0
     first: tuple[Pixels, Pixels, Plan] | None = None
-    held = None if editor.corrector is None else Held(editor.corrector)
-    lights: dict[int, deque[Around]] = {}
+    held = None if editor.corrector is None else TemporalCorrector(editor.corrector)
+    lights: dict[int, deque[SkinStatistics]] = {}
     # Beside the result: what is too large for its disk is found out where it matters.
     with (
         tempfile.TemporaryDirectory(prefix=".mien-", dir=out.absolute().parent) as folder,
-        Clip(path) as clip,
+        VideoReader(path) as clip,
     ):
-        film = Film(Path(folder) / "edited.mp4", clip.width, clip.height, clip.rate, clip, sound)
+        film = VideoWriter(Path(folder) / "edited.mp4", clip.width, clip.height, clip.rate, clip, sound)
         try:
             for n, picture in enumerate(clip.pictures()):
                 rgb, shot = picture.rgb, int(track.shots[n])
                 if shares[n] > 0:
                     place = points[n].astype(np.float64)
                     change = shares[n] * decided.change[n]
-                    now = lip_gap(Frame.of(place).to_canonical(place))
+                    now = lip_gap(FaceFrame.of(place).to_canonical(place))
                     gap = now + shares[n] * (now * decided.keep[n] + decided.opening[n] - now)
                     if np.abs(change).sum() < UNSEEN and abs(gap - now) < UNSEEN / 10:
                         kept += 1
@@ -607,11 +607,11 @@ def _still(
 ) -> tuple[bytes, Clipped]:
     """`edit_video` of a clip of one frame, which is a photograph and is edited as one."""
     from mien.editing import provenance
-    from mien.io.video import Film
+    from mien.io.video import VideoWriter
 
     with (
         tempfile.TemporaryDirectory(prefix=".mien-", dir=out.absolute().parent) as folder,
-        Clip(path) as clip,
+        VideoReader(path) as clip,
     ):
         picture = next(iter(clip.pictures()))
         done = editor(
@@ -623,7 +623,7 @@ def _still(
             relative=order.relative,
             seed=order.seed,
         )
-        film = Film(Path(folder) / "edited.mp4", clip.width, clip.height, clip.rate, clip, sound)
+        film = VideoWriter(Path(folder) / "edited.mp4", clip.width, clip.height, clip.rate, clip, sound)
         try:
             film.add(provenance.corner_label(done.image) if label else done.image, picture.time)
             film.finish()
@@ -643,16 +643,16 @@ def _drawn(
     gap: float,
     refill: float,
     order: Order,
-    held: Held | None,
+    held: TemporalCorrector | None,
     shot: int,
-    lights: deque[Around],
+    lights: deque[SkinStatistics],
 ) -> tuple[Pixels, Plan]:
     """One frame, edited; while the inside of the mouth is partly replaced, it is drawn both ways and mixed."""
     teeth = order.target.teeth
     drawn = plan(editor.geometry, points, change, gap, refill > 0)
     if held is not None:
         drawn = held(shot, rgb, drawn, editor.shading, teeth, order.seed)
-    lights.append(surroundings(rgb, drawn.frame, points))
+    lights.append(skin_statistics(rgb, drawn.frame, points))
     around = typical(lights)
     ways = []
     for replaced in (True,) if refill == 1 else (False,) if refill == 0 else (True, False):
@@ -665,11 +665,11 @@ def _drawn(
     return ways[0], drawn
 
 
-class Held:
+class TemporalCorrector:
     """A corrector for the frames of a film: what it says is averaged over `frames` of a shot, so that it does not
     flicker, and over fewer where the change of strengths that it is asked for itself changes."""
 
-    def __init__(self, corrector: Corrector, frames: int = 24) -> None:
+    def __init__(self, corrector: OnnxCorrector, frames: int = 24) -> None:
         self.corrector, self.frames = corrector, frames
         self._shot, self._count = -1, 0
         self._mean: tuple[Array, NDArray[np.float32], NDArray[np.float32]] | None = None
@@ -677,7 +677,7 @@ class Held:
     def __call__(
         self, shot: int, colour: Pixels, plan: Plan, shading: Shading | None, teeth: float, seed: int = 0
     ) -> Plan:
-        """As `Corrector`, for the next frame, which is of the shot number `shot`."""
+        """As `OnnxCorrector`, for the next frame, which is of the shot number `shot`."""
         if reach(plan.change) == 0:
             return plan
         flow, gain = self.corrector.answer(colour, plan, shading, teeth, seed)

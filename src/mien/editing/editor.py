@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mien.editing import lip_contour
-from mien.editing.geometry import ACTIVE, Frame, Geometry, lip_gap
+from mien.editing.geometry import ACTIVE, FaceFrame, Geometry, lip_gap
 from mien.editing.photo import Photo, open_photo
 from mien.editing.plan import Plan, plan
 from mien.editing.render import render
@@ -44,12 +44,11 @@ from mien.types import Box, Detection, Reading
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mien.editing.corrector import Corrector
+    from mien.editing.corrector import OnnxCorrector
     from mien.editing.shading import Shading
     from mien.faces.detect import Detector
     from mien.faces.landmarker import Landmarker
-    from mien.faces.pipeline import Located as Found
-    from mien.faces.pipeline import Pipeline
+    from mien.faces.pipeline import MeasuredFace, Pipeline
     from mien.faces.recognise import Recogniser
 
     Array = NDArray[np.float64]
@@ -74,7 +73,7 @@ class Editor:
     pipeline: Pipeline
     geometry: Geometry
     shading: Shading | None = None
-    corrector: Corrector | None = None
+    corrector: OnnxCorrector | None = None
     interiors: bool = True
     measure: bool = True
 
@@ -102,7 +101,7 @@ class Editor:
         """The pipeline's, or None if faces are not to be read."""
         return self.pipeline.recogniser if self.measure else None
 
-    def with_corrector(self, corrector: Corrector | None) -> Editor:
+    def with_corrector(self, corrector: OnnxCorrector | None) -> Editor:
         """This editor with another learned correction, or with none."""
         return replace(self, corrector=corrector)
 
@@ -137,7 +136,7 @@ class Editor:
         elif options:
             raise ConfigError(f"{', '.join(options)}: pass options to mien.load, which makes the pipeline")
         with loading("the editor"):
-            learned = corrector.Corrector.load() if correct and corrector.SHIPPED.exists() else None
+            learned = corrector.OnnxCorrector.load() if correct and corrector.SHIPPED.exists() else None
             return cls(pipeline, Geometry.load(), Shading.load(), learned, measure=measure)
 
     def __call__(
@@ -242,7 +241,7 @@ class Editor:
         points, _, _ = self.landmarker(rgb, np.array([box.corners], dtype=np.float64))
         return self.looked_at(rgb, points[0])[0]
 
-    def _located(self, rgb: images.Rgb, found: Found, reading: Reading | None) -> Located:
+    def _located(self, rgb: images.Rgb, found: MeasuredFace, reading: Reading | None) -> Located:
         detection, landmarks, pose, *_ = found
         points, jitter = self.looked_at(rgb, np.array(landmarks.points, np.float32))
         return Located(detection.box, lip_contour.refine(rgb, points)[0], points, pose.yaw, jitter, reading)
@@ -333,8 +332,8 @@ def asked_plan(
     relative: bool = False,
 ) -> Plan:
     """What an edit of a located face moves by `geometry`, without a correction; see `Editor.plan`."""
-    shape = Frame.of(face.points).to_canonical(face.points)
-    seen = Frame.of(face.network_points).to_canonical(face.network_points)
+    shape = FaceFrame.of(face.points).to_canonical(face.points)
+    seen = FaceFrame.of(face.network_points).to_canonical(face.network_points)
     shares = None if face.reading is None else np.array([face.reading.probabilities[name] for name in ACTIVE])
     current = geometry.strengths(seen, shares)
     change = change_for(target, current, intensity, relative)

@@ -49,14 +49,14 @@ ACTIVE = EXPRESSIONS[1:]
 
 
 @dataclass(frozen=True)
-class Frame:
+class FaceFrame:
     """A similarity: picture = `turn` @ canonical + `origin`; `turn` is a rotation times the eye distance in pixels."""
 
     turn: Array
     origin: Array
 
     @classmethod
-    def of(cls, points: Array) -> Frame:
+    def of(cls, points: Array) -> FaceFrame:
         """The frame of one face's points [P, 2], by weighted least squares.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from mien.editing.geometry import Frame
+from mien.editing.geometry import FaceFrame
 from mien.editing.target import Target
 from mien.errors import ExtraMissing, ImageError
 from mien.wording import signed
@@ -30,7 +30,7 @@ PLANE = (-0.7, -0.35, 0.0, 0.35, 0.7)
 
 def face_crop(rgb: Rgb, located: Located, width: int) -> Rgb:
     """The face with its hair and neck, `width` pixels wide and 1.2 times as high."""
-    frame = Frame.of(located.points)
+    frame = FaceFrame.of(located.points)
     centre, unit = frame.to_picture(np.array([0.0, 0.65])), frame.unit
     half = np.array([1.42, 1.704]) * unit
     scale = width / (2 * half[0])
@@ -138,7 +138,7 @@ def animation(frames: Sequence[Rgb], suffix: str, rate: int = 20) -> bytes:
             stream, "GIF", save_all=True, append_images=pictures[1:], duration=1000 // rate, loop=0
         )
         return stream.getvalue()
-    from mien.io.video import Film
+    from mien.io.video import VideoWriter
 
     if suffix.lower() != ".mp4":
         raise ImageError(f"cannot animate into '{suffix}': use .gif or .mp4")
@@ -146,7 +146,7 @@ def animation(frames: Sequence[Rgb], suffix: str, rate: int = 20) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ramp.mp4"
         try:
-            film = Film(path, width, height, rate)
+            film = VideoWriter(path, width, height, rate)
         except ExtraMissing:
             # Without PyAV: OpenCV's older coding, which players show but most browsers do not.
             writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (width, height))

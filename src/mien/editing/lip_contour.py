@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import cv2
 import numpy as np
 
-from mien.editing.geometry import Frame, lip_gap
+from mien.editing.geometry import FaceFrame, lip_gap
 from mien.editing.warp import look_up
 from mien.landmarks import INNER_LIP_PAIRS, OUTER_LIPS
 
@@ -40,7 +40,7 @@ def refine(rgb: Rgb, points: Array) -> tuple[Array, Literal["closed", "open", "u
 
     Lips too small to look at are returned as they are ("unseen").
     """
-    frame = Frame.of(points)
+    frame = FaceFrame.of(points)
     if frame.unit < SMALLEST:
         return points, "unseen"
     lines = _lines(points)

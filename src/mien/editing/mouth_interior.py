@@ -124,7 +124,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Around:
+class SkinStatistics:
     """What a face tells of its mouth: mean colour `skin` [3] of the cheeks and standard deviation `grain` of their
     noise, and luma `white` of the whites of the eyes, all in 0..255."""
 
@@ -200,7 +200,7 @@ def carried(photo: Pixels, source: Opening, target: Opening, places: Array) -> P
 
 
 def filled(
-    example: Example, target: Opening, places: Array, around: Around, seed: int
+    example: Example, target: Opening, places: Array, around: SkinStatistics, seed: int
 ) -> NDArray[np.float32]:
     """An example's interior at `places` [h, w, 2], as RGB float in 0..255; `seed` fixes the noise.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mien.editing import mouth_interior
-from mien.editing.geometry import Frame, Geometry, lip_gap
+from mien.editing.geometry import FaceFrame, Geometry, lip_gap
 from mien.editing.warp import FOLD_LIMIT, Warp, warp_between
 from mien.landmarks import INNER_LIP_PAIRS, OUTER_LIPS
 
@@ -30,7 +30,7 @@ class Plan:
     (`mien.editing.corrector`).
     """
 
-    frame: Frame
+    frame: FaceFrame
     source: Array
     target: Array
     change: Array
@@ -46,7 +46,7 @@ def plan(geometry: Geometry, points: Array, change: Array, gap: float, refill: b
 
     `share` is 0 when even a hundredth of the change folds.
     """
-    frame = Frame.of(points)
+    frame = FaceFrame.of(points)
     source = frame.to_canonical(points)
     now = lip_gap(source)
 

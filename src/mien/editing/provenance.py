@@ -272,7 +272,7 @@ def _media_type(data: bytes) -> str | None:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     """What a file says of itself.
 
     Attributes:
@@ -310,7 +310,7 @@ class Verdict:
         return self.manifest and self.intact and not self.history
 
 
-def verify(path: Path) -> Verdict:
+def verify(path: Path) -> Verification:
     """Read what a file says of itself, and check that it still holds.
 
     Raises:
@@ -336,7 +336,9 @@ def verify(path: Path) -> Verdict:
     found = SOURCE_TYPE if SOURCE_TYPE.encode() in _xmp_of(data) else ""
     store = _manifest_store(data)
     if not isinstance(store, dict):
-        return Verdict(False, False, False, "", bool(record), record, found, sidecar, elsewhere=store or "")
+        return Verification(
+            False, False, False, "", bool(record), record, found, sidecar, elsewhere=store or ""
+        )
     active = store["manifests"][store["active_manifest"]]
     codes = tuple(dict.fromkeys(status["code"] for status in store.get("validation_status", [])))
     broken = tuple(code for code in codes if code != "signingCredential.untrusted")
@@ -345,7 +347,7 @@ def verify(path: Path) -> Verdict:
     for assertion in active.get("assertions", []):
         for action in assertion.get("data", {}).get("actions", []) if "actions" in assertion["label"] else []:
             stated = action.get("parameters", {}).get("org.mien.edit", stated)
-    return Verdict(
+    return Verification(
         manifest=True,
         intact=not broken,
         trusted="signingCredential.untrusted" not in codes and store.get("validation_state") == "Trusted",

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from mien.editing import mouth_interior
-from mien.editing.geometry import Frame, lip_gap
+from mien.editing.geometry import FaceFrame, lip_gap
 from mien.editing.plan import REFILL, Plan
 from mien.editing.warp import Region, mouth_line, pixel_map, pull
 from mien.io.images import LUMA
@@ -52,13 +52,13 @@ def render(
     teeth: float,
     seed: int = 0,
     interiors: bool = True,
-    around: mouth_interior.Around | None = None,
+    around: mouth_interior.SkinStatistics | None = None,
 ) -> tuple[Pixels, tuple[str, ...]]:
     """Draw a plan on a photo [h, w, 3] (RGB, uint8 or uint16); returns a new array and notes on what was done.
 
     `teeth` in 0..1 says which kind of mouth interior fits; `seed` fixes the grain of a filled mouth.
     Without `interiors` the flow alone says what shows between the lips. `around` is what the face tells of its mouth,
-    where that is known better than from this photo alone (`surroundings`).
+    where that is known better than from this photo alone (`skin_statistics`).
     """
     height, width = colour.shape[:2]
     region = Region.of(plan_.frame, width, height)
@@ -68,7 +68,7 @@ def render(
     notes: list[str] = []
     gain = None if shading is None else shading.gain(plan_, region)
     if around is None:
-        around = surroundings(colour, plan_.frame, plan_.frame.to_picture(plan_.source))
+        around = skin_statistics(colour, plan_.frame, plan_.frame.to_picture(plan_.source))
 
     def move(rows: slice) -> None:
         new[rows] = pull(colour, where[rows])
@@ -94,7 +94,7 @@ def render(
         if lit is not None:
             light, skin = lit[0][rows], lit[1][rows]
             new[rows] *= light
-            _dull(new[rows], light, around.skin * (top / 255), skin)
+            _remove_highlights(new[rows], light, around.skin * (top / 255), skin)
             touched[rows] |= np.abs(light[..., 1] - 1) > 1e-3  # the channels differ by less than a fifth
         drawn = np.clip(np.rint(new[rows]), 0, top).astype(colour.dtype)
         np.copyto(inside[rows], drawn, where=touched[rows, :, None])
@@ -111,7 +111,7 @@ def _tint(skin: Array) -> Array:
     return np.asarray(tint / float(tint * share @ LUMA))
 
 
-def _dull(
+def _remove_highlights(
     drawn: NDArray[np.float32], light: NDArray[np.float32], hue: Array, skin: NDArray[np.bool_]
 ) -> None:
     """Give darkened gleams of `drawn` [h, w, 3] the hue [3] of the skin that shines in them, in place.
@@ -161,11 +161,11 @@ def _mouth(
     region: Region,
     new: NDArray[np.float32],
     touched: NDArray[np.bool_],
-    around: mouth_interior.Around,
+    around: mouth_interior.SkinStatistics,
     teeth: float,
     seed: int,
 ) -> list[str]:
-    """Draw what shows between the lips into `new`, in place; `around` as `surroundings` gives it."""
+    """Draw what shows between the lips into `new`, in place; `around` as `skin_statistics` gives it."""
     now, gap = lip_gap(plan_.source), lip_gap(plan_.target)
     if max(abs(gap - now), float(np.abs(plan_.target - plan_.source).max())) < 1e-3:
         return []
@@ -223,7 +223,7 @@ def _close(plan_: Plan, region: Region, new: NDArray[np.float32], touched: NDArr
     touched[window] |= share > 1 / 255
 
 
-def surroundings(colour: Pixels, frame: Frame, points: Array) -> mouth_interior.Around:
+def skin_statistics(colour: Pixels, frame: FaceFrame, points: Array) -> mouth_interior.SkinStatistics:
     """What the face with landmarks [P, 2] tells of its mouth."""
     half = max(2, int(0.09 * frame.unit))
     scale = np.iinfo(colour.dtype).max / 255
@@ -245,4 +245,6 @@ def surroundings(colour: Pixels, frame: Frame, points: Array) -> mouth_interior.
         skin, grain = np.mean(means, axis=0).astype(np.float64), float(np.mean(grains))
     white, light = mouth_interior.white_of(colour, points), float(skin @ LUMA)
     # Darker than the skin it is no white but a lens, a shadow or a lid.
-    return mouth_interior.Around(skin, grain, light if white is None or white < _LENS * light else white)
+    return mouth_interior.SkinStatistics(
+        skin, grain, light if white is None or white < _LENS * light else white
+    )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from mien.editing.geometry import HIGH, LOW, Frame
+from mien.editing.geometry import HIGH, LOW, FaceFrame
 from mien.landmarks import INNER_LIPS, LEFT_MOUTH_CORNER, OUTER_LIPS, RIGHT_MOUTH_CORNER
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class Region:
     coarse raster of the rectangle, from which full-size maps are enlarged; `fade` [h, w] falls to 0 at the photo's rim.
     """
 
-    frame: Frame
+    frame: FaceFrame
     left: int
     top: int
     width: int
@@ -210,7 +210,7 @@ class Region:
     fade: Array
 
     @classmethod
-    def of(cls, frame: Frame, width: int, height: int, coarse: int = 320) -> Region:
+    def of(cls, frame: FaceFrame, width: int, height: int, coarse: int = 320) -> Region:
         """The region of a face's frame in a picture of `width` x `height` pixels."""
         corners = frame.to_picture(np.array([LOW, [HIGH[0], LOW[1]], HIGH, [LOW[0], HIGH[1]]]))
         low = np.floor(corners.min(axis=0)).clip(0, [width - 1, height - 1]).astype(int)

@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mien.data.predictions import FILE, Predictions, Provenance, hash_of_all
+from mien.data.predictions import FILE, Predictions, RunInfo, hash_of_all
 from mien.errors import MienError
-from mien.evaluation import intervals as bootstrap
-from mien.evaluation import metrics
-from mien.evaluation.evaluate import DIMENSIONS, answers, rated_of, subjects_of
+from mien.evaluation import intervals, metrics
+from mien.evaluation.evaluate import DIMENSIONS, predicted_classes, rated_of, subjects_of
 from mien.evaluation.intervals import DRAWS, Interval, interval
 from mien.evaluation.subgroups import SMALLEST_GROUP, UNITS, UNKNOWN, grouped
 from mien.labels import UNLABELLED, difference
@@ -44,7 +43,7 @@ class ComparisonError(MienError, ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Score:
     """One figure of one method: mean over its seeds, the interval over seeds and images, and each seed's value.
 
     `seed_sd` is the sample standard deviation over seeds, `nan` for a single one.
@@ -61,8 +60,8 @@ class Row:
 
     name: str
     seeds: tuple[int | None, ...]
-    provenance: Provenance
-    figures: dict[str, Figure]
+    provenance: RunInfo
+    figures: dict[str, Score]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ class Group:
     name: str
     group: str
     images: int
-    figures: dict[str, Figure]
+    figures: dict[str, Score]
     differences: dict[str, Interval]
 
 
@@ -112,7 +111,7 @@ class Comparison:
 
     rows: tuple[Row, ...]
     pairs: tuple[Pair, ...]
-    provenance: Provenance
+    provenance: RunInfo
     images: int
     people: int | None
     draws: int
@@ -302,7 +301,7 @@ def _parted(
             if key in second
         }
 
-    def intervals(found: dict[str, tuple[float, Floats]]) -> dict[str, Interval]:
+    def with_intervals(found: dict[str, tuple[float, Floats]]) -> dict[str, Interval]:
         return {key: interval(*values) for key, values in found.items()}
 
     parts = tuple(
@@ -311,7 +310,7 @@ def _parted(
             group,
             int(mask.sum()),
             _figures(*sampled[name, group]),
-            intervals(between((name, group), (base, group))) if name != base else {},
+            with_intervals(between((name, group), (base, group))) if name != base else {},
         )
         for group, mask in large.items()
         for name in methods
@@ -331,7 +330,7 @@ def _parted(
         if name != base
     }
     return parts, tuple(
-        Gap(name, (first, second), intervals(found), intervals(changes.get(name, {})))
+        Gap(name, (first, second), with_intervals(found), with_intervals(changes.get(name, {})))
         for name, found in gaps.items()
     )
 
@@ -372,7 +371,7 @@ def _aligned(runs: Sequence[Predictions]) -> list[Predictions]:
     return found
 
 
-def _names(sources: Sequence[Provenance]) -> list[str]:
+def _names(sources: Sequence[RunInfo]) -> list[str]:
     """One name for each run; seeds of one setting share theirs, different settings never do."""
     plain = [without_seed(what.model) if what.seed is not None else what.model for what in sources]
     keys = [what.group or name for what, name in zip(sources, plain, strict=True)]
@@ -397,9 +396,9 @@ def _sampled(
     for run in members:
         named = run.rows(np.flatnonzero(run.truth != UNLABELLED))
         if len(named):
-            answer, k = answers(named, undetected), len(named.classes)
+            answer, k = predicted_classes(named, undetected), len(named.classes)
             exact = metrics.classification(metrics.confusion(named.truth, answer, k))
-            drawn = bootstrap.classification_draws(named.truth, answer, k, draws, images, subjects_of(named))
+            drawn = intervals.classification_draws(named.truth, answer, k, draws, images, subjects_of(named))
             for key in FIGURES:
                 values.setdefault(key, []).append(float(exact[key]))
                 samples.setdefault(key, []).append(drawn[key])
@@ -407,7 +406,7 @@ def _sampled(
         for index, dimension in enumerate(DIMENSIONS if len(rated) else ()):
             p, y = rated.affect[:, index], rated.affect_truth[:, index]
             values.setdefault(f"ccc_{dimension}", []).append(metrics.affect(p, y)["ccc"])
-            drawn = bootstrap.affect_draws(p, y, draws, images, subjects_of(rated))
+            drawn = intervals.affect_draws(p, y, draws, images, subjects_of(rated))
             samples.setdefault(f"ccc_{dimension}", []).append(drawn["ccc"])
     whole = {key: np.array(each) for key, each in values.items() if len(each) == len(members)}
     sway = _seed_sway(len(members), draws, [seed, 1, *members[0].provenance.weights_hash.encode()])
@@ -431,9 +430,9 @@ def _seed_sway(seeds: int, draws: int, stream: Sequence[int]) -> Floats:
     return np.asarray(normal / (scale[:, None] * math.sqrt(seeds * (seeds - 1))))
 
 
-def _figures(values: dict[str, Floats], samples: dict[str, Floats]) -> dict[str, Figure]:
+def _figures(values: dict[str, Floats], samples: dict[str, Floats]) -> dict[str, Score]:
     return {
-        key: Figure(
+        key: Score(
             interval(float(each.mean()), samples[key]),
             float(each.std(ddof=1)) if len(each) > 1 else math.nan,
             tuple(each.tolist()),
@@ -455,7 +454,7 @@ def _tests(
     found = []
     for one, other in matched:
         known = one.truth != UNLABELLED
-        right = [answers(run, undetected)[known] == run.truth[known] for run in (one, other)]
+        right = [predicted_classes(run, undetected)[known] == run.truth[known] for run in (one, other)]
         found.append(metrics.mcnemar(*right))
     return tuple(found)
 

@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mien.config import nearest
-from mien.data.predictions import Predictions, Provenance
-from mien.errors import MienError
-from mien.evaluation import intervals as bootstrap
-from mien.evaluation import metrics
+from mien.data.predictions import Predictions, RunInfo
+from mien.errors import MienError, nearest
+from mien.evaluation import intervals, metrics
 from mien.evaluation.intervals import DRAWS, Interval
 from mien.evaluation.subgroups import SMALLEST_GROUP, UNITS, grouped
 from mien.faces.recognise import softmax
@@ -68,7 +66,7 @@ class ClassScore:
 class Calibration:
     """How far a probability can be taken at its word; over the images with a found or whole-picture prediction.
 
-    `error` is the root mean square gap without bias, see `bootstrap.calibration_interval`; `ece` is what papers print,
+    `error` is the root mean square gap without bias, see `intervals.calibration_interval`; `ece` is what papers print,
     biased upwards on few images and therefore without an interval. `temperature` is fitted on the validation split, and
     `ece_scaled` is the ECE after dividing the logits by it; both are None when no validation predictions were given.
     """
@@ -126,7 +124,7 @@ class Report:
         notes: what a reader must know to read the figures right.
     """
 
-    provenance: Provenance
+    provenance: RunInfo
     classes: tuple[str, ...]
     images: int
     labelled: int
@@ -201,11 +199,11 @@ def report(
     rated = rated_of(whole, undetected)
     if not len(named) and not len(rated):
         raise EvaluationError("no image carries an expression or affect label: nothing can be judged")
-    answer = answers(named, undetected)
-    people = _people(whole)
+    answer = predicted_classes(named, undetected)
+    people = count_subjects(whole)
     matrix = metrics.confusion(named.truth, answer, len(named.classes))
     notes = _notes(whole, missing, undetected, people, draws)
-    answered = named.rows(np.flatnonzero(answer != metrics.MISSED))
+    answered = named.rows(np.flatnonzero(answer != metrics.NOT_DETECTED))
     return Report(
         provenance=predictions.provenance,
         classes=whole.classes,
@@ -292,10 +290,10 @@ def run(
     return report(found, by=by, undetected=undetected, validation=held, draws=draws), found
 
 
-def answers(predictions: Predictions, undetected: str) -> NDArray[np.int64]:
-    """The predicted class [n]; `metrics.MISSED` where no face was found and that counts as an error."""
+def predicted_classes(predictions: Predictions, undetected: str) -> NDArray[np.int64]:
+    """The predicted class [n]; `metrics.NOT_DETECTED` where no face was found and that counts as an error."""
     best = predictions.probabilities.argmax(axis=1).astype(np.int64)
-    return np.where(predictions.found, best, metrics.MISSED) if undetected == "error" else best
+    return np.where(predictions.found, best, metrics.NOT_DETECTED) if undetected == "error" else best
 
 
 def subjects_of(predictions: Predictions) -> tuple[str | None, ...] | None:
@@ -303,13 +301,13 @@ def subjects_of(predictions: Predictions) -> tuple[str | None, ...] | None:
     return predictions.subjects if any(who is not None for who in predictions.subjects) else None
 
 
-def _people(predictions: Predictions) -> int | None:
+def count_subjects(predictions: Predictions) -> int | None:
     known = {who for who in predictions.subjects if who is not None}
     return len(known) if known else None
 
 
 def _scores(named: Predictions, answer: NDArray[np.int64], draws: int, seed: int) -> dict[str, Interval]:
-    return bootstrap.classification_intervals(
+    return intervals.classification_intervals(
         named.truth, answer, len(named.classes), draws, seed, subjects_of(named)
     )
 
@@ -324,12 +322,12 @@ def _classes(
         recall = Interval(math.nan)
         if inside.any():
             hit = (answer[inside] == index).astype(np.int64)
-            recall = bootstrap.wilson(int(hit.sum()), len(hit))
+            recall = intervals.wilson(int(hit.sum()), len(hit))
             if who is not None:
                 # Recall of one class is the accuracy of "found it" among its own images.
                 group = [who[i] for i in np.flatnonzero(inside)]
                 ones = np.ones_like(hit)
-                recall = bootstrap.classification_intervals(ones, hit, 2, draws, seed, group)["accuracy"]
+                recall = intervals.classification_intervals(ones, hit, 2, draws, seed, group)["accuracy"]
         support = int(each["support"][index])
         rows.append(
             ClassScore(name, support, float(each["precision"][index]), recall, float(each["f1"][index]))
@@ -348,7 +346,7 @@ def _calibration(answered: Predictions, validation: Predictions | None, draws: i
         softer = softmax(np.log(np.clip(shares, 1e-12, 1)) / temperature)
         scaled = metrics.calibration_error(softer.max(axis=1), right)
     return Calibration(
-        error=bootstrap.calibration_interval(sure, right, draws, seed, subjects_of(answered)),
+        error=intervals.calibration_interval(sure, right, draws, seed, subjects_of(answered)),
         ece=metrics.calibration_error(sure, right),
         brier=metrics.brier(shares, truth),
         log_loss=metrics.log_loss(shares, truth),
@@ -370,7 +368,7 @@ def _affect(rated: Predictions, draws: int, seed: int) -> dict[str, dict[str, In
         return {}
     who = subjects_of(rated)
     return {
-        name: bootstrap.affect_intervals(rated.affect[:, i], rated.affect_truth[:, i], draws, seed, who)
+        name: intervals.affect_intervals(rated.affect[:, i], rated.affect_truth[:, i], draws, seed, who)
         for i, name in enumerate(DIMENSIONS)
     }
 
@@ -415,9 +413,9 @@ def _slices(
                 key,
                 name,
                 len(part),
-                _scores(named, answers(named, undetected), draws, seed) if scored else {},
+                _scores(named, predicted_classes(named, undetected), draws, seed) if scored else {},
                 _affect(rated, draws, seed) if felt else {},
-                _people(part),
+                count_subjects(part),
             )
         )
     return found

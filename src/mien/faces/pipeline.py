@@ -56,7 +56,7 @@ DOUBTFUL: Final = 0.4
 so that of clear web faces of 48 px, the worst that are still read well, fewer than 5 % are doubted."""
 
 
-Located = tuple[Detection, Landmarks, Pose, float, NDArray[np.uint8]]
+MeasuredFace = tuple[Detection, Landmarks, Pose, float, NDArray[np.uint8]]
 """A face before the recogniser: with its quality and its aligned crop."""
 
 
@@ -187,17 +187,17 @@ class Pipeline:
         detections, landmarks, poses, qualities, crops = zip(*faces, strict=True) if faces else ((),) * 5
         return _Seen(source, width, height, detections, landmarks, poses, qualities, crops)
 
-    def find(self, rgb: images.Rgb) -> list[Located]:
+    def find(self, rgb: images.Rgb) -> list[MeasuredFace]:
         """Every face of a picture, largest first: what is read and edited, and how faces are numbered."""
         found = sorted(self.detector(rgb), key=lambda detection: -detection.box.area)
         return self.locate(rgb, found) if found else []
 
-    def read(self, located: Sequence[Located]) -> list[Reading]:
+    def read(self, located: Sequence[MeasuredFace]) -> list[Reading]:
         """What the recogniser says of each of n located faces."""
         crops = [face[-1] for face in located]
         return self.recogniser(np.stack(crops), embeddings=self.embeddings) if crops else []
 
-    def locate(self, rgb: images.Rgb, found: Sequence[Detection]) -> list[Located]:
+    def locate(self, rgb: images.Rgb, found: Sequence[Detection]) -> list[MeasuredFace]:
         """Landmarks, pose, quality and crop of each of n detections that is a face; see `measure`."""
         boxes = np.array([detection.box.corners for detection in found], dtype=np.float64)
         return self.measure(rgb, found, *self.landmarker(rgb, boxes))
@@ -209,7 +209,7 @@ class Pipeline:
         points: NDArray[np.floating[Any]],
         presences: NDArray[np.floating[Any]],
         poses: NDArray[np.floating[Any]],
-    ) -> list[Located]:
+    ) -> list[MeasuredFace]:
         """Align and judge n detections whose points [n, P, 2], presences [n] and poses [n, 3] are known.
 
         Those that the landmark network takes for no face, or whose points make none, are left out.

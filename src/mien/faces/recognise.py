@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mien.errors import ConfigError, WeightsError
 from mien.io import cards
-from mien.io.onnx import Network, Team
+from mien.io.onnx import Network, ThreadedBatches
 from mien.labels import EXPRESSIONS, NEUTRAL, label_set
 from mien.types import Reading
 
@@ -64,7 +64,7 @@ class OnnxRecogniser:
         """Read with `session`, which has one thread, from up to `threads` threads at once (None: all)."""
         self.card = card
         self._session = session
-        self._team = Team(threads, most=BATCH)
+        self._team = ThreadedBatches(threads, most=BATCH)
         given = {entry.name: entry.shape for entry in session.get_inputs()}
         wanted = {entry.name for entry in session.get_outputs()}
         if "crops" not in given or not {"logits", "affect"} <= wanted:
@@ -120,7 +120,7 @@ class OnnxRecogniser:
                 f"crops are uint8 [n, {self._size}, {self._size}], not {crops.dtype} {list(crops.shape)}: "
                 "cut them with mien.faces.align.crop"
             )
-        parts = self._team.share(lambda part: self._read(crops[part], embeddings), len(crops))
+        parts = self._team.map(lambda part: self._read(crops[part], embeddings), len(crops))
         return [reading for readings in parts for reading in readings]
 
     def _read(self, crops: NDArray[np.uint8], embeddings: bool) -> list[Reading]:

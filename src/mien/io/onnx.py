@@ -1,13 +1,13 @@
-"""How many threads this process may use, and an ONNX Runtime session that keeps to that number.
+"""ONNX Runtime sessions whose threads follow the processor affinity of the process.
 
 ONNX Runtime sizes its thread pool by the machine and lets idle threads spin. Pinned to one core of many (a container, a
-batch scheduler, `taskset`) its threads then fight each other for that core, and the answer comes several times later.
-Here the number comes from the process's affinity mask, and nothing spins.
+batch scheduler, `taskset`) its threads compete for that core, and a call takes several times as long. Here the number
+of threads comes from the affinity mask, and idle threads sleep.
 
-Our networks are small, and so are the layers that a session with several threads would divide: its threads mostly wait
-for one another. So each session has one thread, and a `Team` of threads runs it on several parts of a batch at once.
-Measured on two cores with the shipped recogniser (`benchmarks/throughput.py`): 1,250 to 1,330 crops/s in batches of 16
-to 64, where a session with two threads does 840 to 940; and one crop takes 1.7 ms, where that session takes 2.4.
+The networks here are small: the threads of one session would mostly wait for one another. So each session has one
+thread, and `ThreadedBatches` runs it on several parts of a batch at once. Measured on two cores with the
+shipped recogniser (`benchmarks/throughput.py`): 1,250 to 1,330 crops/s in batches of 16 to 64, against 840 to 940 of a
+session with two threads; one crop takes 1.7 ms against 2.4 ms.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _network(path: str, sha256: str, shipped: bool) -> Network:
     return Network(cards.FOLDER / path if shipped else Path(path), sha256)
 
 
-class Team:
+class ThreadedBatches:
     """Threads that share batches. Safe to use from several threads itself; a forked process starts threads anew."""
 
     def __init__(self, threads: int | None, most: int, least: int = 1) -> None:
@@ -150,7 +150,7 @@ class Team:
         self._pool: ThreadPoolExecutor | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Team, (self.threads, self._most, self._least)
+        return ThreadedBatches, (self.threads, self._most, self._least)
 
     def parts(self, count: int) -> list[slice]:
         """Consecutive parts of `count` items, equal but for one item, and as many for each thread where that is fair.
@@ -162,7 +162,7 @@ class Team:
         edges = [count * part // number for part in range(number + 1)] if count else []
         return [slice(first, last) for first, last in pairwise(edges)]
 
-    def share(self, call: Callable[[slice], Answer], count: int) -> list[Answer]:
+    def map(self, call: Callable[[slice], Answer], count: int) -> list[Answer]:
         """`call` of each part of `count` items, in order; a single part stays in the calling thread.
 
         What `call` raises comes out here.

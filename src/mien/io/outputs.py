@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from mien.errors import ConfigError, OutputExists
-from mien.io import inputs as sources
+from mien.io import inputs
 from mien.io.images import describe
 from mien.io.inputs import Source, StandardInput
 from mien.io.locks import FileLock
@@ -99,7 +99,7 @@ def _same(path: Path, other: str | Path) -> bool:
     with suppress(OSError, ValueError):
         if path.exists() and path.samefile(other):  # also links, and names that differ in case only
             return True
-    return sources.place(path) == sources.place(other)
+    return inputs.place(path) == inputs.place(other)
 
 
 def difference(made: Settings, wanted: Settings) -> str | None:
@@ -118,7 +118,7 @@ class Outputs:
 
     Args:
         folder: where the results go; it need not be there.
-        inputs: what the results are made of.
+        sources: what the results are made of.
         named: the name of a result's file for the name of its input's file.
         settings: what the results are made with.
         overwrite: replace results of earlier runs.
@@ -134,7 +134,7 @@ class Outputs:
     def __init__(
         self,
         folder: Path,
-        inputs: Sequence[Source],
+        sources: Sequence[Source],
         named: Callable[[str], str],
         settings: Settings | None = None,
         *,
@@ -151,8 +151,8 @@ class Outputs:
         self._entries: dict[str, dict[str, Any]] = {}  # the newest of each file
         self._versions: dict[str, set[str]] = {}  # all contents that were or are to be written under a name
         known = self._read()
-        places = [sources.place(source) for source in inputs]
-        self._targets = self._plan(inputs, places, named)
+        places = [inputs.place(source) for source in sources]
+        self._targets = self._plan(sources, places, named)
         self._check(places, overwrite, resume, beside)
         if resume:
             for place in places:
@@ -194,10 +194,10 @@ class Outputs:
             return place
 
     def _plan(
-        self, inputs: Sequence[Source], places: Sequence[str], named: Callable[[str], str]
+        self, sources: Sequence[Source], places: Sequence[str], named: Callable[[str], str]
     ) -> dict[str, str]:
         """The file of each place, relative to the folder."""
-        files = [place for source, place in zip(inputs, places, strict=True) if isinstance(source, str)]
+        files = [place for source, place in zip(sources, places, strict=True) if isinstance(source, str)]
         try:
             root = os.path.commonpath({str(Path(file).parent) for file in files}) if files else ""
         except ValueError:  # several drives
@@ -208,7 +208,7 @@ class Outputs:
             _folded(file) for file in self._entries if file in mine or os.path.lexists(self.folder / file)
         }
         plan: dict[str, str] = {}
-        for source, place in zip(inputs, places, strict=True):
+        for source, place in zip(sources, places, strict=True):
             if place in kept:
                 plan[place] = kept[place]
                 continue
@@ -232,7 +232,7 @@ class Outputs:
         for place in places:
             for ending in ("", *beside):
                 target = Path(f"{self.folder / self._targets[place]}{ending}")
-                if sources.place(target) in reads or os.path.realpath(target) in real:
+                if inputs.place(target) in reads or os.path.realpath(target) in real:
                     raise OutputExists(
                         f"{describe(target)}: the result would overwrite what is read: name another folder"
                     )
@@ -257,28 +257,28 @@ class Outputs:
         if target.is_symlink():
             return False
         versions = self._versions.get(target.relative_to(self.folder).as_posix(), set())
-        return any(sources.unchanged(target, version) for version in versions) or has_record(target)
+        return any(inputs.unchanged(target, version) for version in versions) or has_record(target)
 
     @property
     def written(self) -> set[str]:
         """Places of all files that this and earlier runs wrote."""
-        return {sources.place(self.folder / file) for file in self._entries}
+        return {inputs.place(self.folder / file) for file in self._entries}
 
     def path(self, source: Source) -> Path:
         """The file of an input's result."""
-        return self.folder / self._targets[sources.place(source)]
+        return self.folder / self._targets[inputs.place(source)]
 
     def is_done(self, source: Source) -> bool:
         """Whether an earlier run made the result of this input, of the same content and settings, and it is intact."""
         target = self.path(source)
-        entry = self._entries.get(self._targets[sources.place(source)])
+        entry = self._entries.get(self._targets[inputs.place(source)])
         return (
             entry is not None
             and os.path.lexists(target)
             and entry.get("made_with") == self._made_with
-            and entry.get("input") == sources.place(source)
-            and sources.unchanged(source, entry.get("content"))
-            and sources.unchanged(target, entry.get("wrote"))
+            and entry.get("input") == inputs.place(source)
+            and inputs.unchanged(source, entry.get("content"))
+            and inputs.unchanged(target, entry.get("wrote"))
         )
 
     def lock(self) -> FileLock:
@@ -315,15 +315,15 @@ class Outputs:
         if os.path.lexists(target) and not self._is_ours(target):
             raise _stranger(target)
         entry = {
-            "file": self._targets[sources.place(source)],
-            "input": sources.place(source),
-            "content": sources.identity(source),
+            "file": self._targets[inputs.place(source)],
+            "input": inputs.place(source),
+            "content": inputs.identity(source),
             "made_with": self._made_with,
         }
         if data:  # before the file, so that a killed run leaves none that nobody knows
             self._append({**entry, "wrote": hashlib.sha256(data).hexdigest()[:16] + "-"})
         put(target)
-        self._append({**entry, "wrote": sources.identity(target)})
+        self._append({**entry, "wrote": inputs.identity(target)})
         return target
 
     def _append(self, entry: dict[str, Any]) -> None:
@@ -347,7 +347,7 @@ def written_in(folder: Path) -> set[str]:
     with suppress(OSError):
         for line in (folder / RECORD).read_bytes().splitlines():
             with suppress(ValueError, KeyError, TypeError, RecursionError):
-                found.add(sources.place(folder / str(json.loads(line)["file"])))
+                found.add(inputs.place(folder / str(json.loads(line)["file"])))
     return found
 
 

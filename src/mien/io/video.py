@@ -5,7 +5,7 @@ varies, and a number over a rate would then be wrong by seconds. Second 0 is whe
 
 Pixels are converted to RGB by the matrix and range that the file states; where it states no matrix, by BT.709 from
 1280 x 577 pixels on and BT.601 below, as players do. HDR (PQ and HLG) is tone-mapped to SDR with BT.709 primaries, and
-`Clip.notes` says so. Pixels that are not square are made square.
+`VideoReader.notes` says so. Pixels that are not square are made square.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Picture(NamedTuple):
     rgb: NDArray[np.uint8]
 
 
-class Clip:
+class VideoReader:
     """A video file, open for reading from its beginning, once.
 
     Attributes:
@@ -358,7 +358,7 @@ _TICK: Final = Fraction(1, 90_000)
 """Seconds: the unit of time in the file that is written."""
 
 
-class Film:
+class VideoWriter:
     """A video being written: `path` appears whole when `finish` is called; until then it is `<path>.part`.
 
     `like` is the clip that its frames come from: their colours are stored as in it (BT.709 without), and its `sound` is
@@ -376,7 +376,7 @@ class Film:
         width: int,
         height: int,
         rate: float | None,
-        like: Clip | None = None,
+        like: VideoReader | None = None,
         sound: bool = True,
     ) -> None:
         self.path = Path(path)
@@ -400,7 +400,7 @@ class Film:
         self._last = -1
         self._open = True
 
-    def _begin(self, rate: float | None, heard: Clip | None) -> None:
+    def _begin(self, rate: float | None, heard: VideoReader | None) -> None:
         codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
         options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
         self._container = self._av.open(f"file:{self.part}", "w", format=FORMATS[self.path.suffix.lower()])
@@ -515,7 +515,7 @@ class Frames:
                 if self._clip is not None:
                     self._clip.close()
                 self._path = None
-                self._clip = Clip(path)
+                self._clip = VideoReader(path)
                 self._path = path
             self._last = number
             picture = self._clip.picture(number)
@@ -532,7 +532,7 @@ class Frames:
 class Sound:
     """The sound of a clip, copied into a film as it is, up to the time that the film has reached."""
 
-    def __init__(self, clip: Clip, container: Any, av: Any, notes: list[str]) -> None:
+    def __init__(self, clip: VideoReader, container: Any, av: Any, notes: list[str]) -> None:
         self._av, self._out, self._notes, self._start = av, container, notes, clip.start
         self._streams: dict[int, Any] = {}
         self._pending: Any = None

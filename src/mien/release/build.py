@@ -32,8 +32,7 @@ from mien.data.config import SourceConfig
 from mien.data.cropping import Samples, finds_faces, load_crops, source_records, to_samples
 from mien.data.duplicates import without_copies
 from mien.errors import ConfigError, WeightsError
-from mien.evaluation import intervals as bootstrap
-from mien.evaluation import metrics
+from mien.evaluation import intervals, metrics
 from mien.evaluation.evaluate import plain
 from mien.evaluation.subgroups import SMALLEST_GROUP, grouped
 from mien.faces.recognise import HEADS, OnnxRecogniser, softmax
@@ -465,11 +464,11 @@ def _figures(
     who = people if people is not None and any(people) else None
     found: dict[str, Any] = {
         name: asdict(value)
-        for name, value in bootstrap.classification_intervals(
+        for name, value in intervals.classification_intervals(
             truth, answer, len(labels), subjects=who
         ).items()
     }
-    found["calibration_error"] = asdict(bootstrap.calibration_interval(sure, right, subjects=who))
+    found["calibration_error"] = asdict(intervals.calibration_interval(sure, right, subjects=who))
     found["expected_calibration_error"] = metrics.calibration_error(sure, right)
     keep = sure >= UNCERTAIN_BELOW
     found["certain"] = {
@@ -479,7 +478,7 @@ def _figures(
     found["images"] = len(truth)
     found["recall"] = {
         name: {
-            "recall": asdict(bootstrap.wilson(int(right[mine].sum()), int(mine.sum()))),
+            "recall": asdict(intervals.wilson(int(right[mine].sum()), int(mine.sum()))),
             "images": int(mine.sum()),
         }
         for place, name in enumerate(labels)
@@ -550,7 +549,7 @@ def _of_rows(
 
 def happier(
     happiness: NDArray[np.floating], expression: NDArray[np.int64], people: Sequence[str | None]
-) -> bootstrap.Interval:
+) -> intervals.Interval:
     """How often a person's smiling picture gets more probability of happiness than their neutral one; mean over people.
 
     Args:
@@ -566,9 +565,9 @@ def happier(
     pairs = [[smile > calm for calm in calms for smile in smiles] for calms, smiles in rows.values()]
     shares = np.array([np.mean(each) for each in pairs if each])
     if all(len(each) <= 1 for each in pairs):
-        return bootstrap.wilson(int(shares.sum()), len(shares))
-    drawn = [counts @ shares / counts.sum(axis=1) for counts in bootstrap.resamples(len(shares))]
-    return bootstrap.interval(float(shares.mean()), np.concatenate(drawn))
+        return intervals.wilson(int(shares.sum()), len(shares))
+    drawn = [counts @ shares / counts.sum(axis=1) for counts in intervals.resamples(len(shares))]
+    return intervals.interval(float(shares.mean()), np.concatenate(drawn))
 
 
 def _affect(
@@ -654,7 +653,7 @@ def _rated(guess: NDArray[np.float32], truth: NDArray[np.float32]) -> dict[str, 
         **{
             name: {
                 key: asdict(value)
-                for key, value in bootstrap.affect_intervals(guess[known, k], truth[known, k]).items()
+                for key, value in intervals.affect_intervals(guess[known, k], truth[known, k]).items()
             }
             for k, name in enumerate(("valence", "arousal"))
         },

@@ -33,11 +33,10 @@ from mien import __version__
 from mien.config import explain
 from mien.errors import ConfigError, WeightsError
 from mien.labels import CIRCUMPLEX, EXPRESSIONS
-from mien.server import answers, models, schema
-from mien.server import uploads as receive
+from mien.server import answers, models, schema, uploads
 from mien.server.limits import Limits, Refusal
 from mien.server.metrics import MEDIA_TYPE, Metrics
-from mien.server.middleware import SECURITY, KeyGuard, Shell, same_site
+from mien.server.middleware import SECURITY, KeyGuard, SecurityMiddleware, same_site
 from mien.server.pool import Pool
 from mien.types import Analysis
 
@@ -50,7 +49,7 @@ STATIC = Path(__file__).parent / "static"
 _COMMON: Final = (401, 403, 408, 413, 415, 422, 429, 503, 504)
 
 
-class Service:
+class ServerState:
     """The state of one application: the processes that answer, the uploads on their way, and what is counted.
 
     `labels` are what faces are called here.
@@ -60,7 +59,7 @@ class Service:
         self.labels = labels
         self.limits = limits
         self.pool = pool
-        self.uploads = receive.Uploads(limits)
+        self.uploads = uploads.Uploads(limits)
         self.metrics = Metrics(lambda: pool.taken)
 
     @property
@@ -69,7 +68,7 @@ class Service:
         described = self.pool.description
         return "" if described is None else described["lacking"]
 
-    async def answer(self, request: Request, upload: receive.Upload, asked: dict[str, Any]) -> Response:
+    async def answer(self, request: Request, upload: uploads.Upload, asked: dict[str, Any]) -> Response:
         """Have an upload worked on."""
         with self.pool.place():
             said, body = await self.pool.run(asked, upload.data)
@@ -113,7 +112,7 @@ def create_app(
     else:
         pool = Pool(limits, answers.given, (models.Models(pipeline, editor, signer), limits))
         labels = getattr(pipeline, "labels", EXPRESSIONS)
-    service = Service(limits, pool, labels)
+    service = ServerState(limits, pool, labels)
     keyed = [] if api_key is None else [Depends(KeyGuard(api_key))]
 
     @asynccontextmanager
@@ -135,7 +134,7 @@ def create_app(
     app.include_router(_pictures(service, [Depends(same_site), *keyed]))
     app.include_router(_about(service, keyed))
     app.include_router(_page())
-    app.add_middleware(Shell, metrics=service.metrics, hosts=hosts)
+    app.add_middleware(SecurityMiddleware, metrics=service.metrics, hosts=hosts)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -153,7 +152,7 @@ def _labels(weights: Path | str | None) -> tuple[str, ...]:
         return EXPRESSIONS
 
 
-def _pictures(service: Service, guards: Sequence[Any]) -> APIRouter:
+def _pictures(service: ServerState, guards: Sequence[Any]) -> APIRouter:
     """The endpoints that take a picture."""
     router = APIRouter(prefix="/v1", tags=["pictures"], dependencies=guards)
 
@@ -170,7 +169,7 @@ def _pictures(service: Service, guards: Sequence[Any]) -> APIRouter:
     async def analyses(request: Request) -> Response:
         """The picture is a form's field `file`, or the body itself. A picture without a face has an empty `faces`."""
         service.pool.check()
-        upload = await receive.receive(request, service.uploads)
+        upload = await uploads.receive(request, service.uploads)
         if upload.fields:
             raise Refusal(
                 422,
@@ -198,7 +197,7 @@ def _pictures(service: Service, guards: Sequence[Any]) -> APIRouter:
         service.pool.check()
         if service.lacking:
             raise Refusal(501, "no_editor", f"this server cannot edit: {service.lacking}")
-        upload = await receive.receive(request, service.uploads)
+        upload = await uploads.receive(request, service.uploads)
         asked = _asked(upload.fields).model_dump()
         as_json = "application/json" in request.headers.get("accept", "")
         return await service.answer(request, upload, {"edit": asked, "as_json": as_json})
@@ -206,7 +205,7 @@ def _pictures(service: Service, guards: Sequence[Any]) -> APIRouter:
     return router
 
 
-def _about(service: Service, keyed: Sequence[Any]) -> APIRouter:
+def _about(service: ServerState, keyed: Sequence[Any]) -> APIRouter:
     """The endpoints that say what there is."""
     router = APIRouter(tags=["service"])
 

@@ -51,7 +51,7 @@ ENDPOINTS = (
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-class Shell:
+class SecurityMiddleware:
     """ASGI middleware round the whole application."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, hosts: tuple[str, ...] | None = None) -> None:

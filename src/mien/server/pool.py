@@ -44,7 +44,7 @@ class TooSlow(Exception):
     """The process did not answer in time."""
 
 
-class Worker:
+class WorkerProcess:
     """One process, from this side. Its methods block; `end` may be called from any thread meanwhile."""
 
     def __init__(self, make: Callable[..., Answers], arguments: tuple[Any, ...], pixels: int) -> None:
@@ -170,8 +170,8 @@ class Pool:
         self.description: dict[str, Any] | None = None
         self.failure = ""
         self._make, self._arguments = make, arguments
-        self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
-        self._workers: set[Worker] = set()
+        self._idle: queue.LifoQueue[WorkerProcess | None] = queue.LifoQueue()
+        self._workers: set[WorkerProcess] = set()
         self._places = 0  # processes that are there or being started
         self._loaded = 0  # those of them that have their models
         self._expecting = 0  # requests that wait for one
@@ -276,7 +276,7 @@ class Pool:
             ) from None
         return answer
 
-    def _free(self, end: float) -> Worker:
+    def _free(self, end: float) -> WorkerProcess:
         """A process that waits for work. While none has its models, `end` is not yet counted."""
         latest = time.monotonic() + LOADING
         while True:
@@ -298,7 +298,7 @@ class Pool:
             else:  # killed from outside while it was idle
                 self._end(worker)
 
-    def _end(self, worker: Worker) -> None:
+    def _end(self, worker: WorkerProcess) -> None:
         worker.end()
         with self._changing:
             self._workers.discard(worker)
@@ -319,7 +319,7 @@ class Pool:
         while not self._closed.is_set():
             worker = None
             try:
-                worker = Worker(self._make, self._arguments, self.limits.pixels)
+                worker = WorkerProcess(self._make, self._arguments, self.limits.pixels)
                 self._workers.add(worker)
                 if self._closed.is_set():
                     worker.end()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError
 from mien.faces.pipeline import Pipeline, load, name_of
-from mien.io.video import Clip
+from mien.io.video import VideoReader
 from mien.types import Face, Frame, TrackedFace
 from mien.video.identities import Persons
 from mien.video.shot_detection import Shots
@@ -105,7 +105,7 @@ def analyse(
     """
     if every < 1:
         raise ConfigError(f"every is {every}: pass 1 or more")
-    with Clip(path) as clip:
+    with VideoReader(path) as clip:
         analyser = Analyser(pipeline or load(), name_of(str(path)), lag)
         for picture in clip.pictures(every):
             yield analyser(picture.rgb, picture.number, picture.time)

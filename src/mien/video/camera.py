@@ -10,11 +10,11 @@ Nothing leaves the machine, and no picture is stored; the table, if asked for, h
 from __future__ import annotations
 
 import sys
-import time as clock
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final, Protocol
 
 import cv2
@@ -95,7 +95,7 @@ def watch(
     seconds: float | None = None,
     lag: float = LAG,
     show: Show | None = None,
-    now: Callable[[], float] = clock.monotonic,
+    now: Callable[[], float] = monotonic,
     overwrite: bool = False,
     made_with: dict[str, Any] | None = None,
 ) -> Watched:

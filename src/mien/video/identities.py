@@ -104,10 +104,10 @@ class Persons:
         looks: dict[int, Look] = {}
         for index, (face, number) in enumerate(zip(faces, numbers, strict=True)):
             if number is None:
-                self._look(rgb, face, index, looks)
+                self._describe(rgb, face, index, looks)
             # One who is back, however shortly away, may be another in the same place.
             elif self._people[number].seen < before or time - self._people[number].looked >= _EVERY:
-                self._look(rgb, face, index, looks)
+                self._describe(rgb, face, index, looks)
                 if index in looks and self._people[number].similarity(looks[index]) < OTHER:
                     numbers[index] = None
         self._recognise(faces, numbers, looks)
@@ -140,7 +140,7 @@ class Persons:
         return tracks
 
     @staticmethod
-    def _look(rgb: NDArray[np.uint8], face: Face, index: int, looks: dict[int, Look]) -> None:
+    def _describe(rgb: NDArray[np.uint8], face: Face, index: int, looks: dict[int, Look]) -> None:
         try:
             looks[index] = look(rgb, face.landmarks)
         except DegenerateFace:  # no face to look at; the track alone must do

@@ -3,7 +3,7 @@
 The table is safe at every moment (see `mien.io.tables`): a killed run leaves all frames but the last, and going on
 gives
 the table that an undisturbed run gives. An interrupted run (Ctrl-C) and one that meets damage finish the table with the
-frames they have. Film and page are made anew when a run goes on.
+frames they have. VideoWriter and page are made anew when a run goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mien.faces.pipeline import Pipeline, name_of
 from mien.io import inputs, outputs
 from mien.io.images import describe
 from mien.io.tables import TableError, Writer
-from mien.io.video import FORMATS, Clip, Film, VideoError
+from mien.io.video import FORMATS, VideoError, VideoReader, VideoWriter
 from mien.types import Frame
 from mien.video import summary_page
 from mien.video.analyser import Analyser
@@ -28,7 +28,7 @@ from mien.video.resume import LAYOUT, Recall
 from mien.video.smoothing import LAG
 from mien.video.statistics import Tally
 
-Watch = Callable[[Clip, Frame, bool], None]
+Watch = Callable[[VideoReader, Frame, bool], None]
 """Told each frame of the clip, and whether it was recalled from an earlier run."""
 
 
@@ -108,7 +108,7 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
     source = name_of(str(orders.video))
     tally = Tally()
     with ExitStack() as stack:
-        clip = stack.enter_context(Clip(orders.video, orders.threads))
+        clip = stack.enter_context(VideoReader(orders.video, orders.threads))
         table, recall, film = None, None, None
         pipeline = load()
         content = inputs.identity(orders.video) if orders.out is not None else None
@@ -123,7 +123,7 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
                 )
             recall = Recall(table.written(), source, orders.lag) if orders.resume else None
         if orders.annotate is not None:
-            film = Film(orders.annotate, clip.width, clip.height, clip.rate, clip, orders.sound)
+            film = VideoWriter(orders.annotate, clip.width, clip.height, clip.rate, clip, orders.sound)
             stack.callback(film.drop)
         analyser = Analyser(pipeline, source, orders.lag)
 

@@ -45,7 +45,7 @@ _SOON: Final = 2
 """Frames after a cut in which another one is counted with it: a mixed or broken frame between two shots."""
 
 
-class _Seen(NamedTuple):
+class _FrameFeatures(NamedTuple):
     detail: NDArray[np.uint8]
     small: Thumbnail
     fine: Thumbnail
@@ -71,7 +71,7 @@ class Shots:
 
     def __init__(self) -> None:
         self.number = self.scene = 0
-        self._before: list[_Seen] = []
+        self._before: list[_FrameFeatures] = []
         """The last two frames, newest first, black and white ones left out."""
         self._contrast = 0.0
         self._void = False
@@ -79,7 +79,7 @@ class Shots:
 
     def __call__(self, rgb: NDArray[np.uint8]) -> bool:
         """Whether a cut lies between this frame and the one before."""
-        now = _look(rgb)
+        now = _features(rgb)
         self._since += 1
         if now.void:
             self._void = True
@@ -94,7 +94,7 @@ class Shots:
             self._since = 0
         return cut
 
-    def _compare(self, now: _Seen) -> tuple[bool, bool]:
+    def _compare(self, now: _FrameFeatures) -> tuple[bool, bool]:
         """Whether there is a cut before `now`; and whether it continues nothing."""
         if not self._before:
             return False, False
@@ -117,17 +117,19 @@ class Shots:
         return other and not faded, other or self._void
 
 
-def _look(rgb: NDArray[np.uint8]) -> _Seen:
+def _features(rgb: NDArray[np.uint8]) -> _FrameFeatures:
     step = max(1, min(rgb.shape[0] // _DETAIL[1], rgb.shape[1] // _DETAIL[0]))
     grey = cv2.cvtColor(np.ascontiguousarray(rgb[::step, ::step]), cv2.COLOR_RGB2GRAY)
     detail = cv2.resize(grey, _DETAIL, interpolation=cv2.INTER_AREA)
     small = cv2.resize(detail, _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
     held = np.minimum(small, 252)  # what a flash burns out has no structure
     fine = held - cv2.GaussianBlur(held, (0, 0), _FINE)
-    return _Seen(np.asarray(detail, np.uint8), small, np.asarray(fine, np.float32), float(held.std()))
+    return _FrameFeatures(
+        np.asarray(detail, np.uint8), small, np.asarray(fine, np.float32), float(held.std())
+    )
 
 
-def _continues(before: _Seen, now: _Seen) -> bool:
+def _continues(before: _FrameFeatures, now: _FrameFeatures) -> bool:
     """Whether the picture has only moved."""
     return _moved(before.fine, now.fine) >= _MOVED or _turned(before.detail, now.detail)
 

@@ -32,7 +32,7 @@ GAP: Final = 1.0
 
 
 @dataclass
-class _State:
+class _Filter:
     time: float
     value: NDArray[np.float64]
     smooth: NDArray[np.float64]
@@ -49,7 +49,7 @@ class Smoother:
         if not 0 <= lag < math.inf:
             raise ConfigError(f"a lag of {lag} s: pass 0 (no smoothing) or more seconds")
         self.lag = lag
-        self._states: dict[int, _State] = {}
+        self._states: dict[int, _Filter] = {}
 
     def __call__(self, time: float, persons: Sequence[int], readings: Sequence[Reading]) -> list[Smoothed]:
         """The smoothed reading of each person in one frame at `time` seconds."""
@@ -62,7 +62,7 @@ class Smoother:
                 smooth = value
             else:
                 smooth = step(before.smooth, before.value, value, time - before.time, self.lag)
-            self._states[person] = _State(time, value, smooth)
+            self._states[person] = _Filter(time, value, smooth)
             valence, arousal = (None if math.isnan(number) else number for number in smooth[:2].tolist())
             shares = dict(zip(reading.probabilities, smooth[2:].tolist(), strict=True))
             smoothed.append(Smoothed(shares, valence, arousal))

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from mien.faces.detect import Detector, Searching
 from mien.faces.landmarker import box_of_points
-from mien.faces.pipeline import Located, Pipeline, doubted
+from mien.faces.pipeline import MeasuredFace, Pipeline, doubted
 from mien.types import Box, Detection, Face
 
 SHORTEST: Final = 0.2
@@ -85,7 +85,7 @@ class Follower:
         # Half a millisecond: times are sums of fractions.
         return not 0 <= time - self._searched < self._pause - 0.0005
 
-    def _follow(self, rgb: NDArray[np.uint8]) -> list[Located]:
+    def _follow(self, rgb: NDArray[np.uint8]) -> list[MeasuredFace]:
         """Those of the faces before that are still there."""
         if not self._faces:
             return []
@@ -98,8 +98,8 @@ class Follower:
         return self._pipeline.measure(rgb, moved, points, presences, poses)
 
     def _search(
-        self, rgb: NDArray[np.uint8], followed: Sequence[Located], detector: Detector
-    ) -> list[Located]:
+        self, rgb: NDArray[np.uint8], followed: Sequence[MeasuredFace], detector: Detector
+    ) -> list[MeasuredFace]:
         found = detector(rgb)
         located = self._pipeline.locate(rgb, found) if found else []
         for detection, landmarks, pose, quality, crop in followed:
@@ -109,7 +109,7 @@ class Follower:
                 located.append((Detection(detection.box, fainter), landmarks, pose, quality, crop))
         return located
 
-    def _read(self, located: Sequence[Located]) -> tuple[Face, ...]:
+    def _read(self, located: Sequence[MeasuredFace]) -> tuple[Face, ...]:
         if not located:
             return ()
         ordered = sorted(located, key=lambda one: (-one[0].box.area, one[0].box.corners))
@@ -139,7 +139,7 @@ def _moved(box: Box, before: NDArray[np.float32], now: NDArray[np.float32]) -> B
     )
 
 
-def _meet(located: Sequence[Located]) -> bool:
+def _meet(located: Sequence[MeasuredFace]) -> bool:
     return any(
         one[0].box.iou(other[0].box) > _TOGETHER
         for index, one in enumerate(located)

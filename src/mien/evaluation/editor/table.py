@@ -96,7 +96,7 @@ def _cell(value: Interval | None) -> str:
     return f"{value.value:.{digits}f}{bounds}"
 
 
-class Store:
+class StageCache:
     """Figures of finished stages, in one JSON file; a stage is known by its name and what it depends on."""
 
     def __init__(self, path: Path) -> None:
