@@ -12,6 +12,8 @@ pitch.
 **Source.** The network is ours, trained by `configs/landmarks.yaml` on the answers of MediaPipe's FaceMesh and on
 rendered heads; the points lie where FaceMesh puts the vertices listed in `mien.training.landmarks.teacher`. See the
 card beside the weights.
+
+Tests: tests/faces/test_landmarker.py.
 """
 
 from __future__ import annotations

@@ -171,7 +171,7 @@ def cut(image: Pixels, centre: Floats, side: float, angle: float = 0.0) -> tuple
 PLAIN: Final = 0.999
 """Presence, at every look, of a face that plainly stands upright in its box. With less, or with more than `TILT`, the
 quarter turns are tried too: for none of 204 studio portraits, 2 % of 500 press photographs and 17 % of 500 web faces of
-48 px; upside-down faces pass as plain in 1 of 455 (`tests/test_visibility.py` measures it)."""
+48 px; upside-down faces pass as plain in 1 of 455 (`tests/faces/test_visibility.py` measures it)."""
 
 TILT: Final = 20.0
 """Degrees of roll, see `PLAIN`."""

@@ -1,4 +1,8 @@
-"""Video: every face of every frame, whose it is, and its reading with and without smoothing."""
+"""Video: every face of every frame, whose it is, and its reading with and without smoothing.
+
+Tests: `analyser` and `resume` in tests/video/test_process.py; `annotate` in tests/video/test_video_annotate.py;
+`appearance` in tests/video/test_identities.py; `statistics` in tests/video/test_summary_page.py.
+"""
 
 from mien.io.video import VideoError, VideoReader
 from mien.video.analyser import Analyser, analyse

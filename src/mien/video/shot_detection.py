@@ -26,7 +26,7 @@ _FINE: Final = 3.0
 _PARTS: Final = ((6, 30, 12, 52), (5, 31, 0, 36), (5, 31, 28, 64))
 """Parts of a thumbnail (top, bottom, left, right) that are looked for in the next one: its middle, left and right."""
 
-# The limits were chosen on clips made as those of tests/video/test_shots.py are, of other pictures.
+# The limits were chosen on clips made as those of tests/video/test_shot_detection.py are, of other pictures.
 _IN_PLACE: Final = 0.42
 """Correlation of the structure in place from which on two frames are one shot."""
 _MOVED: Final = 0.8

@@ -18,10 +18,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from batch_s3_server import Server, serving
 from hypothesis import given
 from hypothesis import strategies as some
 
-from batch_s3_server import Server, serving
 from mien.errors import ConfigError, MienError
 from mien.io import tables
 
