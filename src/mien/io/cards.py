@@ -1,8 +1,8 @@
 """Model cards: what a weight file is for, what it was trained on, how good it is, and the hash that identifies it.
 
 A card is a JSON file beside the weights, with the same name: `recogniser.onnx` and `recogniser.json`. Weights are
-opened only when their SHA-256 is the one on their card, so a truncated download or an exchanged file is noticed before
-it can give plausible nonsense.
+opened only when their SHA-256 is the one on their card, so a truncated download or a replaced file is an error rather
+than wrong results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from mien.errors import WeightsError
 
 FOLDER = Path(__file__).parent.parent / "weights"
-"""Where the weights that ship inside the package lie."""
+"""The folder of the weights that ship inside the package."""
 
 REQUIRED = (
     "name",
@@ -74,7 +74,7 @@ def read(path: Path | str) -> Card:
     """Read and check a card.
 
     Raises:
-        WeightsError: the file is missing, is not JSON, or lacks a required field.
+        WeightsError: the file is missing, is not JSON, or misses a required field.
     """
     path = Path(path)
     try:

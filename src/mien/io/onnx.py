@@ -123,7 +123,7 @@ class Network:
         return opened
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What ships is found where the package lies, which may be elsewhere in the process that unpickles.
+        # Shipped weights are found by name: the package may be installed elsewhere in the process that unpickles.
         shipped = self.path.is_relative_to(cards.FOLDER)
         path = self.path.relative_to(cards.FOLDER).as_posix() if shipped else str(self.path.absolute())
         return _network, (path, self.sha256, shipped)
@@ -137,10 +137,11 @@ def _network(path: str, sha256: str, shipped: bool) -> Network:
 
 
 class ThreadedBatches:
-    """Threads that share batches. Safe to use from several threads itself; a forked process starts threads anew."""
+    """A thread pool that runs a function on parts of a batch. Thread-safe; a forked process starts threads of its
+    own."""
 
     def __init__(self, threads: int | None, most: int, least: int = 1) -> None:
-        """Up to `threads` threads (None: `available()`) take parts of `least` to `most` items of a batch."""
+        """Up to `threads` threads (None: `available()`) run parts of `least` to `most` items of a batch."""
         self.threads = threads or available()
         self._most, self._least = most, least
         self._rest()
@@ -153,7 +154,8 @@ class ThreadedBatches:
         return ThreadedBatches, (self.threads, self._most, self._least)
 
     def parts(self, count: int) -> list[slice]:
-        """Consecutive parts of `count` items, equal but for one item, and as many for each thread where that is fair.
+        """Consecutive parts of `count` items, of equal size within one item, and the same number for each thread where
+        possible.
 
         None is larger than `most`; none is smaller than `least` unless `count` is.
         """
@@ -163,20 +165,20 @@ class ThreadedBatches:
         return [slice(first, last) for first, last in pairwise(edges)]
 
     def map(self, call: Callable[[slice], Answer], count: int) -> list[Answer]:
-        """`call` of each part of `count` items, in order; a single part stays in the calling thread.
+        """Results of `call` for each part of `count` items, in order; a single part runs in the calling thread.
 
-        What `call` raises comes out here.
+        Exceptions of `call` are raised here.
         """
         parts = self.parts(count)
         if self.threads == 1 or len(parts) < 2:
             return [call(part) for part in parts]
         if (
             self._owner != os.getpid()
-        ):  # the threads, and whoever held the lock, stayed in the process that forked
+        ):  # the threads, and the holder of the lock, stayed in the parent process
             self._rest()
         with self._opening:
             if self._pool is None:
-                # Made, and its module imported, when there is something to share: a process for one face never does.
+                # Created, and its module imported, on first use: a process for one face never needs it.
                 from concurrent.futures import ThreadPoolExecutor
 
                 self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="mien")
