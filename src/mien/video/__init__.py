@@ -1,4 +1,4 @@
-"""Video: every face of every frame, whose it is, and its reading with and without smoothing.
+"""Track, recognise and smooth every face in every frame of a video.
 
 Tests: `analyser` and `resume` in tests/video/test_process.py; `annotate` in tests/video/test_video_annotate.py;
 `appearance` in tests/video/test_identities.py; `statistics` in tests/video/test_summary_page.py.

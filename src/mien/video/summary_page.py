@@ -1,7 +1,7 @@
-"""One page about one clip: pictures along it, apparent valence and arousal over time, time shares, peaks.
+"""The summary page of a video: stills, apparent valence and arousal over time, shares of time, peaks.
 
-The page is a single file that asks for nothing over the network; it holds small pictures of the people in the clip, so
-it is as confidential as the clip.
+The page is a single file that loads nothing over the network; it contains small pictures of the people in the video, so
+it is as confidential as the video.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def write(path: str | Path, tally: Tally, source: str, model: str, lag: float) -
 
 
 def html(tally: Tally, source: str, model: str, lag: float) -> str:
-    """The page as text; `source` names the clip, `model` the weights, `lag` is that of the smoothed values, seconds."""
+    """The page as HTML; `source` names the video, `model` the weights, `lag` is that of the smoothed values,
+    seconds."""
     name = Path(source).name
     people = tally.shown()
     more = len(tally.people) + tally.passing - len(people)
@@ -126,7 +127,7 @@ def _key(tally: Tally, lag: float) -> str:
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> str:
-    """A picture as a data address."""
+    """A picture as a data URL."""
     _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
 
@@ -143,7 +144,7 @@ def _ticks(end: float) -> list[float]:
 
 
 def _strip(tally: Tally) -> str:
-    """Pictures whose left edges stand at their times, on the axis of the curves below."""
+    """Stills with their left edges at their times, on the time axis of the curves below."""
     stills = tally.stills
     chosen = stills[:: max(1, math.ceil(len(stills) / _STILLS))]
     places = [_x(time, tally) for time, _ in chosen]
@@ -275,7 +276,7 @@ def _curves(person: Person, tally: Tally, told: str) -> str:
 
 
 def _runs(counts: NDArray[np.float64]) -> Iterable[list[int]]:
-    """Stretches with frames, in unbroken runs; a single empty one, as between sparse frames, breaks none."""
+    """Unbroken runs of stretches with frames; a single empty one, as between sparse frames, does not break a run."""
     run: list[int] = []
     for index in np.flatnonzero(counts).tolist():
         if run and index - run[-1] > 2:
