@@ -1,4 +1,4 @@
-"""Many edits of one photo at once: a grid of expressions and strengths, the valence/arousal plane, an animation."""
+"""Several edits of one photo: a grid of expressions and strengths, the valence/arousal plane, an animation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def face_crop(rgb: Rgb, located: Located, width: int) -> Rgb:
     shift = np.array([width / 2, 0.6 * width]) - scale * centre
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
     height = round(1.2 * width)
-    if scale < 0.5:  # average what would fall between two pixels
+    if scale < 0.5:  # low-pass before downsampling
         rgb = cv2.GaussianBlur(rgb, (0, 0), 0.35 / scale).astype(np.uint8)
     drawn = cv2.warpAffine(
         rgb, matrix, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
@@ -68,7 +68,7 @@ def grid(
 ) -> tuple[Rgb, Edit]:
     """A sheet of one face: expressions by strengths, or the valence/arousal plane; and its last edit, as a record.
 
-    A cell whose edit is refused by the fold guard shows the unedited face and says so.
+    A cell whose edit is refused by the fold guard shows the unedited face with a note.
     """
     from mien.editing.results import EditRefused
 
@@ -148,7 +148,7 @@ def animation(frames: Sequence[Rgb], suffix: str, rate: int = 20) -> bytes:
         try:
             film = VideoWriter(path, width, height, rate)
         except ExtraMissing:
-            # Without PyAV: OpenCV's older coding, which players show but most browsers do not.
+            # Without PyAV: OpenCV's MPEG-4 Part 2, which players show but most browsers do not.
             writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (width, height))
             if not writer.isOpened():
                 raise ImageError("this OpenCV cannot write MP4: animate into .gif") from None

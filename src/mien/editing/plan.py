@@ -1,4 +1,4 @@
-"""Plan an edit before any pixel changes: where the points of one face go, and how far it can go without folds."""
+"""Plan an edit before any pixel changes: the target points of one face, and the largest share without folds."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 REFILL = 1.8
-"""Lips that part to more than this many times their gap no longer show what the photo had between them."""
+"""If the lip gap grows by more than this factor, the mouth interior of the photo is replaced."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One face's edit before a pixel is touched.
-
-    `share` in 0..1 is how much of what was asked can be done without folding; `source` and `target` [P, 2] canonical
-    points; `change` [K] of strengths and `gap` after `share`. `refill`: what the photo shows between the lips does not
-    fit what they become, and is replaced. `gain` [GRID, GRID]: log of what the drawn face is made lighter by, at last
-    (`mien.editing.corrector`).
+    """The planned edit of one face. `share` in 0..1 is how much of the request can be done without folding; `source`
+    and `target` [P, 2] canonical points; `change` [K] of strengths and `gap` after `share`. `refill`: the mouth
+    interior of the photo does not fit and is replaced. `gain` [GRID, GRID]: log gain applied to the drawn face at the
+    end (`mien.editing.corrector`).
     """
 
     frame: FaceFrame
@@ -42,7 +40,7 @@ class Plan:
 
 
 def plan(geometry: Geometry, points: Array, change: Array, gap: float, refill: bool = False) -> Plan:
-    """Plan the change of strengths [K] and the move to a lip gap, weakened until the map does not fold.
+    """Plan the change of strengths [K] and of the lip gap, weakened until the map does not fold.
 
     `share` is 0 when even a hundredth of the change folds.
     """
@@ -59,7 +57,7 @@ def plan(geometry: Geometry, points: Array, change: Array, gap: float, refill: b
     found = attempt(1.0)
     if found.warp.folding >= FOLD_LIMIT:
         return found
-    # The smallest Jacobian falls from 1 at share 0 almost straight; a few secants find where it meets the limit.
+    # The smallest Jacobian falls from 1 at share 0 almost linearly; a few secant steps find where it meets the limit.
     low, high, best = (0.0, 1.0), (1.0, found.warp.folding), None
     for _ in range(4):
         slope = (low[1] - FOLD_LIMIT - 0.02) / (low[1] - high[1])
@@ -74,17 +72,17 @@ def plan(geometry: Geometry, points: Array, change: Array, gap: float, refill: b
 
 
 def _clear_of_teeth(source: Array, now: float, gap: float, refill: bool) -> Array:
-    """The points from which lips are drawn that close, or part so far that their inside is replaced: a little outside
-    the inner contour, so that no rim of teeth that the landmarks missed is drawn along them."""
+    """Source points of lips that close, or part so far that their interior is replaced: a little outside the inner
+    contour, so that a rim of teeth that the landmarks missed is not drawn."""
     if now < mouth_interior.SHOWS:
         return source
-    # Lips that part much further are filled from an example, so the photo's own teeth must go too.
+    # Lips that part much further are filled from an example, so the photo's own teeth must be hidden too.
     parting = float(refill or gap > REFILL * now)
     closing = max(parting, float(np.clip((now - gap) / now, 0, 1)))
     moved = source.copy()
     margin = 0.03 * closing * min(1.0, now / 0.05)
     for column, (upper, lower) in enumerate(INNER_LIP_PAIRS):
-        # No further than into the lip itself, or a thin lip would be stretched over the whole opening.
+        # Stay within the lip, or a thin lip would be stretched over the whole opening.
         above, below = OUTER_LIPS.start + 1 + column, OUTER_LIPS.start + 19 - column
         moved[upper, 1] -= min(margin, 0.35 * max(source[upper, 1] - source[above, 1], 0.0))
         moved[lower, 1] += min(margin, 0.35 * max(source[below, 1] - source[lower, 1], 0.0))
