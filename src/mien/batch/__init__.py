@@ -1,4 +1,4 @@
-"""Many pictures on many processors and machines: any number of pictures in, a folder of Parquet files out.
+"""Analyse any number of pictures on many processors and machines, into a folder of Parquet files.
 
 `inputs` lists the pictures, `plan` cuts the list into parts and stores it beside the table, `worker` turns one part
 into one file, `driver` lets Ray Data run the workers, and `engine` connects them. `storage` reads and writes files on

@@ -1,7 +1,7 @@
-"""Which pictures: paths and folders as `mien predict` takes them, URLs of pictures or folders, and manifests.
+"""List the pictures of a batch: paths and folders as in `mien predict`, URLs of pictures or folders, and manifests.
 
-A manifest is a CSV or Parquet file with a column that names the pictures. What it names is relative to the manifest
-(or absolute, or a URL); its other columns are not looked at.
+A manifest is a CSV or Parquet file with a column of picture names, relative to the manifest, absolute, or URLs; its
+other columns are ignored.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from mien.urls import without_secrets
 
 MANIFESTS: Final = (".csv", ".parquet")
 COLUMNS: Final = (*PATH_COLUMNS, "input", "url")
-"""Names of the column that names the pictures; the first of them that a manifest has."""
+"""Names accepted for the column of pictures, in order of preference."""
 
 
 def pictures(given: Iterable[str], note: Callable[[Path], None] | None = None) -> list[str]:
-    """Every picture that the arguments mean, each once, in order: paths of this machine as given, or URLs.
+    """All pictures that the arguments name, each once, in order: local paths as given, or URLs.
 
-    Of one object under several signatures the last one counts. `note` is told each link to a
-    folder that was not followed.
+    Of one object with several signatures the last one is used. `note` is called with each link to a folder that was not
+    followed.
 
     Raises:
         ConfigError: nothing is named, or a manifest has no column that names pictures.
-        BatchError: a folder behind a URL or a manifest cannot be read, or holds no picture.
+        BatchError: a remote folder or a manifest cannot be read, or holds no picture.
         ImageError: a list file cannot be read.
     """
     names = list(given)
@@ -54,12 +54,12 @@ def _expand(given: str, note: Callable[[Path], None] | None) -> Iterable[str]:
 
 
 def _path(name: str) -> str:
-    """A name without the query of a web address, which may hold a signature."""
+    """A name without the query of a URL, which may hold a signature."""
     return name.partition("?")[0] if name.lower().startswith(("http://", "https://")) else name
 
 
 def _folder(url: str) -> list[str]:
-    """The pictures below a URL, sorted; hidden ones are left out."""
+    """The pictures below a URL, sorted, without hidden ones."""
     system, path = open_url(url)
     root = path.strip("/")
     try:

@@ -183,8 +183,8 @@ class Geometry:
 
         The linear reader is optimal given the variance between people, so that a person's wide mouth counts little. It
         is noisy (`noise`), and a false reading would change a neutral face, so readings below 2.5 standard deviations
-        are ignored; with a recogniser's probabilities `shares` [K] that limit is lowered, to 0 for a certain
-        expression.
+        are ignored; with a recogniser's probabilities `shares` [K] readings are weighted instead, from 0 at a
+        probability of 0.15 to 1 at 0.6.
         """
         gap = lip_gap(shape)
         expected = (

@@ -1,7 +1,7 @@
-"""What a worker process answers: a picture in, the body of an HTTP answer out.
+"""The work of a worker process: from a picture to the body of an HTTP answer.
 
-This is the half of the server that touches pictures. It imports no web framework, and talks to the other half in bytes
-and JSON only, so that nothing a picture does to a decoder reaches the process that everybody is connected to.
+This half of the server decodes pictures. It imports no web framework and exchanges only bytes and JSON with the other
+half, so that a malicious picture cannot reach the process that all clients are connected to.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mien.editing.results import Edit
 
 Answer = tuple[dict[str, Any], bytes]
-"""What is said of an answer (`media_type`, `headers`, `faces`; or `refusal`), as JSON can hold it, and its body."""
+"""The metadata of an answer (`media_type`, `headers`, `faces`; or `refusal`) as JSON types, and its body."""
 
 _FORMATS: Final[dict[str, schema.Format]] = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
@@ -32,7 +32,7 @@ class Answers:
         self._limits = limits
 
     def describe(self) -> dict[str, Any]:
-        """What the server says of its models, as JSON can hold it."""
+        """The description of the models, as JSON types."""
         lacking = "" if self._models.editor else self._models.lacking or "no editor is installed"
         return {"cards": self._models.cards, "lacking": lacking}
 
@@ -92,17 +92,17 @@ class Answers:
 
 
 def shipped(limits: Limits, options: dict[str, Any]) -> Answers:
-    """Answers by what ships with the package; `options` are those of `mien.load`."""
+    """Answers with the shipped models; `options` are those of `mien.load`."""
     return Answers(models.load(options), limits)
 
 
 def given(loaded: models.Models, limits: Limits) -> Answers:
-    """Answers by models of the caller's, which come here by value."""
+    """Answers with the caller's models, which are pickled to this process."""
     return Answers(loaded, limits)
 
 
 def _format_of(data: bytes) -> schema.Format:
-    """The format of an upload where edits can be written in it, else PNG, which loses nothing."""
+    """The format of an upload if edits can be written in it, else PNG, which is lossless."""
     return _FORMATS.get(images.file_type(data) or "", "png")
 
 
@@ -125,11 +125,11 @@ def _refused(refusal: Refusal) -> Answer:
 
 
 def _refusal(problem: MienError, data: bytes) -> Refusal:
-    """Say an error of the analysis or the editor as an answer."""
+    """Convert an error of the analysis or the editor to a refusal."""
     from mien.editing.results import EditRefused
     from mien.editing.signing import ProvenanceError
 
-    # The name that pictures in memory have tells the sender nothing.
+    # The name of a picture in memory is meaningless to the client.
     said = str(problem).removeprefix(f"{images.describe(data)}: ")
     if isinstance(problem, ProvenanceError):
         return Refusal(503, "no_provenance", said)

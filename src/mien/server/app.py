@@ -1,16 +1,15 @@
-"""The application: `create_app` puts models, limits and routes together.
+"""The web application: `create_app` connects models, limits and routes.
 
     >>> from mien.server.app import create_app
     >>> app = create_app()                        # doctest: +SKIP
 
-Models are loaded in worker processes (`mien.server.pool`), while `/health` already answers and `/ready` does not yet.
-Pictures are decoded, analysed and edited there; this process only moves bytes.
-
-Who may ask is decided by dependencies of the routes themselves, so it holds wherever the application is mounted:
+Models are loaded in worker processes (`mien.server.pool`); meanwhile `/health` answers and `/ready` does not. Pictures
+are decoded, analysed and edited there; this process only moves bytes. Access is checked by dependencies of the routes,
+so it also holds if the application is mounted in another one:
 
 - `/v1/analyses`, `/v1/edits`: the key, and no other web site;
 - `/v1/models`, `/metrics`: the key;
-- `/v1/service`, `/health`, `/ready`, `/openapi.json` and the page's files: open, since they tell nothing of pictures or
+- `/v1/service`, `/health`, `/ready`, `/openapi.json` and the page's files: open, as they reveal nothing of pictures or
   use. There are no WebSocket routes and no `/docs` (whose scripts come from other servers).
 """
 
@@ -50,9 +49,8 @@ _COMMON: Final = (401, 403, 408, 413, 415, 422, 429, 503, 504)
 
 
 class ServerState:
-    """The state of one application: the processes that answer, the uploads on their way, and what is counted.
-
-    `labels` are what faces are called here.
+    """The state of one application: worker processes, uploads in progress, and metrics. `labels` are those of the
+    recogniser.
     """
 
     def __init__(self, limits: Limits, pool: Pool, labels: tuple[str, ...] = EXPRESSIONS) -> None:
@@ -64,12 +62,12 @@ class ServerState:
 
     @property
     def lacking(self) -> str:
-        """Why there is no editor; "" where there is one or nothing is known yet."""
+        """Why there is no editor; "" if there is one or it is not known yet."""
         described = self.pool.description
         return "" if described is None else described["lacking"]
 
     async def answer(self, request: Request, upload: uploads.Upload, asked: dict[str, Any]) -> Response:
-        """Have an upload worked on."""
+        """Process an upload in a worker and return its answer."""
         with self.pool.place():
             said, body = await self.pool.run(asked, upload.data)
         self.metrics.faces.labels(request.scope["route"].path).inc(said["faces"])
@@ -89,16 +87,13 @@ def create_app(
     """Make the application.
 
     Args:
-        pipeline: what analyses pictures; None loads what ships with the package when the application starts. It is sent
-            to the processes that work, so a detector of your own must be picklable; and a script that runs the server
-            itself does so below `if __name__ == "__main__":`, as wherever Python starts processes.
-        editor: what edits them; without one (and with a pipeline) edits are answered with 501.
-        signer: signs the provenance of edits; None takes this installation's key.
-        limits: what requests may ask for.
-        api_key: asked for under /v1 and by /metrics; None asks nobody.
-        hosts: names by which the server may be called; None allows any. Names keep other sites from reaching a server
-            on the same machine by a name of theirs (DNS rebinding).
-        options: of `mien.load`, for what ships with the package: `{"tiled": True}`.
+        pipeline: analyses pictures; None loads the shipped models when the application starts. It is pickled to the
+            worker processes, so your own detector must be picklable, and a script that runs the server itself must do
+            so below `if __name__ == "__main__":`. editor: edits pictures; without one (and with a pipeline) edits are
+            answered with 501. signer: signs the provenance of edits; None uses this installation's key. limits: on
+            requests. api_key: required under /v1 and by /metrics; None requires none. hosts: accepted host names; None
+            accepts any. They prevent DNS rebinding, by which other sites reach a server on the same machine under a
+            name of theirs. options: of `mien.load`, for the shipped models: `{"tiled": True}`.
 
     Raises:
         ConfigError: `options` are given together with a pipeline.
@@ -127,7 +122,7 @@ def create_app(
         summary="Expression labels, apparent valence and arousal of faces; and edits of expressions.",
         description=schema.NOTE,
         lifespan=life,
-        docs_url=None,  # the usual pages load scripts from other servers
+        docs_url=None,  # the default pages load scripts from other servers
         redoc_url=None,
     )
     app.state.service = service
@@ -143,7 +138,7 @@ def create_app(
 
 
 def _labels(weights: Path | str | None) -> tuple[str, ...]:
-    """The labels of weights by their card; the eight where there is none: the processes say what is wrong with them."""
+    """The labels of weights from their card; the eight if it cannot be read, as the workers report that error."""
     from mien.faces.recognise import labels_of
 
     try:
@@ -206,7 +201,7 @@ def _pictures(service: ServerState, guards: Sequence[Any]) -> APIRouter:
 
 
 def _about(service: ServerState, keyed: Sequence[Any]) -> APIRouter:
-    """The endpoints that say what there is."""
+    """The endpoints that describe the service."""
     router = APIRouter(tags=["service"])
 
     @router.get(
@@ -254,7 +249,7 @@ def _about(service: ServerState, keyed: Sequence[Any]) -> APIRouter:
 
 
 def _page() -> APIRouter:
-    """The page's own files: those of the folder and of its examples, and no catch-all that would hide a 405."""
+    """The page's static files, one route each, as a catch-all would hide a 405."""
     router = APIRouter(include_in_schema=False)
     files = StaticFiles(directory=STATIC, html=True)
 
@@ -302,6 +297,6 @@ def _invalid(_: Request, problem: Exception) -> Response:
 
 
 def _defect(_: Request, problem: Exception) -> Response:
-    """Outermost, outside of the middleware, so it dresses its own answer. The server's log has the traceback."""
+    """This handler is outside of the middleware, so it adds the headers itself. The server's log has the traceback."""
     said = f"a defect of mien ({type(problem).__name__}): please report it with the server's log"
     return JSONResponse({"error": "defect", "message": said}, 500, {**SECURITY, "Cache-Control": "no-store"})
