@@ -91,10 +91,10 @@ def explain(problem: ValidationError, model: type[BaseModel], source: str) -> Co
         return ConfigError(
             f"{source}: no key '{'.'.join(location)}': {nearest(location[-1], list(owner.model_fields))}"
         )
-    said = first["msg"]
+    message = first["msg"]
     # Our own validators quote the user's text, whose case is kept.
-    said = said[:1].lower() + said[1:] if first["type"] == "value_error" else said.lower()
-    return ConfigError(f"{source}: '{'.'.join(location)}': {said}")
+    message = message[:1].lower() + message[1:] if first["type"] == "value_error" else message.lower()
+    return ConfigError(f"{source}: '{'.'.join(location)}': {message}")
 
 
 def read_tree(path: Path | str, assignments: list[str] | None = None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from mien.urls import without_secrets
 
 def shortened(text: str, word: int = 300, whole: int = 4000) -> str:
     """The text without the middle of each word over `word` characters, and then of the whole if over `whole`."""
-    text = re.sub(rf"\S{{{word + 1},}}", lambda found: _without_middle(found[0]), text)
+    text = re.sub(rf"\S{{{word + 1},}}", lambda match: _without_middle(match[0]), text)
     return text if len(text) <= whole else _without_middle(text)
 
 

@@ -110,7 +110,7 @@ def label_set(names: Iterable[object], where: str) -> tuple[str, ...]:
         ConfigError: fewer than two names, an empty one, one with control characters or of more than `LONGEST` letters,
             or two that differ in nothing but case, spaces or Unicode form. The message begins with `where`.
     """
-    found: dict[str, str] = {}
+    by_form: dict[str, str] = {}
     for given in names:
         if given is None or isinstance(given, list | dict | tuple | set):
             raise ConfigError(
@@ -125,16 +125,16 @@ def label_set(names: Iterable[object], where: str) -> tuple[str, ...]:
             )
         if len(name) > LONGEST:
             raise ConfigError(f"{where}: '{name[:40]}…' has {len(name)} letters: use at most {LONGEST}")
-        if form(name) in found:
+        if form(name) in by_form:
             raise ConfigError(
-                f"{where}: '{found[form(name)]}' and '{name}' are the same label (case, spaces and Unicode form do not "
+                f"{where}: '{by_form[form(name)]}' and '{name}' are the same label (case, spaces and Unicode form do not "
                 "tell labels apart): keep one"
             )
-        found[form(name)] = name
-    if len(found) < 2:
-        only = f"only '{next(iter(found.values()))}'" if found else "no name"
+        by_form[form(name)] = name
+    if len(by_form) < 2:
+        only = f"only '{next(iter(by_form.values()))}'" if by_form else "no name"
         raise ConfigError(f"{where}: {only}: a label set has two labels or more")
-    return tuple(found.values())
+    return tuple(by_form.values())
 
 
 def _text(given: object) -> str:
@@ -154,8 +154,8 @@ def in_order(names: Iterable[str]) -> list[str]:
     """Names in alphabetical order, numbers in them by size: "pain 2" before "pain 10"."""
 
     def parts(name: str) -> list[tuple[str, int, str]]:
-        found = re.findall(r"(\D*)(\d*)", name)
-        return [(text, len(digits.lstrip("0")), digits.lstrip("0")) for text, digits in found]
+        parts = re.findall(r"(\D*)(\d*)", name)
+        return [(text, len(digits.lstrip("0")), digits.lstrip("0")) for text, digits in parts]
 
     return sorted(names, key=lambda name: (parts(name), name))
 

@@ -43,16 +43,16 @@ def without_secrets(text: str) -> str:
     return _QUERY.sub(_query, text)
 
 
-def _user(found: re.Match[str]) -> str:
-    web = found.string[: found.start()].lower().rstrip("/").endswith(("http:", "https:"))
-    return "" if web or ":" in found[0] else found[0]
+def _user(match: re.Match[str]) -> str:
+    web = match.string[: match.start()].lower().rstrip("/").endswith(("http:", "https:"))
+    return "" if web or ":" in match[0] else match[0]
 
 
-def _query(found: re.Match[str]) -> str:
+def _query(match: re.Match[str]) -> str:
     from hashlib import sha256
     from urllib.parse import unquote
 
-    whole = found[0].rstrip("'\":,.)]}")  # what follows a URL in a sentence
+    whole = match[0].rstrip("'\":,.)]}")  # what follows a URL in a sentence
     marks, parts = re.findall("[?&;#]", whole), re.split("[?&;#]", whole)[1:]
     signed = _SIGNATURE.search(unquote(whole)) is not None
     kept = []
@@ -65,4 +65,4 @@ def _query(found: re.Match[str]) -> str:
             part = f"{name}=~{sha256(value.encode('utf-8', 'replace')).hexdigest()[:8]}"
         kept.append((mark, part))
     text = "".join(mark + part for mark, part in kept)
-    return (marks[0] + text[1:] if text else "") + found[0][len(whole) :]
+    return (marks[0] + text[1:] if text else "") + match[0][len(whole) :]

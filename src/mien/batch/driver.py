@@ -160,10 +160,10 @@ def unusable(address: str | None, problem: Exception | str) -> str:
             "busy machine: end other programs, or use  mien predict --workers"
         )
     # Ray reports a wrong token in the cause of its exception.
-    told = f"{problem} {getattr(problem, '__cause__', None)}"
+    report = f"{problem} {getattr(problem, '__cause__', None)}"
     remedy = (
         "copy ~/.ray/auth_token from the cluster's first machine to this one"
-        if "InvalidAuthToken" in told or "authentication token" in told
+        if "InvalidAuthToken" in report or "authentication token" in report
         else "begin one with  ray start --head"
     )
     return f"the Ray cluster at {address} cannot be used: {cause}: {remedy}"

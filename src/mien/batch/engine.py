@@ -248,7 +248,7 @@ def _done(
     Closing this generator ends that process, and with it the Ray that it started.
     """
     task = Task(job, [(part.number, list(part.pictures), only) for part, only in todo], workers, address)
-    with TemporaryFile() as told, _own_ray(address) as settings:
+    with TemporaryFile() as log, _own_ray(address) as settings:
         begun = time.monotonic()
         process = subprocess.Popen(
             DRIVER,
@@ -256,7 +256,7 @@ def _done(
             env={**os.environ, "PYTHONSAFEPATH": "1", **settings},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=told,
+            stderr=log,
             text=True,
             encoding="utf-8",
             start_new_session=True,  # Ctrl-C is handled in this process
@@ -286,7 +286,7 @@ def _done(
                     return
             if not ready:
                 slow = time.monotonic() - begun >= START_LIMIT
-                why = f"it was not ready within {START_LIMIT:g} seconds" if slow else _last_of(told)
+                why = f"it was not ready within {START_LIMIT:g} seconds" if slow else _last_of(log)
                 raise BatchError(unusable(address, why))
             raise BatchError(
                 "Ray has ended itself, as it does when one of its processes or a cluster's first machine dies: "
@@ -317,11 +317,11 @@ def _own_ray(address: str | None) -> Iterator[dict[str, str]]:
         yield {**settings, "RAY_TMPDIR": folder}
 
 
-def _last_of(told: IO[bytes]) -> str:
+def _last_of(log: IO[bytes]) -> str:
     """The last line of a process's error output."""
-    told.seek(0, os.SEEK_END)
-    told.seek(max(0, told.tell() - TAIL))
-    lines = [line.strip() for line in told.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    log.seek(0, os.SEEK_END)
+    log.seek(max(0, log.tell() - TAIL))
+    lines = [line.strip() for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
     return lines[-1] if lines else "without a word"
 
 

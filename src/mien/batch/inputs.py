@@ -63,11 +63,11 @@ def _folder(url: str) -> list[str]:
     system, path = open_url(url)
     root = path.strip("/")
     try:
-        found = sorted(str(name) for name in system.find(path))
+        paths = sorted(str(name) for name in system.find(path))
     except (OSError, ValueError, RuntimeError) as problem:
         raise BatchError(f"{describe(url)}: cannot be listed: {reason(problem)}") from None
     kept = []
-    for name in found:
+    for name in paths:
         below = PurePosixPath(name.strip("/").removeprefix(root))
         hidden = any(part.startswith(".") for part in below.parts)
         if below.suffix.lower() in SUFFIXES and not hidden:
@@ -104,9 +104,9 @@ def _within(folder: str, name: str) -> str:
 class _NoColumn(Exception):
     """A manifest without a column that names the pictures."""
 
-    def __init__(self, found: Iterable[str]) -> None:
+    def __init__(self, columns: Iterable[str]) -> None:
         super().__init__()
-        self.found = [str(name) for name in found]
+        self.found = [str(name) for name in columns]
 
 
 def _csv(data: bytes) -> Iterator[tuple[int, str]]:
@@ -130,8 +130,8 @@ def _parquet(data: bytes) -> Iterator[tuple[int, str]]:
             yield number, str(value).strip() if value is not None else ""
 
 
-def _column(found: Iterable[str]) -> str:
-    names = list(found)
+def _column(columns: Iterable[str]) -> str:
+    names = list(columns)
     plain = {name.strip().lower(): name for name in reversed(names)}
     column = next((plain[name] for name in COLUMNS if name in plain), None)
     if column is None:

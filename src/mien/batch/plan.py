@@ -81,8 +81,8 @@ def claim(store: Store, job: dict[str, Any]) -> None:
         BatchError: it holds a table of other options or another tool's, or cannot be written.
     """
     if JOB.rpartition("/")[2] in store.names(FOLDER):
-        found = _parsed(store, JOB)
-        if other := difference(found, job):
+        stored = _parsed(store, JOB)
+        if other := difference(stored, job):
             raise BatchError(
                 f"{describe(store.place)} was begun with {other}: give the same options, or name another folder with "
                 "--out"
@@ -186,16 +186,16 @@ def failed(store: Store) -> dict[str, list[str]]:
     Raises:
         BatchError: a note is damaged or cannot be read.
     """
-    found = {}
+    failures = {}
     for name in store.names(FOLDER):
         if name.startswith(FAILED):
             try:
-                found[name.removeprefix(FAILED).removesuffix(".json")] = [
+                failures[name.removeprefix(FAILED).removesuffix(".json")] = [
                     str(picture) for picture in json.loads(store.read(f"{FOLDER}/{name}"))
                 ]
             except (ValueError, TypeError) as problem:
                 raise _damaged(store, name, problem) from None
-    return found
+    return failures
 
 
 def _lines(store: Store, name: str) -> list[list[str]]:
@@ -211,12 +211,12 @@ def _lines(store: Store, name: str) -> list[list[str]]:
 
 def _parsed(store: Store, name: str) -> dict[str, Any]:
     try:
-        found = json.loads(store.read(name))
+        content = json.loads(store.read(name))
     except ValueError as problem:
         raise _damaged(store, name, problem) from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise _damaged(store, name, TypeError("no options in it"))
-    return found
+    return content
 
 
 def _damaged(store: Store, name: str, problem: Exception) -> BatchError:

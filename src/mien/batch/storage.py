@@ -155,10 +155,10 @@ class Store:
                 return {entry.name for entry in os.scandir(place)} if place.is_dir() else set()
             system, path = open_url(f"{self.place.rstrip('/')}/{folder}".rstrip("/"))
             try:
-                found = system.ls(path, detail=False, refresh=True)
+                entries = system.ls(path, detail=False, refresh=True)
             except FileNotFoundError:
                 return set()
-            return {str(name).rstrip("/").rpartition("/")[2] for name in found} - {""}
+            return {str(name).rstrip("/").rpartition("/")[2] for name in entries} - {""}
         except _FAILURES as problem:
             raise BatchError(f"{describe(self.place)}: cannot be listed: {reason(problem)}") from None
 

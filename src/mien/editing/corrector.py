@@ -133,8 +133,8 @@ def _further(warp: Warp, moved: Array) -> Warp:
 
     def at(grid: Array, points: Array) -> Array:
         where = (points - LOW) / (HIGH - LOW) * (GRID - 1)
-        found = look_up(grid.astype(np.float32), where.astype(np.float32), cv2.INTER_LINEAR)
-        return np.asarray(found, np.float64)
+        values = look_up(grid.astype(np.float32), where.astype(np.float32), cv2.INTER_LINEAR)
+        return np.asarray(values, np.float64)
 
     upper, lower = (moved + at(flow, places) for flow in (warp.upper, warp.lower))
     target = warp.target

@@ -198,25 +198,25 @@ def follow(editor: Editor, path: Path, face: int = 0, order: Order | None = None
                 offset = np.zeros(len(ACTIVE))
             times.append(picture.time)
             shots.append(counter.number)
-            found, yaw = None, 0.0
+            tracked, yaw = None, 0.0
             if last is not None:
                 place, presence, pose = editor.landmarker.follow(picture.rgb, last[None])
                 if presence[0] >= PRESENCE:
-                    found, yaw = place[0], float(pose[0][0])
-            if found is None and picture.time - searched >= SEARCH:
+                    tracked, yaw = place[0], float(pose[0][0])
+            if tracked is None and picture.time - searched >= SEARCH:
                 searched = picture.time
                 boxes = sorted(editor.detector(picture.rgb), key=lambda one: -one.box.area)
                 if len(boxes) > face:
                     corners = np.array([boxes[face].box.corners], np.float64)
                     place, presence, pose = editor.landmarker(picture.rgb, corners)
                     if presence[0] >= PRESENCE:
-                        found, yaw = place[0], float(pose[0][0])
-            last = found
-            if found is None or not _fit(found, yaw, picture.rgb):
+                        tracked, yaw = place[0], float(pose[0][0])
+            last = tracked
+            if tracked is None or not _fit(tracked, yaw, picture.rgb):
                 points.append(gone)
                 strengths.append(unread)
                 continue
-            place64 = found.astype(np.float64)
+            place64 = tracked.astype(np.float64)
             refined = lip_contour.refine(picture.rgb, place64)[0]
             points.append(refined.astype(np.float32))
             current = read(editor, picture.rgb, place64)
@@ -311,8 +311,8 @@ def decide(track: Track, order: Order) -> Decisions:
             at = track.times[[frame for frame, _ in trials]]
             added = np.stack([tried - guess[frame - run.start] for frame, tried in trials])
             guess += np.stack([np.interp(times, at, column) for column in added.T], axis=1)
-        told = [order.lips(one, gap) for one, gap in zip(current, steady, strict=True)]
-        lips_ = np.array(told, np.float64).reshape(-1, 3)
+        lip_rows = [order.lips(one, gap) for one, gap in zip(current, steady, strict=True)]
+        lips_ = np.array(lip_rows, np.float64).reshape(-1, 3)
         change[run] = _averaged(times, guess, CHANGE_SPREAD)
         smoothed = _averaged(times, lips_, CHANGE_SPREAD)
         keep[run], opening[run], refill[run] = smoothed.T

@@ -227,12 +227,12 @@ class Editor:
         Raises:
             NoFace: there is none.
         """
-        found = self.pipeline.find(photo.rgb)
-        if not found:
+        measured = self.pipeline.find(photo.rgb)
+        if not measured:
             raise NoFace(f"{photo.source}: no face found: crop closer to the face, or try another detector")
-        readings = self.pipeline.read(found) if self.measure else [None] * len(found)
+        readings = self.pipeline.read(measured) if self.measure else [None] * len(measured)
         return [
-            self._located(photo.rgb, face, reading) for face, reading in zip(found, readings, strict=True)
+            self._located(photo.rgb, face, reading) for face, reading in zip(measured, readings, strict=True)
         ]
 
     def points_in(self, rgb: images.Rgb, box: Box) -> Array:
@@ -240,8 +240,8 @@ class Editor:
         points, _, _ = self.landmarker(rgb, np.array([box.corners], dtype=np.float64))
         return self.looked_at(rgb, points[0])[0]
 
-    def _located(self, rgb: images.Rgb, found: MeasuredFace, reading: Reading | None) -> Located:
-        detection, landmarks, pose, *_ = found
+    def _located(self, rgb: images.Rgb, measured: MeasuredFace, reading: Reading | None) -> Located:
+        detection, landmarks, pose, *_ = measured
         points, jitter = self.looked_at(rgb, np.array(landmarks.points, np.float32))
         return Located(detection.box, lip_contour.refine(rgb, points)[0], points, pose.yaw, jitter, reading)
 

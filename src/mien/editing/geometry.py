@@ -190,10 +190,10 @@ class Geometry:
         expected = (
             self.mean + gap * self.opening + np.tensordot(covariates(shape) - self.pose_mean, self.pose, 1)
         )
-        found = (self.reader @ (shape - expected).ravel()).clip(0, 1.25)
+        readings = (self.reader @ (shape - expected).ravel()).clip(0, 1.25)
         if shares is None:
-            return np.asarray(np.where(found < 2.5 * self.noise, 0.0, found))
-        return np.asarray(found * np.clip((shares - 0.15) / 0.45, 0, 1))
+            return np.asarray(np.where(readings < 2.5 * self.noise, 0.0, readings))
+        return np.asarray(readings * np.clip((shares - 0.15) / 0.45, 0, 1))
 
     def displacement(self, strengths: Array, gap: float) -> Array:
         """Displacement [P, 2] of `strengths` [K] (any sign) at a lip gap, without the opening itself."""

@@ -54,10 +54,10 @@ def refine(rgb: Rgb, points: Array) -> tuple[Array, Literal["closed", "open", "u
         seen: Literal["closed", "open"] = "closed"
     else:
         # The wider of the network's and the photo's opening, as a rim of teeth left on a lip looks worst.
-        found = [
+        network = [
             np.array([_row_of(points[pair[side]], line) for pair, line in _each(lines)]) for side in (0, 1)
         ]
-        between = np.minimum(between[0], found[0]), np.maximum(between[1], found[1])
+        between = np.minimum(between[0], network[0]), np.maximum(between[1], network[1])
         seen = "open"
     moved = points.copy()
     for column, (pair, line) in enumerate(_each(lines)):

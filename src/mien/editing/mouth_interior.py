@@ -234,7 +234,7 @@ def filled(
 def white_of(colour: Pixels, points: Array) -> float | None:
     """Luma, 0..255, of the whites of the eyes with landmarks [P, 2]: the 90th percentile within the lids, mean of both;
     None if both are closed, too small or outside the photo."""
-    found = []
+    levels = []
     for group in (RIGHT_EYE, LEFT_EYE):
         outline = points[group]
         width, height = np.ptp(outline, axis=0)
@@ -248,8 +248,8 @@ def white_of(colour: Pixels, points: Array) -> float | None:
         mask = np.zeros(part.shape[:2], np.uint8)
         cv2.fillPoly(mask, [np.rint(outline - low).astype(np.int32)], 1)
         if mask.sum() >= 6:
-            found.append(float(np.percentile(part[mask > 0] @ LUMA, 90)))
-    return float(np.mean(found)) * 255 / np.iinfo(colour.dtype).max if found else None
+            levels.append(float(np.percentile(part[mask > 0] @ LUMA, 90)))
+    return float(np.mean(levels)) * 255 / np.iinfo(colour.dtype).max if levels else None
 
 
 def opening_of(points: Array) -> Opening:

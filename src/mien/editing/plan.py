@@ -54,20 +54,20 @@ def plan(geometry: Geometry, points: Array, change: Array, gap: float, refill: b
         warp = warp_between(_clear_of_teeth(source, now, wanted, refill), target)
         return Plan(frame, source, target, share * change, wanted, warp, share, refill)
 
-    found = attempt(1.0)
-    if found.warp.folding >= FOLD_LIMIT:
-        return found
+    trial = attempt(1.0)
+    if trial.warp.folding >= FOLD_LIMIT:
+        return trial
     # The smallest Jacobian falls from 1 at share 0 almost linearly; a few secant steps find where it meets the limit.
-    low, high, best = (0.0, 1.0), (1.0, found.warp.folding), None
+    low, high, best = (0.0, 1.0), (1.0, trial.warp.folding), None
     for _ in range(4):
         slope = (low[1] - FOLD_LIMIT - 0.02) / (low[1] - high[1])
-        found = attempt(low[0] + float(np.clip(slope, 0.1, 0.9)) * (high[0] - low[0]))
-        if found.warp.folding >= FOLD_LIMIT:
-            low, best = (found.share, found.warp.folding), found
-            if found.warp.folding < FOLD_LIMIT + 0.05:
+        trial = attempt(low[0] + float(np.clip(slope, 0.1, 0.9)) * (high[0] - low[0]))
+        if trial.warp.folding >= FOLD_LIMIT:
+            low, best = (trial.share, trial.warp.folding), trial
+            if trial.warp.folding < FOLD_LIMIT + 0.05:
                 break
         else:
-            high = found.share, found.warp.folding
+            high = trial.share, trial.warp.folding
     return best if best is not None else attempt(0.0)
 
 

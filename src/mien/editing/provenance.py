@@ -332,11 +332,11 @@ def verify(path: Path) -> Verification:
             raise ImageError(f"{beside}: is not readable JSON: remove it, or restore the original one")
     fits = record.get("sha256") == hashlib.sha256(data).hexdigest()
     sidecar = "none" if not record else "fits" if fits else "does not fit"
-    found = SOURCE_TYPE if SOURCE_TYPE.encode() in _xmp_of(data) else ""
+    source_type = SOURCE_TYPE if SOURCE_TYPE.encode() in _xmp_of(data) else ""
     store = _manifest_store(data)
     if not isinstance(store, dict):
         return Verification(
-            False, False, False, "", bool(record), record, found, sidecar, elsewhere=store or ""
+            False, False, False, "", bool(record), record, source_type, sidecar, elsewhere=store or ""
         )
     active = store["manifests"][store["active_manifest"]]
     codes = tuple(dict.fromkeys(status["code"] for status in store.get("validation_status", [])))
@@ -353,7 +353,7 @@ def verify(path: Path) -> Verification:
         signer=str(active.get("signature_info", {}).get("issuer", "")),
         edited=bool(stated),
         facts=stated,
-        source_type=found,
+        source_type=source_type,
         sidecar=sidecar,
         problems=broken,
         history=tuple(code for code in earlier if code != _INACCESSIBLE),
@@ -372,8 +372,8 @@ def _codes_of_originals(store: dict[str, Any]) -> Iterator[str]:
             deltas = [delta.get("validationDeltas") or {} for delta in results.get("ingredientDeltas") or []]
             failures = [
                 one
-                for found in (results.get("activeManifest") or {}, *deltas)
-                for one in found.get("failure") or []
+                for manifest in (results.get("activeManifest") or {}, *deltas)
+                for one in manifest.get("failure") or []
             ]
             for one in (*failures, *(original.get("validation_status") or [])):
                 if one.get("code") != "signingCredential.untrusted":

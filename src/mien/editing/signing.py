@@ -40,12 +40,12 @@ class Signer:
             ProvenanceError: a file cannot be read, or the two do not form such a pair.
         """
         try:
-            found = cls(chain.read_bytes(), key.read_bytes(), "the certificate in " + chain.name)
+            signer = cls(chain.read_bytes(), key.read_bytes(), "the certificate in " + chain.name)
         except OSError as problem:
             raise ProvenanceError(f"signing key: {problem}: check --certificate and --key") from None
-        if wrong := _fault(found.chain, found.key):
+        if wrong := _fault(signer.chain, signer.key):
             raise ProvenanceError(f"{chain} and {key}: {wrong}: check --certificate and --key")
-        return found
+        return signer
 
     @classmethod
     def of_install(cls, folder: Path | None = None) -> Signer:
@@ -64,22 +64,22 @@ class Signer:
         remedy = f"remove the folder {folder}, and mien makes a new key"
         try:
             try:
-                found = cls(*_pair_in(folder), SELF_MADE, remedy)
+                signer = cls(*_pair_in(folder), SELF_MADE, remedy)
             except FileNotFoundError:
                 _keep(folder, *_make_chain())
-                found = cls(*_pair_in(folder), SELF_MADE, remedy)
+                signer = cls(*_pair_in(folder), SELF_MADE, remedy)
         except FileNotFoundError as problem:
             raise ProvenanceError(
                 f"{problem.filename}: is missing beside the rest of the pair: {remedy}"
             ) from None
         except OSError as problem:
             return _passing(f"{folder}: the signing key cannot be kept or read here: {problem.strerror}")
-        for name, data in (("chain.pem", found.chain), ("key.pem", found.key)):
+        for name, data in (("chain.pem", signer.chain), ("key.pem", signer.key)):
             if (
                 b"-----BEGIN " not in data or b"-----END " not in data
             ):  # `sign` checks the content if signing fails
                 raise ProvenanceError(f"{folder / name}: is {'torn' if data.strip() else 'empty'}: {remedy}")
-        return found
+        return signer
 
 
 def _make_chain() -> tuple[bytes, bytes]:

@@ -91,8 +91,8 @@ class Target:
         names = [name for name in ACTIVE if name not in ("contempt", "disgust")]
         places = np.array([CIRCUMPLEX[name] for name in names]).T
         strengths = _least_strengths(places, np.array([valence, arousal]))
-        found = {name: round(float(s), 3) for name, s in zip(names, strengths, strict=True) if s > 1e-3}
-        return cls(found, f"valence {valence:g}, arousal {arousal:g}")
+        blend = {name: round(float(s), 3) for name, s in zip(names, strengths, strict=True) if s > 1e-3}
+        return cls(blend, f"valence {valence:g}, arousal {arousal:g}")
 
     def __str__(self) -> str:
         return self.text

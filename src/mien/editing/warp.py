@@ -286,8 +286,8 @@ def look_up(
 ) -> Pixels:
     """Values of `picture` at `where` [h, w, 2], (column, row) in its pixels."""
     # OpenCV needs no second map if the first has two channels, which its type stubs do not allow.
-    found = cv2.remap(picture, where, None, interpolation, borderMode=border)  # type: ignore[call-overload]
-    return np.asarray(found)
+    values = cv2.remap(picture, where, None, interpolation, borderMode=border)  # type: ignore[call-overload]
+    return np.asarray(values)
 
 
 def pixel_map(warp: Warp, region: Region) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

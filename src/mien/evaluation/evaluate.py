@@ -407,14 +407,14 @@ def _slices(
     for name, inside in grouped(judged.attributes[key], UNITS.get(key, "")).items():
         part = judged.rows(inside)
         named, rated = part.rows(part.truth != UNLABELLED), rated_of(part, undetected)
-        scored, felt = len(named) >= smallest, len(rated) >= smallest
+        scored, affect_scored = len(named) >= smallest, len(rated) >= smallest
         found.append(
             Slice(
                 key,
                 name,
                 len(part),
                 _scores(named, predicted_classes(named, undetected), draws, seed) if scored else {},
-                _affect(rated, draws, seed) if felt else {},
+                _affect(rated, draws, seed) if affect_scored else {},
                 count_subjects(part),
             )
         )

@@ -106,13 +106,13 @@ def weights_file(path: Path | str) -> Path:
         )
     if not path.is_dir():
         return path
-    found = sorted(one for one in path.glob("*.onnx") if one.with_suffix(".json").is_file())
-    if len(found) != 1:
-        there = "none" if not found else ", ".join(one.name for one in found)
+    files = sorted(one for one in path.glob("*.onnx") if one.with_suffix(".json").is_file())
+    if len(files) != 1:
+        there = "none" if not files else ", ".join(one.name for one in files)
         raise WeightsError(
             f"{path}: a folder of weights holds one .onnx file with its card (.json), this one {there}: name the file"
         )
-    return found[0]
+    return files[0]
 
 
 def verified(weights: Path | str) -> tuple[bytes, Card]:
@@ -129,10 +129,10 @@ def verified(weights: Path | str) -> tuple[bytes, Card]:
         raise WeightsError(f"{weights}: no such weights: {_REMEDY}") from None
     except OSError as problem:
         raise WeightsError(f"{weights}: {problem.strerror or problem}: {_REMEDY}") from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != card.fields["sha256"]:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != card.fields["sha256"]:
         raise WeightsError(
-            f"{weights}: these are not the weights of the card {card.path.name} (SHA-256 {found[:12]}, "
+            f"{weights}: these are not the weights of the card {card.path.name} (SHA-256 {digest[:12]}, "
             f"expected {str(card.fields['sha256'])[:12]}): {_REMEDY}"
         )
     return content, card

@@ -293,23 +293,23 @@ def columns_of(
 @lru_cache(maxsize=32)
 def _of_own(columns: tuple[Column, ...], labels: tuple[str, ...]) -> tuple[Column, ...]:
     """The same columns with own labels in place of the eight expressions."""
-    found: list[Column] = []
+    replaced: list[Column] = []
     for column in columns:
         if column.name in ("expression", "expression_smooth"):
-            found.append(replace(column, range=", ".join(labels)))
+            replaced.append(replace(column, range=", ".join(labels)))
         elif column.name == EXPRESSIONS[0]:
-            found += [
+            replaced += [
                 replace(_probability(name, f"p_{name}"), meaning=f"calibrated probability of {name}")
                 for name in labels
             ]
         elif column.name == f"{EXPRESSIONS[0]}_smooth":
-            found += [
+            replaced += [
                 replace(_smooth(name), name=f"smoothed_{name}", meaning=f"smoothed probability of {name}")
                 for name in labels
             ]
         elif column.name.removesuffix("_smooth") not in EXPRESSIONS:
-            found.append(column)
-    return tuple(found)
+            replaced.append(column)
+    return tuple(replaced)
 
 
 @cache

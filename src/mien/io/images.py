@@ -348,10 +348,10 @@ def _jpeg_frame(data: bytes, name: str) -> tuple[int, int, int, int] | None:
     # Each scan begins with these two bytes, so a file with few of them has few scans and need not be parsed to its end.
     many = data.count(b"\xff\xda") > MAX_SCANS
     for _ in range(_JPEG_SEGMENTS):
-        found = _JPEG_MARKER.search(data, position)
-        if found is None:
+        match = _JPEG_MARKER.search(data, position)
+        if match is None:
             return frame
-        position = found.end()
+        position = match.end()
         marker = data[position - 1]
         if marker in (0xD8, 0xD9):  # end of image, or a second start of image, which decoders refuse
             return frame

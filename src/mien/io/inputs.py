@@ -123,23 +123,23 @@ def gather(
         raise ConfigError("nothing to analyse: name pictures or folders, see  mien predict --help")
     if names.count("-") + (listed == "-") > 1:
         raise ConfigError("standard input can be read once: name - only once")
-    found: dict[str, Source] = {}  # by place: a picture named twice, in whatever way, is analysed once
+    sources: dict[str, Source] = {}  # by place: a picture named twice, in whatever way, is analysed once
 
     def add(names: Iterable[str]) -> None:
         for path in find(names, leave_out=leave_out, note=note):
-            found.setdefault(place(path), str(path))
+            sources.setdefault(place(path), str(path))
 
     for name in names:
         if name == "-":
             source = StandardInput(_standard_input())
-            found[source.name] = source
+            sources[source.name] = source
         elif name.startswith("@") and not os.path.lexists(name):
             add(read_list(name[1:]))
         else:
             add([name])
-    if not found:
+    if not sources:
         raise ConfigError("nothing to analyse: the list names no picture")
-    return list(found.values())
+    return list(sources.values())
 
 
 def read_list(path: str | Path) -> list[str]:

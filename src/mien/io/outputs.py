@@ -344,12 +344,12 @@ class Outputs:
 
 def written_in(folder: Path) -> set[str]:
     """Places of the results that earlier runs wrote into a folder."""
-    found = set()
+    places = set()
     with suppress(OSError):
         for line in (folder / RECORD).read_bytes().splitlines():
             with suppress(ValueError, KeyError, TypeError, RecursionError):
-                found.add(inputs.place(folder / str(json.loads(line)["file"])))
-    return found
+                places.add(inputs.place(folder / str(json.loads(line)["file"])))
+    return places
 
 
 def has_record(path: Path) -> bool:

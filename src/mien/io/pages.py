@@ -121,10 +121,10 @@ def table(
 
 def interval(cell: str) -> str:
     """Markup of a cell's plain text; "79.4 ± 1.8 (76.7 to 81.8)" is set on two lines with a small interval."""
-    found = re.fullmatch(r"(.+?) \((\S+ to \S+)\)", cell)
-    if found is None:
+    match = re.fullmatch(r"(.+?) \((\S+ to \S+)\)", cell)
+    if match is None:
         return escape(cell)
-    return f'<span class="n">{escape(found[1])}</span><br><small class="n">{escape(found[2])}</small>'
+    return f'<span class="n">{escape(match[1])}</span><br><small class="n">{escape(match[2])}</small>'
 
 
 def figure(svg: str, caption: str, wide: bool = False) -> str:

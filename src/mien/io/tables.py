@@ -581,9 +581,9 @@ def _damaged_line(part: Path, number: int) -> TableError:
     return TableError(f"{describe(part)}: line {number} is damaged: delete the file and start anew")
 
 
-def _same_columns(path: Path, wanted: list[str], found: list[str]) -> None:
+def _same_columns(path: Path, wanted: list[str], columns: list[str]) -> None:
     # A JSON lines table without rows does not name its columns.
-    if found and found != wanted:
+    if columns and columns != wanted:
         raise TableError(
             f"{describe(path)} was written with other columns: give the same --columns, --weights and landmarks, or "
             "another file"
@@ -607,12 +607,12 @@ def _whole_lines(part: Path) -> Iterator[tuple[dict[str, Any], int]]:
                 return
             end += len(line)
             try:
-                found = json.loads(line)
+                entry = json.loads(line)
             except (ValueError, RecursionError):
                 raise _damaged_line(part, number) from None
-            if not isinstance(found, dict):
+            if not isinstance(entry, dict):
                 raise _damaged_line(part, number)
-            yield found, end
+            yield entry, end
 
 
 def _write(

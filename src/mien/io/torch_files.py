@@ -37,13 +37,13 @@ def read(path: Path | str) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of other pickle protocols before it refuses them
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file: check the path") from None
     except DAMAGE as problem:
         raise WeightsError(
             f"{path}: not a tensor file ({type(problem).__name__}): download or train it again"
         ) from None
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path}: holds a {type(found).__name__}, not named tensors: save a state_dict")
-    return found
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path}: holds a {type(content).__name__}, not named tensors: save a state_dict")
+    return content

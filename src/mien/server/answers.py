@@ -49,8 +49,8 @@ class Answers:
         except MienError as problem:
             return _refused(_refusal(problem, data))
         except MemoryError:
-            said = "the picture does not fit into the memory of a worker: scale it down"
-            return _refused(Refusal(413, "too_costly", said))
+            message = "the picture does not fit into the memory of a worker: scale it down"
+            return _refused(Refusal(413, "too_costly", message))
         text = replace(analysis, source=request["name"] or analysis.source).to_json()
         return {"media_type": "application/json", "faces": len(analysis.faces)}, text.encode()
 
@@ -130,23 +130,25 @@ def _refusal(problem: MienError, data: bytes) -> Refusal:
     from mien.editing.signing import ProvenanceError
 
     # The name of a picture in memory is meaningless to the client.
-    said = str(problem).removeprefix(f"{images.describe(data)}: ")
+    message = str(problem).removeprefix(f"{images.describe(data)}: ")
     if isinstance(problem, ProvenanceError):
-        return Refusal(503, "no_provenance", said)
+        return Refusal(503, "no_provenance", message)
     if isinstance(problem, ImageError):
-        return _image_refusal(problem, said)
+        return _image_refusal(problem, message)
     codes = {TooManyFaces: "too_many_faces", NoFace: "no_face", EditRefused: "edit_refused"}
     return Refusal(
-        422, next((code for kind, code in codes.items() if isinstance(problem, kind)), "wrong_value"), said
+        422, next((code for kind, code in codes.items() if isinstance(problem, kind)), "wrong_value"), message
     )
 
 
-def _image_refusal(problem: ImageError, said: str) -> Refusal:
+def _image_refusal(problem: ImageError, message: str) -> Refusal:
     if isinstance(problem, images.TooCostly):
-        return Refusal(413, "too_costly", said)
+        return Refusal(413, "too_costly", message)
     if isinstance(problem, TooLarge):
-        said = said.replace("raise max_pixels if you trust it", "start the server with a higher --max-pixels")
-        return Refusal(413, "too_many_pixels", said)
+        message = message.replace(
+            "raise max_pixels if you trust it", "start the server with a higher --max-pixels"
+        )
+        return Refusal(413, "too_many_pixels", message)
     if isinstance(problem, NotAPicture):
-        return Refusal(415, "not_a_picture", said)
-    return Refusal(422, "damaged_picture", said)
+        return Refusal(415, "not_a_picture", message)
+    return Refusal(422, "damaged_picture", message)

@@ -69,9 +69,9 @@ class ServerState:
     async def answer(self, request: Request, upload: uploads.Upload, asked: dict[str, Any]) -> Response:
         """Process an upload in a worker and return its answer."""
         with self.pool.place():
-            said, body = await self.pool.run(asked, upload.data)
-        self.metrics.faces.labels(request.scope["route"].path).inc(said["faces"])
-        return Response(body, media_type=said["media_type"], headers=said.get("headers"))
+            header, body = await self.pool.run(asked, upload.data)
+        self.metrics.faces.labels(request.scope["route"].path).inc(header["faces"])
+        return Response(body, media_type=header["media_type"], headers=header.get("headers"))
 
 
 def create_app(
@@ -269,9 +269,9 @@ def _asked(fields: dict[str, str]) -> schema.EditRequest:
     try:
         return schema.EditRequest.model_validate(fields)
     except ValidationError as problem:
-        said = str(explain(problem, schema.EditRequest, "edit"))
+        message = str(explain(problem, schema.EditRequest, "edit"))
         raise Refusal(
-            422, "wrong_value", said.removeprefix("edit: ").removeprefix("'': value error, ")
+            422, "wrong_value", message.removeprefix("edit: ").removeprefix("'': value error, ")
         ) from None
 
 
@@ -283,20 +283,22 @@ def _refused(_: Request, refusal: Exception) -> Response:
 def _http(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
     if problem.status_code == 405:
-        said = f"{request.url.path} does not answer to {request.method}: see /openapi.json"
+        message = f"{request.url.path} does not answer to {request.method}: see /openapi.json"
     else:
-        said = f"there is nothing at {request.url.path[:80]}: see /openapi.json"
-    return JSONResponse({"error": "not_found", "message": said}, problem.status_code, problem.headers)
+        message = f"there is nothing at {request.url.path[:80]}: see /openapi.json"
+    return JSONResponse({"error": "not_found", "message": message}, problem.status_code, problem.headers)
 
 
 def _invalid(_: Request, problem: Exception) -> Response:
     assert isinstance(problem, RequestValidationError)
     first = problem.errors()[0]
-    said = f"'{'.'.join(str(part) for part in first['loc'][1:])}': {first['msg'].lower()}"
-    return JSONResponse({"error": "wrong_value", "message": said}, 422)
+    message = f"'{'.'.join(str(part) for part in first['loc'][1:])}': {first['msg'].lower()}"
+    return JSONResponse({"error": "wrong_value", "message": message}, 422)
 
 
 def _defect(_: Request, problem: Exception) -> Response:
     """This handler is outside of the middleware, so it adds the headers itself. The server's log has the traceback."""
-    said = f"a defect of mien ({type(problem).__name__}): please report it with the server's log"
-    return JSONResponse({"error": "defect", "message": said}, 500, {**SECURITY, "Cache-Control": "no-store"})
+    message = f"a defect of mien ({type(problem).__name__}): please report it with the server's log"
+    return JSONResponse(
+        {"error": "defect", "message": message}, 500, {**SECURITY, "Cache-Control": "no-store"}
+    )

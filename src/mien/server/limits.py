@@ -80,10 +80,10 @@ class BoundedDetector:
     limit: int
 
     def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
-        found = self.detector(image)
-        if len(found) > self.limit:
+        detections = self.detector(image)
+        if len(detections) > self.limit:
             raise TooManyFaces(
-                f"the picture holds {len(found)} faces, the limit is {self.limit}: send it in parts, or start the "
+                f"the picture holds {len(detections)} faces, the limit is {self.limit}: send it in parts, or start the "
                 "server with a higher --max-faces"
             )
-        return found
+        return detections

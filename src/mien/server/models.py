@@ -29,11 +29,11 @@ class Models:
     @property
     def cards(self) -> list[dict[str, Any]]:
         """The cards of everything that is installed, and of the recogniser in use if it is another one."""
-        found = [card.fields for card in cards.shipped()]
+        fields = [card.fields for card in cards.shipped()]
         used: cards.Card | None = getattr(self.pipeline.recogniser, "card", None)
-        if used is not None and used.fields not in found:
-            found.append(used.fields)
-        return found
+        if used is not None and used.fields not in fields:
+            fields.append(used.fields)
+        return fields
 
 
 def load(options: dict[str, Any]) -> Models:

@@ -100,12 +100,12 @@ class WorkerProcess:
         try:
             if not self._pipe.poll(max(0.0, end - time.monotonic())):
                 raise TooSlow
-            said: dict[str, Any] = json.loads(self._pipe.recv_bytes())
+            header: dict[str, Any] = json.loads(self._pipe.recv_bytes())
         except (OSError, EOFError):
             raise WorkerEnded(self._how()) from None
-        if "failure" in said:
-            raise WorkerEnded(said["failure"])
-        return said
+        if "failure" in header:
+            raise WorkerEnded(header["failure"])
+        return header
 
     def _how(self) -> str:
         self._process.join(1)
@@ -129,8 +129,8 @@ def _work(pipe: Connection, pixels: int) -> None:
         pipe.send_bytes(json.dumps(answers.describe()).encode())
         while True:
             request, data = json.loads(pipe.recv_bytes()), pipe.recv_bytes()
-            said, body = answers(request, data)
-            pipe.send_bytes(json.dumps(said).encode())
+            header, body = answers(request, data)
+            pipe.send_bytes(json.dumps(header).encode())
             pipe.send_bytes(body)
     except (
         EOFError,
@@ -244,12 +244,12 @@ class Pool:
             Refusal: that of the worker; 504 if it takes longer than `seconds`, 500 if the process dies.
         """
         end = time.monotonic() + self.limits.seconds
-        said, body = await asyncio.get_running_loop().run_in_executor(
+        header, body = await asyncio.get_running_loop().run_in_executor(
             self._threads, self._answer, request, data, end
         )
-        if "refusal" in said:
-            raise Refusal(*said["refusal"])
-        return said, body
+        if "refusal" in header:
+            raise Refusal(*header["refusal"])
+        return header, body
 
     def _answer(self, request: dict[str, Any], data: bytes, end: float) -> Answer:
         try:

@@ -132,8 +132,8 @@ class Persons:
         scores = np.array([face.detection.score for face in faces], dtype=np.float32)
         # The library expects labels of Rust's type usize.
         labels = np.zeros(len(faces), dtype=np.uintp)
-        found = self._tracker.update(boxes, scores, labels, round(max(time, 0.0) * 1e9))
-        tracks = [track.uuid if track is not None else None for track in found]
+        followed = self._tracker.update(boxes, scores, labels, round(max(time, 0.0) * 1e9))
+        tracks = [track.uuid if track is not None else None for track in followed]
         alive = {active.info.uuid for active in self._tracker.get_active_tracks()}
         self._holders = {track: who for track, who in self._holders.items() if track in alive}
         return tracks

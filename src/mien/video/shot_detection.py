@@ -154,11 +154,11 @@ def _turned(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> bool:
     places, codes = [], []
     for picture in (before, now):
         smooth = cv2.normalize(cv2.GaussianBlur(picture, (0, 0), 1), np.empty(0), 0, 255, cv2.NORM_MINMAX)
-        corners, found = finder.detectAndCompute(smooth, np.empty(0))
-        if found is None:
+        corners, descriptors = finder.detectAndCompute(smooth, np.empty(0))
+        if descriptors is None:
             return False
         places.append(np.array([corner.pt for corner in corners], np.float32))
-        codes.append(found)
+        codes.append(descriptors)
     pairs = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(codes[0], codes[1])
     if len(pairs) < _LEAST:
         return False

@@ -173,15 +173,15 @@ def _strip(tally: Tally) -> str:
 def _person(person: Person, tally: Tally) -> list[str]:
     valence, arousal = person.means
     leading = max(person.labels, key=person.labels.__getitem__)
-    told = (
+    description = (
         f"Seen for {person.seconds:.1f} s between {clock(person.first)} and {clock(person.last)}, "
         f"mostly {leading} ({_share(person, leading):.0%})"
     )
     rated = math.isfinite(valence + arousal)  # the network may not have been trained on them
-    told += f"; mean valence {signed(valence)}, mean arousal {signed(arousal)}." if rated else "."
+    description += f"; mean valence {signed(valence)}, mean arousal {signed(arousal)}." if rated else "."
     curves = (
         page_figure(
-            _curves(person, tally, told),
+            _curves(person, tally, description),
             "Apparent valence (solid) and arousal (dashed), smoothed, over minutes:seconds.",
         )
         if rated
@@ -189,7 +189,7 @@ def _person(person: Person, tally: Tally) -> list[str]:
     )
     return [
         f"<h2>Person {person.number}</h2>",
-        f"<p>{escape(told)}</p>",
+        f"<p>{escape(description)}</p>",
         curves,
         '<div class="sets">',
         f"<div>{_shares(person)}</div>",
@@ -234,7 +234,7 @@ def _peak(name: str, peak: Peak) -> str:
     )
 
 
-def _curves(person: Person, tally: Tally, told: str) -> str:
+def _curves(person: Person, tally: Tally, description: str) -> str:
     top, bottom = 8, _TALL - 22
 
     def y(value: float) -> float:
@@ -271,7 +271,7 @@ def _curves(person: Person, tally: Tally, told: str) -> str:
             parts.append(
                 f'<polyline class="{name}" points="{line}" fill="none" stroke-width="1.8" stroke-linejoin="round"/>'
             )
-    label = escape(f"Valence and arousal of person {person.number} over time. {told}", quote=True)
+    label = escape(f"Valence and arousal of person {person.number} over time. {description}", quote=True)
     return f'<svg viewBox="0 0 {_WIDE} {_TALL}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 

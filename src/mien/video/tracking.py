@@ -99,8 +99,8 @@ class Follower:
     def _search(
         self, rgb: NDArray[np.uint8], followed: Sequence[MeasuredFace], detector: Detector
     ) -> list[MeasuredFace]:
-        found = detector(rgb)
-        located = self._pipeline.locate(rgb, found) if found else []
+        detections = detector(rgb)
+        located = self._pipeline.locate(rgb, detections) if detections else []
         for detection, landmarks, pose, quality, crop in followed:
             fainter = detection.score / 2
             overlooked = not any(detection.box.iou(other[0].box) > 0.1 for other in located)

@@ -174,7 +174,7 @@ def london(root: Path, editor: Editor, every: int) -> Pairs:
             f"{root} does not hold the London set: pass the folder with neutral/ and smiling/"
         )
     pairs = Pairs(LocatedFaces(), LocatedFaces(), [])
-    said = _ethnicities(root)
+    ethnicities = _ethnicities(root)
     for path in sorted((root / "neutral").glob("*_03.jpg"))[::every]:
         other = root / "smiling" / path.name.replace("_03", "_08")
         for side, faces in ((path, pairs.neutral), (other, pairs.smiling)):
@@ -182,7 +182,7 @@ def london(root: Path, editor: Editor, every: int) -> Pairs:
             faces.photos.append(photo)
             faces.faces.append(editor.locate(photo)[0])
             faces.labels.append(path.stem[:3])
-        pairs.groups.append(said.get(path.stem[:3], ""))
+        pairs.groups.append(ethnicities.get(path.stem[:3], ""))
     return pairs
 
 

@@ -64,12 +64,12 @@ class Table:
         for key, (words, required) in LINES.items():
             cells = [_cell(self.figures[name].get(key)) for name in names]
             if any(cells):
-                said = [
+                intervals = [
                     f"{word}{_cell(self.references[key + end])}"
                     for end, word in _REFERENCES.items()
                     if key + end in self.references
                 ]
-                lines.append(f"| {words} | {required} | {'; '.join(said)} | {' | '.join(cells)} |")
+                lines.append(f"| {words} | {required} | {'; '.join(intervals)} | {' | '.join(cells)} |")
         stated = "; ".join(f"{word} {value}" for word, value in self.facts.items())
         return "\n".join([*lines, "", f"95 % intervals in brackets, by source. {stated}.", ""])
 
