@@ -127,8 +127,8 @@ def label_set(names: Iterable[object], where: str) -> tuple[str, ...]:
             raise ConfigError(f"{where}: '{name[:40]}…' has {len(name)} letters: use at most {LONGEST}")
         if form(name) in by_form:
             raise ConfigError(
-                f"{where}: '{by_form[form(name)]}' and '{name}' are the same label (case, spaces and Unicode form do not "
-                "tell labels apart): keep one"
+                f"{where}: '{by_form[form(name)]}' and '{name}' are the same label (case, spaces and Unicode form do "
+                "not tell labels apart): keep one"
             )
         by_form[form(name)] = name
     if len(by_form) < 2:

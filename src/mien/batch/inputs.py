@@ -41,7 +41,9 @@ def pictures(given: Iterable[str], note: Callable[[Path], None] | None = None) -
         )
     if "-" in names:
         raise ConfigError("- (standard input) is read by one process only: use mien predict")
-    return list({without_secrets(name): name for one in names for name in _expand(one, note)}.values())
+    return list(
+        {without_secrets(name): name for argument in names for name in _expand(argument, note)}.values()
+    )
 
 
 def _expand(given: str, note: Callable[[Path], None] | None) -> Iterable[str]:

@@ -248,7 +248,7 @@ class RayWorker:
             self._worker(int(number), json.loads(pictures), json.loads(only))
             for number, pictures, only in zip(block["number"], block["pictures"], block["only"], strict=True)
         ]
-        return {"done": [json.dumps(one) for one in done]}
+        return {"done": [json.dumps(result) for result in done]}
 
 
 class _Proxy:

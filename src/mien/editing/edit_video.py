@@ -205,7 +205,7 @@ def follow(editor: Editor, path: Path, face: int = 0, order: Order | None = None
                     tracked, yaw = place[0], float(pose[0][0])
             if tracked is None and picture.time - searched >= SEARCH:
                 searched = picture.time
-                boxes = sorted(editor.detector(picture.rgb), key=lambda one: -one.box.area)
+                boxes = sorted(editor.detector(picture.rgb), key=lambda detection: -detection.box.area)
                 if len(boxes) > face:
                     corners = np.array([boxes[face].box.corners], np.float64)
                     place, presence, pose = editor.landmarker(picture.rgb, corners)
@@ -303,15 +303,15 @@ def decide(track: Track, order: Order) -> Decisions:
     for run in _runs(track):
         times = track.times[run]
         current = track.strengths[run].astype(np.float64)
-        gaps = np.array([lip_gap(FaceFrame.of(one).to_canonical(one)) for one in track.points[run]])
+        gaps = np.array([lip_gap(FaceFrame.of(points).to_canonical(points)) for points in track.points[run]])
         steady = _averaged(times, gaps[:, None], LIPS_SPREAD)[:, 0]
-        guess = np.stack([order.change(one) for one in current])
+        guess = np.stack([order.change(strengths) for strengths in current])
         trials = [(frame, tried) for frame, tried in track.trials if run.start <= frame < run.stop]
         if trials:
             at = track.times[[frame for frame, _ in trials]]
             added = np.stack([tried - guess[frame - run.start] for frame, tried in trials])
             guess += np.stack([np.interp(times, at, column) for column in added.T], axis=1)
-        lip_rows = [order.lips(one, gap) for one, gap in zip(current, steady, strict=True)]
+        lip_rows = [order.lips(strengths, gap) for strengths, gap in zip(current, steady, strict=True)]
         lips_ = np.array(lip_rows, np.float64).reshape(-1, 3)
         change[run] = _averaged(times, guess, CHANGE_SPREAD)
         smoothed = _averaged(times, lips_, CHANGE_SPREAD)
@@ -336,8 +336,10 @@ def smooth(track: Track, spread: float = SHAPE_SPREAD) -> NDArray[np.float32]:
             low = int(np.searchsorted(times, times[rows.start] - 3 * spread - 1e-6))
             high = int(np.searchsorted(times, times[rows.stop - 1] + 3 * spread + 1e-6))
             points = track.points[run.start + low : run.start + high].astype(np.float64)
-            frames = [FaceFrame.of(one) for one in points]
-            shapes = np.stack([frame.to_canonical(one) for frame, one in zip(frames, points, strict=True)])
+            frames = [FaceFrame.of(shape) for shape in points]
+            shapes = np.stack(
+                [frame.to_canonical(shape) for frame, shape in zip(frames, points, strict=True)]
+            )
             places = np.array([[*frame.turn[:, 0], *frame.origin] for frame in frames])
             ends = times[0], times[-1]
             shapes = _averaged(times[low:high], shapes, spread, ends)
@@ -435,9 +437,9 @@ class Flicker:
 def typical(seen: Sequence[SkinStatistics]) -> SkinStatistics:
     """The medians of a face's skin statistics over frames."""
     return SkinStatistics(
-        np.median([one.skin for one in seen], axis=0),
-        float(np.median([one.grain for one in seen])),
-        float(np.median([one.white for one in seen])),
+        np.median([frame.skin for frame in seen], axis=0),
+        float(np.median([frame.grain for frame in seen])),
+        float(np.median([frame.white for frame in seen])),
     )
 
 

@@ -64,10 +64,10 @@ class Photo:
         """The same photo with other colours; a grey one stays grey (by the luma of the new colours)."""
         if self.grey:
             luma = colour.astype(np.float32) @ images.LUMA
-            one = np.where(
+            grey = np.where(
                 (colour == colour[..., :1]).all(axis=2), colour[..., 0], np.rint(luma).astype(colour.dtype)
             )
-            colour = np.repeat(one[..., None], 3, axis=2)
+            colour = np.repeat(grey[..., None], 3, axis=2)
         return replace(self, colour=colour)
 
 

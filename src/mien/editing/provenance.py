@@ -371,13 +371,13 @@ def _codes_of_originals(store: dict[str, Any]) -> Iterator[str]:
             results = original.get("validation_results") or {}
             deltas = [delta.get("validationDeltas") or {} for delta in results.get("ingredientDeltas") or []]
             failures = [
-                one
+                status
                 for manifest in (results.get("activeManifest") or {}, *deltas)
-                for one in manifest.get("failure") or []
+                for status in manifest.get("failure") or []
             ]
-            for one in (*failures, *(original.get("validation_status") or [])):
-                if one.get("code") != "signingCredential.untrusted":
-                    yield str(one.get("code"))
+            for status in (*failures, *(original.get("validation_status") or [])):
+                if status.get("code") != "signingCredential.untrusted":
+                    yield str(status.get("code"))
 
 
 _REMOTE: Final = "must fetch remote manifests from url "

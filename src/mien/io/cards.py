@@ -106,9 +106,9 @@ def weights_file(path: Path | str) -> Path:
         )
     if not path.is_dir():
         return path
-    files = sorted(one for one in path.glob("*.onnx") if one.with_suffix(".json").is_file())
+    files = sorted(file for file in path.glob("*.onnx") if file.with_suffix(".json").is_file())
     if len(files) != 1:
-        there = "none" if not files else ", ".join(one.name for one in files)
+        there = "none" if not files else ", ".join(file.name for file in files)
         raise WeightsError(
             f"{path}: a folder of weights holds one .onnx file with its card (.json), this one {there}: name the file"
         )

@@ -55,15 +55,15 @@ def font_file(words: str) -> str | None:
         return None
     for name in ("", *_dejavu(), *CANDIDATES):
         try:
-            one: Any = (
+            candidate: Any = (
                 ImageFont.truetype(name, 24, layout_engine=ImageFont.Layout.BASIC)
                 if name
                 else ImageFont.load_default(24)
             )
         except OSError:
             continue
-        if _has(one, words):
-            return name and str(one.path)
+        if _has(candidate, words):
+            return name and str(candidate.path)
     return None
 
 
@@ -74,12 +74,12 @@ def _dejavu() -> list[str]:
     return [*([str(own)] if own and own.is_file() else []), "DejaVuSans.ttf"]
 
 
-def _has(one: Any, words: str) -> bool:
-    missing = one.getmask(_NEVER)
+def _has(candidate: Any, words: str) -> bool:
+    missing = candidate.getmask(_NEVER)
     for letter in set(words):
         if letter.isspace() or unicodedata.category(letter) == "Cf" or letter in "\ufe0e\ufe0f":
             continue
-        mask = one.getmask(letter)
+        mask = candidate.getmask(letter)
         if mask.size == missing.size and bytes(mask) == bytes(missing):
             return False
     return True

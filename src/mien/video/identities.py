@@ -121,7 +121,9 @@ class Persons:
             person.seen, person.shot, person.box = time, shot, face.box
             if track:
                 # An occluded track may still hold this person; it would have to be recognised again.
-                self._holders = {other: who for other, who in self._holders.items() if who != number}
+                self._holders = {
+                    other: candidate for other, candidate in self._holders.items() if candidate != number
+                }
                 self._holders[track] = number
             answer.append(number)
         self._forget()
@@ -135,7 +137,7 @@ class Persons:
         followed = self._tracker.update(boxes, scores, labels, round(max(time, 0.0) * 1e9))
         tracks = [track.uuid if track is not None else None for track in followed]
         alive = {active.info.uuid for active in self._tracker.get_active_tracks()}
-        self._holders = {track: who for track, who in self._holders.items() if track in alive}
+        self._holders = {track: candidate for track, candidate in self._holders.items() if track in alive}
         return tracks
 
     @staticmethod
@@ -152,8 +154,8 @@ class Persons:
         for index, number in enumerate(numbers):
             if number is not None or index not in looks:
                 continue
-            for who, person in self._people.items():
-                if who not in present:
+            for candidate, person in self._people.items():
+                if candidate not in present:
                     near = (
                         person.shot == self._shot
                         and person.box is not None
@@ -161,11 +163,11 @@ class Persons:
                     )
                     likeness = person.similarity(looks[index])
                     if likeness >= (NEAR if near else SAME):
-                        pairs.append((likeness, index, who))
-        for _, index, who in sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2])):
-            if numbers[index] is None and who not in present:
-                numbers[index] = who
-                present.add(who)
+                        pairs.append((likeness, index, candidate))
+        for _, index, candidate in sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2])):
+            if numbers[index] is None and candidate not in present:
+                numbers[index] = candidate
+                present.add(candidate)
 
     def _newcomer(self) -> int:
         number, self._count = self._count, self._count + 1
@@ -174,6 +176,8 @@ class Persons:
 
     def _forget(self) -> None:
         """Drop the galleries of the people who have been away longest, if there are too many."""
-        away = sorted(self._people.keys() - self._holders.values(), key=lambda who: self._people[who].seen)
-        for who in away[: max(0, len(self._people) - _PEOPLE)]:
-            del self._people[who]
+        away = sorted(
+            self._people.keys() - self._holders.values(), key=lambda candidate: self._people[candidate].seen
+        )
+        for candidate in away[: max(0, len(self._people) - _PEOPLE)]:
+            del self._people[candidate]

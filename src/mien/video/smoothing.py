@@ -67,7 +67,7 @@ class Smoother:
             shares = dict(zip(reading.probabilities, smooth[2:].tolist(), strict=True))
             smoothed.append(Smoothed(shares, valence, arousal))
         # Filters idle for longer would restart anyway, so they can be dropped.
-        self._states = {who: state for who, state in self._states.items() if time - state.time <= GAP}
+        self._states = {person: state for person, state in self._states.items() if time - state.time <= GAP}
         return smoothed
 
 

@@ -111,8 +111,8 @@ class Follower:
     def _read(self, located: Sequence[MeasuredFace]) -> tuple[Face, ...]:
         if not located:
             return ()
-        ordered = sorted(located, key=lambda one: (-one[0].box.area, one[0].box.corners))
-        readings = self._pipeline.recogniser(np.stack([one[4] for one in ordered]))
+        ordered = sorted(located, key=lambda face: (-face[0].box.area, face[0].box.corners))
+        readings = self._pipeline.recogniser(np.stack([face[4] for face in ordered]))
         return tuple(
             Face(detection, landmarks, pose, doubted(reading, quality), quality)
             for (detection, landmarks, pose, quality, _), reading in zip(ordered, readings, strict=True)
