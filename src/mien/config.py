@@ -83,7 +83,7 @@ def explain(problem: ValidationError, model: type[BaseModel], source: str) -> Co
     if first["type"] == "extra_forbidden":
         owner: Any = model
         for part in first["loc"][:-1]:
-            if isinstance(part, int):  # the index in a list, whose element type is known from the step before
+            if isinstance(part, int):  # the index in a list; its element type is known from the step before
                 continue
             annotation = owner.model_fields[part].annotation
             # tuple[Section, ...] has the section's type as first argument.
@@ -92,7 +92,7 @@ def explain(problem: ValidationError, model: type[BaseModel], source: str) -> Co
             f"{source}: no key '{'.'.join(location)}': {nearest(location[-1], list(owner.model_fields))}"
         )
     message = first["msg"]
-    # Our own validators quote the user's text, whose case is kept.
+    # Our own validators quote the user's text, so its case is kept.
     message = message[:1].lower() + message[1:] if first["type"] == "value_error" else message.lower()
     return ConfigError(f"{source}: '{'.'.join(location)}': {message}")
 

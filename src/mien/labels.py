@@ -38,7 +38,7 @@ BASIC: tuple[str, ...] = EXPRESSIONS[:7]
 """The seven classes shared by RAF-DB, FER2013, SFEW and AffectNet-7: `EXPRESSIONS` without contempt."""
 
 UNLABELLED = -1
-"""The expression index of an image whose expression is not known."""
+"""The expression index of an image without a known expression."""
 
 CIRCUMPLEX: dict[str, tuple[float, float]] = {
     "neutral": (0.0, 0.0),
@@ -188,8 +188,8 @@ def listed(labels: Sequence[str], most: int = 8) -> str:
 def difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
     """The difference of two label sets, for a message; "" if they are equal, in the same order."""
     only_ours, only_theirs = [n for n in ours if n not in theirs], [n for n in theirs if n not in ours]
-    parts = [f"lacks {listed(only_ours)}"] if only_ours else []
-    parts += [f"has {listed(only_theirs)} besides"] if only_theirs else []
+    parts = [f"does not have {listed(only_ours)}"] if only_ours else []
+    parts += [f"has {listed(only_theirs)} in addition"] if only_theirs else []
     if not parts and tuple(ours) != tuple(theirs):
         return f"has the same labels in another order ({listed(theirs)})"
     return " and ".join(parts)

@@ -94,7 +94,7 @@ def run(
         out: the folder of the table, or its URL. A stopped run is continued.
         options: of `mien.load`, plain values.
         columns, on_no_face: as for `mien.io.tables.rows`; "error" records an error for a picture without a face.
-        workers: processes of one thread each; all processors of this machine, or of the cluster, unless told.
+        workers: processes of one thread each; None is one for each processor of this machine, or of the cluster.
         address: a running Ray cluster ("host:port", or "auto" for the one this machine belongs to).
         size: pictures in a part; see `mien.batch.plan.size_for`.
         progress: called after each part with the pictures done and their number.
@@ -176,7 +176,7 @@ def _checked(options: dict[str, Any], columns: str) -> dict[str, Any]:
 
 
 def _replaced(store: Store, part: plan.Part) -> list[str] | None:
-    """The pictures of a finished part whose content has changed; None if the part's file is damaged.
+    """The pictures of a finished part with changed content; None if the part's file is damaged.
 
     Pictures and parts behind URLs are not checked.
     """

@@ -111,7 +111,7 @@ def planned(store: Store) -> list[Part]:
 
 
 def extend(store: Store, parts: list[Part], pictures: Sequence[str], size: int) -> list[Part]:
-    """Plan the pictures that no part holds yet and return all parts, with the URLs as they are given now.
+    """Plan the pictures that are in no part yet and return all parts, with the URLs as given now.
 
     Raises:
         BatchError: the plan cannot be written.
@@ -140,7 +140,7 @@ def _kept(name: str) -> str:
 
 
 def openable(parts: Sequence[Part]) -> None:
-    """Make sure that the URLs of all pictures are known in full.
+    """Check that the URLs of all pictures are known in full.
 
     Raises:
         BatchError: one was planned with a password or signature by an earlier run, and was not given to this one.
@@ -155,7 +155,7 @@ def openable(parts: Sequence[Part]) -> None:
 
 
 def finished(store: Store) -> set[str]:
-    """Digests of the parts whose file is there.
+    """Digests of the parts with an existing file.
 
     Raises:
         BatchError: the folder cannot be listed.
@@ -168,9 +168,8 @@ def finished(store: Store) -> set[str]:
 
 
 def note_failed(store: Store, part: Part, failed: Sequence[str]) -> None:
-    """Remember which pictures of a part could not be analysed, URLs without what opens them.
-
-    To be called before the part's file is written.
+    """Record the pictures of a part that could not be analysed, without secrets in URLs; to be called before the part's
+    file is written.
 
     Raises:
         BatchError: it cannot be written.
@@ -181,7 +180,7 @@ def note_failed(store: Store, part: Part, failed: Sequence[str]) -> None:
 
 
 def failed(store: Store) -> dict[str, list[str]]:
-    """By a part's digest, which pictures of it could not be analysed.
+    """By a part's digest, its pictures that could not be analysed.
 
     Raises:
         BatchError: a note is damaged or cannot be read.

@@ -78,7 +78,7 @@ class Editor:
     measure: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse a recogniser whose labels do not fit the editor."""
+        """Refuse a recogniser with labels that do not fit the editor."""
         labels = getattr(self.recogniser, "labels", EXPRESSIONS)
         if labels != EXPRESSIONS:
             raise ConfigError(

@@ -202,7 +202,7 @@ class Geometry:
     def move(self, shape: Array, change: Array, gap: float) -> Array:
         """The canonical shape [P, 2] after changing the strengths by `change` [K] and the lips to `gap`.
 
-        Where the lips then stand further apart, they are drawn together about their own middle line; a gap of 0 makes
+        If the lips are then further apart, they are scaled towards their own middle line; a gap of 0 makes
         each pair meet.
         """
         now = lip_gap(shape)

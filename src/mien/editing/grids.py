@@ -68,7 +68,7 @@ def grid(
 ) -> tuple[Rgb, Edit]:
     """A sheet of one face: expressions by strengths, or the valence/arousal plane; and its last edit, as a record.
 
-    A cell whose edit is refused by the fold guard shows the unedited face with a note.
+    If the fold guard refuses an edit, its cell shows the unedited face with a note.
     """
     from mien.editing.results import EditRefused
 

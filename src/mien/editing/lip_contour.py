@@ -30,7 +30,7 @@ WIDE = 0.1
 """Lip gap in eye distances from which the network is trusted although the photo shows neither teeth nor a dark band."""
 _ROWS = 57
 _BEYOND = 0.2
-"""Share of the lips' height by which a line extends beyond the outer lips, whose points are inexact."""
+"""Share of the lips' height by which a line extends beyond the points of the outer lips, which are inexact."""
 _PAIRS = len(INNER_LIP_PAIRS)
 _MIDDLE = slice(2, _PAIRS - 2)
 

@@ -40,7 +40,7 @@ which many show no teeth."""
 _BRIGHTEST = 1.6
 """Largest ratio of the luma of teeth to that of the whites of the eyes, in the dark."""
 _OPEN_EYE = 0.12
-"""Least height over width of an eye whose white is visible."""
+"""Least height over width of an eye with a visible white."""
 _ROW = 0.85
 """Share of an example's width that is mapped to a mouth's width, as its corners are darker and its row of teeth is
 shorter than usual."""

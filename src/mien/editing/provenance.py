@@ -264,7 +264,7 @@ _MEDIA_TYPES: Final = {
     "AVIF": "image/avif",
     "VIDEO": "video/mp4",
 }
-"""What C2PA calls the formats it knows, by `mien.io.images.file_type`."""
+"""Media types that C2PA supports, by `mien.io.images.file_type`."""
 
 
 def _media_type(data: bytes) -> str | None:

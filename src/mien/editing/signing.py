@@ -23,8 +23,8 @@ class ProvenanceError(MienError):
 
 @dataclass(frozen=True)
 class Signer:
-    """A certificate chain and its private key, both PEM, for ES256. `owner` describes whose they are, `remedy` what to
-    do if signing fails."""
+    """A certificate chain and its private key, both PEM, for ES256. `owner` describes their owner, `remedy` what to do
+    if signing fails."""
 
     chain: bytes
     key: bytes
@@ -83,7 +83,7 @@ class Signer:
 
 
 def _make_chain() -> tuple[bytes, bytes]:
-    """A chain of a leaf certificate and a root whose key is discarded, leaf first, and the leaf's private key."""
+    """A chain of a leaf certificate and a root, leaf first, and the leaf's private key; the root's key is discarded."""
     try:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization

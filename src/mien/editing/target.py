@@ -18,7 +18,7 @@ Mouth = Literal["auto", "keep", "open", "close"]
 MAX_INTENSITY: Final = 1.25
 """Highest intensity of an edit: 1 is a full expression. Our choice."""
 OPENS_ABOVE: Final = {"happiness": 0.5, "surprise": 0.7, "fear": 0.7}
-"""Intensity above which closed lips part by themselves, for expressions whose full form shows parted lips."""
+"""Intensity above which closed lips part by themselves, for expressions with parted lips in their full form."""
 OPEN_GAP: Final = {
     "happiness": 0.13,
     "surprise": 0.11,

@@ -181,7 +181,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         *_absent("X", "Y", "Z"),
         *_EXPRESSION,
         *(_probability(name, name) for name in EXPRESSIONS),
-        # With columns named valence and arousal py-feat takes a table for one of its version 2, whose labels differ.
+        # With columns named valence and arousal py-feat takes a table for one of its version 2, with other labels.
         *(replace(column, name=f"apparent_{column.name}") for column in _AFFECT),
         *_COMMON,
         *_LAST,
@@ -345,9 +345,9 @@ def rows(
 ) -> list[Row]:
     """One row for each face of a picture, all with the same keys, in the order of `columns_of`.
 
-    A picture without a face, or one that could not be analysed, gives a single row whose face columns are None
-    ("row") or none at all ("skip"); an error is never skipped. `video` adds the columns of a `Frame`. `labels` are
-    those of the recogniser.
+    A picture without a face, or one that could not be analysed, gives a single row with empty face columns ("row") or
+    none at all ("skip"); an error is never skipped. `video` adds the columns of a `Frame`. `labels` are those of the
+    recogniser.
 
     Raises:
         NoFace: there is no face and `on_no_face` is "error".

@@ -59,7 +59,7 @@ SUFFIXES: Final = (
 LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue in luma (ITU-R BT.601, as in OpenCV's grey conversion)."""
 MAX_PIXELS: Final = 100_000_000
-"""Largest picture decoded unless the caller says otherwise: 300 MB of RGB."""
+"""Default limit on the size of a decoded picture, pixels: 300 MB of RGB."""
 
 _BASE64: Final = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk")
 """How pictures begin in base64: JPEG, PNG, GIF, WebP, TIFF and BMP."""
@@ -93,7 +93,7 @@ _JPEG_SEGMENTS: Final = 10_000
 
 
 class TooCostly(TooLarge):
-    """A picture within the limit of pixels whose decoding would cost much more than its size suggests."""
+    """A picture within the limit of pixels that would cost much more to decode than its size suggests."""
 
 
 def read(source: Source, *, max_pixels: int = MAX_PIXELS, reduce_to: int | None = None) -> Rgb:

@@ -75,7 +75,7 @@ def identity(source: Source | Path) -> str | None:
 
 
 def unchanged(source: Source | Path, known: str | None) -> bool:
-    """Whether a picture's content is still that of an `identity`; only a file whose status differs is read."""
+    """Whether a picture's content is still that of an `identity`; only a file with another status is read."""
     if known is None:
         return False
     digest, _, status = known.partition("-")

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions whose threads follow the processor affinity of the process.
+"""ONNX Runtime sessions with as many threads as the processor affinity of the process allows.
 
 ONNX Runtime sizes its thread pool by the machine and lets idle threads spin. Pinned to one core of many (a container, a
 batch scheduler, `taskset`) its threads compete for that core, and a call takes several times as long. Here the number
@@ -84,7 +84,8 @@ class Network:
     """
 
     def __init__(self, path: Path | str, sha256: str, opened: Any = None) -> None:
-        """The file at `path`, whose card states `sha256`; `opened` is its session in this process, if there is one."""
+        """The file at `path`, with the `sha256` of its card; `opened` is its session in this process, if there is
+        one."""
         self.path, self.sha256 = Path(path), sha256
         self._opened = os.getpid(), opened
 

@@ -94,7 +94,7 @@ def table(
     text: Sequence[int] = (),
     apart: Sequence[int] = (),
 ) -> str:
-    """A table whose first column heads its rows.
+    """A table; the first column holds the row headers.
 
     Args:
         caption: plain text.

@@ -8,9 +8,9 @@ removes; pictures with a whole line are complete, however many faces they have. 
 the table, which therefore appears whole or not at all. The same holds for all three formats. (The part file is safe
 from a killed process; it is not synchronised to disk against loss of power.)
 
-**A table says what made it**, if the writer is told (`made_with`): version, weights, detector and options, in the
+**A table records how it was made**, if the writer gets `made_with`: version, weights, detector and options, in the
 Parquet file's metadata under the key `mien`, and for CSV and JSON lines in a JSON file beside the table, such as
-`table.csv.mien.json`. There is also what tells the content of each picture from any other, so that `resume` notices a
+`table.csv.mien.json`. It also holds an identifier of each picture's content, so that `resume` notices a
 picture that was replaced. Going on with other options is refused; pictures that were replaced, and those with an error,
 are done again.
 """
@@ -96,8 +96,8 @@ class Writer:
 
     Attributes:
         known: sources (as `key` gives them) that the table has, with or without an error.
-        done: those whose rows are all there, without an error.
-        contents: what tells the content of each source from any other (see `mien.io.inputs.identity`), where known.
+        done: those with all rows, without an error.
+        contents: identifier of each source's content (see `mien.io.inputs.identity`), where known.
         folder: where the names of an earlier run start from, or None.
         wrote: places of other files that earlier runs wrote.
         frames: for a video the number of its last frame that is there.

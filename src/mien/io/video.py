@@ -3,9 +3,9 @@
 Frames are upright and have the presentation time stored in the file, in seconds from where a player starts, not a frame
 number over a rate: phones record at a varying rate, so that could be wrong by seconds.
 
-Pixels are converted to RGB by the matrix and range that the file states; where it states no matrix, by BT.709 from
-1280 x 577 pixels on and BT.601 below, as players do. HDR (PQ and HLG) is tone-mapped to SDR with BT.709 primaries, and
-`VideoReader.notes` says so. Pixels that are not square are made square.
+Pixels are converted to RGB by the matrix and range that the file states; where it states no matrix, by BT.709 from 1280
+x 577 pixels on and BT.601 below, as players do. HDR (PQ and HLG) is tone-mapped to SDR with BT.709 primaries, which
+`VideoReader.notes` mentions. Pixels that are not square are made square.
 """
 
 from __future__ import annotations
@@ -296,7 +296,7 @@ def upright(rgb: NDArray[np.uint8], frame: VideoFrame) -> NDArray[np.uint8]:
 _WHITE: Final = 203.0
 """cd/m2 of diffuse white in HDR (ITU-R BT.2408)."""
 _PEAK: Final = 1000.0
-"""cd/m2 of the brightest HLG, whose values are relative (ITU-R BT.2100)."""
+"""cd/m2 of the brightest HLG, which has relative values (ITU-R BT.2100)."""
 _KNEE: Final = 0.7
 """Share of the SDR range up to which light is kept; brighter light is compressed. Our choice."""
 _NARROWER: Final = np.array(

@@ -10,7 +10,7 @@ so it also holds if the application is mounted in another one:
 - `/v1/analyses`, `/v1/edits`: the key, and no other web site;
 - `/v1/models`, `/metrics`: the key;
 - `/v1/service`, `/health`, `/ready`, `/openapi.json` and the page's files: open, as they reveal nothing of pictures or
-  use. There are no WebSocket routes and no `/docs` (whose scripts come from other servers).
+  use. There are no WebSocket routes, and no `/docs`, as its scripts come from other servers.
 """
 
 from __future__ import annotations

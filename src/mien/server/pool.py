@@ -33,7 +33,8 @@ LOADING: Final = 120.0
 """Seconds after which a process that still loads its models is killed. Loading takes about one."""
 BYTES_A_PIXEL: Final = 48
 """Memory limit of a worker in bytes per pixel of the largest accepted picture, beyond `BASE`. Our choice: an edit of a
-large picture with alpha takes about half of it. On Linux only, against pictures whose header understates their cost."""
+large picture with alpha takes about half of it. On Linux only, against pictures with a header that understates their
+cost."""
 BASE: Final = 2**30
 
 

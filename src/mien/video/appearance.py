@@ -48,7 +48,7 @@ _UNIFORM: Final = _uniform()
 
 
 def look(rgb: NDArray[np.uint8], landmarks: Landmarks) -> Look:
-    """Describe a face whose points are known, in RGB uint8 [height, width, 3].
+    """Describe a face with known landmarks, in RGB uint8 [height, width, 3].
 
     Raises:
         DegenerateFace: the points do not form a face.

@@ -4,7 +4,7 @@
 the prediction of a Kalman filter, drops a track after a second without a detection, and does not know cuts. So a small
 gallery of appearance descriptors (`mien.video.appearance`) is kept of every person. A new track is compared with all
 people who are not in the picture, and gets the number of the most similar one if it is similar enough, else a new
-number. A track whose face stops resembling its person, because two people crossed, is compared again.
+number. A track that stops resembling its person, because two people crossed, is compared again.
 
 Numbers count from 0 in order of appearance and hold for one clip. In doubt a new number is given: two numbers of one
 person can be merged later, two people under one number cannot be separated.

@@ -104,7 +104,7 @@ class Tally:
             self._add(face, time, frame.frame or 0, rgb)
 
     def finish(self) -> None:
-        """Close the tally: the last frame stands for as long as one does on average."""
+        """Finish: the last frame gets the mean duration."""
         if self._before is not None:
             self._lasted(self._before, self.end + (self.end / (self.frames - 1) if self.frames > 1 else 0.0))
         self._before = None

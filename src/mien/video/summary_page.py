@@ -28,7 +28,7 @@ from mien.wording import several, signed
 
 WORDING: Final = (
     "An expression label describes what a face shows to an observer, and apparent valence and arousal how it looks; "
-    "neither says what the person feels."
+    "neither describes what the person feels."
 )
 
 _WIDE, _LEFT, _RIGHT = 920, 46, 12
