@@ -83,7 +83,9 @@ def papers() -> tuple[Paper, ...]:
             try:
                 found.append(Paper(**yaml.safe_load(path.read_text(encoding="utf-8"))))
             except (ValidationError, TypeError) as problem:
-                raise ConfigError(f"ledger/{path.name}: {str(problem).splitlines()[0]}") from None
+                raise ConfigError(
+                    f"evaluation/published/{path.name}: {str(problem).splitlines()[0]}"
+                ) from None
     return tuple(sorted(found, key=lambda paper: (paper.kind != "seed", paper.method)))
 
 
