@@ -43,9 +43,10 @@ bench: .venv-test/ready
 	.venv-test/bin/python benchmarks/cold_start.py
 	.venv-test/bin/python benchmarks/throughput.py
 
-# The numbers of README and docs, from cards and reports.
+# The numbers of README and docs, from cards and reports, and the picture of the architecture, from the imports.
 figures: .venv-test/ready
 	.venv-test/bin/python scripts/figures.py
+	.venv-test/bin/python scripts/architecture.py
 
 # The site into site/; look at it with  .venv-test/bin/mkdocs serve
 docs: .venv-test/ready

@@ -42,9 +42,9 @@ def frames(clip: str | None, count: int) -> Iterator[Any]:
             matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
             yield cv2.warpAffine(scene, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
         return
-    from mien.video import Clip
+    from mien.video import VideoReader
 
-    with Clip(clip) as opened:
+    with VideoReader(clip) as opened:
         kept = [
             cv2.resize(picture.rgb, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
             for picture, _ in zip(opened.pictures(), range(500), strict=False)
@@ -57,9 +57,9 @@ def frames(clip: str | None, count: int) -> Iterator[Any]:
 
 def make(clip: str | None, count: int, path: str) -> None:
     """Write a clip to measure with."""
-    from mien.io.video import Film
+    from mien.io.video import VideoWriter
 
-    film = Film(path, WIDTH, HEIGHT, 25.0)
+    film = VideoWriter(path, WIDTH, HEIGHT, 25.0)
     for number, rgb in enumerate(frames(clip, count)):
         film.add(rgb, number / 25)
     film.finish()

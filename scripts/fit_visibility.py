@@ -40,7 +40,7 @@ from mien.faces.visibility import SIZE
 from mien.io import images
 from mien.io.onnx import session
 from mien.labels import EXPRESSIONS
-from mien.landmarks import JAW, LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
+from mien.landmarks import JAW
 from mien.release.export import without_traces
 
 Array = np.ndarray[Any, Any]
@@ -230,9 +230,7 @@ class Cutter:
 
         points, _, _ = self.landmarker._look(rgb, [upright_square(points[0])])
         try:
-            matrix = align.fit(align.anchors_from(points, RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS, NOSE_BOTTOM))[
-                0
-            ]
+            matrix = align.face_matrix(points[0])
         except align.DegenerateFace:
             return None, points[0]
         return align.crop(rgb, matrix, STORED, grey=True), points[0]

@@ -32,21 +32,21 @@ CORE = (
     "test_labels.py",
     "test_types.py",
     "test_config.py",
-    "test_images.py",
-    "test_align.py",
-    "test_detect.py",
-    "test_landmarks.py",
-    "test_recognise.py",
-    "test_pipeline.py",
-    "test_tables.py",
+    "io/test_images.py",
+    "faces/test_align.py",
+    "faces/test_detect.py",
+    "faces/test_landmarker.py",
+    "faces/test_recognise.py",
+    "faces/test_pipeline.py",
+    "io/test_tables.py",
     "test_cli_predict.py",
     "test_bad_input.py",
 )
 EXTRAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "parquet": ((), ("test_tables.py", "data/test_readers.py")),
+    "parquet": ((), ("io/test_tables.py", "data/test_readers.py")),
     "figures": ((), ("figures",)),
-    "heic": ((), ("test_images.py",)),
-    "edit": ((), ("test_edit.py", "test_editing.py")),
+    "heic": ((), ("io/test_images.py",)),
+    "edit": ((), ("editing/test_editor.py", "editing/test_editing.py")),
     # An edited picture is signed, for which the server needs what the extra edit needs.
     "serve": (
         (
@@ -59,7 +59,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("server",),
     ),
     "video": (("scipy>=1.13",), ("video",)),
-    "batch": ((), ("test_batch.py",)),
+    "batch": ((), ("batch/test_batch.py",)),
 }
 """Of each extra: what its tests need besides, and its tests. What needs yet another extra skips itself."""
 

@@ -14,7 +14,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from mien.cli.main import app
-from mien.data.predictions import Predictions, Provenance
+from mien.data.predictions import Predictions, RunInfo
 from mien.evaluation import compare, evaluate, intervals, metrics, published_results
 from mien.evaluation.compare import ComparisonError
 from mien.evaluation.intervals import Interval
@@ -53,7 +53,7 @@ def run(method: str, seed: int, accuracy: float, *, same: bool = True, **changes
         0.04 * np.ones((COUNT, 8)) + 0.68 * np.eye(8)[best],
         affect=affect * accuracy,
         affect_truth=affect,
-        provenance=Provenance(f"{method}-s{seed}", **(facts | changes)),
+        provenance=RunInfo(f"{method}-s{seed}", **(facts | changes)),
     )
 
 

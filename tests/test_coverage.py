@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mien.data.predictions import Predictions, Provenance
+from mien.data.predictions import Predictions, RunInfo
 from mien.evaluation import compare, intervals, metrics
 from mien.evaluation.intervals import Interval
 from mien.labels import EXPRESSIONS
@@ -126,7 +126,7 @@ def runs_of(
                 0.04 + 0.68 * np.eye(K)[best],
                 classes=EXPRESSIONS,
                 attributes={"half": np.array(["first", "second"])[np.arange(count) // K % 2]},
-                provenance=Provenance(
+                provenance=RunInfo(
                     f"{method}-s{seed}", weights_hash=f"{method}{seed}", group=method, seed=seed
                 ),
             )

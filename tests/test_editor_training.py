@@ -20,8 +20,8 @@ from mien.cli.main import app
 from mien.data.readers.ferplus import USAGES, VOTE_FILE
 from mien.data.synthetic.drawings import faces as drawn_faces
 from mien.data.transforms import normalise
-from mien.editing.corrector import SIDE, Corrector, corrected, views
-from mien.editing.edit_video import Held
+from mien.editing.corrector import SIDE, OnnxCorrector, corrected, views
+from mien.editing.edit_video import TemporalCorrector
 from mien.editing.editor import Editor, asked_plan
 from mien.editing.geometry import ACTIVE, Geometry
 from mien.editing.photo import Photo
@@ -160,7 +160,7 @@ def test_a_correction_of_nothing_leaves_the_plan_as_it_is(plan: tuple[Photo, Pla
 def test_a_request_for_no_change_asks_no_network(plan: tuple[Photo, Plan]) -> None:
     photo, asked = plan
     still = replace(asked, change=np.zeros(len(ACTIVE)))
-    assert Corrector(network=None)(photo.rgb, still, None, 0.0) is still
+    assert OnnxCorrector(network=None)(photo.rgb, still, None, 0.0) is still
 
 
 # Training
@@ -375,7 +375,7 @@ def test_light_is_deeper_on_dark_skin(plan: tuple[Photo, Plan]) -> None:
     strengths = []
     for brightness in (1.0, 0.5, 0.2):
         dim = (photo.rgb * brightness).astype(np.uint8)
-        flow, gain = Corrector(Alternating()).answer(dim, asked, None, 1.0)
+        flow, gain = OnnxCorrector(Alternating()).answer(dim, asked, None, 1.0)
         assert not flow.any()
         strengths.append(abs(float(gain[0, 0])) / 0.2)
     assert 1 <= strengths[0] < 1.2
@@ -385,7 +385,7 @@ def test_light_is_deeper_on_dark_skin(plan: tuple[Photo, Plan]) -> None:
 
 def test_a_film_holds_what_the_corrector_says_of_a_shot(plan: tuple[Photo, Plan]) -> None:
     photo, asked = plan
-    held = Held(Corrector(Alternating()), frames=8)
+    held = TemporalCorrector(OnnxCorrector(Alternating()), frames=8)
 
     def light(shot: int) -> float:
         drawn = held(shot, photo.rgb, asked, None, 1.0)
@@ -393,7 +393,7 @@ def test_a_film_holds_what_the_corrector_says_of_a_shot(plan: tuple[Photo, Plan]
         return float(drawn.gain.ravel()[np.abs(drawn.gain).argmax()])
 
     first = [light(0) for _ in range(20)]
-    alone = [float(Corrector(Alternating())(photo.rgb, asked, None, 1.0).gain.max())]  # type: ignore[union-attr]
+    alone = [float(OnnxCorrector(Alternating())(photo.rgb, asked, None, 1.0).gain.max())]  # type: ignore[union-attr]
     assert first[0] == pytest.approx(alone[0])
     assert abs(first[1]) < 1e-6  # the mean of the two so far
     assert np.abs(np.diff(first[10:])).max() < 0.3 * abs(alone[0])
@@ -425,7 +425,7 @@ def test_one_command_trains_exports_and_draws(
     shares = np.eye(len(EXPRESSIONS))[NEUTRAL]
     face = edit_pairs.located(photo.rgb, asked.frame.to_picture(asked.source), shares)
     if kind == "corrector":
-        better = Corrector.load(weights)(photo.rgb, asked, None, 1.0)
+        better = OnnxCorrector.load(weights)(photo.rgb, asked, None, 1.0)
         assert better.warp.folding >= FOLD_LIMIT
         assert better.gain is not None
         return
@@ -512,7 +512,7 @@ def test_wrong_requests_are_refused_at_the_door(
     with pytest.raises(ConfigError, match="another configuration"):
         training.run(config, resume=True, say=lambda line: None)
     with pytest.raises(WeightsError, match="no such card"):
-        editors.ways(Editor(None, Geometry.load(), measure=False), [str(tmp_path / "x.onnx")])  # type: ignore[arg-type]
+        editors.variants(Editor(None, Geometry.load(), measure=False), [str(tmp_path / "x.onnx")])  # type: ignore[arg-type]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tree: dict[str, Any]) -> None:

@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 from mien import methods
 from mien.cli.main import app
-from mien.data import predictions
-from mien.data.predictions import Predictions, PredictionsError, Provenance, pooled
+from mien.data.predictions import Predictions, PredictionsError, RunInfo, pooled
 from mien.data.readers import manifest
 from mien.data.synthetic import drawings
 from mien.errors import ConfigError, DatasetNotFound, OutputExists, WeightsError
 from mien.evaluation import evaluate, inference, metrics
 from mien.evaluation.evaluate import EvaluationError
 from mien.evaluation.subgroups import grouped
+from mien.faces.recognise import softmax
 from mien.labels import BASIC, EXPRESSIONS
 from mien.reports import evaluation_report
 from mien.training import checkpoint
@@ -43,7 +43,7 @@ def made(n: int = 240, seed: int = 0, k: int = 8, skill: float = 2.0, **rest) ->
             "gender": np.array(["female", "male"])[np.arange(n) // k % 2],
             "brightness": generator.uniform(0, 255, n),
         },
-        "provenance": Provenance("made", protocol="test", digest="0" * 64, weights_hash="1" * 64),
+        "provenance": RunInfo("made", protocol="test", digest="0" * 64, weights_hash="1" * 64),
     } | rest
     logits = generator.normal(size=(n, k)) + skill * np.eye(k)[truth]
     return Predictions.of_logits(
@@ -104,7 +104,7 @@ def test_undetected_faces_are_kept_counted_or_dropped_as_asked() -> None:
 def test_a_validation_split_mends_overconfidence() -> None:
     generator = np.random.default_rng(2)
     logits = generator.normal(size=(4000, 8)) * 1.5
-    truth = (predictions.softmax(logits).cumsum(axis=1) < generator.random((4000, 1))).sum(axis=1)
+    truth = (softmax(logits).cumsum(axis=1) < generator.random((4000, 1))).sum(axis=1)
     whole = Predictions.of_logits([str(i) for i in range(4000)], truth, 3 * logits)
     found = evaluate.report(
         whole.rows(np.arange(2000)), validation=whole.rows(np.arange(2000, 4000)), draws=20
@@ -421,7 +421,7 @@ def test_another_fold_of_the_same_set_is_known_to_be_learnt_from() -> None:
     from mien.data.records import Record
 
     taught = SourceConfig(reader="manifest", root=Path("here"))
-    model = inference.Model(lambda crops: None, 48, False, Provenance("x"), learnt=(taught,))  # type: ignore[arg-type,return-value]
+    model = inference.Model(lambda crops: None, 48, False, RunInfo("x"), learnt=(taught,))  # type: ignore[arg-type,return-value]
     records = [Record(Path(f"{n}.png"), "test", name=f"{n}.png") for n in range(4)]
     seen = [dataclasses.replace(one, split="train") for one in records[:3]]
     with pytest.MonkeyPatch.context() as patch:
@@ -479,7 +479,7 @@ def test_the_page_stands_alone_and_is_accessible() -> None:
 
 
 def test_names_on_the_page_are_escaped() -> None:
-    given = made(n=40, provenance=Provenance("<b>x</b>", dataset="a&b"))
+    given = made(n=40, provenance=RunInfo("<b>x</b>", dataset="a&b"))
     text = evaluation_report.html(evaluate.report(given, draws=5), given)
     assert "<b>x</b>" not in text
     assert "&lt;b&gt;x&lt;/b&gt; on a&amp;b" in text

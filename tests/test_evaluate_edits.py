@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from mien.editing.editor import Editor
-from mien.editing.geometry import Frame
+from mien.editing.geometry import FaceFrame
 from mien.editing.photo import Photo, open_photo
 from mien.editing.results import EditRefused, Located
 from mien.editing.target import Target
@@ -171,13 +171,13 @@ class Bright:
         return shares, np.stack([level, level**2], axis=1)
 
 
-def _faces(count: int = 4) -> metrics.Faces:
+def _faces(count: int = 4) -> metrics.LocatedFaces:
     from mien.types import Box
 
     points = np.random.default_rng(0).uniform(10, 50, (112, 2))
     face = Located(Box(5, 5, 50, 50), points, points, 0.0, 0.0, None)
     photos = [Photo(np.full((64, 64, 3), 60 + 5 * n, np.uint8)) for n in range(count)]
-    return metrics.Faces(photos, [face] * count, ["neutral"] * count)
+    return metrics.LocatedFaces(photos, [face] * count, ["neutral"] * count)
 
 
 def _brighten(
@@ -258,8 +258,8 @@ def editor() -> Editor:
 def test_response_is_one_when_the_points_go_where_they_are_asked(editor: Editor, examples: Path) -> None:
     photo = open_photo(examples / "portrait_neutral.jpg")
     face = editor.locate(photo)[0]
-    frame = Frame.of(face.points)
-    faces = metrics.Faces([photo], [face], ["neutral"])
+    frame = FaceFrame.of(face.points)
+    faces = metrics.LocatedFaces([photo], [face], ["neutral"])
     from mien.editing.geometry import lip_gap
 
     gap = lip_gap(frame.to_canonical(face.points))
@@ -289,7 +289,7 @@ def test_response_is_one_when_the_points_go_where_they_are_asked(editor: Editor,
 def test_a_flow_alone_draws_no_shading_and_no_mouth(editor: Editor, examples: Path) -> None:
     photo = open_photo(examples / "portrait_neutral.jpg")
     face = editor.locate(photo)[0]
-    ways = benchmark.ways(editor, ["geometry", "analytic", "full"])
+    ways = benchmark.variants(editor, ["geometry", "analytic", "full"])
     learned, whole, bare = (
         ways[name].editor.apply(photo, [face], "surprise", 1.0, mouth="open")
         for name in ("full", "analytic", "geometry")
@@ -301,7 +301,7 @@ def test_a_flow_alone_draws_no_shading_and_no_mouth(editor: Editor, examples: Pa
     assert learned.faces[0].folding >= FOLD_LIMIT
     assert np.abs(learned.image.astype(int) - whole.image).max() > 10
     with pytest.raises(ConfigError, match="geometry"):
-        benchmark.ways(editor, ["stargan"])
+        benchmark.variants(editor, ["stargan"])
 
 
 def test_finished_stages_are_not_measured_again(tmp_path: Path) -> None:
@@ -312,9 +312,9 @@ def test_finished_stages_are_not_measured_again(tmp_path: Path) -> None:
         return {"fed": Interval(1.0, 0.5, 1.5)}
 
     for _ in range(2):
-        found = table.Store(tmp_path / "stages.json").get("a", {"count": 1}, measure)
+        found = table.StageCache(tmp_path / "stages.json").get("a", {"count": 1}, measure)
         assert found == {"fed": Interval(1.0, 0.5, 1.5)}
-    table.Store(tmp_path / "stages.json").get("a", {"count": 2}, measure)
+    table.StageCache(tmp_path / "stages.json").get("a", {"count": 2}, measure)
     assert len(calls) == 2
 
 

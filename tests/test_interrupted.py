@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from mien.io import tables
-from mien.io.locks import Claim, Claimed
+from mien.io.locks import FileLock, FileLocked
 from mien.types import Analysis
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals and limits of POSIX systems")
@@ -53,9 +53,10 @@ def _own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # Claims ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_claim_is_held_by_one_and_let_go_by_a_killed_process(tmp_path: Path) -> None:
+def test_a_lock_is_held_by_one_and_let_go_by_a_killed_process(tmp_path: Path) -> None:
     lock = tmp_path / "table.csv.lock"
-    script = f"from pathlib import Path; from mien.io.locks import Claim; c = Claim(Path({str(lock)!r}), 'table.csv')"
+    script = "from pathlib import Path; from mien.io.locks import FileLock; "
+    script += f"held = FileLock(Path({str(lock)!r}), 'table.csv')"
     holder = subprocess.Popen(
         [sys.executable, "-c", f"{script}; print('held', flush=True); input()"],
         stdin=subprocess.PIPE,
@@ -63,19 +64,19 @@ def test_a_claim_is_held_by_one_and_let_go_by_a_killed_process(tmp_path: Path) -
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
-    with pytest.raises(Claimed, match=r"table\.csv: another process is writing there"):
-        Claim(lock, "table.csv")
+    with pytest.raises(FileLocked, match=r"table\.csv: another process is writing there"):
+        FileLock(lock, "table.csv")
     holder.kill()
     holder.communicate()
     assert lock.exists()  # and means nothing any more
-    claim = Claim(lock, "table.csv")
-    with pytest.raises(Claimed):
-        Claim(lock, "table.csv")
-    claim.release()
-    claim.release()
+    held = FileLock(lock, "table.csv")
+    with pytest.raises(FileLocked):
+        FileLock(lock, "table.csv")
+    held.release()
+    held.release()
     assert not lock.exists()
     with pytest.raises(FileNotFoundError):
-        Claim(tmp_path / "no" / "folder.lock", "folder")
+        FileLock(tmp_path / "no" / "folder.lock", "folder")
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -83,7 +84,7 @@ def test_two_processes_do_not_write_one_table(resume: bool, tmp_path: Path) -> N
     path = tmp_path / "table.csv"
     with tables.Writer(path, landmarks=False) as first:
         first.write(Analysis("a.jpg", 4, 3))
-        with pytest.raises(Claimed, match="another process"):
+        with pytest.raises(FileLocked, match="another process"):
             tables.Writer(path, landmarks=False, resume=resume)
         first.write(Analysis("b.jpg", 4, 3))
     assert [row["input"] for row in tables.load(path)] == ["a.jpg", "b.jpg"]
@@ -104,10 +105,10 @@ def test_a_run_is_trained_by_one_process(tmp_path: Path) -> None:
     )
     folder = loop.folder_of(config)
     folder.parent.mkdir()
-    claim = Claim(folder.with_name(folder.name + ".lock"), "run")
-    with pytest.raises(Claimed, match=r"run-s0: another process"):
+    held = FileLock(folder.with_name(folder.name + ".lock"), "run")
+    with pytest.raises(FileLocked, match=r"run-s0: another process"):
         loop.run(config, resume=True)
-    claim.release()
+    held.release()
     assert not folder.exists()
 
 
@@ -217,7 +218,7 @@ def test_a_full_disk_is_one_clear_line(name: str, tmp_path: Path, examples: Path
     ran = finish(*prepared(name, out, tmp_path, examples), preexec_fn=limited(600))
     clear(ran)
     assert "too large" in ran.stderr.lower() or "no space" in ran.stderr.lower()
-    whole = [path for path in out.rglob("*") if path.is_file() and not path.name.endswith(".part")]
+    whole = [path for path in out.rglob("*") if path.is_file() and ".part" not in path.name]
     assert all(path.suffix in (".json", ".jsonl", ".md") for path in whole), (
         whole
     )  # small ones may be there, whole

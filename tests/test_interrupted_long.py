@@ -219,7 +219,7 @@ def test_rendering_goes_on_behind_the_last_person(tmp_path: Path) -> None:
     finished(command(out))
     assert {path: path.stat().st_mtime_ns for path in early} == early, "not rendered again"
     assert files(out) == files(tmp_path / "whole")
-    assert not list(out.rglob("*.part"))
+    assert not list(out.rglob("*.part*"))
     with np.load(out / "points.npz") as one, np.load(tmp_path / "whole" / "points.npz") as other:
         assert np.array_equal(one["names"], other["names"])
         assert np.array_equal(one["points"], other["points"], equal_nan=True)

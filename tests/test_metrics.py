@@ -10,8 +10,8 @@ import pytest
 from scipy import linalg, stats
 from sklearn import metrics as sk
 
-from mien.data import predictions
 from mien.evaluation import intervals, metrics
+from mien.faces.recognise import softmax
 
 K = 8
 
@@ -46,7 +46,7 @@ def test_confusion_rows_are_the_truth(answers) -> None:
 
 
 def test_a_missed_face_is_an_error_of_its_class_only() -> None:
-    truth, predicted = np.array([0, 0, 1, 1]), np.array([0, metrics.MISSED, 1, 1])
+    truth, predicted = np.array([0, 0, 1, 1]), np.array([0, metrics.NOT_DETECTED, 1, 1])
     matrix = metrics.confusion(truth, predicted, 2)
     found, each = metrics.classification(matrix), metrics.per_class(matrix)
     assert matrix.tolist() == [[1, 0, 1], [0, 2, 0]]
@@ -78,7 +78,7 @@ def test_a_class_out_of_range_is_refused() -> None:
 
 def test_calibration_error_equals_a_slow_loop(answers) -> None:
     logits, truth, predicted = answers
-    sure, right = predictions.softmax(logits).max(axis=1), predicted == truth
+    sure, right = softmax(logits).max(axis=1), predicted == truth
     slow = 0.0
     for low in range(15):
         inside = (sure >= low / 15) & (sure < (low + 1) / 15)
@@ -96,7 +96,7 @@ def test_calibration_error_of_known_cases() -> None:
 
 def test_brier_and_log_loss_equal_slow_loops(answers) -> None:
     logits, truth, _ = answers
-    shares = predictions.softmax(logits)
+    shares = softmax(logits)
     slow = np.mean(
         [sum((p[c] - (c == y)) ** 2 for c in range(K)) for p, y in zip(shares, truth, strict=True)]
     )
@@ -107,7 +107,7 @@ def test_brier_and_log_loss_equal_slow_loops(answers) -> None:
 
 def test_risk_coverage_equals_a_slow_loop_and_ends_at_the_error_rate(answers) -> None:
     logits, truth, predicted = answers
-    sure, right = predictions.softmax(logits).max(axis=1), predicted == truth
+    sure, right = softmax(logits).max(axis=1), predicted == truth
     coverage, risk, area = metrics.risk_coverage(sure, right)
     order = sorted(range(len(sure)), key=lambda index: -sure[index])
     slow = [1 - np.mean([right[i] for i in order[: kept + 1]]) for kept in range(len(order))]
@@ -127,7 +127,7 @@ def test_ties_of_confidence_do_not_depend_on_the_order() -> None:
 def test_temperature_recovers_the_one_that_was_applied() -> None:
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(20000, 4)) * 1.5
-    shares = predictions.softmax(logits)
+    shares = softmax(logits)
     truth = (shares.cumsum(axis=1) < generator.random((20000, 1))).sum(axis=1)
     assert metrics.fit_temperature(logits, truth) == pytest.approx(1, abs=0.05)
     assert metrics.fit_temperature(logits * 3, truth) == pytest.approx(3, rel=0.05)

@@ -153,7 +153,7 @@ def test_numbers_are_ordered_by_size() -> None:
 
 
 def test_a_difference_names_what_is_missing() -> None:
-    assert difference(("a", "b"), ("a", "c")) == "lacks b and has c besides"
+    assert difference(("a", "b"), ("a", "c")) == "does not have b and has c in addition"
     assert "another order" in difference(("a", "b"), ("b", "a"))
     assert difference(("a", "b"), ("a", "b")) == ""
     assert listed([str(n) for n in range(100)]).endswith("7 and 92 more")
@@ -282,7 +282,9 @@ def test_a_start_of_other_labels_is_refused_by_their_names(three: Path, tmp_path
     start = three / "runs/own-s0/weights.safetensors"
     data = {"root": three / "data", "cache": three / "cache"}
     wanted = [THREE[0], THREE[1], "tired"]
-    with pytest.raises(ConfigError, match=r"start: .*lacks tired and has 无聊 besides.*start_part: backbone"):
+    with pytest.raises(
+        ConfigError, match=r"start: .*does not have tired and has 无聊 in addition.*start_part: backbone"
+    ):
         loop.run(configured(tmp_path, start=start, labels=wanted, data=data))
     folder = loop.run(
         configured(tmp_path, name="again", start=start, start_part="backbone", data=data, epochs=1)
@@ -301,7 +303,7 @@ def test_teachers_of_other_labels_are_refused_by_their_names(three: Path, tmp_pa
     taught = distillation.taught(samples, [path], 0.5, THREE)
     assert taught[0].votes.shape == samples[0].votes.shape == (len(samples[0]), 3)
     assert taught[0].votes.sum(axis=1) == pytest.approx(1, abs=1e-4)
-    with pytest.raises(ConfigError, match="lacks tired and has 无聊 besides"):
+    with pytest.raises(ConfigError, match="does not have tired and has 无聊 in addition"):
         distillation.taught(samples, [path], 0.5, (*THREE[:2], "tired"))
 
 
@@ -334,7 +336,7 @@ def test_models_of_other_labels_are_not_compared(three: Path) -> None:
     second = Predictions(
         first.names, first.truth, first.probabilities, (*THREE[:2], "tired"), provenance=first.provenance
     )
-    with pytest.raises(compare.ComparisonError, match="lacks 无聊 and has tired besides"):
+    with pytest.raises(compare.ComparisonError, match="does not have 无聊 and has tired in addition"):
         compare.compare([first, second])
 
 

@@ -257,17 +257,17 @@ def test_a_video_of_one_frame_is_edited_as_the_photo(
         )
     from mien.editing import edit_video as film
     from mien.editing.target import Target
-    from mien.io.video import Film
+    from mien.io.video import VideoWriter
 
     clip = one_frame(images.read(portrait), tmp_path / "portrait.mkv")
     drawn: list[images.Rgb] = []
-    add = Film.add
+    add = VideoWriter.add
 
-    def keep(made: Film, rgb: images.Rgb, at: float) -> None:
+    def keep(made: VideoWriter, rgb: images.Rgb, at: float) -> None:
         drawn.append(rgb.copy())
         add(made, rgb, at)
 
-    monkeypatch.setattr(Film, "add", keep)
+    monkeypatch.setattr(VideoWriter, "add", keep)
     editor, options = Editor.load(pipeline), dict(EDITS[name])
     expected = asked(editor, portrait, options)
     target: Any = options.pop("target", None)

@@ -130,3 +130,14 @@ def test_a_face_prints_as_one_line(analysis: Analysis, reading: Reading) -> None
     )
     assert len(repr(analysis.faces[0].landmarks)) < 60
     assert Analysis.from_json(analysis.to_json()) == analysis, "JSON keeps what is not printed"
+
+
+def test_intersection_over_union() -> None:
+    box = Box(10, 20, 30, 40)
+    assert box.iou(box) == 1
+    half = Box(25, 20, 30, 40)
+    assert box.intersection(half) == half.intersection(box) == 600
+    assert box.iou(half) == half.iou(box) == pytest.approx(600 / 1800)
+    assert box.intersection(Box(40, 20, 5, 5)) == box.iou(Box(40, 20, 5, 5)) == 0  # they touch
+    assert box.iou(Box(100, 200, 5, 5)) == 0
+    assert Box(0, 0, 0, 0).iou(Box(0, 0, 0, 0)) == 0

@@ -27,9 +27,9 @@ __version__ = "0.1.0"
 __all__ = ["EXPRESSIONS", "Analysis", "Box", "Editor", "Face", "MienError", "Pipeline", "__version__", "load"]
 
 if os.environ.get("ORT_DISABLE_TELEMETRY", "0") in ("", "0"):
-    # ONNX Runtime reports its use to its makers and keeps a number of this machine in the home folder. It reads this
-    # once, when it is first imported, and its own `disable_telemetry_events` comes too late. Here, because whatever of
-    # mien is imported, by whichever process, this module is imported before it.
+    # ONNX Runtime sends telemetry and keeps an identifier of this machine in the home folder. It reads this variable
+    # once, on its first import; its own `disable_telemetry_events` comes too late. It is set here because this module
+    # is imported before any other part of mien, in every process.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     if "onnxruntime" in sys.modules:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""Configuration is a value: read once from YAML and `--set a.b=c`, checked, frozen, and stored with every result."""
+"""Read configuration from YAML and `--set a.b=c`; it is checked, frozen, and stored with every result."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mien.errors import ConfigError
-from mien.errors import nearest as nearest
+from mien.errors import ConfigError, nearest
 
 
 class Frozen(BaseModel):
-    """A pydantic model that rejects unknown keys and cannot be written to."""
+    """An immutable pydantic model that rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 DEEPEST = 32
-"""Levels of brackets taken in YAML."""
+"""Deepest nesting of brackets accepted in YAML."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values only. Aliases are refused: nested, a few lines of them stand for more than memory holds. So are
-    brackets within brackets within brackets: the time PyYAML takes grows with the square of their depth."""
+    """Plain values only. Aliases are refused, as a few nested ones can expand to more than memory holds; so is deep
+    nesting of brackets, as PyYAML's time grows with the square of the depth."""
 
     def fetch_flow_collection_start(self, token: Any) -> None:
         if self.flow_level >= DEEPEST:
@@ -37,8 +36,8 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-# YAML 1.1 reads off, on, yes and no as truth values; methods have switches whose values are called off. As in YAML 1.2,
-# only true and false are truth values here.
+# YAML 1.1 reads off, on, yes and no as truth values; some methods have options with the value "off". As in YAML 1.2,
+# only true and false are booleans here.
 _Loader.yaml_implicit_resolvers = {
     first: [
         (tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"
@@ -55,8 +54,8 @@ def parse_yaml(text: str, what: str) -> Any:
     """
     try:
         return yaml.load(text, _Loader)
-    # A date that does not exist, a tag that does not fit its value, too many digits, or a thousand brackets: the
-    # constructors of PyYAML raise whatever Python raises.
+    # The constructors of PyYAML pass on what Python raises for invalid dates, wrong tags, too many digits or deep
+    # nesting.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as problem:
         first = next(iter(str(problem).splitlines()), type(problem).__name__)
         raise ConfigError(f"{what} not YAML: {first}") from None
@@ -84,25 +83,25 @@ def explain(problem: ValidationError, model: type[BaseModel], source: str) -> Co
     if first["type"] == "extra_forbidden":
         owner: Any = model
         for part in first["loc"][:-1]:
-            if isinstance(part, int):  # the place in a list, whose element type the step before has found
+            if isinstance(part, int):  # the index in a list; its element type is known from the step before
                 continue
             annotation = owner.model_fields[part].annotation
-            # tuple[Section, ...] holds its sections' type as first argument.
+            # tuple[Section, ...] has the section's type as first argument.
             owner = next(iter(get_args(annotation)), annotation)
         return ConfigError(
             f"{source}: no key '{'.'.join(location)}': {nearest(location[-1], list(owner.model_fields))}"
         )
-    said = first["msg"]
-    # What a person wrote and our own validators repeat keeps its case.
-    said = said[:1].lower() + said[1:] if first["type"] == "value_error" else said.lower()
-    return ConfigError(f"{source}: '{'.'.join(location)}': {said}")
+    message = first["msg"]
+    # Our own validators quote the user's text, so its case is kept.
+    message = message[:1].lower() + message[1:] if first["type"] == "value_error" else message.lower()
+    return ConfigError(f"{source}: '{'.'.join(location)}': {message}")
 
 
 def read_tree(path: Path | str, assignments: list[str] | None = None) -> dict[str, Any]:
     """Read a configuration from YAML and apply assignments; its keys are not checked.
 
     Raises:
-        ConfigError: the file is missing or not a YAML mapping, or an assignment is none.
+        ConfigError: the file is missing or not a YAML mapping, or an assignment is malformed.
     """
     path = Path(path)
     try:

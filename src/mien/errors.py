@@ -1,7 +1,7 @@
-"""What can go wrong, said once: every message names the thing and the remedy.
+"""Exceptions that a user can fix: every message names the cause and the remedy.
 
 A batch turns a `MienError` into a row with the message in its `error` column; a single call raises it.
-Anything that is not a `MienError` is a defect of ours.
+Any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from mien.urls import without_secrets
 
 
 def shortened(text: str, word: int = 300, whole: int = 4000) -> str:
-    """The text with the middle of each word over `word` characters, and then of the whole over `whole`, left out."""
-    text = re.sub(rf"\S{{{word + 1},}}", lambda found: _without_middle(found[0]), text)
+    """The text without the middle of each word over `word` characters, and then of the whole if over `whole`."""
+    text = re.sub(rf"\S{{{word + 1},}}", lambda match: _without_middle(match[0]), text)
     return text if len(text) <= whole else _without_middle(text)
 
 
@@ -27,9 +27,8 @@ class MienError(Exception):
     """Base of every error that a user can fix. The message is one line and says what to do."""
 
     def __str__(self) -> str:
-        # File names, keys and values of strangers stand in messages; a line break in one must not make two of a line,
-        # and what opens a URL is nothing for tables and logs. What somebody pasted in place of a path, such as a whole
-        # picture in base64, stands there shortened.
+        # Messages contain file names, keys and values from outside: line breaks are escaped, secrets in URLs removed,
+        # and long text pasted in place of a path, such as a picture in base64, shortened.
         return shortened(without_secrets("\\n".join(super().__str__().splitlines())))
 
 
@@ -38,11 +37,11 @@ class ImageError(MienError):
 
 
 class TooLarge(ImageError):
-    """A picture holds more pixels than the caller takes; nothing of it was decoded."""
+    """A picture has more pixels than the limit; it was not decoded."""
 
 
 class NotAPicture(ImageError):
-    """A file is of another kind, or in a picture format that this installation cannot read."""
+    """A file is not a picture, or has a format that this installation cannot read."""
 
 
 class NoFace(MienError):
@@ -50,7 +49,7 @@ class NoFace(MienError):
 
 
 class OutputExists(MienError):
-    """What was to be written is there already, or would replace what is read."""
+    """An output exists already, or would replace an input."""
 
 
 class DatasetNotFound(MienError):
@@ -70,7 +69,7 @@ class WeightsError(MienError):
 
 
 class LoadError(MienError):
-    """A library cannot be imported, or the memory does not suffice to load something."""
+    """A library cannot be imported, or there is not enough memory."""
 
 
 class ExtraMissing(MienError):
@@ -87,7 +86,7 @@ class TrainingError(MienError):
 
 @contextmanager
 def loading(what: str) -> Iterator[None]:
-    """Within the block, say a failed import or allocation as one line that names `what` and the cause.
+    """Turn a failed import or allocation within the block into one line that names `what` and the cause.
 
     Raises:
         LoadError: an import failed, or memory ran out.

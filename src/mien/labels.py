@@ -1,10 +1,10 @@
-"""The one place where expressions are named, ordered and mapped between datasets' codes.
+"""Names, order, colours and dataset codes of expressions.
 
-Inside `mien` an expression is an index into `EXPRESSIONS` (the FERPlus order). Every dataset's own numbering is a
-`LabelSchema` that translates at the door, so that a bare integer never crosses a module boundary unexplained.
+Inside `mien` an expression is an index into `EXPRESSIONS` (the FERPlus order). Every dataset's own numbering is
+translated by a `LabelSchema` when it is read.
 
-A network can be trained on any other label set instead (`label_set`): own labels, in any language. What rests on the
-eight (vote-derived affect, the circumplex, neutral, the editor) is then left out or refused.
+A network can be trained on any other label set instead (`label_set`): own labels, in any language. What depends on the
+eight (vote-derived affect, the circumplex, neutral, the editor) is then omitted or refused.
 
 An expression label describes what a face shows to an observer. It does not say what the person feels.
 """
@@ -38,7 +38,7 @@ BASIC: tuple[str, ...] = EXPRESSIONS[:7]
 """The seven classes shared by RAF-DB, FER2013, SFEW and AffectNet-7: `EXPRESSIONS` without contempt."""
 
 UNLABELLED = -1
-"""The expression index of an image whose expression is not known."""
+"""The expression index of an image without a known expression."""
 
 CIRCUMPLEX: dict[str, tuple[float, float]] = {
     "neutral": (0.0, 0.0),
@@ -95,10 +95,10 @@ def canonical(word: str) -> str:
 
 
 OWN: Final = "own"
-"""What `labels` says in a configuration when the names that stand in the data are the labels."""
+"""Value of `labels` in a configuration that takes the label names from the data."""
 
 LONGEST: Final = 200
-"""Letters of the longest label: enough for a sentence, and short of what file systems take as a folder's name."""
+"""Longest label, letters: enough for a sentence, and less than file systems accept as a folder's name."""
 
 
 def label_set(names: Iterable[object], where: str) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def label_set(names: Iterable[object], where: str) -> tuple[str, ...]:
         ConfigError: fewer than two names, an empty one, one with control characters or of more than `LONGEST` letters,
             or two that differ in nothing but case, spaces or Unicode form. The message begins with `where`.
     """
-    found: dict[str, str] = {}
+    by_form: dict[str, str] = {}
     for given in names:
         if given is None or isinstance(given, list | dict | tuple | set):
             raise ConfigError(
@@ -125,16 +125,16 @@ def label_set(names: Iterable[object], where: str) -> tuple[str, ...]:
             )
         if len(name) > LONGEST:
             raise ConfigError(f"{where}: '{name[:40]}…' has {len(name)} letters: use at most {LONGEST}")
-        if form(name) in found:
+        if form(name) in by_form:
             raise ConfigError(
-                f"{where}: '{found[form(name)]}' and '{name}' are the same label (case, spaces and Unicode form do not "
-                "tell labels apart): keep one"
+                f"{where}: '{by_form[form(name)]}' and '{name}' are the same label (case, spaces and Unicode form do "
+                "not tell labels apart): keep one"
             )
-        found[form(name)] = name
-    if len(found) < 2:
-        only = f"only '{next(iter(found.values()))}'" if found else "no name"
+        by_form[form(name)] = name
+    if len(by_form) < 2:
+        only = f"only '{next(iter(by_form.values()))}'" if by_form else "no name"
         raise ConfigError(f"{where}: {only}: a label set has two labels or more")
-    return tuple(found.values())
+    return tuple(by_form.values())
 
 
 def _text(given: object) -> str:
@@ -144,7 +144,7 @@ def _text(given: object) -> str:
 
 
 def form(name: str) -> str:
-    """What a label is recognised by: its name without regard to case, spaces, invisible letters and Unicode form."""
+    """The key by which labels are compared: without case, spaces, invisible characters and Unicode form."""
     seen = unicodedata.normalize("NFKC", name).lower()
     kept = "".join(c for c in seen if unicodedata.category(c) != "Cf" and c not in "\ufe0e\ufe0f")
     return " ".join(unicodedata.normalize("NFKC", kept).split())
@@ -154,8 +154,8 @@ def in_order(names: Iterable[str]) -> list[str]:
     """Names in alphabetical order, numbers in them by size: "pain 2" before "pain 10"."""
 
     def parts(name: str) -> list[tuple[str, int, str]]:
-        found = re.findall(r"(\D*)(\d*)", name)
-        return [(text, len(digits.lstrip("0")), digits.lstrip("0")) for text, digits in found]
+        parts = re.findall(r"(\D*)(\d*)", name)
+        return [(text, len(digits.lstrip("0")), digits.lstrip("0")) for text, digits in parts]
 
     return sorted(names, key=lambda name: (parts(name), name))
 
@@ -186,10 +186,10 @@ def listed(labels: Sequence[str], most: int = 8) -> str:
 
 
 def difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
-    """In what two label sets differ, for a message; "" where they are the same in the same order."""
+    """The difference of two label sets, for a message; "" if they are equal, in the same order."""
     only_ours, only_theirs = [n for n in ours if n not in theirs], [n for n in theirs if n not in ours]
-    parts = [f"lacks {listed(only_ours)}"] if only_ours else []
-    parts += [f"has {listed(only_theirs)} besides"] if only_theirs else []
+    parts = [f"does not have {listed(only_ours)}"] if only_ours else []
+    parts += [f"has {listed(only_theirs)} in addition"] if only_theirs else []
     if not parts and tuple(ours) != tuple(theirs):
         return f"has the same labels in another order ({listed(theirs)})"
     return " and ".join(parts)
@@ -314,7 +314,7 @@ COLOURS: dict[str, str] = {
 """A colour for each expression: Okabe-Ito, and grey for neutral."""
 
 GOLDEN = 0.618034
-"""Step round the colour circle between further labels: hues of any number of them lie well apart."""
+"""Step around the hue circle between further labels, which separates any number of them well."""
 
 SERIES: tuple[str, ...] = (
     "#0072B2",
@@ -326,7 +326,7 @@ SERIES: tuple[str, ...] = (
     "#666666",
     "#F0E442",
 )
-"""Colours of lines that are no expressions (runs, layers), in order of use."""
+"""Colours of other lines (runs, layers), in order of use."""
 
 
 def colour(name: str, labels: Iterable[str] = EXPRESSIONS) -> str:

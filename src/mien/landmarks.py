@@ -1,17 +1,19 @@
-"""Where the parts of a face are: 112 named points, a presence score and the head's pose.
+"""The 112 facial landmarks: names, groups, mirroring, and the conventions of pose and presence.
 
 **Left and right are the subject's own.** In a picture that is not mirrored the subject's left eye has the larger x.
 Every group runs in a fixed direction (from the subject's right to their left, or round a contour), so a group can
-be drawn as a line, and :data:`MIRROR` says which point a point becomes when the picture is mirrored.
+be drawn as a line, and :data:`MIRROR` gives the point that each point becomes when the picture is mirrored.
 
 **Pose** is (yaw, pitch, roll) in degrees, 0 for a head that looks straight into the camera. Yaw is positive when the
 nose points to the picture's right (the subject looks to their own left), pitch when it points up, roll when the head
 is turned clockwise in the picture (the subject's left eye is the lower one). They compose as roll after yaw after
 pitch.
 
-**Source.** The network is ours, trained by `configs/landmarks.yaml` on the answers of MediaPipe's FaceMesh and on
+**Source.** The network is ours, trained by `configs/landmarks.yaml` on the outputs of MediaPipe's FaceMesh and on
 rendered heads; the points lie where FaceMesh puts the vertices listed in `mien.training.landmarks.teacher`. See the
 card beside the weights.
+
+Tests: tests/faces/test_landmarker.py.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""What `mien` returns: frozen values that print, compare, and go to JSON, CSV and Parquet unchanged.
+"""Result types: immutable values that print, compare, and go to JSON, CSV and Parquet unchanged.
 
-Conventions, everywhere in this package:
+Conventions of the whole package:
 
 - pictures are RGB, uint8, height x width x 3, already upright (EXIF orientation applied);
 - coordinates are pixels of that upright picture, x to the right and y down, the centre of the top left pixel at (0, 0);
 - "left" and "right" of a face are the subject's own;
 - probabilities are in [0, 1]; valence and arousal in [-1, 1]; intensity in [0, 1]; angles in degrees.
 
-Empty is empty: a picture without a face is an `Analysis` whose `faces` is `()`.
+A picture without a face is an `Analysis` with empty `faces`.
 """
 
 from __future__ import annotations
@@ -58,6 +58,17 @@ class Box:
         """(left, top, right, bottom)."""
         return self.x, self.y, self.right, self.bottom
 
+    def intersection(self, other: Box) -> float:
+        """The area in square pixels that both boxes cover; 0 where they do not overlap."""
+        width = min(self.right, other.right) - max(self.x, other.x)
+        height = min(self.bottom, other.bottom) - max(self.y, other.y)
+        return width * height if width > 0 and height > 0 else 0.0
+
+    def iou(self, other: Box) -> float:
+        """Intersection over union, in [0, 1]: the area that both cover over the area that either covers."""
+        common = self.intersection(other)
+        return common / (self.area + other.area - common) if common else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Detection:
@@ -98,7 +109,7 @@ class Landmarks:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the recogniser says of one face crop.
+    """The recogniser's outputs for one face crop.
 
     Attributes:
         probabilities: calibrated probability of each label, summing to 1: the eight `EXPRESSIONS`, or own labels.
@@ -144,9 +155,8 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Face:
-    """One face of a picture. `quality` in [0, 1]: how much is seen of it, its size, sharpness, frontality, presence.
-
-    See `mien.faces.pipeline.quality`. Below 0.4 nothing can be known from the picture, and the reading is `uncertain`.
+    """One face of a picture. `quality` in [0, 1] combines visibility, size, sharpness, frontality and presence, see
+    `mien.faces.pipeline.quality`. Below 0.4 the picture is too poor to be read, and the reading is `uncertain`.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
@@ -221,7 +231,7 @@ class Analysis:
     model: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
-        """One line a face, for reading; `to_json` keeps everything."""
+        """One line for each face; `to_json` keeps everything."""
         kind, at = type(self).__name__, "" if self.frame is None else f", frame {self.frame}"
         if self.error is not None:
             return f"{kind}({self.source!r}, error {self.error!r})"
@@ -278,7 +288,7 @@ class Analysis:
 
 @dataclass(frozen=True, slots=True)
 class Smoothed:
-    """A face's reading through the causal filter of `mien.video`: what it shows after its flicker is taken out.
+    """A face's reading, smoothed by the causal filter of `mien.video`.
 
     Attributes:
         probabilities: of each label, summing to 1.
@@ -310,9 +320,9 @@ class Smoothed:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TrackedFace(Face):
-    """One face of a video frame: also whose it is, and its smoothed reading.
+    """One face of a video frame, with its person and its smoothed reading.
 
-    `person` numbers the people of a clip from 0 in the order in which they appear; it means nothing beyond the clip.
+    `person` numbers the people of a clip from 0 in the order in which they appear; it means nothing outside the video.
     """
 
     person: int

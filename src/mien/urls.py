@@ -1,6 +1,6 @@
-"""URLs without what opens them: passwords, tokens and signatures do not reach a table, a log or a message.
+"""Remove passwords, tokens and signatures from URLs before they reach a table, a log or a message.
 
-What is left names the same object however often its URL is signed anew, so it serves as the name of a picture.
+The rest identifies the object however often its URL is signed again, so it serves as the name of a picture.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# A name and password before the host; passwords may hold raw slashes, and ports and paths look alike. Of two slashes,
-# `pathlib` leaves one, but a drive's letter is no scheme.
+# A name and password before the host; passwords may hold raw slashes, and ports and paths look alike. `pathlib` reduces
+# two slashes to one, but a drive letter is not a scheme.
 _HOST: Final = r"(?:(?<=://)|(?<=\w\w:/)(?!/))"
 _USER: Final = re.compile(_HOST + r"[^/?#\s\"<>]*@")
 _SLASHED: Final = re.compile(_HOST + r"[^/?#\s\"<>:@\[]+:(?!:|\d*(?:[/?#\s]|$))[^\s\"<>]*@")
@@ -30,9 +30,9 @@ _SIGNATURE: Final = re.compile(r"(?:^|[?&;#])(?:\w*signature|sig)=", re.IGNORECA
 def without_secrets(text: str) -> str:
     """A URL, or a text with URLs in it, without their passwords, tokens and signatures; any other text as it is.
 
-    Of a query, the parameters of signed URLs (S3, Google, Azure and their like) and those that are called a password,
-    token or key are taken out; a plain `key`, which may name an object as well, becomes a digest. A name before the
-    host stays if it has no password and is none of http's: `abfs://container@account`, `sftp://me@host`.
+    The parameters of signed URLs (S3, Google, Azure and others) and those named password, token or key are removed from
+    a query; a plain `key`, which may also name an object, becomes a digest. A user name before the host is kept if it
+    has no password and the scheme is not http: `abfs://container@account`, `sftp://me@host`.
 
     >>> without_secrets("https://me:pw@host/a.jpg?size=2&X-Amz-Signature=f00")
     'https://host/a.jpg?size=2'
@@ -43,16 +43,16 @@ def without_secrets(text: str) -> str:
     return _QUERY.sub(_query, text)
 
 
-def _user(found: re.Match[str]) -> str:
-    web = found.string[: found.start()].lower().rstrip("/").endswith(("http:", "https:"))
-    return "" if web or ":" in found[0] else found[0]
+def _user(match: re.Match[str]) -> str:
+    web = match.string[: match.start()].lower().rstrip("/").endswith(("http:", "https:"))
+    return "" if web or ":" in match[0] else match[0]
 
 
-def _query(found: re.Match[str]) -> str:
+def _query(match: re.Match[str]) -> str:
     from hashlib import sha256
     from urllib.parse import unquote
 
-    whole = found[0].rstrip("'\":,.)]}")  # what follows a URL in a sentence
+    whole = match[0].rstrip("'\":,.)]}")  # what follows a URL in a sentence
     marks, parts = re.findall("[?&;#]", whole), re.split("[?&;#]", whole)[1:]
     signed = _SIGNATURE.search(unquote(whole)) is not None
     kept = []
@@ -65,4 +65,4 @@ def _query(found: re.Match[str]) -> str:
             part = f"{name}=~{sha256(value.encode('utf-8', 'replace')).hexdigest()[:8]}"
         kept.append((mark, part))
     text = "".join(mark + part for mark, part in kept)
-    return (marks[0] + text[1:] if text else "") + found[0][len(whole) :]
+    return (marks[0] + text[1:] if text else "") + match[0][len(whole) :]

@@ -1,10 +1,10 @@
-"""Numbers in sentences, the same wherever `mien` prints them."""
+"""Format numbers in sentences, the same wherever `mien` prints them."""
 
 from __future__ import annotations
 
 
 def several(number: int, word: str, plural: str | None = None) -> str:
-    """A count with its word, in the plural where it must be.
+    """A count with its noun, in the plural if necessary.
 
     >>> several(1, "frame"), several(1200, "frame"), several(0, "person", "people")
     ('1 frame', '1,200 frames', '0 people')
@@ -13,7 +13,7 @@ def several(number: int, word: str, plural: str | None = None) -> str:
 
 
 def fixed(value: float, digits: int = 2) -> str:
-    """A number with so many digits behind the point, without a negative zero.
+    """A number with `digits` decimal places, without a negative zero.
 
     >>> fixed(-0.004), fixed(-0.006)
     ('0.00', '-0.01')

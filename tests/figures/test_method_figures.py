@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mien.data.cropping import Crops
-from mien.data.predictions import Predictions, Provenance
+from mien.data.predictions import Predictions, RunInfo
 from mien.errors import ConfigError, MienError
 from mien.evaluation.inference import Model
 from mien.figures import context, embedding
@@ -154,7 +154,7 @@ def scene_of(method, name: str, **changes):
         "affect_truth": random.uniform(-1, 1, (24, 2)),
         "embedding": random.normal(size=(24, 6)).astype(np.float32),
         "subjects": tuple(f"s{i % 3}" for i in range(24)),
-        "provenance": Provenance("drawn", method=name),
+        "provenance": RunInfo("drawn", method=name),
     } | changes
     predictions = Predictions.of_logits(
         [f"{i}" for i in range(24)], truth, random.normal(size=(24, 8)), **facts

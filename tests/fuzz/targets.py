@@ -368,13 +368,13 @@ def parts(data: bytes) -> None:
 
 @cache
 def prediction_files() -> tuple[bytes, ...]:
-    from mien.data.predictions import Predictions, Provenance
+    from mien.data.predictions import Predictions, RunInfo
     from mien.labels import EXPRESSIONS
 
     fields = {"model": "m", "commit": "c", "dataset": "d", "protocol": "p", "split": "test"}
-    known = {key: value for key, value in fields.items() if key in Provenance.__dataclass_fields__}
+    known = {key: value for key, value in fields.items() if key in RunInfo.__dataclass_fields__}
     given = Predictions.of_logits(
-        ["a", "b"], [0, 1], np.eye(2, len(EXPRESSIONS)), classes=EXPRESSIONS, provenance=Provenance(**known)
+        ["a", "b"], [0, 1], np.eye(2, len(EXPRESSIONS)), classes=EXPRESSIONS, provenance=RunInfo(**known)
     )
     path = given.save(_folder() / "seed-predictions.parquet")
     return (path.read_bytes(),)

@@ -1,8 +1,11 @@
-"""Many pictures on many processors and machines: any number of pictures in, a folder of Parquet files out.
+"""Analyse any number of pictures on many processors and machines, into a folder of Parquet files.
 
-`inputs` lists the pictures, `plan` cuts the list into parts and remembers it beside the table, `worker` turns one part
-into one file, `driver` has Ray Data run the workers, and `engine` puts it all together. `stores` is where files are:
-this machine, or a URL.
+`inputs` lists the pictures, `plan` cuts the list into parts and stores it beside the table, `worker` turns one part
+into one file, `driver` lets Ray Data run the workers, and `engine` connects them. `storage` reads and writes files on
+this machine or behind a URL.
+
+Tests: `inputs`, `plan`, `storage` and `worker` in tests/batch/test_batch.py; `driver` and `engine` there and, with Ray,
+in tests/batch/test_batch_ray.py.
 """
 
 from mien.batch.engine import Summary, run

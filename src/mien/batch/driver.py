@@ -1,13 +1,13 @@
-"""The process that holds Ray: it starts or joins it, has its workers do the parts, and tells what was done.
+"""Run Ray in a process of its own: start or join it, let its workers do the parts, and report progress.
 
-Ray belongs to a process of its own for three reasons. It ends the process it is in, without a word and with the exit
-code 1, when one of its own parts dies; some of its waits have no limit; and it changes the environment, the handling
-of signals and the output of whoever imports it. Here all three stay inside, and `mien.batch.engine`, which begins this
-module with `python -m`, can wait as long as it likes to, and say what happened.
+Ray gets its own process for three reasons. It exits the process it is in, silently and with exit code 1, when one of
+its own processes dies; some of its waits have no timeout; and it changes the environment, the signal handlers and the
+output of the importing process. `mien.batch.engine` starts this module with `python -m`, so it can set its own timeouts
+and report errors.
 
-Standard input: one line of JSON, `Task`; when it is closed afterwards, whoever asked is gone, and this ends with it.
-Standard output: one line of JSON a time: `{"workers": 2}` once Ray is ready, `{"done": {...}}` for each part, and at
-last `{"end": null}`, or `{"failed": "why"}` of the cluster, or `{"refused": "why"}` of what was asked for.
+Standard input: one line of JSON, `Task`; when it is closed afterwards, the parent is gone, and this process exits.
+Standard output: lines of JSON: `{"workers": 2}` once Ray is ready, `{"done": {...}}` for each part, and at the end
+`{"end": null}`, or `{"failed": "why"}` if the cluster fails, or `{"refused": "why"}` if the request is invalid.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from mien.errors import ConfigError
 from mien.io.onnx import available
 
 OBJECTS: Final = 100_000_000
-"""Bytes of Ray's shared memory on one machine; what passes through it are names and counts."""
+"""Size of Ray's shared memory on one machine, bytes; only names and counts pass through it."""
 
 STARTS: Final = 3
-"""Times that Ray is started; on a busy machine its parts give up waiting for each other after 15 to 30 seconds."""
+"""Attempts to start Ray; on a busy machine its processes time out waiting for each other after 15 to 30 seconds."""
 
 FAREWELL: Final = 10.0
-"""Seconds that Ray gets to end what it began, once nobody listens any more."""
+"""Seconds for Ray to shut down once the parent is gone."""
 
 _FAILURES = (OSError, RuntimeError, ValueError)  # of starting or joining Ray; ConnectionError is an OSError
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be done: by how many workers, on which cluster (None: on this machine), and the numbered parts,
-    each with those of its pictures that are done again (None: the part is new)."""
+    """The request: the number of workers, the cluster (None: this machine), and the numbered parts, each with the
+    pictures that are analysed again (None: the part is new)."""
 
     job: Job
     parts: list[tuple[int, list[str], list[str] | None]]
@@ -65,7 +65,7 @@ class Task:
 
 
 def main() -> None:
-    """Read a task, do it, tell of it."""
+    """Read a task, run it, report its progress."""
     heard = _only_voice()
     task = Task.decoded(sys.stdin.readline())
     threading.Thread(target=_until_nobody_listens, daemon=True).start()
@@ -89,14 +89,14 @@ def main() -> None:
 
 
 def _only_voice() -> IO[str]:
-    """Keep standard output for the answers; what Ray and its messengers print goes where errors go."""
+    """Reserve standard output for the answers; output of Ray goes to standard error."""
     voice = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return voice
 
 
 def _until_nobody_listens() -> None:
-    """End this process, and Ray with it, when whoever began it is gone or wants no more."""
+    """End this process, and Ray with it, when the parent is gone or closes standard input."""
     sys.stdin.read()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(FAREWELL)
@@ -104,14 +104,14 @@ def _until_nobody_listens() -> None:
 
 
 def _ray(address: str | None) -> Any:
-    # Read when Ray is imported. It reports its use to its makers unless told not to; nothing here does.
+    # Read when Ray is imported. It sends usage statistics unless this is set.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Each try waits half a minute; Ray's own default is twenty of them.
+    # Each attempt waits half a minute; Ray's default is twenty.
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
     if address is not None and _has_token():
-        # `ray start` asks for the token as soon as there is one, but a program that joins by address does not send it
-        # unless told to.
+        # `ray start` requires the token as soon as there is one, but a program that joins by address sends it only with
+        # this setting.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
     import ray.data
@@ -127,14 +127,15 @@ def _has_token() -> bool:
 
 @contextmanager
 def _cluster(ray: Any, address: str | None, workers: int | None) -> Iterator[int]:
-    """Start or join Ray; yield the number of workers. What was started ends here, what was joined is left running."""
+    """Start or join Ray; yield the number of workers. A cluster started here is shut down, a joined one is left
+    running."""
     for left in reversed(range(STARTS if address is None else 1)):
         try:
             _start(ray, address, workers)
             break
         except Exception as problem:
             ray.shutdown()
-            # Besides these, Ray raises bare exceptions: for one, that it waited longer than it is willing to.
+            # Besides these, Ray raises plain `Exception`, for example on a timeout.
             if type(problem) is not Exception and not isinstance(
                 problem, (*_FAILURES, ray.exceptions.RayError)
             ):
@@ -151,18 +152,18 @@ def _cluster(ray: Any, address: str | None, workers: int | None) -> Iterator[int
 
 
 def unusable(address: str | None, problem: Exception | str) -> str:
-    """What to say when Ray cannot be started or joined, with the remedy."""
+    """The message when Ray cannot be started or joined, with the remedy."""
     cause = problem if isinstance(problem, str) else reason(problem)
     if address is None:
         return (
-            f"Ray cannot be started: {cause}: its parts wait 15 to 30 seconds for each other, too little on a machine "
-            "that is very busy: end what else runs, or use  mien predict --workers"
+            f"Ray cannot be started: {cause}: its processes wait 15 to 30 seconds for each other, too little on a very "
+            "busy machine: end other programs, or use  mien predict --workers"
         )
-    # What Ray says of a wrong token is far down in what it tells.
-    told = f"{problem} {getattr(problem, '__cause__', None)}"
+    # Ray reports a wrong token in the cause of its exception.
+    report = f"{problem} {getattr(problem, '__cause__', None)}"
     remedy = (
         "copy ~/.ray/auth_token from the cluster's first machine to this one"
-        if "InvalidAuthToken" in told or "authentication token" in told
+        if "InvalidAuthToken" in report or "authentication token" in report
         else "begin one with  ray start --head"
     )
     return f"the Ray cluster at {address} cannot be used: {cause}: {remedy}"
@@ -173,26 +174,26 @@ def _start(ray: Any, address: str | None, workers: int | None) -> None:
     if address is not None:
         ray.init(address=address, **quiet)
         return
-    # Its dashboard is a process that asks cloud providers who they are, also when there is no page and no report.
+    # Its dashboard is a process that queries cloud providers for metadata, also with the page and reports off.
     ray._private.node.Node.start_api_server = lambda *_, **__: None
     ray.init(
         address="local",
         num_cpus=workers or available(),
         object_store_memory=OBJECTS,
         include_dashboard=False,
-        _node_ip_address="127.0.0.1",  # nobody else is to reach it
-        # Ray's own default, 15, starves its workers on a machine that does anything else.
+        _node_ip_address="127.0.0.1",  # not reachable from other machines
+        # Ray's default, 15, starves its workers on a machine with other load.
         _system_config={"worker_niceness": 0},
         **quiet,
     )
 
 
 def _each(ray: Any, task: Task, workers: int) -> Iterator[dict[str, Any]]:
-    """Have every part done by a pool of workers; yield what each did, as it is done."""
+    """Run all parts in a pool of workers; yield the result of each as it is done."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    # A list of names is tiny: one part a block, so that a lost worker costs one part.
+    # A list of names is small: one part a block, so that a lost worker costs one part.
     rows = [
         {"number": number, "pictures": json.dumps(pictures), "only": json.dumps(only)}
         for number, pictures, only in task.parts

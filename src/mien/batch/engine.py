@@ -1,9 +1,9 @@
-"""Runs a batch: the plan on one side, Ray Data's pool of workers on the other.
+"""Run a batch: give the parts of the plan to Ray Data's pool of workers.
 
-Ray Data starts the workers (one processor, one thread and one `Pipeline` each), hands them parts, starts dead ones
-anew and gives them their part again; on one machine it is a child of this process and gone with it, and with an
-address it is the cluster's. What talks to it is a process of its own, `mien.batch.driver`, which says there why. Why
-Ray Data and not Daft is measured in `docs/scale.md`.
+Ray Data starts the workers (one processor, one thread and one `Pipeline` each), hands them parts, and restarts dead
+ones with the same part. On one machine it is a child of this process and ends with it; with an address it belongs to
+the cluster. It is controlled from a process of its own, see `mien.batch.driver`. `docs/scale.md` compares Ray Data with
+Daft.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile, gettempdir
 from typing import IO, Any, Final, Literal
 
-from mien.batch import plan
+from mien.batch import inputs, plan
 from mien.batch.driver import FAREWELL, Task, unusable
-from mien.batch.inputs import pictures as expand
 from mien.batch.storage import BatchError, Store, is_url, reason
 from mien.batch.worker import Job
 from mien.errors import ConfigError, ExtraMissing
@@ -36,30 +35,30 @@ from mien.io.tables import TableError, key, made_of
 from mien.urls import without_secrets
 
 START_LIMIT: Final = 180.0
-"""Seconds in which Ray must be ready, all tries together."""
+"""Seconds within which Ray must be ready, all attempts together."""
 
 REACH: Final = 10.0
-"""Seconds in which the first machine of a cluster must answer."""
+"""Seconds within which the first machine of a cluster must answer."""
 
 DRIVER: Final = [sys.executable, "-m", "mien.batch.driver"]
-"""Begins the process that holds Ray."""
+"""Command that starts the process with Ray."""
 
 TAIL: Final = 4000
-"""Bytes at the end of what Ray told, in which its last words are looked for."""
+"""Bytes at the end of Ray's output in which its last error is searched."""
 
 TOLD: Final = 10
 """Errors that a `Summary` repeats; all of them are in the table."""
 
-Report = Callable[[int, int], None]
-"""Told how many pictures are done, and of how many."""
+Progress = Callable[[int, int], None]
+"""Called with how many pictures are done, and of how many."""
 
 
 @dataclass
 class Summary:
-    """What a run did. The counts are this run's, without `before`: the pictures that earlier runs had done.
+    """Results of a run. The counts do not include `before`, the pictures that earlier runs analysed.
 
-    `started` is the seconds until the part that was done first was begun, `seconds` those of the whole run.
-    `processor` is what the parts took of the workers' processors, in seconds: what a cluster is paid for.
+    `started` is the seconds until the first part was begun, `seconds` those of the whole run, and `processor` the
+    processor time of the workers in seconds, which a cluster is paid for.
     """
 
     pictures: int = 0
@@ -83,37 +82,37 @@ def run(
     workers: int | None = None,
     address: str | None = None,
     size: int | None = None,
-    report: Report | None = None,
+    progress: Progress | None = None,
     note: Callable[[Path], None] | None = None,
 ) -> Summary:
-    """Analyse any number of pictures into a folder of Parquet files; what is there already is not done again.
+    """Analyse any number of pictures into a folder of Parquet files; finished pictures are not analysed again.
 
-    Pictures that could not be analysed are tried again, and so are files of this machine whose content has changed.
+    Pictures that could not be analysed are tried again, and so are local files with changed content.
 
     Args:
         given: pictures, folders, patterns, manifests, or URLs of these; see `mien.batch.inputs`.
-        out: the folder of the table, or its URL. A run that was stopped goes on where it was.
+        out: the folder of the table, or its URL. A stopped run is continued.
         options: of `mien.load`, plain values.
-        columns, on_no_face: as for `mien.io.tables.rows`; "error" makes a picture without a face one with an error.
-        workers: processes of one thread each; all processors of this machine, or of the cluster, unless told.
+        columns, on_no_face: as for `mien.io.tables.rows`; "error" records an error for a picture without a face.
+        workers: processes of one thread each; None is one for each processor of this machine, or of the cluster.
         address: a running Ray cluster ("host:port", or "auto" for the one this machine belongs to).
         size: pictures in a part; see `mien.batch.plan.size_for`.
-        report: told of progress after each part.
-        note: told each link to a folder that was not followed.
+        progress: called after each part with the pictures done and their number.
+        note: called with each link to a folder that was not followed.
 
     Raises:
         ConfigError: an option or the input is wrong.
         BatchError: the folder is another batch's, in use, or cannot be written; or the cluster cannot be reached.
         ExtraMissing: Ray is not installed.
-        WeightsError: weights are not sound.
+        WeightsError: weights are missing, damaged or not those of their card.
     """
     begun = time.monotonic()
     options = dict(options or {})
     for name, value in (("workers", workers), ("size", size)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}: pass 1 or more")
-    names = expand(given, note)
-    _installed()  # at the door: not after the plan is written
+    names = inputs.pictures(given, note)
+    _installed()  # fail now, not after the plan is written
     if address is not None:
         _reach(address)
     store = Store(out)
@@ -131,7 +130,7 @@ def run(
         failed = plan.failed(store)
         todo: list[
             tuple[plan.Part, list[str] | None]
-        ] = []  # with those of its pictures that are to be done again
+        ] = []  # with those of its pictures that are analysed again
         for part in parts:
             if part.digest not in there:
                 todo.append((part, None))
@@ -159,15 +158,15 @@ def run(
                 summary.failed += done["failed"]
                 summary.processor += done["processor"]
                 summary.errors += done["errors"][: TOLD - len(summary.errors)]
-                if report is not None:
-                    report(summary.pictures, total)
+                if progress is not None:
+                    progress(summary.pictures, total)
             _complete(store, [part for part, _ in todo])
     summary.seconds = time.monotonic() - begun
     return summary
 
 
 def _checked(options: dict[str, Any], columns: str) -> dict[str, Any]:
-    """Load once here, so that what is wrong is said before anything is started; return what the table depends on."""
+    """Load the models once, to raise errors before anything is started; return what the table depends on."""
     from mien.faces.pipeline import load
     from mien.io.columns import columns_of
 
@@ -177,9 +176,9 @@ def _checked(options: dict[str, Any], columns: str) -> dict[str, Any]:
 
 
 def _replaced(store: Store, part: plan.Part) -> list[str] | None:
-    """Which pictures of a finished part have another content now; None if the part's file is damaged.
+    """The pictures of a finished part with changed content; None if the part's file is damaged.
 
-    Pictures and parts behind URLs are taken as they are.
+    Pictures and parts behind URLs are not checked.
     """
     if store.remote:
         return []
@@ -197,7 +196,8 @@ def _replaced(store: Store, part: plan.Part) -> list[str] | None:
 
 
 def _start_of(names: list[str]) -> str | None:
-    """What relative names start from, without which those of an earlier run mean nothing; None where all are whole."""
+    """The folder that relative names start from, so that those of an earlier run can be resolved; None if all are
+    absolute."""
     relative = any(not is_url(name) and not os.path.isabs(name) for name in names)  # noqa: PTH117 - a million of them
     return str(Path.cwd()) if relative else None
 
@@ -223,7 +223,7 @@ def _installed() -> None:
 
 
 def _reach(address: str) -> None:
-    """Knock at the cluster's first machine; Ray itself would go on knocking for ten minutes."""
+    """Check that the cluster's first machine answers; Ray itself would retry for ten minutes."""
     host, _, port = address.rpartition(":")
     if address == "auto":
         return
@@ -243,23 +243,23 @@ def _reach(address: str) -> None:
 def _done(
     todo: list[tuple[plan.Part, list[str] | None]], job: Job, address: str | None, workers: int | None
 ) -> Generator[dict[str, Any]]:
-    """Begin the process that holds Ray; yield what it tells of each part, as it is done.
+    """Start the process with Ray; yield its report on each part as it is done.
 
-    Whatever ends this generator ends that process, and with it what of Ray it started.
+    Closing this generator ends that process, and with it the Ray that it started.
     """
     task = Task(job, [(part.number, list(part.pictures), only) for part, only in todo], workers, address)
-    with TemporaryFile() as told, _own_ray(address) as settings:
+    with TemporaryFile() as log, _own_ray(address) as settings:
         begun = time.monotonic()
         process = subprocess.Popen(
             DRIVER,
-            # A ray.py among the pictures is none of ours.
+            # A ray.py among the pictures must not be imported.
             env={**os.environ, "PYTHONSAFEPATH": "1", **settings},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=told,
+            stderr=log,
             text=True,
             encoding="utf-8",
-            start_new_session=True,  # Ctrl-C is ours to answer
+            start_new_session=True,  # Ctrl-C is handled in this process
         )
         assert process.stdin is not None
         assert process.stdout is not None
@@ -286,7 +286,7 @@ def _done(
                     return
             if not ready:
                 slow = time.monotonic() - begun >= START_LIMIT
-                why = f"it was not ready within {START_LIMIT:g} seconds" if slow else _last_of(told)
+                why = f"it was not ready within {START_LIMIT:g} seconds" if slow else _last_of(log)
                 raise BatchError(unusable(address, why))
             raise BatchError(
                 "Ray has ended itself, as it does when one of its processes or a cluster's first machine dies: "
@@ -299,34 +299,34 @@ def _done(
 
 @contextmanager
 def _own_ray(address: str | None) -> Iterator[dict[str, str]]:
-    """Environment of a Ray of our own: nobody reaches it from elsewhere, and it leaves nothing."""
+    """Environment of a local Ray: not reachable from other machines, and without files left behind."""
     if address is not None:
         yield {}
         return
     settings = {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # by its name, but what it does is to keep to loopback, on any system
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name it restricts Ray to loopback on any system
         "RAY_AUTH_MODE": "token",  # without one here, Ray would make one in the home folder
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }
     if "RAY_TMPDIR" in os.environ:
         yield settings
         return
-    # The names of sockets may be 107 characters long, and Ray needs 67 of them.
+    # A socket's path may have 107 characters, of which Ray needs 67.
     place = None if len(gettempdir()) <= 25 or not Path("/tmp").is_dir() else "/tmp"
     with TemporaryDirectory(prefix="mien-", dir=place, ignore_cleanup_errors=True) as folder:
         yield {**settings, "RAY_TMPDIR": folder}
 
 
-def _last_of(told: IO[bytes]) -> str:
-    """The last line that a process told as an error."""
-    told.seek(0, os.SEEK_END)
-    told.seek(max(0, told.tell() - TAIL))
-    lines = [line.strip() for line in told.read().decode("utf-8", "replace").splitlines() if line.strip()]
+def _last_of(log: IO[bytes]) -> str:
+    """The last line of a process's error output."""
+    log.seek(0, os.SEEK_END)
+    log.seek(max(0, log.tell() - TAIL))
+    lines = [line.strip() for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
     return lines[-1] if lines else "without a word"
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Wait for the process that holds Ray, which ends as soon as its standard input does; kill it if it does not."""
+    """Wait for the process with Ray, which ends when its standard input is closed; kill it if it does not."""
     assert process.stdin is not None
     assert process.stdout is not None
     with suppress(BrokenPipeError):

@@ -1,7 +1,7 @@
-"""Which pictures: paths and folders as `mien predict` takes them, URLs of pictures or folders, and manifests.
+"""List the pictures of a batch: paths and folders as in `mien predict`, URLs of pictures or folders, and manifests.
 
-A manifest is a CSV or Parquet file with a column that names the pictures. What it names is relative to the manifest
-(or absolute, or a URL); its other columns are not looked at.
+A manifest is a CSV or Parquet file with a column of picture names, relative to the manifest, absolute, or URLs; its
+other columns are ignored.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from mien.urls import without_secrets
 
 MANIFESTS: Final = (".csv", ".parquet")
 COLUMNS: Final = (*PATH_COLUMNS, "input", "url")
-"""Names of the column that names the pictures; the first of them that a manifest has."""
+"""Names accepted for the column of pictures, in order of preference."""
 
 
 def pictures(given: Iterable[str], note: Callable[[Path], None] | None = None) -> list[str]:
-    """Every picture that the arguments mean, each once, in order: paths of this machine as given, or URLs.
+    """All pictures that the arguments name, each once, in order: local paths as given, or URLs.
 
-    Of one object under several signatures the last one counts. `note` is told each link to a
-    folder that was not followed.
+    Of one object with several signatures the last one is used. `note` is called with each link to a folder that was not
+    followed.
 
     Raises:
         ConfigError: nothing is named, or a manifest has no column that names pictures.
-        BatchError: a folder behind a URL or a manifest cannot be read, or holds no picture.
+        BatchError: a remote folder or a manifest cannot be read, or holds no picture.
         ImageError: a list file cannot be read.
     """
     names = list(given)
@@ -41,7 +41,9 @@ def pictures(given: Iterable[str], note: Callable[[Path], None] | None = None) -
         )
     if "-" in names:
         raise ConfigError("- (standard input) is read by one process only: use mien predict")
-    return list({without_secrets(name): name for one in names for name in _expand(one, note)}.values())
+    return list(
+        {without_secrets(name): name for argument in names for name in _expand(argument, note)}.values()
+    )
 
 
 def _expand(given: str, note: Callable[[Path], None] | None) -> Iterable[str]:
@@ -54,20 +56,20 @@ def _expand(given: str, note: Callable[[Path], None] | None) -> Iterable[str]:
 
 
 def _path(name: str) -> str:
-    """A name without the query of a web address, which may hold a signature."""
+    """A name without the query of a URL, which may hold a signature."""
     return name.partition("?")[0] if name.lower().startswith(("http://", "https://")) else name
 
 
 def _folder(url: str) -> list[str]:
-    """The pictures below a URL, sorted; hidden ones are left out."""
+    """The pictures below a URL, sorted, without hidden ones."""
     system, path = open_url(url)
     root = path.strip("/")
     try:
-        found = sorted(str(name) for name in system.find(path))
+        paths = sorted(str(name) for name in system.find(path))
     except (OSError, ValueError, RuntimeError) as problem:
         raise BatchError(f"{describe(url)}: cannot be listed: {reason(problem)}") from None
     kept = []
-    for name in found:
+    for name in paths:
         below = PurePosixPath(name.strip("/").removeprefix(root))
         hidden = any(part.startswith(".") for part in below.parts)
         if below.suffix.lower() in SUFFIXES and not hidden:
@@ -104,9 +106,9 @@ def _within(folder: str, name: str) -> str:
 class _NoColumn(Exception):
     """A manifest without a column that names the pictures."""
 
-    def __init__(self, found: Iterable[str]) -> None:
+    def __init__(self, columns: Iterable[str]) -> None:
         super().__init__()
-        self.found = [str(name) for name in found]
+        self.found = [str(name) for name in columns]
 
 
 def _csv(data: bytes) -> Iterator[tuple[int, str]]:
@@ -130,8 +132,8 @@ def _parquet(data: bytes) -> Iterator[tuple[int, str]]:
             yield number, str(value).strip() if value is not None else ""
 
 
-def _column(found: Iterable[str]) -> str:
-    names = list(found)
+def _column(columns: Iterable[str]) -> str:
+    names = list(columns)
     plain = {name.strip().lower(): name for name in reversed(names)}
     column = next((plain[name] for name in COLUMNS if name in plain), None)
     if column is None:

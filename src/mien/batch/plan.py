@@ -1,4 +1,4 @@
-"""What a batch is to do, written down beside its table, so that any later run can go on from any moment.
+"""The plan of a batch, stored beside its table, so that a later run can continue from any state.
 
     table/
         part-00000-5f0c1d2e7a31.parquet       one file a part, whole or not there
@@ -9,14 +9,13 @@
     _mien/lock
 
 The list of pictures is cut into parts once and kept. A part's file is named by the part's number and a digest of its
-pictures, so a part that is done twice (by a worker thought dead, say) is the same file twice, and a part with other
-pictures is another file. A run therefore does what has no file yet; pictures that no plan holds yet are planned
-behind the others. Of a URL the plan keeps what names the object, not the password or signature that opens it: a run
-takes that from the names it is given. No picture is lost and none is there twice, whenever and however often a run is
-killed.
+pictures, so a part that is done twice (for example by a worker thought dead) gives the same file, and a part with other
+pictures another one. A run does the parts without a file; new pictures are appended to the plan. The plan stores URLs
+without passwords and signatures, which each run takes from the names it is given. No picture is lost or duplicated,
+whenever and however often a run is killed.
 
-Names that begin with `_` or `.` are passed over by pyarrow, Spark, DuckDB's globs and all else that reads a folder of
-Parquet files as one table.
+Names that begin with `_` or `.` are ignored by pyarrow, Spark, DuckDB's globs and other readers of folders of Parquet
+files.
 """
 
 from __future__ import annotations
@@ -41,26 +40,27 @@ LOCK: Final = f"{FOLDER}/lock"
 FAILED: Final = "failed-"
 
 SMALLEST, LARGEST = 32, 1024
-"""Pictures in a part unless told otherwise: the recogniser's batch, and about 2 MB of table."""
+"""Default number of pictures in a part: the recogniser's batch, and about 2 MB of table."""
 
 SHARES: Final = 64
-"""Parts aimed at between these, so that some tens of workers all have one and the last ones end about together."""
+"""Bounds on the number of parts, so that some tens of workers all have one and the last ones end at about the same
+time."""
 
 
 LOCKED: Final = "#token=-"
-"""Ends the name of a picture in a plan that cannot be fetched by it alone; `without_secrets` takes it off again."""
+"""Suffix, in a plan, of the name of a picture that cannot be fetched without a secret; `without_secrets` removes it."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures that become one file."""
+    """The pictures of one file."""
 
     number: int
     pictures: tuple[str, ...]
 
     @property
     def digest(self) -> str:
-        """What tells it from every other part."""
+        """Identifies the part."""
         return _digest(self.pictures)
 
     @property
@@ -70,19 +70,19 @@ class Part:
 
 
 def size_for(pictures: int) -> int:
-    """Pictures in a part, from how many there are."""
+    """Pictures in a part, given their total number."""
     return min(LARGEST, max(SMALLEST, math.ceil(pictures / SHARES)))
 
 
 def claim(store: Store, job: dict[str, Any]) -> None:
-    """Make a folder this job's, or make sure that it is.
+    """Claim a folder for this job, or check that it belongs to it.
 
     Raises:
         BatchError: it holds a table of other options or another tool's, or cannot be written.
     """
     if JOB.rpartition("/")[2] in store.names(FOLDER):
-        found = _parsed(store, JOB)
-        if other := difference(found, job):
+        stored = _parsed(store, JOB)
+        if other := difference(stored, job):
             raise BatchError(
                 f"{describe(store.place)} was begun with {other}: give the same options, or name another folder with "
                 "--out"
@@ -111,7 +111,7 @@ def planned(store: Store) -> list[Part]:
 
 
 def extend(store: Store, parts: list[Part], pictures: Sequence[str], size: int) -> list[Part]:
-    """Plan the pictures that no part holds yet and return all parts, with the URLs as they are given now.
+    """Plan the pictures that are in no part yet and return all parts, with the URLs as given now.
 
     Raises:
         BatchError: the plan cannot be written.
@@ -140,7 +140,7 @@ def _kept(name: str) -> str:
 
 
 def openable(parts: Sequence[Part]) -> None:
-    """Make sure that the URLs of all pictures are known in full.
+    """Check that the URLs of all pictures are known in full.
 
     Raises:
         BatchError: one was planned with a password or signature by an earlier run, and was not given to this one.
@@ -155,7 +155,7 @@ def openable(parts: Sequence[Part]) -> None:
 
 
 def finished(store: Store) -> set[str]:
-    """Digests of the parts whose file is there.
+    """Digests of the parts with an existing file.
 
     Raises:
         BatchError: the folder cannot be listed.
@@ -168,9 +168,8 @@ def finished(store: Store) -> set[str]:
 
 
 def note_failed(store: Store, part: Part, failed: Sequence[str]) -> None:
-    """Remember which pictures of a part could not be analysed, URLs without what opens them.
-
-    To be called before the part's file is written.
+    """Record the pictures of a part that could not be analysed, without secrets in URLs; to be called before the part's
+    file is written.
 
     Raises:
         BatchError: it cannot be written.
@@ -181,21 +180,21 @@ def note_failed(store: Store, part: Part, failed: Sequence[str]) -> None:
 
 
 def failed(store: Store) -> dict[str, list[str]]:
-    """By a part's digest, which pictures of it could not be analysed.
+    """By a part's digest, its pictures that could not be analysed.
 
     Raises:
         BatchError: a note is damaged or cannot be read.
     """
-    found = {}
+    failures = {}
     for name in store.names(FOLDER):
         if name.startswith(FAILED):
             try:
-                found[name.removeprefix(FAILED).removesuffix(".json")] = [
+                failures[name.removeprefix(FAILED).removesuffix(".json")] = [
                     str(picture) for picture in json.loads(store.read(f"{FOLDER}/{name}"))
                 ]
             except (ValueError, TypeError) as problem:
                 raise _damaged(store, name, problem) from None
-    return found
+    return failures
 
 
 def _lines(store: Store, name: str) -> list[list[str]]:
@@ -211,12 +210,12 @@ def _lines(store: Store, name: str) -> list[list[str]]:
 
 def _parsed(store: Store, name: str) -> dict[str, Any]:
     try:
-        found = json.loads(store.read(name))
+        content = json.loads(store.read(name))
     except ValueError as problem:
         raise _damaged(store, name, problem) from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise _damaged(store, name, TypeError("no options in it"))
-    return found
+    return content
 
 
 def _damaged(store: Store, name: str, problem: Exception) -> BatchError:

@@ -1,11 +1,11 @@
-"""Where the files of a batch are: a folder of this machine, or a folder behind a URL.
+"""Read and write the files of a batch in a local folder or behind a URL.
 
-`s3://`, `gs://`, `abfs://` and `hdfs://` are spoken by pyarrow, which the table needs anyway; every other scheme
-(`sftp://`, `http://`, ...) by whatever fsspec knows of it. Credentials come from where each of them looks on its own
-(environment, profile, role of the machine); an S3-like server that is not Amazon's is named in `AWS_ENDPOINT_URL`.
+`s3://`, `gs://`, `abfs://` and `hdfs://` are handled by pyarrow, which the table needs anyway; every other scheme
+(`sftp://`, `http://`, ...) by fsspec. Credentials come from their usual sources (environment, profile, role of the
+machine); another S3-compatible server is set in `AWS_ENDPOINT_URL`.
 
-A file appears whole or not at all: on this machine by renaming, behind a URL because an object does not exist before
-its upload is complete.
+A file appears whole or not at all: locally by renaming, remotely because an object does not exist before its upload is
+complete.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ from urllib.parse import urlsplit
 from mien.errors import ExtraMissing, MienError
 from mien.io import atomic
 from mien.io.images import describe
+from mien.io.locks import FileLock, FileLocked
 
 ARROW: Final = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
-"""Schemes that pyarrow speaks."""
+"""Schemes that pyarrow handles."""
 
 LARGEST: Final = 2**31 - 1
-"""Bytes of the largest picture that is fetched."""
+"""Largest picture that is fetched, bytes."""
 
 PAUSES: Final = (0.5, 2.0)
-"""Seconds before a picture that could not be fetched is tried again."""
+"""Pauses before a failed fetch is repeated, seconds."""
 
-# What opening and using a remote file raises when the other side, the network or the credentials are wrong.
+# What remote file systems raise if the server, the network or the credentials are wrong.
 _FAILURES = (OSError, ValueError, NotImplementedError, RuntimeError)
 
 
@@ -43,14 +44,15 @@ class BatchError(MienError):
 
 
 def is_url(name: str) -> bool:
-    """Whether this names something behind a URL, not a file of this machine."""
+    """Whether this is a URL, not a local path."""
     scheme, separator, _ = name.partition("://")
     return bool(separator) and scheme.isascii() and scheme.replace("+", "").replace("-", "").isalnum()
 
 
 @cache
 def _system(scheme: str, host: str) -> Any:
-    """The fsspec file system of a scheme; a bucket's region is found out by its first use, so each host has its own."""
+    """The fsspec file system of a scheme and host; a bucket's region is detected on first use, so each host has its
+    own."""
     try:
         import fsspec
     except ModuleNotFoundError:
@@ -77,7 +79,7 @@ def open_url(url: str) -> tuple[Any, str]:
     """The fsspec file system that a URL lies on, and its path there.
 
     Raises:
-        BatchError: nothing installed speaks this scheme, or the place cannot be reached.
+        BatchError: no installed library handles this scheme, or the server cannot be reached.
         ExtraMissing: fsspec is not installed.
     """
     scheme, _, rest = url.partition("://")
@@ -90,7 +92,7 @@ def open_url(url: str) -> tuple[Any, str]:
 
 
 def read(url: str) -> bytes:
-    """All bytes of the file at a URL; what may pass is tried again twice.
+    """All bytes of the file at a URL; errors that may be temporary are retried twice.
 
     Raises:
         OSError: it cannot be read, with the reason on one line.
@@ -113,7 +115,7 @@ def read(url: str) -> bytes:
 
 
 class Remote(BytesIO):
-    """A picture behind a URL that is fetched when it is read; `name` is the URL, without what opens it."""
+    """A remote picture that is fetched when it is read; `name` is the URL without secrets."""
 
     def __init__(self, name: str, fetch: Any) -> None:
         super().__init__()
@@ -132,17 +134,17 @@ class Remote(BytesIO):
 
 @dataclass(frozen=True)
 class Store:
-    """A folder: `place` is a path of this machine or a URL. Names within it may hold slashes."""
+    """A folder: `place` is a local path or a URL. Names within it may contain slashes."""
 
     place: str
 
     @property
     def remote(self) -> bool:
-        """Whether it lies behind a URL."""
+        """Whether it is a URL."""
         return is_url(self.place)
 
     def names(self, folder: str = "") -> set[str]:
-        """Names of the files directly in a sub-folder; none where there is no such folder.
+        """Names of the files directly in a sub-folder; none if it does not exist.
 
         Raises:
             BatchError: it cannot be listed.
@@ -153,10 +155,10 @@ class Store:
                 return {entry.name for entry in os.scandir(place)} if place.is_dir() else set()
             system, path = open_url(f"{self.place.rstrip('/')}/{folder}".rstrip("/"))
             try:
-                found = system.ls(path, detail=False, refresh=True)
+                entries = system.ls(path, detail=False, refresh=True)
             except FileNotFoundError:
                 return set()
-            return {str(name).rstrip("/").rpartition("/")[2] for name in found} - {""}
+            return {str(name).rstrip("/").rpartition("/")[2] for name in entries} - {""}
         except _FAILURES as problem:
             raise BatchError(f"{describe(self.place)}: cannot be listed: {reason(problem)}") from None
 
@@ -193,7 +195,7 @@ class Store:
             ) from None
 
     def make(self, folder: str = "") -> None:
-        """Make a sub-folder, and what is above it, where folders exist at all.
+        """Make a local sub-folder and its parents; object stores have no folders.
 
         Raises:
             BatchError: it cannot be made.
@@ -209,10 +211,10 @@ class Store:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Hold the folder for this process; the system lets go of it however the process ends.
+        """Lock the folder for this process; the OS releases the lock when the process exits.
 
-        Object stores have no locks. There, nothing is overwritten (see `plan`), but one picture given to two runs at
-        once is done twice.
+        Object stores have no locks. There, nothing is overwritten (see `plan`), but a picture given to two runs at the
+        same time is analysed twice.
 
         Raises:
             BatchError: another process holds it.
@@ -221,17 +223,12 @@ class Store:
             yield
             return
         try:
-            from filelock import FileLock, Timeout
-        except ModuleNotFoundError:
-            raise ExtraMissing("batch", "filelock") from None
-        lock = FileLock(Path(self.place, name), timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
+            lock = FileLock(Path(self.place, name), self.place)
+        except FileLocked:
             raise BatchError(
                 f"{describe(self.place)}: another mien batch writes here: wait for it, or name another folder"
             ) from None
-        except (OSError, NotImplementedError) as problem:
+        except OSError as problem:
             raise BatchError(f"{describe(self.place)}: cannot be written: {reason(problem)}") from None
         try:
             yield

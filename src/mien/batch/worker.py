@@ -1,9 +1,9 @@
-"""One part in, one Parquet file out: what each worker process of a batch does.
+"""The worker process of a batch: turn one part into one Parquet file.
 
-When a worker dies, the engine starts another and gives it the same part again. Most deaths are no picture's doing
-(a machine goes away, somebody else took the memory), so the part is then simply done anew, but one picture at a time,
-and the `Ledger` is told before each. A picture that two more processes die on is left out and becomes a row with its
-error; so one bad picture can stop neither its part nor the batch.
+When a worker dies, the engine starts another one with the same part. Most deaths are not caused by a picture (a machine
+goes away, another program took the memory), so the part is repeated, but one picture at a time, each recorded in the
+`Ledger` beforehand. A picture on which two more processes die is skipped and becomes a row with an error; so one bad
+picture stops neither its part nor the batch.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from mien.types import Analysis
 from mien.urls import without_secrets
 
 FETCHED: Final = 16
-"""Pictures behind URLs that are fetched ahead, so that the processor need not wait for the network."""
+"""Remote pictures fetched ahead, so that the processor does not wait for the network."""
 
 DEATHS: Final = 2
-"""Processes that must die on one picture alone before it is left out."""
+"""Processes that must die on one picture before it is skipped."""
 
 TOLD: Final = 3
 """Errors of a part that are reported; all of them are in its rows."""
@@ -40,10 +40,8 @@ TOLD: Final = 3
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker is told: plain values.
-
-    `options` are those of `mien.load`, `folder` is what paths are relative to, `made_with` is what parts say of
-    themselves.
+    """The settings of every worker, plain values. `options` are those of `mien.load`, `folder` is what paths are
+    relative to, `made_with` is stored in each part.
     """
 
     out: str
@@ -55,7 +53,7 @@ class Job:
 
 
 class Ledger:
-    """Remembers, outside of the workers, how often a part was begun and what its last worker was at."""
+    """Records, outside of the workers, how often a part was begun and which picture its last worker was analysing."""
 
     def __init__(self) -> None:
         self._begun: Counter[int] = Counter()
@@ -63,7 +61,7 @@ class Ledger:
         self._deaths: Counter[tuple[int, str]] = Counter()
 
     def begin(self, part: int) -> tuple[bool, set[str]]:
-        """Note that a worker begins a part; return whether another began it before, and what is to be left out."""
+        """Record that a worker begins a part; return whether another one began it before, and the pictures to skip."""
         self._begun[part] += 1
         died_on = self._at.pop(part, None)
         if died_on is not None:
@@ -72,11 +70,11 @@ class Ledger:
         return self._begun[part] > 1, left_out
 
     def at(self, part: int, picture: str) -> None:
-        """Note that a worker is about to analyse a picture, alone."""
+        """Record that a worker is about to analyse this picture alone."""
         self._at[part] = picture
 
     def end(self, part: int) -> None:
-        """Note that a part's file is there."""
+        """Record that a part's file is written."""
         self._at.pop(part, None)
 
 
@@ -84,7 +82,7 @@ class Worker:
     """Loads a pipeline of one thread once, and turns parts into files.
 
     Args:
-        job: what to do.
+        job: the settings.
         ledger: a `Ledger` of the whole batch, or a proxy of one with the same three functions.
     """
 
@@ -98,7 +96,7 @@ class Worker:
             self._failure = str(problem)
 
     def __call__(self, number: int, pictures: list[str], only: list[str] | None = None) -> dict[str, Any]:
-        """Do a part, or `only` some pictures of it again.
+        """Analyse a part, or `only` some of its pictures again.
 
         Returns:
             `number`; how many `pictures`, `faces` and `failed` pictures there are; the first `errors`; the `seconds` it
@@ -165,9 +163,8 @@ def _pipeline(job: Job) -> Any:
 
 
 def _opened(pictures: list[str], contents: dict[str, str]) -> Generator[str | Remote]:
-    """Pictures as a pipeline takes them; those behind URLs are on their way before it is their turn.
-
-    `contents` is told what each file of this machine holds.
+    """Pictures as a pipeline takes them; remote ones are prefetched. The identity of each local file is added to
+    `contents`.
     """
     for picture in pictures:
         contents.pop(key(picture), None)
@@ -199,7 +196,7 @@ def _died(picture: str) -> str:
 
 
 def _kept(data: bytes) -> tuple[dict[str, list[Row]], dict[str, str]]:
-    """The rows of each picture of a part that is there, and what tells the content of each from any other."""
+    """The rows of each picture of an existing part, and the identity of each picture's content."""
     from pyarrow import parquet
 
     table = parquet.read_table(BytesIO(data))
@@ -237,7 +234,7 @@ def _file(
 
 
 class RayWorker:
-    """A `Worker` as Ray Data calls it: blocks of one row in and out, and the ledger in a process of its own."""
+    """Adapts `Worker` to Ray Data: blocks of one row in and out, and the ledger in a process of its own."""
 
     def __init__(self, job: Job, ledger: Any) -> None:
         import logging
@@ -246,16 +243,16 @@ class RayWorker:
         self._worker = Worker(job, _Proxy(ledger))
 
     def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
-        """Do the part of each row."""
+        """Run the part of each row."""
         done = [
             self._worker(int(number), json.loads(pictures), json.loads(only))
             for number, pictures, only in zip(block["number"], block["pictures"], block["only"], strict=True)
         ]
-        return {"done": [json.dumps(one) for one in done]}
+        return {"done": [json.dumps(result) for result in done]}
 
 
 class _Proxy:
-    """Asks a Ray actor and waits for its answer."""
+    """Calls a Ray actor and waits for its answer."""
 
     def __init__(self, actor: Any) -> None:
         import ray

@@ -20,7 +20,7 @@ from mien.cli.terminal import bar, tell_links
 from mien.wording import several
 
 if TYPE_CHECKING:
-    from mien.batch.engine import Report, Summary
+    from mien.batch.engine import Progress, Summary
 
 
 def batch(
@@ -74,7 +74,7 @@ def batch(
     }
     linked: list[Path] = []
     try:
-        with _watched() as report:
+        with _watched() as progress:
             summary = run(
                 given or [],
                 out,
@@ -84,7 +84,7 @@ def batch(
                 workers=workers,
                 address=address,
                 size=part,
-                report=report,
+                progress=progress,
                 note=linked.append,
             )
     except KeyboardInterrupt:
@@ -123,15 +123,15 @@ def _line(summary: Summary, out: str) -> str:
 
 
 @contextmanager
-def _watched() -> Iterator[Report | None]:
+def _watched() -> Iterator[Progress | None]:
     """A bar where someone watches, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield None
         return
-    with bar() as progress:
-        task = progress.add_task("starting Ray", total=None)
+    with bar() as display:
+        task = display.add_task("starting Ray", total=None)
 
-        def report(done: int, total: int) -> None:
-            progress.update(task, description="pictures", completed=done, total=total)
+        def progress(done: int, total: int) -> None:
+            display.update(task, description="pictures", completed=done, total=total)
 
-        yield report
+        yield progress

@@ -173,7 +173,7 @@ def _folder(
     begun, given = time.monotonic(), [str(photo) for photo in photos]
     plan = Outputs(out, given, _edited_name, settings, overwrite=overwrite, resume=resume, beside=[SIDECAR])
     edited = failed = before = 0
-    claim = plan.claimed()
+    lock = plan.lock()
     try:
         for photo in given:
             if resume and plan.is_done(photo):
@@ -192,7 +192,7 @@ def _folder(
         typer.echo(f"mien: interrupted: go on with  --resume --out {out}", err=True)
         raise typer.Exit(130) from None
     finally:
-        claim.release()
+        lock.release()
     words = [several(edited, "photo") + " edited"]
     words += [f"{failed:,} not edited"] if failed else []
     words += [f"{before:,} done before"] if before else []

@@ -59,6 +59,6 @@ def evaluate_edits(
         count=count,
         every=every,
         threads=threads,
-        say=lambda line: typer.echo(line, err=True),
+        progress=lambda line: typer.echo(line, err=True),
     )
     typer.echo(found.json() if as_json else found.markdown(), nl=False)

@@ -22,7 +22,7 @@ def methods(
 
     cards = shipped()
     if name is not None:
-        from mien.config import nearest
+        from mien.errors import nearest
 
         known = [one.name for one in cards]
         cards = [one for one in cards if name in (one.name, one.path.stem)]

@@ -131,7 +131,7 @@ def predict(
             names = _names_in(table)
             remaining = [source for source in given if _is_wanted(source, table, names, marks)]
         if marks is not None:
-            stack.callback(marks.claimed().release)
+            stack.callback(marks.lock().release)
         contents: dict[str, str | None] = {}
         answers: Iterable[Analysis] = stack.enter_context(
             closing(

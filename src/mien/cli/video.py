@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from mien.faces.pipeline import Pipeline
-    from mien.io.video import Clip
+    from mien.io.video import VideoReader
     from mien.types import Frame
     from mien.video.process import Watch
     from mien.video.statistics import Tally
@@ -72,7 +72,7 @@ def video(
     load = _loader(detector, model, weights, min_face, min_confidence, threads)
     with _watched(as_json) as show, _Brake() as brake:
 
-        def watch(clip: Clip, frame: Frame, recalled: bool) -> None:
+        def watch(clip: VideoReader, frame: Frame, recalled: bool) -> None:
             if show is not None:
                 show(clip, frame, recalled)
             brake.check()
@@ -187,7 +187,7 @@ class Bar:
         self._progress, self._task = progress, task
         self._done = 0
 
-    def __call__(self, clip: Clip, frame: Frame, recalled: bool) -> None:
+    def __call__(self, clip: VideoReader, frame: Frame, recalled: bool) -> None:
         self._done += 1
         task = self._progress.tasks[0]
         rate = f"{self._done / task.elapsed:.0f} frames/s" if task.elapsed else ""

@@ -85,7 +85,7 @@ def identify(root: Path, name: str | None = None, labels: tuple[str, ...] = EXPR
     """
     if name is not None:
         if name not in READERS:
-            from mien.config import nearest
+            from mien.errors import nearest
 
             raise ConfigError(f"no reader '{name}': {nearest(name, list(READERS))}")
         return READERS[name]
@@ -361,6 +361,7 @@ def _face_finder() -> Callable[[Any, Record], bool]:
 
     from mien.faces import detect
     from mien.faces.landmarker import Landmarker
+    from mien.faces.pipeline import PRESENCE
 
     detector, landmarker = detect.build("auto"), Landmarker.load()
 
@@ -372,10 +373,6 @@ def _face_finder() -> Callable[[Any, Record], bool]:
             height, width = pixels.shape[:2]
             boxes.append((0.0, 0.0, float(width), float(height)))
         presence = landmarker(pixels, np.array(boxes, np.float32))[1]
-        return bool(presence.max() >= PRESENT)
+        return bool(presence.max() >= PRESENCE)
 
     return found
-
-
-PRESENT = 0.5
-"""The landmark network's presence from which a face counts as found."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mien import landmarks
 from mien.data import protocols
 from mien.data.config import DataConfig, SourceConfig
 from mien.data.duplicates import without_copies
@@ -26,6 +24,7 @@ from mien.data.readers import READERS
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged, MienError
 from mien.faces import align, detect, landmarker
+from mien.faces.pipeline import PRESENCE
 from mien.io import atomic, cards, images
 from mien.io.video import Frames
 from mien.labels import (
@@ -50,9 +49,6 @@ VERSION = "crops-2"
 
 FULL_FACE = np.array([[0.32, 0.37], [0.68, 0.37], [0.50, 0.62]])
 """Eye centres and nose base in a tight face picture, in shares of its sides; used where no landmarks are accepted."""
-
-PRESENCE = 0.5
-"""Landmarks whose presence score is lower are not trusted with the alignment."""
 
 Progress = Callable[[int, int], None]
 
@@ -134,7 +130,7 @@ def source_records(config: SourceConfig, labels: tuple[str, ...] = EXPRESSIONS) 
         DatasetNotFound, DatasetDamaged: as the reader says.
     """
     if config.reader not in READERS:
-        from mien.config import nearest
+        from mien.errors import nearest
 
         raise ConfigError(f"data.reader: '{config.reader}': {nearest(config.reader, list(READERS))}")
     reader = READERS[config.reader]
@@ -250,13 +246,12 @@ def _cut(
     find: bool = False,
 ) -> None:
     locate = _stored(points) if points is not None else _network(find)
-    part = pixels.with_name(f"{pixels.stem}.{os.getpid()}.part.npy")
     shape = (len(records), size, size, 3) if colour else (len(records), size, size)
-    out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
     found = np.zeros(len(records), dtype=bool)
     pose = np.full((len(records), 3), np.nan, dtype=np.float32)
     frames = Frames()
-    try:
+    with atomic.writing(pixels) as temporary:
+        out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         for place, record in enumerate(records):
             try:
                 image = (
@@ -277,12 +272,8 @@ def _cut(
                 progress(place + 1, len(records))
         out.flush()
         del out
-        with facts.with_suffix(f".{os.getpid()}.part").open("wb") as file:
+        with atomic.writing(facts) as file:
             np.savez(file, found=found, pose=pose)
-        facts.with_suffix(f".{os.getpid()}.part").replace(facts)
-        atomic.replace(part, pixels)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 VIDEOS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
@@ -299,13 +290,6 @@ Locate = Callable[
 ]
 
 
-def _anchors(points: NDArray[Any]) -> NDArray[np.float64]:
-    anchors: NDArray[np.float64] = align.anchors_from(
-        points, landmarks.RIGHT_EYE_CORNERS, landmarks.LEFT_EYE_CORNERS, landmarks.NOSE_BOTTOM
-    )[0]
-    return anchors
-
-
 def _network(find: bool = False) -> Locate:
     """Ask the shipped landmark network, where told about the face that the default detector finds."""
     network = landmarker.Landmarker.load()
@@ -317,7 +301,7 @@ def _network(find: bool = False) -> Locate:
         if detector is not None and record.box is None and (faces := detector(image)):
             box = faces[0].box.corners  # the largest
         points, presence, pose = network(image, np.array([box], dtype=np.float32))
-        return (_anchors(points[0]) if presence[0] >= PRESENCE else None), pose[0]
+        return (align.face_anchors(points[0]) if presence[0] >= PRESENCE else None), pose[0]
 
     return locate
 
@@ -334,7 +318,9 @@ def _stored(path: Path) -> Locate:
         record: Record, image: NDArray[np.uint8], box: tuple[float, float, float, float]
     ) -> tuple[NDArray[np.float64] | None, NDArray[np.float32]]:
         points = table.get(record.name)
-        return (None if points is None or not np.isfinite(points).all() else _anchors(points)), unknown
+        return (
+            None if points is None or not np.isfinite(points).all() else align.face_anchors(points)
+        ), unknown
 
     return locate
 

@@ -16,7 +16,7 @@ between models, can be computed again from it without the network or the picture
 | `by_<key>` | an attribute for slices: a word, or a number |
 | `embedding` | the feature vector (only when asked for) |
 
-The schema's metadata holds the `Provenance` as JSON under `mien.provenance`.
+The schema's metadata holds the `RunInfo` as JSON under `mien.provenance`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mien.errors import MienError
+from mien.faces.recognise import softmax
 from mien.io import atomic
 from mien.labels import EXPRESSIONS, UNLABELLED, listed
 from mien.wording import several
@@ -51,7 +52,7 @@ class PredictionsError(MienError, ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Provenance:
+class RunInfo:
     """Where a set of predictions comes from. Empty or None is "not known", and is printed as such.
 
     Attributes:
@@ -99,7 +100,7 @@ class Provenance:
     learnt: int = 0
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Provenance:
+    def from_dict(cls, values: dict[str, Any]) -> RunInfo:
         """Rebuild from `dataclasses.asdict`'s form; unknown keys of a later version are left out."""
         known = {entry.name for entry in fields(cls)}
         return cls(**{key: value for key, value in values.items() if key in known})
@@ -137,7 +138,7 @@ class Predictions:
     subjects: tuple[str | None, ...] = ()
     found: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
     attributes: dict[str, NDArray[Any]] = field(default_factory=dict)
-    provenance: Provenance = field(default_factory=lambda: Provenance("unnamed"))
+    provenance: RunInfo = field(default_factory=lambda: RunInfo("unnamed"))
 
     def __post_init__(self) -> None:
         n, k = len(self.names), len(self.classes)
@@ -257,9 +258,8 @@ class Predictions:
         table = pa.table(columns).replace_schema_metadata({_KEY: note.encode()})
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        parquet.write_table(table, part, compression="zstd")
-        atomic.replace(part, path)
+        with atomic.writing(path) as temporary:
+            parquet.write_table(table, temporary, compression="zstd")
         return path
 
     @classmethod
@@ -321,7 +321,7 @@ class Predictions:
                 for name, values in column.items()
                 if name.startswith("by_")
             },
-            provenance=Provenance.from_dict(json.loads(note)),
+            provenance=RunInfo.from_dict(json.loads(note)),
         )
 
 
@@ -378,13 +378,3 @@ def pooled(parts: Sequence[Predictions]) -> Predictions:
         },
         provenance=replace(first.provenance, digest=hashed("digest"), weights_hash=hashed("weights_hash")),
     )
-
-
-# Classification ------------------------------------------------------------------------------------------------------
-
-
-def softmax(logits: ArrayLike) -> Floats:
-    """Probabilities [n, k] of logits [n, k], in float64."""
-    values = np.asarray(logits, dtype=np.float64)
-    shifted = np.exp(values - values.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))

@@ -21,10 +21,10 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from mien.config import Frozen, explain, nearest, parse_yaml
+from mien.config import Frozen, explain, parse_yaml
 from mien.data.records import Record, Split
 from mien.data.vote_rules import RULES
-from mien.errors import ConfigError, DatasetDamaged
+from mien.errors import ConfigError, DatasetDamaged, nearest
 from mien.labels import EXPRESSIONS, UNLABELLED, canonical
 
 SPLIT_NAMES: tuple[Split, ...] = ("train", "valid", "test")

@@ -1,10 +1,9 @@
-"""The learned correction of an edit: a small network looks at the face before and after the analytic edit and adds a
-little flow and a little light and dark, without torch.
+"""The learned correction of an edit: a small network that adds flow and shading to the analytic edit, without torch.
 
-Flow and shading are smooth, so the network works on 64 pixels whatever the size of the photo: it sees a window of the
-canonical frame (`views`), and what it answers is taken into the plan (`corrected`), so that the photo itself is still
-sampled once, the lips stay a cut, and the fold guard judges the corrected map. `mien.training.editor.networks` holds
-the network, `mien.training.editor.train` its training.
+It sees the face before and after the analytic edit. Flow and shading are smooth, so its input is a window of the
+canonical frame of 64 pixels, whatever the size of the photo (`views`). Its output is merged into the plan
+(`corrected`), so that the photo is still sampled once, the mouth stays a cut in the flow, and the fold guard checks the
+corrected map. The network is defined in `mien.training.editor.networks` and trained by `mien.training.editor.train`.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from mien.editing.geometry import HIGH, LOW, Frame
+from mien.editing.geometry import HIGH, LOW, FaceFrame
 from mien.editing.plan import Plan
-from mien.editing.render import render, surroundings
+from mien.editing.render import render, skin_statistics
 from mien.editing.warp import FOLD_LIMIT, GRID, Warp, folding, grid_points, look_up
 from mien.faces import align
 from mien.io import cards
@@ -37,46 +36,46 @@ if TYPE_CHECKING:
 SIDE: Final = 64
 """Pixels of the window that the network sees."""
 SPAN: Final = float(1 / (align.TEMPLATE[1, 0] - align.TEMPLATE[0, 0]))
-"""Side of the window in eye distances: what `mien.faces.align` shows of a face, so the guide sees what it knows."""
+"""Side of the window in eye distances: that of the crops of `mien.faces.align`, which the guides of the training
+expect."""
 CORNER: Final = -SPAN * (align.TEMPLATE[0] + align.TEMPLATE[1]) / 2
 """Its upper left corner in canonical coordinates."""
 RIM: Final = 0.12
 """Share of the window's side over which a correction fades to nothing."""
 SHIPPED: Final = cards.FOLDER / "editor" / "corrector.onnx"
 _UNIT: Final = 32.0
-"""Pixels an eye distance of the small picture that edits are drawn on for the network."""
+"""Pixels per eye distance of the small picture on which edits are drawn for the network."""
 _USUAL: Final = 130.0
-"""Luma of the cheeks of most faces that the network learnt from (median 137)."""
+"""Typical luma of the cheeks in the training faces (median 137)."""
 _DEEPER: Final = 2.0
-"""A correction's log light is at most this many times stronger on darker skin. A fold is seen by how many steps of grey
-it differs from the skin beside it, and of the same log those are fewer on dark skin: of 71 FERPlus training faces with
-cheeks under 95, 73 in 100 edits were read as asked with it, 67 without (2.2 at most; 72 with 1.6 at most)."""
+"""Largest factor by which a correction's log gain is raised on dark skin. The contrast of a fold in grey levels decides
+whether it is seen, and the same log gain gives a lower contrast on dark skin: of 71 FERPlus training faces with cheeks
+under 95, 73 % of the edits were read as requested with it, 67 % without (72 % with 1.6)."""
 _APART: Final = 0.25
-"""Changes of strengths that differ by so much in all have nothing to say to one another."""
+"""Sum of differences at which the corrections for two changes of strengths are unrelated."""
 _FULL: Final = 1.0
-"""Total change of strengths from which a correction has its whole size; at no change there is none."""
+"""Total change of strengths from which a correction has its full size; without a change there is none."""
 
 
 def fade() -> NDArray[np.float32]:
-    """What corrections are multiplied by, [SIDE, SIDE]: 1 inside the window, falling to 0 at its rim."""
+    """Weight of corrections, [SIDE, SIDE]: 1 inside the window, falling to 0 at its rim."""
     return align.feather(SIDE, RIM)
 
 
 def reach(change: Array) -> float:
-    """How far a correction of strengths changed by `change` [K] may go: 0 without a change, 1 from a full one."""
+    """Size of a correction for a `change` [K] of strengths: 0 without a change, 1 from a full one."""
     return float(min(np.abs(change).sum() / _FULL, 1.0))
 
 
-def window_matrix(frame: Frame, corner: Array = CORNER, span: float = SPAN) -> Array:
-    """The matrix [2, 3] of `mien.faces.align` that cuts a square of the canonical frame, by default the window, out of
-    the picture."""
+def window_matrix(frame: FaceFrame, corner: Array = CORNER, span: float = SPAN) -> Array:
+    """The matrix [2, 3] of `mien.faces.align` that crops a square of the canonical frame, by default the window."""
     inverse = np.linalg.inv(frame.turn)
     return np.asarray(np.concatenate([inverse, (-inverse @ frame.origin - corner)[:, None]], axis=1) / span)
 
 
-def small_frame() -> Frame:
-    """The frame in which the whole canonical frame is a small upright picture."""
-    return Frame(_UNIT * np.eye(2), -LOW * _UNIT - 0.5)
+def small_frame() -> FaceFrame:
+    """The frame that maps the whole canonical frame to a small upright picture."""
+    return FaceFrame(_UNIT * np.eye(2), -LOW * _UNIT - 0.5)
 
 
 def views(
@@ -112,10 +111,10 @@ def on_grid(window: NDArray[np.float32]) -> Array:
 
 
 def corrected(plan: Plan, flow: NDArray[np.float32], gain: NDArray[np.float32]) -> Plan:
-    """The plan with a correction: what it shows at a place is taken from `flow` [2, s, s] pixels of the window further,
-    and made exp(`gain` [SIDE, SIDE]) times lighter.
+    """The plan with a correction added: `flow` [2, s, s], in pixels of the window, is added to its displacement, and
+    pixels are multiplied by exp(`gain` [SIDE, SIDE]).
 
-    Flow that would fold is halved, at last left out.
+    Flow that would fold is halved up to twice, then left out.
     """
     enlarged = cv2.resize(np.moveaxis(flow, 0, 2), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     smooth = fade()
@@ -129,30 +128,30 @@ def corrected(plan: Plan, flow: NDArray[np.float32], gain: NDArray[np.float32]) 
 
 
 def _further(warp: Warp, moved: Array) -> Warp:
-    """The warp that shows at a place what `warp` shows `moved` [GRID, GRID, 2] away from it."""
+    """The composition of `warp` with a further displacement `moved` [GRID, GRID, 2]."""
     places = grid_points().reshape(GRID, GRID, 2) + moved
 
     def at(grid: Array, points: Array) -> Array:
         where = (points - LOW) / (HIGH - LOW) * (GRID - 1)
-        found = look_up(grid.astype(np.float32), where.astype(np.float32), cv2.INTER_LINEAR)
-        return np.asarray(found, np.float64)
+        values = look_up(grid.astype(np.float32), where.astype(np.float32), cv2.INTER_LINEAR)
+        return np.asarray(values, np.float64)
 
     upper, lower = (moved + at(flow, places) for flow in (warp.upper, warp.lower))
     target = warp.target
-    for _ in range(3):  # where each point has come to: the place that is led to its old one
+    for _ in range(3):  # invert the displacement at the landmarks by fixed-point iteration
         target = warp.target - at(moved, target[None])[0]
     return Warp(warp.source, target, upper, lower, folding(target, upper, lower))
 
 
 @dataclass(frozen=True)
-class Corrector:
-    """The network, opened; `amount` scales what it answers."""
+class OnnxCorrector:
+    """The correction network on ONNX Runtime; `amount` scales its output."""
 
     network: Any
     amount: float = 1.0
 
     @classmethod
-    def load(cls, path: Path = SHIPPED) -> Corrector:
+    def load(cls, path: Path = SHIPPED) -> OnnxCorrector:
         """Open a network that `mien train configs/editor-corrector.yaml` exported.
 
         Raises:
@@ -172,18 +171,18 @@ class Corrector:
     def answer(
         self, colour: Pixels, plan: Plan, shading: Shading | None, teeth: float, seed: int = 0
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What the network says of a plan, for a full change: flow [2, s, s], and log gain [SIDE, SIDE] as it suits the
+        """The network's output for a plan, for a full change: flow [2, s, s], and log gain [SIDE, SIDE] adapted to the
         skin."""
         before, after = views(colour, plan, shading, teeth, seed)
         pictures = np.stack([before, after])[None].astype(np.float32) / 255
         flow, gain = self.network.run(
             ["flow", "gain"], {"pictures": pictures, "change": plan.change[None].astype(np.float32)}
         )
-        cheeks = surroundings(colour, plan.frame, plan.frame.to_picture(plan.source)).skin
+        cheeks = skin_statistics(colour, plan.frame, plan.frame.to_picture(plan.source)).skin
         deeper = np.clip(_USUAL / max(float(cheeks @ LUMA), 1.0), 1.0, _DEEPER)
         return flow[0], gain[0, 0] * np.float32(deeper)
 
     def taken(self, plan: Plan, answer: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Plan:
-        """`plan` corrected by an answer, as far as its change goes."""
+        """`plan` corrected by an output of the network, scaled by the size of its change."""
         size = np.float32(self.amount * reach(plan.change))
         return corrected(plan, size * answer[0], size * answer[1])

@@ -1,13 +1,12 @@
-"""The expression of one person in a video: decided frame by frame, smoothed in time.
+"""Edit the expression of one person in a video: planned frame by frame, smoothed in time.
 
-The clip is read twice. First a face is followed through every frame and its expression is read, which leaves 112 points
-and a few numbers a frame in memory. Five times a second the edit is tried on a small picture of the face and read back,
-and the change is adjusted until it reads as asked. Changes, lips and points are then smoothed in time, forwards and
-backwards alike, so that nothing lags, and the frames are drawn and written one by one. What a person does meanwhile
-(talk, blink, turn) stays on top of the edit; a frame that shows what is asked already stays as it is.
+The video is read twice. The first pass tracks the face and reads its expression in every frame, which keeps 112 points
+and a few numbers per frame in memory. Five times a second the edit is tried on a small picture of the face and read
+back, and the change is adjusted until it reads as requested. Changes, lips and points are then smoothed in time,
+symmetrically, so without lag, and in the second pass the frames are drawn and written one by one. What the person does
+meanwhile (talk, blink, turn) is kept; a frame that already shows what is requested is not changed.
 
-Frames in which no face is found, or whose head is turned too far, stay as they are; the edit fades over the frames
-before and after.
+Frames without a face, or with a head turned too far, are not edited; the edit fades over the frames before and after.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ import cv2
 import numpy as np
 
 from mien.editing import lip_contour
-from mien.editing.corrector import _APART, Corrector, reach, window_matrix
-from mien.editing.editor import MAX_INTENSITY
-from mien.editing.geometry import ACTIVE, HIGH, LOW, Frame, lip_gap
-from mien.editing.mouth_interior import Around
+from mien.editing.corrector import _APART, OnnxCorrector, reach, window_matrix
+from mien.editing.geometry import ACTIVE, HIGH, LOW, FaceFrame, lip_gap
+from mien.editing.mouth_interior import SkinStatistics
 from mien.editing.photo import Photo
 from mien.editing.plan import Plan, plan
-from mien.editing.render import render, surroundings
-from mien.editing.results import MAX_YAW, MIN_FACE, PRESENCE, Edit, EditRefused, FaceEdit
-from mien.editing.target import change_for, lips_for, smile_leaves
+from mien.editing.render import render, skin_statistics
+from mien.editing.results import MAX_YAW, MIN_FACE, Edit, EditRefused, FaceEdit
+from mien.editing.target import MAX_INTENSITY, change_for, lips_for, smile_leaves
 from mien.faces import align
 from mien.faces.landmarker import box_of_points
-from mien.io.video import Clip
-from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, POINTS, RIGHT_EYE_CORNERS
+from mien.faces.pipeline import PRESENCE
+from mien.io.video import VideoReader
+from mien.landmarks import POINTS
 from mien.types import Box
 from mien.video.shot_detection import Shots
 from mien.wording import several
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
     from mien.editing.shading import Shading
 
 SUFFIXES: Final = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
-"""Files that are taken for videos."""
+"""Suffixes of video files."""
 SEARCH: Final = 0.2
 """Seconds between two searches for a face that was lost."""
 READ: Final = 0.2
@@ -61,36 +60,37 @@ READ: Final = 0.2
 FADE: Final = 5
 """Frames over which an edit fades before and after frames that stay unedited."""
 LIT: Final = 24
-"""Frames whose light on skin and eyes is taken together: a blink hides the whites."""
+"""Frames over which skin statistics are averaged, as a blink hides the whites of the eyes."""
 CLOSE: Final = 0.1
-"""A strength that reads so close to what is asked stays as it is; one that reads as more is taken down to here only."""
+"""A strength that reads this close to the requested one is not changed; a higher one is lowered to this distance
+only."""
 TRIALS: Final = 4
-"""Times that an edit is tried at most before its change is believed."""
+"""Largest number of trials of an edit."""
 CORRECTION: Final = 0.6
-"""Most by which trials move a strength's change."""
+"""Largest correction of a strength's change by trials."""
 NEAR: Final = 0.15
-"""A frame shows what was asked when it reads as close as this."""
+"""A frame counts as reached if it reads this close to the request."""
 CHANGE_SPREAD: Final = 0.06
-"""Standard deviation in seconds of the smoothing of what is changed; ..."""
+"""Standard deviation in seconds of the smoothing of changes; ..."""
 LIPS_SPREAD: Final = 0.2
-"""... and of the lip gap that it is decided on, so that words stay on top."""
+"""... and of the lip gap that they are based on, so that speech is kept."""
 UNSEEN: Final = 0.02
-"""Sum of changed strengths below which a frame is not touched."""
+"""Sum of changed strengths below which a frame is not edited."""
 SHAPE_SPREAD: Final = 0.08
-"""Standard deviation in seconds of the smoothing of a face's shape; of its place, half of it."""
+"""Standard deviation in seconds of the smoothing of a face's shape; half of it for its position."""
 _WINDOW: Final = (np.array([-1.0, -0.6]), np.array([1.0, 1.8]))
 _PATCH: Final = 128
 _UNIT: Final = 48.0
-"""Pixels an eye distance of the small picture that edits are tried on."""
+"""Pixels per eye distance of the small picture that edits are tried on."""
 _BLOCK: Final = 1024
-"""Frames that are smoothed together."""
+"""Frames smoothed together in one block."""
 
 
 @dataclass
 class Track:
-    """One face through a clip of n frames: `points` [n, P, 2] in pixels, NaN where it is not to be edited; `times` [n]
-    in seconds; `shots` [n]; `strengths` [n, K] as read, NaN where there are no points; and `trials`: (frame, change of
-    strengths [K] that reads as asked there)."""
+    """One face in a video of n frames: `points` [n, P, 2] in pixels, NaN where it must not be edited; `times` [n] in
+    seconds; `shots` [n]; `strengths` [n, K] as read, NaN where there are no points; and `trials`: (frame, change of
+    strengths [K] that reads as requested there)."""
 
     points: NDArray[np.float32]
     times: Array
@@ -100,13 +100,13 @@ class Track:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """[n], where the face is."""
+        """[n], True in frames with the face."""
         return np.asarray(np.isfinite(self.points[:, 0, 0]))
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for, as `edit_video` takes it."""
+    """The options of an edit, as in `edit_video`."""
 
     target: Target
     intensity: float = 1.0
@@ -115,7 +115,7 @@ class Order:
     seed: int = 0
 
     def aim(self, current: Array) -> Array:
-        """Strengths [..., K] that the face is to show where it shows `current` [..., K]."""
+        """Strengths [..., K] to aim for, given the `current` ones [..., K]."""
         share = min(self.intensity, 1.0)
         if self.target.is_neutral:
             asked = current * (1 - share)
@@ -126,38 +126,38 @@ class Order:
             else:
                 asked = np.where(wanted > 0, wanted, current * (1 - min(1.0, self.intensity / 0.3)))
         asked = np.minimum(asked, MAX_INTENSITY)
-        # What shows enough is left, and what shows too much is taken down no further than need be.
+        # A sufficient strength is kept, and an excessive one is lowered no further than necessary.
         eased = np.where(asked > 0, asked + 0.5 * CLOSE, asked)
         aim = np.where(current > asked, eased, asked)
         return np.asarray(np.where(np.abs(asked - current) <= CLOSE, current, aim))
 
     def change(self, current: Array) -> Array:
-        """First guess of the change of strengths [K]: none where the face shows what is asked."""
+        """First estimate of the change of strengths [K]: none if the face already shows what is requested."""
         guess = change_for(self.target, current, self.intensity, self.relative)
         missing = self.aim(current) - current
-        # Displacement grows faster than what is read of it where something is taken away.
+        # When a strength is lowered, the displacement grows faster than the reading.
         return np.where(np.abs(missing) < 1e-9, 0.0, np.where(missing < 0, np.maximum(guess, missing), guess))
 
     def lips(self, current: Array, gap: float) -> tuple[float, float, bool]:
-        """The lip gap `gap` becomes `gap * keep + opening`; and whether what shows between the lips is replaced."""
+        """The lip gap `gap` becomes `gap * keep + opening`; and whether the mouth interior is replaced."""
         auto = self.mouth == "auto" and not self.relative
         leaving = smile_leaves(self.target, current, self.intensity) if auto else 0.0
         base = gap * (1 - leaving)
         wanted = lips_for(self.target, self.intensity, self.mouth, base)
-        if self.mouth == "auto":  # as far as there is something to change
+        if self.mouth == "auto":  # in proportion to the change
             missing = float(np.abs(self.aim(current) - current).sum())
             need = min(1.0, missing / 0.3)
             wanted, base = gap + need * (wanted - gap), gap + need * (base - gap)
         keep = min(wanted, base) / gap if gap > 1e-6 else 1.0
         opening = max(wanted - base, 0.0)
-        # Lips that part by themselves are filled in all frames, or their inside would change with every word.
+        # Lips that the edit parts get a filled interior in all frames, or it would change with every word.
         return keep, opening, leaving > 0.5 or opening > 0.02
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What is done in each of n frames: `change` [n, K] of strengths, the lip gap becomes `gap * keep + opening`, both
-    [n], and `refill` [n] in 0..1 is how much of what shows between the lips is replaced."""
+    """The edit of each of n frames: `change` [n, K] of strengths, the lip gap becomes `gap * keep + opening`, both
+    [n], and `refill` [n] in 0..1 is how much of the mouth interior is replaced."""
 
     change: Array
     keep: Array
@@ -168,8 +168,8 @@ class Decisions:
 @dataclass(frozen=True)
 class Clipped:
     """A written video: `edit` as for photos (first frames of both), frames `edited` of `frames`, and `flicker`: the
-    root mean square of what changes from frame to frame in the aligned face, over that of the unedited clip; `reached`:
-    share of the edited frames, of those read back, that read within `NEAR` of what was asked."""
+    root mean square change from frame to frame of the aligned face, over that of the unedited video; `reached`: share
+    of the frames read back that read within `NEAR` of the request."""
 
     edit: Edit
     frames: int
@@ -179,7 +179,7 @@ class Clipped:
 
 
 def follow(editor: Editor, path: Path, face: int = 0, order: Order | None = None) -> Track:
-    """Follow the face that is number `face` by size where each shot begins; with an `order`, also try edits."""
+    """Track the face that is number `face` by size at the start of each shot; with an `order`, also try edits."""
     points: list[NDArray[np.float32]] = []
     strengths: list[NDArray[np.float32]] = []
     times, shots = [], []
@@ -190,33 +190,33 @@ def follow(editor: Editor, path: Path, face: int = 0, order: Order | None = None
     last: NDArray[np.float32] | None = None
     searched = tried = -np.inf
     offset, scene = np.zeros(len(ACTIVE)), 0
-    with Clip(path) as clip:
+    with VideoReader(path) as clip:
         for picture in clip.pictures():
             counter(picture.rgb)
-            if counter.scene != scene:  # also after black frames, which are no cut
+            if counter.scene != scene:  # also after black frames, which are not a cut
                 scene, last, searched, tried = counter.scene, None, -np.inf, -np.inf
                 offset = np.zeros(len(ACTIVE))
             times.append(picture.time)
             shots.append(counter.number)
-            found, yaw = None, 0.0
+            tracked, yaw = None, 0.0
             if last is not None:
                 place, presence, pose = editor.landmarker.follow(picture.rgb, last[None])
                 if presence[0] >= PRESENCE:
-                    found, yaw = place[0], float(pose[0][0])
-            if found is None and picture.time - searched >= SEARCH:
+                    tracked, yaw = place[0], float(pose[0][0])
+            if tracked is None and picture.time - searched >= SEARCH:
                 searched = picture.time
-                boxes = sorted(editor.detector(picture.rgb), key=lambda one: -one.box.area)
+                boxes = sorted(editor.detector(picture.rgb), key=lambda detection: -detection.box.area)
                 if len(boxes) > face:
                     corners = np.array([boxes[face].box.corners], np.float64)
                     place, presence, pose = editor.landmarker(picture.rgb, corners)
                     if presence[0] >= PRESENCE:
-                        found, yaw = place[0], float(pose[0][0])
-            last = found
-            if found is None or not _fit(found, yaw, picture.rgb):
+                        tracked, yaw = place[0], float(pose[0][0])
+            last = tracked
+            if tracked is None or not _fit(tracked, yaw, picture.rgb):
                 points.append(gone)
                 strengths.append(unread)
                 continue
-            place64 = found.astype(np.float64)
+            place64 = tracked.astype(np.float64)
             refined = lip_contour.refine(picture.rgb, place64)[0]
             points.append(refined.astype(np.float32))
             current = read(editor, picture.rgb, place64)
@@ -231,13 +231,13 @@ def follow(editor: Editor, path: Path, face: int = 0, order: Order | None = None
 
 def read(editor: Editor, rgb: Pixels, points: Array) -> Array:
     """Strengths [K] that a face with the network's points [P, 2] shows."""
-    return editor.geometry.strengths(Frame.of(points).to_canonical(points), _shares(editor, rgb, points))
+    return editor.geometry.strengths(FaceFrame.of(points).to_canonical(points), _shares(editor, rgb, points))
 
 
 def settled(editor: Editor, rgb: Pixels, points: Array) -> tuple[Array, float]:
-    """The points [P, 2] that the network gives to a face when it has followed it for some frames, and their presence.
+    """The points [P, 2] of a face after tracking it for some steps, and their presence.
 
-    What it reads depends a little on how the face was cut out, which depends on the points before.
+    The points depend a little on the crop, which depends on the points before.
     """
     now, presence = points.astype(np.float32)[None], np.zeros(1)
     for _ in range(3):
@@ -246,14 +246,14 @@ def settled(editor: Editor, rgb: Pixels, points: Array) -> tuple[Array, float]:
 
 
 def attempt(editor: Editor, rgb: Pixels, points: Array, current: Array, order: Order, offset: Array) -> Array:
-    """The change of strengths [K] that lets a face read as asked, found by trying on a small picture of it.
+    """The change of strengths [K] with which a face reads as requested, found by trials on a small picture of it.
 
-    `offset` [K] is what had to be added to the first guess in a frame before.
+    `offset` [K] is what was added to the first estimate in an earlier frame.
     """
-    frame = Frame.of(points)
+    frame = FaceFrame.of(points)
     side = round(_UNIT * float(HIGH[0] - LOW[0]))
     small = align.crop(rgb, window_matrix(frame, LOW, side / _UNIT), side)
-    inside = Frame(_UNIT * np.eye(2), -LOW * _UNIT - 0.5)
+    inside = FaceFrame(_UNIT * np.eye(2), -LOW * _UNIT - 0.5)
     shape = frame.to_canonical(points)
     place = inside.to_picture(shape)
     gap = lip_gap(shape)
@@ -290,30 +290,29 @@ def _fit(points: Array, yaw: float, rgb: Pixels) -> bool:
 def _shares(editor: Editor, rgb: Pixels, points: Array) -> Array | None:
     if editor.recogniser is None:
         return None
-    anchors = align.anchors_from(points, RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS, NOSE_BOTTOM)
-    crop = align.crop(rgb, align.fit(anchors)[0], editor.recogniser.size, grey=True)
+    crop = align.crop(rgb, align.face_matrix(points), editor.recogniser.size, grey=True)
     reading = editor.recogniser(crop[None])[0]
     return np.array([reading.probabilities[name] for name in ACTIVE])
 
 
 def decide(track: Track, order: Order) -> Decisions:
-    """What is done in each frame: the first guess for what it shows, moved by what the trials around it added."""
+    """The edit of each frame: the first estimate plus what the nearest trials added."""
     count = len(track.points)
     change, keep, opening = np.zeros((count, len(ACTIVE))), np.ones(count), np.zeros(count)
     refill = np.zeros(count)
     for run in _runs(track):
         times = track.times[run]
         current = track.strengths[run].astype(np.float64)
-        gaps = np.array([lip_gap(Frame.of(one).to_canonical(one)) for one in track.points[run]])
+        gaps = np.array([lip_gap(FaceFrame.of(points).to_canonical(points)) for points in track.points[run]])
         steady = _averaged(times, gaps[:, None], LIPS_SPREAD)[:, 0]
-        guess = np.stack([order.change(one) for one in current])
+        guess = np.stack([order.change(strengths) for strengths in current])
         trials = [(frame, tried) for frame, tried in track.trials if run.start <= frame < run.stop]
         if trials:
             at = track.times[[frame for frame, _ in trials]]
             added = np.stack([tried - guess[frame - run.start] for frame, tried in trials])
             guess += np.stack([np.interp(times, at, column) for column in added.T], axis=1)
-        told = [order.lips(one, gap) for one, gap in zip(current, steady, strict=True)]
-        lips_ = np.array(told, np.float64).reshape(-1, 3)
+        lip_rows = [order.lips(strengths, gap) for strengths, gap in zip(current, steady, strict=True)]
+        lips_ = np.array(lip_rows, np.float64).reshape(-1, 3)
         change[run] = _averaged(times, guess, CHANGE_SPREAD)
         smoothed = _averaged(times, lips_, CHANGE_SPREAD)
         keep[run], opening[run], refill[run] = smoothed.T
@@ -323,28 +322,31 @@ def decide(track: Track, order: Order) -> Decisions:
 
 
 def smooth(track: Track, spread: float = SHAPE_SPREAD) -> NDArray[np.float32]:
-    """The track's points [n, P, 2] smoothed in time by a Gaussian, shape and place apart, within runs of known frames.
+    """The track's points [n, P, 2] smoothed in time by a Gaussian, shape and position separately, within runs of known
+    frames.
 
-    It looks ahead as far as back, so a movement is neither late nor, but for its fastest part, smaller.
+    The window is symmetric, so movements are not delayed, and only the fastest are damped.
     """
     out = track.points.copy()
     for run in _runs(track):
         times = track.times[run]
         for start in range(0, len(times), _BLOCK):
             rows = slice(start, min(start + _BLOCK, len(times)))
-            # What the rows' means take in on both sides.
+            # The window of these rows extends to both sides.
             low = int(np.searchsorted(times, times[rows.start] - 3 * spread - 1e-6))
             high = int(np.searchsorted(times, times[rows.stop - 1] + 3 * spread + 1e-6))
             points = track.points[run.start + low : run.start + high].astype(np.float64)
-            frames = [Frame.of(one) for one in points]
-            shapes = np.stack([frame.to_canonical(one) for frame, one in zip(frames, points, strict=True)])
+            frames = [FaceFrame.of(shape) for shape in points]
+            shapes = np.stack(
+                [frame.to_canonical(shape) for frame, shape in zip(frames, points, strict=True)]
+            )
             places = np.array([[*frame.turn[:, 0], *frame.origin] for frame in frames])
             ends = times[0], times[-1]
             shapes = _averaged(times[low:high], shapes, spread, ends)
             places = _averaged(times[low:high], places, spread / 2, ends)
             for n in range(rows.start, rows.stop):
                 a, b, x, y = places[n - low]
-                frame = Frame(np.array([[a, -b], [b, a]]), np.array([x, y]))
+                frame = FaceFrame(np.array([[a, -b], [b, a]]), np.array([x, y]))
                 out[run.start + n] = frame.to_picture(shapes[n - low])
     return out
 
@@ -364,8 +366,8 @@ def _runs(track: Track) -> list[slice]:
 def _averaged(times: Array, values: Array, spread: float, ends: tuple[float, float] | None = None) -> Array:
     """`values` [n, ...] averaged with Gaussian weights over `times` [n]; memory grows with n alone.
 
-    `ends`: where the run that the times are of begins and ends. There the window is kept symmetric: a one-sided mean
-    would pull the ends inwards.
+    `ends`: first and last time of the run. Near them the window is kept symmetric, as a one-sided mean would pull the
+    ends inwards.
     """
     if spread <= 0:
         return values
@@ -387,8 +389,8 @@ def _averaged(times: Array, values: Array, spread: float, ends: tuple[float, flo
 
 
 def presence(track: Track) -> Array:
-    """How much of the edit each frame gets, [n] in 0..1: 0 where there is no face, rising over `FADE` frames beside
-    such frames of the same shot; at a cut or an end of the clip it does not fade."""
+    """Weight of the edit in each frame, [n] in 0..1: 0 without a face, rising over `FADE` frames next to such frames of
+    the same shot; it does not fade at a cut or an end of the video."""
     share = np.zeros(len(track.points))
     for run in _runs(track):
         index = np.arange(run.start, run.stop)
@@ -401,14 +403,14 @@ def presence(track: Track) -> Array:
 
 
 class Flicker:
-    """Sums what changes from frame to frame in the aligned face, in the clip and in its edit."""
+    """Measures the change from frame to frame of the aligned face, in the original and in the edit."""
 
     def __init__(self) -> None:
         self._before: tuple[int, NDArray[np.float32], NDArray[np.float32]] | None = None
         self._sums = np.zeros(2)
 
     def add(self, shot: int, points: Array, original: Pixels, edited: Pixels) -> None:
-        """One frame of both, with the face's points [P, 2]."""
+        """Add one frame of both, with the face's points [P, 2]."""
         patches = [self._patch(points, rgb) for rgb in (original, edited)]
         if self._before is not None and self._before[0] == shot:
             for n, patch in enumerate(patches):
@@ -417,7 +419,7 @@ class Flicker:
 
     @staticmethod
     def _patch(points: Array, rgb: Pixels) -> NDArray[np.float32]:
-        frame = Frame.of(points)
+        frame = FaceFrame.of(points)
         low, high = _WINDOW
         scale = (high - low) / (_PATCH - 1)
         linear = frame.turn * scale
@@ -428,21 +430,21 @@ class Flicker:
 
     @property
     def ratio(self) -> float:
-        """Root mean square change of the edit over that of the clip; nan without two neighbouring frames."""
+        """Root mean square change of the edit over that of the original; nan without two neighbouring frames."""
         return float(np.sqrt(self._sums[1] / self._sums[0])) if self._sums[0] > 0 else float("nan")
 
 
-def typical(seen: Sequence[Around]) -> Around:
-    """What a face tells of its mouth over frames: the median of each."""
-    return Around(
-        np.median([one.skin for one in seen], axis=0),
-        float(np.median([one.grain for one in seen])),
-        float(np.median([one.white for one in seen])),
+def typical(seen: Sequence[SkinStatistics]) -> SkinStatistics:
+    """The medians of a face's skin statistics over frames."""
+    return SkinStatistics(
+        np.median([frame.skin for frame in seen], axis=0),
+        float(np.median([frame.grain for frame in seen])),
+        float(np.median([frame.white for frame in seen])),
     )
 
 
 class ReadBack:
-    """How edited frames read, against what was aimed at in them."""
+    """Compares how edited frames read with what was requested."""
 
     def __init__(self, order: Order) -> None:
         self._order, self._time = order, -np.inf
@@ -452,7 +454,7 @@ class ReadBack:
         self._asked = np.array(wanted) if any(wanted) else np.ones(len(ACTIVE), bool)
 
     def add(self, editor: Editor, rgb: Pixels, points: Array, current: Array, time: float) -> None:
-        """Read an edited frame whose face has come to `points` [P, 2] and showed `current` [K], ten times a second."""
+        """Read an edited frame, ten times a second; its face is at `points` [P, 2] and showed `current` [K] before."""
         if time - self._time < READ / 2:
             return
         self._time = time
@@ -465,7 +467,7 @@ class ReadBack:
 
     @property
     def reached(self) -> float:
-        """Share of the frames read that show what was asked."""
+        """Share of the frames read that show what was requested."""
         return float(np.mean(np.array(self.missing) <= NEAR)) if self.missing else float("nan")
 
     def __str__(self) -> str:
@@ -493,21 +495,21 @@ def edit_video(
     """Edit one person in a video; returns the encoded video, for `mien.editing.provenance.write_file`, and its record.
 
     Args:
-        path: the clip.
-        out: what the result will be called; its suffix says the format, .mp4. Nothing stays there.
-        face: which face, by size where a shot begins.
-        smoothed: smooth the points in time; without, every frame is drawn at the points found in it.
-        label: print the visible notice into every frame.
-        sound: copy the clip's sound.
+        path: the video.
+        out: path of the result; its suffix gives the format, .mp4. Nothing is left there.
+        face: which face, by size at the start of a shot.
+        smoothed: smooth the points in time; otherwise every frame is drawn at its own points.
+        label: draw the visible notice into every frame.
+        sound: copy the sound.
 
     Raises:
-        VideoError: the clip cannot be read or the result not be written.
-        EditRefused: in fewer than half of the frames is there a face that can be edited, or all show what is asked.
-        ConfigError: the intensity is wrong, or `out` cannot be written.
+        VideoError: the video cannot be read, or the result not written. EditRefused: fewer than half of the frames have
+            a face that can be edited, or all already show what is requested. ConfigError: the intensity is wrong, or
+            `out` cannot be written.
     """
     from mien.editing import provenance
     from mien.io import outputs
-    from mien.io.video import Film
+    from mien.io.video import VideoWriter
 
     target.check(intensity)
     outputs.check(out, overwrite=True, reads=[path], suffixes=(".mp4",))
@@ -526,21 +528,21 @@ def edit_video(
     shares = presence(track)
     flicker, back, lowest, folding, edited, kept = Flicker(), ReadBack(order), 1.0, 1.0, 0, 0
     first: tuple[Pixels, Pixels, Plan] | None = None
-    held = None if editor.corrector is None else Held(editor.corrector)
-    lights: dict[int, deque[Around]] = {}
-    # Beside the result: what is too large for its disk is found out where it matters.
+    held = None if editor.corrector is None else TemporalCorrector(editor.corrector)
+    lights: dict[int, deque[SkinStatistics]] = {}
+    # In the folder of the result, so that a full disk is noticed there.
     with (
         tempfile.TemporaryDirectory(prefix=".mien-", dir=out.absolute().parent) as folder,
-        Clip(path) as clip,
+        VideoReader(path) as clip,
     ):
-        film = Film(Path(folder) / "edited.mp4", clip.width, clip.height, clip.rate, clip, sound)
+        film = VideoWriter(Path(folder) / "edited.mp4", clip.width, clip.height, clip.rate, clip, sound)
         try:
             for n, picture in enumerate(clip.pictures()):
                 rgb, shot = picture.rgb, int(track.shots[n])
                 if shares[n] > 0:
                     place = points[n].astype(np.float64)
                     change = shares[n] * decided.change[n]
-                    now = lip_gap(Frame.of(place).to_canonical(place))
+                    now = lip_gap(FaceFrame.of(place).to_canonical(place))
                     gap = now + shares[n] * (now * decided.keep[n] + decided.opening[n] - now)
                     if np.abs(change).sum() < UNSEEN and abs(gap - now) < UNSEEN / 10:
                         kept += 1
@@ -606,13 +608,13 @@ def edit_video(
 def _still(
     editor: Editor, path: Path, out: Path, order: Order, face: int, label: bool, sound: bool
 ) -> tuple[bytes, Clipped]:
-    """`edit_video` of a clip of one frame, which is a photograph and is edited as one."""
+    """`edit_video` of a video of one frame, which is edited as a photo."""
     from mien.editing import provenance
-    from mien.io.video import Film
+    from mien.io.video import VideoWriter
 
     with (
         tempfile.TemporaryDirectory(prefix=".mien-", dir=out.absolute().parent) as folder,
-        Clip(path) as clip,
+        VideoReader(path) as clip,
     ):
         picture = next(iter(clip.pictures()))
         done = editor(
@@ -624,7 +626,7 @@ def _still(
             relative=order.relative,
             seed=order.seed,
         )
-        film = Film(Path(folder) / "edited.mp4", clip.width, clip.height, clip.rate, clip, sound)
+        film = VideoWriter(Path(folder) / "edited.mp4", clip.width, clip.height, clip.rate, clip, sound)
         try:
             film.add(provenance.corner_label(done.image) if label else done.image, picture.time)
             film.finish()
@@ -644,16 +646,16 @@ def _drawn(
     gap: float,
     refill: float,
     order: Order,
-    held: Held | None,
+    held: TemporalCorrector | None,
     shot: int,
-    lights: deque[Around],
+    lights: deque[SkinStatistics],
 ) -> tuple[Pixels, Plan]:
-    """One frame, edited; while the inside of the mouth is partly replaced, it is drawn both ways and mixed."""
+    """One edited frame; while the mouth interior is partly replaced, both versions are drawn and blended."""
     teeth = order.target.teeth
     drawn = plan(editor.geometry, points, change, gap, refill > 0)
     if held is not None:
         drawn = held(shot, rgb, drawn, editor.shading, teeth, order.seed)
-    lights.append(surroundings(rgb, drawn.frame, points))
+    lights.append(skin_statistics(rgb, drawn.frame, points))
     around = typical(lights)
     ways = []
     for replaced in (True,) if refill == 1 else (False,) if refill == 0 else (True, False):
@@ -666,11 +668,11 @@ def _drawn(
     return ways[0], drawn
 
 
-class Held:
-    """A corrector for the frames of a film: what it says is averaged over `frames` of a shot, so that it does not
-    flicker, and over fewer where the change of strengths that it is asked for itself changes."""
+class TemporalCorrector:
+    """Averages the correction over `frames` of a shot, to avoid flicker, and over fewer while the requested change
+    varies."""
 
-    def __init__(self, corrector: Corrector, frames: int = 24) -> None:
+    def __init__(self, corrector: OnnxCorrector, frames: int = 24) -> None:
         self.corrector, self.frames = corrector, frames
         self._shot, self._count = -1, 0
         self._mean: tuple[Array, NDArray[np.float32], NDArray[np.float32]] | None = None
@@ -678,7 +680,7 @@ class Held:
     def __call__(
         self, shot: int, colour: Pixels, plan: Plan, shading: Shading | None, teeth: float, seed: int = 0
     ) -> Plan:
-        """As `Corrector`, for the next frame, which is of the shot number `shot`."""
+        """As `OnnxCorrector`, for the next frame; `shot` is the number of its shot."""
         if reach(plan.change) == 0:
             return plan
         flow, gain = self.corrector.answer(colour, plan, shading, teeth, seed)
@@ -686,7 +688,7 @@ class Held:
             self._shot, self._count, self._mean = shot, 0, (plan.change, flow, gain)
         self._count = min(self._count + 1, self.frames)
         change, old_flow, old_gain = self._mean
-        # An answer to another question is worth little: raising a smile needs another one than easing it.
+        # Corrections for other changes have less weight: raising a smile needs another one than lowering it.
         apart = float(np.abs(plan.change - change).sum()) / _APART
         self._count = max(1, min(self._count, round(1 / max(apart, 1e-3))))
         share = np.float32(1 / self._count)

@@ -1,4 +1,4 @@
-"""Change the expression of a face in a photo: detect, landmarks, plan, refuse or draw, without torch.
+"""Change the expression of a face in a photo, without torch.
 
     >>> import mien
     >>> editor = mien.Editor.load()                             # doctest: +SKIP
@@ -6,20 +6,20 @@
     >>> edit.faces[0].applied, edit.faces[0].flags              # doctest: +SKIP
     (0.7, ())
 
-What is changed is what a face *shows*; nothing is claimed about what a person feels. `Editor` returns pixels and never
-writes a file; `mien.editing.provenance` writes files that say what was done to them.
+An edit changes what a face *shows*; it says nothing about what a person feels. `Editor` returns pixels and never writes
+a file; `mien.editing.provenance` writes files that record the edit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from mien.editing import lip_contour
-from mien.editing.geometry import ACTIVE, Frame, Geometry, lip_gap
+from mien.editing.geometry import ACTIVE, FaceFrame, Geometry, lip_gap
 from mien.editing.photo import Photo, open_photo
 from mien.editing.plan import Plan, plan
 from mien.editing.render import render
@@ -44,43 +44,41 @@ from mien.types import Box, Detection, Reading
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mien.editing.corrector import Corrector
+    from mien.editing.corrector import OnnxCorrector
     from mien.editing.shading import Shading
     from mien.faces.detect import Detector
     from mien.faces.landmarker import Landmarker
-    from mien.faces.pipeline import Located as Found
-    from mien.faces.pipeline import Pipeline
+    from mien.faces.pipeline import MeasuredFace, Pipeline
     from mien.faces.recognise import Recogniser
 
     Array = NDArray[np.float64]
-MAX_INTENSITY: Final = 1.25
 
 
 @dataclass(frozen=True)
 class Editor:
-    """A pipeline that finds and reads faces, and what changes them. Make one with `load`.
+    """A pipeline that locates and reads faces, and the models that edit them. Make one with `load`.
 
     Attributes:
-        pipeline: finds the faces, numbers them, and reads them before and after; the same that `mien.load()` gives.
-        geometry: where points go.
-        shading: folds and furrows; None draws none.
+        pipeline: locates faces and reads them before and after; as `mien.load()` returns it.
+        geometry: displacement of the landmarks.
+        shading: folds and furrows, or None.
         corrector: the learned correction, or None.
-        interiors: draw what shows between parting lips.
-        measure: read faces. It also tells which expression the face shows now, which absolute edits start from.
+        interiors: draw the mouth interior between parting lips.
+        measure: read faces before and after. Absolute edits start from the expression read before.
 
     Raises:
-        ConfigError: the pipeline reads own labels, and faces are to be read.
+        ConfigError: `measure` is set and the pipeline has own labels.
     """
 
     pipeline: Pipeline
     geometry: Geometry
     shading: Shading | None = None
-    corrector: Corrector | None = None
+    corrector: OnnxCorrector | None = None
     interiors: bool = True
     measure: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse a recogniser that edits cannot be judged by."""
+        """Refuse a recogniser with labels that do not fit the editor."""
         labels = getattr(self.recogniser, "labels", EXPRESSIONS)
         if labels != EXPRESSIONS:
             raise ConfigError(
@@ -100,28 +98,27 @@ class Editor:
 
     @property
     def recogniser(self) -> Recogniser | None:
-        """The pipeline's, or None if faces are not to be read."""
+        """The pipeline's, or None without `measure`."""
         return self.pipeline.recogniser if self.measure else None
 
-    def with_corrector(self, corrector: Corrector | None) -> Editor:
+    def with_corrector(self, corrector: OnnxCorrector | None) -> Editor:
         """This editor with another learned correction, or with none."""
         return replace(self, corrector=corrector)
 
     def without_pictures(self) -> Editor:
-        """This editor with its flow alone: no shading, and nothing drawn between parting lips. For comparison."""
+        """This editor with its flow alone, without shading and mouth interiors. For comparison."""
         return replace(self, shading=None, corrector=None, interiors=False)
 
     @classmethod
     def load(
         cls, pipeline: Pipeline | None = None, *, measure: bool = True, correct: bool = True, **options: Any
     ) -> Editor:
-        """Load what ships with the package.
+        """Load the shipped models.
 
         Args:
-            pipeline: what finds and reads faces; None loads one with `options`.
-            measure: read faces before and after. It also tells which expression the face shows now, which absolute
-                edits start from.
-            correct: let the learned correction (`mien.editing.corrector`) work on edits, if it ships.
+            pipeline: locates and reads faces; None loads one with `options`.
+            measure: read faces before and after. Absolute edits start from the expression read before.
+            correct: apply the learned correction (`mien.editing.corrector`), if it ships.
             options: those of `mien.load`: detector, min_face, threads, ...
 
         Raises:
@@ -138,7 +135,7 @@ class Editor:
         elif options:
             raise ConfigError(f"{', '.join(options)}: pass options to mien.load, which makes the pipeline")
         with loading("the editor"):
-            learned = corrector.Corrector.load() if correct and corrector.SHIPPED.exists() else None
+            learned = corrector.OnnxCorrector.load() if correct and corrector.SHIPPED.exists() else None
             return cls(pipeline, Geometry.load(), Shading.load(), learned, measure=measure)
 
     def __call__(
@@ -161,14 +158,14 @@ class Editor:
             target: an expression, "neutral", a blend such as "happiness:0.5,surprise:0.5", or a `Target`
                 (`Target.of_affect` for valence and arousal).
             intensity: 0 to 1.25; 1 is a full expression. Measured from neutral: a face that already smiles fully
-                does not change for ("happiness", 1). With "neutral" it is the share that is taken away.
+                does not change for ("happiness", 1). With "neutral" it is the share that is removed.
             face: which face, 0 is the largest, or "all".
             mouth: "keep" the lips as they are, "close" or "open" them; "auto" keeps them, except that closed lips part
                 above intensity 0.5 for happiness, 0.7 for surprise and fear, and that "neutral" closes them. A number
-                is the lip gap to reach, in eye distances.
-            relative: add to what the face shows instead of starting from neutral.
-            force: edit even where the quality will be poor (turned head, small face, shaky landmarks, cut chin).
-            seed: fixes the grain of a filled mouth; the result is deterministic anyway.
+                is the lip gap to aim for, in eye distances.
+            relative: add to what the face shows instead of starting from neutral. force: edit even where the quality
+            will be poor (turned head, small face, uncertain landmarks, cropped chin). seed: fixes the grain of a filled
+            mouth; the result is deterministic anyway.
 
         Raises:
             ImageError: the picture cannot be read.
@@ -202,7 +199,7 @@ class Editor:
         force: bool = False,
         seed: int = 0,
     ) -> Edit:
-        """As `Editor.__call__`, for many edits of one photo whose faces are already located by `locate`."""
+        """As `Editor.__call__`, for several edits of one photo with faces from `locate`."""
         wanted = Target.parse(target) if isinstance(target, str) else target
         wanted.check(intensity)
         if face != "all" and not 0 <= face < len(located):
@@ -225,35 +222,35 @@ class Editor:
         return Edit(edited, photo, tuple(self._measured(edited, done)), str(wanted))
 
     def locate(self, photo: Photo) -> list[Located]:
-        """Every face of a photo, largest first.
+        """Locate the faces of a photo, largest first.
 
         Raises:
             NoFace: there is none.
         """
-        found = self.pipeline.find(photo.rgb)
-        if not found:
+        measured = self.pipeline.find(photo.rgb)
+        if not measured:
             raise NoFace(f"{photo.source}: no face found: crop closer to the face, or try another detector")
-        readings = self.pipeline.read(found) if self.measure else [None] * len(found)
+        readings = self.pipeline.read(measured) if self.measure else [None] * len(measured)
         return [
-            self._located(photo.rgb, face, reading) for face, reading in zip(found, readings, strict=True)
+            self._located(photo.rgb, face, reading) for face, reading in zip(measured, readings, strict=True)
         ]
 
     def points_in(self, rgb: images.Rgb, box: Box) -> Array:
-        """The points [P, 2] of one face whose box is known, such as that of the picture before."""
+        """The points [P, 2] of one face with a known box, such as that of the frame before."""
         points, _, _ = self.landmarker(rgb, np.array([box.corners], dtype=np.float64))
         return self.looked_at(rgb, points[0])[0]
 
-    def _located(self, rgb: images.Rgb, found: Found, reading: Reading | None) -> Located:
-        detection, landmarks, pose, *_ = found
+    def _located(self, rgb: images.Rgb, measured: MeasuredFace, reading: Reading | None) -> Located:
+        detection, landmarks, pose, *_ = measured
         points, jitter = self.looked_at(rgb, np.array(landmarks.points, np.float32))
         return Located(detection.box, lip_contour.refine(rgb, points)[0], points, pose.yaw, jitter, reading)
 
     def looked_at(self, rgb: images.Rgb, points: NDArray[np.float32]) -> tuple[Array, float]:
-        """Look at one face eight times, at shifted and scaled crops of it and of its mirror image, and average: its
-        points [P, 2], and how far the looks lie apart, in eye distances.
+        """Locate the landmarks of one face by test-time augmentation: the mean points [P, 2] of eight shifted and
+        scaled crops of it and of its mirror image, and their spread in eye distances.
 
-        A network that sees 96 pixels errs by a few pixels of a large photo, which on lips is visible; most of that
-        error changes with the crop. How far the looks lie apart also tells how far the points can be trusted.
+        A network with an input of 96 pixels errs by a few pixels of a large photo, which is visible on lips; most of
+        that error depends on the crop. The spread also measures how reliable the points are.
         """
         height, width = rgb.shape[:2]
         # Only the face is mirrored, not the whole photo.
@@ -276,7 +273,7 @@ class Editor:
         return mean, float(spread.mean()) / distance
 
     def _doubts(self, photo: Photo, face: Located, force: bool) -> tuple[str, ...]:
-        """Reasons not to edit this face: raised, or returned as flags when forced."""
+        """Reasons not to edit this face: raised as an error, or with `force` returned as flags."""
         height, width = photo.colour.shape[:2]
         doubts = []
         if abs(face.yaw) > MAX_YAW:
@@ -311,11 +308,11 @@ class Editor:
         mouth: Mouth | float = "auto",
         relative: bool = False,
     ) -> Plan:
-        """What an edit would move, before a pixel is touched; `mouth` may also be a lip gap in eye distances."""
+        """The plan of an edit, before any pixel changes; `mouth` may also be a lip gap in eye distances."""
         return asked_plan(self.geometry, face, target, intensity, mouth, relative)
 
     def _measured(self, photo: Photo, done: Sequence[FaceEdit]) -> list[FaceEdit]:
-        """With each face's reading after the edit, found again in its box."""
+        """Add each face's reading after the edit, located again from its box."""
         if not self.measure:
             return list(done)
         rgb, measured = photo.rgb, []
@@ -333,9 +330,9 @@ def asked_plan(
     mouth: Mouth | float = "auto",
     relative: bool = False,
 ) -> Plan:
-    """What an edit of a located face moves by `geometry`, without a correction; see `Editor.plan`."""
-    shape = Frame.of(face.points).to_canonical(face.points)
-    seen = Frame.of(face.network_points).to_canonical(face.network_points)
+    """The plan of an edit of a located face by `geometry`, without a correction; see `Editor.plan`."""
+    shape = FaceFrame.of(face.points).to_canonical(face.points)
+    seen = FaceFrame.of(face.network_points).to_canonical(face.network_points)
     shares = None if face.reading is None else np.array([face.reading.probabilities[name] for name in ACTIVE])
     current = geometry.strengths(seen, shares)
     change = change_for(target, current, intensity, relative)
@@ -347,7 +344,7 @@ def asked_plan(
 
 
 def _looks(box: Array) -> Array:
-    """Four boxes [4, 4] about a box: shifted by 3 % and scaled by up to 6 %, on average the box itself."""
+    """Four boxes [4, 4] around a box: shifted by 3 % and scaled by up to 6 %, on average the box itself."""
     size = np.tile(box[2:] - box[:2], 2)
     looks = []
     for x, y, scale in ((0.03, 0.02, 0.06), (-0.03, -0.02, -0.02), (0.02, -0.03, -0.06), (-0.02, 0.03, 0.02)):

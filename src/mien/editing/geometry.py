@@ -1,8 +1,8 @@
-"""Where a face's points go when its expression changes.
+"""Landmark blendshapes: how the points of a face move with its expression.
 
-Points are taken to the *canonical frame* by a similarity that only sees the eye corners and the base of the nose,
-which hardly move with expression: the origin lies between the eyes, x runs to the right of the picture, y down, and
-the eye centres are one unit apart. There, a face is modelled as
+Points are mapped to the *canonical frame* by a similarity fitted to the eye corners and the base of the nose, which
+hardly move with expression: the origin lies between the eyes, x runs to the right of the picture, y down, and the eye
+centres are one unit apart. There, a face is modelled as
 
     points = mean + covariates + gap * opening + sum_k strength_k * (basis_k + gap * basis_open_k) + person
 
@@ -43,20 +43,20 @@ TEMPLATE = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.66]])
 """Canonical places of the right eye's centre, the left eye's centre and the base of the nose."""
 TEMPLATE_WEIGHTS = np.array([1.0, 1.0, 0.5])
 LOW, HIGH = np.array([-2.0, -1.3]), np.array([2.0, 2.7])
-"""Corners of the canonical frame; an edit is exactly nothing outside it."""
+"""Corners of the canonical frame; outside it an edit changes nothing."""
 ACTIVE = EXPRESSIONS[1:]
 """The expressions that have a basis: all but neutral, which is the absence of the others."""
 
 
 @dataclass(frozen=True)
-class Frame:
+class FaceFrame:
     """A similarity: picture = `turn` @ canonical + `origin`; `turn` is a rotation times the eye distance in pixels."""
 
     turn: Array
     origin: Array
 
     @classmethod
-    def of(cls, points: Array) -> Frame:
+    def of(cls, points: Array) -> FaceFrame:
         """The frame of one face's points [P, 2], by weighted least squares.
 
         Raises:
@@ -105,9 +105,10 @@ def lip_gap(points: Array) -> float:
 
 
 def covariates(points: Array) -> Array:
-    """What a canonical shape [P, 2] says of head and camera rather than of expression: yaw, yaw^2, pitch, jaw width.
+    """Features of a canonical shape [P, 2] that depend on head and camera rather than on expression: yaw, yaw^2, pitch,
+    jaw width.
 
-    Yaw and pitch are proxies: the place of the nose's tip between the eyes, in canonical units.
+    Yaw and pitch are proxies: the position of the tip of the nose between the eyes, in canonical units.
     """
     yaw, pitch = points[NOSE_TIP]
     return np.array([yaw, yaw * yaw, pitch, points[JAW.stop - 1, 0] - points[JAW.start, 0]])
@@ -174,25 +175,25 @@ class Geometry:
 
     @classmethod
     def load(cls) -> Geometry:
-        """The geometry that ships with the package."""
+        """The shipped geometry."""
         return _shipped()
 
     def strengths(self, shape: Array, shares: Array | None = None) -> Array:
-        """How strongly each of `ACTIVE` shows in a canonical shape [P, 2]: 0 to 1.25, about 1 when full.
+        """Strength of each of `ACTIVE` in a canonical shape [P, 2]: 0 to 1.25, about 1 when full.
 
-        The linear reader is the best one under the spread of people's faces, so that a wide mouth that belongs to the
-        person counts little. It still is noisy (`noise`), and a false reading would change a face that was neutral, so
-        a reading counts only from 2.5 standard deviations; or, where `shares` [K] tells a recogniser's probabilities,
-        from none, in proportion to how much of the probability lies there.
+        The linear reader is optimal given the variance between people, so that a person's wide mouth counts little. It
+        is noisy (`noise`), and a false reading would change a neutral face, so readings below 2.5 standard deviations
+        are ignored; with a recogniser's probabilities `shares` [K] readings are weighted instead, from 0 at a
+        probability of 0.15 to 1 at 0.6.
         """
         gap = lip_gap(shape)
         expected = (
             self.mean + gap * self.opening + np.tensordot(covariates(shape) - self.pose_mean, self.pose, 1)
         )
-        found = (self.reader @ (shape - expected).ravel()).clip(0, 1.25)
+        readings = (self.reader @ (shape - expected).ravel()).clip(0, 1.25)
         if shares is None:
-            return np.asarray(np.where(found < 2.5 * self.noise, 0.0, found))
-        return np.asarray(found * np.clip((shares - 0.15) / 0.45, 0, 1))
+            return np.asarray(np.where(readings < 2.5 * self.noise, 0.0, readings))
+        return np.asarray(readings * np.clip((shares - 0.15) / 0.45, 0, 1))
 
     def displacement(self, strengths: Array, gap: float) -> Array:
         """Displacement [P, 2] of `strengths` [K] (any sign) at a lip gap, without the opening itself."""
@@ -201,7 +202,7 @@ class Geometry:
     def move(self, shape: Array, change: Array, gap: float) -> Array:
         """The canonical shape [P, 2] after changing the strengths by `change` [K] and the lips to `gap`.
 
-        Where the lips then stand further apart, they are drawn together about their own middle line; a gap of 0 makes
+        If the lips are then further apart, they are scaled towards their own middle line; a gap of 0 makes
         each pair meet.
         """
         now = lip_gap(shape)
@@ -213,7 +214,7 @@ class Geometry:
             moved[upper] += shift
             moved[lower] += shift
         middle = (moved[upper] + moved[lower]) / 2
-        # Only ever close by scaling: scaling up a closed mouth would amplify the noise of its points.
+        # Scaling is used to close only: scaling up a closed mouth would amplify the noise of its points.
         scale = np.full((len(upper), 1), min(gap / reached, 1.0) if reached > 1e-9 else 0.0)
         if gap > now:
             # Lips part from the middle; towards the corners they stay together longer.
@@ -225,10 +226,11 @@ class Geometry:
 
 
 def _seam_shift(shape: Array, moved: Array) -> Array:
-    """What to add to the pairs [9, 2] of the inner lips of `moved` so that, closed, they meet along a smooth line.
+    """Displacement [9, 2] of the pairs of the inner lips of `moved` with which the closed lips meet along a smooth
+    line.
 
-    Lips that close from a smile were curved and stretched. Each pair keeps its place between the corners that it had
-    in `shape`, or the ends of the line would overtake the corners; and the line is a curve of the fourth degree.
+    Lips that close from a smile were curved and stretched. Each pair keeps its relative position between the corners
+    from `shape`, or the ends of the line would pass the corners; the line is a polynomial of degree four.
     """
     upper, lower = np.array(INNER_LIP_PAIRS).T
     ends = [INNER_LIPS.start, INNER_LIPS.start + 10]

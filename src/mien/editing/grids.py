@@ -1,4 +1,4 @@
-"""Many edits of one photo at once: a grid of expressions and strengths, the valence/arousal plane, an animation."""
+"""Several edits of one photo: a grid of expressions and strengths, the valence/arousal plane, an animation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from mien.editing.geometry import Frame
+from mien.editing.geometry import FaceFrame
 from mien.editing.target import Target
 from mien.errors import ExtraMissing, ImageError
 from mien.wording import signed
@@ -30,14 +30,14 @@ PLANE = (-0.7, -0.35, 0.0, 0.35, 0.7)
 
 def face_crop(rgb: Rgb, located: Located, width: int) -> Rgb:
     """The face with its hair and neck, `width` pixels wide and 1.2 times as high."""
-    frame = Frame.of(located.points)
+    frame = FaceFrame.of(located.points)
     centre, unit = frame.to_picture(np.array([0.0, 0.65])), frame.unit
     half = np.array([1.42, 1.704]) * unit
     scale = width / (2 * half[0])
     shift = np.array([width / 2, 0.6 * width]) - scale * centre
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
     height = round(1.2 * width)
-    if scale < 0.5:  # average what would fall between two pixels
+    if scale < 0.5:  # low-pass before downsampling
         rgb = cv2.GaussianBlur(rgb, (0, 0), 0.35 / scale).astype(np.uint8)
     drawn = cv2.warpAffine(
         rgb, matrix, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
@@ -68,7 +68,7 @@ def grid(
 ) -> tuple[Rgb, Edit]:
     """A sheet of one face: expressions by strengths, or the valence/arousal plane; and its last edit, as a record.
 
-    A cell whose edit is refused by the fold guard shows the unedited face and says so.
+    If the fold guard refuses an edit, its cell shows the unedited face with a note.
     """
     from mien.editing.results import EditRefused
 
@@ -138,7 +138,7 @@ def animation(frames: Sequence[Rgb], suffix: str, rate: int = 20) -> bytes:
             stream, "GIF", save_all=True, append_images=pictures[1:], duration=1000 // rate, loop=0
         )
         return stream.getvalue()
-    from mien.io.video import Film
+    from mien.io.video import VideoWriter
 
     if suffix.lower() != ".mp4":
         raise ImageError(f"cannot animate into '{suffix}': use .gif or .mp4")
@@ -146,9 +146,9 @@ def animation(frames: Sequence[Rgb], suffix: str, rate: int = 20) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ramp.mp4"
         try:
-            film = Film(path, width, height, rate)
+            film = VideoWriter(path, width, height, rate)
         except ExtraMissing:
-            # Without PyAV: OpenCV's older coding, which players show but most browsers do not.
+            # Without PyAV: OpenCV's MPEG-4 Part 2, which players show but most browsers do not.
             writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (width, height))
             if not writer.isOpened():
                 raise ImageError("this OpenCV cannot write MP4: animate into .gif") from None

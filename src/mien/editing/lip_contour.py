@@ -1,9 +1,9 @@
-"""Look at the lips once more, in the photo itself: where do they meet, or where do they end?
+"""Refine the contour of the inner lips in the full-resolution photo.
 
-A landmark network that sees a whole face in a few dozen pixels knows the mouth's place well, but not whether the lips
-are a hair or a finger apart; an editor that parts or moves them must. Here the photo is read along nine lines across
-the mouth. Teeth are far less red than lips, an open mouth without teeth is a wide dark band, and between closed lips
-there is one thin dark line. The inner lips are then set to what was seen; all other points stay.
+A landmark network that sees a whole face in a few dozen pixels locates the mouth well, but cannot measure a small lip
+gap, which the editor needs. Here the photo is sampled along nine lines across the mouth. Teeth are far less red than
+lips, an open mouth without teeth is a wide dark band, and between closed lips there is one thin dark line. The points
+of the inner lips are set accordingly; all others are kept.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import cv2
 import numpy as np
 
-from mien.editing.geometry import Frame, lip_gap
+from mien.editing.geometry import FaceFrame, lip_gap
 from mien.editing.warp import look_up
 from mien.landmarks import INNER_LIP_PAIRS, OUTER_LIPS
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 SMALLEST = 50.0
-"""Pixels of eye distance under which the lips are too small to look at."""
+"""Least eye distance in pixels; below it the lips are too small to measure."""
 WIDE = 0.1
-"""Lip gap in eye distances from which the network is believed where the photo shows neither teeth nor darkness."""
+"""Lip gap in eye distances from which the network is trusted although the photo shows neither teeth nor a dark band."""
 _ROWS = 57
 _BEYOND = 0.2
-"""Share of the lips' height by which a line begins above and ends below the outer lips, whose points may be off."""
+"""Share of the lips' height by which a line extends beyond the points of the outer lips, which are inexact."""
 _PAIRS = len(INNER_LIP_PAIRS)
 _MIDDLE = slice(2, _PAIRS - 2)
 
 
 def refine(rgb: Rgb, points: Array) -> tuple[Array, Literal["closed", "open", "unseen"]]:
-    """Landmarks [P, 2] in pixels with the inner lips where the photo shows them, and what was seen.
+    """Landmarks [P, 2] in pixels with refined inner lips, and their state.
 
-    Lips too small to look at are returned as they are ("unseen").
+    Lips too small to measure are returned unchanged ("unseen").
     """
-    frame = Frame.of(points)
+    frame = FaceFrame.of(points)
     if frame.unit < SMALLEST:
         return points, "unseen"
     lines = _lines(points)
@@ -53,11 +53,11 @@ def refine(rgb: Rgb, points: Array) -> tuple[Array, Literal["closed", "open", "u
         between = rows, rows
         seen: Literal["closed", "open"] = "closed"
     else:
-        # Of the network's opening and that of the photo the wider: a rim of teeth left on a lip looks worst.
-        found = [
+        # The wider of the network's and the photo's opening, as a rim of teeth left on a lip looks worst.
+        network = [
             np.array([_row_of(points[pair[side]], line) for pair, line in _each(lines)]) for side in (0, 1)
         ]
-        between = np.minimum(between[0], found[0]), np.maximum(between[1], found[1])
+        between = np.minimum(between[0], network[0]), np.maximum(between[1], network[1])
         seen = "open"
     moved = points.copy()
     for column, (pair, line) in enumerate(_each(lines)):
@@ -100,7 +100,7 @@ def _read(rgb: Rgb, lines: Array, unit: float) -> NDArray[np.float32]:
 
 
 def interior(colour: NDArray[np.float32]) -> tuple[Array, Array] | None:
-    """First and last row ([9] each) of what shows between the lips; None where they are closed.
+    """First and last row ([9] each) of the mouth interior; None for closed lips.
 
     `colour` [9, rows, 3] is CIELAB along the lines.
     """
@@ -109,7 +109,7 @@ def interior(colour: NDArray[np.float32]) -> tuple[Array, Array] | None:
     redness = float(np.percentile(red, 80))
     lips = float(np.median(light[_MIDDLE, rows // 4 : -rows // 4]))
     teeth = (red < 0.5 * redness) & (light > lips + 1)
-    # A pale skin is no redder than teeth, but it is not between the lips.
+    # Pale skin is no redder than teeth, but it is not between the lips.
     teeth[:, : rows // 6] = teeth[:, -rows // 5 :] = False
     dark = light < 0.45 * lips
     seen = teeth | dark

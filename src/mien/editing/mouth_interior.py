@@ -1,11 +1,11 @@
-"""What is seen between the lips: carried over from the photo where it was visible, else filled from an example.
+"""Draw the mouth interior: from the photo if it is visible there, else from an example.
 
-The opening is described by two curves over `t`, from the right corner of the mouth (0) to the left one (1): where the
-upper lip ends and where the lower lip begins. A place inside it is (t, depth below the upper lip), and that is how it
-is looked up in the photo or in an example: upper teeth hang from the upper lip and keep their proportions, and the
-lower lip covers what does not fit.
+The opening is described by two curves over `t`, from the right corner of the mouth (0) to the left one (1): the edge of
+the upper lip and that of the lower lip. A place inside it has the coordinates (t, depth below the upper lip), by which
+it is sampled from the photo or an example: upper teeth keep their position below the upper lip and their proportions,
+and the lower lip covers the rest.
 
-The examples that ship are four mouths of synthetic faces (DiffusionFER, CC0): a closed bite, a laugh, parted lips and
+The shipped examples are four mouths of synthetic faces (DiffusionFER, CC0): a closed bite, a laugh, parted lips and
 a wide opening. They are matched to the face in brightness, by the whites of its eyes, in tint and grain.
 """
 
@@ -33,18 +33,19 @@ if TYPE_CHECKING:
     Pixels = NDArray[Any]
 
 SAMPLES = 33
-"""Points of each curve of an opening."""
+"""Number of points of each curve of an opening."""
 _TEETH = 25.0
 """Luma of teeth over the 0.4th power of that of the whites of the eyes (see `filled`): the mean of all mouths is 22, of
 which many show no teeth."""
 _BRIGHTEST = 1.6
-"""Luma of teeth over the whites of the eyes: at most, in the dark."""
+"""Largest ratio of the luma of teeth to that of the whites of the eyes, in the dark."""
 _OPEN_EYE = 0.12
-"""Height over width of an eye whose white can be seen."""
+"""Least height over width of an eye with a visible white."""
 _ROW = 0.85
-"""Share of an example's width that fills a mouth's: its corners are darker and its row of teeth shorter than most."""
+"""Share of an example's width that is mapped to a mouth's width, as its corners are darker and its row of teeth is
+shorter than usual."""
 _CORNER = 0.22
-"""Share of the mouth's width at each corner over which an opening runs to a point."""
+"""Share of the mouth's width at each corner over which an opening tapers to a point."""
 SHOWS = 0.022
 """Mean lip gap, in eye distances, from which a mouth counts as open."""
 
@@ -68,7 +69,7 @@ class Opening:
         upper, lower = ([*range(11)], [0, *range(19, 9, -1)])
         curves = []
         for edge in (upper, lower):
-            # A point may not lie behind its neighbour: np.interp needs rising t, and the corners are exactly 0 and 1.
+            # Points must not change their order: np.interp needs rising t, and the corners are exactly 0 and 1.
             places = np.maximum.accumulate(t[edge].clip(0, 1) + 1e-9 * np.arange(11))
             curves.append(np.interp(grid, places, height[edge]))
         middle = (curves[0] + curves[1]) / 2
@@ -87,7 +88,7 @@ class Opening:
         return t, height - upper, lower - upper
 
     def at(self, t: Array, depth: Array) -> Array:
-        """The inverse of `locate`: the place [..., 2] at `t` and a depth in widths."""
+        """The inverse of `locate`: the places [..., 2] at `t` and a depth in widths."""
         height = np.interp(t, np.linspace(0, 1, SAMPLES), self.upper) + depth
         across = self.left - self.right
         down = np.array([-across[1], across[0]])
@@ -107,8 +108,8 @@ def _along(right: Array, left: Array, places: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Example:
-    """A mouth to fill from: its picture [h, w, 3] (RGB, uint8), its opening in it, and the mean colour [3] of the
-    skin beside it."""
+    """An example of a mouth: its picture [h, w, 3] (RGB, uint8), its opening, and the mean colour [3] of the skin
+    beside it."""
 
     name: str
     picture: NDArray[np.uint8]
@@ -117,16 +118,16 @@ class Example:
 
     @cached_property
     def bright(self) -> float:
-        """Luma of what is brightest in it, the teeth: the 90th percentile."""
+        """Luma of its teeth: the 90th percentile."""
         t, share = np.meshgrid(np.linspace(0.05, 0.95, 40), np.linspace(0.05, 0.95, 20))
         places = self.opening.at(t, share * self.opening.height_at(t)).astype(np.float32)
         return float(np.percentile(look_up(self.picture.astype(np.float32), places) @ LUMA, 90))
 
 
 @dataclass(frozen=True)
-class Around:
-    """What a face tells of its mouth: mean colour `skin` [3] of the cheeks and standard deviation `grain` of their
-    noise, and luma `white` of the whites of the eyes, all in 0..255."""
+class SkinStatistics:
+    """Light and noise of a face: mean colour `skin` [3] of the cheeks, standard deviation `grain` of their noise, and
+    luma `white` of the whites of the eyes, all in 0..255."""
 
     skin: Array
     grain: float
@@ -135,10 +136,10 @@ class Around:
 
 @lru_cache(maxsize=1)
 def examples() -> dict[str, Example]:
-    """The examples that ship, by name.
+    """The shipped examples, by name.
 
     Raises:
-        WeightsError: the file is missing, damaged or not that of its card.
+        WeightsError: the file is missing, damaged or does not match its card.
     """
     content, _ = cards.verified(cards.FOLDER / "editor" / "mouths.npz")
     with np.load(BytesIO(content), allow_pickle=False) as arrays:
@@ -151,7 +152,7 @@ def examples() -> dict[str, Example]:
 
 
 def choose(ratio: float, teeth: float) -> Example:
-    """The example for an opening of this height over width; `teeth` in 0..1 prefers those that show them."""
+    """The example for an opening of this height over width; a high `teeth`, in 0..1, prefers those with teeth."""
     known = examples()
     if teeth >= 0.5:
         return known["bite"] if ratio < 0.17 else known["laugh"]
@@ -159,7 +160,7 @@ def choose(ratio: float, teeth: float) -> Example:
 
 
 def _depth_in(example: Opening, t: Array, depth: Array, height: Array) -> Array:
-    """Depth to look up: half way between keeping proportions and squeezing the whole example into the opening."""
+    """Depth to sample at: midway between keeping the example's proportions and scaling it to the opening."""
     whole = example.height_at(t)
     share = np.clip(depth / np.maximum(height, 1e-6), 0, 1)
     kept = np.minimum(depth, whole)
@@ -167,9 +168,9 @@ def _depth_in(example: Opening, t: Array, depth: Array, height: Array) -> Array:
 
 
 def mask_of(opening: Opening, places: Array, feather: float) -> Array:
-    """1 inside the opening, 0 outside, with a soft edge of `feather` mouth widths; `places` [..., 2]."""
+    """A mask: 1 inside the opening, 0 outside, with a soft edge of `feather` mouth widths; `places` [..., 2]."""
     t, depth, height = opening.locate(places)
-    # Landmarks see a corner as blunt; lips meet in a point.
+    # Landmarks make the corners blunt, but lips meet in a point.
     narrow = np.sin(np.pi / 2 * np.clip(np.minimum(t, 1 - t) / _CORNER, 0, 1)) ** 0.8
     edge = narrow * height / 2 - np.abs(depth - height / 2)
     soft = (
@@ -200,11 +201,11 @@ def carried(photo: Pixels, source: Opening, target: Opening, places: Array) -> P
 
 
 def filled(
-    example: Example, target: Opening, places: Array, around: Around, seed: int
+    example: Example, target: Opening, places: Array, around: SkinStatistics, seed: int
 ) -> NDArray[np.float32]:
     """An example's interior at `places` [h, w, 2], as RGB float in 0..255; `seed` fixes the noise.
 
-    Teeth are lit as the whites of the eyes are, whatever the skin: of 657 mouths of DiffusionFER and of web photos
+    Teeth are lit like the whites of the eyes, independent of the skin: of 657 mouths of DiffusionFER and of web photos
     their luma rises with the 0.4th power of the eyes', and hardly with that of the cheeks.
     """
     t, depth, height = target.locate(places)
@@ -214,17 +215,17 @@ def filled(
     look = look_up(example.picture.astype(np.float32), where)
     ratio = np.clip(around.skin / example.skin, 0.2, 1.6)
     teeth = min(_TEETH * around.white**0.4, _BRIGHTEST * around.white)
-    # The light tints them too, but by less than it tints the skin.
+    # The light tints them too, but less than the skin.
     tint = (ratio / float(ratio.mean())) ** 0.35
     gain = min(teeth / example.bright, 1.15) * tint
-    # Lips and cheeks shade what lies behind them: most under the upper lip and towards the corners.
+    # Lips and cheeks shade the interior, most under the upper lip and towards the corners.
     width = np.maximum(height, 1e-3)
     under = np.exp(-np.clip(depth, 0, None) / (0.10 * width + 0.012))
     over = np.exp(-np.clip(height - depth, 0, None) / (0.10 * width + 0.01))
     shade = (1 - 0.45 * under - 0.2 * over) * (1 - 0.55 * np.abs(2 * inside - 1) ** 4)
     noise = np.random.default_rng(seed).normal(0, around.grain, look.shape[:2])
     soft = np.asarray(cv2.GaussianBlur(noise, (0, 0), 0.7)) * 1.7
-    # Nothing in a mouth is blacker than its lining, which is a dark red of the skin's brightness.
+    # The darkest part of a mouth is its lining, a dark red that scales with the skin's brightness.
     lining = around.skin * [0.26, 0.13, 0.13]
     drawn = np.maximum(look * gain * np.clip(shade, 0.2, 1)[..., None], lining)
     return np.asarray(drawn + soft[..., None], np.float32)
@@ -232,8 +233,8 @@ def filled(
 
 def white_of(colour: Pixels, points: Array) -> float | None:
     """Luma, 0..255, of the whites of the eyes with landmarks [P, 2]: the 90th percentile within the lids, mean of both;
-    None where both are closed, too small or outside the photo."""
-    found = []
+    None if both are closed, too small or outside the photo."""
+    levels = []
     for group in (RIGHT_EYE, LEFT_EYE):
         outline = points[group]
         width, height = np.ptp(outline, axis=0)
@@ -247,8 +248,8 @@ def white_of(colour: Pixels, points: Array) -> float | None:
         mask = np.zeros(part.shape[:2], np.uint8)
         cv2.fillPoly(mask, [np.rint(outline - low).astype(np.int32)], 1)
         if mask.sum() >= 6:
-            found.append(float(np.percentile(part[mask > 0] @ LUMA, 90)))
-    return float(np.mean(found)) * 255 / np.iinfo(colour.dtype).max if found else None
+            levels.append(float(np.percentile(part[mask > 0] @ LUMA, 90)))
+    return float(np.mean(levels)) * 255 / np.iinfo(colour.dtype).max if levels else None
 
 
 def opening_of(points: Array) -> Opening:

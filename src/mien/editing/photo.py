@@ -1,8 +1,8 @@
-"""A photo as the editor needs it: every bit of colour it came with, and an 8-bit RGB view to look at.
+"""Photos for editing: everything that the file holds, and an 8-bit RGB view for detection.
 
-`mien.io.images.read` gives all other parts of the package one form, 8-bit RGB on white. An editor must also give back
-what it does not change, so it keeps alpha, 16 bits a channel, a grey photo's single channel, the colour profile, and
-EXIF (orientation applied and removed, the preview dropped, since it would show the unedited face).
+`mien.io.images.read` reduces pictures to 8-bit RGB on white. The editor must preserve what it does not change: alpha,
+16 bits a channel, a grey photo's single channel, the colour profile, and EXIF (orientation applied and removed, the
+preview dropped, since it would show the unedited face).
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
 WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 """Suffixes the editor writes: those that can carry provenance."""
 _ORIENTATION = 0x0112
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
 class Photo:
-    """An upright picture with what its file carried.
+    """An upright picture with everything that its file holds.
 
     Attributes:
         colour: [h, w, 3] RGB, uint8 or uint16.
@@ -39,7 +38,7 @@ class Photo:
         grey: the file has one colour channel; `colour` repeats it.
         profile: the embedded ICC profile, or None.
         exif: EXIF without orientation and preview, or b"".
-        source: how messages call it.
+        source: its name in messages.
         data: the file's bytes as read; b"" for an array.
     """
 
@@ -53,7 +52,7 @@ class Photo:
 
     @property
     def rgb(self) -> images.Rgb:
-        """The 8-bit RGB view in which faces are looked for."""
+        """The 8-bit RGB view in which faces are detected."""
         return self.colour if self.colour.dtype == np.uint8 else (self.colour >> 8).astype(np.uint8)
 
     @property
@@ -65,10 +64,10 @@ class Photo:
         """The same photo with other colours; a grey one stays grey (by the luma of the new colours)."""
         if self.grey:
             luma = colour.astype(np.float32) @ images.LUMA
-            one = np.where(
+            grey = np.where(
                 (colour == colour[..., :1]).all(axis=2), colour[..., 0], np.rint(luma).astype(colour.dtype)
             )
-            colour = np.repeat(one[..., None], 3, axis=2)
+            colour = np.repeat(grey[..., None], 3, axis=2)
         return replace(self, colour=colour)
 
 
@@ -77,7 +76,7 @@ def open_photo(source: images.Source | images.Pixels, max_pixels: int = images.M
 
     Alpha of an 8-bit array or a Pillow picture is kept.
 
-    CMYK and palette pictures become RGB; of an animation the first frame is taken.
+    CMYK and palette pictures become RGB; of an animation the first frame is read.
 
     Raises:
         ImageError: unreadable, damaged, or too large.
@@ -107,10 +106,10 @@ def open_photo(source: images.Source | images.Pixels, max_pixels: int = images.M
         alpha = None
         if "A" in file.getbands() or "transparency" in file.info:
             alpha = np.asarray(ImageOps.exif_transpose(file.convert("RGBA")))[..., 3].copy()
-            # images.read lays the picture on white; the editor keeps the colours under the alpha.
+            # images.read composites on white; the editor keeps the colours under the alpha.
             rgb = np.ascontiguousarray(np.asarray(ImageOps.exif_transpose(file.convert("RGBA")))[..., :3])
     if mode == "CMYK":
-        profile = None  # it describes inks, not the RGB that is written
+        profile = None  # it describes CMYK inks, not the RGB that is written
     deep = _deep(data, exif.get(_ORIENTATION, 1))
     colour: NDArray[Any] = rgb
     if deep is not None:
@@ -118,7 +117,7 @@ def open_photo(source: images.Source | images.Pixels, max_pixels: int = images.M
     exif.pop(_ORIENTATION, None)
     try:
         kept = exif.tobytes() if len(exif) else b""
-    except images.DAMAGE:  # what cannot be written again is left out
+    except images.DAMAGE:  # metadata that cannot be written again is dropped
         kept = b""
     grey = mode in ("1", "L", "LA", "I", "I;16", "I;16B", "F") or bool(
         deep and (colour == colour[..., :1]).all()
@@ -127,7 +126,7 @@ def open_photo(source: images.Source | images.Pixels, max_pixels: int = images.M
 
 
 def _of_pixels(source: images.Pixels, max_pixels: int) -> Photo:
-    """An array, tensor or Pillow picture; alpha of 8-bit arrays and of Pillow pictures stays apart from the colours."""
+    """An array, tensor or Pillow picture; alpha of 8-bit arrays and of Pillow pictures is kept separately."""
     if (
         isinstance(source, np.ndarray)
         and source.ndim == 3
@@ -145,7 +144,7 @@ def _of_pixels(source: images.Pixels, max_pixels: int) -> Photo:
 
 
 class _Named(BytesIO):
-    """Bytes that remember their file's name, for messages."""
+    """Bytes with their file's name, for messages."""
 
     name = ""
 
@@ -158,7 +157,8 @@ def _named(data: bytes, name: str) -> BytesIO:
 
 def _deep(data: bytes, orientation: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None] | None:
     """(colour, alpha) of a 16-bit PNG or TIFF, upright; None for anything else."""
-    if not (_is_deep_png(data) if data[:8] == _PNG else data[:2] in (b"II", b"MM")):
+    kind = images.file_type(data)
+    if not (_is_deep_png(data) if kind == "PNG" else kind == "TIFF"):
         return None
     raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if raw is None or raw.dtype != np.uint16:
@@ -172,8 +172,8 @@ def _deep(data: bytes, orientation: int) -> tuple[NDArray[np.uint16], NDArray[np
 
 
 def _is_deep_png(data: bytes) -> bool:
-    """Whether a PNG has 16 bits and all of its chunks; OpenCV takes the memory a chunk says it needs, up to 4 GB."""
-    place = len(_PNG)
+    """Whether a PNG has 16 bits and all of its chunks; OpenCV allocates the size that a chunk states, up to 4 GB."""
+    place = 8  # after the signature
     while place + 12 <= len(data) and data[place + 4 : place + 8] != b"IEND":
         place += 12 + int.from_bytes(data[place : place + 4], "big")
     return place + 12 <= len(data) and data[24] == 16
@@ -193,11 +193,11 @@ def _upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
 def encode(photo: Photo, suffix: str, xmp: bytes = b"", quality: int = 95) -> bytes:
     """The photo as a file's bytes, in the format of `suffix` (one of `WRITABLE`), with an XMP packet.
 
-    JPEG is written with full colour resolution. JPEG has no alpha and no 16 bits: alpha is laid on white, and the
-    high byte is kept. 16-bit photos keep their depth in PNG and TIFF, without profile, EXIF and XMP.
+    JPEG is written without chroma subsampling. It has no alpha and 8 bits: alpha is composited on white, and the high
+    byte is kept. 16-bit photos keep their depth in PNG and TIFF, without profile, EXIF and XMP.
 
     Raises:
-        ImageError: the suffix is not one the editor writes, or its format cannot hold the picture.
+        ImageError: the suffix is not in `WRITABLE`, or its format cannot hold the picture.
     """
     from PIL import Image, PngImagePlugin
 
@@ -240,7 +240,7 @@ def encode(photo: Photo, suffix: str, xmp: bytes = b"", quality: int = 95) -> by
         OSError,
         ValueError,
         struct.error,
-    ) as problem:  # too many pixels a side, EXIF beyond what the format holds
+    ) as problem:  # too many pixels a side, or more EXIF than the format holds
         raise ImageError(f"{photo.source}: cannot be written as '{suffix}' ({problem}): use .png") from None
     return stream.getvalue()
 

@@ -1,4 +1,4 @@
-"""Plan an edit before any pixel changes: where the points of one face go, and how far it can go without folds."""
+"""Plan an edit before any pixel changes: the target points of one face, and the largest share without folds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mien.editing import mouth_interior
-from mien.editing.geometry import Frame, Geometry, lip_gap
+from mien.editing.geometry import FaceFrame, Geometry, lip_gap
 from mien.editing.warp import FOLD_LIMIT, Warp, warp_between
 from mien.landmarks import INNER_LIP_PAIRS, OUTER_LIPS
 
@@ -17,20 +17,18 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 REFILL = 1.8
-"""Lips that part to more than this many times their gap no longer show what the photo had between them."""
+"""If the lip gap grows by more than this factor, the mouth interior of the photo is replaced."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One face's edit before a pixel is touched.
-
-    `share` in 0..1 is how much of what was asked can be done without folding; `source` and `target` [P, 2] canonical
-    points; `change` [K] of strengths and `gap` after `share`. `refill`: what the photo shows between the lips does not
-    fit what they become, and is replaced. `gain` [GRID, GRID]: log of what the drawn face is made lighter by, at last
-    (`mien.editing.corrector`).
+    """The planned edit of one face. `share` in 0..1 is how much of the request can be done without folding; `source`
+    and `target` [P, 2] canonical points; `change` [K] of strengths and `gap` after `share`. `refill`: the mouth
+    interior of the photo does not fit and is replaced. `gain` [GRID, GRID]: log gain applied to the drawn face at the
+    end (`mien.editing.corrector`).
     """
 
-    frame: Frame
+    frame: FaceFrame
     source: Array
     target: Array
     change: Array
@@ -42,11 +40,11 @@ class Plan:
 
 
 def plan(geometry: Geometry, points: Array, change: Array, gap: float, refill: bool = False) -> Plan:
-    """Plan the change of strengths [K] and the move to a lip gap, weakened until the map does not fold.
+    """Plan the change of strengths [K] and of the lip gap, weakened until the map does not fold.
 
     `share` is 0 when even a hundredth of the change folds.
     """
-    frame = Frame.of(points)
+    frame = FaceFrame.of(points)
     source = frame.to_canonical(points)
     now = lip_gap(source)
 
@@ -56,35 +54,35 @@ def plan(geometry: Geometry, points: Array, change: Array, gap: float, refill: b
         warp = warp_between(_clear_of_teeth(source, now, wanted, refill), target)
         return Plan(frame, source, target, share * change, wanted, warp, share, refill)
 
-    found = attempt(1.0)
-    if found.warp.folding >= FOLD_LIMIT:
-        return found
-    # The smallest Jacobian falls from 1 at share 0 almost straight; a few secants find where it meets the limit.
-    low, high, best = (0.0, 1.0), (1.0, found.warp.folding), None
+    trial = attempt(1.0)
+    if trial.warp.folding >= FOLD_LIMIT:
+        return trial
+    # The smallest Jacobian falls from 1 at share 0 almost linearly; a few secant steps find where it meets the limit.
+    low, high, best = (0.0, 1.0), (1.0, trial.warp.folding), None
     for _ in range(4):
         slope = (low[1] - FOLD_LIMIT - 0.02) / (low[1] - high[1])
-        found = attempt(low[0] + float(np.clip(slope, 0.1, 0.9)) * (high[0] - low[0]))
-        if found.warp.folding >= FOLD_LIMIT:
-            low, best = (found.share, found.warp.folding), found
-            if found.warp.folding < FOLD_LIMIT + 0.05:
+        trial = attempt(low[0] + float(np.clip(slope, 0.1, 0.9)) * (high[0] - low[0]))
+        if trial.warp.folding >= FOLD_LIMIT:
+            low, best = (trial.share, trial.warp.folding), trial
+            if trial.warp.folding < FOLD_LIMIT + 0.05:
                 break
         else:
-            high = found.share, found.warp.folding
+            high = trial.share, trial.warp.folding
     return best if best is not None else attempt(0.0)
 
 
 def _clear_of_teeth(source: Array, now: float, gap: float, refill: bool) -> Array:
-    """The points from which lips are drawn that close, or part so far that their inside is replaced: a little outside
-    the inner contour, so that no rim of teeth that the landmarks missed is drawn along them."""
+    """Source points of lips that close, or part so far that their interior is replaced: a little outside the inner
+    contour, so that a rim of teeth that the landmarks missed is not drawn."""
     if now < mouth_interior.SHOWS:
         return source
-    # Lips that part much further are filled from an example, so the photo's own teeth must go too.
+    # Lips that part much further are filled from an example, so the photo's own teeth must be hidden too.
     parting = float(refill or gap > REFILL * now)
     closing = max(parting, float(np.clip((now - gap) / now, 0, 1)))
     moved = source.copy()
     margin = 0.03 * closing * min(1.0, now / 0.05)
     for column, (upper, lower) in enumerate(INNER_LIP_PAIRS):
-        # No further than into the lip itself, or a thin lip would be stretched over the whole opening.
+        # Stay within the lip, or a thin lip would be stretched over the whole opening.
         above, below = OUTER_LIPS.start + 1 + column, OUTER_LIPS.start + 19 - column
         moved[upper, 1] -= min(margin, 0.35 * max(source[upper, 1] - source[above, 1], 0.0))
         moved[lower, 1] += min(margin, 0.35 * max(source[below, 1] - source[lower, 1], 0.0))

@@ -1,15 +1,15 @@
-"""Say in the file itself that it was edited, how, and by what: C2PA, XMP/IPTC, and a JSON file beside it.
+"""Record in the file itself that it was edited, how, and by what: C2PA, XMP/IPTC, and a JSON file beside it.
 
 - **C2PA** (Content Credentials): a signed manifest with the action `c2pa.edited`, the digital source type
   `compositeWithTrainedAlgorithmicMedia`, the target and strength, the version of the tool and of its weights, and the
-  unedited photo as parent ingredient (its hash, not its pixels). It breaks when the pixels are changed afterwards.
+  unedited photo as parent ingredient (its hash, not its pixels). It becomes invalid if the pixels are changed
+  afterwards.
 - **XMP**: IPTC's `DigitalSourceType`, which many platforms read.
-- **JSON**: the same facts and the SHA-256 of both files, also when nothing could be written into the picture.
+- **JSON**: the same facts and the SHA-256 of both files, also if nothing could be written into the picture.
 
-The key that signs is made on this machine at first use and vouches for nobody: readers rightly report
-`signingCredential.untrusted`. It proves that the file is unchanged since, not who made it. Bring your own certificate
-with `Signer.of_files`. No time stamp server is asked, and nothing that a file names elsewhere is fetched: nothing
-leaves the machine.
+The signing key is made on this machine at first use and identifies nobody: readers rightly report
+`signingCredential.untrusted`. It proves that the file is unchanged, not who made it. Use your own certificate with
+`Signer.of_files`. No time stamp server is contacted and no remote manifest is fetched: nothing leaves the machine.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _MIME: Final = {
 
 
 def facts(edit: Edit, consent: bool = False) -> dict[str, Any]:
-    """What is said of an edit, as JSON types; no pixels, no landmarks, no name."""
+    """The facts stated of an edit, as JSON types; no pixels, no landmarks, no name."""
     return {
         "tool": f"mien {__version__}",
         "weights": weights_digest(),
@@ -63,7 +63,7 @@ def facts(edit: Edit, consent: bool = False) -> dict[str, Any]:
         "faces": [
             {
                 "face": face.face,
-                # Named, because C2PA's encoder takes a list of small numbers for bytes.
+                # With keys, because C2PA's encoder turns a list of small numbers into bytes.
                 "box": {name: round(getattr(face.box, name)) for name in ("x", "y", "width", "height")},
                 "strengths": face.asked,
                 "intensity": face.intensity,
@@ -79,8 +79,8 @@ def facts(edit: Edit, consent: bool = False) -> dict[str, Any]:
 
 
 def weights_digest(learned: bool = True) -> str:
-    """SHA-256 over the editor's weight files, in the order of their names; with or without those that are `learned`
-    (`mien.training.editor.train`) rather than fitted."""
+    """SHA-256 over the editor's weight files, sorted by name; `learned` includes those trained by
+    `mien.training.editor.train`."""
     digest = hashlib.sha256()
     folder = Path(images.__file__).parent / "weights" / "editor"
     for path in sorted([*folder.glob("*.npz"), *(folder.glob("*.onnx") if learned else ())]):
@@ -89,7 +89,7 @@ def weights_digest(learned: bool = True) -> str:
 
 
 def xmp() -> bytes:
-    """An XMP packet that holds IPTC's digital source type and the tool."""
+    """An XMP packet with IPTC's digital source type and the tool."""
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -110,16 +110,16 @@ def write_edit(
     quality: int = 95,
     overwrite: bool = False,
 ) -> Path:
-    """Write an edited picture with its provenance, and the JSON beside it; returns the JSON's path.
+    """Write an edited picture with its provenance, and the JSON beside it; return the JSON's path.
 
-    Without `overwrite` no existing file is replaced. `provenance=False` leaves the picture without manifest and XMP,
-    and the JSON says so. `signer` defaults to this installation's key.
+    Without `overwrite` no existing file is replaced. `provenance=False` writes the picture without manifest and XMP,
+    which the JSON records. `signer` defaults to this installation's key.
 
     Raises:
         OutputExists: the path exists.
         ConfigError: its folder does not.
-        ImageError: the suffix cannot carry a picture, or the file cannot be written.
-        ExtraMissing: provenance is asked for and `c2pa-python` is not installed.
+        ImageError: the suffix is not a picture format, or the file cannot be written.
+        ExtraMissing: provenance is requested and `c2pa-python` is not installed.
         ProvenanceError: the manifest could not be signed.
     """
     path = Path(path)
@@ -136,10 +136,10 @@ def write_edit(
 def free(path: Path, overwrite: bool = False, reads: Sequence[str | Path] = ()) -> None:
     """Refuse a path that must not be written; see `mien.io.outputs.check`.
 
-    A record without its picture is what a killed run left, and is in nobody's way.
+    A record without its picture is left by a killed run, and may be replaced.
 
     Raises:
-        OutputExists: the path exists, or the JSON beside it would replace a file that is no such record.
+        OutputExists: the path exists, or the JSON beside it would replace a file that is not such a record.
         ConfigError: its folder does not exist.
     """
     outputs.check(path, overwrite=overwrite, reads=reads)
@@ -180,7 +180,7 @@ def write_file(
         "provenance_in_file": provenance,
         "written": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
-    # The record first: a picture that is there is whole and has its record, also after a kill.
+    # The record first: then an existing picture is whole and has its record, also after a kill.
     stated_as = (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
     try:
         atomic.write({beside: stated_as, path: data})
@@ -199,10 +199,10 @@ def _c2pa() -> Any:
 
 
 def _offline(**verify: bool) -> Any:
-    """A c2pa context that turns to no other machine, whatever a file names: a manifest, revocations, an identity."""
+    """A c2pa context that contacts no other machine: for remote manifests, revocations or identities."""
     c2pa = _c2pa()
     settings = {
-        "core": {"allowed_network_hosts": []},  # newer c2pa; covers whatever it may learn to ask for
+        "core": {"allowed_network_hosts": []},  # newer c2pa; covers all its network requests
         "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, **verify},
         "builder": {"thumbnail": {"enabled": False}},
     }
@@ -234,8 +234,8 @@ def sign(data: bytes, suffix: str, stated: dict[str, Any], edit: Edit, signer: S
             }
         ],
     }
-    parent, parent_mime = edit.original.data, _sniff(edit.original.data)
-    if parent_mime is None:  # an array, or a format C2PA does not know: its pixels stand for it
+    parent, parent_mime = edit.original.data, _media_type(edit.original.data)
+    if parent_mime is None:  # an array, or a format that C2PA does not support: its pixels as PNG
         parent, parent_mime = encode(edit.original, ".png"), "image/png"
     info = c2pa.C2paSignerInfo(b"es256", signer.chain, signer.key, b"")
     info.ta_url = None
@@ -254,38 +254,40 @@ def sign(data: bytes, suffix: str, stated: dict[str, Any], edit: Edit, signer: S
     return result.getvalue()
 
 
-def _sniff(data: bytes) -> str | None:
-    if data[:3] == b"\xff\xd8\xff":
-        return "image/jpeg"
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return "image/png"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    if data[:4] == b"GIF8":
-        return "image/gif"
-    if data[4:8] == b"ftyp":
-        return "video/mp4"
-    return "image/tiff" if data[:4] in (b"II*\0", b"MM\0*") else None
+_MEDIA_TYPES: Final = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "TIFF": "image/tiff",
+    "HEIF": "image/heic",
+    "AVIF": "image/avif",
+    "VIDEO": "video/mp4",
+}
+"""Media types that C2PA supports, by `mien.io.images.file_type`."""
+
+
+def _media_type(data: bytes) -> str | None:
+    return _MEDIA_TYPES.get(images.file_type(data) or "")
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a file says of itself.
+class Verification:
+    """What a file states about its origin, verified.
 
     Attributes:
         manifest: whether it holds a C2PA manifest.
         intact: the manifest's signature and hashes fit the file; False without a manifest.
         trusted: the signer is on this machine's C2PA trust list; False for keys that `mien` made.
         signer: the name on the certificate.
-        edited: it is said to be an edit of a facial expression by `mien`.
-        facts: what the edit says of itself (see `facts`).
+        edited: it states that it is an edit of a facial expression by `mien`.
+        facts: what it states of the edit (see `facts`).
         source_type: IPTC digital source type found in the XMP, or "".
         sidecar: "fits", "does not fit", or "none": the JSON beside the file.
         problems: validation codes of what is wrong.
-        elsewhere: where the manifest is said to be, when the file only names one; it is not fetched.
-        history: validation codes of what was wrong with the manifests of its originals, and theirs, when they were
-            edited.
-        unread: an original named a manifest elsewhere, which was not fetched.
+        elsewhere: URL of the manifest if it is remote; it is not fetched.
+        history: validation codes of problems in the manifests of its originals, recursively, when they were edited.
+        unread: an original has a remote manifest, which was not fetched.
     """
 
     manifest: bool
@@ -303,12 +305,12 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether there are content credentials, intact, and those of the originals were too."""
+        """Whether there are content credentials, and they and those of the originals are intact."""
         return self.manifest and self.intact and not self.history
 
 
-def verify(path: Path) -> Verdict:
-    """Read what a file says of itself, and check that it still holds.
+def verify(path: Path) -> Verification:
+    """Read what a file states about its origin, and verify it.
 
     Raises:
         ImageError: the file cannot be read.
@@ -330,10 +332,12 @@ def verify(path: Path) -> Verdict:
             raise ImageError(f"{beside}: is not readable JSON: remove it, or restore the original one")
     fits = record.get("sha256") == hashlib.sha256(data).hexdigest()
     sidecar = "none" if not record else "fits" if fits else "does not fit"
-    found = SOURCE_TYPE if SOURCE_TYPE.encode() in _xmp_of(data) else ""
+    source_type = SOURCE_TYPE if SOURCE_TYPE.encode() in _xmp_of(data) else ""
     store = _manifest_store(data)
     if not isinstance(store, dict):
-        return Verdict(False, False, False, "", bool(record), record, found, sidecar, elsewhere=store or "")
+        return Verification(
+            False, False, False, "", bool(record), record, source_type, sidecar, elsewhere=store or ""
+        )
     active = store["manifests"][store["active_manifest"]]
     codes = tuple(dict.fromkeys(status["code"] for status in store.get("validation_status", [])))
     broken = tuple(code for code in codes if code != "signingCredential.untrusted")
@@ -342,14 +346,14 @@ def verify(path: Path) -> Verdict:
     for assertion in active.get("assertions", []):
         for action in assertion.get("data", {}).get("actions", []) if "actions" in assertion["label"] else []:
             stated = action.get("parameters", {}).get("org.mien.edit", stated)
-    return Verdict(
+    return Verification(
         manifest=True,
         intact=not broken,
         trusted="signingCredential.untrusted" not in codes and store.get("validation_state") == "Trusted",
         signer=str(active.get("signature_info", {}).get("issuer", "")),
         edited=bool(stated),
         facts=stated,
-        source_type=found,
+        source_type=source_type,
         sidecar=sidecar,
         problems=broken,
         history=tuple(code for code in earlier if code != _INACCESSIBLE),
@@ -361,29 +365,29 @@ _INACCESSIBLE: Final = "manifest.inaccessible"
 
 
 def _codes_of_originals(store: dict[str, Any]) -> Iterator[str]:
-    """What was found wrong with the originals when they were taken up, as each manifest has it signed."""
+    """Problems of the originals when they were added, as signed in each manifest."""
     for manifest in store["manifests"].values():
         for original in manifest.get("ingredients", []):
             results = original.get("validation_results") or {}
             deltas = [delta.get("validationDeltas") or {} for delta in results.get("ingredientDeltas") or []]
             failures = [
-                one
-                for found in (results.get("activeManifest") or {}, *deltas)
-                for one in found.get("failure") or []
+                status
+                for manifest in (results.get("activeManifest") or {}, *deltas)
+                for status in manifest.get("failure") or []
             ]
-            for one in (*failures, *(original.get("validation_status") or [])):
-                if one.get("code") != "signingCredential.untrusted":
-                    yield str(one.get("code"))
+            for status in (*failures, *(original.get("validation_status") or [])):
+                if status.get("code") != "signingCredential.untrusted":
+                    yield str(status.get("code"))
 
 
 _REMOTE: Final = "must fetch remote manifests from url "
 
 
 def _manifest_store(data: bytes) -> dict[str, Any] | str | None:
-    """The C2PA manifest store of a file as read and validated by c2pa; None where there is none, and where the file
-    only names one elsewhere, its address."""
+    """The C2PA manifest store of a file as read and validated by c2pa; None if there is none, and its URL if it is
+    remote."""
     c2pa = _c2pa()
-    mime = _sniff(data)
+    mime = _media_type(data)
     if mime is None:
         return None
     try:

@@ -1,7 +1,7 @@
-"""From landmarks to edited pixels: the one place where the parts of the editor meet a photo.
+"""Draw a planned edit on a photo.
 
-Everything works on a rectangle of the photo (`Region`). Pixels whose source lies within 1/64 pixel of themselves and
-that no other part touches are copied, not resampled, so what an edit does not reach stays bit for bit the same.
+Everything works on a rectangle of the photo (`Region`). Pixels that move by less than 1/64 pixel and that no other step
+changes are copied, not resampled, so the unedited part stays bit for bit the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from mien.editing import mouth_interior
-from mien.editing.geometry import Frame, lip_gap
+from mien.editing.geometry import FaceFrame, lip_gap
 from mien.editing.plan import REFILL, Plan
 from mien.editing.warp import Region, mouth_line, pixel_map, pull
 from mien.io.images import LUMA
@@ -33,15 +33,16 @@ TOUCHED = 1 / 64
 _SEAM = 0.014
 """Half width of the shadow between closed lips, in eye distances."""
 _BAND = 64
-"""Rows that are worked on together."""
+"""Rows processed together."""
 _DEEPENS = 0.6
-"""How far the hue of skin deepens in a fold, as a share of how far it is from grey."""
+"""How much the saturation of skin grows in a fold, as a share of its distance from grey."""
 _SHINE = 0.2
-"""A pixel is wholly a gleam from this share lighter than the cheeks, and a fold that is this (log) dark leaves none."""
+"""A pixel this share lighter than the cheeks is entirely a highlight, and a fold with this log gain removes it
+entirely."""
 _WHITE = 1.6
-"""What is this many times lighter than the cheeks is no gleam but hair, cloth or a wall."""
+"""Pixels more than this many times lighter than the cheeks are hair, cloth or background, not highlights."""
 _LENS = 0.7
-"""Least luma of the whites of eyes over that of the cheeks."""
+"""Least ratio of the luma of the whites of the eyes to that of the cheeks."""
 _CHEEKS = np.array([[-0.72, 0.85], [0.72, 0.85]])
 
 
@@ -52,13 +53,13 @@ def render(
     teeth: float,
     seed: int = 0,
     interiors: bool = True,
-    around: mouth_interior.Around | None = None,
+    around: mouth_interior.SkinStatistics | None = None,
 ) -> tuple[Pixels, tuple[str, ...]]:
     """Draw a plan on a photo [h, w, 3] (RGB, uint8 or uint16); returns a new array and notes on what was done.
 
-    `teeth` in 0..1 says which kind of mouth interior fits; `seed` fixes the grain of a filled mouth.
-    Without `interiors` the flow alone says what shows between the lips. `around` is what the face tells of its mouth,
-    where that is known better than from this photo alone (`surroundings`).
+    `teeth` in 0..1 selects the kind of mouth interior; `seed` fixes the noise of a filled mouth. Without `interiors`
+    only the flow changes the mouth interior. `around` are skin statistics from several frames, if known
+    (`skin_statistics`).
     """
     height, width = colour.shape[:2]
     region = Region.of(plan_.frame, width, height)
@@ -68,7 +69,7 @@ def render(
     notes: list[str] = []
     gain = None if shading is None else shading.gain(plan_, region)
     if around is None:
-        around = surroundings(colour, plan_.frame, plan_.frame.to_picture(plan_.source))
+        around = skin_statistics(colour, plan_.frame, plan_.frame.to_picture(plan_.source))
 
     def move(rows: slice) -> None:
         new[rows] = pull(colour, where[rows])
@@ -94,7 +95,7 @@ def render(
         if lit is not None:
             light, skin = lit[0][rows], lit[1][rows]
             new[rows] *= light
-            _dull(new[rows], light, around.skin * (top / 255), skin)
+            _remove_highlights(new[rows], light, around.skin * (top / 255), skin)
             touched[rows] |= np.abs(light[..., 1] - 1) > 1e-3  # the channels differ by less than a fifth
         drawn = np.clip(np.rint(new[rows]), 0, top).astype(colour.dtype)
         np.copyto(inside[rows], drawn, where=touched[rows, :, None])
@@ -104,20 +105,20 @@ def render(
 
 
 def _tint(skin: Array) -> Array:
-    """How much each channel [3] takes part in a correction's light on skin of a colour [3]: its hue deepens in folds,
-    which light each other, and pales on what stands out. All alike on grey skin, and of one luma whatever the hue."""
+    """Weight of each channel [3] in a correction's gain on skin of a colour [3]: saturation grows in folds, by
+    interreflection, and falls on raised parts. Equal on grey skin; the effect on luma does not depend on the hue."""
     share = skin / float(skin @ LUMA) if skin @ LUMA >= 1 else np.ones(3)
     tint = 1 + _DEEPENS * (1 - share)
     return np.asarray(tint / float(tint * share @ LUMA))
 
 
-def _dull(
+def _remove_highlights(
     drawn: NDArray[np.float32], light: NDArray[np.float32], hue: Array, skin: NDArray[np.bool_]
 ) -> None:
-    """Give darkened gleams of `drawn` [h, w, 3] the hue [3] of the skin that shines in them, in place.
+    """Tint darkened specular highlights of `drawn` [h, w, 3] with the skin colour `hue` [3], in place.
 
-    `light` [h, w, 3] is what they were multiplied by, `skin` [h, w] where skin may be. What lies in a fold reflects no
-    lamp, and merely darker a white gleam is grey.
+    `light` [h, w, 3] is the gain that was applied, `skin` [h, w] where skin may be. A fold reflects no lamp, and a
+    darkened white highlight would look grey.
     """
     deep = (light[..., 1] < 0.97) & skin
     if not deep.any():
@@ -133,7 +134,7 @@ def _dull(
 
 
 def _skin(plan_: Plan, region: Region) -> NDArray[np.bool_]:
-    """Where in the region [h, w] neither eyes nor what shows between the lips is drawn."""
+    """A mask [h, w] of the region without the eyes and the mouth interior."""
     free = np.ones((region.height, region.width), np.uint8)
     points = plan_.frame.to_picture(plan_.target) - [region.left, region.top]
     for group in (RIGHT_EYE, LEFT_EYE, INNER_LIPS):
@@ -142,7 +143,7 @@ def _skin(plan_: Plan, region: Region) -> NDArray[np.bool_]:
 
 
 def _in_bands(work: Callable[[slice], None], height: int) -> None:
-    """`work` on every row, in bands that stay in the processor's cache, on as many threads as OpenCV may use."""
+    """Run `work` on bands of rows that fit the processor's cache, on as many threads as OpenCV may use."""
     bands = [slice(start, min(start + _BAND, height)) for start in range(0, height, _BAND)]
     threads = min(cv2.getNumThreads(), len(bands))
     if threads < 2:
@@ -161,11 +162,11 @@ def _mouth(
     region: Region,
     new: NDArray[np.float32],
     touched: NDArray[np.bool_],
-    around: mouth_interior.Around,
+    around: mouth_interior.SkinStatistics,
     teeth: float,
     seed: int,
 ) -> list[str]:
-    """Draw what shows between the lips into `new`, in place; `around` as `surroundings` gives it."""
+    """Draw the mouth interior into `new`, in place; `around` is from `skin_statistics`."""
     now, gap = lip_gap(plan_.source), lip_gap(plan_.target)
     if max(abs(gap - now), float(np.abs(plan_.target - plan_.source).max())) < 1e-3:
         return []
@@ -201,7 +202,7 @@ def _mouth(
 
 
 def _close(plan_: Plan, region: Region, new: NDArray[np.float32], touched: NDArray[np.bool_]) -> None:
-    """Draw the shadow between lips that have closed, in place; it covers what is left of a rim of teeth."""
+    """Draw the shadow between closed lips, in place; it also covers a remaining rim of teeth."""
     line = mouth_line(plan_.target)
     window = region.window(line.min(axis=0) - 0.1, line.max(axis=0) + 0.1)
     places = region.canonical(window)
@@ -209,7 +210,7 @@ def _close(plan_: Plan, region: Region, new: NDArray[np.float32], touched: NDArr
         return
     along = (places[..., 0] - line[0, 0]) / max(line[-1, 0] - line[0, 0], 1e-6)
     away = np.abs(places[..., 1] - np.interp(places[..., 0], line[:, 0], line[:, 1]))
-    # At least a pixel and a half, and narrower towards the corners.
+    # At least 1.5 pixels, and narrower towards the corners.
     width = max(_SEAM, 1.5 / region.frame.unit) * np.clip(4 * along * (1 - along), 0.3, 1) ** 0.5
     share = 0.92 * np.exp(-((away / width) ** 2)) * (along > 0) * (along < 1)
     lips = plan_.frame.to_picture((plan_.target[OUTER_LIPS.start + 15] + line[5]) / 2)
@@ -223,8 +224,8 @@ def _close(plan_: Plan, region: Region, new: NDArray[np.float32], touched: NDArr
     touched[window] |= share > 1 / 255
 
 
-def surroundings(colour: Pixels, frame: Frame, points: Array) -> mouth_interior.Around:
-    """What the face with landmarks [P, 2] tells of its mouth."""
+def skin_statistics(colour: Pixels, frame: FaceFrame, points: Array) -> mouth_interior.SkinStatistics:
+    """Skin colour, noise and eye whites of the face with landmarks [P, 2] in pixels."""
     half = max(2, int(0.09 * frame.unit))
     scale = np.iinfo(colour.dtype).max / 255
     height, width = colour.shape[:2]
@@ -235,7 +236,7 @@ def surroundings(colour: Pixels, frame: Frame, points: Array) -> mouth_interior.
         if patch.shape[0] > 3 and patch.shape[1] > 3 and x < width and y < height:
             means.append(patch.reshape(-1, 3).mean(axis=0))
             luma = patch @ LUMA
-            # Immerkaer's estimate: the mask is blind to flat and linearly shaded skin.
+            # Immerkaer's noise estimate: its mask cancels flat and linearly shaded skin.
             edges = cv2.filter2D(
                 luma, cv2.CV_32F, np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
             )
@@ -244,5 +245,7 @@ def surroundings(colour: Pixels, frame: Frame, points: Array) -> mouth_interior.
     if means:
         skin, grain = np.mean(means, axis=0).astype(np.float64), float(np.mean(grains))
     white, light = mouth_interior.white_of(colour, points), float(skin @ LUMA)
-    # Darker than the skin it is no white but a lens, a shadow or a lid.
-    return mouth_interior.Around(skin, grain, light if white is None or white < _LENS * light else white)
+    # If darker than the skin, it is a lens, a shadow or a lid.
+    return mouth_interior.SkinStatistics(
+        skin, grain, light if white is None or white < _LENS * light else white
+    )

@@ -1,4 +1,4 @@
-"""What editing a photo gives back: the edited photo, what was done to each face, and why an edit is refused."""
+"""Results of editing: the edited photo, the record of each face, and the error of a refused edit."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 MAX_YAW: Final = 25.0
-"""Degrees a head may be turned: beyond, half of the face is hidden and would be invented."""
+"""Largest yaw in degrees: beyond it half of the face is hidden and would be invented."""
 MIN_FACE: Final = 48.0
 """Smallest height of a face's box, pixels."""
 MAX_JITTER: Final = 0.035
-"""How far the eight looks at a face may lie apart, in eye distances. Our choice: of 261 faces (the example photos, five
-press photographs, the London set and scenes composed of it) it is 0.015 in the median and at most 0.032. Of 36 of them
-with the mouth, the eyes or one half covered (108 pictures) it is above the limit in 64; comparing the mean of the odd
-looks with that of the even ones, within 0.02, found 26 of these and refused one good face."""
+"""Largest spread of the landmarks over the eight crops of a face, in eye distances. Our choice: of 261 faces (the
+example photos, five press photographs, the London set and scenes composed of it) it is 0.015 in the median and at most
+0.032. Of 36 of them with the mouth, the eyes or one half covered (108 pictures) it is above the limit in 64; comparing
+the mean of the odd crops with that of the even ones, within 0.02, found 26 of these and refused one good face."""
 MIN_SHARE: Final = 0.2
-"""Smallest share of the asked change that is worth drawing when the fold guard weakens it."""
-PRESENCE: Final = 0.5
+"""Least share of the requested change that is drawn when the fold guard weakens it."""
 
 
 class EditRefused(MienError):
-    """The edit would not be credible or cannot be done; the message says why, and whether --force overrides it."""
+    """The edit would look implausible or cannot be done; the message says why, and whether --force overrides it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +39,10 @@ class FaceEdit:
 
     Attributes:
         face: its number in the photo, from 0, largest first.
-        box: where it is.
-        asked: strength asked of each expression that was asked for.
-        intensity: overall intensity asked for, 0 to 1.25.
-        applied: the intensity actually applied: less than `intensity` where the fold guard weakened the edit.
+        box: of the face.
+        asked: requested strength by expression.
+        intensity: requested intensity, 0 to 1.25.
+        applied: the intensity applied: less than `intensity` if the fold guard weakened the edit.
         folding: smallest Jacobian determinant of the map; it is at least 0.15, and 1 where nothing moves.
         gap_before, gap_after: mean distance of the inner lips, in eye distances.
         flags: notes, such as quality problems that `force` overrode.
@@ -65,7 +64,7 @@ class FaceEdit:
 
 @dataclass(frozen=True)
 class Edit:
-    """An edited photo: `photo` with everything its file carried, `original` as read, and what was done to each face."""
+    """An edited photo: `photo` with everything its file held, `original` as read, and the record of each face."""
 
     photo: Photo
     original: Photo
@@ -100,17 +99,14 @@ class Edit:
 
 @dataclass(frozen=True)
 class Located:
-    """A face ready to be edited.
+    """A located face, ready to be edited.
 
     Attributes:
-        box: where it is.
-        points: landmarks [P, 2] in pixels, with the lips where the photo shows them (`mien.editing.lip_contour`).
-        network_points: [P, 2] as the landmark network gave them. The expression is read from these, since the reader
-            was fitted on such.
-        yaw: of the head, in degrees.
-        jitter: how uncertain the points are: the root mean square distance of the eight looks at a point from their
-            mean, averaged over the points, in eye distances.
-        reading: the recogniser's, or None without one.
+        box: of the face. points: landmarks [P, 2] in pixels, with refined lips (`mien.editing.lip_contour`).
+            network_points: [P, 2] as the landmark network gave them. The expression is read from these, as the reader
+            was fitted on them. yaw: of the head, in degrees. jitter: uncertainty of the points: the root mean square
+            distance of the eight estimates of a point from their mean, averaged over the points, in eye distances.
+            reading: the recogniser's, or None without one.
     """
 
     box: Box

@@ -1,8 +1,7 @@
-"""The light and dark that an expression adds to skin: folds beside the nose, furrows between the brows, raised cheeks.
+"""Expression shading: folds beside the nose, furrows between the brows, raised cheeks.
 
 A *ratio image*: for each expression a smooth map of log gains over the mean face, fitted by ridge regression in
-`mien.training.editor.fit_blendshapes`. It multiplies the pixels that the warp has moved, so skin texture, moles and
-stubble stay.
+`mien.training.editor.fit_blendshapes`. It multiplies the warped pixels, so skin texture, moles and stubble are kept.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ LIMIT = 0.45
 
 @dataclass(frozen=True)
 class Shading:
-    """`maps` [K, GRID, GRID]: log gain of each of `ACTIVE` at strength 1, over the canonical frame of the mean face
-    `mean` [P, 2]; `amount` scales them all."""
+    """The shading model. `maps` [K, GRID, GRID]: log gain of each of `ACTIVE` at strength 1, over the canonical frame
+    of the mean face `mean` [P, 2]; `amount` scales them all."""
 
     maps: NDArray[np.float32]
     mean: Array
@@ -44,7 +43,7 @@ class Shading:
 
     @classmethod
     def load(cls) -> Shading:
-        """The maps that ship with the package.
+        """The shipped maps.
 
         Raises:
             WeightsError: the file is missing or not of this form.
@@ -56,7 +55,7 @@ class Shading:
         logs = np.tensordot(plan.change, self.maps, 1) * self.amount
         logs = np.clip(logs, -LIMIT, LIMIT)
         queries = grid_points()
-        # Where on the mean face each place of the target face lies, by the spline through the landmarks.
+        # Map each place of the target face to the mean face, by a spline through the landmarks.
         places = np.concatenate([plan.target, ANCHORS])
         offsets = thin_plate(places, np.concatenate([self.mean, ANCHORS]) - places, queries, quick=True)
         step = (queries.max(axis=0) - queries.min(axis=0)) / (GRID - 1)
@@ -67,7 +66,7 @@ class Shading:
 
     @staticmethod
     def _skin(target: Array) -> NDArray[np.float32]:
-        """1 on skin, falling to 0 in eyes and between lips, which have no folds to shade."""
+        """A mask: 1 on skin, falling to 0 in eyes and between lips, which have no folds."""
         mask = np.ones((GRID, GRID), np.float32)
         low, high = grid_points()[0], grid_points()[-1]
         for part in (RIGHT_EYE, LEFT_EYE, INNER_LIPS):

@@ -1,4 +1,4 @@
-"""The key that signs edited pictures: the user's own, or one that this installation makes for itself."""
+"""Signing keys for edited pictures: the user's own, or one made for this installation."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class ProvenanceError(MienError):
 
 @dataclass(frozen=True)
 class Signer:
-    """A certificate chain and its private key, both PEM, for ES256. `owner` says in words whose they are, `remedy` what
-    to do when they do not sign."""
+    """A certificate chain and its private key, both PEM, for ES256. `owner` describes their owner, `remedy` what to do
+    if signing fails."""
 
     chain: bytes
     key: bytes
@@ -37,26 +37,26 @@ class Signer:
 
         Raises:
             ExtraMissing: `cryptography` is not installed.
-            ProvenanceError: a file cannot be read, or the two are no such pair.
+            ProvenanceError: a file cannot be read, or the two do not form such a pair.
         """
         try:
-            found = cls(chain.read_bytes(), key.read_bytes(), "the certificate in " + chain.name)
+            signer = cls(chain.read_bytes(), key.read_bytes(), "the certificate in " + chain.name)
         except OSError as problem:
             raise ProvenanceError(f"signing key: {problem}: check --certificate and --key") from None
-        if wrong := _fault(found.chain, found.key):
+        if wrong := _fault(signer.chain, signer.key):
             raise ProvenanceError(f"{chain} and {key}: {wrong}: check --certificate and --key")
-        return found
+        return signer
 
     @classmethod
     def of_install(cls, folder: Path | None = None) -> Signer:
         """The key of this installation, made at first use in the user's configuration folder.
 
-        Where it cannot be kept or read there (no home folder, one that may not be written), a key of this process
-        signs, and a warning is logged once: it vouches for as little as the kept one.
+        If it cannot be stored or read there (no home folder, or not writable), a key of this process is used, and a
+        warning is logged once: it proves as little as a stored one.
 
         Raises:
             ExtraMissing: `cryptography` is not installed.
-            ProvenanceError: what is kept there is damaged.
+            ProvenanceError: the stored key is damaged.
         """
         folder = folder or _signing_folder()
         if folder is None:
@@ -64,26 +64,26 @@ class Signer:
         remedy = f"remove the folder {folder}, and mien makes a new key"
         try:
             try:
-                found = cls(*_pair_in(folder), SELF_MADE, remedy)
+                signer = cls(*_pair_in(folder), SELF_MADE, remedy)
             except FileNotFoundError:
                 _keep(folder, *_make_chain())
-                found = cls(*_pair_in(folder), SELF_MADE, remedy)
+                signer = cls(*_pair_in(folder), SELF_MADE, remedy)
         except FileNotFoundError as problem:
             raise ProvenanceError(
                 f"{problem.filename}: is missing beside the rest of the pair: {remedy}"
             ) from None
         except OSError as problem:
             return _passing(f"{folder}: the signing key cannot be kept or read here: {problem.strerror}")
-        for name, data in (("chain.pem", found.chain), ("key.pem", found.key)):
+        for name, data in (("chain.pem", signer.chain), ("key.pem", signer.key)):
             if (
                 b"-----BEGIN " not in data or b"-----END " not in data
-            ):  # `sign` looks closer, where signing fails
+            ):  # `sign` checks the content if signing fails
                 raise ProvenanceError(f"{folder / name}: is {'torn' if data.strip() else 'empty'}: {remedy}")
-        return found
+        return signer
 
 
 def _make_chain() -> tuple[bytes, bytes]:
-    """A leaf certificate signed by a root that is then forgotten, leaf first, and the leaf's private key."""
+    """A chain of a leaf certificate and a root, leaf first, and the leaf's private key; the root's key is discarded."""
     try:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
@@ -137,12 +137,12 @@ def _make_chain() -> tuple[bytes, bytes]:
 
 
 def _signing_folder() -> Path | None:
-    """Where this user's key is kept; None where there is no home folder. What is empty or relative counts as unset."""
+    """The folder of this user's key; None without a home folder. An empty or relative variable counts as unset."""
     given = Path(os.environ.get("XDG_CONFIG_HOME", ""))
     if not given.is_absolute():
         try:
             home = Path.home() if os.environ.get("HOME", "unset") else Path()
-        except RuntimeError:  # neither HOME nor an entry among the system's users
+        except RuntimeError:  # neither HOME nor an entry in the user database
             home = Path()
         if not home.is_absolute():
             return None
@@ -155,22 +155,22 @@ def _pair_in(folder: Path) -> tuple[bytes, bytes]:
 
 
 def _keep(folder: Path, chain: bytes, key: bytes) -> None:
-    """Put a new pair into `folder`, whole or not at all; a pair that another process put there meanwhile stays.
+    """Store a new pair in `folder`, whole or not at all; a pair that another process stored meanwhile is kept.
 
     Raises:
         OSError: it cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".signing-", dir=folder.parent))  # only its owner may enter
+    made = Path(tempfile.mkdtemp(prefix=".signing-", dir=folder.parent))  # accessible to its owner only
     try:
         for name, data in (("chain.pem", chain), ("key.pem", key)):
-            # Only its owner may read a private key, from the first byte on.
+            # A private key is readable to its owner only, from the first byte on.
             with os.fdopen(os.open(made / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
         try:
-            made.rename(folder)  # refused if there is a folder with something in it
+            made.rename(folder)  # fails if the folder exists and is not empty
         except OSError:
             if not folder.is_dir():
                 raise
@@ -180,13 +180,13 @@ def _keep(folder: Path, chain: bytes, key: bytes) -> None:
 
 @cache
 def _passing(why: str) -> Signer:
-    """A key that is kept nowhere, the same for the whole process."""
+    """A key that is not stored, the same for the whole process."""
     logging.getLogger("mien").warning("mien: %s: edits are signed with a key of this run only", why)
     return Signer(*_make_chain(), SELF_MADE)
 
 
 def _fault(chain: bytes, key: bytes) -> str:
-    """What is wrong with a PEM chain and key for ES256, in words; "" for nothing.
+    """The problem of a PEM chain and key for ES256 as text; "" if there is none.
 
     Raises:
         ExtraMissing: `cryptography` is not installed.

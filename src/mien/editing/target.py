@@ -1,4 +1,4 @@
-"""What an edit is asked to show: strengths of expressions, read from words, blends, or valence and arousal."""
+"""Targets of edits: strengths of expressions, parsed from words, blends, or valence and arousal."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 Mouth = Literal["auto", "keep", "open", "close"]
 MAX_INTENSITY: Final = 1.25
+"""Highest intensity of an edit: 1 is a full expression. Our choice."""
 OPENS_ABOVE: Final = {"happiness": 0.5, "surprise": 0.7, "fear": 0.7}
-"""Intensity above which closed lips part by themselves, for expressions whose full form shows parted lips."""
+"""Intensity above which closed lips part by themselves, for expressions with parted lips in their full form."""
 OPEN_GAP: Final = {
     "happiness": 0.13,
     "surprise": 0.11,
@@ -29,7 +30,7 @@ OPEN_GAP: Final = {
 }
 """Lip gap of the open-mouthed form of each expression at intensity 1, in eye distances."""
 SHOWN: Final = 0.9
-"""What is taken away of an expression that reads as full: full strength of an edit is more than most faces show."""
+"""How much of an expression that reads as full is removed, as full strength of an edit is more than most faces show."""
 EASE: Final = {
     "happiness": 0.8,
     "surprise": 0.8,
@@ -39,15 +40,15 @@ EASE: Final = {
     "fear": 0.9,
     "contempt": 1.0,
 }
-"""Exponent of an intensity below 1: half a displacement of the lips reads as less than half a smile. Chosen so that the
-strength read back from edits of 9 people rises more evenly with what was asked; at 1 nothing changes."""
+"""Exponent of an intensity below 1, as half the displacement of the lips reads as less than half a smile. Chosen so
+that the strength read back from edits of 9 people rises more evenly with the request; at 1 nothing changes."""
 BARES: Final = ("happiness", "fear", "anger", "disgust")
-"""Expressions that show the teeth where they part the lips; of the others the mouth's cavity is seen."""
+"""Expressions that show the teeth when the lips part; the others show the mouth's cavity."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Strengths by expression, each in 0..1; empty means neutral. `text` is how it was asked."""
+    """Strengths by expression, each in 0..1; empty means neutral. `text` is the request as given."""
 
     strengths: dict[str, float] = field(default_factory=dict)
     text: str = "neutral"
@@ -57,7 +58,7 @@ class Target:
         """Read "happiness", "neutral", or a blend such as "happiness:0.5,surprise:0.5".
 
         Raises:
-            ConfigError: a part is no expression, or its share is no number in 0..1.
+            ConfigError: a part is not an expression, or its share is not a number in 0..1.
         """
         strengths: dict[str, float] = {}
         for part in text.split(","):
@@ -77,33 +78,33 @@ class Target:
 
     @classmethod
     def of_affect(cls, valence: float, arousal: float) -> Target:
-        """The weakest blend whose circumplex position is (valence, arousal), both in -1..1.
+        """The weakest blend with the circumplex position (valence, arousal), both in -1..1.
 
-        The expressions' positions are `mien.labels.CIRCUMPLEX`; where no blend reaches the point, the closest is taken.
+        The expressions' positions are `mien.labels.CIRCUMPLEX`; if no blend reaches the point, the closest is used.
 
         Raises:
             ConfigError: a coordinate lies outside -1..1.
         """
         if not (-1 <= valence <= 1 and -1 <= arousal <= 1):
             raise ConfigError(f"valence {valence} and arousal {arousal} must lie in -1 to 1")
-        # Contempt and disgust lie almost on one another's line from neutral; the more legible one speaks for both.
+        # Contempt and disgust lie in almost the same direction from neutral; the more legible one is used for both.
         names = [name for name in ACTIVE if name not in ("contempt", "disgust")]
         places = np.array([CIRCUMPLEX[name] for name in names]).T
         strengths = _least_strengths(places, np.array([valence, arousal]))
-        found = {name: round(float(s), 3) for name, s in zip(names, strengths, strict=True) if s > 1e-3}
-        return cls(found, f"valence {valence:g}, arousal {arousal:g}")
+        blend = {name: round(float(s), 3) for name, s in zip(names, strengths, strict=True) if s > 1e-3}
+        return cls(blend, f"valence {valence:g}, arousal {arousal:g}")
 
     def __str__(self) -> str:
         return self.text
 
     @property
     def is_neutral(self) -> bool:
-        """Whether nothing but the absence of expression is asked."""
+        """Whether the target is neutral."""
         return not any(self.strengths.values())
 
     @property
     def teeth(self) -> float:
-        """Share of the expressions that bare the teeth, which decides what shows between parted lips."""
+        """Share of the expressions that show the teeth, which selects the mouth interior."""
         total = sum(self.strengths.values())
         return sum(self.strengths.get(name, 0.0) for name in BARES) / total if total else 0.0
 
@@ -111,37 +112,38 @@ class Target:
         """Refuse an intensity outside 0..1.25.
 
         Raises:
-            ConfigError: it is.
+        ConfigError: it is outside.
         """
         if not 0 <= intensity <= MAX_INTENSITY:
             raise ConfigError(f"intensity is {intensity}: pass 0 to {MAX_INTENSITY}")
 
 
 def eased(name: str, intensity: float) -> float:
-    """The strength that shows an expression at `intensity`: 0 at 0, 1 at 1, as it is above."""
+    """The strength for an `intensity`: 0 at 0, 1 at 1, equal above."""
     return intensity ** EASE[name] if intensity < 1 else intensity
 
 
 def change_for(
     target: Target, current: NDArray[np.float64], intensity: float, relative: bool = False
 ) -> NDArray[np.float64]:
-    """By how much the strengths [K] of `ACTIVE` change, given what the face shows now.
+    """Change of the strengths [K] of `ACTIVE`, given the current ones.
 
-    At zero intensity nothing changes; what it shows is replaced as the asked expression grows, or kept if `relative`.
+    At zero intensity nothing changes; the current expression is replaced as the requested one grows, or kept if
+    `relative`.
     """
     if target.is_neutral:
         return -SHOWN * current * min(intensity, 1.0)
     asked = np.array([target.strengths.get(name, 0.0) * eased(name, intensity) for name in ACTIVE])
     if relative:
         return asked
-    # What is asked for is measured as it is shown, so that a face that shows it already stays as it is.
+    # The request is compared with the reading, so that a face that already shows it is not changed.
     shown = np.array([eased(name, float(read)) for name, read in zip(ACTIVE, current, strict=True)])
     return np.asarray(asked - np.where(asked > 0, shown, SHOWN * current) * min(1.0, intensity / 0.3))
 
 
 def smile_leaves(target: Target, current: NDArray[np.float64], intensity: float) -> float:
-    """How far, 0 to 1, a smile makes way for another expression; its parted lips go with it, as no other expression is
-    at home around them."""
+    """How far, 0 to 1, a smile is replaced by another expression; its parted lips close with it, as they fit no other
+    expression."""
     if target.is_neutral:
         return 0.0
     smile = float(current[ACTIVE.index("happiness")]) * (1 - target.strengths.get("happiness", 0.0))
@@ -151,8 +153,8 @@ def smile_leaves(target: Target, current: NDArray[np.float64], intensity: float)
 def _least_strengths(places: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
     """Non-negative strengths [K] with `places` [2, K] @ strengths close to `wanted` [2] and a small sum of squares.
 
-    Projected gradient on |places s - wanted|^2 + 0.01 |s|^2: two equations, so a few hundred cheap steps are exact
-    enough and there is nothing to tune.
+    Projected gradient descent on |places s - wanted|^2 + 0.01 |s|^2: with two equations a few hundred steps are exact
+    enough.
     """
     strengths = np.zeros(places.shape[1])
     step = 1 / (np.linalg.norm(places, 2) ** 2 + 0.01)
@@ -163,7 +165,7 @@ def _least_strengths(places: NDArray[np.float64], wanted: NDArray[np.float64]) -
 
 
 def lips_for(target: Target, intensity: float, mouth: Mouth, now: float) -> float:
-    """The lip gap to aim for, in eye distances, given the gap `now`."""
+    """The lip gap to aim for, in eye distances, given the current gap `now`."""
     if mouth == "keep":
         return now
     if mouth == "close":
@@ -171,7 +173,7 @@ def lips_for(target: Target, intensity: float, mouth: Mouth, now: float) -> floa
     total = sum(target.strengths.values())
     opened = sum(s * OPEN_GAP[name] for name, s in target.strengths.items()) / total if total else 0.12
     if mouth == "open":
-        # At zero intensity even an asked-for opening does nothing, so that intensity stays a smooth control.
+        # At zero intensity a requested opening has no effect, so that intensity is a smooth control.
         return max(now, opened * min(1.0, intensity / 0.3))
     if target.is_neutral:
         return now * (1 - min(intensity, 1.0))

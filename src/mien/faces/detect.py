@@ -42,7 +42,7 @@ Raw = tuple[float, float, float, float, float]
 _local = threading.local()
 """OpenCV's detectors keep state between calls, so every thread has its own."""
 
-_ENOUGH: Final = 24
+MIN_RELIABLE_WIDTH: Final = 24
 """A search stops when the smallest face it found is at least this wide: the detectors see down to half of that."""
 
 _SMALL: Final = 80
@@ -220,7 +220,9 @@ def build(name: str = "auto", **options: Any) -> Detector:
     return detector
 
 
-def merge(detections: list[Detection], overlap: float = 0.4, inside: float = 0.7) -> list[Detection]:
+def non_max_suppression(
+    detections: list[Detection], overlap: float = 0.4, inside: float = 0.7
+) -> list[Detection]:
     """Keep the best-scored of any that show the same face, and return them largest first.
 
     Two boxes are the same face when their intersection over union exceeds `overlap`, or when more than `inside` of the
@@ -234,11 +236,7 @@ def merge(detections: list[Detection], overlap: float = 0.4, inside: float = 0.7
 
 
 def _same(a: Box, b: Box, overlap: float, inside: float) -> bool:
-    width = min(a.right, b.right) - max(a.x, b.x)
-    height = min(a.bottom, b.bottom) - max(a.y, b.y)
-    if width <= 0 or height <= 0:
-        return False
-    common = width * height
+    common = a.intersection(b)
     return common > overlap * (a.area + b.area - common) or common > inside * min(a.area, b.area)
 
 
@@ -257,25 +255,27 @@ def _search(image: NDArray[np.uint8], options: Searching) -> list[Detection]:
         found += _placed(_rising(window, options), left, top, window, image)
     if options.tiled:
         for left, top, tile in _tiles(image, tile_side):
-            found += _placed(_look(tile, tile.shape, max(tile.shape[:2]), options)[0], left, top, tile, image)
-    return merge([one for one in found if one.box.height >= options.minimum])
+            found += _placed(
+                _detect_at_scale(tile, tile.shape, max(tile.shape[:2]), options)[0], left, top, tile, image
+            )
+    return non_max_suppression([one for one in found if one.box.height >= options.minimum])
 
 
 def _rising(image: NDArray[np.uint8], options: Searching) -> list[Detection]:
     """What is found at the smallest size that shows enough."""
     sides, longest = list(_sides(image.shape, options)), max(image.shape[:2])
-    fine = longest * _ENOUGH / 2 / _SMALL  # a search at this size overlooks nothing that matters
+    fine = longest * MIN_RELIABLE_WIDTH / 2 / _SMALL  # a search at this size overlooks nothing that matters
     sides = [side for side in sides if side in (sides[0], sides[-1]) or side >= fine]
     # A large picture is read only once.
     shown = image if longest < 2 * sides[-1] else _resized(image, sides[-1])
     large: list[Detection] = []
     for side in sides:
-        found, narrowest = _look(shown, image.shape, side, options)
+        found, narrowest = _detect_at_scale(shown, image.shape, side, options)
         if side < min(
             fine, sides[-1]
         ):  # faces that fill the picture are seen best, or only, at the small size
-            large = [face for face in found if face.box.width * side >= _ENOUGH * longest]
-        elif found and narrowest >= _ENOUGH:
+            large = [face for face in found if face.box.width * side >= MIN_RELIABLE_WIDTH * longest]
+        elif found and narrowest >= MIN_RELIABLE_WIDTH:
             break
     return large + found
 
@@ -335,7 +335,7 @@ def _resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, extent, interpolation=how), dtype=np.uint8)
 
 
-def _look(
+def _detect_at_scale(
     image: NDArray[np.uint8], shape: tuple[int, ...], side: int, options: Searching
 ) -> tuple[list[Detection], float]:
     """Detections in pixels of a picture of this shape, which `image` shows, and the width in searched pixels of the

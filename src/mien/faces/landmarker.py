@@ -9,7 +9,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from mien.io.onnx import Network, Team
+from mien.io.onnx import Network, ThreadedBatches
 from mien.landmarks import LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS, Floats, Pixels
 
 SIDE: Final = 64
@@ -33,7 +33,7 @@ class Landmarker:
     def __init__(self, session: Any, looks: int = 2, threads: int | None = 1) -> None:
         """`looks`: how often the network looks; from the second time on upright, at what it found before."""
         self._session = session
-        self._team = Team(threads, most=NETWORK_BATCH, least=WORTH_SHARING)
+        self._team = ThreadedBatches(threads, most=NETWORK_BATCH, least=WORTH_SHARING)
         self.looks = looks
 
     @classmethod
@@ -105,7 +105,7 @@ class Landmarker:
             points[rows] = (found * SIDE - 0.5 - shift) @ np.linalg.inv(linear).transpose(0, 2, 1)
             pose[rows, 2] += [angle for _, _, angle in views[rows]]
 
-        self._team.share(look, len(views))
+        self._team.map(look, len(views))
         return points, presence, pose
 
 
@@ -171,7 +171,7 @@ def cut(image: Pixels, centre: Floats, side: float, angle: float = 0.0) -> tuple
 PLAIN: Final = 0.999
 """Presence, at every look, of a face that plainly stands upright in its box. With less, or with more than `TILT`, the
 quarter turns are tried too: for none of 204 studio portraits, 2 % of 500 press photographs and 17 % of 500 web faces of
-48 px; upside-down faces pass as plain in 1 of 455 (`tests/test_visibility.py` measures it)."""
+48 px; upside-down faces pass as plain in 1 of 455 (`tests/faces/test_visibility.py` measures it)."""
 
 TILT: Final = 20.0
 """Degrees of roll, see `PLAIN`."""

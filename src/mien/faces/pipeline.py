@@ -27,7 +27,6 @@ from mien.errors import ConfigError, MienError, NoFace, loading, shortened
 from mien.faces import align
 from mien.io import images
 from mien.labels import EXPRESSIONS
-from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
 from mien.types import Analysis, Box, Detection, Face, Landmarks, Pose, Reading
 from mien.urls import without_secrets
 
@@ -58,7 +57,7 @@ DOUBTFUL: Final = 0.4
 so that of clear web faces of 48 px, the worst that are still read well, fewer than 5 % are doubted."""
 
 
-Located = tuple[Detection, Landmarks, Pose, float, NDArray[np.uint8]]
+MeasuredFace = tuple[Detection, Landmarks, Pose, float, NDArray[np.uint8]]
 """A face before the recogniser: with its quality and its aligned crop."""
 
 
@@ -189,17 +188,17 @@ class Pipeline:
         detections, landmarks, poses, qualities, crops = zip(*faces, strict=True) if faces else ((),) * 5
         return _Seen(source, width, height, detections, landmarks, poses, qualities, crops)
 
-    def find(self, rgb: images.Rgb) -> list[Located]:
+    def find(self, rgb: images.Rgb) -> list[MeasuredFace]:
         """Every face of a picture, largest first: what is read and edited, and how faces are numbered."""
         found = sorted(self.detector(rgb), key=lambda detection: -detection.box.area)
         return self.locate(rgb, found) if found else []
 
-    def read(self, located: Sequence[Located]) -> list[Reading]:
+    def read(self, located: Sequence[MeasuredFace]) -> list[Reading]:
         """What the recogniser says of each of n located faces."""
         crops = [face[-1] for face in located]
         return self.recogniser(np.stack(crops), embeddings=self.embeddings) if crops else []
 
-    def locate(self, rgb: images.Rgb, found: Sequence[Detection]) -> list[Located]:
+    def locate(self, rgb: images.Rgb, found: Sequence[Detection]) -> list[MeasuredFace]:
         """Landmarks, pose, quality and crop of each of n detections that is a face; see `measure`."""
         boxes = np.array([detection.box.corners for detection in found], dtype=np.float64)
         return self.measure(rgb, found, *self.landmarker(rgb, boxes))
@@ -211,16 +210,15 @@ class Pipeline:
         points: NDArray[np.floating[Any]],
         presences: NDArray[np.floating[Any]],
         poses: NDArray[np.floating[Any]],
-    ) -> list[Located]:
+    ) -> list[MeasuredFace]:
         """Align and judge n detections whose points [n, P, 2], presences [n] and poses [n, 3] are known.
 
         Those that the landmark network takes for no face, or whose points make none, are left out.
         """
-        anchors = align.anchors_from(points, RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS, NOSE_BOTTOM)
         kept, sides, crops = [], [], []
         for number in np.flatnonzero(np.asarray(presences) >= self.presence).tolist():
             try:
-                matrix = align.fit(anchors[number : number + 1])[0]
+                matrix = align.face_matrix(points[number])
             except align.DegenerateFace:  # points that make no face: the presence score was wrong
                 continue
             kept.append(number)
@@ -353,7 +351,11 @@ Part = TypeVar("Part")
 
 
 class _Opening(Thread, Generic[Part]):
-    """Opens one part on a thread of its own, while others are opened; opening a network is what a start waits for."""
+    """Opens one part in a thread, while others are opened, as a start mostly waits for opening networks.
+
+    Not a ThreadPoolExecutor: importing it takes 6 ms of every start, an error in one part would wait for the others,
+    and a thread that cannot be started must not be an error.
+    """
 
     def __init__(self, make: Callable[[], Part]) -> None:
         super().__init__(daemon=True)

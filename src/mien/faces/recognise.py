@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mien.errors import ConfigError, WeightsError
 from mien.faces.operating_point import TRAINED, Adaptation, Prior, Shares, offsets, shares_on_card
 from mien.io import cards
-from mien.io.onnx import Network, Team
+from mien.io.onnx import Network, ThreadedBatches
 from mien.labels import EXPRESSIONS, NEUTRAL, label_set
 from mien.types import Reading
 
@@ -75,7 +75,7 @@ class OnnxRecogniser:
         """
         self.card = card
         self._session = session
-        self._team = Team(threads, most=BATCH)
+        self._team = ThreadedBatches(threads, most=BATCH)
         given = {entry.name: entry.shape for entry in session.get_inputs()}
         wanted = {entry.name for entry in session.get_outputs()}
         if "crops" not in given or not {"logits", "affect"} <= wanted:
@@ -166,7 +166,7 @@ class OnnxRecogniser:
                 f"crops are uint8 [n, {self._size}, {self._size}], not {crops.dtype} {list(crops.shape)}: "
                 "cut them with mien.faces.align.crop"
             )
-        parts = self._team.share(lambda part: self._read(crops[part], embeddings), len(crops))
+        parts = self._team.map(lambda part: self._read(crops[part], embeddings), len(crops))
         return [reading for readings in parts for reading in readings]
 
     def _read(self, crops: NDArray[np.uint8], embeddings: bool) -> list[Reading]:
@@ -194,7 +194,7 @@ class OnnxRecogniser:
     def _probabilities(self, logits: NDArray[Any], embedding: NDArray[Any] | None) -> NDArray[np.float64]:
         """Calibrated probabilities [n, k] at the operating point."""
         if self._adaptation is None and self._offsets is None:
-            return calibrated(logits, self._temperature)
+            return softmax(logits, self._temperature)
         scores = logits.astype(np.float64) / self._temperature
         if self._adaptation is not None:  # it was fitted on probabilities with the shares learnt from
             if self._trained is not None:
@@ -203,16 +203,16 @@ class OnnxRecogniser:
             scores = self._adaptation.scores(logs, embedding)
         if self._offsets is not None:
             scores = scores + self._offsets
-        return calibrated(scores, 1.0)
+        return softmax(scores)
 
 
-def calibrated(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
-    """Probabilities [n, k] from logits [n, k]: softmax of logits / temperature, in double precision.
+def softmax(logits: ArrayLike, temperature: float = 1.0) -> NDArray[np.float64]:
+    """Probabilities [n, k] from logits [n, k]: the softmax of logits / temperature, in double precision.
 
     Temperature scaling (Guo et al. 2017): one number, fitted on validation data, that changes confidence but never
     which class comes first.
     """
-    scaled = logits.astype(np.float64) / temperature
+    scaled = np.asarray(logits, np.float64) / temperature
     exponentials = np.exp(scaled - np.maximum.reduce(scaled, axis=1, keepdims=True))
     shares: NDArray[np.float64] = exponentials / np.add.reduce(exponentials, axis=1, keepdims=True)
     return shares

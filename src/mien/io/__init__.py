@@ -1,1 +1,5 @@
-"""Files in, files out, whole or not at all."""
+"""Read and write files, whole or not at all.
+
+Tests: `cards` in tests/faces/test_recognise.py and tests/io/test_onnx.py; `columns` in tests/io/test_tables.py;
+`torch_files` in tests/test_no_pickle.py; `video` in tests/video/test_io_video.py.
+"""

@@ -1,8 +1,8 @@
 """Model cards: what a weight file is for, what it was trained on, how good it is, and the hash that identifies it.
 
 A card is a JSON file beside the weights, with the same name: `recogniser.onnx` and `recogniser.json`. Weights are
-opened only when their SHA-256 is the one on their card, so a truncated download or an exchanged file is noticed before
-it can give plausible nonsense.
+opened only when their SHA-256 is the one on their card, so a truncated download or a replaced file is an error rather
+than wrong results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from mien.errors import WeightsError
 
 FOLDER = Path(__file__).parent.parent / "weights"
-"""Where the weights that ship inside the package lie."""
+"""The folder of the weights that ship inside the package."""
 
 REQUIRED = (
     "name",
@@ -74,7 +74,7 @@ def read(path: Path | str) -> Card:
     """Read and check a card.
 
     Raises:
-        WeightsError: the file is missing, is not JSON, or lacks a required field.
+        WeightsError: the file is missing, is not JSON, or misses a required field.
     """
     path = Path(path)
     try:
@@ -106,13 +106,13 @@ def weights_file(path: Path | str) -> Path:
         )
     if not path.is_dir():
         return path
-    found = sorted(one for one in path.glob("*.onnx") if one.with_suffix(".json").is_file())
-    if len(found) != 1:
-        there = "none" if not found else ", ".join(one.name for one in found)
+    files = sorted(file for file in path.glob("*.onnx") if file.with_suffix(".json").is_file())
+    if len(files) != 1:
+        there = "none" if not files else ", ".join(file.name for file in files)
         raise WeightsError(
             f"{path}: a folder of weights holds one .onnx file with its card (.json), this one {there}: name the file"
         )
-    return found[0]
+    return files[0]
 
 
 def verified(weights: Path | str) -> tuple[bytes, Card]:
@@ -129,10 +129,10 @@ def verified(weights: Path | str) -> tuple[bytes, Card]:
         raise WeightsError(f"{weights}: no such weights: {_REMEDY}") from None
     except OSError as problem:
         raise WeightsError(f"{weights}: {problem.strerror or problem}: {_REMEDY}") from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != card.fields["sha256"]:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != card.fields["sha256"]:
         raise WeightsError(
-            f"{weights}: these are not the weights of the card {card.path.name} (SHA-256 {found[:12]}, "
+            f"{weights}: these are not the weights of the card {card.path.name} (SHA-256 {digest[:12]}, "
             f"expected {str(card.fields['sha256'])[:12]}): {_REMEDY}"
         )
     return content, card

@@ -1,10 +1,10 @@
 """What every column of a table means: name, type, unit and range, in the four layouts that `mien` writes.
 
-The default layout, `mien`, holds everything, mostly under names that py-feat gave such columns. `pyfeat` and `openface`
-are tables as `read_feat` and `read_openface` of py-feat 2.1 take them: 68 facial points in dlib's order, and columns
-without a value for what `mien` does not measure but those readers look for. `deepface` has that tool's names (nested
-keys are joined by dots, as `pandas.json_normalize` does).
-Expression columns say what a face shows to an observer, not what the person feels.
+The default layout, `mien`, holds everything, mostly under the names that py-feat uses. `pyfeat` and `openface` are
+tables as `read_feat` and `read_openface` of py-feat 2.1 take them: 68 facial points in dlib's order, and empty columns
+for what `mien` does not measure and those readers expect. `deepface` has that tool's names (nested keys are joined by
+dots, as `pandas.json_normalize` does). Expression columns say what a face shows to an observer, not what the person
+feels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mien.labels import EXPRESSIONS, listed
 from mien.types import Analysis, Face, Frame, TrackedFace
 
 POINTS: Final = 112
-"""How many facial points there are: those of `mien.landmarks.POINTS`, which this floor may not import."""
+"""How many facial points there are: those of `mien.landmarks.POINTS`, which `io` does not import."""
 
 # fmt: off
 DLIB: Final = (
@@ -33,8 +33,8 @@ DLIB: Final = (
     92, 95, 97, 99, 102, 105, 107, 109,  # inner lips likewise
 )
 # fmt: on
-"""Our point for each of the 68 that dlib, OpenFace and py-feat number: the nearest we have, as contours are divided
-otherwise."""
+"""Our point for each of the 68 that dlib, OpenFace and py-feat number: the nearest, as the contours are sampled
+differently."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _dominant(analysis: Analysis, number: int, face: Face) -> str:
 
 
 def _absent(*names: str) -> tuple[Column, ...]:
-    """Columns that a reader of the layout looks for, and `mien` has no value for."""
+    """Columns that readers of the layout expect and that `mien` leaves empty."""
     return tuple(
         Column(name, float, "", "", "not measured: always empty", lambda a, i, f: None) for name in names
     )
@@ -181,7 +181,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         *_absent("X", "Y", "Z"),
         *_EXPRESSION,
         *(_probability(name, name) for name in EXPRESSIONS),
-        # Named valence and arousal, the table would be taken for one of py-feat's second version, whose labels differ.
+        # With columns named valence and arousal py-feat takes a table for one of its version 2, with other labels.
         *(replace(column, name=f"apparent_{column.name}") for column in _AFFECT),
         *_COMMON,
         *_LAST,
@@ -256,7 +256,7 @@ VIDEO: Final = (
     ),
     *(_smooth(name) for name in EXPRESSIONS),
 )  # fmt: skip
-"""What the tables of `mien video` and `mien live` have besides, in every layout; their faces are `TrackedFace`."""
+"""Additional columns of the tables of `mien video` and `mien live`, in every layout; their faces are `TrackedFace`."""
 
 
 def points_of(layout: str) -> tuple[int, ...]:
@@ -272,11 +272,10 @@ def columns_of(
 ) -> tuple[Column, ...]:
     """All columns of a layout: those of `COLUMNS`, those of `VIDEO` and x_0 ... y_0 ... of the facial points if asked.
 
-    Own labels have their probabilities in columns `p_<label>` and `smoothed_<label>`, whatever their names, in place of
-    those of the eight expressions.
+    With own labels the columns `p_<label>` and `smoothed_<label>` replace those of the eight expressions.
 
     Raises:
-        ConfigError: no such layout, or own labels in a layout that names its seven.
+        ConfigError: no such layout, or own labels in a layout with seven fixed classes.
     """
     if layout not in COLUMNS:
         raise ConfigError(f"no column layout '{layout}': {nearest(layout, list(COLUMNS))}")
@@ -293,24 +292,24 @@ def columns_of(
 
 @lru_cache(maxsize=32)
 def _of_own(columns: tuple[Column, ...], labels: tuple[str, ...]) -> tuple[Column, ...]:
-    """The same columns with those of own labels where those of the eight expressions stand."""
-    found: list[Column] = []
+    """The same columns with own labels in place of the eight expressions."""
+    replaced: list[Column] = []
     for column in columns:
         if column.name in ("expression", "expression_smooth"):
-            found.append(replace(column, range=", ".join(labels)))
+            replaced.append(replace(column, range=", ".join(labels)))
         elif column.name == EXPRESSIONS[0]:
-            found += [
+            replaced += [
                 replace(_probability(name, f"p_{name}"), meaning=f"calibrated probability of {name}")
                 for name in labels
             ]
         elif column.name == f"{EXPRESSIONS[0]}_smooth":
-            found += [
+            replaced += [
                 replace(_smooth(name), name=f"smoothed_{name}", meaning=f"smoothed probability of {name}")
                 for name in labels
             ]
         elif column.name.removesuffix("_smooth") not in EXPRESSIONS:
-            found.append(column)
-    return tuple(found)
+            replaced.append(column)
+    return tuple(replaced)
 
 
 @cache
@@ -346,13 +345,13 @@ def rows(
 ) -> list[Row]:
     """One row for each face of a picture, all with the same keys, in the order of `columns_of`.
 
-    A picture without a face, or one that could not be analysed, gives a single row whose face columns are None
-    ("row") or none at all ("skip"); an error is never skipped. `video` adds the columns of a `Frame`. `labels` are
-    those of the recogniser.
+    A picture without a face, or one that could not be analysed, gives a single row with empty face columns ("row") or
+    none at all ("skip"); an error is never skipped. `video` adds the columns of a `Frame`. `labels` are those of the
+    recogniser.
 
     Raises:
         NoFace: there is no face and `on_no_face` is "error".
-        TableError: points are asked for and a face has another number of them than `POINTS`.
+        TableError: points are requested and a face does not have `POINTS` of them.
     """
     layout = columns_of(columns, landmarks, video, labels)
     if not analysis.faces and analysis.error is None:

@@ -1,18 +1,17 @@
-"""Pictures in and out. Inside `mien` a picture is always RGB, uint8, height x width x 3, upright, and nothing else.
+"""Read and write pictures; inside `mien` a picture is always RGB, uint8, [height, width, 3], upright.
 
-`read` takes whatever people have (JPEG from a phone lying on its side, CMYK from a printer, 16-bit from a microscope,
-a GIF, a drawing with alpha) and returns that one form. Two libraries that disagree about rotation or colour order are
-the commonest cause of silently wrong results in this field, so the rules are few and stated:
+`read` accepts rotated JPEG, CMYK, 16-bit, GIF, alpha and more, and returns that one form. Differences in rotation or
+colour order between libraries are a common cause of silently wrong results, so the rules are stated here:
 
 - EXIF orientation is applied, always;
-- transparent pixels are laid on white; of an animation the first frame is taken;
-- 16-bit values keep their high byte (65,535 becomes 255), they are not clipped;
-- CMYK is converted by its plain formula, and embedded colour profiles are not applied;
-- what decoding will cost is read from the header and bounded before a single pixel is decoded: pixels, the scans of a
-  JPEG (each is a pass over all pixels), and the size of embedded metadata.
+- transparent pixels are composited on white; of an animation the first frame is read;
+- 16-bit values are scaled (65,535 becomes 255), not clipped;
+- CMYK is converted by the simple formula, and embedded colour profiles are not applied;
+- the cost of decoding is read from the header and limited before any pixel is decoded: pixels, the scans of a JPEG
+  (each is a pass over all pixels), and the size of embedded metadata.
 
 Ordinary JPEGs are decoded by OpenCV, everything else by Pillow, which is imported only then. Both use the same decoder
-library, and the tests hold them to equal pixels.
+library, and a test compares their pixels.
 """
 
 from __future__ import annotations
@@ -58,21 +57,23 @@ SUFFIXES: Final = (
 
 
 LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
-"""How much red, green and blue weigh in the luma of a pixel (ITU-R BT.601, as OpenCV's grey)."""
+"""Weights of red, green and blue in luma (ITU-R BT.601, as in OpenCV's grey conversion)."""
 MAX_PIXELS: Final = 100_000_000
-"""Largest picture decoded unless the caller says otherwise: 300 MB of RGB."""
+"""Default limit on the size of a decoded picture, pixels: 300 MB of RGB."""
 
 _BASE64: Final = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk")
 """How pictures begin in base64: JPEG, PNG, GIF, WebP, TIFF and BMP."""
 MAX_SCANS: Final = 50
-"""Most scans of a JPEG, our choice: encoders write 1 to about 20. Each costs a pass over all pixels: 50 of 16
-megapixels take about two seconds."""
+"""Limit on the scans of a JPEG. Our choice: encoders write 1 to about 20, each costs a pass over all pixels, and 50
+scans of 16 megapixels take about two seconds."""
 MAX_METADATA: Final = 8 * 2**20
-"""Most bytes of EXIF, colour profile and XMP together, our choice: cameras write below 0.1 MB, and copies are made."""
+"""Limit on EXIF, colour profile and XMP together, bytes. Our choice: cameras write less than 0.1 MB, and it is copied
+several times."""
 
 _LARGEST_FILE: Final = 2**31 - 1
 
 _FORMATS: Final = {
+    b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"BM": "BMP",
     b"GIF87a": "GIF",
@@ -92,7 +93,7 @@ _JPEG_SEGMENTS: Final = 10_000
 
 
 class TooCostly(TooLarge):
-    """Within the limit of pixels, but decoding it would cost much more than its pixels."""
+    """A picture within the limit of pixels that would cost much more to decode than its size suggests."""
 
 
 def read(source: Source, *, max_pixels: int = MAX_PIXELS, reduce_to: int | None = None) -> Rgb:
@@ -103,14 +104,14 @@ def read(source: Source, *, max_pixels: int = MAX_PIXELS, reduce_to: int | None 
         max_pixels: refuse a larger picture, before decoding it.
         reduce_to: the longest side that the caller needs, in pixels. A JPEG may then be decoded at a half, a quarter or
             an eighth of its size, as long as its longest side stays at least this: 3 to 5 times faster for photographs.
-            `size` tells the full size, to which coordinates must be scaled back.
+            Coordinates must then be scaled back to the full size.
 
     Raises:
-        ImageError: missing, unreadable, no picture, damaged, or too large; the message says which and the remedy.
+        ImageError: missing, unreadable, not a picture, damaged, or too large; the message says which.
     """
     name = describe(source)
     data = _bytes_of(source, name)
-    if data[:3] == b"\xff\xd8\xff":
+    if file_type(data) == "JPEG":
         picture = _read_jpeg(data, name, max_pixels, reduce_to)
         if picture is not None:
             return picture
@@ -123,7 +124,7 @@ def is_pixels(source: object) -> bool:
 
 
 def _foreign(source: object) -> str:
-    """ "Pillow" or "torch" for a picture or tensor of theirs, else ""; neither is imported for that."""
+    """ "Pillow" or "torch" for an object of that library, else ""; neither is imported for the check."""
     pillow, torch = sys.modules.get("PIL.Image"), sys.modules.get("torch")
     if pillow is not None and isinstance(source, pillow.Image):
         return "Pillow"
@@ -133,18 +134,17 @@ def _foreign(source: object) -> str:
 def check(array: Any, max_pixels: int = MAX_PIXELS) -> Rgb:
     """A caller's pixels as a picture: uint8 [height, width, 3], contiguous.
 
-    Colour order cannot be seen in numbers: an array **must be RGB**. One from `cv2.imread` is BGR and must be turned
-    with `array[..., ::-1]` first.
+    Colour order cannot be detected: an array **must be RGB**. Convert one from `cv2.imread`, which is BGR, with
+    `array[..., ::-1]` first.
 
     Args:
-        array: uint8 [height, width, 3] is taken as it is. Grey [height, width] and [height, width, 1] is repeated, the
-            alpha of [height, width, 4] and [height, width, 2] laid on white, floats in 0..1 and truth values become
-            0..255. Also a Pillow picture of any mode, turned upright by its EXIF, and a torch tensor, whose channels
-            may come first.
-        max_pixels: a larger Pillow picture is refused before it is decoded.
+        array: uint8 [height, width, 3] is used as it is. Grey [height, width] and [height, width, 1] is repeated, the
+            alpha of [height, width, 4] and [height, width, 2] is composited on white, floats in 0..1 and booleans are
+            scaled to 0..255. Also a Pillow picture of any mode, rotated by its EXIF orientation, and a torch tensor,
+            channels first or last. max_pixels: a larger Pillow picture is refused before it is decoded.
 
     Raises:
-        ImageError: it is nothing of the kind, has no pixel, or floats or whole numbers of another range.
+        ImageError: another type or shape, no pixels, or values of another range.
     """
     kind = _foreign(array)
     if kind == "Pillow":
@@ -175,7 +175,7 @@ def check(array: Any, max_pixels: int = MAX_PIXELS) -> Rgb:
 
 
 def _three_bands(array: NDArray[Any]) -> NDArray[Any]:
-    """Grey repeated, and alpha laid on white: [height, width, 1, 2 or 4] as [height, width, 3]."""
+    """Repeat grey and composite alpha on white: [height, width, 1, 2 or 4] to [height, width, 3]."""
     bands = array.shape[2]
     colour = array[..., :3] if bands == 4 else np.repeat(array[..., :1], 3, axis=2)
     if bands == 1:
@@ -185,7 +185,7 @@ def _three_bands(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _bytes_from(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """Floats in 0..1 and truth values as bytes.
+    """Convert floats in 0..1 and booleans to uint8.
 
     Raises:
         ImageError: other types, or floats beyond 0..1.
@@ -217,10 +217,10 @@ def _of_pillow(picture: PillowImage.Image, max_pixels: int) -> Rgb:
 def write(path: str | Path, rgb: Rgb, quality: int = 95) -> None:
     """Write a picture in the format of its suffix; the file appears whole or not at all.
 
-    `quality` (1 to 100) is for JPEG and WebP. JPEG keeps full colour resolution, so that lettering stays sharp.
+    `quality` (1 to 100) is for JPEG and WebP. JPEG is written without chroma subsampling, so that text stays sharp.
 
     Raises:
-        ImageError: the suffix is unknown, the array is no picture, or the file cannot be written.
+        ImageError: the suffix is unknown, the array is not a picture, or the file cannot be written.
     """
     path = Path(path)
     replace(path, encode(path, rgb, quality))
@@ -339,21 +339,21 @@ def _bound(width: int, height: int, name: str, max_pixels: int) -> None:
 def _jpeg_frame(data: bytes, name: str) -> tuple[int, int, int, int] | None:
     """(width, height, components, bits) from the JPEG's frame header; None where there is none.
 
-    Segments are followed as libjpeg follows them, so that a file cannot show one size here and another to the decoder.
+    Segments are parsed as libjpeg parses them, so that both see the same size.
 
     Raises:
         TooCostly: the file holds more than `MAX_SCANS` scans, or more segments than any encoder writes.
     """
     frame, scans, position = None, 0, 2
-    # Each scan begins with these two bytes: where they are few, so are the scans, and the rest need not be walked.
+    # Each scan begins with these two bytes, so a file with few of them has few scans and need not be parsed to its end.
     many = data.count(b"\xff\xda") > MAX_SCANS
     for _ in range(_JPEG_SEGMENTS):
-        found = _JPEG_MARKER.search(data, position)
-        if found is None:
+        match = _JPEG_MARKER.search(data, position)
+        if match is None:
             return frame
-        position = found.end()
+        position = match.end()
         marker = data[position - 1]
-        if marker in (0xD8, 0xD9):  # the end, or a second beginning, which decoders refuse
+        if marker in (0xD8, 0xD9):  # end of image, or a second start of image, which decoders refuse
             return frame
         if marker == 0x01:  # has no length
             continue
@@ -374,7 +374,7 @@ def _jpeg_frame(data: bytes, name: str) -> tuple[int, int, int, int] | None:
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) of the canvas, for which Pillow takes the memory already when it opens the file."""
+    """(width, height) of the canvas; Pillow allocates it when it opens the file."""
     if len(data) < 30:
         return None
     if data[12:16] == b"VP8X":
@@ -387,7 +387,7 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _read_jpeg(data: bytes, name: str, max_pixels: int, reduce_to: int | None) -> Rgb | None:
-    """Decode an ordinary JPEG with OpenCV; None for anything out of the ordinary, which Pillow decodes or explains."""
+    """Decode an ordinary JPEG with OpenCV; None for anything unusual, which Pillow decodes or rejects with a reason."""
     frame = _jpeg_frame(data, name)
     if frame is None:
         return None
@@ -412,43 +412,50 @@ def _read_jpeg(data: bytes, name: str, max_pixels: int, reduce_to: int | None) -
     return None if bgr is None else np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), dtype=np.uint8)
 
 
-def _format_of(data: bytes, name: str) -> str:
-    if data[:3] == b"\xff\xd8\xff":
-        return "JPEG"
+def file_type(data: bytes) -> str | None:
+    """Pillow's name of the picture format that a file's first bytes show, "VIDEO" for MP4 and related containers, or
+    None."""
     for signature, known in _FORMATS.items():
         if data.startswith(signature):
             return known
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    brand = data[8:12]
     if data[4:8] == b"ftyp":
+        brand = data[8:12]
         if brand in _HEIF_BRANDS:
             return "HEIF"
-        if brand in (b"avif", b"avis"):
-            return "AVIF"
+        return "AVIF" if brand in (b"avif", b"avis") else "VIDEO"
+    return None
+
+
+def _picture_type(data: bytes, name: str) -> str:
+    kind = file_type(data)
+    if kind == "VIDEO":
         raise NotAPicture(f"{name}: is a video, not a picture: use 'mien video'")
-    raise NotAPicture(
-        f"{name}: is not a picture (it begins with {bytes(data[:12])!r}): convert it to JPEG or PNG"
-    )
+    if kind is None:
+        raise NotAPicture(
+            f"{name}: is not a picture (it begins with {bytes(data[:12])!r}): convert it to JPEG or PNG"
+        )
+    return kind
 
 
 @contextmanager
 def opened(data: bytes, name: str, max_pixels: int | None = None) -> Iterator[PillowImage.Image]:
-    """Open a picture's bytes with Pillow; only HEIC is decoded at once, after its size was looked at.
+    """Open a picture's bytes with Pillow; HEIC is decoded here, after its size was checked.
 
-    Whatever Pillow and its plugins raise within the block becomes one error, and their warnings stay from the user.
+    Whatever Pillow and its plugins raise within the block becomes one error, and their warnings are suppressed.
 
     Args:
         data: the file.
-        name: how messages call it.
+        name: used in messages.
         max_pixels: refuse a larger picture; None where `read` has accepted it before.
 
     Raises:
-        ImageError: no picture, damaged, or too large for `max_pixels` or the memory there is.
+        ImageError: not a picture, damaged, or too large for `max_pixels` or for memory.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        kind = _format_of(data, name)
+        kind = _picture_type(data, name)
         try:
             with _open_pillow(data, name, kind, max_pixels) as picture:
                 if max_pixels is not None:
@@ -504,8 +511,8 @@ def _open_heif(data: bytes, name: str, max_pixels: int | None) -> PillowImage.Im
     return picture
 
 
-# What Pillow and its plugins raise on damaged data: SyntaxError is its word for a broken header, RuntimeError that of
-# the AVIF and HEIF decoders; the others are what its readers stumble over.
+# What Pillow and its plugins raise on damaged data: SyntaxError for a broken header, RuntimeError from the AVIF and
+# HEIF decoders, the others from its format readers.
 DAMAGE: Final = (
     OSError,
     SyntaxError,
@@ -539,7 +546,7 @@ def _read_pillow(data: bytes, name: str, max_pixels: int) -> Rgb:
 
 
 def _tiff_tags(data: bytes) -> dict[int, Any]:
-    """The tags of a TIFF's first picture; none for what is no TIFF or makes no sense."""
+    """The tags of a TIFF's first picture; none for BigTIFF, other formats, and damaged files."""
     if data[:4] not in (b"II*\x00", b"MM\x00*"):
         return {}
     from PIL import TiffImagePlugin
@@ -560,7 +567,7 @@ def _tiff_tags(data: bytes) -> dict[int, Any]:
 
 _WIDTH, _HEIGHT, _BITS, _BANDS, _KIND = 256, 257, 258, 277, 339
 _FLOATS = 3
-"""TIFF's word for floating-point values (SampleFormat)."""
+"""TIFF's code for floating-point values (SampleFormat)."""
 
 
 def has_wide_bands(data: bytes) -> bool:
@@ -571,7 +578,7 @@ def has_wide_bands(data: bytes) -> bool:
 
 
 def _read_wide_bands(data: bytes, name: str, max_pixels: int) -> Rgb:
-    """A TIFF with bands of floats in 0..1; other ranges and whole numbers are refused, as their white is not known."""
+    """A TIFF with bands of floats in 0..1; other ranges and integers are refused, as their white level is unknown."""
     tags = _tiff_tags(data)
     kind, bits = tags.get(_KIND, 1), tags[_BITS]
     kind, bits = (value[0] if isinstance(value, tuple) else value for value in (kind, bits))

@@ -1,4 +1,4 @@
-"""What a command was told to analyse: paths, folders, patterns, lists and standard input, as one flat list."""
+"""Expand paths, folders, patterns, lists and standard input into one flat list of pictures."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ class StandardInput(BytesIO):
 
 
 LIST_SUFFIXES: Final = (".txt", ".lst")
-"""Files that are lists of pictures wherever a picture is named."""
+"""Suffixes of list files, which are expanded wherever a picture may be named."""
 
 Source = str | StandardInput
 """A picture's path, or the picture that came through standard input."""
 
 
 def name(source: Source) -> str:
-    """How results call this source; the same as `mien.faces.pipeline.name_of`, so that a finished row is recognised."""
+    """The name of this source in results; the same as `mien.faces.pipeline.name_of`, so that a finished row is
+    recognised."""
     text = source if isinstance(source, str) else source.name
     return without_secrets(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def place(source: Source | Path) -> str:
-    """Where a picture is: its name in the real folder, the same for every way to write its path.
+    """A picture's path in its real folder: the same for every way to write the path.
 
-    A link to a picture keeps its own name: it is another entry of its folder, and of a table.
+    A link to a picture keeps its own name, as it is another entry of its folder and of a table.
     """
     if isinstance(source, StandardInput):
         return source.name
@@ -55,9 +56,9 @@ def _real(folder: str) -> str:
 
 
 def identity(source: Source | Path) -> str | None:
-    """What tells this content from any other: "HASH OF THE CONTENT-HASH OF THE FILE'S STATUS".
+    """An identifier of the content: "HASH OF THE CONTENT-HASH OF THE FILE'S STATUS".
 
-    None if it cannot be read, or is no plain file: a pipe would be waited for, and a device never ends.
+    None if it cannot be read or is not a regular file: reading a pipe could block, and a device never ends.
     """
     if isinstance(source, StandardInput):
         return _short(source.getvalue()) + "-"
@@ -74,7 +75,7 @@ def identity(source: Source | Path) -> str | None:
 
 
 def unchanged(source: Source | Path, known: str | None) -> bool:
-    """Whether a picture's content is still that of an `identity`; only a file whose status differs is read."""
+    """Whether a picture's content is still that of an `identity`; only a file with another status is read."""
     if known is None:
         return False
     digest, _, status = known.partition("-")
@@ -109,7 +110,7 @@ def gather(
         paths: as typed.
         listed: a list file to be read as well; "-" takes the list from standard input.
         leave_out: places (see `place`) of pictures that are not taken from a folder that is searched.
-        note: told each link to a folder that was not followed.
+        note: called with each link to a folder that was not followed.
 
     Raises:
         ConfigError: nothing was named, a name is empty, or standard input is closed or named twice.
@@ -122,34 +123,34 @@ def gather(
         raise ConfigError("nothing to analyse: name pictures or folders, see  mien predict --help")
     if names.count("-") + (listed == "-") > 1:
         raise ConfigError("standard input can be read once: name - only once")
-    found: dict[str, Source] = {}  # by place: a picture named twice, in whatever way, is analysed once
+    sources: dict[str, Source] = {}  # by place: a picture named twice, in whatever way, is analysed once
 
     def add(names: Iterable[str]) -> None:
         for path in find(names, leave_out=leave_out, note=note):
-            found.setdefault(place(path), str(path))
+            sources.setdefault(place(path), str(path))
 
     for name in names:
         if name == "-":
             source = StandardInput(_standard_input())
-            found[source.name] = source
+            sources[source.name] = source
         elif name.startswith("@") and not os.path.lexists(name):
             add(read_list(name[1:]))
         else:
             add([name])
-    if not found:
+    if not sources:
         raise ConfigError("nothing to analyse: the list names no picture")
-    return list(found.values())
+    return list(sources.values())
 
 
 def read_list(path: str | Path) -> list[str]:
     """The paths in a list file: separated by null bytes if there is one (`find -print0`), else one a line.
 
-    The text is UTF-8 or, with a byte order mark, UTF-16; bytes of a name that are neither stay as they are. Blank lines
-    are skipped, and so are blanks around a name that is not there with them. Relative paths start from the list's
+    The text is UTF-8 or, with a byte order mark, UTF-16; other bytes in a name are kept. Blank lines are skipped, and
+    spaces around a name are removed unless a file of that exact name exists. Relative paths start from the list's
     folder; from the current one if the list came through standard input ("-").
 
     Raises:
-        ImageError: the list cannot be read, or is text of another coding.
+        ImageError: the list cannot be read, or has another encoding.
     """
     if str(path) == "-":
         data, folder = _standard_input(), Path()
@@ -189,7 +190,7 @@ def _entries(data: bytes, name: str) -> list[str]:
     if b"\0" not in data:
         return [os.fsdecode(line) for line in data.splitlines()]
     parts = data.removesuffix(b"\0").split(b"\0")
-    # UTF-16 without its mark is single characters between null bytes; no list of names is.
+    # UTF-16 without its mark is single characters between null bytes, which no list of names is.
     if len(parts) > 1 and 2 * sum(len(part) < 2 for part in parts) >= len(parts):
         raise ImageError(f"{name}: this list seems to be UTF-16: save it as UTF-8, one path a line")
     return [os.fsdecode(part) for part in parts]
@@ -203,12 +204,12 @@ def find(
 ) -> Iterator[Path]:
     """Yield every picture that the arguments mean, each once, in an order that is the same on every machine.
 
-    - a file is yielded whatever its name; one that does not exist too, so that `mien.io.images.read` can say so;
+    - a file is yielded whatever its name, and so is one that does not exist: `mien.io.images.read` reports it;
     - a list file (.txt, .lst) gives the paths in it, see `read_list`;
     - a folder gives its files with a picture's suffix, sorted by name, then its sub-folders' (unless `recursive` is
-      False); hidden files and folders, links to folders (told to `note`) and what is in `leave_out` are not taken. A
-      folder without a picture is itself yielded if it was named or is called like a picture, again so that
-      `mien.io.images.read` can say so;
+      False); hidden files and folders, links to folders (passed to `note`) and what is in `leave_out` are skipped. A
+      folder without a picture is itself yielded if it was named or has a picture's suffix, so that
+      `mien.io.images.read` reports it;
     - anything with `*`, `?` or `[` that is not an existing path is a pattern (`**` crosses folders).
 
     Raises:
@@ -240,7 +241,7 @@ def _expand(
             yield from _walk(path, recursive, leave_out, note, named=True)
         elif exists and path.suffix.lower() in LIST_SUFFIXES:
             for entry in map(Path, read_list(path)):
-                inner = entry.suffix.lower() in LIST_SUFFIXES  # a list of lists is none
+                inner = entry.suffix.lower() in LIST_SUFFIXES  # lists are not nested
                 yield from (entry,) if inner else _expand([entry], recursive, leave_out, note)
         elif not exists and glob.has_magic(str(given)):
             matches = sorted(glob.glob(str(given), recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
@@ -256,7 +257,7 @@ def _walk(
         entries = sorted(
             (entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=lambda e: e.name
         )
-    except OSError:  # a folder that cannot be listed is yielded: `read` names it and the reason
+    except OSError:  # a folder that cannot be listed is yielded, and `read` reports the reason
         yield folder
         return
     empty = True

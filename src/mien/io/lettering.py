@@ -1,7 +1,7 @@
-"""Names of labels as a drawing can show them: in a font that has their letters, cut where too long, else as a number.
+"""Fonts and short forms for label names in drawings: a font that has their letters, cut where too long, else a number.
 
-Pillow's own font has the letters of English only. Others are looked for where systems keep their fonts; where none has
-all letters of a name, the label is drawn as "#3", its place among the labels, from 0.
+Pillow's built-in font has English letters only. Others are searched for in the system's font folders; if none has all
+letters of a name, the label is drawn as "#3", its index among the labels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import ImageFont
 
 LONGEST: Final = 24
-"""Letters of a name that are drawn; of a longer one the beginning."""
+"""Longest name that is drawn, letters; longer ones are cut."""
 
 CANDIDATES: Final = (
     "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "NotoSansCJKsc-Regular.otf", "NotoSansArabic-Regular.ttf",
@@ -29,7 +29,7 @@ CANDIDATES: Final = (
 )  # fmt: skip
 """Font files of Linux, Windows and macOS, tried in this order after Pillow's own and DejaVu Sans."""
 
-_NEVER: Final = "\U0010ffff"  # no font has it, so it is drawn as whatever a font draws for want of a letter
+_NEVER: Final = "\U0010ffff"  # in no font: it is drawn as the font's mark for a missing letter
 
 
 @lru_cache(maxsize=256)
@@ -48,38 +48,38 @@ def font_file(words: str) -> str | None:
         return ""
     from PIL import ImageFont, features
 
-    # Letters that join or run from the right need shaping, which only this library does.
+    # Right-to-left and joining scripts need shaping, which only this library does.
     if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in words) and not features.check(
         "raqm"
     ):
         return None
     for name in ("", *_dejavu(), *CANDIDATES):
         try:
-            one: Any = (
+            candidate: Any = (
                 ImageFont.truetype(name, 24, layout_engine=ImageFont.Layout.BASIC)
                 if name
                 else ImageFont.load_default(24)
             )
         except OSError:
             continue
-        if _has(one, words):
-            return name and str(one.path)
+        if _has(candidate, words):
+            return name and str(candidate.path)
     return None
 
 
 def _dejavu() -> list[str]:
-    """DejaVu Sans, which comes with matplotlib, and is on most systems."""
+    """Paths of DejaVu Sans: matplotlib's copy, and the system's."""
     there = find_spec("matplotlib")
     own = Path(there.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf" if there and there.origin else None
     return [*([str(own)] if own and own.is_file() else []), "DejaVuSans.ttf"]
 
 
-def _has(one: Any, words: str) -> bool:
-    missing = one.getmask(_NEVER)
+def _has(candidate: Any, words: str) -> bool:
+    missing = candidate.getmask(_NEVER)
     for letter in set(words):
         if letter.isspace() or unicodedata.category(letter) == "Cf" or letter in "\ufe0e\ufe0f":
             continue
-        mask = one.getmask(letter)
+        mask = candidate.getmask(letter)
         if mask.size == missing.size and bytes(mask) == bytes(missing):
             return False
     return True

@@ -1,8 +1,8 @@
-"""One process at a time writes a table, a folder of results or a run; a second one is told so.
+"""A file lock that the OS releases when the process exits, even on `kill -9`.
 
-A claim is a file lock that the operating system releases when the process exits, even on `kill -9`: nothing has to be
-cleaned up. The lock file lies beside what is written and is removed with the claim, while the claim is still held; who
-opened it just before finds, once it has the lock, that the path no longer leads to its file, and tries again.
+One process at a time writes a table, a folder of results or a run; a second one gets an error. The lock file lies
+beside the output and is deleted on release, while the lock is still held. A process that opened the file just before
+finds, once it has the lock, that the path no longer leads to its file, and tries again.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from typing import Final
 from mien.errors import MienError
 
 
-class Claimed(MienError):
-    """Another process is writing there now."""
+class FileLocked(MienError):
+    """Another process holds the lock."""
 
 
-_HELD: Final[set[int]] = set()  # descriptors of this process's claims
+_HELD: Final[set[int]] = set()  # file descriptors of this process's locks
 
 
-def _let_go_in_child() -> None:
-    # A fork inherits open files, and with them the lock: it would outlive the process that holds the claim.
+def _close_in_child() -> None:
+    # A forked child inherits open files, and with them the lock, which would outlive the process that took it.
     for held in _HELD:
         os.close(held)
     _HELD.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go_in_child)
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
-class Claim:
-    """Holds `path`, a file of its own beside what is written, until `release`.
+class FileLock:
+    """Holds the lock file `path` until `release`; `what` names the output in messages.
 
     Raises:
-        Claimed: another process holds it.
-        OSError: the file cannot be made; the folder is missing or may not be written.
+        FileLocked: another process holds it.
+        OSError: the file cannot be created: the folder is missing or not writable.
     """
 
     def __init__(self, path: Path, what: str) -> None:
@@ -50,35 +50,36 @@ class Claim:
                 _lock(self._file)
             except (BlockingIOError, PermissionError):
                 os.close(self._file)
-                raise Claimed(
+                raise FileLocked(
                     f"{what}: another process is writing there: wait for it, or write elsewhere"
                 ) from None
             except OSError:
                 os.close(self._file)
                 raise
-            if self._leads_here():
+            if self._is_current():
                 break
-            os.close(self._file)  # its holder removed it after we had opened it
+            os.close(self._file)  # its holder deleted it after we had opened it
         self._owner = os.getpid()
         _HELD.add(self._file)
 
-    def _leads_here(self) -> bool:
+    def _is_current(self) -> bool:
+        """Whether the path still leads to the file that is locked."""
         try:
             return os.path.samestat(self._path.stat(), os.fstat(self._file))
         except OSError:
             return False
 
     def release(self) -> None:
-        """Let others in. Once is enough, twice does no harm."""
+        """Delete the lock file and release the lock; a second call does nothing."""
         if self._file not in _HELD or self._owner != os.getpid():
             return
         _HELD.discard(self._file)
-        with suppress(OSError):  # Windows removes no open file
+        with suppress(OSError):  # Windows deletes no open file
             self._path.unlink()
         os.close(self._file)
         self._file = -1
         if sys.platform == "win32":
-            with suppress(OSError):  # and none that somebody else has opened meanwhile
+            with suppress(OSError):  # nor one that another process has opened meanwhile
                 self._path.unlink()
 
 

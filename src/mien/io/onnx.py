@@ -1,13 +1,13 @@
-"""How many threads this process may use, and an ONNX Runtime session that keeps to that number.
+"""ONNX Runtime sessions with as many threads as the processor affinity of the process allows.
 
 ONNX Runtime sizes its thread pool by the machine and lets idle threads spin. Pinned to one core of many (a container, a
-batch scheduler, `taskset`) its threads then fight each other for that core, and the answer comes several times later.
-Here the number comes from the process's affinity mask, and nothing spins.
+batch scheduler, `taskset`) its threads compete for that core, and a call takes several times as long. Here the number
+of threads comes from the affinity mask, and idle threads sleep.
 
-Our networks are small, and so are the layers that a session with several threads would divide: its threads mostly wait
-for one another. So each session has one thread, and a `Team` of threads runs it on several parts of a batch at once.
-Measured on two cores with the shipped recogniser (`benchmarks/throughput.py`): 1,250 to 1,330 crops/s in batches of 16
-to 64, where a session with two threads does 840 to 940; and one crop takes 1.7 ms, where that session takes 2.4.
+The networks here are small: the threads of one session would mostly wait for one another. So each session has one
+thread, and `ThreadedBatches` runs it on several parts of a batch at once. Measured on two cores with the
+shipped recogniser (`benchmarks/throughput.py`): 1,250 to 1,330 crops/s in batches of 16 to 64, against 840 to 940 of a
+session with two threads; one crop takes 1.7 ms against 2.4 ms.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class Network:
     """
 
     def __init__(self, path: Path | str, sha256: str, opened: Any = None) -> None:
-        """The file at `path`, whose card states `sha256`; `opened` is its session in this process, if there is one."""
+        """The file at `path`, with the `sha256` of its card; `opened` is its session in this process, if there is
+        one."""
         self.path, self.sha256 = Path(path), sha256
         self._opened = os.getpid(), opened
 
@@ -123,7 +124,7 @@ class Network:
         return opened
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What ships is found where the package lies, which may be elsewhere in the process that unpickles.
+        # Shipped weights are found by name: the package may be installed elsewhere in the process that unpickles.
         shipped = self.path.is_relative_to(cards.FOLDER)
         path = self.path.relative_to(cards.FOLDER).as_posix() if shipped else str(self.path.absolute())
         return _network, (path, self.sha256, shipped)
@@ -136,11 +137,12 @@ def _network(path: str, sha256: str, shipped: bool) -> Network:
     return Network(cards.FOLDER / path if shipped else Path(path), sha256)
 
 
-class Team:
-    """Threads that share batches. Safe to use from several threads itself; a forked process starts threads anew."""
+class ThreadedBatches:
+    """A thread pool that runs a function on parts of a batch. Thread-safe; a forked process starts threads of its
+    own."""
 
     def __init__(self, threads: int | None, most: int, least: int = 1) -> None:
-        """Up to `threads` threads (None: `available()`) take parts of `least` to `most` items of a batch."""
+        """Up to `threads` threads (None: `available()`) run parts of `least` to `most` items of a batch."""
         self.threads = threads or available()
         self._most, self._least = most, least
         self._rest()
@@ -150,10 +152,11 @@ class Team:
         self._pool: ThreadPoolExecutor | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Team, (self.threads, self._most, self._least)
+        return ThreadedBatches, (self.threads, self._most, self._least)
 
     def parts(self, count: int) -> list[slice]:
-        """Consecutive parts of `count` items, equal but for one item, and as many for each thread where that is fair.
+        """Consecutive parts of `count` items, of equal size within one item, and the same number for each thread where
+        possible.
 
         None is larger than `most`; none is smaller than `least` unless `count` is.
         """
@@ -162,21 +165,21 @@ class Team:
         edges = [count * part // number for part in range(number + 1)] if count else []
         return [slice(first, last) for first, last in pairwise(edges)]
 
-    def share(self, call: Callable[[slice], Answer], count: int) -> list[Answer]:
-        """`call` of each part of `count` items, in order; a single part stays in the calling thread.
+    def map(self, call: Callable[[slice], Answer], count: int) -> list[Answer]:
+        """Results of `call` for each part of `count` items, in order; a single part runs in the calling thread.
 
-        What `call` raises comes out here.
+        Exceptions of `call` are raised here.
         """
         parts = self.parts(count)
         if self.threads == 1 or len(parts) < 2:
             return [call(part) for part in parts]
         if (
             self._owner != os.getpid()
-        ):  # the threads, and whoever held the lock, stayed in the process that forked
+        ):  # the threads, and the holder of the lock, stayed in the parent process
             self._rest()
         with self._opening:
             if self._pool is None:
-                # Made, and its module imported, when there is something to share: a process for one face never does.
+                # Created, and its module imported, on first use: a process for one face never needs it.
                 from concurrent.futures import ThreadPoolExecutor
 
                 self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="mien")

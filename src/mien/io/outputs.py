@@ -1,10 +1,10 @@
-"""Where results go, so that no file is lost: the one rule for every command that writes.
+"""Rules for where commands write, so that no file of the user is lost.
 
-- A file that the user names is written if it is not there; `--overwrite` replaces it. Never what is read.
-- In a folder of results each input has a file of its own: the tree that the inputs have below their deepest common
-  folder, with a number where two names would be one (also where only upper and lower case differ). Nothing is written
-  outside the folder, and no file is replaced that `mien` did not write: `RECORD` in the folder says which those are,
-  by content, with the input that each was made of and the options it was made with.
+- A file that the user names is written if it does not exist; `--overwrite` replaces it. Inputs are never replaced.
+- In a folder of results each input has its own file: the tree of the inputs below their deepest common folder, with a
+  number where two names would clash (also if they differ in case only). Nothing is written outside the folder, and no
+  file is replaced that `mien` did not write: `RECORD` in the folder lists those, with the hash of the content, the
+  input and the options of each.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from mien.errors import ConfigError, OutputExists
-from mien.io import inputs as sources
+from mien.io import inputs
 from mien.io.images import describe
 from mien.io.inputs import Source, StandardInput
-from mien.io.locks import Claim
+from mien.io.locks import FileLock
 
 RECORD: Final = ".mien-written.jsonl"
-"""The file in a folder of results that says what was written there: a line for each file."""
+"""The file in a folder of results that lists what was written there, one line for each file."""
 
 SIDECAR: Final = ".mien.json"
-"""Ending of the file that says, beside another, what made that."""
+"""Suffix of the JSON file beside a result that records how it was made."""
 
 Settings = dict[str, Any]
 
@@ -44,19 +44,19 @@ def check(
     suffixes: Sequence[str] = (),
     room: float = 0,
 ) -> None:
-    """Refuse a file that the user named and that must not or cannot be written, before any work is done for it.
+    """Refuse an output file that must not or cannot be written, before any work is done.
 
     Args:
         path: the file.
-        overwrite: it may replace what is there.
-        reads: what the command reads, and what else it writes; that is never replaced.
-        resumable: the command has --resume, which the message then names.
-        suffixes: it must have one of these; any will do if there are none.
-        room: bytes that it will take at least.
+        overwrite: an existing file may be replaced.
+        reads: the command's inputs and other outputs, which are never replaced.
+        resumable: the command has --resume, which the message then mentions.
+        suffixes: accepted suffixes; none accepts any.
+        room: least number of bytes that it will take.
 
     Raises:
-        OutputExists: it is there, or is what is read.
-        ConfigError: it is a folder, its folder is not there or cannot be written, or the disk is too full.
+        OutputExists: it exists, or is an input.
+        ConfigError: it is a folder, its folder does not exist or is not writable, or the disk is too full.
     """
     path, name = Path(path), describe(path)
     if suffixes and path.suffix.lower() not in suffixes:
@@ -84,7 +84,7 @@ def check(
 
 
 def check_folder(folder: str | Path, names: Iterable[str], *, overwrite: bool = False) -> None:
-    """`check` for a set of files with fixed names in a folder that need not be there yet."""
+    """`check` for a set of files with fixed names in a folder that need not exist yet."""
     for name in names:
         if os.path.lexists(Path(folder) / name) and not overwrite:
             raise _exists(Path(folder) / name, False)
@@ -99,11 +99,11 @@ def _same(path: Path, other: str | Path) -> bool:
     with suppress(OSError, ValueError):
         if path.exists() and path.samefile(other):  # also links, and names that differ in case only
             return True
-    return sources.place(path) == sources.place(other)
+    return inputs.place(path) == inputs.place(other)
 
 
 def difference(made: Settings, wanted: Settings) -> str | None:
-    """The first setting in which two differ, in words, or None."""
+    """The first setting in which two differ, as text, or None."""
     for key in sorted(made.keys() | wanted.keys()):
         if made.get(key) != wanted.get(key):
             return f"{key} {json.dumps(made.get(key))}, not {json.dumps(wanted.get(key))}"
@@ -113,17 +113,17 @@ def difference(made: Settings, wanted: Settings) -> str | None:
 class Outputs:
     """A folder of results, one file for each input.
 
-    It is planned at once, before anything is written; then `write` is called for each input, in any process (a plan can
-    be pickled). `claimed` keeps other commands out meanwhile.
+    The names are planned before anything is written; then `write` is called for each input, in any process (a plan can
+    be pickled). `lock` keeps other commands out.
 
     Args:
-        folder: where the results go; it need not be there.
-        inputs: what the results are made of.
+        folder: of the results; it need not exist.
+        sources: the inputs.
         named: the name of a result's file for the name of its input's file.
         settings: what the results are made with.
         overwrite: replace results of earlier runs.
-        resume: keep results of earlier runs that are still right (see `is_done`) and replace those that are not.
-        beside: endings of further files that belong to each result.
+        resume: keep results of earlier runs that are still valid (see `is_done`) and replace the others.
+        beside: suffixes of further files that belong to each result.
 
     Raises:
         OutputExists: a result would replace an input, an earlier result (without `overwrite` and `resume`) or a file
@@ -134,7 +134,7 @@ class Outputs:
     def __init__(
         self,
         folder: Path,
-        inputs: Sequence[Source],
+        sources: Sequence[Source],
         named: Callable[[str], str],
         settings: Settings | None = None,
         *,
@@ -149,10 +149,10 @@ class Outputs:
         self._settings = settings or {}
         self._made_with = hashlib.sha256(json.dumps(self._settings, sort_keys=True).encode()).hexdigest()[:12]
         self._entries: dict[str, dict[str, Any]] = {}  # the newest of each file
-        self._versions: dict[str, set[str]] = {}  # all contents that were or are to be written under a name
+        self._versions: dict[str, set[str]] = {}  # all contents that were or will be written under a name
         known = self._read()
-        places = [sources.place(source) for source in inputs]
-        self._targets = self._plan(inputs, places, named)
+        places = [inputs.place(source) for source in sources]
+        self._targets = self._plan(sources, places, named)
         self._check(places, overwrite, resume, beside)
         if resume:
             for place in places:
@@ -164,7 +164,7 @@ class Outputs:
                     )
 
     def _read(self) -> dict[str, Settings]:
-        """Take up what earlier runs wrote, and return what they were made with; a torn line is none."""
+        """Read what earlier runs wrote, and return their settings; an incomplete line is ignored."""
         known: dict[str, Settings] = {}
         try:
             lines = (self.folder / RECORD).read_bytes().splitlines()
@@ -184,7 +184,7 @@ class Outputs:
         self._versions.setdefault(file, set()).add(str(entry["wrote"]))
 
     def _whole(self, place: str) -> str:
-        """A place from what the record says of it: relative to the folder, so that a project can be moved."""
+        """A place from its entry in the record, which is relative to the folder, so that a project can be moved."""
         return place if place == StandardInput.name else os.path.normpath(Path(self._home, place))
 
     def _relative(self, place: str) -> str:
@@ -194,10 +194,10 @@ class Outputs:
             return place
 
     def _plan(
-        self, inputs: Sequence[Source], places: Sequence[str], named: Callable[[str], str]
+        self, sources: Sequence[Source], places: Sequence[str], named: Callable[[str], str]
     ) -> dict[str, str]:
         """The file of each place, relative to the folder."""
-        files = [place for source, place in zip(inputs, places, strict=True) if isinstance(source, str)]
+        files = [place for source, place in zip(sources, places, strict=True) if isinstance(source, str)]
         try:
             root = os.path.commonpath({str(Path(file).parent) for file in files}) if files else ""
         except ValueError:  # several drives
@@ -208,7 +208,7 @@ class Outputs:
             _folded(file) for file in self._entries if file in mine or os.path.lexists(self.folder / file)
         }
         plan: dict[str, str] = {}
-        for source, place in zip(inputs, places, strict=True):
+        for source, place in zip(sources, places, strict=True):
             if place in kept:
                 plan[place] = kept[place]
                 continue
@@ -232,7 +232,7 @@ class Outputs:
         for place in places:
             for ending in ("", *beside):
                 target = Path(f"{self.folder / self._targets[place]}{ending}")
-                if sources.place(target) in reads or os.path.realpath(target) in real:
+                if inputs.place(target) in reads or os.path.realpath(target) in real:
                     raise OutputExists(
                         f"{describe(target)}: the result would overwrite what is read: name another folder"
                     )
@@ -253,60 +253,60 @@ class Outputs:
             )
 
     def _is_ours(self, target: Path) -> bool:
-        """Whether a file is what was written, by content."""
+        """Whether a file's content is what was written."""
         if target.is_symlink():
             return False
         versions = self._versions.get(target.relative_to(self.folder).as_posix(), set())
-        return any(sources.unchanged(target, version) for version in versions) or has_record(target)
+        return any(inputs.unchanged(target, version) for version in versions) or has_record(target)
 
     @property
     def written(self) -> set[str]:
         """Places of all files that this and earlier runs wrote."""
-        return {sources.place(self.folder / file) for file in self._entries}
+        return {inputs.place(self.folder / file) for file in self._entries}
 
     def path(self, source: Source) -> Path:
         """The file of an input's result."""
-        return self.folder / self._targets[sources.place(source)]
+        return self.folder / self._targets[inputs.place(source)]
 
     def is_done(self, source: Source) -> bool:
-        """Whether an earlier run made the result of this input, of the same content and settings, and it is intact."""
+        """Whether an intact result of this input, with the same content and settings, exists."""
         target = self.path(source)
-        entry = self._entries.get(self._targets[sources.place(source)])
+        entry = self._entries.get(self._targets[inputs.place(source)])
         return (
             entry is not None
             and os.path.lexists(target)
             and entry.get("made_with") == self._made_with
-            and entry.get("input") == sources.place(source)
-            and sources.unchanged(source, entry.get("content"))
-            and sources.unchanged(target, entry.get("wrote"))
+            and entry.get("input") == inputs.place(source)
+            and inputs.unchanged(source, entry.get("content"))
+            and inputs.unchanged(target, entry.get("wrote"))
         )
 
-    def claimed(self) -> Claim:
-        """Make the folder and keep other commands out of it until the claim is released.
+    def lock(self) -> FileLock:
+        """Make the folder and keep other commands out of it until the lock is released.
 
         Raises:
-            Claimed: another command writes there.
+            FileLocked: another command writes there.
             ConfigError: the folder cannot be made.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            claim = Claim(self.folder / (RECORD + ".lock"), describe(self.folder))
+            lock = FileLock(self.folder / (RECORD + ".lock"), describe(self.folder))
             self._append({"made_with": self._made_with, "settings": self._settings})
         except OSError as problem:
             reason = (problem.strerror or str(problem)).lower()
             raise ConfigError(f"{describe(self.folder)}: cannot be written: {reason}") from None
-        return claim
+        return lock
 
     def write(self, source: Source, data: bytes, put: Callable[[Path], object]) -> Path:
-        """Write one result: note it in the record, then have `put` write its file; return the file.
+        """Write one result: add it to the record, then call `put` to write its file; return the file.
 
         Args:
             source: the input.
-            data: what the file will hold; empty if that is known only afterwards.
-            put: writes the file at the path that it is given, whole or not at all.
+            data: the file's content; empty if it is not known yet.
+            put: writes the file at the given path, whole or not at all.
 
         Raises:
-            OutputExists: somebody else put a file there meanwhile, or a link that leads away.
+            OutputExists: a file of another program, or a link out of the folder, appeared there meanwhile.
             OSError: it cannot be written.
         """
         target = self.path(source)
@@ -315,19 +315,20 @@ class Outputs:
         if os.path.lexists(target) and not self._is_ours(target):
             raise _stranger(target)
         entry = {
-            "file": self._targets[sources.place(source)],
-            "input": sources.place(source),
-            "content": sources.identity(source),
+            "file": self._targets[inputs.place(source)],
+            "input": inputs.place(source),
+            "content": inputs.identity(source),
             "made_with": self._made_with,
         }
-        if data:  # before the file, so that a killed run leaves none that nobody knows
+        if data:  # before the file, so that a killed run leaves no file that is not in the record
             self._append({**entry, "wrote": hashlib.sha256(data).hexdigest()[:16] + "-"})
         put(target)
-        self._append({**entry, "wrote": sources.identity(target)})
+        self._append({**entry, "wrote": inputs.identity(target)})
         return target
 
     def _append(self, entry: dict[str, Any]) -> None:
-        """Add a line in one write, which keeps lines of several processes apart; a torn one before it is ended."""
+        """Append a line in a single write, so that lines of several processes do not mix; an incomplete line before it
+        is terminated."""
         if "file" in entry:
             self._note(entry["file"], entry)
             entry = {**entry, "input": self._relative(entry["input"])}
@@ -343,16 +344,16 @@ class Outputs:
 
 def written_in(folder: Path) -> set[str]:
     """Places of the results that earlier runs wrote into a folder."""
-    found = set()
+    places = set()
     with suppress(OSError):
         for line in (folder / RECORD).read_bytes().splitlines():
             with suppress(ValueError, KeyError, TypeError, RecursionError):
-                found.add(sources.place(folder / str(json.loads(line)["file"])))
-    return found
+                places.add(inputs.place(folder / str(json.loads(line)["file"])))
+    return places
 
 
 def has_record(path: Path) -> bool:
-    """Whether the JSON beside a file says that `mien` wrote that very file."""
+    """Whether the JSON beside a file records that `mien` wrote this content."""
     try:
         record = json.loads(path.with_name(path.name + SIDECAR).read_bytes())
         return bool(record["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest())
@@ -367,5 +368,5 @@ def _stranger(path: Path) -> OutputExists:
 
 
 def _folded(name: str) -> str:
-    """The name as a file system that ignores case and composition sees it."""
+    """The name without case and Unicode composition, as some file systems compare names."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

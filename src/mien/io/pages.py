@@ -1,7 +1,7 @@
-"""Small pieces of a self-contained page: headings, tables and figures, with styles for light, dark and paper.
+"""Building blocks of self-contained HTML pages: headings, tables and figures, with styles for light, dark and paper.
 
-A page made here asks for nothing over the network: styles and pictures stand inside it. Tables have captions and
-header cells, pictures have a description in words, and nothing is said by colour alone.
+A page loads nothing over the network: styles and pictures are inside it. Tables have captions and header cells,
+pictures have a text description, and colour never carries information alone.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ footer { margin-top: 3rem; color: var(--soft); font-size: .88rem; border-top: 1p
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 }
 """
-"""One style sheet for reports and comparisons."""
+"""The style sheet of reports and comparisons."""
 
 WIDE = """
 body { max-width: 92rem; }
@@ -76,7 +76,7 @@ table { font-size: .84rem; }
 
 
 def document(title: str, body: Sequence[str], wide: bool = False) -> str:
-    """A whole HTML page; `body` is trusted markup. A wide one is printed across the sheet."""
+    """A complete HTML page; `body` is trusted markup. A wide page is printed in landscape."""
     style = STYLE + (WIDE if wide else "")
     return (
         '<!doctype html>\n<html lang="en-GB">\n<head>\n<meta charset="utf-8">\n'
@@ -94,14 +94,14 @@ def table(
     text: Sequence[int] = (),
     apart: Sequence[int] = (),
 ) -> str:
-    """A table whose first column heads its rows.
+    """A table; the first column holds the row headers.
 
     Args:
-        caption: what it shows, plain text.
+        caption: plain text.
         header: plain text.
         rows: cells of trusted markup; escape plain text with `html.escape`.
-        text: columns aligned left, as prose.
-        apart: columns set off by a dotted rule: not to be compared with the others.
+        text: indices of columns aligned left, as prose.
+        apart: indices of columns set off by a dotted line: not to be compared with the others.
     """
 
     def mark(index: int) -> str:
@@ -120,15 +120,15 @@ def table(
 
 
 def interval(cell: str) -> str:
-    """Markup of a cell's plain text; "79.4 ± 1.8 (76.7 to 81.8)" stands on two lines, its interval small."""
-    found = re.fullmatch(r"(.+?) \((\S+ to \S+)\)", cell)
-    if found is None:
+    """Markup of a cell's plain text; "79.4 ± 1.8 (76.7 to 81.8)" is set on two lines with a small interval."""
+    match = re.fullmatch(r"(.+?) \((\S+ to \S+)\)", cell)
+    if match is None:
         return escape(cell)
-    return f'<span class="n">{escape(found[1])}</span><br><small class="n">{escape(found[2])}</small>'
+    return f'<span class="n">{escape(match[1])}</span><br><small class="n">{escape(match[2])}</small>'
 
 
 def figure(svg: str, caption: str, wide: bool = False) -> str:
-    """A picture with its caption; `svg` comes from `mien.figures.palette.markup` and carries its description."""
+    """A picture with its caption; `svg` comes from `mien.figures.palette.markup` and has a text description."""
     return f"<figure{' class=wide' if wide else ''}>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
@@ -142,9 +142,9 @@ def facts(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def meter(share: float) -> str:
-    """A small bar for a share in [0, 1]; the number stands beside it, so screen readers skip the bar."""
+    """A small bar for a share in [0, 1]; screen readers skip it, as the number is beside it."""
     return f'<span class="meter" aria-hidden="true"><i style="width:{100 * share:.1f}%"></i></span>'
 
 
 FAINT = "#8A8D93"
-"""Grid, reference lines and second-rank text; readable on light and dark paper."""
+"""Colour of grids, reference lines and secondary text; readable on light and dark backgrounds."""

@@ -1,16 +1,16 @@
-"""One row for each face: the table that other tools read, in CSV, JSON lines or Parquet.
+"""Tables with one row for each face, in CSV, JSON lines or Parquet.
 
-The columns and what they mean are in `mien.io.columns`, how an analysis becomes rows in `mien.rows`.
+`mien.io.columns` defines the columns and turns an analysis into rows.
 
-**Nothing is lost when a run is killed.** While it runs, `Writer` appends one line for each *picture* (with all its
-rows) to `<table>.part`, in a single write each. A killed run leaves whole lines and at most one torn line at the end,
-which `resume=True` cuts off; pictures whose line is whole are complete, however many faces they have. Only `finish`
-turns the part file into the table, which therefore appears whole or not at all. The same holds for all three formats.
-(The part file is safe from a killed process; it is not synchronised to disk against loss of power.)
+**A killed run loses nothing.** `Writer` appends one line for each *picture* (with all its rows) to `<table>.part`, in a
+single write each. A killed run leaves whole lines and at most one incomplete line at the end, which `resume=True`
+removes; pictures with a whole line are complete, however many faces they have. Only `finish` turns the part file into
+the table, which therefore appears whole or not at all. The same holds for all three formats. (The part file is safe
+from a killed process; it is not synchronised to disk against loss of power.)
 
-**A table says what made it**, if the writer is told (`made_with`): version, weights, detector and options, in the
+**A table records how it was made**, if the writer gets `made_with`: version, weights, detector and options, in the
 Parquet file's metadata under the key `mien`, and for CSV and JSON lines in a JSON file beside the table, such as
-`table.csv.mien.json`. There is also what tells the content of each picture from any other, so that `resume` notices a
+`table.csv.mien.json`. It also holds an identifier of each picture's content, so that `resume` notices a
 picture that was replaced. Going on with other options is refused; pictures that were replaced, and those with an error,
 are done again.
 """
@@ -42,7 +42,7 @@ from mien.io.columns import (
     to_frame,
 )
 from mien.io.images import describe
-from mien.io.locks import Claim
+from mien.io.locks import FileLock
 from mien.labels import EXPRESSIONS
 from mien.types import Analysis
 
@@ -66,14 +66,14 @@ __all__ = [
 ]
 
 ROW_GROUP: Final = 4096
-"""Rows held in memory while Parquet is written."""
+"""Rows held in memory while Parquet is written, at most."""
 
 
 FORMATS: Final = (".csv", ".jsonl", ".parquet")
 
 
 class Writer:
-    """Writes analyses into a table that survives a killed run; see the module's docstring for how.
+    """Writes analyses to a table that survives a killed run; see the module's docstring.
 
         with Writer("faces.csv", resume=True) as table:
             for path in paths:
@@ -88,16 +88,16 @@ class Writer:
         landmarks: as for `rows`.
         on_no_face: as for `rows`; "skip" records a picture as done without giving it a row.
         resume: continue an unfinished table, or add to a finished one.
-        video: what is written are `Frame`s, and the table has their columns too.
+        video: `Frame`s are written, with their additional columns.
         labels: those of the recogniser.
-        made_with: what the rows are made with, plain JSON values; the table says it, and `resume` compares it.
+        made_with: how the rows are made, plain JSON values; stored with the table and compared by `resume`.
         overwrite: replace a table, finished or not. The old one stays until the new one is finished.
-        writes: places (see `mien.io.inputs.place`) of other files that the run writes, which the table remembers.
+        writes: places (see `mien.io.inputs.place`) of other files that the run writes, stored with the table.
 
     Attributes:
         known: sources (as `key` gives them) that the table has, with or without an error.
-        done: those whose rows are all there, without an error.
-        contents: what tells the content of each source from any other (see `mien.io.inputs.identity`), where known.
+        done: those with all rows, without an error.
+        contents: identifier of each source's content (see `mien.io.inputs.identity`), where known.
         folder: where the names of an earlier run start from, or None.
         wrote: places of other files that earlier runs wrote.
         frames: for a video the number of its last frame that is there.
@@ -129,7 +129,7 @@ class Writer:
         self._made_with, self._writes = made_with, writes
         self.wrote: set[str] = set()
         self.known: set[str] = set()
-        # Where in the part file the newest line of a source lies that has several.
+        # Offset in the part file of the newest line of each source that has several.
         self._empty = True
         self._again: dict[str, int] = {}
         self._layout, self._landmarks, self._on_no_face, self._video = columns, landmarks, on_no_face, video
@@ -141,15 +141,15 @@ class Writer:
                 f"{describe(self.path)}: cannot write '{self.path.suffix}': use {', '.join(FORMATS)}"
             )
         if self.path.suffix.lower() == ".parquet":
-            _arrow()  # at the door: not after the last picture
+            _arrow()  # fail now, not after the last picture
         try:
-            self._claim = Claim(self.path.with_name(self.path.name + ".lock"), describe(self.path))
+            self._lock = FileLock(self.path.with_name(self.path.name + ".lock"), describe(self.path))
         except OSError as problem:
             raise TableError(f"{describe(self.path)}: cannot be written: {_reason(problem)}") from None
         try:
             self._begin(names, resume, overwrite)
         except BaseException:
-            self._claim.release()
+            self._lock.release()
             raise
 
     def _begin(self, names: list[str], resume: bool, overwrite: bool) -> None:
@@ -184,7 +184,7 @@ class Writer:
             raise TableError(f"{describe(self.path)}: cannot be written: {_reason(problem)}") from None
 
     def _from_here(self, place: str | Path) -> str:
-        """A place as the table says it: from its own folder, so that a project can be moved and says no home."""
+        """A place relative to the table's folder, so that a project can be moved and reveals no home folder."""
         try:
             return os.path.relpath(place, self.path.absolute().parent)
         except ValueError:  # another drive
@@ -194,7 +194,7 @@ class Writer:
         return os.path.normpath(self.path.absolute().parent / place)
 
     def _take_up(self, made: dict[str, Any]) -> None:
-        """Go on from what an earlier run says of itself, or refuse to."""
+        """Check that an earlier run had the same settings, and continue it."""
         if self._made_with is not None:
             before = made.get("made_with")
             if before is None:
@@ -215,7 +215,7 @@ class Writer:
         self.contents.update(made.get("pictures") or {})
 
     def _recover(self, names: list[str]) -> int:
-        """Note what an earlier run completed; return how many bytes of its part file are whole lines."""
+        """Record what an earlier run completed; return how many bytes of its part file are whole lines."""
         if not self.part.exists():
             return 0
         whole = 0
@@ -223,7 +223,7 @@ class Writer:
             if number == 0:
                 if not line.keys() >= _HEAD:
                     raise _damaged_line(self.part, 1)
-                # Killed between putting the table in place and removing the part file: the table has it all.
+                # It was killed between writing the table and removing the part file: the table is complete.
                 if line["found"] != _identity(self.path):
                     return 0
                 _same_columns(self.part, names, line["columns"])
@@ -242,7 +242,7 @@ class Writer:
     def _note(
         self, source: str, frame: int | None, failed: bool, content: str | None = None, at: int | None = None
     ) -> None:
-        """Remember a line of a source; `at` is where it begins in the part file."""
+        """Record a line of a source; `at` is its offset in the part file."""
         if frame is not None:
             self.frames[source] = max(frame, self.frames.get(source, frame))
         elif at is not None and source in self.known:
@@ -256,19 +256,19 @@ class Writer:
             self.contents[source] = content
 
     def wants(self, source: str | Path) -> bool:
-        """Whether this picture is still to be done."""
+        """Whether this picture still has to be analysed."""
         return key(str(source)) not in self.done
 
     def write(self, analysis: Analysis, content: str | None = None) -> None:
-        """Append all rows of one picture or frame in one write; those that the table has of the picture are replaced.
+        """Append all rows of one picture or frame in one write; they replace earlier rows of the same picture.
 
         Args:
-            analysis: what was found.
-            content: of `mien.io.inputs.identity`, taken before the picture was read.
+            analysis: of the picture or frame.
+            content: its `mien.io.inputs.identity`, taken before the picture was read.
 
         Raises:
             NoFace: as `rows`.
-            TableError: the disk is full or gone; what was added before is safe.
+            TableError: the disk is full or gone; earlier rows are kept.
         """
         table = rows(analysis, self._layout, self._landmarks, self._on_no_face, self._video, self._labels)
         source = key(analysis.source)
@@ -299,9 +299,9 @@ class Writer:
         """Stop without finishing: the part file stays for a later `resume`, if there is any picture in it."""
         if not self._file.closed:
             self._file.close()
-            if self._empty:  # a start that was refused must not be in the way of the next
+            if self._empty:  # a refused run must not block the next one
                 self.part.unlink(missing_ok=True)
-        self._claim.release()
+        self._lock.release()
 
     def finish(self) -> None:
         """Turn the part file into the table, in one step, and remove it.
@@ -310,7 +310,7 @@ class Writer:
             TableError: the table cannot be written; the part file is kept.
         """
         self._file.close()
-        suffix, temporary = self.path.suffix.lower(), atomic.beside(self.path)
+        suffix = self.path.suffix.lower()
         made: dict[str, Any] | None = None
         if self._made_with is not None:
             made = {
@@ -320,24 +320,23 @@ class Writer:
             }
             made["writes"] = sorted(map(self._from_here, self.wrote.union(self._writes)))
         try:
-            _write(temporary, suffix, self._columns, self.written(), made)
-            if suffix != ".parquet":
-                _write_beside(self.path, made)
-            atomic.replace(temporary, self.path)
+            with atomic.writing(self.path) as temporary:
+                _write(temporary, suffix, self._columns, self.written(), made)
+                if suffix != ".parquet":
+                    _write_beside(self.path, made)
             self.part.unlink()
         except OSError as problem:
-            temporary.unlink(missing_ok=True)
             raise TableError(
                 f"{describe(self.path)}: {_reason(problem)}: the rows are safe in {describe(self.part)}, "
                 "fix it and run again with --resume"
             ) from None
         finally:
-            self._claim.release()
+            self._lock.release()
 
     def written(self) -> Iterator[Row]:
         """Every row so far, in order, from the files: what an earlier run left and what this one has added.
 
-        A picture that was done again has its new rows where the old ones were.
+        The new rows of a picture that was analysed again take the place of the old ones.
         """
         names = [column.name for column in self._columns]
 
@@ -422,8 +421,8 @@ def done(path: str | Path) -> set[str]:
 
 
 def made_of(path: str | Path) -> dict[str, Any]:
-    """What a table says of how it was made: `made_with`, the `folder` that names start from (relative to the table's
-    own), and `pictures`, which has what tells the content of each picture from any other. Empty where it says nothing.
+    """How a table was made: `made_with`, the `folder` that names start from (relative to the table's own), and
+    `pictures`, with the identifier of each picture's content. Empty if it is not recorded.
 
     Raises:
         TableError: the table, or the file beside it, cannot be read.
@@ -455,7 +454,7 @@ _METADATA: Final = {
 
 
 def _write_beside(path: Path, made: dict[str, Any] | None) -> None:
-    """Write, or take away, the file that says what made a table of text."""
+    """Write or remove the JSON file that records how a CSV or JSON lines table was made."""
     beside = path.with_name(path.name + outputs.SIDECAR)
     if made is None:
         beside.unlink(missing_ok=True)
@@ -534,9 +533,8 @@ def _header(path: Path) -> list[str]:
 
 
 def _has_spaces(path: Path) -> bool:
-    """Whether a CSV file has spaces after its commas, as OpenFace's have; in others they belong to the cells.
-
-    utf-8-sig, here and above: spreadsheets put a mark at the beginning.
+    """Whether a CSV file has spaces after its commas, as OpenFace's have; in other files they belong to the cells.
+    utf-8-sig, here and above: spreadsheets write a byte order mark.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = next(csv.reader(file), [])
@@ -547,12 +545,12 @@ def _unreadable(path: Path, problem: Exception) -> TableError:
     return TableError(f"{describe(path)}: cannot be read as a table: {' '.join(str(problem).split())}")
 
 
-_BEYOND: Final = "\0"  # what the cells beyond the header's are called; no column is
+_BEYOND: Final = "\0"  # the key of cells beyond the header
 _HEAD: Final = {"columns", "extends", "found"}
 
 
 def _error_of(names: list[str]) -> str:
-    """The column that says why a picture could not be analysed."""
+    """The column with the reason why a picture could not be analysed."""
     return "error" if "error" in names else names[-1]
 
 
@@ -569,7 +567,7 @@ def _has_pictures(part: Path) -> bool:
 
 
 def _is_entry(line: dict[str, Any], columns: int) -> bool:
-    """Whether a line of a part file, not its first, says what `Writer.write` writes."""
+    """Whether a line of a part file, not its first, has the form that `Writer.write` writes."""
     rows = line.get("rows")
     return (
         isinstance(line.get("source"), str)
@@ -583,9 +581,9 @@ def _damaged_line(part: Path, number: int) -> TableError:
     return TableError(f"{describe(part)}: line {number} is damaged: delete the file and start anew")
 
 
-def _same_columns(path: Path, wanted: list[str], found: list[str]) -> None:
-    # A JSON lines table without rows does not say its columns.
-    if found and found != wanted:
+def _same_columns(path: Path, wanted: list[str], columns: list[str]) -> None:
+    # A JSON lines table without rows does not name its columns.
+    if columns and columns != wanted:
         raise TableError(
             f"{describe(path)} was written with other columns: give the same --columns, --weights and landmarks, or "
             "another file"
@@ -593,7 +591,7 @@ def _same_columns(path: Path, wanted: list[str], found: list[str]) -> None:
 
 
 def _identity(path: Path) -> list[int] | None:
-    """What tells one version of a file from the next."""
+    """What distinguishes one version of a file from the next."""
     if not path.exists():
         return None
     status = path.stat()
@@ -601,7 +599,7 @@ def _identity(path: Path) -> list[int] | None:
 
 
 def _whole_lines(part: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """Each whole line of a part file with the offset at which it ends; a torn last line is left out."""
+    """Each whole line of a part file with the offset at which it ends; an incomplete last line is left out."""
     end = 0
     with part.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -609,12 +607,12 @@ def _whole_lines(part: Path) -> Iterator[tuple[dict[str, Any], int]]:
                 return
             end += len(line)
             try:
-                found = json.loads(line)
+                entry = json.loads(line)
             except (ValueError, RecursionError):
                 raise _damaged_line(part, number) from None
-            if not isinstance(found, dict):
+            if not isinstance(entry, dict):
                 raise _damaged_line(part, number)
-            yield found, end
+            yield entry, end
 
 
 def _write(
@@ -634,7 +632,7 @@ def _write(
 
 
 def _arrow() -> Any:
-    """pyarrow, which is as large as half of the rest and therefore an extra."""
+    """pyarrow, an extra because it is half as large as all the rest."""
     try:
         import pyarrow.parquet
     except ModuleNotFoundError:
@@ -648,7 +646,7 @@ def write_parquet(
     table: Iterable[Row],
     made: dict[str, Any] | None = None,
 ) -> None:
-    """Row groups of bounded size; unit, range and meaning of each column travel in the file's schema, and `made_of`.
+    """Write row groups of bounded size; the schema holds unit, range and meaning of each column, and `made_of`.
 
     Raises:
         ExtraMissing: pyarrow is not installed.

@@ -1,7 +1,7 @@
-"""Reads files of `torch.save` as tensors and plain values, and as nothing else.
+"""Read files of `torch.save` safely: tensors and plain values only.
 
-Such a file is a pickle, and a pickle can be a program. Only the names that stand for tensors and plain values are
-unpickled; whatever else a file asks for is refused, so opening a stranger's file runs nothing.
+Such a file is a pickle, and a pickle can run code. Only tensors and plain values are unpickled; anything else is
+refused, so opening an untrusted file runs nothing.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ DAMAGE: Final = (
 
 
 def read(path: Path | str) -> dict[str, Any]:
-    """Read a dict of tensors and plain values, onto the CPU.
+    """Read a dict of tensors and plain values to the CPU.
 
     Raises:
-        WeightsError: the file is absent, damaged, or holds anything else.
+        WeightsError: the file is missing, damaged, or holds anything else.
     """
     import torch
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on other pickle protocols before it refuses them
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            warnings.simplefilter("ignore")  # torch warns of other pickle protocols before it refuses them
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file: check the path") from None
     except DAMAGE as problem:
         raise WeightsError(
             f"{path}: not a tensor file ({type(problem).__name__}): download or train it again"
         ) from None
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path}: holds a {type(found).__name__}, not named tensors: save a state_dict")
-    return found
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path}: holds a {type(content).__name__}, not named tensors: save a state_dict")
+    return content

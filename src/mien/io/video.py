@@ -1,11 +1,11 @@
-"""Frames of a video file in bounded memory, upright, each with the time at which it is shown.
+"""Read and write video files frame by frame, in bounded memory.
 
-Times are the presentation times stored in the file, not frame numbers over a rate: telephones record at a rate that
-varies, and a number over a rate would then be wrong by seconds. Second 0 is where a player begins. Sound is not read.
+Frames are upright and have the presentation time stored in the file, in seconds from where a player starts, not a frame
+number over a rate: phones record at a varying rate, so that could be wrong by seconds.
 
-Pixels are converted to RGB by the matrix and range that the file states; where it states no matrix, by BT.709 from
-1280 x 577 pixels on and BT.601 below, as players do. HDR (PQ and HLG) is tone-mapped to SDR with BT.709 primaries, and
-`Clip.notes` says so. Pixels that are not square are made square.
+Pixels are converted to RGB by the matrix and range that the file states; where it states no matrix, by BT.709 from 1280
+x 577 pixels on and BT.601 below, as players do. HDR (PQ and HLG) is tone-mapped to SDR with BT.709 primaries, which
+`VideoReader.notes` mentions. Pixels that are not square are made square.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class VideoError(MienError):
 
 
 def library() -> Any:
-    """PyAV, which brings FFmpeg.
+    """Import PyAV, which contains FFmpeg.
 
     Raises:
         ExtraMissing: it is not installed.
@@ -47,7 +47,7 @@ def library() -> Any:
         import av
     except ModuleNotFoundError:
         raise ExtraMissing("video", "av") from None
-    av.logging.set_level(None)  # what goes wrong is said by us, once
+    av.logging.set_level(None)  # errors are reported by mien, once
     return av
 
 
@@ -57,7 +57,7 @@ _PQ, _HLG = 16, 18
 
 
 class Colour(NamedTuple):
-    """How the colours of a film are stored, in the codes of ITU-T H.273; `full`: luma 0 to 255, not 16 to 235."""
+    """How the colours of a video are stored, in the codes of ITU-T H.273; `full`: luma 0 to 255, not 16 to 235."""
 
     matrix: int = 1
     primaries: int = 1
@@ -78,21 +78,21 @@ class Picture(NamedTuple):
     rgb: NDArray[np.uint8]
 
 
-class Clip:
-    """A video file, open for reading from its beginning, once.
+class VideoReader:
+    """Reads a video file once, from its beginning.
 
     Attributes:
         path: as given.
         width, height: of the upright frames, pixels.
-        rate: mean frames a second; None where the file does not say.
-        duration: seconds; None where the file does not say.
-        frames: how many the file says it has; None where it does not say.
-        start: what a player shows first, in seconds of the file's own clock.
-        colour: how a film of these frames is to be stored so that it looks the same.
-        notes: what was changed in reading, a sentence each.
+        rate: mean frames a second; None if the file does not state it.
+        duration: seconds; None if the file does not state it.
+        frames: their number as the file states it, or None.
+        start: time of the first frame that a player shows, in seconds of the file's clock.
+        colour: how to store these frames so that they look the same.
+        notes: what was changed in reading, one sentence each.
 
     Raises:
-        VideoError: there is no such file, FFmpeg cannot read it, it has no moving pictures, or they are too large.
+        VideoError: no such file, FFmpeg cannot read it, or its video stream is missing or too large.
         ExtraMissing: PyAV is not installed.
     """
 
@@ -105,14 +105,14 @@ class Clip:
             what = "is a folder" if Path(path).is_dir() else "no such file"
             raise VideoError(f"{self._name}: {what}: name a video file")
         try:
-            # The prefix and the list keep FFmpeg from taking a name, or what is in a playlist, for an address.
+            # The prefix and the whitelist keep FFmpeg from opening a name, or an entry of a playlist, as a URL.
             self._container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
         except (av.error.FFmpegError, UnicodeError) as problem:
             raise VideoError(
                 f"{self._name}: is damaged, or no video that FFmpeg can read ({_reason(problem)}): "
                 "record or convert it again"
             ) from None
-        # A song's cover is stored as a video stream of one picture.
+        # The cover of an audio file is stored as a video stream of one picture.
         cover = av.stream.Disposition.attached_pic
         moving = [stream for stream in self._container.streams.video if not stream.disposition & cover]
         if not moving:
@@ -131,13 +131,15 @@ class Clip:
         aspect = self._stream.sample_aspect_ratio
         self._wider = float(aspect) if aspect else 1.0
         if context.width * self._wider * context.height > MAX_PIXELS or context.width * self._wider < 1:
-            self._wider = 1.0  # no camera has such pixels: the file is wrong
+            self._wider = 1.0  # no camera has such pixels: the header is wrong
         self.rate = float(self._stream.average_rate) if self._stream.average_rate else None
         self.frames = self._stream.frames or None
         self.start = (self._container.start_time or 0) / 1_000_000
         self.duration = self._duration()
         self.notes: list[str] = []
-        self._reformatter = av.video.reformatter.VideoReformatter()  # one for all frames: it keeps its tables
+        self._reformatter = (
+            av.video.reformatter.VideoReformatter()
+        )  # one for all frames, as it caches its tables
         self._first: VideoFrame | None = None
         self._decoded = self._decode()
         self._first = next(self._decoded, None)
@@ -152,12 +154,12 @@ class Clip:
         if self._stream.duration and self._stream.time_base:
             return float(self._stream.duration * self._stream.time_base)
         seconds = self._container.duration / 1_000_000 if self._container.duration else None
-        # What Matroska calls the duration is the last time, counted from 0.
+        # In Matroska the duration is the last time, counted from 0.
         late = seconds is not None and "matroska" in self._container.format.name and 0 < self.start < seconds
         return seconds - self.start if seconds is not None and late else seconds
 
     def _colour(self, frame: VideoFrame) -> Colour:
-        """What the file states, completed as players do where it states nothing."""
+        """The colours as the file states them, with the defaults of players for what it does not state."""
         context = self._stream.codec_context
         large = frame.width >= 1280 or frame.height > 576
         usual = Colour() if large else Colour(5, 5, 6) if frame.height == 576 else Colour(6, 6, 6)
@@ -181,7 +183,7 @@ class Clip:
         return self._source
 
     def _decode(self) -> Iterator[VideoFrame]:
-        """Whatever can be decoded; what could not is said at the end, as a player would show the rest too."""
+        """Decode all frames that can be decoded; an error is raised at the end, as a player would show the rest too."""
         wrong = self._av.error.FFmpegError
         packets = self._container.demux(self._stream)
         reason = ""
@@ -191,7 +193,7 @@ class Clip:
             except wrong as problem:
                 packet, reason = None, _reason(problem)
             try:
-                # Without a packet the decoder gives what it still holds.
+                # Without a packet the decoder returns the frames that it still holds.
                 yield from self._stream.decode(packet) if packet else self._stream.codec_context.decode(None)
             except self._av.error.EOFError:
                 pass
@@ -208,7 +210,7 @@ class Clip:
         """Each `every`-th frame, from the first.
 
         Raises:
-            VideoError: the file is damaged, or ends before it should. What could be read has been given before.
+            VideoError: the file is damaged, or ends before it should. The readable frames were yielded before.
         """
         first, self._first = self._first, None
         if first is None:
@@ -218,11 +220,11 @@ class Clip:
         for number, frame in enumerate(self._decoded, start=1):
             if number % every == 0:
                 yield Picture(number, self._time(frame, number), self._pixels(frame))
-        # Files leave out a frame or two at cuts made without decoding; more is a download that stopped.
+        # Files cut without decoding may miss a frame or two; more is an incomplete download.
         if self.frames is not None:
             short = number + 1 < 0.9 * self.frames - 3
         else:
-            # Formats differ in whether a duration counts from 0 or from where the pictures begin.
+            # Formats differ in whether a duration counts from 0 or from the first frame.
             reached = self._time(frame, number) + max(self.start, 0.0)
             short = self.duration is not None and reached < 0.9 * self.duration - 0.5
         if short:
@@ -233,7 +235,7 @@ class Clip:
             )
 
     def picture(self, number: int) -> Picture | None:
-        """The frame `number`, which is at or after the one asked for last; None when the file has fewer.
+        """The frame `number`, which must not be before the last one requested; None if the file has fewer.
 
         Raises:
             VideoError: the file is damaged before it.
@@ -280,8 +282,8 @@ class Clip:
 
 
 def upright(rgb: NDArray[np.uint8], frame: VideoFrame) -> NDArray[np.uint8]:
-    """The pixels of a frame turned and mirrored as its display matrix says, to the nearest of the eight ways."""
-    # One that is passed by the container or by the video stream itself stands beside every frame.
+    """The pixels of a frame rotated and mirrored by its display matrix, to the nearest of the eight orientations."""
+    # A matrix of the container or of the video stream is attached to every frame.
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return rgb
@@ -294,9 +296,9 @@ def upright(rgb: NDArray[np.uint8], frame: VideoFrame) -> NDArray[np.uint8]:
 _WHITE: Final = 203.0
 """cd/m2 of diffuse white in HDR (ITU-R BT.2408)."""
 _PEAK: Final = 1000.0
-"""cd/m2 of the brightest HLG, whose values are relative (ITU-R BT.2100)."""
+"""cd/m2 of the brightest HLG, which has relative values (ITU-R BT.2100)."""
 _KNEE: Final = 0.7
-"""Share of the SDR range up to which light is kept; what is brighter is pressed together. Our choice."""
+"""Share of the SDR range up to which light is kept; brighter light is compressed. Our choice."""
 _NARROWER: Final = np.array(
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
 )
@@ -306,14 +308,14 @@ _BRIGHTEST: Final = 50.0
 
 
 def tone_mapped(deep: NDArray[np.uint16], source: Colour) -> NDArray[np.uint8]:
-    """RGB uint16 [height, width, 3], PQ or HLG, as SDR with primaries of BT.709, RGB uint8.
+    """Tone-map RGB uint16 [height, width, 3], PQ or HLG, to SDR with BT.709 primaries, RGB uint8.
 
-    Diffuse white becomes a light grey (0.85 of linear light) so that what is brighter remains to be seen.
+    Diffuse white becomes a light grey (0.85 of linear light), so that highlights keep detail.
     """
     import cv2
 
     light = _linear(source.transfer)[deep]
-    if source.transfer == _HLG:  # the system's gamma works on luminance, or hues would shift
+    if source.transfer == _HLG:  # the system gamma is applied to luminance, or hues would shift
         luma = cv2.transform(light, np.array([[0.2627, 0.678, 0.0593]], np.float32))
         light *= np.power(np.maximum(luma, 1e-6), 0.2)[..., None] * np.float32(_PEAK / _WHITE)
     if source.primaries == 9:
@@ -324,7 +326,7 @@ def tone_mapped(deep: NDArray[np.uint16], source: Colour) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=2)
 def _linear(transfer: int) -> NDArray[np.float32]:
-    """Linear light for each of 65,536 stored values: PQ in diffuse whites, HLG in shares of the scene's most."""
+    """Linear light for each of 65,536 stored values: PQ in diffuse whites, HLG in shares of the scene's maximum."""
     value = np.linspace(0, 1, 65536)
     if transfer == _PQ:  # SMPTE ST 2084
         root = value ** (1 / 78.84375)
@@ -339,7 +341,8 @@ def _linear(transfer: int) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=1)
 def _shown() -> NDArray[np.uint8]:
-    """Light at 65,536 places, by its root up to `_BRIGHTEST`, pressed into the SDR range and encoded (sRGB)."""
+    """A table of sRGB values for light up to `_BRIGHTEST`, compressed into the SDR range; its 65,536 entries are by the
+    square root of light."""
     light = _BRIGHTEST * np.linspace(0, 1, 65536) ** 2
     over = np.maximum(light - _KNEE, 0) / (1 - _KNEE)
     light = np.where(light < _KNEE, light, _KNEE + (1 - _KNEE) * over / (1 + over))
@@ -352,17 +355,17 @@ def _reason(problem: Exception) -> str:
 
 
 FORMATS: Final = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""Files that can be written, by their suffix."""
+"""Container formats that can be written, by suffix."""
 
 _TICK: Final = Fraction(1, 90_000)
-"""Seconds: the unit of time in the file that is written."""
+"""Time base of written files, seconds."""
 
 
-class Film:
-    """A video being written: `path` appears whole when `finish` is called; until then it is `<path>.part`.
+class VideoWriter:
+    """Writes a video: `path` appears whole when `finish` is called; until then it is `<path>.part`.
 
-    `like` is the clip that its frames come from: their colours are stored as in it (BT.709 without), and its `sound` is
-    copied. `notes` says what could not be kept, a sentence each.
+    `like` is the video that the frames come from: colours are stored as in it (default BT.709), and its sound is copied
+    if `sound` is set. `notes` has a sentence for each thing that could not be kept.
 
     Raises:
         ConfigError: the suffix is none of `FORMATS`.
@@ -376,7 +379,7 @@ class Film:
         width: int,
         height: int,
         rate: float | None,
-        like: Clip | None = None,
+        like: VideoReader | None = None,
         sound: bool = True,
     ) -> None:
         self.path = Path(path)
@@ -389,7 +392,7 @@ class Film:
         self._size = (
             max(2, width // 2 * 2),
             max(2, height // 2 * 2),
-        )  # colours are stored for squares of 2 x 2
+        )  # chroma is stored for blocks of 2 x 2 pixels
         self._colour = like.colour if like is not None else Colour()
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         self._sound: Sound | None = None
@@ -400,7 +403,7 @@ class Film:
         self._last = -1
         self._open = True
 
-    def _begin(self, rate: float | None, heard: Clip | None) -> None:
+    def _begin(self, rate: float | None, heard: VideoReader | None) -> None:
         codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
         options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
         self._container = self._av.open(f"file:{self.part}", "w", format=FORMATS[self.path.suffix.lower()])
@@ -419,7 +422,7 @@ class Film:
         except (ValueError, self._av.error.FFmpegError):
             if self._sound is None:
                 raise
-            # The list of codecs that a format takes does not know every condition: try once without.
+            # The list of codecs that a format supports is not exact: try once without sound.
             self._close()
             self._sound = None
             self._begin(rate, None)
@@ -428,7 +431,7 @@ class Film:
             )
 
     def add(self, rgb: NDArray[np.uint8], time: float) -> None:
-        """Append a frame that is shown from `time` seconds on; one of another size is scaled.
+        """Append a frame that is shown from `time` seconds on; it is scaled if its size differs.
 
         Raises:
             VideoError: the disk is full or gone.
@@ -446,7 +449,7 @@ class Film:
             src_color_range=2,
             dst_color_range=2 if self._colour.full else 1,
         )
-        # Players need times that rise, whatever the file had.
+        # Players need increasing times.
         self._last = max(self._last + 1, round(time / _TICK))
         frame.pts, frame.time_base = self._last, _TICK
         self._mux(frame, time)
@@ -461,7 +464,7 @@ class Film:
             raise self._unwritable(problem) from None
 
     def finish(self, whole: bool = True) -> None:
-        """Write what is still held back and put the file in place; sound goes on to its end if the film is `whole`.
+        """Write buffered frames and put the file in its place; all sound is copied if the video is `whole`.
 
         Raises:
             VideoError: the disk is full or gone.
@@ -478,9 +481,9 @@ class Film:
             raise self._unwritable(problem) from None
 
     def drop(self) -> None:
-        """Give up, unless it is finished: remove what was written."""
+        """Remove what was written, unless it is finished."""
         if self._open:
-            with suppress(OSError, self._av.error.FFmpegError):  # it is given up anyway
+            with suppress(OSError, self._av.error.FFmpegError):  # it is removed anyway
                 self._close()
             self.part.unlink(missing_ok=True)
 
@@ -515,7 +518,7 @@ class Frames:
                 if self._clip is not None:
                     self._clip.close()
                 self._path = None
-                self._clip = Clip(path)
+                self._clip = VideoReader(path)
                 self._path = path
             self._last = number
             picture = self._clip.picture(number)
@@ -530,9 +533,9 @@ class Frames:
 
 
 class Sound:
-    """The sound of a clip, copied into a film as it is, up to the time that the film has reached."""
+    """Copies the sound of a video into another one without decoding, up to the time that the latter has reached."""
 
-    def __init__(self, clip: Clip, container: Any, av: Any, notes: list[str]) -> None:
+    def __init__(self, clip: VideoReader, container: Any, av: Any, notes: list[str]) -> None:
         self._av, self._out, self._notes, self._start = av, container, notes, clip.start
         self._streams: dict[int, Any] = {}
         self._pending: Any = None
@@ -552,7 +555,7 @@ class Sound:
             self._packets = self._source.demux([self._source.streams[index] for index in self._streams])
 
     def until(self, time: float) -> None:
-        """Copy what is heard before `time` seconds."""
+        """Copy the packets before `time` seconds."""
         while self._streams:
             packet = self._pending or self._next()
             self._pending = None
@@ -560,7 +563,7 @@ class Sound:
                 self._streams = {}
                 return
             at = packet.pts if packet.pts is not None else packet.dts
-            if at is None:  # the mark at the end of a stream
+            if at is None:  # the end-of-stream packet
                 continue
             if float(at * packet.time_base) - self._start > time:
                 self._pending = packet
@@ -579,5 +582,5 @@ class Sound:
             return None
 
     def close(self) -> None:
-        """Close the file that it is read from."""
+        """Close the source file."""
         self._source.close()

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mien.config import explain, nearest
-from mien.errors import ConfigError
+from mien.config import explain
+from mien.errors import ConfigError, nearest
 from mien.methods.base import Method
 from mien.methods.baseline import Baseline
 from mien.methods.cal import CAL

@@ -27,16 +27,15 @@ from pydantic import Field, ValidationError, model_validator
 from torch.nn import functional
 
 from mien.config import Frozen, explain, parse_yaml
-from mien.data import predictions, protocols
+from mien.data import protocols
 from mien.data.config import SourceConfig
 from mien.data.cropping import Samples, finds_faces, load_crops, source_records, to_samples
 from mien.data.duplicates import without_copies
 from mien.errors import ConfigError, WeightsError
-from mien.evaluation import intervals as bootstrap
-from mien.evaluation import metrics
+from mien.evaluation import intervals, metrics
 from mien.evaluation.evaluate import plain
 from mien.evaluation.subgroups import SMALLEST_GROUP, grouped
-from mien.faces.recognise import HEADS, OnnxRecogniser
+from mien.faces.recognise import HEADS, OnnxRecogniser, softmax
 from mien.io import cards
 from mien.labels import EXPRESSIONS, UNLABELLED, listed
 from mien.methods.base import AffectHead, Recognition, ccc
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
 
     from mien.data.records import Record, Split
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 
 UNCERTAIN_BELOW = 0.5
 """A label less probable than not is called uncertain. Our choice: it needs no second threshold once calibrated."""
@@ -158,7 +157,7 @@ def rate(head: AffectHead, embedding: NDArray[np.float32]) -> NDArray[np.float32
     return guess
 
 
-def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
+def build(config: ReleaseConfig, out: Path, progress: Progress) -> Path:
     """Write `<out>/<name>.onnx` and its card, and return the network's path.
 
     Raises:
@@ -175,11 +174,11 @@ def build(config: ReleaseConfig, out: Path, say: Say) -> Path:
     records = without_copies(known)[0] if data.drop_duplicates else known
     splits: dict[Split, Samples] = {}
     for split in ("train", "valid", "test"):
-        say(f"aligning {split} by the shipped landmark network")
+        progress(f"aligning {split} by the shipped landmark network")
         splits[split] = _samples(_of(records, split, data), run, labels, data)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".release-") as unfinished:
-        made = _make(config, method, run, stored, labels, known, splits, Path(unfinished), say)
+        made = _make(config, method, run, stored, labels, known, splits, Path(unfinished), progress)
         for path in sorted(
             made.parent.iterdir(), key=lambda path: path.suffix == ".onnx"
         ):  # the network last
@@ -196,26 +195,26 @@ def _make(
     records: list[Record],
     splits: dict[Split, Samples],
     out: Path,
-    say: Say,
+    progress: Progress,
 ) -> Path:
     """Export, calibrate and measure into a folder that is thrown away where something is refused."""
     plain = out / f"{config.name}.fp32.onnx"
     target = out / f"{config.name}.onnx"
     check = np.array(splits["valid"].images[:256])
     export.to_onnx(method, run.data.size, run.data.colour, plain, check)
-    say("embedding")
+    progress("embedding")
     outputs = {split: export.run_onnx(plain, one.images) for split, one in splits.items()}
-    affect_report, head = _affect(config, plain, run, splits, outputs, say)
+    affect_report, head = _affect(config, plain, run, splits, outputs, progress)
     if head is not None:
         method.affect = head
     calibration = np.random.default_rng(0).permutation(len(splits["train"]))[: export.CALIBRATION]
     agreed = export.to_onnx(method, run.data.size, run.data.colour, plain, check)
-    say(f"fp32: largest relative difference from torch {agreed.relative:.2e}")
+    progress(f"fp32: largest relative difference from torch {agreed.relative:.2e}")
     export.quantise(plain, target, np.array(splits["train"].images[np.sort(calibration)]))
     valid_plain = _accuracy(export.run_onnx(plain, splits["valid"].images)["logits"], splits["valid"])
     valid = export.run_onnx(target, splits["valid"].images)
     valid_int8 = _accuracy(valid["logits"], splits["valid"])
-    say(f"validation accuracy: fp32 {valid_plain:.4f}, int8 {valid_int8:.4f}")
+    progress(f"validation accuracy: fp32 {valid_plain:.4f}, int8 {valid_int8:.4f}")
     if valid_plain - valid_int8 > INT8_LOSS:
         raise WeightsError(
             f"{target}: int8 costs {valid_plain - valid_int8:.2%} of validation accuracy, more than {INT8_LOSS:.1%}"
@@ -253,13 +252,15 @@ def _make(
     return target
 
 
-def own(folder: Path, out: Path, say: Say, data: Path | None = None, overwrite: bool = False) -> Path:
+def own(
+    folder: Path, out: Path, progress: Progress, data: Path | None = None, overwrite: bool = False
+) -> Path:
     """Make a folder of weights from a run: `<out>/recogniser.onnx` with its card, for `mien predict --weights <out>`.
 
     Args:
         folder: the run folder.
         out: appears whole or not at all.
-        say: told of each step.
+        progress: called with a line of text at each step.
         data: where the run's dataset is, if not where it was.
         overwrite: replace weights that an earlier call made at `out`.
 
@@ -285,10 +286,10 @@ def own(folder: Path, out: Path, say: Say, data: Path | None = None, overwrite: 
     part.mkdir(parents=True)
     try:
         target = part / OWN_FILE
-        say("aligning the validation pictures by the shipped landmark network")
+        progress("aligning the validation pictures by the shipped landmark network")
         valid = _samples(_of(records, "valid", source), run, labels, source)
         agreed = export.to_onnx(method, source.size, False, target, np.array(valid.images[:256]))
-        say(f"exported: largest relative difference from the checkpoint {agreed.relative:.1e}")
+        progress(f"exported: largest relative difference from the checkpoint {agreed.relative:.1e}")
         outputs = export.run_onnx(target, valid.images)
         named = valid.expression != UNLABELLED
         logits, truth = outputs["logits"][named], valid.expression[named]
@@ -296,10 +297,10 @@ def own(folder: Path, out: Path, say: Say, data: Path | None = None, overwrite: 
         # Without an error the likeliest temperature is the smallest there is: everything would be certain.
         temperature = metrics.fit_temperature(logits, truth) if wrong else 1.0
         why = "" if wrong else ", kept: none of them is wrong, so they say nothing of confidence"
-        say(f"temperature {temperature:.2f} from {len(truth)} validation pictures{why}")
+        progress(f"temperature {temperature:.2f} from {len(truth)} validation pictures{why}")
         judged, split = valid, "valid"
         if any(record.split == "test" for record in records):
-            say("aligning the test pictures")
+            progress("aligning the test pictures")
             judged, split = _samples(_of(records, "test", source), run, labels, source), "test"
             outputs = export.run_onnx(target, judged.images)
         figures = {**_figures(outputs, judged, temperature, labels), "split": split}
@@ -456,18 +457,18 @@ def _figures(
     truth, logits = samples.expression[named], test["logits"][named]
     if people is not None:
         people = [who for who, known in zip(people, named, strict=True) if known]
-    probabilities = predictions.softmax(logits / temperature)
+    probabilities = softmax(logits, temperature)
     answer = probabilities.argmax(axis=1)
     sure = probabilities.max(axis=1)
     right = answer == truth
     who = people if people is not None and any(people) else None
     found: dict[str, Any] = {
         name: asdict(value)
-        for name, value in bootstrap.classification_intervals(
+        for name, value in intervals.classification_intervals(
             truth, answer, len(labels), subjects=who
         ).items()
     }
-    found["calibration_error"] = asdict(bootstrap.calibration_interval(sure, right, subjects=who))
+    found["calibration_error"] = asdict(intervals.calibration_interval(sure, right, subjects=who))
     found["expected_calibration_error"] = metrics.calibration_error(sure, right)
     keep = sure >= UNCERTAIN_BELOW
     found["certain"] = {
@@ -477,7 +478,7 @@ def _figures(
     found["images"] = len(truth)
     found["recall"] = {
         name: {
-            "recall": asdict(bootstrap.wilson(int(right[mine].sum()), int(mine.sum()))),
+            "recall": asdict(intervals.wilson(int(right[mine].sum()), int(mine.sum()))),
             "images": int(mine.sum()),
         }
         for place, name in enumerate(labels)
@@ -539,7 +540,7 @@ def _of_rows(
     figures = _figures({"logits": logits[rows]}, part, temperature, labels, people)
     figures["images"] = len(rows)
     if labels == EXPRESSIONS and None not in people and len(set(people)) < len(people):
-        shares = predictions.softmax(logits[rows] / temperature)
+        shares = softmax(logits[rows], temperature)
         pairs = happier(shares[:, HAPPY], part.expression, people)
         if pairs.known:
             figures["pairs"] = asdict(pairs)
@@ -548,7 +549,7 @@ def _of_rows(
 
 def happier(
     happiness: NDArray[np.floating], expression: NDArray[np.int64], people: Sequence[str | None]
-) -> bootstrap.Interval:
+) -> intervals.Interval:
     """How often a person's smiling picture gets more probability of happiness than their neutral one; mean over people.
 
     Args:
@@ -564,9 +565,9 @@ def happier(
     pairs = [[smile > calm for calm in calms for smile in smiles] for calms, smiles in rows.values()]
     shares = np.array([np.mean(each) for each in pairs if each])
     if all(len(each) <= 1 for each in pairs):
-        return bootstrap.wilson(int(shares.sum()), len(shares))
-    drawn = [counts @ shares / counts.sum(axis=1) for counts in bootstrap.resamples(len(shares))]
-    return bootstrap.interval(float(shares.mean()), np.concatenate(drawn))
+        return intervals.wilson(int(shares.sum()), len(shares))
+    drawn = [counts @ shares / counts.sum(axis=1) for counts in intervals.resamples(len(shares))]
+    return intervals.interval(float(shares.mean()), np.concatenate(drawn))
 
 
 def _affect(
@@ -575,7 +576,7 @@ def _affect(
     run: RunConfig,
     splits: dict[Split, Samples],
     outputs: dict[Split, dict[str, NDArray[np.float32]]],
-    say: Say,
+    progress: Progress,
 ) -> tuple[dict[str, Any], AffectHead | None]:
     """Refit the affect head; its decay is chosen on validation, each labelled set is judged by cross-validation."""
     main = (outputs["train"]["embedding"], splits["train"].affect)
@@ -614,7 +615,7 @@ def _affect(
         sets.append((embedding[split == "train"], samples.affect[split == "train"]))
         parts.append((embedding[split == "valid"], samples.affect[split == "valid"]))
     decay = report["decay"] = _decay(sets, parts)
-    say(f"affect head: decay {decay}")
+    progress(f"affect head: decay {decay}")
     head = fit_affect([main, *((e, s.affect) for _, _, s, e in others)], decay)
     report["vote-derived affect of the test split"] = _rated(
         rate(head, outputs["test"]["embedding"]), splits["test"].affect
@@ -622,7 +623,7 @@ def _affect(
     for name, entry in report.items():
         if isinstance(entry, dict):
             scores = (entry[part]["ccc"]["value"] for part in ("valence", "arousal"))
-            say(f"{name}: CCC of valence and arousal {', '.join(f'{score:.3f}' for score in scores)}")
+            progress(f"{name}: CCC of valence and arousal {', '.join(f'{score:.3f}' for score in scores)}")
     return report, head
 
 
@@ -652,7 +653,7 @@ def _rated(guess: NDArray[np.float32], truth: NDArray[np.float32]) -> dict[str, 
         **{
             name: {
                 key: asdict(value)
-                for key, value in bootstrap.affect_intervals(guess[known, k], truth[known, k]).items()
+                for key, value in intervals.affect_intervals(guess[known, k], truth[known, k]).items()
             }
             for k, name in enumerate(("valence", "arousal"))
         },

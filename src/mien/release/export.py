@@ -37,7 +37,7 @@ TOLERANCE = 1e-3
 """Largest difference of a logit between torch and fp32 ONNX, relative to the largest logit."""
 
 
-class _Deployed(nn.Module):
+class _PixelsToOutputs(nn.Module):
     """Pixels to outputs, as one graph."""
 
     def __init__(self, method: Recognition) -> None:
@@ -120,7 +120,7 @@ def to_onnx(method: Recognition, size: int, colour: bool, path: Path, check: NDA
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         with torch.no_grad():
             program = torch.onnx.export(
-                _Deployed(method),
+                _PixelsToOutputs(method),
                 (sample,),
                 input_names=["crops"],
                 output_names=["logits", "affect", "embedding"],
@@ -161,7 +161,7 @@ def quantise(source: Path, target: Path, calibration: NDArray[np.uint8]) -> None
 
     batch = min(32, len(calibration))  # the percentile method wants batches of one size
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class CropReader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self.batches: Iterator[dict[str, Any]] = (
                 {"crops": np.ascontiguousarray(calibration[start : start + batch])}
@@ -181,7 +181,7 @@ def quantise(source: Path, target: Path, calibration: NDArray[np.uint8]) -> None
             quantize_static(
                 str(prepared),
                 str(target),
-                Reader(),
+                CropReader(),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,

@@ -65,7 +65,7 @@ class Shipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Licences:
     """Everything: a notice on the weights, installed packages by name, shipped weights and pictures, datasets by
     reader."""
 
@@ -75,14 +75,14 @@ class Report:
     notice: str = WEIGHTS_NOTICE
 
 
-def report() -> Report:
+def report() -> Licences:
     """Gather all terms from what is installed.
 
     Raises:
         ConfigError: mien is not installed.
         WeightsError: a shipped card is not readable.
     """
-    return Report(packages(), shipped(), dict(DATASETS))
+    return Licences(packages(), shipped(), dict(DATASETS))
 
 
 def packages(root: str = "mien") -> tuple[Package, ...]:

@@ -13,9 +13,9 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from mien.data.predictions import Provenance
+from mien.data.predictions import RunInfo
 from mien.evaluation import published_results
-from mien.evaluation.compare import Comparison, Figure, Pair, Row
+from mien.evaluation.compare import Comparison, Pair, Row, Score
 from mien.evaluation.intervals import Interval
 from mien.io import atomic, pages
 from mien.reports.evaluation_report import NAMES, WORDING, number, spread
@@ -41,7 +41,7 @@ def _keys(comparison: Comparison) -> list[str]:
     return [key for key in LABELS if any(key in row.figures for row in comparison.rows)]
 
 
-def _figure(found: Figure | None, percent: bool) -> str:
+def _figure(found: Score | None, percent: bool) -> str:
     """Mean ± deviation over seeds, then the interval."""
     if found is None or not found.mean.known:
         return "–"
@@ -148,7 +148,7 @@ def _under(comparison: Comparison) -> str:
     return f"{several(comparison.images, 'image')}{people}, file list {listed}, {comparison.draws} resamples."
 
 
-def _speed(what: Provenance) -> str:
+def _speed(what: RunInfo) -> str:
     return (
         f"{what.machine}, {what.threads or '?'} threads, batches of {what.batch or '?'}"
         if what.machine

@@ -15,9 +15,9 @@ from typing import Final
 
 import numpy as np
 
-from mien.data.predictions import FILE, Predictions, Provenance
+from mien.data.predictions import FILE, Predictions, RunInfo
 from mien.evaluation import metrics
-from mien.evaluation.evaluate import DIMENSIONS, SMALL, Report, answers
+from mien.evaluation.evaluate import DIMENSIONS, SMALL, Report, predicted_classes
 from mien.evaluation.intervals import Interval
 from mien.io import atomic, pages
 from mien.labels import UNLABELLED
@@ -88,7 +88,7 @@ def title(report: Report) -> str:
     return f"{what.model} on {where}" if what.dataset else what.model
 
 
-def identity(what: Provenance) -> list[tuple[str, str]]:
+def identity(what: RunInfo) -> list[tuple[str, str]]:
     """Everything that identifies the evaluation, as (name, text) pairs; unknown things are left out."""
     rate = what.images_per_second
     speed = (
@@ -405,8 +405,8 @@ def _confidence_part(report: Report, predictions: Predictions) -> list[str]:
     assert selective is not None
     judged = predictions.rows(np.flatnonzero(predictions.truth != UNLABELLED))
     judged = judged.rows(np.flatnonzero(judged.found)) if report.undetected == "drop" else judged
-    answer = answers(judged, report.undetected)
-    judged = judged.rows(np.flatnonzero(answer != metrics.MISSED))
+    answer = predicted_classes(judged, report.undetected)
+    judged = judged.rows(np.flatnonzero(answer != metrics.NOT_DETECTED))
     sure, right = judged.probabilities.max(axis=1), judged.probabilities.argmax(axis=1) == judged.truth
     coverage, risk, _ = metrics.risk_coverage(sure, right)
     half = selective.points[-1]

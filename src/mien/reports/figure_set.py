@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mien.config import nearest
-from mien.errors import ConfigError, MienError
+from mien.errors import ConfigError, MienError, nearest
 from mien.figures import (
     palette,
 )

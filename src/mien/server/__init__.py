@@ -1,4 +1,8 @@
-"""`mien` over HTTP: an API that answers with the same JSON as everything else, and one page that uses it.
+"""The HTTP server: an API that answers with the package's own JSON, and one page that uses it.
 
 `create_app` in `mien.server.app` makes the application; `mien serve` runs it. It needs `pip install 'mien[serve]'`.
+
+Tests, all through HTTP and in tests/server: `app` and `answers` in tests/server/test_analyses.py; `models` and `schema`
+in tests/server/test_edits.py; `pool`, `protocol` and `uploads` in tests/server/test_limits.py; `metrics` in
+tests/server/test_middleware.py.
 """

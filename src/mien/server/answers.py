@@ -1,7 +1,7 @@
-"""What a worker process answers: a picture in, the body of an HTTP answer out.
+"""The work of a worker process: from a picture to the body of an HTTP answer.
 
-This is the half of the server that touches pictures. It imports no web framework, and talks to the other half in bytes
-and JSON only, so that nothing a picture does to a decoder reaches the process that everybody is connected to.
+This half of the server decodes pictures. It imports no web framework and exchanges only bytes and JSON with the other
+half, so that a malicious picture cannot reach the process that all clients are connected to.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from mien.editing.results import Edit
 
 Answer = tuple[dict[str, Any], bytes]
-"""What is said of an answer (`media_type`, `headers`, `faces`; or `refusal`), as JSON can hold it, and its body."""
+"""The metadata of an answer (`media_type`, `headers`, `faces`; or `refusal`) as JSON types, and its body."""
 
-_MAGIC: Final[dict[bytes, schema.Format]] = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"RIFF": "webp"}
+_FORMATS: Final[dict[str, schema.Format]] = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
 class Answers:
@@ -32,7 +32,7 @@ class Answers:
         self._limits = limits
 
     def describe(self) -> dict[str, Any]:
-        """What the server says of its models, as JSON can hold it."""
+        """The description of the models, as JSON types."""
         lacking = "" if self._models.editor else self._models.lacking or "no editor is installed"
         return {"cards": self._models.cards, "lacking": lacking}
 
@@ -49,8 +49,8 @@ class Answers:
         except MienError as problem:
             return _refused(_refusal(problem, data))
         except MemoryError:
-            said = "the picture does not fit into the memory of a worker: scale it down"
-            return _refused(Refusal(413, "too_costly", said))
+            message = "the picture does not fit into the memory of a worker: scale it down"
+            return _refused(Refusal(413, "too_costly", message))
         text = replace(analysis, source=request["name"] or analysis.source).to_json()
         return {"media_type": "application/json", "faces": len(analysis.faces)}, text.encode()
 
@@ -92,18 +92,18 @@ class Answers:
 
 
 def shipped(limits: Limits, options: dict[str, Any]) -> Answers:
-    """Answers by what ships with the package; `options` are those of `mien.load`."""
+    """Answers with the shipped models; `options` are those of `mien.load`."""
     return Answers(models.load(options), limits)
 
 
 def given(loaded: models.Models, limits: Limits) -> Answers:
-    """Answers by models of the caller's, which come here by value."""
+    """Answers with the caller's models, which are pickled to this process."""
     return Answers(loaded, limits)
 
 
 def _format_of(data: bytes) -> schema.Format:
-    """The format of an upload where edits can be written in it, else PNG, which loses nothing."""
-    return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), "png")
+    """The format of an upload if edits can be written in it, else PNG, which is lossless."""
+    return _FORMATS.get(images.file_type(data) or "", "png")
 
 
 def _edit_as_json(edit: Edit, stated: dict[str, Any], media: str, data: bytes) -> bytes:
@@ -125,28 +125,30 @@ def _refused(refusal: Refusal) -> Answer:
 
 
 def _refusal(problem: MienError, data: bytes) -> Refusal:
-    """Say an error of the analysis or the editor as an answer."""
+    """Convert an error of the analysis or the editor to a refusal."""
     from mien.editing.results import EditRefused
     from mien.editing.signing import ProvenanceError
 
-    # The name that pictures in memory have tells the sender nothing.
-    said = str(problem).removeprefix(f"{images.describe(data)}: ")
+    # The name of a picture in memory is meaningless to the client.
+    message = str(problem).removeprefix(f"{images.describe(data)}: ")
     if isinstance(problem, ProvenanceError):
-        return Refusal(503, "no_provenance", said)
+        return Refusal(503, "no_provenance", message)
     if isinstance(problem, ImageError):
-        return _image_refusal(problem, said)
+        return _image_refusal(problem, message)
     codes = {TooManyFaces: "too_many_faces", NoFace: "no_face", EditRefused: "edit_refused"}
     return Refusal(
-        422, next((code for kind, code in codes.items() if isinstance(problem, kind)), "wrong_value"), said
+        422, next((code for kind, code in codes.items() if isinstance(problem, kind)), "wrong_value"), message
     )
 
 
-def _image_refusal(problem: ImageError, said: str) -> Refusal:
+def _image_refusal(problem: ImageError, message: str) -> Refusal:
     if isinstance(problem, images.TooCostly):
-        return Refusal(413, "too_costly", said)
+        return Refusal(413, "too_costly", message)
     if isinstance(problem, TooLarge):
-        said = said.replace("raise max_pixels if you trust it", "start the server with a higher --max-pixels")
-        return Refusal(413, "too_many_pixels", said)
+        message = message.replace(
+            "raise max_pixels if you trust it", "start the server with a higher --max-pixels"
+        )
+        return Refusal(413, "too_many_pixels", message)
     if isinstance(problem, NotAPicture):
-        return Refusal(415, "not_a_picture", said)
-    return Refusal(422, "damaged_picture", said)
+        return Refusal(415, "not_a_picture", message)
+    return Refusal(422, "damaged_picture", message)

@@ -1,17 +1,16 @@
-"""The application: `create_app` puts models, limits and routes together.
+"""The web application: `create_app` connects models, limits and routes.
 
     >>> from mien.server.app import create_app
     >>> app = create_app()                        # doctest: +SKIP
 
-Models are loaded in worker processes (`mien.server.pool`), while `/health` already answers and `/ready` does not yet.
-Pictures are decoded, analysed and edited there; this process only moves bytes.
-
-Who may ask is decided by dependencies of the routes themselves, so it holds wherever the application is mounted:
+Models are loaded in worker processes (`mien.server.pool`); meanwhile `/health` answers and `/ready` does not. Pictures
+are decoded, analysed and edited there; this process only moves bytes. Access is checked by dependencies of the routes,
+so it also holds if the application is mounted in another one:
 
 - `/v1/analyses`, `/v1/edits`: the key, and no other web site;
 - `/v1/models`, `/metrics`: the key;
-- `/v1/service`, `/health`, `/ready`, `/openapi.json` and the page's files: open, since they tell nothing of pictures or
-  use. There are no WebSocket routes and no `/docs` (whose scripts come from other servers).
+- `/v1/service`, `/health`, `/ready`, `/openapi.json` and the page's files: open, as they reveal nothing of pictures or
+  use. There are no WebSocket routes, and no `/docs`, as its scripts come from other servers.
 """
 
 from __future__ import annotations
@@ -33,11 +32,10 @@ from mien import __version__
 from mien.config import explain
 from mien.errors import ConfigError, WeightsError
 from mien.labels import CIRCUMPLEX, EXPRESSIONS
-from mien.server import answers, models, schema
-from mien.server import uploads as receive
+from mien.server import answers, models, schema, uploads
 from mien.server.limits import Limits, Refusal
 from mien.server.metrics import MEDIA_TYPE, Metrics
-from mien.server.middleware import SECURITY, KeyGuard, Shell, same_site
+from mien.server.middleware import SECURITY, KeyGuard, SecurityMiddleware, same_site
 from mien.server.pool import Pool
 from mien.types import Analysis
 
@@ -50,31 +48,30 @@ STATIC = Path(__file__).parent / "static"
 _COMMON: Final = (401, 403, 408, 413, 415, 422, 429, 503, 504)
 
 
-class Service:
-    """The state of one application: the processes that answer, the uploads on their way, and what is counted.
-
-    `labels` are what faces are called here.
+class ServerState:
+    """The state of one application: worker processes, uploads in progress, and metrics. `labels` are those of the
+    recogniser.
     """
 
     def __init__(self, limits: Limits, pool: Pool, labels: tuple[str, ...] = EXPRESSIONS) -> None:
         self.labels = labels
         self.limits = limits
         self.pool = pool
-        self.uploads = receive.Uploads(limits)
+        self.uploads = uploads.Uploads(limits)
         self.metrics = Metrics(lambda: pool.taken)
 
     @property
     def lacking(self) -> str:
-        """Why there is no editor; "" where there is one or nothing is known yet."""
+        """Why there is no editor; "" if there is one or it is not known yet."""
         described = self.pool.description
         return "" if described is None else described["lacking"]
 
-    async def answer(self, request: Request, upload: receive.Upload, asked: dict[str, Any]) -> Response:
-        """Have an upload worked on."""
+    async def answer(self, request: Request, upload: uploads.Upload, asked: dict[str, Any]) -> Response:
+        """Process an upload in a worker and return its answer."""
         with self.pool.place():
-            said, body = await self.pool.run(asked, upload.data)
-        self.metrics.faces.labels(request.scope["route"].path).inc(said["faces"])
-        return Response(body, media_type=said["media_type"], headers=said.get("headers"))
+            header, body = await self.pool.run(asked, upload.data)
+        self.metrics.faces.labels(request.scope["route"].path).inc(header["faces"])
+        return Response(body, media_type=header["media_type"], headers=header.get("headers"))
 
 
 def create_app(
@@ -90,16 +87,13 @@ def create_app(
     """Make the application.
 
     Args:
-        pipeline: what analyses pictures; None loads what ships with the package when the application starts. It is sent
-            to the processes that work, so a detector of your own must be picklable; and a script that runs the server
-            itself does so below `if __name__ == "__main__":`, as wherever Python starts processes.
-        editor: what edits them; without one (and with a pipeline) edits are answered with 501.
-        signer: signs the provenance of edits; None takes this installation's key.
-        limits: what requests may ask for.
-        api_key: asked for under /v1 and by /metrics; None asks nobody.
-        hosts: names by which the server may be called; None allows any. Names keep other sites from reaching a server
-            on the same machine by a name of theirs (DNS rebinding).
-        options: of `mien.load`, for what ships with the package: `{"tiled": True}`.
+        pipeline: analyses pictures; None loads the shipped models when the application starts. It is pickled to the
+            worker processes, so your own detector must be picklable, and a script that runs the server itself must do
+            so below `if __name__ == "__main__":`. editor: edits pictures; without one (and with a pipeline) edits are
+            answered with 501. signer: signs the provenance of edits; None uses this installation's key. limits: on
+            requests. api_key: required under /v1 and by /metrics; None requires none. hosts: accepted host names; None
+            accepts any. They prevent DNS rebinding, by which other sites reach a server on the same machine under a
+            name of theirs. options: of `mien.load`, for the shipped models: `{"tiled": True}`.
 
     Raises:
         ConfigError: `options` are given together with a pipeline.
@@ -113,7 +107,7 @@ def create_app(
     else:
         pool = Pool(limits, answers.given, (models.Models(pipeline, editor, signer), limits))
         labels = getattr(pipeline, "labels", EXPRESSIONS)
-    service = Service(limits, pool, labels)
+    service = ServerState(limits, pool, labels)
     keyed = [] if api_key is None else [Depends(KeyGuard(api_key))]
 
     @asynccontextmanager
@@ -128,14 +122,14 @@ def create_app(
         summary="Expression labels, apparent valence and arousal of faces; and edits of expressions.",
         description=schema.NOTE,
         lifespan=life,
-        docs_url=None,  # the usual pages load scripts from other servers
+        docs_url=None,  # the default pages load scripts from other servers
         redoc_url=None,
     )
     app.state.service = service
     app.include_router(_pictures(service, [Depends(same_site), *keyed]))
     app.include_router(_about(service, keyed))
     app.include_router(_page())
-    app.add_middleware(Shell, metrics=service.metrics, hosts=hosts)
+    app.add_middleware(SecurityMiddleware, metrics=service.metrics, hosts=hosts)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -144,7 +138,7 @@ def create_app(
 
 
 def _labels(weights: Path | str | None) -> tuple[str, ...]:
-    """The labels of weights by their card; the eight where there is none: the processes say what is wrong with them."""
+    """The labels of weights from their card; the eight if it cannot be read, as the workers report that error."""
     from mien.faces.recognise import labels_of
 
     try:
@@ -153,7 +147,7 @@ def _labels(weights: Path | str | None) -> tuple[str, ...]:
         return EXPRESSIONS
 
 
-def _pictures(service: Service, guards: Sequence[Any]) -> APIRouter:
+def _pictures(service: ServerState, guards: Sequence[Any]) -> APIRouter:
     """The endpoints that take a picture."""
     router = APIRouter(prefix="/v1", tags=["pictures"], dependencies=guards)
 
@@ -170,7 +164,7 @@ def _pictures(service: Service, guards: Sequence[Any]) -> APIRouter:
     async def analyses(request: Request) -> Response:
         """The picture is a form's field `file`, or the body itself. A picture without a face has an empty `faces`."""
         service.pool.check()
-        upload = await receive.receive(request, service.uploads)
+        upload = await uploads.receive(request, service.uploads)
         if upload.fields:
             raise Refusal(
                 422,
@@ -198,7 +192,7 @@ def _pictures(service: Service, guards: Sequence[Any]) -> APIRouter:
         service.pool.check()
         if service.lacking:
             raise Refusal(501, "no_editor", f"this server cannot edit: {service.lacking}")
-        upload = await receive.receive(request, service.uploads)
+        upload = await uploads.receive(request, service.uploads)
         asked = _asked(upload.fields).model_dump()
         as_json = "application/json" in request.headers.get("accept", "")
         return await service.answer(request, upload, {"edit": asked, "as_json": as_json})
@@ -206,8 +200,8 @@ def _pictures(service: Service, guards: Sequence[Any]) -> APIRouter:
     return router
 
 
-def _about(service: Service, keyed: Sequence[Any]) -> APIRouter:
-    """The endpoints that say what there is."""
+def _about(service: ServerState, keyed: Sequence[Any]) -> APIRouter:
+    """The endpoints that describe the service."""
     router = APIRouter(tags=["service"])
 
     @router.get(
@@ -255,7 +249,7 @@ def _about(service: Service, keyed: Sequence[Any]) -> APIRouter:
 
 
 def _page() -> APIRouter:
-    """The page's own files: those of the folder and of its examples, and no catch-all that would hide a 405."""
+    """The page's static files, one route each, as a catch-all would hide a 405."""
     router = APIRouter(include_in_schema=False)
     files = StaticFiles(directory=STATIC, html=True)
 
@@ -275,9 +269,9 @@ def _asked(fields: dict[str, str]) -> schema.EditRequest:
     try:
         return schema.EditRequest.model_validate(fields)
     except ValidationError as problem:
-        said = str(explain(problem, schema.EditRequest, "edit"))
+        message = str(explain(problem, schema.EditRequest, "edit"))
         raise Refusal(
-            422, "wrong_value", said.removeprefix("edit: ").removeprefix("'': value error, ")
+            422, "wrong_value", message.removeprefix("edit: ").removeprefix("'': value error, ")
         ) from None
 
 
@@ -289,20 +283,22 @@ def _refused(_: Request, refusal: Exception) -> Response:
 def _http(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
     if problem.status_code == 405:
-        said = f"{request.url.path} does not answer to {request.method}: see /openapi.json"
+        message = f"{request.url.path} does not answer to {request.method}: see /openapi.json"
     else:
-        said = f"there is nothing at {request.url.path[:80]}: see /openapi.json"
-    return JSONResponse({"error": "not_found", "message": said}, problem.status_code, problem.headers)
+        message = f"there is nothing at {request.url.path[:80]}: see /openapi.json"
+    return JSONResponse({"error": "not_found", "message": message}, problem.status_code, problem.headers)
 
 
 def _invalid(_: Request, problem: Exception) -> Response:
     assert isinstance(problem, RequestValidationError)
     first = problem.errors()[0]
-    said = f"'{'.'.join(str(part) for part in first['loc'][1:])}': {first['msg'].lower()}"
-    return JSONResponse({"error": "wrong_value", "message": said}, 422)
+    message = f"'{'.'.join(str(part) for part in first['loc'][1:])}': {first['msg'].lower()}"
+    return JSONResponse({"error": "wrong_value", "message": message}, 422)
 
 
 def _defect(_: Request, problem: Exception) -> Response:
-    """Outermost, outside of the middleware, so it dresses its own answer. The server's log has the traceback."""
-    said = f"a defect of mien ({type(problem).__name__}): please report it with the server's log"
-    return JSONResponse({"error": "defect", "message": said}, 500, {**SECURITY, "Cache-Control": "no-store"})
+    """This handler is outside of the middleware, so it adds the headers itself. The server's log has the traceback."""
+    message = f"a defect of mien ({type(problem).__name__}): please report it with the server's log"
+    return JSONResponse(
+        {"error": "defect", "message": message}, 500, {**SECURITY, "Cache-Control": "no-store"}
+    )

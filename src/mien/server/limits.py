@@ -1,4 +1,4 @@
-"""How much one request, and all of them together, may ask for; and how a refusal is said.
+"""Limits on requests, and the error for what exceeds them.
 
 Every limit has its own status and one line of JSON that names the limit, what was sent, and the remedy:
 `{"error": "too_many_bytes", "message": "..."}`.
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class Refusal(Exception):
-    """An answer other than 200: the status, a code for programs, and one line for people that says what to do."""
+    """An error answer: the status, a code for programs, and one line for people with the remedy."""
 
     def __init__(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
-        self.message = "\\n".join(message.splitlines())  # names of strangers stand in it
+        self.message = "\\n".join(message.splitlines())  # it may contain names from the request
         self.retry_after = retry_after
 
     @property
@@ -36,27 +36,26 @@ class Refusal(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers that belong to this status."""
+        """Headers of this status."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
 
 
 class TooManyFaces(MienError):
-    """A picture holds more faces than one request may ask for."""
+    """A picture has more faces than allowed in one request."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for, and how many may at once. Each must be positive; `waiting` may be 0.
+    """Limits of one request, and on the number of requests. Each must be positive; `waiting` may be 0.
 
     Attributes:
-        bytes: size of an upload, with all of its form fields.
+        bytes: size of an upload with all its form fields.
         pixels: of the picture, from its header, before anything is decoded.
-        faces: in one picture; they are counted after detection, which is the cheap part.
-        seconds: for an upload to arrive, and again for the answer to be ready, waiting included; work that takes longer
-            is ended.
-        running: requests that are worked on at once, each in a process of its own.
-        waiting: requests that may wait for them; further ones are turned away with 429.
+        faces: in one picture; counted after detection, which costs little.
+        seconds: for an upload to arrive, and again for the answer, waiting included; work that takes longer is killed.
+        running: requests processed at the same time, each in a process of its own.
+        waiting: requests that may wait; further ones are refused with 429.
     """
 
     bytes: int = 16 * 2**20
@@ -75,16 +74,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class BoundedDetector:
-    """A detector that refuses pictures with more than `limit` faces, before anything is done with them."""
+    """A detector that refuses pictures with more than `limit` faces, before they are processed further."""
 
     detector: Detector
     limit: int
 
     def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
-        found = self.detector(image)
-        if len(found) > self.limit:
+        detections = self.detector(image)
+        if len(detections) > self.limit:
             raise TooManyFaces(
-                f"the picture holds {len(found)} faces, the limit is {self.limit}: send it in parts, or start the "
+                f"the picture holds {len(detections)} faces, the limit is {self.limit}: send it in parts, or start the "
                 "server with a higher --max-faces"
             )
-        return found
+        return detections

@@ -1,4 +1,4 @@
-"""What Prometheus may know of the server: counts and times, never anything about a picture but its number of faces."""
+"""Prometheus metrics: counts and times, and of pictures only the number of faces."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from prometheus_client import (
     Gauge,
     Histogram,
     generate_latest,
+    multiprocess,
 )
-from prometheus_client import multiprocess as several
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
-"""Where several worker processes keep their counts together; `mien serve --workers` sets it to a temporary folder."""
+"""Environment variable of the folder in which several processes share counts; `mien serve --workers` sets it."""
 
 
 class Metrics:
-    """The counters of one application. Those of several workers are added up when they are read."""
+    """The metrics of one application; those of several processes are summed when read."""
 
     def __init__(self, taken: Callable[[], int]) -> None:
-        """`taken` tells how many requests are being answered or wait."""
+        """`taken` returns how many requests are processed or waiting."""
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "mien_requests", "Requests answered.", ["endpoint", "status"], registry=self.registry
@@ -46,10 +46,10 @@ class Metrics:
         self._taken = taken
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """The metrics in Prometheus' text format."""
         self.taken.set(self._taken())
         registry = self.registry
         if SHARED in os.environ:
             registry = CollectorRegistry()
-            several.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)

@@ -1,8 +1,8 @@
-"""Who may ask, as dependencies that stand on the routes; and what holds for every request: its headers and its count.
+"""Access checks as dependencies of routes, and middleware for security headers and request counts.
 
 The page may load scripts, styles and pictures from this server alone, and no other site may frame it, read from it or
-send to it. There are no CORS headers, so a browser keeps answers from other sites; requests that other sites send
-blindly are refused too, because they would still cost work.
+send to it. There are no CORS headers, so a browser keeps answers from other sites; cross-site requests are refused too,
+as they would still cost processing time.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ ENDPOINTS = (
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-class Shell:
-    """ASGI middleware round the whole application."""
+class SecurityMiddleware:
+    """ASGI middleware around the whole application."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, hosts: tuple[str, ...] | None = None) -> None:
-        """`hosts`: names by which the server may be called, without port; None allows any."""
+        """`hosts`: accepted host names, without port; None accepts any."""
         self.app = app
         self.metrics = metrics
         self.hosts = hosts
@@ -73,7 +73,7 @@ class Shell:
                 status, started = message["status"], True
                 headers = MutableHeaders(scope=message)
                 headers.update(SECURITY)
-                # Static files may be kept as long as the browser asks whether they changed; answers may not be kept.
+                # Static files may be cached with revalidation; answers may not be cached.
                 headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
             await send(message)
 
@@ -83,7 +83,7 @@ class Shell:
         except Refusal as refusal:
             answer = JSONResponse(refusal.body, refusal.status, refusal.headers)
             await answer(scope, receive, dressed)
-        except asyncio.CancelledError:  # the server stops, and this request has had its time to finish
+        except asyncio.CancelledError:  # the server stops, and this request's time to finish is over
             if started:
                 raise
             late = Refusal(503, "stopping", "the server is being stopped: send it again", 5)
@@ -108,13 +108,13 @@ _BEARER = HTTPBearer(auto_error=False)
 
 
 class KeyGuard:
-    """A dependency of a route that asks for a key."""
+    """A dependency that requires the key."""
 
     def __init__(self, key: str) -> None:
         self._key = _digest(key)
 
     async def __call__(self, request: Request, named: Annotated[Any, Security(_BEARER)] = None) -> None:
-        """Raise a `Refusal` of status 401 without the key. `named` stands here for the OpenAPI document."""
+        """Raise a `Refusal` of status 401 without the key. `named` is for the OpenAPI document only."""
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         given = given.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
         if not hmac.compare_digest(_digest(given), self._key):
@@ -124,18 +124,18 @@ class KeyGuard:
 
 
 async def same_site(request: Request) -> None:
-    """A dependency of a route that makes the server work: refuses with 403 what a page of another site sends."""
+    """A dependency that refuses requests from pages of other sites with 403."""
     if _from_elsewhere(request.headers):
         raise Refusal(403, "cross_site", "another web site sent this request: use the server's own page")
 
 
 def _digest(key: str) -> bytes:
-    """Of fixed length, so that comparing takes the same time whatever the length of what was sent."""
+    """A digest of fixed length, so that the time of a comparison does not depend on the length of the key sent."""
     return hashlib.sha256(key.encode()).digest()
 
 
 def _from_elsewhere(headers: Headers) -> bool:
-    """Whether a browser says that a page of another site sent this. Programs say nothing, and are let through."""
+    """Whether a browser states that a page of another site sent this. Other programs do not state it, and pass."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site not in ("same-origin", "none")
@@ -144,7 +144,7 @@ def _from_elsewhere(headers: Headers) -> bool:
 
 
 def _name(address: str) -> str | None:
-    """The host's name in an address, without port and brackets; None where there is none."""
+    """The host name in an address, without port and brackets; None if there is none."""
     try:
         return urlsplit(address).hostname
     except ValueError:  # an unclosed bracket

@@ -1,4 +1,4 @@
-"""The networks behind the server: loaded once in each worker process, bounded by the server's limits."""
+"""The models of the server: loaded once in each worker process, bounded by its limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Models:
-    """What answers requests. `editor` and `signer` are None where this installation cannot edit; `lacking` says why."""
+    """The models of a worker. `editor` and `signer` are None if this installation cannot edit; `lacking` is the
+    reason."""
 
     pipeline: Pipeline
     editor: Editor | None
@@ -28,17 +29,17 @@ class Models:
     @property
     def cards(self) -> list[dict[str, Any]]:
         """The cards of everything that is installed, and of the recogniser in use if it is another one."""
-        found = [card.fields for card in cards.shipped()]
+        fields = [card.fields for card in cards.shipped()]
         used: cards.Card | None = getattr(self.pipeline.recogniser, "card", None)
-        if used is not None and used.fields not in found:
-            found.append(used.fields)
-        return found
+        if used is not None and used.fields not in fields:
+            fields.append(used.fields)
+        return fields
 
 
 def load(options: dict[str, Any]) -> Models:
-    """Load what ships with the package; `options` are those of `mien.load`.
+    """Load the shipped models; `options` are those of `mien.load`.
 
-    Every network gets one thread: requests run beside one another, and several threads each would only queue up.
+    Every network gets one thread, as requests run in parallel processes.
 
     Raises:
         WeightsError: the weights of the analysis are missing or damaged. Those of the editor are not needed.
@@ -62,7 +63,7 @@ def _editor(loaded: Pipeline) -> tuple[Editor, Signer]:
 
 
 def bounded(models: Models, limits: Limits) -> Models:
-    """The same models, except that they refuse pictures beyond the limits. The caller's own stay as they are."""
+    """Copies of the models that refuse pictures beyond the limits."""
     editor = models.editor
     if editor is not None:
         editor = replace(editor, pipeline=_bounded(editor.pipeline, limits))

@@ -1,8 +1,9 @@
-"""Worker processes that answer requests, and are ended when they outlast their time.
+"""Worker processes that answer requests and are killed after a time limit.
 
-Work that hangs in a decoder cannot be stopped in a thread, but a process can be killed. So each request is worked on in
-a process that has models of its own; one that takes too long, or dies, is replaced, and the others go on meanwhile.
-They start one after another, so that the first is ready soon. Pictures go through a pipe: about 1 ms a megabyte.
+A decoder that hangs cannot be stopped in a thread, but a process can be killed. So each request is processed in a
+worker process with its own models; a worker that takes too long or dies is replaced, while the others continue. Workers
+start one after another, so that the first is ready soon. Pictures are sent through a pipe, which takes about 1 ms per
+megabyte.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     from mien.server.answers import Answer, Answers
 
 LOADING: Final = 120.0
-"""Seconds after which a process that still loads its models is given up. It takes about one."""
+"""Seconds after which a process that still loads its models is killed. Loading takes about one."""
 BYTES_A_PIXEL: Final = 48
-"""Memory of a worker for each pixel of the largest picture allowed, beyond `BASE`; our choice: an edit of a large
-picture with alpha takes about half of it. It holds on Linux, against pictures whose header does not tell their cost."""
+"""Memory limit of a worker in bytes per pixel of the largest accepted picture, beyond `BASE`. Our choice: an edit of a
+large picture with alpha takes about half of it. On Linux only, against pictures with a header that understates their
+cost."""
 BASE: Final = 2**30
 
 
@@ -44,8 +46,8 @@ class TooSlow(Exception):
     """The process did not answer in time."""
 
 
-class Worker:
-    """One process, from this side. Its methods block; `end` may be called from any thread meanwhile."""
+class WorkerProcess:
+    """The parent's side of one worker process. Its methods block; `end` may be called from any thread."""
 
     def __init__(self, make: Callable[..., Answers], arguments: tuple[Any, ...], pixels: int) -> None:
         # A fresh interpreter ("spawn"): a fork would copy the state of other threads' locks.
@@ -56,13 +58,15 @@ class Worker:
             self._process.start()
         theirs.close()
         try:
-            self._pipe.send((make, arguments))  # not as arguments: what opening them raises is to be told
+            self._pipe.send(
+                (make, arguments)
+            )  # not as arguments, so that errors of unpickling them can be reported
         except BaseException:
             self.end()
             raise
 
     def describe(self) -> dict[str, Any]:
-        """What the process says once its models are loaded; see `Answers.describe`.
+        """Wait for the description of its models; see `Answers.describe`.
 
         Raises:
             WorkerEnded: it could not load them.
@@ -74,8 +78,8 @@ class Worker:
         """The answer to one request; see `Answers`. `end` is a time of `time.monotonic`.
 
         Raises:
-            WorkerEnded: the process died of it, or was ended.
-            TooSlow: it is still at it at `end`; end it.
+            WorkerEnded: the process died, or was killed.
+            TooSlow: it is not finished at `end`; kill it.
         """
         try:
             self._pipe.send_bytes(json.dumps(request).encode())
@@ -85,11 +89,11 @@ class Worker:
             raise WorkerEnded(self._how()) from None
 
     def alive(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process is running."""
         return self._process.is_alive()
 
     def end(self) -> None:
-        """Kill the process; whoever waits for its answer gets `WorkerEnded`."""
+        """Kill the process; a thread that waits for its answer gets `WorkerEnded`."""
         self._process.kill()
         self._process.join(1)
 
@@ -97,12 +101,12 @@ class Worker:
         try:
             if not self._pipe.poll(max(0.0, end - time.monotonic())):
                 raise TooSlow
-            said: dict[str, Any] = json.loads(self._pipe.recv_bytes())
+            header: dict[str, Any] = json.loads(self._pipe.recv_bytes())
         except (OSError, EOFError):
             raise WorkerEnded(self._how()) from None
-        if "failure" in said:
-            raise WorkerEnded(said["failure"])
-        return said
+        if "failure" in header:
+            raise WorkerEnded(header["failure"])
+        return header
 
     def _how(self) -> str:
         self._process.join(1)
@@ -111,10 +115,10 @@ class Worker:
 
 
 def _work(pipe: Connection, pixels: int) -> None:
-    """What the process does: load, say so, then answer one request after another until the pipe is closed."""
+    """The worker's main loop: load, report it, then answer one request after another until the pipe is closed."""
     import cv2
 
-    # Ctrl-C reaches the whole process group; only the server answers it.
+    # Ctrl-C reaches the whole process group; only the server handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
@@ -126,19 +130,19 @@ def _work(pipe: Connection, pixels: int) -> None:
         pipe.send_bytes(json.dumps(answers.describe()).encode())
         while True:
             request, data = json.loads(pipe.recv_bytes()), pipe.recv_bytes()
-            said, body = answers(request, data)
-            pipe.send_bytes(json.dumps(said).encode())
+            header, body = answers(request, data)
+            pipe.send_bytes(json.dumps(header).encode())
             pipe.send_bytes(body)
     except (
         EOFError,
         BrokenPipeError,
         ConnectionResetError,
-    ):  # the server has gone, or needs this process no longer
+    ):  # the server is gone, or does not need this process any more
         return
     except MienError as problem:
         pipe.send_bytes(json.dumps({"failure": str(problem)}).encode())
-    except BaseException as problem:  # told to the server, and raised again: the log gets the traceback
-        # Of a picture nothing is told but the kind of error.
+    except BaseException as problem:  # reported to the server, and raised again for the traceback in the log
+        # Only the type of the error is reported, nothing of the picture.
         failure = type(problem).__name__ if request else f"{type(problem).__name__}: {problem}"
         pipe.send_bytes(json.dumps({"failure": failure}).encode())
         raise
@@ -156,29 +160,29 @@ def _bound_memory(most: int) -> None:
 
 
 class Pool:
-    """Lets `running` requests run and `waiting` wait, each for at most `seconds`.
+    """Runs up to `running` requests while up to `waiting` wait, each for at most `seconds`.
 
-    A request takes a *place* once its upload is complete; `taken` is how many are taken. Nothing here belongs to one
-    event loop, and the first request starts what `start` has not: an application that is mounted in another one is
-    not told when that starts.
+    A request takes a *place* once its upload is complete; `taken` is their number. The pool does not depend on an event
+    loop, and the first request starts it if `start` was not called: an application mounted in another one gets no
+    startup event.
     """
 
     def __init__(self, limits: Limits, make: Callable[..., Answers], arguments: tuple[Any, ...]) -> None:
-        """`make(*arguments)` is called in each process, to which both are sent."""
+        """`make(*arguments)` is called in each process; both must be picklable."""
         self.limits = limits
         self.taken = 0
         self.description: dict[str, Any] | None = None
         self.failure = ""
         self._make, self._arguments = make, arguments
-        self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
-        self._workers: set[Worker] = set()
-        self._places = 0  # processes that are there or being started
-        self._loaded = 0  # those of them that have their models
-        self._expecting = 0  # requests that wait for one
+        self._idle: queue.LifoQueue[WorkerProcess | None] = queue.LifoQueue()
+        self._workers: set[WorkerProcess] = set()
+        self._places = 0  # processes running or being started
+        self._loaded = 0  # those of them with loaded models
+        self._expecting = 0  # requests waiting for one
         self._changing = Lock()  # held while these four change
         self._closed = Event()
         self._threads = ThreadPoolExecutor(limits.running + limits.waiting, thread_name_prefix="mien")
-        self._usual = 0.5  # seconds that a piece of work takes: a guess until the first have been timed
+        self._usual = 0.5  # mean seconds of a request: a guess until the first have been timed
 
     def start(self) -> None:
         """Start the first process, unless there is one."""
@@ -186,17 +190,17 @@ class Pool:
             self._grow()
 
     def close(self) -> None:
-        """End all processes, whatever they do."""
+        """Kill all processes."""
         self._closed.set()
         for worker in list(self._workers):
             worker.end()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def check(self) -> None:
-        """Whether there is a place.
+        """Check that there is a place.
 
         Raises:
-            Refusal: 503 where the models cannot be loaded, 429 when all places are taken.
+            Refusal: 503 if the models cannot be loaded, 429 if all places are taken.
         """
         self._check_models()
         if self.taken >= self.limits.running + self.limits.waiting:
@@ -209,10 +213,10 @@ class Pool:
             )
 
     def describe(self) -> dict[str, Any]:
-        """What the processes said of their models; see `Answers.describe`.
+        """The description of the models; see `Answers.describe`.
 
         Raises:
-            Refusal: 503 as long as none has.
+            Refusal: 503 until it is known.
         """
         self._check_models()
         if self.description is None:
@@ -238,21 +242,21 @@ class Pool:
         """Answer a request in one of the processes; call it while holding a place.
 
         Raises:
-            Refusal: what the answer is instead; 504 when it takes longer than `seconds`, 500 when the process dies.
+            Refusal: that of the worker; 504 if it takes longer than `seconds`, 500 if the process dies.
         """
         end = time.monotonic() + self.limits.seconds
-        said, body = await asyncio.get_running_loop().run_in_executor(
+        header, body = await asyncio.get_running_loop().run_in_executor(
             self._threads, self._answer, request, data, end
         )
-        if "refusal" in said:
-            raise Refusal(*said["refusal"])
-        return said, body
+        if "refusal" in header:
+            raise Refusal(*header["refusal"])
+        return header, body
 
     def _answer(self, request: dict[str, Any], data: bytes, end: float) -> Answer:
         try:
             worker = self._free(end)
             start, done = time.monotonic(), False
-            if start > end:  # it waited for a process that had to load its models
+            if start > end:  # it waited for a process to load its models
                 end = start + self.limits.seconds
             try:
                 answer = worker.ask(request, data, end)
@@ -276,8 +280,8 @@ class Pool:
             ) from None
         return answer
 
-    def _free(self, end: float) -> Worker:
-        """A process that waits for work. While none has its models, `end` is not yet counted."""
+    def _free(self, end: float) -> WorkerProcess:
+        """An idle process. `end` does not apply while no process has loaded its models."""
         latest = time.monotonic() + LOADING
         while True:
             with self._changing:
@@ -295,10 +299,10 @@ class Pool:
                 self._check_models()
             elif worker.alive():
                 return worker
-            else:  # killed from outside while it was idle
+            else:  # killed by another program while idle
                 self._end(worker)
 
-    def _end(self, worker: Worker) -> None:
+    def _end(self, worker: WorkerProcess) -> None:
         worker.end()
         with self._changing:
             self._workers.discard(worker)
@@ -314,12 +318,12 @@ class Pool:
         Thread(target=self._open, name="mien opens a worker", daemon=True).start()
 
     def _open(self) -> None:
-        """Start one process, again and again where that fails, less and less often."""
+        """Start one process; failures are retried with growing pauses."""
         pause = 0.5
         while not self._closed.is_set():
             worker = None
             try:
-                worker = Worker(self._make, self._arguments, self.limits.pixels)
+                worker = WorkerProcess(self._make, self._arguments, self.limits.pixels)
                 self._workers.add(worker)
                 if self._closed.is_set():
                     worker.end()
@@ -328,9 +332,7 @@ class Pool:
                 self.failure = f"loading the models took longer than {LOADING:g} seconds: is the disk slow?"
             except WorkerEnded as problem:
                 self.failure = str(problem)
-            except (
-                Exception
-            ) as problem:  # whatever sending the models may raise: it must be said, not waited for
+            except Exception as problem:  # pickling the models may raise anything, which must be reported
                 self.failure = f"no process for the models can be started: {problem}"
             else:
                 self.failure = ""
@@ -342,7 +344,7 @@ class Pool:
             if worker is not None:
                 self._workers.discard(worker)
                 worker.end()
-            for _ in range(self._expecting):  # nobody shall wait for what does not come
+            for _ in range(self._expecting):  # wake the threads that wait for it
                 self._idle.put(None)
             self._closed.wait(pause)
             pause = min(30.0, 2 * pause)

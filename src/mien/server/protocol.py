@@ -1,7 +1,7 @@
-"""uvicorn's HTTP/1.1 protocol with time limits on what it waits for without one: request headers and slow readers.
+"""uvicorn's HTTP/1.1 protocol with timeouts for request headers and slow readers, which it does not have.
 
 Bodies are bounded by `mien.server.uploads`, and idle connections by uvicorn. For a server of your own:
-`uvicorn.Config(app, http=BoundedProtocol)`; a proxy such as nginx or Caddy in front has such limits too.
+`uvicorn.Config(app, http=BoundedProtocol)`; a reverse proxy such as nginx or Caddy has such timeouts too.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Final
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADERS: Final = 10.0
-"""Seconds in which the headers of a request must arrive, from the connection's or the request's first byte on."""
+"""Seconds within which the headers of a request must arrive, from the connection's or the request's first byte on."""
 READ: Final = 10.0
-"""Seconds in which a client must take at least `READ_BYTES` of an answer that waits for it."""
+"""Seconds within which a client must read at least `READ_BYTES` of a pending answer."""
 READ_BYTES: Final = 20_000
 
 
@@ -25,29 +25,29 @@ class BoundedProtocol(H11Protocol):
     _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a first request."""
+        """Start the timeout of the first request."""
         super().connection_made(transport)
         self._watch_headers()
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of a request."""
+        """Handle received data, and stop the timeout once the headers are complete."""
         super().data_received(data)
         self._watch_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Cancel the timeouts."""
         for timer in (self._waiting, self._reading):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The answer waits for its reader."""
+        """Start the timeout of a slow reader."""
         super().pause_writing()
         self._watch_reader()
 
     def resume_writing(self) -> None:
-        """The reader has caught up."""
+        """Stop the timeout of a slow reader."""
         super().resume_writing()
         if self._reading is not None:
             self._reading.cancel()

@@ -1,4 +1,4 @@
-"""The API's own words: what an edit may ask for, what it answers, and the examples in the OpenAPI document."""
+"""Schemas of the API: requests, answers, and the examples in the OpenAPI document."""
 
 from __future__ import annotations
 

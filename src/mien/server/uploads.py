@@ -1,7 +1,7 @@
-"""Takes a picture out of a request, into memory and nowhere else.
+"""Receive the picture of a request in memory.
 
-A picture comes as a form (`multipart/form-data`, field `file`) or as the plain body. The usual form parsers move parts
-above 1 MB to a temporary file; the one here never does, because no picture may touch the disk.
+A picture is sent as a form (`multipart/form-data`, field `file`) or as the plain body. The default form parser moves
+parts above 1 MB to a temporary file; the one here never does, as no picture may touch the disk.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 PLAIN = ("image/", "application/octet-stream")
-"""Media types of a body that is the picture itself."""
+"""Media types of a body that is a picture."""
 LINGER = 2.0
-"""Seconds in which an upload that is too large is read and thrown away, so that its sender gets to read the answer."""
+"""Seconds for which the rest of an upload that is too large is read and discarded, so that the client can read the
+answer."""
 SILENCE = 10.0
-"""Seconds without a byte after which an upload is given up."""
+"""Seconds without a byte after which an upload is aborted."""
 RATE = 2048
-"""Bytes a second that an upload must make on average, beyond the first seconds."""
+"""Least mean rate of an upload, bytes per second, after the first seconds."""
 FIELDS = 16
 FIELD_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A picture as it came: its bytes, what its sender calls it ("" for nothing), and the other fields of the form."""
+    """A received picture: its bytes, its name as sent ("" for none), and the other fields of the form."""
 
     data: bytes
     name: str = ""
@@ -48,11 +49,11 @@ class _InMemory(MultiPartParser):
 
 
 class Uploads:
-    """The uploads that are on their way; all of them together hold a bounded number of bytes.
+    """The uploads in progress; their total size is bounded.
 
-    An upload takes no place among the requests that are worked on, so silent ones keep nobody out. It is given up after
-    `SILENCE` seconds without a byte, when it is slower than `RATE`, and after `limits.seconds`. Where too much is held
-    at once, the uploads that have been silent longest are given up.
+    An upload takes no place among the processed requests, so stalled ones block nobody. It is aborted after `SILENCE`
+    seconds without a byte, if it is slower than `RATE`, and after `limits.seconds`. If the total size is exceeded, the
+    uploads without data for longest are aborted.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -62,7 +63,7 @@ class Uploads:
 
     @contextmanager
     def begin(self) -> Iterator[_Arriving]:
-        """An upload that begins now and is over after the block."""
+        """An upload that begins now and ends with the block."""
         upload = _Arriving(self)
         self.under_way.add(upload)
         try:
@@ -80,7 +81,7 @@ class _Arriving:
         self._given_up = False
 
     async def next(self, request: Request) -> bool:
-        """Keep the next part of the body; whether more will come."""
+        """Store the next part of the body; return whether more will come."""
         limits = self._uploads.limits
         end = min(limits.seconds, SILENCE + self.size / RATE) + self._began
         try:
@@ -164,7 +165,7 @@ async def _next(request: Request) -> tuple[bytes, bool]:
 
 
 async def _discard(request: Request) -> None:
-    """Closing a connection with unread data resets it, and the answer is lost with it."""
+    """Read the rest of the body: closing a connection with unread data resets it, and the answer is lost."""
 
     async def rest() -> None:
         while (await _next(request))[1]:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mien.config import nearest
-from mien.errors import ConfigError
+from mien.errors import ConfigError, nearest
 from mien.methods.base import Rung
 from mien.training.config import RunConfig
 

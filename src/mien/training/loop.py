@@ -38,7 +38,7 @@ from mien.data.transforms import augment, normalise, to_float
 from mien.errors import ConfigError, TrainingError
 from mien.evaluation import metrics
 from mien.io import atomic, torch_files
-from mien.io.locks import Claim
+from mien.io.locks import FileLock
 from mien.labels import EXPRESSIONS
 from mien.methods.base import Batch, Method, Recognition, expression_target
 from mien.training import checkpoint, distillation, initialise, optim, processor, run_log
@@ -82,7 +82,7 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
         report: told of progress.
 
     Raises:
-        Claimed: another process trains this run now.
+        FileLocked: another process trains this run now.
         ConfigError: the folder holds another configuration, or has a run and `resume` is off; or there is no such
             metric to select by. The folder is made once the data were read, so a refused start leaves nothing.
         TrainingError: a loss became NaN or infinite, or the disk is full; the last good files are kept.
@@ -94,7 +94,7 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
     folder = folder_of(config)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        claim = Claim(folder.with_name(folder.name + ".lock"), str(folder))
+        lock = FileLock(folder.with_name(folder.name + ".lock"), str(folder))
     except OSError as problem:
         raise TrainingError(
             f"{folder}: cannot be written ({problem.strerror}): choose another `runs`"
@@ -103,7 +103,7 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
         with processor.settings(config.threads):
             return _run(config, resume, report)
     finally:
-        claim.release()
+        lock.release()
 
 
 def with_labels(config: RunConfig) -> RunConfig:

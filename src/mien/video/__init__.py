@@ -1,6 +1,10 @@
-"""Video: every face of every frame, whose it is, and its reading with and without smoothing."""
+"""Track, recognise and smooth every face in every frame of a video.
 
-from mien.io.video import Clip, VideoError
+Tests: `analyser` and `resume` in tests/video/test_process.py; `annotate` in tests/video/test_video_annotate.py;
+`appearance` in tests/video/test_identities.py; `statistics` in tests/video/test_summary_page.py.
+"""
+
+from mien.io.video import VideoError, VideoReader
 from mien.video.analyser import Analyser, analyse
 
-__all__ = ["Analyser", "Clip", "VideoError", "analyse"]
+__all__ = ["Analyser", "VideoError", "VideoReader", "analyse"]

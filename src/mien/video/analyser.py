@@ -1,4 +1,4 @@
-"""From frames to `Frame`s: shots, faces, persons and smoothing, in this order, in memory that does not grow.
+"""Analyse a video frame by frame: shots, faces, persons and smoothing, in bounded memory.
 
 for frame in mien.video.analyse("clip.mp4"):
     for face in frame.faces:
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError
 from mien.faces.pipeline import Pipeline, load, name_of
-from mien.io.video import Clip
+from mien.io.video import VideoReader
 from mien.types import Face, Frame, TrackedFace
 from mien.video.identities import Persons
 from mien.video.shot_detection import Shots
@@ -24,11 +24,11 @@ from mien.video.tracking import Follower
 
 
 class Analyser:
-    """Analyses the frames of one clip, or of a camera, in order. What it keeps does not grow with their number.
+    """Analyses the frames of one video, or of a camera, in order and in bounded memory.
 
     Args:
         pipeline: detector, landmark network and recogniser.
-        source: the clip's name in the results.
+        source: the video's name in the results.
         lag: of the smoothed values, seconds; see `mien.video.smoothing`.
 
     Raises:
@@ -51,11 +51,9 @@ class Analyser:
         """Analyse the next frame.
 
         Args:
-            rgb: uint8 [height, width, 3]; the size may change from frame to frame.
-            number: of the frame, from 0.
-            time: in seconds, later than the frame before.
-            known: its faces and whether the detector had searched it, where an earlier run has found that out. All that
-                depends on frames before comes out as it did then, and the networks are not asked.
+            rgb: uint8 [height, width, 3]; the size may change from frame to frame. number: of the frame, from 0. time:
+                in seconds, later than the frame before. known: its faces and whether the detector searched it, from an
+                earlier run. The networks are then not run, and what depends on earlier frames comes out as in that run.
         """
         cut = self._shots(rgb)
         if known is None:
@@ -92,7 +90,7 @@ def analyse(
     Args:
         path: any file that FFmpeg reads.
         pipeline: from `mien.load()`; None loads the shipped weights.
-        every: only each so many-th frame, from the first.
+        every: analyse every n-th frame, from the first.
         lag: of the smoothed values, seconds; 0 turns smoothing off.
 
     Yields:
@@ -100,12 +98,12 @@ def analyse(
 
     Raises:
         ConfigError: an option is out of range.
-        VideoError: the file cannot be read, is damaged, or is not whole; frames before the damage come first.
+        VideoError: the file cannot be read, is damaged, or is incomplete; frames before the damage come first.
         ExtraMissing: the `video` extra is not installed.
     """
     if every < 1:
         raise ConfigError(f"every is {every}: pass 1 or more")
-    with Clip(path) as clip:
+    with VideoReader(path) as clip:
         analyser = Analyser(pipeline or load(), name_of(str(path)), lag)
         for picture in clip.pictures(every):
             yield analyser(picture.rgb, picture.number, picture.time)

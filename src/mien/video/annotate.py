@@ -1,11 +1,10 @@
-"""What was found, drawn on frames of a video, and the video that they become.
+"""Draw results on video frames.
 
-A frame of a film is seen for a moment: each face gets a frame in its label's colour, its person's number with the
-smoothed label and probability, and a dial of smoothed valence (across) and arousal (up). Drawing takes about two
-milliseconds, where the picture of `mien.faces.annotate` takes twenty times that.
+Each face gets a box in its label's colour, its person's number with the smoothed label and probability, and a dial of
+smoothed valence (horizontal) and arousal (vertical). Drawing takes about 2 ms a frame; `mien.faces.annotate` takes
+twenty times as long.
 
-Frames keep the times at which they were shown, so a rate that varies still does. Sound is copied as it is. Colours are
-stored, and tagged, as in the clip that the frames came from.
+`mien.io.video.VideoWriter` keeps the frames' times, sound and colour tags.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def draw(rgb: NDArray[np.uint8], frame: Frame) -> NDArray[np.uint8]:
     height, width = picture.shape[:2]
     text = int(np.clip(np.sqrt(width * height) / 34, 10, 40))
     line = max(1, round(text / 8))
-    for face in reversed(frame.faces):  # the largest last, on top
+    for face in reversed(frame.faces):  # the largest face last, on top
         colour = _colour(face)
         left, top, right, bottom = (round(edge) for edge in face.box.corners)
         cv2.rectangle(picture, (left, top), (right, bottom), _INK, line + 2, cv2.LINE_AA)
@@ -56,7 +55,7 @@ def _colour(face: TrackedFace) -> tuple[int, int, int]:
 
 @lru_cache(maxsize=512)
 def _chip(words: str, text: int, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Words on the label's colour, RGB: drawn once, as a film shows the same few again and again."""
+    """Text on the label's colour, RGB; cached, as a video shows the same few texts again and again."""
     from PIL import Image, ImageDraw
 
     letters = font(text, words)
@@ -70,7 +69,7 @@ def _chip(words: str, text: int, colour: tuple[int, int, int]) -> NDArray[np.uin
 
 
 def _lay(picture: NDArray[np.uint8], patch: NDArray[np.uint8], left: int, top: int) -> None:
-    """Put a patch into the picture, moved inside it; what is larger than the picture is cut."""
+    """Paste a patch into the picture, shifted to lie inside it; a patch larger than the picture is cropped."""
     height, width = picture.shape[:2]
     left = max(0, min(left, width - patch.shape[1]))
     top = max(0, min(top, height - patch.shape[0]))
@@ -79,7 +78,8 @@ def _lay(picture: NDArray[np.uint8], patch: NDArray[np.uint8], left: int, top: i
 
 
 def _dial(picture: NDArray[np.uint8], face: TrackedFace, left: int, top: int, radius: int, line: int) -> None:
-    """A disc of valence (across) and arousal (up) beside the face, where they are known and there is room for it."""
+    """A dial of valence (horizontal) and arousal (vertical) beside the face, if they are known and there is room for
+    it."""
     valence, arousal = face.smoothed.valence, face.smoothed.arousal
     if valence is None or arousal is None:
         return

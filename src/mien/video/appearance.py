@@ -1,13 +1,13 @@
-"""How a person looks within one clip: the texture of the face, and the colours of skin and hair.
+"""Appearance descriptors of people within one video: texture of the face, colours of skin and hair.
 
-The recogniser's own embedding says what a face *shows*, and people who smile are neighbours in it: measured, it does
-not tell people apart (`docs/video.md` has the figures). What stays the same from shot to shot of one clip is texture
-and colour, and classical descriptors measure those: histograms of local binary patterns (Ojala et al. 2002; of faces,
-Ahonen et al. 2006) in the cells of the aligned face, and smoothed histograms of chroma in the face and in the hair
-above it. All are compared by the Bhattacharyya coefficient, the inner product of their square roots: 1 is the same.
+The recogniser's embedding describes the expression, so it does not separate people (measured in `docs/video.md`).
+Texture and colour stay the same from shot to shot of one video, and classical descriptors measure them: histograms of
+local binary patterns (Ojala et al. 2002; of faces, Ahonen et al. 2006) in cells of the aligned face, and smoothed
+histograms of chroma in the face and in the hair above it. They are compared by the Bhattacharyya coefficient, the inner
+product of their square roots: 1 means equal.
 
-This is no face recognition and must not be used as such: on other photographs of the same people it fails, which suits
-us. A number for a person means nothing outside the clip, and nothing here is written to any file.
+This is not face recognition and must not be used as such: it fails on other photographs of the same people, by design.
+A person's number means nothing outside the video, and no descriptor is written to a file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.faces import align
-from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
 from mien.types import Landmarks
 
 Look = NDArray[np.float32]
@@ -28,7 +27,7 @@ Look = NDArray[np.float32]
 _SIDE: Final = 74  # pixels of the aligned face: 72 patterns a side, in cells of 12
 _CELLS: Final = 6
 _HAIR: Final = (0.15, -0.4, 0.7, 0.4)
-"""Left, top, width, height of the hair's place, in the unit coordinates of `mien.faces.align`."""
+"""Left, top, width, height of the hair region, in the unit coordinates of `mien.faces.align`."""
 
 _RING: Final = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
 
@@ -49,26 +48,24 @@ _UNIFORM: Final = _uniform()
 
 
 def look(rgb: NDArray[np.uint8], landmarks: Landmarks) -> Look:
-    """Describe a face whose points are known, in RGB uint8 [height, width, 3].
+    """Describe a face with known landmarks, in RGB uint8 [height, width, 3].
 
     Raises:
-        DegenerateFace: the points make no face.
+        DegenerateFace: the points do not form a face.
     """
-    points = np.array(landmarks.points)
-    anchors = align.anchors_from(points, RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS, NOSE_BOTTOM)
-    matrix = align.fit(anchors)[0]
+    matrix = align.face_matrix(landmarks.points)
     face = align.crop(rgb, matrix, _SIDE)
     left, top, width, height = _HAIR
     above = matrix.copy()
     above[:, 2] -= (left, top)
-    above /= width  # a square as wide as the hair's place; only its upper part is looked at
+    above /= width  # a square as wide as the hair region, of which only the upper part is used
     hair = align.crop(rgb, above, 32)[: round(32 * height / width)]
     parts = _texture(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)), _chroma(face), _chroma(hair)
     return np.concatenate(parts).astype(np.float32) / np.float32(np.sqrt(len(parts)))
 
 
 def _texture(grey: NDArray[np.uint8] | cv2.typing.MatLike) -> NDArray[np.float64]:
-    """Root shares of local binary patterns in each cell; a vector of length 1."""
+    """Square roots of the shares of local binary patterns in each cell; a vector of length 1."""
     inner = grey[1:-1, 1:-1]
     codes = np.zeros(inner.shape, dtype=np.uint8)
     for bit, (down, right) in enumerate(_RING):
@@ -84,11 +81,12 @@ def _texture(grey: NDArray[np.uint8] | cv2.typing.MatLike) -> NDArray[np.float64
 
 
 def _chroma(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Root shares of smoothed chroma (a, b of CIELAB), whatever the brightness; a vector of length 1."""
+    """Square roots of the shares of smoothed chroma (a, b of CIELAB), independent of brightness; a vector of length
+    1."""
     lab = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2LAB)
     counts = cv2.calcHist([lab], [1, 2], None, [32, 32], [96, 192, 96, 192])
     counts = cv2.GaussianBlur(counts, (0, 0), 1.2)
     total = counts.sum()
-    if total <= 0:  # colours that no skin or hair has, as in false-colour pictures
+    if total <= 0:  # colours outside those of skin and hair, as in false-colour pictures
         return np.full(counts.size, 1 / np.sqrt(counts.size))
     return np.asarray(np.sqrt(counts / total), dtype=np.float64).ravel()

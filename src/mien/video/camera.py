@@ -1,20 +1,18 @@
-"""A camera instead of a file: the newest frame, analysed and shown, until it is stopped.
+"""Analyse and show the newest frame of a camera until stopped.
 
-Where OpenCV can open windows the picture is shown with what was found drawn on it, and Q closes it. The build that
-`mien` depends on cannot; there a table in the terminal is kept up to date instead, and where there is no terminal one
-line is printed for each second.
-
-Nothing leaves the machine, and no picture is stored; the table, if asked for, holds numbers only.
+If OpenCV can open windows, the annotated picture is shown, and Q closes it. The headless build that `mien` depends on
+cannot; then a table in the terminal is updated, or without a terminal one line is printed each second. Nothing leaves
+the machine and no picture is stored; the table, if requested, holds numbers only.
 """
 
 from __future__ import annotations
 
 import sys
-import time as clock
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final, Protocol
 
 import cv2
@@ -34,14 +32,14 @@ _TITLE: Final = "mien (Q closes)"
 
 
 class Device(Protocol):
-    """What is needed of `cv2.VideoCapture`."""
+    """The part of `cv2.VideoCapture` that is used here."""
 
     def read(self) -> tuple[bool, Any]:
         """Whether there is a frame, and the frame: BGR uint8 [height, width, 3]."""
 
 
 Show = Callable[[Frame, NDArray[np.uint8], float], bool]
-"""Shows a frame with its picture and the frames a second; False ends the watching."""
+"""Shows a frame with its picture and the frames a second; False stops the analysis."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +52,10 @@ class Watched:
 
 @contextmanager
 def opened(number: int) -> Iterator[Device]:
-    """The camera of this number, closed in the end.
+    """The camera of this number, closed when the block ends.
 
     Raises:
-        VideoError: there is none, or another program has it.
+        VideoError: there is none, or another program uses it.
     """
     with _quiet():
         camera = cv2.VideoCapture(number)
@@ -66,7 +64,7 @@ def opened(number: int) -> Iterator[Device]:
             raise VideoError(
                 f"no camera {number}: connect one, close the program that uses it, or name another with --camera"
             )
-        camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not one that has waited
+        camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not a buffered one
         yield camera
     finally:
         camera.release()
@@ -74,8 +72,8 @@ def opened(number: int) -> Iterator[Device]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """OpenCV says several lines of its own where there is no camera."""
-    # Newer builds keep the switch in a module, older ones at the top; 0 is silence in both.
+    """Suppress the lines that OpenCV prints if there is no camera."""
+    # Newer builds have this function in a module, older ones at the top level; 0 is silent in both.
     switch = getattr(getattr(cv2.utils, "logging", cv2), "setLogLevel", None)
     if switch is None:
         yield
@@ -95,22 +93,22 @@ def watch(
     seconds: float | None = None,
     lag: float = LAG,
     show: Show | None = None,
-    now: Callable[[], float] = clock.monotonic,
+    now: Callable[[], float] = monotonic,
     overwrite: bool = False,
     made_with: dict[str, Any] | None = None,
 ) -> Watched:
-    """Analyse and show what a camera sees until it is stopped: by Ctrl-C, by Q, after `seconds`, or by the camera.
+    """Analyse and show a camera's frames until stopped by Ctrl-C, by Q, after `seconds`, or by the camera.
 
     Args:
         device: an opened camera.
         pipeline: from `mien.load()`.
-        out: also write this table, finished when the watching ends.
-        seconds: end after so long.
+        out: also write this table, finished at the end.
+        seconds: stop after this time.
         lag: of the smoothed values, seconds.
         show: what shows the frames; None chooses a window, a table in the terminal, or lines.
-        now: the time in seconds.
-        overwrite: replace a table that is there.
-        made_with: what the pipeline is made with, which the table then says.
+        now: clock, in seconds.
+        overwrite: replace an existing table.
+        made_with: how the pipeline was made, stored with the table.
 
     Raises:
         VideoError: the camera gives no picture at all.
@@ -141,7 +139,7 @@ def watch(
                     table.write(frame)
                 if not shown(frame, rgb, rate):
                     break
-        except KeyboardInterrupt:  # this is how one stops watching
+        except KeyboardInterrupt:  # the usual way to stop
             pass
         if table is not None:
             table.finish()
@@ -152,7 +150,7 @@ def watch(
 
 @contextmanager
 def chosen() -> Iterator[Show]:
-    """A window where OpenCV has them, else a table in the terminal, else lines."""
+    """A window if OpenCV has them, else a table in the terminal, else lines."""
     if has_windows():
         try:
             yield _window
@@ -225,7 +223,7 @@ def listing(frame: Frame, rate: float) -> Any:
 
 
 class Lines:
-    """Prints what is seen, once a second."""
+    """Prints the faces once a second."""
 
     def __init__(self, write: Callable[[str], object] | None = None) -> None:
         self._write = write or sys.stdout.write

@@ -1,14 +1,13 @@
-"""Who is who from frame to frame: ByteTrack follows boxes, and looks tell who is back after a gap or a cut.
+"""Number the people of a video: ByteTrack follows boxes, and appearance finds people again after a gap or a cut.
 
-Following boxes is the work of `edgefirst.tracker`, an implementation of ByteTrack (Zhang et al. 2022): it bridges short
-occlusions by a Kalman filter's prediction, forgets whom it has not seen for a second, and knows nothing of cuts. So
-every person also has a small album of looks (`mien.video.appearance`). A track that begins is compared with all who
-are not
-in the picture, and takes the number of the most similar one if that is similar enough, else a new number. A track whose
-face stops looking like its person, because two people crossed, is compared anew.
+`edgefirst.tracker`, an implementation of ByteTrack (Zhang et al. 2022), follows boxes: it bridges short occlusions by
+the prediction of a Kalman filter, drops a track after a second without a detection, and does not know cuts. So a small
+gallery of appearance descriptors (`mien.video.appearance`) is kept of every person. A new track is compared with all
+people who are not in the picture, and gets the number of the most similar one if it is similar enough, else a new
+number. A track that stops resembling its person, because two people crossed, is compared again.
 
-Numbers count from 0 in order of appearance and hold for one clip. When in doubt a new number is given: two numbers for
-one person can be joined by whoever reads the table, two people under one number cannot be separated.
+Numbers count from 0 in order of appearance and hold for one clip. In doubt a new number is given: two numbers of one
+person can be merged later, two people under one number cannot be separated.
 """
 
 from __future__ import annotations
@@ -27,26 +26,26 @@ from mien.types import Box, Face
 from mien.video.appearance import Look, look
 
 LIFESPAN: Final = 1.0
-"""Seconds for which ByteTrack remembers a box that it does not see."""
+"""Seconds for which ByteTrack keeps a track without a detection."""
 
 SAME: Final = 0.92
-"""Similarity from which on a newcomer is someone seen before. Chosen by measurement, see `docs/video.md`."""
+"""Least similarity at which a new track is a known person. Chosen by measurement, see `docs/video.md`."""
 
 NEAR: Final = 0.88
-"""The same for one who is back where that person was last seen, in the same shot."""
+"""The same for a face at the place where that person was last seen, in the same shot."""
 
 OTHER: Final = 0.85
-"""Below this similarity to its own person a face has been followed to another."""
+"""Below this similarity to its person a track has moved to another person."""
 
 _EVERY: Final = 0.5
-"""Seconds between two looks at a person whom we know."""
+"""Seconds between two descriptors of a known person."""
 
 _NEW_VIEW: Final = 0.95
-"""A look less similar than this to all in the album is added to it."""
+"""A descriptor less similar than this to all in the gallery is added to it."""
 
 _VIEWS: Final = 12
 _PEOPLE: Final = 64
-"""Albums kept; with `_VIEWS` this bounds memory to about 13 MB, whatever the length of the clip."""
+"""Galleries kept; with `_VIEWS` this bounds memory to about 13 MB, whatever the length of the video."""
 
 
 @dataclass
@@ -61,7 +60,7 @@ class _Person:
         return max((float(view @ seen) for view in self.album), default=0.0)
 
     def add(self, seen: Look) -> None:
-        """Put a look in the album if it shows something new; a full album gives up the view that is most like it."""
+        """Add a descriptor to the gallery if it is new; in a full gallery it replaces the most similar one."""
         likeness = [float(view @ seen) for view in self.album]
         if max(likeness, default=0.0) >= _NEW_VIEW:
             return
@@ -71,7 +70,7 @@ class _Person:
 
 
 class Persons:
-    """Gives each face of each frame the number of its person; feed it every frame in turn.
+    """Assigns each face the number of its person; call it with every frame in order.
 
     Raises:
         ExtraMissing: the tracking library is not installed.
@@ -104,10 +103,10 @@ class Persons:
         looks: dict[int, Look] = {}
         for index, (face, number) in enumerate(zip(faces, numbers, strict=True)):
             if number is None:
-                self._look(rgb, face, index, looks)
-            # One who is back, however shortly away, may be another in the same place.
+                self._describe(rgb, face, index, looks)
+            # A face that reappears, even after a short gap, may be another person in the same place.
             elif self._people[number].seen < before or time - self._people[number].looked >= _EVERY:
-                self._look(rgb, face, index, looks)
+                self._describe(rgb, face, index, looks)
                 if index in looks and self._people[number].similarity(looks[index]) < OTHER:
                     numbers[index] = None
         self._recognise(faces, numbers, looks)
@@ -121,8 +120,10 @@ class Persons:
                 person.looked = time
             person.seen, person.shot, person.box = time, shot, face.box
             if track:
-                # An occluded track may still claim this person; it would have to be recognised again.
-                self._holders = {other: who for other, who in self._holders.items() if who != number}
+                # An occluded track may still hold this person; it would have to be recognised again.
+                self._holders = {
+                    other: candidate for other, candidate in self._holders.items() if candidate != number
+                }
                 self._holders[track] = number
             answer.append(number)
         self._forget()
@@ -131,42 +132,42 @@ class Persons:
     def _track(self, faces: Sequence[Face], time: float) -> list[str | None]:
         boxes = np.array([face.box.corners for face in faces], dtype=np.float32).reshape(-1, 4)
         scores = np.array([face.detection.score for face in faces], dtype=np.float32)
-        # The library takes what Rust calls usize for its labels.
+        # The library expects labels of Rust's type usize.
         labels = np.zeros(len(faces), dtype=np.uintp)
-        found = self._tracker.update(boxes, scores, labels, round(max(time, 0.0) * 1e9))
-        tracks = [track.uuid if track is not None else None for track in found]
+        followed = self._tracker.update(boxes, scores, labels, round(max(time, 0.0) * 1e9))
+        tracks = [track.uuid if track is not None else None for track in followed]
         alive = {active.info.uuid for active in self._tracker.get_active_tracks()}
-        self._holders = {track: who for track, who in self._holders.items() if track in alive}
+        self._holders = {track: candidate for track, candidate in self._holders.items() if track in alive}
         return tracks
 
     @staticmethod
-    def _look(rgb: NDArray[np.uint8], face: Face, index: int, looks: dict[int, Look]) -> None:
+    def _describe(rgb: NDArray[np.uint8], face: Face, index: int, looks: dict[int, Look]) -> None:
         try:
             looks[index] = look(rgb, face.landmarks)
-        except DegenerateFace:  # no face to look at; the track alone must do
+        except DegenerateFace:  # no descriptor: the track alone decides
             return
 
     def _recognise(self, faces: Sequence[Face], numbers: list[int | None], looks: dict[int, Look]) -> None:
-        """Give faces without a number those of absent people whom they look like, the most similar pair first."""
+        """Give faces without a number the numbers of absent people that they resemble, the most similar pair first."""
         present = {number for number in numbers if number is not None}
         pairs = []
         for index, number in enumerate(numbers):
             if number is not None or index not in looks:
                 continue
-            for who, person in self._people.items():
-                if who not in present:
+            for candidate, person in self._people.items():
+                if candidate not in present:
                     near = (
                         person.shot == self._shot
                         and person.box is not None
-                        and _overlap(faces[index].box, person.box)
+                        and faces[index].box.iou(person.box) >= 0.25
                     )
                     likeness = person.similarity(looks[index])
                     if likeness >= (NEAR if near else SAME):
-                        pairs.append((likeness, index, who))
-        for _, index, who in sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2])):
-            if numbers[index] is None and who not in present:
-                numbers[index] = who
-                present.add(who)
+                        pairs.append((likeness, index, candidate))
+        for _, index, candidate in sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2])):
+            if numbers[index] is None and candidate not in present:
+                numbers[index] = candidate
+                present.add(candidate)
 
     def _newcomer(self) -> int:
         number, self._count = self._count, self._count + 1
@@ -174,16 +175,9 @@ class Persons:
         return number
 
     def _forget(self) -> None:
-        """Give up the albums of those who have been away longest, if there are too many."""
-        away = sorted(self._people.keys() - self._holders.values(), key=lambda who: self._people[who].seen)
-        for who in away[: max(0, len(self._people) - _PEOPLE)]:
-            del self._people[who]
-
-
-def _overlap(one: Box, other: Box) -> bool:
-    """Whether two boxes share a quarter of what they cover together."""
-    width = min(one.right, other.right) - max(one.x, other.x)
-    height = min(one.bottom, other.bottom) - max(one.y, other.y)
-    if width <= 0 or height <= 0:
-        return False
-    return width * height >= 0.25 * (one.area + other.area - width * height)
+        """Drop the galleries of the people who have been away longest, if there are too many."""
+        away = sorted(
+            self._people.keys() - self._holders.values(), key=lambda candidate: self._people[candidate].seen
+        )
+        for candidate in away[: max(0, len(self._people) - _PEOPLE)]:
+            del self._people[candidate]

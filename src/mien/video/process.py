@@ -1,9 +1,8 @@
-"""A whole video into a table, an annotated film and a page, so that nothing is lost when the run is stopped.
+"""Turn a video into a table, an annotated video and a summary page; an interrupted run can be resumed.
 
-The table is safe at every moment (see `mien.io.tables`): a killed run leaves all frames but the last, and going on
-gives
-the table that an undisturbed run gives. An interrupted run (Ctrl-C) and one that meets damage finish the table with the
-frames they have. Film and page are made anew when a run goes on.
+A killed run keeps all frames but the last (see `mien.io.tables`), and resuming gives the same table as an uninterrupted
+run. A run that is interrupted (Ctrl-C) or meets damage finishes the table with the frames so far. The annotated video
+and the page are made again when a run is resumed.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from mien.faces.pipeline import Pipeline, name_of
 from mien.io import inputs, outputs
 from mien.io.images import describe
 from mien.io.tables import TableError, Writer
-from mien.io.video import FORMATS, Clip, Film, VideoError
+from mien.io.video import FORMATS, VideoError, VideoReader, VideoWriter
 from mien.types import Frame
 from mien.video import summary_page
 from mien.video.analyser import Analyser
@@ -28,25 +27,20 @@ from mien.video.resume import LAYOUT, Recall
 from mien.video.smoothing import LAG
 from mien.video.statistics import Tally
 
-Watch = Callable[[Clip, Frame, bool], None]
-"""Told each frame of the clip, and whether it was recalled from an earlier run."""
+Watch = Callable[[VideoReader, Frame, bool], None]
+"""Called with each frame, and whether it comes from an earlier run."""
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What `mien video` was told.
+    """The options of `mien video`.
 
     Attributes:
-        video: the file.
-        out, annotate, page: what to write; None writes none.
-        every: analyse each so many-th frame.
-        lag: of the smoothed values, seconds.
-        columns: layout of the table.
-        resume: go on with an earlier run's table.
-        threads: for decoding; None takes all.
-        overwrite: replace what is there. Without it only `resume` replaces a film and a page, those of the same run.
-        made_with: what the pipeline is made with, so that the table says it and `resume` compares it.
-        sound: copy the video's sound into the film.
+        video: the file. out, annotate, page: files to write, or None. every: analyse every n-th frame. lag: of the
+            smoothed values, seconds. columns: layout of the table. resume: continue the table of an earlier run.
+            threads: for decoding; None uses all. overwrite: replace existing files. Without it only `resume` replaces
+            an annotated video and a page, those of the same run. made_with: how the pipeline was made, stored with the
+            table and compared by `resume`. sound: copy the sound into the annotated video.
     """
 
     video: str | Path
@@ -63,10 +57,10 @@ class Orders:
     sound: bool = True
 
     def check(self) -> None:
-        """Refuse what cannot be done before anything is opened.
+        """Check the options before anything is opened.
 
         Raises:
-            ConfigError: orders that contradict each other.
+            ConfigError: options contradict each other.
         """
         if self.every < 1:
             raise ConfigError(f"every is {self.every}: pass 1 or more")
@@ -88,27 +82,28 @@ class Orders:
 
 
 def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None) -> Tally:
-    """Analyse a video and write what was ordered.
+    """Analyse a video and write the requested files.
 
     Args:
-        orders: what to do.
-        load: makes the pipeline, once the video is known to be readable.
-        watch: told of each frame.
+        orders: the options.
+        load: makes the pipeline, called once the video is known to be readable.
+        watch: called with each frame.
 
     Returns:
         The summary of the clip.
 
     Raises:
-        KeyboardInterrupt: as it came; the table has been finished with the frames so far.
-        VideoError: the video cannot be read, or from some frame on; the table holds the frames before.
-        TableError: the table cannot be written, or is none of this video.
-        ConfigError, ExtraMissing: as they say.
+        KeyboardInterrupt: passed on; the table has been finished with the frames so far.
+        VideoError: the video, or its rest, cannot be read; the table holds the frames before.
+        TableError: the table cannot be written, or is of another video.
+        ConfigError: options contradict each other, or the video has changed since the earlier run.
+        ExtraMissing: the `video` extra is not installed.
     """
     orders.check()
     source = name_of(str(orders.video))
     tally = Tally()
     with ExitStack() as stack:
-        clip = stack.enter_context(Clip(orders.video, orders.threads))
+        clip = stack.enter_context(VideoReader(orders.video, orders.threads))
         table, recall, film = None, None, None
         pipeline = load()
         content = inputs.identity(orders.video) if orders.out is not None else None
@@ -123,7 +118,7 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
                 )
             recall = Recall(table.written(), source, orders.lag) if orders.resume else None
         if orders.annotate is not None:
-            film = Film(orders.annotate, clip.width, clip.height, clip.rate, clip, orders.sound)
+            film = VideoWriter(orders.annotate, clip.width, clip.height, clip.rate, clip, orders.sound)
             stack.callback(film.drop)
         analyser = Analyser(pipeline, source, orders.lag)
 
@@ -139,7 +134,7 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
 
         try:
             for picture in clip.pictures(orders.every):
-                # What an earlier run left is gone through before anything is added to it.
+                # All frames of the earlier run are replayed before new ones are added.
                 known = recall(picture) if recall is not None else None
                 frame = analyser(picture.rgb, picture.number, picture.time, known)
                 if table is not None and known is None:
@@ -159,7 +154,7 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
 
 
 def _table(orders: Orders, out: Path, labels: tuple[str, ...]) -> Writer:
-    """Open the table, and refuse a film or a page that is there and that its earlier runs did not write."""
+    """Open the table, and refuse to replace an annotated video or a page that its earlier runs did not write."""
     written = {inputs.place(path): path for path in (orders.annotate, orders.page) if path is not None}
     made = orders.made_with
     if made is not None:

@@ -1,8 +1,8 @@
-"""What an earlier run found, read back from its table, so that a long video can be continued where it was stopped.
+"""Read the results of an earlier run back from its table, to resume the analysis of a video.
 
-A table of the default layout holds everything that the networks said of a frame. Going on means running through the
-first part of the video again with these answers in place of the networks: decoding is quick, and shots, persons and
-smoothing, which depend on all frames before, come out exactly as in a run that was never stopped.
+A table of the default layout holds all outputs of the networks for a frame. Resuming decodes the first part of the
+video again, which is quick, with these outputs in place of the networks: shots, persons and smoothing, which depend on
+all earlier frames, come out exactly as in an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ LAYOUT = "mien"
 """The layout that can be read back."""
 
 Known = tuple[tuple[Face, ...], bool]
-"""The faces of a frame, and whether the detector had searched it."""
+"""The faces of a frame, and whether the detector searched it."""
 
 
 class Recall:
-    """The answers of an earlier run, given out frame by frame.
+    """The results of an earlier run, frame by frame.
 
     Args:
         rows: of the table so far, with landmarks, in order.
-        source: the name of the video that is to be continued.
+        source: the name of the video.
         lag: of the smoothed values, seconds.
 
     Raises:
-        TableError: the rows are of another video or were smoothed otherwise.
+        TableError: the rows are of another video or another smoothing lag.
     """
 
     def __init__(self, rows: Iterable[Row], source: str, lag: float) -> None:
@@ -53,7 +53,7 @@ class Recall:
             yield whole
 
     def __call__(self, picture: Picture) -> Known | None:
-        """What is known of this frame; None from the first frame on that the earlier run had not reached.
+        """The results for this frame; None from the first frame on that the earlier run did not reach.
 
         Raises:
             TableError: the table goes on, but not with this frame: it was made with another --every, or of another
@@ -72,10 +72,10 @@ class Recall:
         return known
 
     def finish(self) -> None:
-        """To be called at the video's end.
+        """Check at the video's end that all rows were used.
 
         Raises:
-            TableError: the table has frames that the video has not.
+            TableError: the table has frames beyond the video's end.
         """
         if self._next is not None:
             raise TableError(
@@ -85,7 +85,7 @@ class Recall:
 
 
 def faces(rows: Iterable[Row]) -> tuple[Face, ...]:
-    """The faces in the rows of one frame, as they were before they were written; none for a row without a face."""
+    """Rebuild the faces from the rows of one frame; none for a row without a face."""
     return tuple(_face(row) for row in rows if row["face"] is not None)
 
 

@@ -1,9 +1,9 @@
-"""Takes the flicker out of a face's readings, with a lag that is the same at every frame rate.
+"""Smooth readings over time, with a lag that is the same at every frame rate.
 
-The filter is a first-order low pass in *time*, not in frames: readings are taken as joined by straight lines, and that
-curve is averaged with weights that fall off by a factor of e every `lag` seconds into the past. (Eckner 2012,
-"Algorithms for unevenly spaced time series": the linearly interpolated exponential average; the closed form of one step
-is exact for any spacing.) What follows:
+The filter is a first-order low pass in *time*, not in frames: readings are joined by straight lines, and that curve is
+averaged with weights that fall by a factor of e every `lag` seconds into the past. (Eckner 2012, "Algorithms for
+unevenly spaced time series": the linearly interpolated exponential average; the closed form of one step is exact for
+any spacing.) Properties:
 
 - a steady rise or fall comes out delayed by exactly `lag` seconds, and by nothing else, whatever the frame rate is, if
   it varies, and if frames are left out; a sudden change has reached 63 % after `lag` and 95 % after three times that;
@@ -28,18 +28,18 @@ LAG: Final = 0.25
 """Seconds. Our choice: half of the shortest expressions that last (macro-expressions: 0.5 to 4 s, Ekman 2003)."""
 
 GAP: Final = 1.0
-"""After so many seconds without a reading the filter begins anew: a straight line across would be made up."""
+"""Seconds without a reading after which the filter restarts, as interpolating across would invent values."""
 
 
 @dataclass
-class _State:
+class _Filter:
     time: float
     value: NDArray[np.float64]
     smooth: NDArray[np.float64]
 
 
 class Smoother:
-    """One filter for each person of a clip; `lag` in seconds, 0 turns smoothing off.
+    """One filter for each person of a video; `lag` in seconds, 0 turns smoothing off.
 
     Raises:
         ConfigError: the lag is negative or not a number.
@@ -49,25 +49,25 @@ class Smoother:
         if not 0 <= lag < math.inf:
             raise ConfigError(f"a lag of {lag} s: pass 0 (no smoothing) or more seconds")
         self.lag = lag
-        self._states: dict[int, _State] = {}
+        self._states: dict[int, _Filter] = {}
 
     def __call__(self, time: float, persons: Sequence[int], readings: Sequence[Reading]) -> list[Smoothed]:
         """The smoothed reading of each person in one frame at `time` seconds."""
         smoothed = []
         for person, reading in zip(persons, readings, strict=True):
-            # What a network does not say is NaN here, and stays so.
+            # Outputs that a network does not have are NaN here, and stay so.
             value = np.array([reading.valence, reading.arousal, *reading.probabilities.values()], float)
             before = self._states.get(person)
             if before is None or time - before.time > GAP:
                 smooth = value
             else:
                 smooth = step(before.smooth, before.value, value, time - before.time, self.lag)
-            self._states[person] = _State(time, value, smooth)
+            self._states[person] = _Filter(time, value, smooth)
             valence, arousal = (None if math.isnan(number) else number for number in smooth[:2].tolist())
             shares = dict(zip(reading.probabilities, smooth[2:].tolist(), strict=True))
             smoothed.append(Smoothed(shares, valence, arousal))
-        # Those who left long ago would begin anew, so nothing is lost by forgetting them.
-        self._states = {who: state for who, state in self._states.items() if time - state.time <= GAP}
+        # Filters idle for longer would restart anyway, so they can be dropped.
+        self._states = {person: state for person, state in self._states.items() if time - state.time <= GAP}
         return smoothed
 
 
@@ -78,9 +78,9 @@ def step(
     seconds: float,
     lag: float,
 ) -> NDArray[np.float64]:
-    """One step of the filter: its output `seconds` after it was `smooth`, the input having gone from `before` to `now`.
+    """One step of the filter: its output `seconds` after it was `smooth`, with the input going from `before` to `now`.
 
-    Time that stands still or runs backwards, as in damaged files, leaves the output as it was.
+    If time does not advance, as in damaged files, the output does not change.
     """
     if seconds <= 0:
         return smooth

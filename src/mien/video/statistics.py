@@ -1,7 +1,7 @@
-"""What a summary tells of a clip, gathered frame by frame in memory that does not grow with the clip's length.
+"""Collect the statistics of a video's summary, frame by frame in bounded memory.
 
-Curves are means over stretches of time. There are at most 600 stretches: when a clip outgrows them, neighbours are
-joined and each stretch is twice as long. The pictures along the clip are thinned out in the same way.
+Curves are means over stretches of time. There are at most 600 stretches: for a longer video neighbours are merged and
+each stretch is twice as long. The stills along the video are thinned out in the same way.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from mien.types import Frame, TrackedFace
 
 STRETCHES: Final = 600
 _SHORTEST: Final = 0.1
-"""Seconds: the first length of a stretch."""
+"""Initial length of a stretch, seconds."""
 
 STILLS: Final = 16
-"""Most pictures along the clip; there are at least half as many once it is longer than a few seconds."""
+"""Largest number of stills; there are at least half as many if the video is longer than a few seconds."""
 
 PEOPLE: Final = 64
-"""People kept track of; of more, those seen for the shortest time are only counted."""
+"""Largest number of people with statistics; of more, those seen for the shortest time are only counted."""
 
 _LONGEST: Final = 5.0
-"""Seconds that a frame may stand for, however long the next one takes to come."""
+"""Largest duration of a frame, seconds, even if the next one comes later."""
 
 PEAKS: Final = ("highest valence", "lowest valence", "highest arousal", "strongest expression")
 
 
 @dataclass
 class Peak:
-    """The extreme of one smoothed value: where it was, what it was, and the face as RGB uint8 [n, n, 3]."""
+    """The extreme of one smoothed value: its time, the value, and the face as RGB uint8 [n, n, 3]."""
 
     value: float = -math.inf
     time: float = 0.0
@@ -45,7 +45,7 @@ class Peak:
 
 @dataclass
 class Person:
-    """One person's part of a clip. Times are in seconds."""
+    """Statistics of one person. Times are in seconds."""
 
     number: int
     first: float
@@ -61,22 +61,22 @@ class Person:
 
     @property
     def means(self) -> tuple[float, float]:
-        """Mean smoothed valence and arousal over the person's frames; NaN where the network says nothing of them."""
+        """Mean smoothed valence and arousal over the person's frames; NaN if the network does not predict them."""
         return float(self.sums[0] / self.frames), float(self.sums[1] / self.frames)
 
 
 class Tally:
-    """Gathers a clip's summary; feed it each frame with its picture, in order."""
+    """Collects a video's summary; call it with each frame and its picture, in order."""
 
     def __init__(self) -> None:
         self.people: dict[int, Person] = {}
         self.passing = 0
-        """People of whom nothing but this number is kept."""
+        """Number of people without statistics."""
         self.frames = self.empty = 0
         self.shots: list[float] = []
         """Times of the first thousand cuts."""
         self.notes: list[str] = []
-        """What was changed in reading the clip or left out of the film, a sentence each."""
+        """What was changed in reading the video or left out of the annotated one, one sentence each."""
         self.end = 0.0
         self.stretch = _SHORTEST
         self.stills: list[tuple[float, NDArray[np.uint8]]] = []
@@ -104,13 +104,13 @@ class Tally:
             self._add(face, time, frame.frame or 0, rgb)
 
     def finish(self) -> None:
-        """Close the tally: the last frame stands for as long as one does on average."""
+        """Finish: the last frame gets the mean duration."""
         if self._before is not None:
             self._lasted(self._before, self.end + (self.end / (self.frames - 1) if self.frames > 1 else 0.0))
         self._before = None
 
     def shown(self, most: int = 8) -> list[Person]:
-        """The people who are seen longest, in order of appearance."""
+        """The people seen longest, in order of appearance."""
         ordered = sorted(self.people.values(), key=lambda person: (-person.seconds, person.number))
         return sorted(ordered[:most], key=lambda person: person.number)
 
@@ -169,7 +169,7 @@ class Tally:
 
 
 def _portrait(rgb: NDArray[np.uint8], face: TrackedFace, side: int = 112) -> NDArray[np.uint8]:
-    """A square about the face, a third wider than its box, its rim repeated beyond the picture."""
+    """A square around the face, a third wider than its box; the picture's edge is repeated beyond it."""
     box = face.box
     reach = max(box.width, box.height) * 2 / 3
     x, y = box.x + box.width / 2, box.y + box.height / 2

@@ -1,7 +1,7 @@
-"""One page about one clip: pictures along it, apparent valence and arousal over time, time shares, peaks.
+"""The summary page of a video: stills, apparent valence and arousal over time, shares of time, peaks.
 
-The page is a single file that asks for nothing over the network; it holds small pictures of the people in the clip, so
-it is as confidential as the clip.
+The page is a single file that loads nothing over the network; it contains small pictures of the people in the video, so
+it is as confidential as the video.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mien.wording import several, signed
 
 WORDING: Final = (
     "An expression label describes what a face shows to an observer, and apparent valence and arousal how it looks; "
-    "neither says what the person feels."
+    "neither describes what the person feels."
 )
 
 _WIDE, _LEFT, _RIGHT = 920, 46, 12
@@ -64,7 +64,8 @@ def write(path: str | Path, tally: Tally, source: str, model: str, lag: float) -
 
 
 def html(tally: Tally, source: str, model: str, lag: float) -> str:
-    """The page as text; `source` names the clip, `model` the weights, `lag` is that of the smoothed values, seconds."""
+    """The page as HTML; `source` names the video, `model` the weights, `lag` is that of the smoothed values,
+    seconds."""
     name = Path(source).name
     people = tally.shown()
     more = len(tally.people) + tally.passing - len(people)
@@ -126,7 +127,7 @@ def _key(tally: Tally, lag: float) -> str:
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> str:
-    """A picture as a data address."""
+    """A picture as a data URL."""
     _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
 
@@ -143,7 +144,7 @@ def _ticks(end: float) -> list[float]:
 
 
 def _strip(tally: Tally) -> str:
-    """Pictures whose left edges stand at their times, on the axis of the curves below."""
+    """Stills with their left edges at their times, on the time axis of the curves below."""
     stills = tally.stills
     chosen = stills[:: max(1, math.ceil(len(stills) / _STILLS))]
     places = [_x(time, tally) for time, _ in chosen]
@@ -172,15 +173,15 @@ def _strip(tally: Tally) -> str:
 def _person(person: Person, tally: Tally) -> list[str]:
     valence, arousal = person.means
     leading = max(person.labels, key=person.labels.__getitem__)
-    told = (
+    description = (
         f"Seen for {person.seconds:.1f} s between {clock(person.first)} and {clock(person.last)}, "
         f"mostly {leading} ({_share(person, leading):.0%})"
     )
     rated = math.isfinite(valence + arousal)  # the network may not have been trained on them
-    told += f"; mean valence {signed(valence)}, mean arousal {signed(arousal)}." if rated else "."
+    description += f"; mean valence {signed(valence)}, mean arousal {signed(arousal)}." if rated else "."
     curves = (
         page_figure(
-            _curves(person, tally, told),
+            _curves(person, tally, description),
             "Apparent valence (solid) and arousal (dashed), smoothed, over minutes:seconds.",
         )
         if rated
@@ -188,7 +189,7 @@ def _person(person: Person, tally: Tally) -> list[str]:
     )
     return [
         f"<h2>Person {person.number}</h2>",
-        f"<p>{escape(told)}</p>",
+        f"<p>{escape(description)}</p>",
         curves,
         '<div class="sets">',
         f"<div>{_shares(person)}</div>",
@@ -233,7 +234,7 @@ def _peak(name: str, peak: Peak) -> str:
     )
 
 
-def _curves(person: Person, tally: Tally, told: str) -> str:
+def _curves(person: Person, tally: Tally, description: str) -> str:
     top, bottom = 8, _TALL - 22
 
     def y(value: float) -> float:
@@ -270,12 +271,12 @@ def _curves(person: Person, tally: Tally, told: str) -> str:
             parts.append(
                 f'<polyline class="{name}" points="{line}" fill="none" stroke-width="1.8" stroke-linejoin="round"/>'
             )
-    label = escape(f"Valence and arousal of person {person.number} over time. {told}", quote=True)
+    label = escape(f"Valence and arousal of person {person.number} over time. {description}", quote=True)
     return f'<svg viewBox="0 0 {_WIDE} {_TALL}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
 def _runs(counts: NDArray[np.float64]) -> Iterable[list[int]]:
-    """Stretches with frames, in unbroken runs; a single empty one, as between sparse frames, breaks none."""
+    """Unbroken runs of stretches with frames; a single empty one, as between sparse frames, does not break a run."""
     run: list[int] = []
     for index in np.flatnonzero(counts).tolist():
         if run and index - run[-1] > 2:

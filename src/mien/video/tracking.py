@@ -1,18 +1,17 @@
-"""Faces of a running picture: detected now and then, followed by their landmarks in between.
+"""Track faces through video: detect them now and then, follow their landmarks in between.
 
-Detecting costs more than all the rest together, and a face is next to where it was a frame ago. The landmark network
-looks at that place, and its presence score says whether a face is still there; only then is it believed. The detector
-looks
+Detection costs more than all other steps together, and a face is close to where it was a frame ago. So the landmark
+network is run at that place, and its presence score decides whether a face is still there. The detector is run
 
-- at the first frame, after every cut, and when a face is lost or two have been followed to one place;
-- otherwise after a pause, which doubles from 0.2 to 0.8 s while the detector finds exactly the faces that were being
-  followed, and is 0.2 s again when it does not: so long may a newcomer stay unseen beside others;
-- at every frame in which no face is known, at a small size, and thoroughly after each pause.
+- at the first frame, after every cut, and when a face is lost or two tracks have met;
+- otherwise after a pause, which doubles from 0.2 to 0.8 s while the detector finds exactly the tracked faces, and is
+  reset to 0.2 s when it does not: a new face beside others can be missed for that long;
+- at every frame without a tracked face, at a small size, and at full size after each pause.
 
-A face that the detector overlooks while its landmarks are plainly there (a profile, a hand before the mouth) is kept,
-at half its score each time, so that at most three searches in a row overlook it.
+A face that the detector misses while its presence score is high (a profile, a hand before the mouth) is kept with half
+its score, so it survives at most three missed detections in a row.
 
-All pauses are in seconds of the video, never of the clock, so that the same file gives the same table.
+All pauses are in seconds of the video, so that the same file gives the same table.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 
 from mien.faces.detect import Detector, Searching
 from mien.faces.landmarker import box_of_points
-from mien.faces.pipeline import Located, Pipeline, doubted
+from mien.faces.pipeline import MeasuredFace, Pipeline, doubted
 from mien.types import Box, Detection, Face
 
 SHORTEST: Final = 0.2
@@ -34,17 +33,17 @@ LONGEST: Final = 0.8
 """Seconds between two searches."""
 
 SURE: Final = 0.9
-"""Presence at which a face that the detector overlooks is kept."""
+"""Least presence of a face that is kept although the detector misses it."""
 
 _FAINTEST: Final = 0.1
-"""The score, halved at each search that overlooks a face, below which it is dropped."""
+"""The score, halved at each missed detection, below which a face is dropped."""
 
 _TOGETHER: Final = 0.4
-"""Two boxes that share more than this of what they cover together are one face."""
+"""Intersection over union above which two boxes are one face."""
 
 
 class Follower:
-    """The faces of each frame of one clip; feed it the frames in order."""
+    """Finds the faces of each frame of one video; call it with the frames in order."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
@@ -56,7 +55,7 @@ class Follower:
     def __call__(
         self, rgb: NDArray[np.uint8], time: float, cut: bool = False
     ) -> tuple[tuple[Face, ...], bool]:
-        """The faces of a frame at `time` seconds, largest first, and whether the detector has searched all of it.
+        """The faces of a frame at `time` seconds, largest first, and whether the detector searched all of it.
 
         `cut`: the frame does not continue the one before.
         """
@@ -73,20 +72,20 @@ class Follower:
         return faces, due
 
     def recall(self, faces: Sequence[Face], time: float, searched: bool) -> None:
-        """Take the answer for a frame from a table that an earlier run has left, instead of looking at the frame."""
+        """Use the results of an earlier run for a frame instead of analysing it."""
         if searched:
-            # As many as before, none of them overlooked: nothing new is to be expected soon.
+            # As many faces as before and none missed: no new face is expected soon.
             calm = len(faces) == len(self._faces) and all(face.detection.score > 0.5 for face in faces)
             self._pause = min(2 * self._pause, LONGEST) if calm else SHORTEST
             self._searched = time
         self._faces = tuple(faces)
 
     def _due(self, time: float) -> bool:
-        # Half a millisecond: times are sums of fractions.
+        # Tolerance of half a millisecond, as times are sums of fractions.
         return not 0 <= time - self._searched < self._pause - 0.0005
 
-    def _follow(self, rgb: NDArray[np.uint8]) -> list[Located]:
-        """Those of the faces before that are still there."""
+    def _follow(self, rgb: NDArray[np.uint8]) -> list[MeasuredFace]:
+        """The faces of the last frame that are still there."""
         if not self._faces:
             return []
         before = np.array([face.landmarks.points for face in self._faces], dtype=np.float32)
@@ -98,22 +97,22 @@ class Follower:
         return self._pipeline.measure(rgb, moved, points, presences, poses)
 
     def _search(
-        self, rgb: NDArray[np.uint8], followed: Sequence[Located], detector: Detector
-    ) -> list[Located]:
-        found = detector(rgb)
-        located = self._pipeline.locate(rgb, found) if found else []
+        self, rgb: NDArray[np.uint8], followed: Sequence[MeasuredFace], detector: Detector
+    ) -> list[MeasuredFace]:
+        detections = detector(rgb)
+        located = self._pipeline.locate(rgb, detections) if detections else []
         for detection, landmarks, pose, quality, crop in followed:
             fainter = detection.score / 2
-            overlooked = not any(_shared(detection.box, other[0].box) > 0.1 for other in located)
+            overlooked = not any(detection.box.iou(other[0].box) > 0.1 for other in located)
             if overlooked and landmarks.presence >= SURE and fainter >= _FAINTEST:
                 located.append((Detection(detection.box, fainter), landmarks, pose, quality, crop))
         return located
 
-    def _read(self, located: Sequence[Located]) -> tuple[Face, ...]:
+    def _read(self, located: Sequence[MeasuredFace]) -> tuple[Face, ...]:
         if not located:
             return ()
-        ordered = sorted(located, key=lambda one: (-one[0].box.area, one[0].box.corners))
-        readings = self._pipeline.recogniser(np.stack([one[4] for one in ordered]))
+        ordered = sorted(located, key=lambda face: (-face[0].box.area, face[0].box.corners))
+        readings = self._pipeline.recogniser(np.stack([face[4] for face in ordered]))
         return tuple(
             Face(detection, landmarks, pose, doubted(reading, quality), quality)
             for (detection, landmarks, pose, quality, _), reading in zip(ordered, readings, strict=True)
@@ -121,14 +120,14 @@ class Follower:
 
 
 def _small(detector: Detector) -> Detector:
-    """The same detector searching only as small as it begins; one that knows no sizes stays as it is."""
+    """The same detector limited to its first, smallest size; a detector without sizes is returned unchanged."""
     if isinstance(detector, Searching):
         return dataclasses.replace(detector, side=detector.first, tiled=False)
     return detector
 
 
 def _moved(box: Box, before: NDArray[np.float32], now: NDArray[np.float32]) -> Box:
-    """A detector's box carried along with the points inside it: shifted and scaled as the box round them is."""
+    """A detector's box moved with the points inside it: shifted and scaled like the bounding box of the points."""
     old, new = box_of_points(before).astype(np.float64), box_of_points(now).astype(np.float64)
     wide, high = (new[2:] - new[:2]) / np.maximum(old[2:] - old[:2], 1e-6)
     return Box(
@@ -139,17 +138,9 @@ def _moved(box: Box, before: NDArray[np.float32], now: NDArray[np.float32]) -> B
     )
 
 
-def _meet(located: Sequence[Located]) -> bool:
+def _meet(located: Sequence[MeasuredFace]) -> bool:
     return any(
-        _shared(one[0].box, other[0].box) > _TOGETHER
+        one[0].box.iou(other[0].box) > _TOGETHER
         for index, one in enumerate(located)
         for other in located[index + 1 :]
     )
-
-
-def _shared(one: Box, other: Box) -> float:
-    """Intersection over union."""
-    width = min(one.right, other.right) - max(one.x, other.x)
-    height = min(one.bottom, other.bottom) - max(one.y, other.y)
-    common = max(0.0, width) * max(0.0, height)
-    return common / (one.area + other.area - common) if common else 0.0

@@ -403,12 +403,11 @@ def write(
         {key: values for key, values in columns.items() if any(value is not None for value in values)}
     )
     table = table.replace_schema_metadata({NOTE: json.dumps(options or {})})
-    unfinished = path.with_name(path.name + ".part")
-    if path.suffix.lower() == ".csv":
-        csv.write_csv(table, unfinished)
-    else:
-        parquet.write_table(table, unfinished)
-    atomic.replace(unfinished, path)
+    with atomic.writing(path) as temporary:
+        if path.suffix.lower() == ".csv":
+            csv.write_csv(table, temporary)
+        else:
+            parquet.write_table(table, temporary)
 
 
 def _relative(path: Path, base: Path) -> str:

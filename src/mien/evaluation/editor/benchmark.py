@@ -28,17 +28,17 @@ import numpy as np
 
 from mien.data.duplicates import hash_of
 from mien.editing.editor import Editor
-from mien.editing.geometry import ACTIVE, Frame, lip_gap
+from mien.editing.geometry import ACTIVE, FaceFrame, lip_gap
 from mien.editing.photo import Photo
 from mien.editing.provenance import weights_digest
 from mien.editing.results import EditRefused, Located
 from mien.editing.warp import FOLD_LIMIT
 from mien.errors import DatasetNotFound, NoFace
 from mien.evaluation.editor import metrics
-from mien.evaluation.editor.editors import ways
+from mien.evaluation.editor.editors import variants
 from mien.evaluation.editor.judges import JUDGED, Identity, MiniXception, Points, grey_crop
-from mien.evaluation.editor.metrics import ASKED, GROUPED, POOLED, Drawn, Faces
-from mien.evaluation.editor.table import Store, Table
+from mien.evaluation.editor.metrics import ASKED, GROUPED, POOLED, EditFunction, LocatedFaces
+from mien.evaluation.editor.table import StageCache, Table
 from mien.evaluation.intervals import Interval, wilson
 from mien.io import atomic, images
 
@@ -65,8 +65,8 @@ IDENTIFIED: Final = ("happiness", "surprise", "anger")
 
 
 def ferplus(
-    root: Path, editor: Editor, count: int, say: Callable[[str], None]
-) -> tuple[Faces, dict[str, Pixels]]:
+    root: Path, editor: Editor, count: int, progress: Callable[[str], None]
+) -> tuple[LocatedFaces, dict[str, Pixels]]:
     """Located neutral faces and, by expression, real pictures as the judge sees them, of validation and test together;
     under "train/..." pictures of the training split, `count` of each pooled expression, for the floor."""
     from mien.data.protocols import load
@@ -75,7 +75,7 @@ def ferplus(
     records = load("ferplus-majority").apply(READERS["ferplus"](root))
     random = np.random.default_rng(0)
     order = [records[n] for n in random.permutation(len(records))]
-    neutral, real, train = Faces(), {name: [] for name in ASKED}, {name: [] for name in POOLED}  # type: ignore[var-annotated]
+    neutral, real, train = LocatedFaces(), {name: [] for name in ASKED}, {name: [] for name in POOLED}  # type: ignore[var-annotated]
     from mien.labels import EXPRESSIONS
 
     for record in order:
@@ -95,7 +95,7 @@ def ferplus(
             neutral.labels.append(name)
         elif name in real and len(real[name]) < max(count, REAL):
             real[name].append(_enlarged(record.path))
-    say(f"FERPlus: {len(neutral)} neutral faces located")
+    progress(f"FERPlus: {len(neutral)} neutral faces located")
     crops = {name: np.stack([grey_crop(p) for p in pictures]) for name, pictures in real.items()}
     crops |= {f"train/{name}": np.stack([grey_crop(p) for p in train[name]]) for name in POOLED}
     return neutral, crops
@@ -106,7 +106,7 @@ def _enlarged(path: Path) -> Pixels:
 
 
 def real_faces(
-    judge: MiniXception, neutral: Faces, crops: dict[str, Pixels], count: int
+    judge: MiniXception, neutral: LocatedFaces, crops: dict[str, Pixels], count: int
 ) -> tuple[Figures, Array, Array]:
     """References from real pictures; and the features of real faces and of unedited sources, in the order of edits."""
     found: Figures = {}
@@ -127,7 +127,7 @@ def real_faces(
 
 
 def on_ferplus(
-    draw: Drawn, judge: MiniXception, neutral: Faces, real: Array, unedited: Array, count: int
+    draw: EditFunction, judge: MiniXception, neutral: LocatedFaces, real: Array, unedited: Array, count: int
 ) -> Figures:
     """Accuracy, Frechet distance and folding of edits at strength 1; every pooled expression on sources of its own."""
     jobs = [(n, POOLED[n // count], 1.0) for n in range(len(POOLED) * count)]
@@ -144,7 +144,7 @@ def on_ferplus(
     return found
 
 
-def monotony(draw: Drawn, judge: MiniXception, neutral: Faces) -> Figures:
+def monotony(draw: EditFunction, judge: MiniXception, neutral: LocatedFaces) -> Figures:
     """Spearman's correlation of strength and reading, by expression."""
     sources = list(range(min(MONOTONE, len(neutral))))
     return {
@@ -158,8 +158,8 @@ class Pairs:
     """People of the London set: neutral and smiling, in the same order, and what each says of their ethnicity
     ("" if nothing)."""
 
-    neutral: Faces
-    smiling: Faces
+    neutral: LocatedFaces
+    smiling: LocatedFaces
     groups: list[str]
 
 
@@ -173,8 +173,8 @@ def london(root: Path, editor: Editor, every: int) -> Pairs:
         raise DatasetNotFound(
             f"{root} does not hold the London set: pass the folder with neutral/ and smiling/"
         )
-    pairs = Pairs(Faces(), Faces(), [])
-    said = _ethnicities(root)
+    pairs = Pairs(LocatedFaces(), LocatedFaces(), [])
+    ethnicities = _ethnicities(root)
     for path in sorted((root / "neutral").glob("*_03.jpg"))[::every]:
         other = root / "smiling" / path.name.replace("_03", "_08")
         for side, faces in ((path, pairs.neutral), (other, pairs.smiling)):
@@ -182,7 +182,7 @@ def london(root: Path, editor: Editor, every: int) -> Pairs:
             faces.photos.append(photo)
             faces.faces.append(editor.locate(photo)[0])
             faces.labels.append(path.stem[:3])
-        pairs.groups.append(said.get(path.stem[:3], ""))
+        pairs.groups.append(ethnicities.get(path.stem[:3], ""))
     return pairs
 
 
@@ -218,7 +218,9 @@ def real_people(judge: MiniXception, identity: Identity, pairs: Pairs) -> tuple[
     }, own
 
 
-def on_people(draw: Drawn, judge: MiniXception, identity: Identity, pairs: Pairs, own: Array) -> Figures:
+def on_people(
+    draw: EditFunction, judge: MiniXception, identity: Identity, pairs: Pairs, own: Array
+) -> Figures:
     """Six expressions at strength 1 on the neutral photos: accuracy, refusals, identity."""
     people = len(pairs.neutral)
     jobs = [(n, name, 1.0) for name in ASKED for n in range(people)]
@@ -246,15 +248,15 @@ def on_people(draw: Drawn, judge: MiniXception, identity: Identity, pairs: Pairs
     return found
 
 
-def on_pairs(draw: Drawn, editor: Editor, judge: MiniXception, find: Find, pairs: Pairs) -> Figures:
+def on_pairs(draw: EditFunction, editor: Editor, judge: MiniXception, find: Find, pairs: Pairs) -> Figures:
     """A neutral photo edited to happiness with the lips of the person's real smile, and what is asked of neutral."""
     crops, before, after, same = [], [], [], []
     for n, (photo, face) in enumerate(zip(pairs.neutral.photos, pairs.neutral.faces, strict=True)):
         smile = pairs.smiling.faces[n]
-        gap = lip_gap(Frame.of(smile.points).to_canonical(smile.points))
-        real = Frame.of(smile.points).to_canonical(find(pairs.smiling.photos[n].rgb, smile))
+        gap = lip_gap(FaceFrame.of(smile.points).to_canonical(smile.points))
+        real = FaceFrame.of(smile.points).to_canonical(find(pairs.smiling.photos[n].rgb, smile))
         # As strong as the real smile: what the editor's reader sees in it, without a recogniser's opinion.
-        shape = Frame.of(smile.network_points).to_canonical(smile.network_points)
+        shape = FaceFrame.of(smile.network_points).to_canonical(smile.network_points)
         strength = float(editor.geometry.strengths(shape, np.ones(len(ACTIVE)))[ACTIVE.index("happiness")])
         try:
             rgb, _ = draw(photo, face, "happiness", max(strength, 0.05), gap)
@@ -280,7 +282,7 @@ def on_pairs(draw: Drawn, editor: Editor, judge: MiniXception, find: Find, pairs
     }
 
 
-def motion(draw: Drawn, editor: Editor, find: Find, pairs: Pairs) -> Figures:
+def motion(draw: EditFunction, editor: Editor, find: Find, pairs: Pairs) -> Figures:
     """Landmark response at full resolution, by expression."""
     sources = list(range(min(MOVING, len(pairs.neutral))))
     return {
@@ -357,7 +359,7 @@ def run(
     count: int = 550,
     every: int = 1,
     threads: int | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> Table:
     """Measure, and write `table.md`, `table.json` and the stages' store into `out`.
 
@@ -367,7 +369,7 @@ def run(
             editor's own network finds the landmarks.
         ferplus_root, london_root, large: FERPlus in its official layout, the London set, and one photo to time on; the
             figures of a set that is not named are left out.
-        names: the ways to edit, see `ways`.
+        names: the ways to edit, see `mien.evaluation.editor.editors.variants`.
         count: sources of each pooled expression; the Frechet distance is taken on four times as many.
         every: take each `every`-th London pair.
         threads: for the editor's networks.
@@ -378,7 +380,7 @@ def run(
 
     torch.set_num_threads(threads or torch.get_num_threads())
     judge, identity = MiniXception(judge_file), Identity(identity_file)
-    store = Store(out / "stages.json")
+    store = StageCache(out / "stages.json")
     references: Figures = {}
     facts: dict[str, Any] = {
         "definitions": metrics.VERSION,
@@ -397,17 +399,17 @@ def run(
     figures: dict[str, Figures] = {}
     if ferplus_root is not None:
         small = Editor.load(detector="whole", threads=threads)
-        neutral, crops = ferplus(ferplus_root, small, count, say)
+        neutral, crops = ferplus(ferplus_root, small, count, progress)
         count = min(count, len(neutral) // len(POOLED), *(len(crops[name]) for name in POOLED))
-        say(f"{count} sources of each of {', '.join(POOLED)}")
+        progress(f"{count} sources of each of {', '.join(POOLED)}")
         facts["FED"] = f"N = {count * len(POOLED)} a side"
         kept = slice(count * len(POOLED))
-        neutral = Faces(neutral.photos[kept], neutral.faces[kept], neutral.labels[kept])
+        neutral = LocatedFaces(neutral.photos[kept], neutral.faces[kept], neutral.labels[kept])
         found, real, unedited = real_faces(judge, neutral, crops, count)
         references |= found
         depends["FERPlus"] = _content([photo.rgb for photo in neutral.photos], *crops.values())
-        for name, way in ways(small, names).items():
-            say(f"FERPlus, {name}")
+        for name, way in variants(small, names).items():
+            progress(f"FERPlus, {name}")
             draw = way.draw(True)
             figures.setdefault(name, {})
             figures[name] |= store.get(
@@ -422,15 +424,15 @@ def run(
         large_editor = Editor.load(threads=threads)
         pairs = london(london_root, large_editor, every)
         named = sum(group in GROUPED for group in pairs.groups)
-        say(f"London: {len(pairs.neutral)} people, {named} of a named ethnicity")
+        progress(f"London: {len(pairs.neutral)} people, {named} of a named ethnicity")
         facts["London"] = f"{len(pairs.neutral)} people"
         found, own = real_people(judge, identity, pairs)
         references |= found
         sides = [[photo.rgb for photo in side.photos] for side in (pairs.neutral, pairs.smiling)]
         depends["London"] = [*(_content(side) for side in sides), pairs.groups]
         find = judge_finder(points_file) if points_file is not None else own_finder(large_editor)
-        for name, way in ways(large_editor, names).items():
-            say(f"London, {name}")
+        for name, way in variants(large_editor, names).items():
+            progress(f"London, {name}")
             draw = way.draw(False)
             figures.setdefault(name, {})
             for stage, measure in {
@@ -440,7 +442,7 @@ def run(
             }.items():
                 figures[name] |= store.get(f"{stage}/{name}", depends | way.depends, measure)
     if large is not None:
-        for name, way in ways(Editor.load(measure=False, threads=threads), names).items():
+        for name, way in variants(Editor.load(measure=False, threads=threads), names).items():
             figures[name] = figures.get(name, {}) | seconds(way.editor, large)
     table = Table(figures, references, facts)
     out.mkdir(parents=True, exist_ok=True)

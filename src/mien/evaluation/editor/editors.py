@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from mien.editing.corrector import SIDE, Corrector, fade, reach, window_matrix
-from mien.editing.geometry import ACTIVE, Frame, Geometry
+from mien.editing.corrector import SIDE, OnnxCorrector, fade, reach, window_matrix
+from mien.editing.geometry import ACTIVE, FaceFrame, Geometry
 from mien.editing.target import Target, change_for
 from mien.errors import ConfigError, WeightsError
 from mien.evaluation.editor import metrics
-from mien.evaluation.editor.metrics import Drawn
+from mien.evaluation.editor.metrics import EditFunction
 from mien.faces import align
 from mien.io import cards
 from mien.io.images import LUMA
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Generator:
-    """A generator, opened; called as `mien.evaluation.editor.metrics.Drawn`."""
+    """A generator, opened; called as `mien.evaluation.editor.metrics.EditFunction`."""
 
     network: Any
     kind: str
@@ -62,8 +62,8 @@ class Generator:
         self, photo: Photo, face: Located, target: str, strength: float, lips: float | None
     ) -> tuple[NDArray[np.uint8], float]:
         """The edited picture; `lips` cannot be asked of a generator, and its map, having none, does not fold."""
-        frame = Frame.of(face.points)
-        seen = Frame.of(face.network_points).to_canonical(face.network_points)
+        frame = FaceFrame.of(face.points)
+        seen = FaceFrame.of(face.network_points).to_canonical(face.network_points)
         shares = (
             None if face.reading is None else np.array([face.reading.probabilities[name] for name in ACTIVE])
         )
@@ -101,11 +101,11 @@ class Generator:
 
 
 @dataclass(frozen=True)
-class Way:
+class EditorVariant:
     """One way to edit: how it draws, told whether to `force` poor faces; the editor that says what is asked; and the
     hash of the weights of its own, if it has any."""
 
-    draw: Callable[[bool], Drawn]
+    draw: Callable[[bool], EditFunction]
     editor: Editor
     weights: str = ""
 
@@ -115,7 +115,7 @@ class Way:
         return {"way": self.weights} if self.weights else {}
 
 
-def ways(editor: Editor, names: list[str]) -> dict[str, Way]:
+def variants(editor: Editor, names: list[str]) -> dict[str, EditorVariant]:
     """The ways under test, by name.
 
     Args:
@@ -130,19 +130,21 @@ def ways(editor: Editor, names: list[str]) -> dict[str, Way]:
     # Faces are located with the recogniser's reading; it need not read each edit again.
     full = replace(editor, measure=False)
     known = {"full": full, "analytic": full.with_corrector(None), "geometry": full.without_pictures()}
-    found: dict[str, Way] = {}
+    found: dict[str, EditorVariant] = {}
     for name in names:
         if name in known:
-            found[name] = Way(partial(metrics.by_editor, known[name]), known[name])
+            found[name] = EditorVariant(partial(metrics.by_editor, known[name]), known[name])
         elif name.endswith(".onnx"):
             path = Path(name)
             card = cards.read(path.with_suffix(".json"))
             if card.fields.get("kind") == "corrector":
-                able = full.with_corrector(Corrector.load(path))
-                found[card.name] = Way(partial(metrics.by_editor, able), able, card.fields["sha256"])
+                able = full.with_corrector(OnnxCorrector.load(path))
+                found[card.name] = EditorVariant(
+                    partial(metrics.by_editor, able), able, card.fields["sha256"]
+                )
             else:
                 generator = Generator.load(path)
-                found[card.name] = Way(
+                found[card.name] = EditorVariant(
                     partial(_either_way, generator), known["analytic"], card.fields["sha256"]
                 )
         else:
@@ -150,6 +152,6 @@ def ways(editor: Editor, names: list[str]) -> dict[str, Way]:
     return found
 
 
-def _either_way(drawn: Drawn, force: bool) -> Drawn:
+def _either_way(drawn: EditFunction, force: bool) -> EditFunction:
     """A generator refuses nothing, forced or not."""
     return drawn

@@ -29,14 +29,12 @@ from mien.landmarks import (
     INNER_LIPS,
     LEFT_BROW,
     LEFT_EYE,
-    LEFT_EYE_CORNERS,
     NOSE_BOTTOM,
     NOSE_TIP,
     OUTER_LIPS,
     POINTS,
     RIGHT_BROW,
     RIGHT_EYE,
-    RIGHT_EYE_CORNERS,
 )
 
 if TYPE_CHECKING:
@@ -202,8 +200,7 @@ class Identity:
 
         An edit is embedded at the *unedited* face's points, so that both are cut alike.
         """
-        anchors = align.anchors_from(points, RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS, NOSE_BOTTOM)
-        chip = align.crop(rgb, align.fit(anchors, _CHIP)[0], 150)
+        chip = align.crop(rgb, align.face_matrix(points, _CHIP), 150)
         return np.asarray(self._network.compute_face_descriptor(np.ascontiguousarray(chip)), np.float64)
 
 

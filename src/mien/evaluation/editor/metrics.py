@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from mien.editing import mouth_interior
-from mien.editing.geometry import Frame, lip_gap
+from mien.editing.geometry import FaceFrame, lip_gap
 from mien.editing.photo import Photo
 from mien.editing.results import EditRefused
 from mien.editing.target import Target
@@ -48,7 +48,7 @@ SAME: Final = 0.6
 """dlib's distance under which two pictures show the same person."""
 
 
-class Drawn(Protocol):
+class EditFunction(Protocol):
     """A way to edit: the picture that shows `target` at `strength`, and the smallest Jacobian of its map (1 if it has
     none).
 
@@ -63,7 +63,7 @@ class Drawn(Protocol):
         ...
 
 
-def by_editor(editor: Editor, force: bool) -> Drawn:
+def by_editor(editor: Editor, force: bool) -> EditFunction:
     """The editor as a way to edit."""
 
     def draw(
@@ -78,7 +78,7 @@ def by_editor(editor: Editor, force: bool) -> Drawn:
 
 
 @dataclass
-class Faces:
+class LocatedFaces:
     """Located pictures of one set: `photos` and `faces`, one face each, and their `labels` as expressions."""
 
     photos: list[Photo] = field(default_factory=list)
@@ -108,9 +108,9 @@ class Edits:
 
 
 def edit_all(
-    draw: Drawn,
+    draw: EditFunction,
     judge: MiniXception,
-    faces: Faces,
+    faces: LocatedFaces,
     jobs: Sequence[tuple[int, str, float]],
     whole: bool,
     keep: Callable[[int, Pixels], None] | None = None,
@@ -197,7 +197,12 @@ def ratio_by_source(above: Array, below: Array, draws: int = 1000) -> Interval:
 
 
 def monotony(
-    draw: Drawn, judge: MiniXception, faces: Faces, sources: Sequence[int], target: str, whole: bool
+    draw: EditFunction,
+    judge: MiniXception,
+    faces: LocatedFaces,
+    sources: Sequence[int],
+    target: str,
+    whole: bool,
 ) -> Interval:
     """Mean over faces of Spearman's correlation between strength and the judge's probability of the target.
 
@@ -209,7 +214,7 @@ def monotony(
     return mean_by_source(np.nan_to_num(each), list(sources))
 
 
-def distances(identity: Identity, faces: Faces, jobs: Sequence[tuple[int, Pixels]]) -> Array:
+def distances(identity: Identity, faces: LocatedFaces, jobs: Sequence[tuple[int, Pixels]]) -> Array:
     """Identity distance [n] of each edit to its own unedited picture."""
     found = []
     for source, rgb in jobs:
@@ -220,10 +225,10 @@ def distances(identity: Identity, faces: Faces, jobs: Sequence[tuple[int, Pixels
 
 
 def response(
-    draw: Drawn,
+    draw: EditFunction,
     editor: Editor,
     find: Callable[[Pixels, Located], Array],
-    faces: Faces,
+    faces: LocatedFaces,
     sources: Sequence[int],
     target: str,
     strength: float = 0.8,
@@ -236,7 +241,7 @@ def response(
     found = []
     for source in sources:
         photo, face = faces.photos[source], faces.faces[source]
-        frame = Frame.of(face.points)
+        frame = FaceFrame.of(face.points)
         gap = lip_gap(frame.to_canonical(face.points))
         asked = editor.plan(face, Target.parse(target), strength, gap)
         d = asked.target - asked.source
@@ -254,7 +259,7 @@ def response(
 def lips_error(find: Callable[[Pixels, Located], Array], rgb: Pixels, face: Located, real: Array) -> float:
     """Mean distance of the lips' points in a picture to those of a real smile (canonical [P, 2]), in eye distances; of
     the points that `find` has."""
-    seen = Frame.of(face.points).to_canonical(find(rgb, face))
+    seen = FaceFrame.of(face.points).to_canonical(find(rgb, face))
     lips = [*range(OUTER_LIPS.start, OUTER_LIPS.stop), *range(INNER_LIPS.start, INNER_LIPS.stop)]
     return float(np.nanmean(np.linalg.norm(seen[lips] - real[lips], axis=1)))
 
@@ -271,10 +276,10 @@ def fill_error(photo: Photo, points: Array) -> tuple[float, float] | None:
     Mean absolute difference of luma inside the inner lips of landmarks [P, 2], over the standard deviation of luma in
     the lower half of the face; None for closed lips.
     """
-    frame = Frame.of(points)
+    frame = FaceFrame.of(points)
     if lip_gap(frame.to_canonical(points)) < 2 * mouth_interior.SHOWS:
         return None
-    from mien.editing.render import surroundings
+    from mien.editing.render import skin_statistics
 
     opening = mouth_interior.opening_of(points)
     low, high = (np.array(f(points[OUTER_LIPS], axis=0), int).clip(0) for f in (np.min, np.max))
@@ -286,7 +291,7 @@ def fill_error(photo: Photo, points: Array) -> tuple[float, float] | None:
     )
     outline = np.rint(points[INNER_LIPS] - low).astype(np.int32)
     inside = cv2.fillPoly(np.zeros(places.shape[:2], np.uint8), [outline], 1) > 0
-    around = surroundings(photo.rgb, frame, points)
+    around = skin_statistics(photo.rgb, frame, points)
     drawn = mouth_interior.filled(mouth_interior.choose(opening.ratio, 1.0), opening, places, around, 0)
     truth = photo.rgb[low[1] : high[1], low[0] : high[0]] @ LUMA
     box = square_of(points).clip(0).astype(int)

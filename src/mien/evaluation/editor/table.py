@@ -64,12 +64,12 @@ class Table:
         for key, (words, required) in LINES.items():
             cells = [_cell(self.figures[name].get(key)) for name in names]
             if any(cells):
-                said = [
+                intervals = [
                     f"{word}{_cell(self.references[key + end])}"
                     for end, word in _REFERENCES.items()
                     if key + end in self.references
                 ]
-                lines.append(f"| {words} | {required} | {'; '.join(said)} | {' | '.join(cells)} |")
+                lines.append(f"| {words} | {required} | {'; '.join(intervals)} | {' | '.join(cells)} |")
         stated = "; ".join(f"{word} {value}" for word, value in self.facts.items())
         return "\n".join([*lines, "", f"95 % intervals in brackets, by source. {stated}.", ""])
 
@@ -96,7 +96,7 @@ def _cell(value: Interval | None) -> str:
     return f"{value.value:.{digits}f}{bounds}"
 
 
-class Store:
+class StageCache:
     """Figures of finished stages, in one JSON file; a stage is known by its name and what it depends on."""
 
     def __init__(self, path: Path) -> None:

@@ -21,7 +21,7 @@ from mien.data.cropping import content_hashes
 from mien.editing import lip_contour
 from mien.editing.corrector import views
 from mien.editing.editor import asked_plan
-from mien.editing.geometry import Frame, Geometry, covariates
+from mien.editing.geometry import FaceFrame, Geometry, covariates
 from mien.editing.results import Located
 from mien.editing.shading import Shading
 from mien.editing.target import Target
@@ -140,7 +140,7 @@ def _choose(
 
 
 def _canonical(points: NDArray[Any]) -> NDArray[np.float64]:
-    return Frame.of(points.astype(np.float64)).to_canonical(points.astype(np.float64))
+    return FaceFrame.of(points.astype(np.float64)).to_canonical(points.astype(np.float64))
 
 
 def _part(

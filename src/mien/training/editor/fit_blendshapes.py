@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import typer
 
-from mien.editing.geometry import ACTIVE, Frame, covariates, lip_gap
+from mien.editing.geometry import ACTIVE, FaceFrame, covariates, lip_gap
 from mien.editing.warp import ANCHORS, GRID, grid_points, look_up, thin_plate
 from mien.io import images
 from mien.labels import EXPRESSIONS
@@ -123,7 +123,7 @@ def faces_of(points: Path, ferplus: Path) -> tuple[Array, Array, NDArray[np.intp
     votes = np.array([[float(row[name]) for name in EXPRESSIONS] for row in rows])
     doubt = np.array([float(row["unknown"]) + float(row["NF"]) for row in rows])
     used = np.flatnonzero((score > 0.8) & (doubt <= 2) & (votes.sum(axis=1) >= 6))
-    shapes = np.stack([Frame.of(found[n]).to_canonical(found[n]) for n in used])
+    shapes = np.stack([FaceFrame.of(found[n]).to_canonical(found[n]) for n in used])
     frontal = np.abs([covariates(shape)[0] for shape in shapes]) < 0.25
     return (
         shapes[frontal],
@@ -240,7 +240,7 @@ def fit_shading(
     inside = _inside_face(mean)
     luma, design = [], []
     for n in chosen:
-        frame = Frame.of(found[rows[n]])
+        frame = FaceFrame.of(found[rows[n]])
         shape = frame.to_canonical(found[rows[n]])
         source = queries + matrix @ (np.concatenate([shape, ANCHORS]) - places)
         where = frame.to_picture(source).reshape(GRID, GRID, 2).astype(np.float32)

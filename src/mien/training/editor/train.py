@@ -34,7 +34,7 @@ from mien.editing.corrector import SIDE
 from mien.editing.geometry import ACTIVE
 from mien.errors import ConfigError, DatasetDamaged, TrainingError
 from mien.io import atomic
-from mien.io.locks import Claim
+from mien.io.locks import FileLock
 from mien.methods.mobilefacenet import MobileFaceNet
 from mien.training import checkpoint, processor, run_log
 from mien.training.editor import edit_pairs
@@ -122,7 +122,7 @@ def run(config: EditorConfig, resume: bool, say: Callable[[str], None]) -> Path:
         say: told of progress, a line at a time.
 
     Raises:
-        Claimed: another process trains this run now.
+        FileLocked: another process trains this run now.
         ConfigError: the folder has a run and `resume` is off, or one of another configuration; a guide is no meca or
             baseline on 64 px.
         WeightsError: a guide or the witness cannot be opened.
@@ -131,13 +131,13 @@ def run(config: EditorConfig, resume: bool, say: Callable[[str], None]) -> Path:
     """
     try:
         config.out.parent.mkdir(parents=True, exist_ok=True)
-        claim = Claim(config.out.with_name(config.out.name + ".lock"), str(config.out))
+        lock = FileLock(config.out.with_name(config.out.name + ".lock"), str(config.out))
     except OSError as problem:
         raise TrainingError(
             f"{config.out}: cannot be written ({problem.strerror}): choose another `out`"
         ) from None
     stack = contextlib.ExitStack()
-    stack.callback(claim.release)
+    stack.callback(lock.release)
     try:
         plain = config.model_dump(mode="json")
         run_log.admit(config.out, run_log.stored(config.out), plain, resume)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mien.faces import align
 from mien.faces.align import TEMPLATE, DegenerateFace
+from mien.landmarks import LEFT_EYE_CORNERS, NOSE_BOTTOM, RIGHT_EYE_CORNERS
 
 
 def faces(count: int, seed: int = 0, noise: float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -92,10 +93,22 @@ def test_strong_profiles_are_still_fitted() -> None:
 
 
 def test_anchors_are_eye_centres_and_nose_base() -> None:
-    points = np.array([[0, 0], [10, 2], [30, 2], [40, 0], [20, 25], [99, 99]], float)
-    (anchors,) = align.anchors_from(points, (0, 1), (2, 3), 4)
-    assert anchors.tolist() == [[5, 1], [35, 1], [20, 25]]
-    assert align.anchors_from(np.stack([points] * 4), (0, 1), (2, 3), 4).shape == (4, 3, 2)
+    points = np.full((112, 2), 99.0)
+    points[list(RIGHT_EYE_CORNERS)] = [0, 0], [10, 2]
+    points[list(LEFT_EYE_CORNERS)] = [30, 2], [40, 0]
+    points[NOSE_BOTTOM] = 20, 25
+    assert align.face_anchors(points).tolist() == [[5, 1], [35, 1], [20, 25]]
+    assert align.face_anchors(np.stack([points] * 4)).shape == (4, 3, 2)
+
+
+def test_one_face_is_aligned_by_its_points() -> None:
+    points = np.full((112, 2), np.nan)
+    points[list(RIGHT_EYE_CORNERS)] = 200 * TEMPLATE[0]
+    points[list(LEFT_EYE_CORNERS)] = 200 * TEMPLATE[1]
+    points[NOSE_BOTTOM] = 200 * TEMPLATE[2]
+    np.testing.assert_allclose(align.face_matrix(points), [[1 / 200, 0, 0], [0, 1 / 200, 0]], atol=1e-12)
+    with pytest.raises(DegenerateFace):
+        align.face_matrix(np.zeros((112, 2)))
 
 
 def test_inverse_undoes() -> None:

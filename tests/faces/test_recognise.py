@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mien.errors import WeightsError
-from mien.faces.recognise import BATCH, OnnxRecogniser, calibrated
+from mien.faces.recognise import BATCH, OnnxRecogniser, softmax
 from mien.io import cards, tables
 from mien.labels import EXPRESSIONS
 from mien.types import Analysis
@@ -102,10 +102,10 @@ def test_crops_of_another_form_are_refused(recogniser: OnnxRecogniser, crops: np
 
 def test_temperature_changes_confidence_and_never_the_order() -> None:
     logits = np.random.default_rng(1).normal(0, 3, (50, 8)).astype(np.float32)
-    cold, hot = calibrated(logits, 0.5), calibrated(logits, 4.0)
+    cold, hot = softmax(logits, 0.5), softmax(logits, 4.0)
     assert (cold.argsort(axis=1) == hot.argsort(axis=1)).all()
     assert (cold.max(axis=1) > hot.max(axis=1)).all()
-    assert calibrated(np.array([[1e4, 0, 0, 0, 0, 0, 0, 0]], np.float32), 1.0)[0, 0] == 1  # no overflow
+    assert softmax(np.array([[1e4, 0, 0, 0, 0, 0, 0, 0]], np.float32), 1.0)[0, 0] == 1  # no overflow
 
 
 def test_one_changed_byte_is_noticed(tmp_path: Path, write_recogniser: Callable[..., Path]) -> None:

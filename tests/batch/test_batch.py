@@ -18,15 +18,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from batch_s3_server import Server, serving
 from hypothesis import given
 from hypothesis import strategies as some
 
-from batch_s3_server import Server, serving
 from mien.errors import ConfigError, MienError
 from mien.io import tables
 
 pytest.importorskip("pyarrow", reason="needs the batch extra")
-pytest.importorskip("filelock", reason="needs the batch extra")
 pytest.importorskip("fsspec", reason="needs the batch extra")
 
 from pyarrow import csv as arrow_csv

@@ -21,7 +21,7 @@ import mien.video
 from mien.faces.pipeline import Pipeline
 from mien.io import tables
 from mien.types import Frame
-from mien.video import Clip
+from mien.video import VideoReader
 
 
 def arguments(clip: Path, table: Path, weights: Path, *more: str | Path) -> list[str]:
@@ -77,7 +77,7 @@ def test_there_is_a_row_for_every_frame(undisturbed: Path, clip: Path) -> None:
     assert [row["person"] for row in rows] == [0] * 40 + [1] * 30 + [None] * 20 + [0] * 40
     assert [row["shot"] for row in rows] == [0] * 40 + [1] * 30 + [2] * 20 + [3] * 40
     assert [row["faces"] for row in rows] == [1] * 70 + [0] * 20 + [1] * 40
-    with Clip(clip) as opened:
+    with VideoReader(clip) as opened:
         assert [row["approx_time"] for row in rows] == [picture.time for picture in opened.pictures()]
     assert {row["smooth_lag"] for row in rows} == {0.25}
     seen = [row for row in rows if row["faces"]]
@@ -89,7 +89,7 @@ def test_there_is_a_row_for_every_frame(undisturbed: Path, clip: Path) -> None:
 
 
 def test_the_film_keeps_times_and_is_marked(undisturbed: Path, clip: Path) -> None:
-    with Clip(clip) as before, Clip(undisturbed / "film.mp4") as after:
+    with VideoReader(clip) as before, VideoReader(undisturbed / "film.mp4") as after:
         assert (after.width, after.height) == (before.width, before.height)
         pairs = list(zip(before.pictures(), after.pictures(), strict=True))
     assert [new.time for _, new in pairs] == pytest.approx([old.time for old, _ in pairs], abs=1e-4)
@@ -113,7 +113,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_table_film_and_page(
         assert errors == f"mien: interrupted: {table} holds the frames so far, go on with --resume\n"
         kept = list(tables.load(table))
         assert kept == list(tables.load(undisturbed / "t.csv"))[: len(kept)]
-        with Clip(tmp_path / "film.mp4") as film:
+        with VideoReader(tmp_path / "film.mp4") as film:
             assert sum(1 for _ in film.pictures()) == len(kept) >= 50
     else:
         assert not table.exists()
@@ -121,7 +121,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_table_film_and_page(
     assert (resumed.returncode, resumed.stderr) == (0, "")
     assert table.read_bytes() == (undisturbed / "t.csv").read_bytes()
     assert (tmp_path / "page.html").read_text() == (undisturbed / "page.html").read_text()
-    with Clip(tmp_path / "film.mp4") as film:
+    with VideoReader(tmp_path / "film.mp4") as film:
         assert sum(1 for _ in film.pictures()) == 130
     left = {file.name for file in tmp_path.iterdir()}
     assert left == {"t.csv", "t.csv.mien.json", "film.mp4", "page.html"}
@@ -296,7 +296,7 @@ def test_the_bar_tells_rate_and_time_left(clip: Path, pipeline: Pipeline) -> Non
     assert any(isinstance(column, TimeRemainingColumn) for column in bar_columns())
     text = StringIO()
     console = Console(file=text, force_terminal=True, width=100)
-    with Clip(clip) as opened, Progress(*bar_columns(), console=console) as progress:
+    with VideoReader(clip) as opened, Progress(*bar_columns(), console=console) as progress:
         bar = Bar(progress, progress.add_task("opening", total=None, rate=""))
         for number in range(10):
             time.sleep(0.01)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from mien.errors import ConfigError
-from mien.io.video import Film
+from mien.io.video import VideoWriter
 from mien.types import Box, Detection, Frame, Landmarks, Pose, Reading, Smoothed, TrackedFace
-from mien.video import Clip
+from mien.video import VideoReader
 from mien.video.annotate import draw
 
 SHARES = {"happiness": 0.7, "neutral": 0.3}
@@ -62,14 +62,14 @@ def test_the_label_says_who_and_what_and_the_dial_where() -> None:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_a_film_keeps_times_and_cuts_odd_sizes_to_even(suffix: str, tmp_path: Path) -> None:
-    film = Film(tmp_path / f"film{suffix}", 225, 223, 29.97)
+    film = VideoWriter(tmp_path / f"film{suffix}", 225, 223, 29.97)
     times = [number**2 / 500 for number in range(20)]
     for number, time in enumerate(times):
         film.add(np.full((223, 225, 3), 10 * number, dtype=np.uint8), time)
     assert not film.path.exists()
     film.finish()
     assert not film.part.exists()
-    with Clip(film.path) as clip:
+    with VideoReader(film.path) as clip:
         assert (clip.width, clip.height) == (224, 222)
         found = list(clip.pictures())
     assert [picture.time for picture in found] == pytest.approx(
@@ -79,11 +79,11 @@ def test_a_film_keeps_times_and_cuts_odd_sizes_to_even(suffix: str, tmp_path: Pa
 
 
 def test_times_that_do_not_rise_are_made_to(tmp_path: Path) -> None:
-    film = Film(tmp_path / "film.mp4", 64, 64, None)
+    film = VideoWriter(tmp_path / "film.mp4", 64, 64, None)
     for time in (0.0, 0.1, 0.1, 0.05, 0.2):
         film.add(np.zeros((64, 64, 3), dtype=np.uint8), time)
     film.finish()
-    with Clip(film.path) as clip:
+    with VideoReader(film.path) as clip:
         found = [picture.time for picture in clip.pictures()]
     assert len(found) == 5
     assert np.diff(found).min() > 0
@@ -138,9 +138,9 @@ def flash_and_click(path: Path) -> tuple[float, float]:
     return seen[0] - start, max(sounds)[1] - start
 
 
-def copied(source: Path, target: Path, **how: bool) -> Film:
-    with Clip(source) as clip:
-        film = Film(target, clip.width, clip.height, clip.rate, clip, **how)
+def copied(source: Path, target: Path, **how: bool) -> VideoWriter:
+    with VideoReader(source) as clip:
+        film = VideoWriter(target, clip.width, clip.height, clip.rate, clip, **how)
         for picture in clip.pictures():
             film.add(picture.rgb, picture.time)
         film.finish()
@@ -185,9 +185,9 @@ def test_sound_that_the_format_cannot_hold_is_left_out_and_it_is_said(tmp_path: 
 
 
 def test_a_film_that_is_dropped_leaves_nothing(tmp_path: Path) -> None:
-    film = Film(tmp_path / "film.mp4", 64, 64, 25.0)
+    film = VideoWriter(tmp_path / "film.mp4", 64, 64, 25.0)
     film.add(np.zeros((64, 64, 3), dtype=np.uint8), 0.0)
     film.drop()
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match=r"\.avi"):
-        Film(tmp_path / "film.avi", 64, 64, 25.0)
+        VideoWriter(tmp_path / "film.avi", 64, 64, 25.0)

@@ -581,3 +581,26 @@ def test_writing_refuses_what_it_cannot_write(tmp_path: Path, scene: Rgb) -> Non
 )
 def test_sources_are_named_on_one_line(source: object, shown: str) -> None:
     assert images.describe(source) == shown
+
+
+@pytest.mark.parametrize(
+    ("suffix", "known"),
+    [
+        (".jpg", "JPEG"),
+        (".png", "PNG"),
+        (".webp", "WEBP"),
+        (".bmp", "BMP"),
+        (".tiff", "TIFF"),
+    ],
+)
+def test_the_first_bytes_tell_the_format(scene: Rgb, suffix: str, known: str) -> None:
+    assert images.file_type(images.encode(Path(f"a{suffix}"), scene)) == known
+
+
+def test_videos_and_other_files_are_no_picture_format() -> None:
+    assert images.file_type(b"\0\0\0\x18ftypisom\0\0\0\0") == "VIDEO"
+    assert images.file_type(b"\0\0\0\x18ftypheic\0\0\0\0") == "HEIF"
+    assert images.file_type(b"\0\0\0\x18ftypavif\0\0\0\0") == "AVIF"
+    assert images.file_type(b"P6\n2 2\n255\n") == "PPM"
+    assert images.file_type(b"RIFF\0\0\0\0WAVEfmt ") is None  # sound in the container of WebP
+    assert images.file_type(b"") is None

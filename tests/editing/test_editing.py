@@ -12,10 +12,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from mien.editing import mouth_interior
-from mien.editing.geometry import ACTIVE, Frame, Geometry, lip_gap
+from mien.editing.geometry import ACTIVE, FaceFrame, Geometry, lip_gap
 from mien.editing.photo import encode, open_photo
 from mien.editing.plan import plan
-from mien.editing.render import _dull, _skin, _tint, render, surroundings
+from mien.editing.render import _remove_highlights, _skin, _tint, render, skin_statistics
 from mien.editing.target import Target, change_for, lips_for, smile_leaves
 from mien.editing.warp import (
     FOLD_LIMIT,
@@ -75,8 +75,8 @@ def one(name: str, strength: float = 1.0) -> np.ndarray:
 def test_frame_undoes_any_similarity(neutral: np.ndarray) -> None:
     angle, scale, shift = 0.3, 57.0, np.array([400.0, 300.0])
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    frame = Frame.of(neutral @ turn.T + shift)
-    level = Frame.of(neutral)
+    frame = FaceFrame.of(neutral @ turn.T + shift)
+    level = FaceFrame.of(neutral)
     seen = frame.to_canonical(neutral @ turn.T + shift)
     np.testing.assert_allclose(seen, level.to_canonical(neutral), atol=1e-9)
     np.testing.assert_allclose(frame.to_picture(seen), neutral @ turn.T + shift, atol=1e-9)
@@ -281,7 +281,7 @@ def test_filled_interior_follows_the_light_on_eyes_and_seed() -> None:
 
     def drawn(white: float, skin: float = 1.0, grain: float = 0.0, seed: int = 0) -> np.ndarray:
         return mouth_interior.filled(
-            look, opening, places, mouth_interior.Around(look.skin * skin, grain, white), seed
+            look, opening, places, mouth_interior.SkinStatistics(look.skin * skin, grain, white), seed
         )
 
     bright, dim = drawn(180.0), drawn(50.0)
@@ -318,11 +318,11 @@ def test_dark_glasses_do_not_darken_teeth() -> None:
     circle = np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], axis=1)
     points[RIGHT_EYE], points[LEFT_EYE] = 10 * circle + [70, 60], 10 * circle + [130, 60]
     points[NOSE_BOTTOM] = [100, 100]
-    frame = Frame.of(points)
-    assert surroundings(picture, frame, points).white == pytest.approx(140)
+    frame = FaceFrame.of(points)
+    assert skin_statistics(picture, frame, points).white == pytest.approx(140)
     picture[45:75] = 20
-    assert surroundings(picture, frame, points).white == pytest.approx(140)
-    black = surroundings(np.zeros_like(picture), frame, points)
+    assert skin_statistics(picture, frame, points).white == pytest.approx(140)
+    black = skin_statistics(np.zeros_like(picture), frame, points)
     assert np.all(np.isfinite(_tint(black.skin)))
 
 
@@ -512,7 +512,7 @@ def test_a_flow_is_differenced_to_its_own_side() -> None:
 def test_a_corrections_light_has_the_luma_that_was_asked_and_no_colour_on_grey(
     geometry: Geometry, neutral: np.ndarray, skin: tuple[int, int, int]
 ) -> None:
-    frame = Frame(80 * np.eye(2), np.array([160.0, 130.0]))
+    frame = FaceFrame(80 * np.eye(2), np.array([160.0, 130.0]))
     picture = np.full((400, 320, 3), skin, np.uint8)
     still = plan(geometry, frame.to_picture(neutral), np.zeros(len(ACTIVE)), lip_gap(neutral))
     lit = replace(still, gain=np.full((GRID, GRID), -0.2))
@@ -539,14 +539,14 @@ def test_a_gleam_that_comes_to_lie_in_a_fold_takes_on_the_hue_of_the_skin() -> N
     light = np.full_like(before, 0.7)
     skin = np.ones((1, 5), bool)
     after = before * light
-    _dull(after, light, hue, skin)
+    _remove_highlights(after, light, hue, skin)
     matt, *others = after[0]
     np.testing.assert_allclose(matt / matt.sum(), hue / hue.sum(), atol=1e-6)
     np.testing.assert_allclose(matt @ LUMA, 0.7 * gleam @ LUMA, rtol=1e-5)  # as dark as it was made
     np.testing.assert_allclose(others, 0.7 * before[0, 1:], rtol=1e-6)
     for where, by in ((skin, np.ones_like(before)), (~skin, light)):
         same = before * by
-        _dull(same, by, hue, where)
+        _remove_highlights(same, by, hue, where)
         assert np.array_equal(same, before * by)
 
 

@@ -12,7 +12,7 @@ import pytest
 from mien.errors import ConfigError, MienError, OutputExists
 from mien.io import atomic, outputs
 from mien.io import inputs as sources
-from mien.io.locks import Claimed
+from mien.io.locks import FileLocked
 from mien.io.outputs import Outputs
 
 
@@ -32,11 +32,11 @@ def made(path: Path, text: str = "picture") -> str:
 
 def done(plan: Outputs, *inputs: sources.Source) -> None:
     """Write a result for each input, as a command does."""
-    claim = plan.claimed()
+    held = plan.lock()
     for source in inputs:
         data = b"result of " + sources.name(source).encode()
         plan.write(source, data, lambda path, data=data: atomic.write({path: data}))  # type: ignore[misc]
-    claim.release()
+    held.release()
 
 
 def same(name: str) -> str:
@@ -189,10 +189,10 @@ def test_a_project_can_be_moved(here: Path) -> None:
 
 def test_one_command_at_a_time(here: Path) -> None:
     plan = Outputs(here / "out", [made(here / "in" / "a.jpg")], same)
-    claim = plan.claimed()
-    with pytest.raises(Claimed, match="another process"):
-        plan.claimed()
-    claim.release()
+    held = plan.lock()
+    with pytest.raises(FileLocked, match="another process"):
+        plan.lock()
+    held.release()
 
 
 def test_a_named_file(here: Path) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from mien.errors import DatasetDamaged, ExtraMissing
-from mien.io.video import Colour, Film, Frames
-from mien.video import Clip, VideoError
+from mien.io.video import Colour, Frames, VideoWriter
+from mien.video import VideoError, VideoReader
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_every_frame_comes_with_its_own_time(
     tmp_path: Path, frames: list[Any], write_clip: Callable[..., Path]
 ) -> None:
     times = np.cumsum([0, *([10, 90, 35] * 13)])
-    with Clip(write_clip(tmp_path / "a.mp4", frames, times.tolist())) as clip:
+    with VideoReader(write_clip(tmp_path / "a.mp4", frames, times.tolist())) as clip:
         assert (clip.width, clip.height, clip.frames) == (184, 224, 40)
         found = list(clip.pictures())
     assert [picture.number for picture in found] == list(range(40))
@@ -36,7 +36,7 @@ def test_every_frame_comes_with_its_own_time(
 
 
 def test_every_third(tmp_path: Path, frames: list[Any], write_clip: Callable[..., Path]) -> None:
-    with Clip(write_clip(tmp_path / "a.mp4", frames)) as clip:
+    with VideoReader(write_clip(tmp_path / "a.mp4", frames)) as clip:
         found = list(clip.pictures(3))
     assert [picture.number for picture in found] == list(range(0, 40, 3))
     assert [picture.time for picture in found] == pytest.approx([n / 30 for n in range(0, 40, 3)], abs=1e-3)
@@ -47,7 +47,7 @@ def test_a_telephone_held_sideways_gives_upright_frames(
     turned: int, tmp_path: Path, frames: list[Any], write_clip: Callable[..., Path]
 ) -> None:
     stored = [np.ascontiguousarray(np.rot90(rgb, turned // 90)) for rgb in frames[:3]]
-    with Clip(write_clip(tmp_path / "a.mp4", stored, turned=turned)) as clip:
+    with VideoReader(write_clip(tmp_path / "a.mp4", stored, turned=turned)) as clip:
         assert (clip.width, clip.height) == (184, 224)
         found = list(clip.pictures())
     assert max(np.abs(a.rgb.astype(int) - b).mean() for a, b in zip(found, frames, strict=False)) < 8
@@ -70,7 +70,7 @@ def test_all_eight_orientations_are_honoured(
     across, down = a * x + c * y, b * x + d * y
     stored = np.ascontiguousarray(wanted[down - down.min(), across - across.min()])
     path = write_clip(tmp_path / "a.mp4", [stored] * 3, turned=way)
-    with Clip(path) as clip:
+    with VideoReader(path) as clip:
         assert (clip.width, clip.height) == (width, height)
         found = list(clip.pictures())
     assert np.abs(found[1].rgb.astype(int) - wanted).mean() < 8
@@ -84,7 +84,9 @@ def test_a_clip_whose_times_begin_late_is_whole(
     begin: int, suffix: str, tmp_path: Path, frames: list[Any], write_clip: Callable[..., Path]
 ) -> None:
     times = [begin + 40 * n for n in range(20)]
-    with Clip(write_clip(tmp_path / f"a{suffix}", frames[:20], times, avoid_negative_ts="disabled")) as clip:
+    with VideoReader(
+        write_clip(tmp_path / f"a{suffix}", frames[:20], times, avoid_negative_ts="disabled")
+    ) as clip:
         found = list(clip.pictures())
     assert len(found) == 20
     assert found[0].time == pytest.approx(0, abs=1e-3)
@@ -94,7 +96,7 @@ def test_a_clip_whose_times_begin_late_is_whole(
 def test_a_clip_of_no_stated_length_is_whole(
     tmp_path: Path, frames: list[Any], write_clip: Callable[..., Path]
 ) -> None:
-    with Clip(write_clip(tmp_path / "a.mkv", frames, live="1")) as clip:
+    with VideoReader(write_clip(tmp_path / "a.mkv", frames, live="1")) as clip:
         assert (clip.duration, clip.frames) == (None, None)
         assert len(list(clip.pictures())) == len(frames)
 
@@ -103,7 +105,7 @@ def test_frames_by_number_skip_forward(
     tmp_path: Path, frames: list[Any], write_clip: Callable[..., Path]
 ) -> None:
     path = write_clip(tmp_path / "a.mp4", frames)
-    with Clip(path) as clip:
+    with VideoReader(path) as clip:
         every = list(clip.pictures())
     reader = Frames()
     for number in (3, 3, 11, 2):
@@ -158,14 +160,14 @@ def test_a_colour_is_read_and_written_as_itself(
     size: tuple[int, int], matrix: int | None, full: bool, tmp_path: Path
 ) -> None:
     path = coloured(tmp_path / "a.mp4", size, matrix, full)
-    with Clip(path) as clip:
+    with VideoReader(path) as clip:
         found = list(clip.pictures())
-        film = Film(tmp_path / "b.mp4", clip.width, clip.height, clip.rate, clip)
+        film = VideoWriter(tmp_path / "b.mp4", clip.width, clip.height, clip.rate, clip)
         for picture in found:
             film.add(picture.rgb, picture.time)
         film.finish()
         kept = clip.colour
-    with Clip(tmp_path / "b.mp4") as clip:
+    with VideoReader(tmp_path / "b.mp4") as clip:
         again = list(clip.pictures())
         assert clip.colour == kept, "the film looks as its source does in every player"
     assert kept.full == full
@@ -186,7 +188,7 @@ def test_a_colour_is_read_and_written_as_itself(
 
 
 def test_ten_bits_are_read_as_eight_and_it_is_said(tmp_path: Path) -> None:
-    with Clip(coloured(tmp_path / "a.mp4", (320, 240), 1, False, pixels="yuv420p10le")) as clip:
+    with VideoReader(coloured(tmp_path / "a.mp4", (320, 240), 1, False, pixels="yuv420p10le")) as clip:
         assert any("8" in note for note in clip.notes)
         assert next(clip.pictures()).rgb.mean(axis=(0, 1)) == pytest.approx(RED, abs=3)
 
@@ -207,7 +209,7 @@ def test_hdr_is_tone_mapped_and_it_is_said(transfer: int, tmp_path: Path) -> Non
         primaries=9,
         transfer=transfer,
     )
-    with Clip(path) as clip:
+    with VideoReader(path) as clip:
         assert clip.colour == Colour(1, 1, 1, False)
         assert any("HDR" in note for note in clip.notes)
         rgb = next(clip.pictures()).rgb.astype(int)
@@ -218,7 +220,7 @@ def test_hdr_is_tone_mapped_and_it_is_said(transfer: int, tmp_path: Path) -> Non
 
 
 def test_pixels_that_are_not_square_become_square(tmp_path: Path) -> None:
-    with Clip(coloured(tmp_path / "a.mp4", (352, 288), 5, False, aspect=Fraction(16, 11))) as clip:
+    with VideoReader(coloured(tmp_path / "a.mp4", (352, 288), 5, False, aspect=Fraction(16, 11))) as clip:
         assert (clip.width, clip.height) == (512, 288)
         assert next(clip.pictures()).rgb.shape == (288, 512, 3)
 
@@ -229,7 +231,10 @@ def test_a_file_that_ends_early_gives_what_it_has_and_says_so(
     whole = write_clip(tmp_path / "a.mp4", frames, movflags="faststart").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 6 // 10])
     found = []
-    with Clip(tmp_path / "cut.mp4") as clip, pytest.raises(VideoError, match=r"cut\.mp4: .*copy it again"):
+    with (
+        VideoReader(tmp_path / "cut.mp4") as clip,
+        pytest.raises(VideoError, match=r"cut\.mp4: .*copy it again"),
+    ):
         found.extend(clip.pictures())
     assert 10 <= len(found) < 30
 
@@ -283,4 +288,4 @@ def test_what_is_no_video_is_refused_in_one_line(
 def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ExtraMissing, match=r"mien\[video\]"):
-        Clip(tmp_path / "any.mp4")
+        VideoReader(tmp_path / "any.mp4")

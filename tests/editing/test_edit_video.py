@@ -16,7 +16,7 @@ from mien.editing import edit_video as film
 from mien.editing.edit_video import FADE, Flicker, Track, edit_video, presence, smooth, typical
 from mien.editing.editor import Editor
 from mien.editing.geometry import ACTIVE
-from mien.editing.mouth_interior import Around
+from mien.editing.mouth_interior import SkinStatistics
 from mien.editing.photo import open_photo
 from mien.editing.results import EditRefused
 from mien.editing.target import Target
@@ -37,13 +37,13 @@ def editor() -> Editor:
 @pytest.fixture(scope="module")
 def clip(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A portrait that drifts and turns a little before a noisy camera, with three dark frames; 24 frames."""
-    from mien.io.video import Film
+    from mien.io.video import VideoWriter
 
     path = tmp_path_factory.mktemp("clip") / "drift.mp4"
     picture = images.read(examples / "portrait_neutral.jpg")
     scale = SIZE[1] / picture.shape[0]
     random = np.random.default_rng(0)
-    made = Film(path, *SIZE, 25.0)
+    made = VideoWriter(path, *SIZE, 25.0)
     for n in range(24):
         turn = cv2.getRotationMatrix2D((picture.shape[1] / 2, picture.shape[0] / 2), 0.3 * n, scale)
         turn[:, 2] += np.array(SIZE) / 2 - [picture.shape[1] / 2, picture.shape[0] / 2] + [0.7 * n, 0]
@@ -124,7 +124,7 @@ def test_flicker_is_one_for_the_clip_itself_and_sees_noise() -> None:
 
 
 def test_a_clip_is_edited_steadily_and_dark_frames_stay(editor: Editor, clip: Path, tmp_path: Path) -> None:
-    from mien.io.video import Clip
+    from mien.io.video import VideoReader
 
     data, done = edit_video(editor, clip, tmp_path / "o.mp4", Target.parse("happiness"), 0.7)
     assert done.frames == 24
@@ -132,7 +132,7 @@ def test_a_clip_is_edited_steadily_and_dark_frames_stay(editor: Editor, clip: Pa
     assert done.flicker < 1.15
     assert done.edit.faces[0].folding >= 0.15
     (tmp_path / "o.mp4").write_bytes(data)
-    with Clip(clip) as one, Clip(tmp_path / "o.mp4") as two:
+    with VideoReader(clip) as one, VideoReader(tmp_path / "o.mp4") as two:
         before, after = list(one.pictures()), list(two.pictures())
     assert [round(p.time, 3) for p in before] == [round(p.time, 3) for p in after]
     change = [np.abs(a.rgb.astype(int) - b.rgb).mean() for a, b in zip(before, after, strict=True)]
@@ -215,10 +215,10 @@ def test_blocks_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_clip_without_a_usable_face_is_refused(editor: Editor, tmp_path: Path) -> None:
-    from mien.io.video import Film
+    from mien.io.video import VideoWriter
 
     path = tmp_path / "grey.mp4"
-    made = Film(path, 64, 64, 25.0)
+    made = VideoWriter(path, 64, 64, 25.0)
     for n in range(4):
         made.add(np.full((64, 64, 3), 128, np.uint8), n / 25)
     made.finish()
@@ -251,7 +251,7 @@ def test_the_command_writes_a_video_that_says_so(
 
 def test_a_blink_does_not_dim_the_teeth_of_a_shot() -> None:
     skin = np.array([200.0, 150.0, 120.0])
-    seen = [Around(skin + n, 1.0, 60.0 if n in (3, 4, 5) else 180.0) for n in range(11)]
+    seen = [SkinStatistics(skin + n, 1.0, 60.0 if n in (3, 4, 5) else 180.0) for n in range(11)]
     found = typical(seen)
     assert found.white == 180
     np.testing.assert_allclose(found.skin, skin + 5)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from mien.cli.main import app
 from mien.editing import provenance, signing
 from mien.editing.editor import Editor
-from mien.editing.geometry import HIGH, LOW, Frame, lip_gap
+from mien.editing.geometry import HIGH, LOW, FaceFrame, lip_gap
 from mien.editing.grids import STRENGTHS, grid, ramp
 from mien.editing.photo import Photo, open_photo
 from mien.editing.results import Edit, EditRefused, Located
@@ -66,7 +66,7 @@ def test_zero_intensity_returns_the_photo(editor: Editor, photo: Photo, located:
 
 
 def test_pixels_outside_the_frame_are_the_same(smile: Edit, photo: Photo, located: list[Located]) -> None:
-    frame = Frame.of(located[0].points)
+    frame = FaceFrame.of(located[0].points)
     corners = frame.to_picture(np.array([LOW, [HIGH[0], LOW[1]], HIGH, [LOW[0], HIGH[1]]]))
     outside = np.ones(photo.rgb.shape[:2], np.uint8)
     cv2.fillPoly(outside, [np.rint(corners).astype(np.int32)], 0)
@@ -79,7 +79,7 @@ def test_pixels_outside_the_frame_are_the_same(smile: Edit, photo: Photo, locate
 
 def test_there_is_no_seam(smile: Edit, photo: Photo, located: list[Located]) -> None:
     """Just inside the rim of the region the edit differs from the photo by next to nothing."""
-    frame = Frame.of(located[0].points)
+    frame = FaceFrame.of(located[0].points)
     height, width = photo.rgb.shape[:2]
     region = Region.of(frame, width, height)
     places = region.canonical((slice(0, region.height), slice(0, region.width)))
@@ -102,9 +102,9 @@ def test_edits_are_deterministic(editor: Editor, photo: Photo, located: list[Loc
 
 def test_the_smile_is_seen_where_it_was_asked(editor: Editor, smile: Edit, located: list[Located]) -> None:
     """Located again in the edited picture, the mouth's corners are higher and wider apart."""
-    before = Frame.of(located[0].points).to_canonical(located[0].points)
+    before = FaceFrame.of(located[0].points).to_canonical(located[0].points)
     again = editor.locate(smile.photo)[0].points
-    after = Frame.of(again).to_canonical(again)
+    after = FaceFrame.of(again).to_canonical(again)
     corners = [RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER]
     assert (after[corners, 1] < before[corners, 1] - 0.015).all()
     assert np.ptp(after[corners, 0]) > np.ptp(before[corners, 0]) + 0.02
@@ -113,7 +113,7 @@ def test_the_smile_is_seen_where_it_was_asked(editor: Editor, smile: Edit, locat
 def test_intensity_is_monotonous(editor: Editor, photo: Photo, located: list[Located]) -> None:
     """More anger, lower inner brows: by the landmark network on the edited pixels, in the photo's own frame."""
     brows = [RIGHT_BROW.start + 4, LEFT_BROW.start + 4]
-    frame = Frame.of(located[0].network_points)
+    frame = FaceFrame.of(located[0].network_points)
     heights = []
     for intensity in (0.0, 0.5, 1.0):
         points = editor.locate(editor.apply(photo, located, "anger", intensity).photo)[0].network_points
@@ -126,7 +126,7 @@ def test_there_and_back_is_close_to_the_photo(editor: Editor, photo: Photo, loca
     there = editor.apply(photo, located, "anger", 0.6, relative=True)
     moved = [replace(located[0], points=there_points(editor, located[0]))]
     change = -editor.geometry.displacement(
-        anger(0.6), lip_gap(Frame.of(located[0].points).to_canonical(located[0].points))
+        anger(0.6), lip_gap(FaceFrame.of(located[0].points).to_canonical(located[0].points))
     )
     assert np.abs(change).max() > 0.02
     back = editor.apply(there.photo, moved, "anger", 0.6, relative=True)  # further, not back: a control
@@ -150,7 +150,7 @@ def anger(strength: float) -> np.ndarray:
 
 def there_points(editor: Editor, face: Located) -> np.ndarray:
     """Where the points of a face are after anger at 0.6."""
-    frame = Frame.of(face.points)
+    frame = FaceFrame.of(face.points)
     shape = frame.to_canonical(face.points)
     return frame.to_picture(editor.geometry.move(shape, anger(0.6), lip_gap(shape)))
 
