@@ -39,7 +39,7 @@ CORE = (
     "test_recognise.py",
     "test_pipeline.py",
     "test_tables.py",
-    "test_cli_predict.py",
+    "cli/test_predict.py",
     "test_bad_input.py",
 )
 EXTRAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

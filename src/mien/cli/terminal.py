@@ -56,6 +56,16 @@ def counted(
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+@contextmanager
+def interruptible(remedy: str) -> Iterator[None]:
+    """Within the block Ctrl-C ends the command with one line, which ends with `remedy`, and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell(f"mien: interrupted{remedy}")
+        raise typer.Exit(130) from None
+
+
 def tell_links(linked: Sequence[Path]) -> None:
     """Say that links to folders were not followed."""
     if linked:
