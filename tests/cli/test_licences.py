@@ -49,7 +49,11 @@ def licence(package: metadata.Distribution) -> str:
 
 def test_every_package_states_its_licence_and_none_is_copyleft() -> None:
     packages = installed()
-    assert {"numpy", "pydantic-core", "starlette"} <= packages.keys()  # direct, through pydantic, through fastapi
+    assert {
+        "numpy",
+        "pydantic-core",
+        "starlette",
+    } <= packages.keys()  # direct, through pydantic, through fastapi
     assert not {"pytest", "ruff", "hypothesis"} & packages.keys()
     for name, package in packages.items():
         if name.startswith(("cuda-", "nvidia-")):  # NVIDIA's terms; torch brings them, on Linux
