@@ -44,7 +44,7 @@ def batch(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes of one thread each; all processors unless told.")
+        int | None, typer.Option(min=1, help="Processes of one thread each; all processors by default.")
     ] = None,
     part: Annotated[
         int | None,

@@ -94,7 +94,7 @@ def check(
     outputs.check(table, overwrite=overwrite or again, reads=[root])
     with counted("looking at pictures") as progress:
         diagnosis, usable = checking.examine(
-            root, chosen, near, faces, options, lambda records: _told(records, progress), names
+            root, chosen, near, faces, options, lambda records: _reported(records, progress), names
         )
     source = (tables.made_of(root) if chosen.name == "manifest" else None) or chosen.name
     tables.write(usable, table, {**options, tables.READER_KEY: source}, names)
@@ -114,7 +114,7 @@ def _table(root: Path, reader: str) -> Path:
     return folder / ("manifest-checked.parquet" if reader == "manifest" else "manifest.parquet")
 
 
-def _told(records: Iterable[Record], progress: Callable[[int, int], None] | None) -> Iterator[Record]:
+def _reported(records: Iterable[Record], progress: Callable[[int, int], None] | None) -> Iterator[Record]:
     """The records, each reported when it is done."""
     listed = list(records)
     for number, record in enumerate(listed, start=1):

@@ -23,7 +23,7 @@ Tiled = Annotated[
     bool, typer.Option("--tiled", help="Look again in tiles, for small faces in large pictures.")
 ]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Threads of one process; all processors unless told.")
+    int | None, typer.Option(min=1, help="Threads of one process; all processors by default.")
 ]
 
 

@@ -101,7 +101,7 @@ def predict(
 
 
 def _gathered(paths: list[str] | None, listed: str | None, annotate: Path | None) -> list[Source]:
-    """The pictures that were named; those that earlier runs wrote into `annotate` are none of them."""
+    """Expand the paths given, without the pictures that earlier runs wrote into `annotate`."""
     from mien.io import inputs, outputs
 
     linked: list[Path] = []
@@ -112,7 +112,7 @@ def _gathered(paths: list[str] | None, listed: str | None, annotate: Path | None
 
 
 def _show(answers: Answers, job: AnalysisJob, as_json: bool, count: Count) -> None:
-    """Count the answers as they come, and print what is to be printed of each."""
+    """Count and print the analyses as they arrive."""
     show = _shower(job, as_json)
     total = len(answers.remaining)
     watched = total > 1 and (job.out is not None or not sys.stdout.isatty())
@@ -128,7 +128,7 @@ def _show(answers: Answers, job: AnalysisJob, as_json: bool, count: Count) -> No
 
 
 def _shower(job: AnalysisJob, as_json: bool) -> Callable[[Analysis], None] | None:
-    """What prints an answer: as JSON, in columns, or not at all where there is a table."""
+    """The function that prints an analysis: as JSON or in columns; None where results go to a table."""
     from mien.io import inputs
 
     if as_json:
@@ -219,8 +219,8 @@ class _Printed:
         return sum(2 + int(width[1:]) for width in self._columns.values())
 
     def _row(self, name: str, cells: Mapping[str, str]) -> str:
-        told = (f"  {_padded(cells.get(heading, ''), width)}" for heading, width in self._columns.items())
-        return f"{shortened(name, self._width):<{self._width}}{''.join(told)}".rstrip()
+        columns = (f"  {_padded(cells.get(heading, ''), width)}" for heading, width in self._columns.items())
+        return f"{shortened(name, self._width):<{self._width}}{''.join(columns)}".rstrip()
 
     def __call__(self, analysis: Analysis) -> None:
         if not self._started:

@@ -68,8 +68,8 @@ def serve(
         int | None,
         typer.Option(
             min=1,
-            help="Requests worked on at once, each in a process of its own (about 140 MB); one a processor, at most 8, "
-            "unless told.",
+            help="Requests worked on at once, each in a process of its own (about 140 MB); by default one a processor, "
+            "at most 8.",
         ),
     ] = None,
     waiting: Annotated[

@@ -47,7 +47,7 @@ def bar(*columns: Any) -> Iterator[Any]:
 def counted(
     what: str, watched: bool = True, total: int | None = None
 ) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar that is told (done, total); None where standard error is no terminal, or nobody is to watch."""
+    """Yield a progress callback (done, total) of a bar; None without a terminal or where `watched` is off."""
     if not watched or not sys.stderr.isatty():
         yield None
         return

@@ -86,7 +86,7 @@ def video(
 
 
 def _loader(finding: dict[str, Any], threads: int | None) -> partial[Pipeline]:
-    """What loads the pipeline; OpenCV is told its threads at once."""
+    """Set the number of OpenCV's threads, and return the function that loads the pipeline."""
     import cv2
 
     from mien.faces.pipeline import load

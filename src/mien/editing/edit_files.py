@@ -1,6 +1,7 @@
-"""Photo files and videos into edited ones: what is asked of each, which files a command means, and the writing.
+"""Edit photo files and videos: the request, the files that a command refers to, and the writing of results.
 
-Several photos go into a folder, one file each; one that fails stops no other, and a run that is stopped can go on.
+Several photos are written into a folder, one file each; a failure affects only its own photo, and an interrupted run
+can be resumed.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EditRequest:
-    """What is asked of every photo or video of one command, and what its file says of it.
+    """The edit of every photo or video of one command, and what is recorded in its file.
 
     Attributes:
-        target: what the faces shall show.
+        target: the expression that the faces are to show.
         intensity: 0 to 1.25; 1 is a full expression.
         face, mouth, relative, force: as of `mien.editing.editor.Editor`.
         grid: write a sheet of many edits instead: expressions by strengths, or the valence/arousal plane.
@@ -68,7 +69,7 @@ class EditRequest:
         return {"provenance": self.provenance, "signer": self.signer, "consent": self.consent}
 
     def settings(self, options: Settings) -> Settings:
-        """What decides what an edit looks like, with `options` of the pipeline; results of other settings differ."""
+        """Everything that determines the edited pixels, with `options` of the pipeline; compared by `edit_folder`."""
         names = ("intensity", "mouth", "relative", "grid", "label", "quality", "provenance")
         asked = {name: getattr(self, name) for name in names}
         asked |= {"target": str(self.target), "face": str(self.face)}
@@ -95,15 +96,15 @@ def resolve(
     overwrite: bool = False,
     note: Callable[[Path], None] | None = None,
 ) -> EditJob:
-    """Find out which files a command means, and refuse what cannot be written, before anything is loaded.
+    """Resolve the files of a command, and refuse what cannot be written before anything is loaded.
 
     Args:
         paths: photos, folders of photos, or one video, as typed.
         out: the result; for several photos a folder.
-        animate: where the change is written as a moving picture, too.
-        request: what is asked.
+        animate: also write the change here as a .gif or .mp4.
+        request: the edit.
         overwrite: earlier results may be replaced.
-        note: told each link to a folder that was not followed.
+        note: called with each link to a folder that was not followed.
 
     Raises:
         ConfigError: paths and options do not go together, or consent is missing.
@@ -138,7 +139,7 @@ def resolve(
 def _video(
     paths: Sequence[str], out: Path | None, animate: Path | None, request: EditRequest, overwrite: bool
 ) -> Path | None:
-    """The video among the paths, if any, whose result can be written."""
+    """The video among the paths; None without one."""
     videos = [Path(path) for path in paths if Path(path).suffix.lower() in SUFFIXES]
     if not videos:
         return None
@@ -160,11 +161,11 @@ def edited_name(name: str) -> str:
 
 
 def edit_one(editor: Editor, job: EditJob, request: EditRequest, overwrite: bool = False) -> Edit:
-    """Edit the one photo or video of a job and write what was asked for.
+    """Edit the photo or video of a job and write the results.
 
     Raises:
         NoFace, EditRefused: there is no face, or its edit would not be credible.
-        MienError: what is read or written is at fault.
+        MienError: a file cannot be read or written.
     """
     if job.video is None:
         return edit_photo(editor, job.photos[0], request, job.out, job.animate, overwrite)
@@ -194,11 +195,11 @@ def edit_photo(
     animate: Path | None = None,
     overwrite: bool = False,
 ) -> Edit:
-    """Edit one photo; write the result to `out`, and the change as a moving picture to `animate`, if named.
+    """Edit one photo; write the result to `out` and an animation of the change to `animate`, where given.
 
     Raises:
         NoFace, EditRefused: there is no face, or its edit would not be credible.
-        MienError: what is read or written is at fault.
+        MienError: a file cannot be read or written.
     """
     photo = open_photo(path)
     located = editor.locate(photo)
@@ -225,7 +226,7 @@ def edit_photo(
 
 
 def _labelled(photo: Photo) -> Photo:
-    """The photo with the visible notice; its colours have 8 bits then, and so has its alpha."""
+    """The photo with the visible notice, colour and alpha with 8 bits."""
     shown = replace(photo, colour=provenance.corner_label(photo.rgb))
     if photo.alpha is not None and photo.colour.dtype != shown.colour.dtype:
         shown = replace(shown, alpha=(photo.alpha >> 8).astype("uint8"))
@@ -251,14 +252,14 @@ def edit_folder(
     resume: bool = False,
     overwrite: bool = False,
 ) -> Generator[Outcome]:
-    """Edit several photos into the folder `job.out`, and say what became of each as soon as it is written.
+    """Edit several photos into the folder `job.out`; yields one outcome a photo, in order.
 
     Args:
-        editor: what edits.
+        editor: the editor.
         job: the photos.
-        request: what is asked.
-        settings: `request.settings`; results of other settings are not gone on with.
-        resume: leave alone what an earlier run did.
+        request: the edit.
+        settings: `request.settings`; a folder with results of other settings is refused.
+        resume: keep results of earlier runs that are still valid.
         overwrite: replace results of earlier runs.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Picture files into a table and annotated copies, so that a run that is stopped can go on.
+"""Analyse picture files into a table and annotated copies; an interrupted run can be resumed.
 
-Each answer is in the table, and its annotated copy written, before the caller gets it: whatever ends a run, what was
-handed out is kept.
+Each analysis is written to the table, and its annotated copy to disk, before it is yielded: whatever ends a run, the
+analyses yielded so far are kept.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class AnalysisJob:
         columns: layout of the table.
         on_no_face: what a picture without a face becomes; "skip" gives it no row, though it counts as done.
         labels: the recogniser's labels.
-        resume: go on with the table of an earlier run.
+        resume: continue the table of an earlier run.
         overwrite: replace what is there.
         threads: of one process; None takes all processors.
         workers: processes of one thread each; None starts them from `MANY` pictures on.
@@ -63,7 +63,7 @@ class AnalysisJob:
 
 @dataclass(frozen=True)
 class Answers:
-    """The pictures that are still to be done, and their analyses, in that order."""
+    """The pictures not yet analysed, and their analyses, in the same order."""
 
     remaining: Sequence[Source]
     analyses: Iterator[Analysis]
@@ -71,12 +71,12 @@ class Answers:
 
 @contextmanager
 def analysing(job: AnalysisJob) -> Iterator[Answers]:
-    """Open what is written, find out what is to be done, and analyse it as the answers are asked for.
+    """Open the outputs, find the pictures not yet analysed, and analyse them lazily.
 
     Raises:
         OutputExists: something is there that may not be replaced.
         ConfigError: something cannot be written, or the table is of other pictures or options.
-        TableError: the table cannot be gone on with.
+        TableError: the table cannot be resumed.
         WeightsError: weights are not sound.
     """
     if job.out is not None and not job.resume:
@@ -185,7 +185,7 @@ def _written(
     names: dict[str, str],
     contents: dict[str, str | None],
 ) -> Generator[Analysis]:
-    """The answers, each written into the table before it is handed on."""
+    """Yield the analyses, each after it was written to the table."""
     for analysis, source in zip(answers, sources, strict=False):
         place = inputs.name(inputs.place(source))
         # A picture that is named otherwise than before keeps the name that its rows have.

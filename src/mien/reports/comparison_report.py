@@ -337,8 +337,10 @@ def _draw_scores(comparison: Comparison, main: str) -> str:
         each=[row.figures[main].each for row in shown],
         scale=100.0 if _percent(main) else 1.0,
     )
-    told = "; ".join(f"{row.name} {spread(row.figures[main].mean, _percent(main))}" for row in shown)
-    return palette.markup(drawn, "scores", f"{NAMES.get(main, LABELS[main])} with 95 % intervals: {told}.")
+    described = "; ".join(f"{row.name} {spread(row.figures[main].mean, _percent(main))}" for row in shown)
+    return palette.markup(
+        drawn, "scores", f"{NAMES.get(main, LABELS[main])} with 95 % intervals: {described}."
+    )
 
 
 def _draw_differences(comparison: Comparison, main: str) -> str:
@@ -355,8 +357,10 @@ def _draw_differences(comparison: Comparison, main: str) -> str:
         rule=0.0,
         scale=100.0 if _percent(main) else 1.0,
     )
-    told = "; ".join(f"{pair.name} {_interval(pair.differences[main], _percent(main))}" for pair in pairs)
-    return palette.markup(drawn, "differences", f"Differences with 95 % intervals: {told}.")
+    described = "; ".join(
+        f"{pair.name} {_interval(pair.differences[main], _percent(main))}" for pair in pairs
+    )
+    return palette.markup(drawn, "differences", f"Differences with 95 % intervals: {described}.")
 
 
 FORMS: Final = ("json", "md", "tex", "html")

@@ -330,12 +330,12 @@ def _draw_affect(report: Report, predictions: Predictions, values: dict[str, Any
     labels = [None if index == UNLABELLED else rated.classes[index] for index in rated.truth]
     against = affect_plane.agreement(rated.affect, rated.affect_truth, scores)
     plane = affect_plane.draw(rated.affect, labels)
-    told = "Predicted valence and arousal of every image, by true expression label."
+    description = "Predicted valence and arousal of every image, by true expression label."
     values["drawn"] |= {
         "agreement": palette.markup(
             against, "agreement", f"Predicted against true values: {', '.join(scores)}."
         ),
-        "plane": palette.markup(plane, "plane", told),
+        "plane": palette.markup(plane, "plane", description),
     }
 
 

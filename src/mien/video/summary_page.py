@@ -149,16 +149,16 @@ def _strip(tally: Tally) -> dict[str, Any]:
 def _person(person: Person, tally: Tally) -> dict[str, Any]:
     valence, arousal = person.means
     leading = max(person.labels, key=person.labels.__getitem__)
-    told = (
+    summary = (
         f"Seen for {person.seconds:.1f} s between {clock(person.first)} and {clock(person.last)}, "
         f"mostly {leading} ({_share(person, leading):.0%})"
     )
     rated = math.isfinite(valence + arousal)  # the network may not have been trained on them
-    told += f"; mean valence {signed(valence)}, mean arousal {signed(arousal)}." if rated else "."
+    summary += f"; mean valence {signed(valence)}, mean arousal {signed(arousal)}." if rated else "."
     peaks = ((name, peak) for name, peak in person.peaks.items() if peak.portrait is not None)
     return {
         "number": person.number,
-        "told": told,
+        "summary": summary,
         "curves": list(_curves(person, tally)) if rated else [],
         "labels": _labels(person),
         "peaks": [_peak(name, peak) for name, peak in peaks],
@@ -194,7 +194,7 @@ def _peak(name: str, peak: Peak) -> dict[str, str]:
 
 
 def _curves(person: Person, tally: Tally) -> Iterable[tuple[str, str]]:
-    """Unbroken strokes: (valence or arousal, points as an SVG polyline has them)."""
+    """Unbroken lines: (valence or arousal, points as an SVG polyline has them)."""
     counts = person.curve[:, 2]
     for column, name in enumerate(("valence", "arousal")):
         for stretch in _runs(counts):
