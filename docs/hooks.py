@@ -76,7 +76,6 @@ def dataset_page(name: str) -> str:
     """One reader: what to pass, layout, terms, protocols."""
     from mien.data import protocols
     from mien.data.readers import READERS
-    from mien.release.licences import DATASETS
 
     reader = READERS[name]
     module = import_module(reader.read.__module__)
@@ -87,7 +86,7 @@ def dataset_page(name: str) -> str:
     chosen = f" --protocol {mine[0].name}" if mine else ""
     lines += [f"mien data check FOLDER --reader {name}{chosen}"]
     lines += [f"mien evaluate shipped FOLDER{chosen or f' --reader {name}'}", "```", ""]
-    lines += [f"**Terms** (the owner's own text counts): {_text(DATASETS[name])}.", ""]
+    lines += [f"**Terms** (the owner's own text counts): {_text(reader.terms)}.", ""]
     lines += ["## Layout and source", "", _prose(rest), ""]
     if reader.official:
         counts = ", ".join(f"{split} {number:,}" for split, number in reader.official.items())

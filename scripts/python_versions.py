@@ -39,7 +39,7 @@ CORE = (
     "faces/test_recognise.py",
     "faces/test_pipeline.py",
     "io/test_tables.py",
-    "test_cli_predict.py",
+    "cli/test_predict.py",
     "test_bad_input.py",
 )
 EXTRAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

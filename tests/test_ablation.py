@@ -86,8 +86,10 @@ def test_occlusion_covers_its_share_with_grey() -> None:
     assert torch.equal(images, torch.ones(40, 3, 80, 80)), "the input is left alone"
 
 
-def test_occlusion_drop_by_hand() -> None:
+def test_occlusion_by_hand() -> None:
     """Covering a quarter takes a uniform 1 to a mean of 0.75: below 0.8, so every call turns wrong; 2 stays right."""
-    once = torch.ones(4, 3, 16, 16)
-    assert ablation.occlusion_drop(Brightest(), once, torch.ones(4, dtype=torch.long)) == 1
-    assert ablation.occlusion_drop(Brightest(), 2 * once, torch.ones(4, dtype=torch.long)) == 0
+    once, truth = torch.ones(4, 3, 16, 16), torch.ones(4, dtype=torch.long)
+    for images, left in ((once, 0.0), (2 * once, 1.0)):
+        whole, covered = ablation.occlusion_hits(Brightest(), images, truth)
+        assert whole.tolist() == [1.0] * 4
+        assert covered.tolist() == [left] * 4

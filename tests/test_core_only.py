@@ -59,6 +59,9 @@ def test_the_wheel_holds_weights_and_cards_and_is_small(wheel: Path) -> None:
     ):
         assert f"mien/weights/{name}" in names
     assert "mien/py.typed" in names
+    templates = [path for path in (ROOT / "src" / "mien").rglob("templates/*") if path.is_file()]
+    assert {path.relative_to(ROOT / "src").as_posix() for path in templates} <= set(names)
+    assert {path.suffix for path in templates} >= {".html", ".md", ".tex", ".css"}
     assert any(name.endswith("/licenses/WEIGHTS-TERMS.md") for name in names)
     metadata = zipfile.ZipFile(wheel).read(
         next(name for name in names if name.endswith(".dist-info/METADATA"))

@@ -219,23 +219,6 @@ def test_frechet_survives_fewer_samples_than_dimensions() -> None:
         metrics.frechet(np.zeros((1, 3)), np.zeros((4, 3)))
 
 
-def test_kernel_distance_equals_a_slow_loop_and_is_unbiased() -> None:
-    generator = np.random.default_rng(8)
-    a, b = generator.normal(size=(12, 5)), generator.normal(size=(9, 5)) + 0.4
-
-    def kernel(x: np.ndarray, y: np.ndarray) -> float:
-        return float((x @ y / 5 + 1) ** 3)
-
-    slow = (
-        np.mean([kernel(a[i], a[j]) for i in range(12) for j in range(12) if i != j])
-        + np.mean([kernel(b[i], b[j]) for i in range(9) for j in range(9) if i != j])
-        - 2 * np.mean([kernel(x, y) for x in a for y in b])
-    )
-    assert metrics.kernel_distance(a, b) == pytest.approx(slow)
-    same = [metrics.kernel_distance(*generator.normal(size=(2, 30, 5))) for _ in range(200)]
-    assert abs(np.mean(same)) < 3 * np.std(same) / math.sqrt(len(same))
-
-
 def test_separation_of_known_clouds() -> None:
     generator = np.random.default_rng(9)
     labels = np.repeat(np.arange(4), 25)

@@ -72,9 +72,6 @@ RIGHT_MOUTH_CORNER: Final = OUTER_LIPS.start
 LEFT_MOUTH_CORNER: Final = OUTER_LIPS.start + 10
 # Upper and lower point of the inner lips that touch when the mouth is closed, right to left.
 INNER_LIP_PAIRS: Final = tuple((INNER_LIPS.start + k, INNER_LIPS.start + 20 - k) for k in range(1, 10))
-# Upper and lower lid, outer to inner, of each eye.
-RIGHT_LID_PAIRS: Final = tuple((RIGHT_EYE.start + k, RIGHT_EYE.start + 8 - k) for k in range(1, 4))
-LEFT_LID_PAIRS: Final = tuple((LEFT_EYE.start + k, LEFT_EYE.start + 8 - k) for k in range(1, 4))
 
 
 def _mirror() -> NDArray[np.intp]:

@@ -10,10 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
-from typer.testing import CliRunner
 
-from mien.cli.main import app
 from mien.editing import provenance, signing
 from mien.editing.editor import Editor
 from mien.editing.geometry import HIGH, LOW, FaceFrame, lip_gap
@@ -22,7 +19,6 @@ from mien.editing.photo import Photo, open_photo
 from mien.editing.results import Edit, EditRefused, Located
 from mien.editing.warp import FOLD_LIMIT, Region
 from mien.errors import ConfigError, ExtraMissing, ImageError, NoFace, OutputExists
-from mien.io import images
 from mien.landmarks import LEFT_BROW, LEFT_MOUTH_CORNER, RIGHT_BROW, RIGHT_MOUTH_CORNER
 
 c2pa = pytest.importorskip("c2pa")
@@ -356,128 +352,3 @@ def test_the_private_key_is_private_and_made_once(tmp_path: Path) -> None:
     first = signing.Signer.of_install(tmp_path)
     assert (tmp_path / "key.pem").stat().st_mode & 0o077 == 0
     assert signing.Signer.of_install(tmp_path) == first
-
-
-# Command line
-
-
-def test_edit_and_verify_commands(examples: Path, tmp_path: Path) -> None:
-    run, out = CliRunner(), tmp_path / "out.png"
-    source = examples / "portrait_neutral.jpg"
-    before = source.read_bytes()
-    done = run.invoke(
-        app, ["edit", str(source), "--to", "happiness", "--intensity", "0.6", "--out", str(out)]
-    )
-    assert done.exit_code == 0, done.output
-    assert source.read_bytes() == before
-    assert images.read(out).shape == images.read(source).shape
-    said = run.invoke(app, ["verify", str(out)])
-    assert said.exit_code == 0
-    assert "intact" in said.output
-    assert "happiness" in said.output
-    again = run.invoke(app, ["edit", str(source), "--to", "anger", "--out", str(out)])
-    assert isinstance(again.exception, OutputExists)
-    itself = run.invoke(app, ["edit", str(source), "--to", "anger", "--out", str(source), "--overwrite"])
-    assert isinstance(itself.exception, OutputExists)
-    assert source.read_bytes() == before
-    plain = run.invoke(app, ["verify", str(source)])
-    assert plain.exit_code == 1
-
-
-def test_a_folder_takes_the_edit_under_its_own_name(examples: Path, tmp_path: Path) -> None:
-    asked = ["edit", str(examples / "portrait_neutral.jpg"), "--to", "happiness", "--out", str(tmp_path)]
-    asked += ["--no-provenance"]
-    done = CliRunner().invoke(app, asked)
-    assert done.exit_code == 0, done.output
-    assert f"wrote {tmp_path / 'portrait_neutral.jpg'}" in done.output
-    assert isinstance(CliRunner().invoke(app, asked).exception, OutputExists)
-    copy = tmp_path / "copy.jpg"
-    copy.write_bytes((examples / "portrait_neutral.jpg").read_bytes())
-    asked[1] = str(copy)
-    assert isinstance(CliRunner().invoke(app, asked).exception, OutputExists)  # never the photo itself
-
-
-def test_batches_ask_for_consent(examples: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    picture = Image.open(examples / "portrait_neutral.jpg")
-    picture.save(folder / "face.png")
-    Image.new("RGB", (64, 64)).save(folder / "nobody.png")
-    arguments = [
-        "edit",
-        str(folder),
-        "--to",
-        "happiness",
-        "--intensity",
-        "0.5",
-        "--out",
-        str(tmp_path / "done"),
-    ]
-    assert isinstance(CliRunner().invoke(app, arguments).exception, ConfigError)
-    done = CliRunner().invoke(app, [*arguments, "--i-have-consent"])
-    assert done.exit_code == 1, "one of the two has no face"
-    assert sorted(path.name for path in (tmp_path / "done").glob("[!.]*")) == [
-        "face.png",
-        "face.png.mien.json",
-    ]
-    assert json.loads((tmp_path / "done" / "face.png.mien.json").read_text())["consent_stated"] is True
-
-
-def test_a_folder_of_edits_goes_on_rightly(
-    examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Equal names are kept apart; other options are refused; replaced photos are done again; the rest is not."""
-    made = []
-
-    def apply(
-        self: Editor, photo: Photo, located: object, target: object, intensity: float, **_: object
-    ) -> Edit:
-        made.append(Path(photo.source).relative_to(tmp_path).as_posix())
-        return Edit(photo, photo, (), str(target))
-
-    monkeypatch.setattr(Editor, "apply", apply)
-    monkeypatch.setattr(Editor, "locate", lambda self, photo: [])
-    small = Image.open(examples / "portrait_neutral.jpg").resize((64, 64))
-    for name in ("monday/a.jpg", "tuesday/a.jpg", "tuesday/b.bmp", "tuesday/b.gif"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        small.save(tmp_path / name)
-    out = tmp_path / "out"
-    base = ["edit", str(tmp_path / "monday"), str(tmp_path / "tuesday"), "--out", str(out), "--to", "anger"]
-    base += ["--i-have-consent", "--no-provenance", "--threads", "1"]
-
-    def invoke(*more: str) -> tuple[int, str, str, list[str]]:
-        made.clear()
-        ran = CliRunner().invoke(app, [*base, *more])
-        return ran.exit_code, ran.output, str(ran.exception or ""), list(made)
-
-    everything = ["monday/a.jpg", "tuesday/a.jpg", "tuesday/b.bmp", "tuesday/b.gif"]
-    code, told, _, did = invoke("--resume")
-    assert (code, did) == (0, everything), told
-    assert "4 photos edited; " in told
-    names = ["monday/a.jpg", "tuesday/a.jpg", "tuesday/b.bmp.png", "tuesday/b.gif.png"]
-    assert (
-        sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.suffix in (".jpg", ".png")) == names
-    )
-    assert "pass --overwrite to replace it, --resume to go on" in invoke()[2]
-    for more in (["--intensity", "0.5"], ["--mouth", "open"], ["--detector", "whole"]):
-        code, _, refused, did = invoke("--resume", *more)
-        assert (code, did) == (1, [])
-        assert f"was begun with {more[0][2:]} " in refused
-    small.rotate(90).save(tmp_path / "tuesday" / "a.jpg")
-    (out / "tuesday" / "b.bmp.png").unlink()  # its record stays
-    code, told, _, did = invoke("--resume")
-    assert (code, did) == (0, ["tuesday/a.jpg", "tuesday/b.bmp"]), told
-    assert "2 photos edited, 2 done before; " in told
-    (out / "monday" / "a.jpg").write_bytes(b"retouched by hand")
-    assert "not what mien wrote there" in invoke("--overwrite")[2]
-    assert (out / "monday" / "a.jpg").read_bytes() == b"retouched by hand"
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [[], ["--to", "happiness", "--valence", "0.5"], ["--to", "glee"], ["--to", ""], ["--to", " "]],
-)
-def test_unclear_commands_are_refused(examples: Path, tmp_path: Path, arguments: list[str]) -> None:
-    command = ["edit", str(examples / "portrait_neutral.jpg"), "--out", str(tmp_path / "x.png"), *arguments]
-    assert CliRunner().invoke(app, command).exit_code != 0
-    assert not (tmp_path / "x.png").exists()

@@ -47,7 +47,7 @@ def test_lossless_formats_give_the_same_pixels(scene: Rgb, form: str) -> None:
 )
 def test_the_fast_jpeg_path_equals_pillow_to_the_bit(scene: Rgb, options: dict[str, object]) -> None:
     data = encoded(Image.fromarray(scene).resize((511, 333)), "JPEG", **options)
-    assert images._read_jpeg(data, "", 10**9, None) is not None, "the fast path was not taken"
+    assert images._read_jpeg(data, "", 10**9) is not None, "the fast path was not taken"
     assert np.array_equal(images.read(data), np.asarray(Image.open(io.BytesIO(data))))
 
 
@@ -180,15 +180,6 @@ def test_sources_of_every_kind_agree(scene: Rgb, tmp_path: Path) -> None:
     with path.open("rb") as file:
         ways = [images.read(path), images.read(str(path)), images.read(data), images.read(file)]
     assert all(np.array_equal(way, scene) for way in ways)
-
-
-def test_reduced_decoding_keeps_the_side_that_is_asked_for(scene: Rgb) -> None:
-    data = encoded(Image.fromarray(scene).resize((1600, 1066)), "JPEG", quality=95)
-    whole = images.read(data)
-    for wanted, longest in ((1600, 1600), (801, 1600), (800, 800), (300, 400), (10, 200)):
-        out = images.read(data, reduce_to=wanted)
-        assert max(out.shape) == longest
-    assert abs(images.read(data, reduce_to=200).mean() - whole.mean()) < 1
 
 
 def test_reading_jpeg_does_not_import_pillow(tmp_path: Path, scene: Rgb) -> None:

@@ -71,6 +71,15 @@ class Summary:
     processor: float = 0.0
     errors: list[str] = field(default_factory=list)
 
+    def add(self, done: dict[str, Any]) -> None:
+        """Count a part that a worker has finished."""
+        self.parts += 1
+        self.pictures += done["pictures"]
+        self.faces += done["faces"]
+        self.failed += done["failed"]
+        self.processor += done["processor"]
+        self.errors += done["errors"][: TOLD - len(self.errors)]
+
 
 def run(
     given: Sequence[str],
@@ -126,22 +135,7 @@ def run(
     with store.locked(plan.LOCK):
         plan.claim(store, wanted)
         parts = plan.extend(store, plan.planned(store), names, size or plan.size_for(len(names)))
-        there = plan.finished(store)
-        failed = plan.failed(store)
-        todo: list[
-            tuple[plan.Part, list[str] | None]
-        ] = []  # with those of its pictures that are analysed again
-        for part in parts:
-            if part.digest not in there:
-                todo.append((part, None))
-                continue
-            replaced = _replaced(store, part)
-            noted = {*failed.get(part.digest, ()), *(replaced or ())}
-            again = None
-            if replaced is not None:
-                again = [name for name in part.pictures if without_secrets(name) in noted]
-            if again != []:
-                todo.append((part, again))
+        todo = _todo(store, parts)
         total = sum(len(part.pictures if only is None else only) for part, only in todo)
         plan.openable([part for part, _ in todo])
         summary = Summary(before=sum(len(part.pictures) for part in parts) - total)
@@ -152,12 +146,7 @@ def run(
                     raise BatchError(done["failure"])
                 if not summary.parts:
                     summary.started = time.monotonic() - begun - done["seconds"]
-                summary.parts += 1
-                summary.pictures += done["pictures"]
-                summary.faces += done["faces"]
-                summary.failed += done["failed"]
-                summary.processor += done["processor"]
-                summary.errors += done["errors"][: TOLD - len(summary.errors)]
+                summary.add(done)
                 if progress is not None:
                     progress(summary.pictures, total)
             _complete(store, [part for part, _ in todo])
@@ -173,6 +162,22 @@ def _checked(options: dict[str, Any], columns: str) -> dict[str, Any]:
     columns_of(columns)
     columns_of(columns, labels=load(**options, threads=1).labels)
     return made_with(options)
+
+
+def _todo(store: Store, parts: Sequence[plan.Part]) -> list[tuple[plan.Part, list[str] | None]]:
+    """The parts that are not finished, each with those of its pictures that are to be done again; None means all."""
+    finished, failed = plan.finished(store), plan.failed(store)
+    todo: list[tuple[plan.Part, list[str] | None]] = []
+    for part in parts:
+        replaced = _replaced(store, part) if part.digest in finished else None
+        if replaced is None:  # not there, or damaged
+            todo.append((part, None))
+            continue
+        noted = {*failed.get(part.digest, ()), *replaced}
+        again = [name for name in part.pictures if without_secrets(name) in noted]
+        if again:
+            todo.append((part, again))
+    return todo
 
 
 def _replaced(store: Store, part: plan.Part) -> list[str] | None:

@@ -216,7 +216,7 @@ def _file(
     from mien.faces.recognise import labels_of
     from mien.io.tables import columns_of, rows, write_parquet
 
-    labels = labels_of(job.options.get("weights"))
+    labels = labels_of(job.options.get("weights"), job.options.get("adapt"))
     no_face: Any = "skip" if job.on_no_face == "skip" else "row"
 
     def lines() -> Iterator[Row]:

@@ -3,97 +3,82 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli import options
 from mien.errors import ConfigError, ExtraMissing
+
+if TYPE_CHECKING:
+    from mien.training.config import RunConfig
 
 
 def ablate(
-    method: str = typer.Argument(help="A method with a ladder: ke2nt, jadfer, cclls, cal or meca."),
-    config: Path | None = typer.Option(
-        None, help="The full configuration; configs/METHOD-ferplus.yaml by default."
-    ),
-    seeds: str = typer.Option("0,1,2", help="Seeds, comma-separated."),
-    rungs: str = typer.Option("", help="Only these rungs, comma-separated; the lowest is the reference."),
-    assignments: list[str] = typer.Option([], "--set", help="Change a key of every run: --set epochs=4"),
-    by: str = typer.Option("", help="Also compare within groups, e.g. person: seen and unseen ones."),
-    out: Path | None = typer.Option(None, help="Folder for comparison.html, .md, .tex and .json."),
-    draws: int = typer.Option(1000, min=10, help="Bootstrap resamples behind each interval."),
-    plan: bool = typer.Option(False, "--plan", help="Print the runs and what each stands for, and stop."),
-    as_json: bool = typer.Option(False, "--json", help="Print the comparison as JSON."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a comparison that is there."),
+    method: Annotated[str, typer.Argument(help="A method with a ladder: ke2nt, jadfer, cclls, cal or meca.")],
+    config: Annotated[
+        Path | None, typer.Option(help="The full configuration; configs/METHOD-ferplus.yaml by default.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, comma-separated.")] = "0,1,2",
+    rungs: Annotated[
+        str, typer.Option(help="Only these rungs, comma-separated; the lowest is the reference.")
+    ] = "",
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key of every run: --set epochs=4")
+    ] = None,
+    by: Annotated[
+        str, typer.Option(help="Also compare within groups, e.g. person: seen and unseen ones.")
+    ] = "",
+    out: options.ComparisonFolder = None,
+    draws: options.Draws = 1000,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the runs and what each stands for, and stop.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Train, judge and compare each rung of a method's ladder; what is finished is not done again."""
-    from mien.training.config import load_config
-
     try:
+        from mien.evaluation import ablate as judging
         from mien.training import ablation, loop
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
-
-    chosen = ablation.ladder(method, _words(rungs))
-    base = load_config(config or Path("configs") / f"{method}-ferplus.yaml", assignments)
-    if base.method.get("name") != method:
-        raise ConfigError(f"{config}: configures '{base.method.get('name')}', not '{method}'")
-    try:
-        numbers = [int(word) for word in _words(seeds)]
-    except ValueError:
-        raise ConfigError(f"--seeds {seeds}: write whole numbers with commas, such as 0,1,2") from None
-    steps = ablation.runs(base, chosen, numbers)
-    if plan:
-        for rung in chosen:
-            typer.echo(f"{rung.name:<16}{rung.says}")
-        for step in steps:
-            typer.echo(f"{loop.folder_of(step)}{'  finished' if _finished(loop.folder_of(step)) else ''}")
-        return
-    from mien.evaluation import compare, evaluate
+    from mien.evaluation import compare
     from mien.io import outputs
     from mien.reports import comparison_report, evaluation_report
 
+    chosen = ablation.ladder(method, options.words(rungs))
+    base = _configured(method, config or Path("configs") / f"{method}-ferplus.yaml", assignments or [])
+    steps = ablation.runs(base, chosen, _numbers(seeds))
+    if plan:
+        for rung in chosen:
+            typer.echo(f"{rung.name:<16}{rung.says}")
+        for folder in map(loop.folder_of, steps):
+            typer.echo(f"{folder}{'  finished' if judging.is_finished(folder) else ''}")
+        return
     if out is not None:
         outputs.check_folder(out, comparison_report.FILES, overwrite=overwrite)
     folders = []
     for number, step in enumerate(steps, start=1):
-        folder = loop.folder_of(step)
-        typer.echo(f"{number}/{len(steps)}  {folder}", err=True)
-        loop.run(step, resume=True)  # a finished one returns at once; one of other options is refused
-        if not _judged(folder, by):
-            data = step.data
-            found, predictions = evaluate.run(
-                folder,
-                data.root,
-                data.protocol,
-                reader=data.reader,
-                fold=data.fold,
-                points=data.points,
-                cache=data.cache,
-                by=[by] if by else [],
-            )
-            evaluation_report.write(found, predictions, folder / "evaluation")
-        folders.append(folder)
-    found_all = compare.compare([compare.load(folder) for folder in folders], draws=draws, by=by)
+        typer.echo(f"{number}/{len(steps)}  {loop.folder_of(step)}", err=True)
+        folders.append(judging.train_and_judge(step, by, evaluation_report.write))
+    comparison = compare.compare([compare.load(folder) for folder in folders], draws=draws, by=by)
     if out is not None:
-        typer.echo(f"comparison: {comparison_report.write(found_all, out)}", err=True)
-    typer.echo(found_all.to_json() if as_json else comparison_report.markdown(found_all))
+        typer.echo(f"comparison: {comparison_report.write(comparison, out)}", err=True)
+    typer.echo(comparison.to_json() if as_json else comparison_report.markdown(comparison))
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+def _configured(method: str, config: Path, assignments: list[str]) -> RunConfig:
+    from mien.training.config import load_config
+
+    base = load_config(config, assignments)
+    if base.method.get("name") != method:
+        raise ConfigError(f"{config}: configures '{base.method.get('name')}', not '{method}'")
+    return base
 
 
-def _judged(folder: Path, by: str) -> bool:
-    """Whether a rung was evaluated, by the weights that it holds now and with the attribute asked for."""
-    from mien.data.predictions import FILE, Predictions
-    from mien.training import checkpoint
-
-    path = folder / "evaluation" / FILE
-    if not path.is_file():
-        return False
-    said = Predictions.load(path)
-    same = said.provenance.weights_hash == checkpoint.digest(folder / "weights.safetensors")
-    return same and (not by or by in said.attributes)
-
-
-def _finished(folder: Path) -> bool:
-    return (folder / "finished").is_file()
+def _numbers(seeds: str) -> list[int]:
+    try:
+        return [int(word) for word in options.words(seeds)]
+    except ValueError:
+        raise ConfigError(f"--seeds {seeds}: write whole numbers with commas, such as 0,1,2") from None

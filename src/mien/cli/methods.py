@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated
 
 import typer
 
+from mien.cli.options import Layout
 from mien.errors import ConfigError
 
 
 def methods(
-    name: str = typer.Argument(None, help="Only these weights."),
-    card: bool = typer.Option(False, "--card", help="Print whole cards: data, terms, metrics, limits."),
-    as_json: bool = typer.Option(False, "--json", help="Print the cards as one line of JSON each."),
+    name: Annotated[str | None, typer.Argument(help="Only these weights.")] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="Print whole cards: data, terms, metrics, limits.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the cards as one line of JSON each.")
+    ] = False,
 ) -> None:
     """List the weights inside this package; with --card say what they are for, and how good they are."""
     import json
@@ -47,10 +52,10 @@ def methods(
 
 
 def columns(
-    scheme: Literal["mien", "pyfeat", "openface", "deepface"] = typer.Argument(
-        "mien", help="Whose column names."
-    ),
-    video: bool = typer.Option(False, "--video", help="Also those that only tables of videos have."),
+    scheme: Annotated[Layout, typer.Argument(help="Whose column names.")] = "mien",
+    video: Annotated[
+        bool, typer.Option("--video", help="Also those that only tables of videos have.")
+    ] = False,
 ) -> None:
     """Explain every column of a table: what it means, its unit and its range."""
     from mien.io import tables

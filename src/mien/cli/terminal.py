@@ -47,13 +47,23 @@ def bar(*columns: Any) -> Iterator[Any]:
 def counted(
     what: str, watched: bool = True, total: int | None = None
 ) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar that is told (done, total); None where standard error is no terminal, or nobody is to watch."""
+    """Yield a progress callback (done, total) of a bar; None without a terminal or where `watched` is off."""
     if not watched or not sys.stderr.isatty():
         yield None
         return
     with bar() as progress:
         task = progress.add_task(what, total=total)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def interruptible(remedy: str) -> Iterator[None]:
+    """Within the block Ctrl-C ends the command with one line, which ends with `remedy`, and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell(f"mien: interrupted{remedy}")
+        raise typer.Exit(130) from None
 
 
 def tell_links(linked: Sequence[Path]) -> None:

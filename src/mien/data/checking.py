@@ -276,83 +276,89 @@ def _crops(records: list[Record], looks: dict[int, _Look], reader: Reader) -> li
     return [_finding("crop", [records[index].name for index in wrong], message)]
 
 
+Marks = dict[int, Literal["valid", "test"]]
+"""For each training record that leaks, by index, the split that it leaks into."""
+
+
 def _copies(
     records: list[Record], looks: dict[int, _Look], near: int, labels: tuple[str, ...]
-) -> tuple[list[Finding], dict[int, Literal["valid", "test"]]]:
-    """Findings on exact and near copies, and for each training record that leaks the split it leaks into."""
-    import numpy as np
-
-    groups: dict[str, list[int]] = defaultdict(list)
+) -> tuple[list[Finding], Marks]:
+    """Findings on exact and near copies, and which training records leak."""
+    by_pixels: dict[str, list[int]] = defaultdict(list)
     for index, look in looks.items():
-        groups[look.pixels].append(index)
-    marks: dict[int, Literal["valid", "test"]] = {}
-    across: list[str] = []
-    within = disagreeing = 0
-    opposed: list[str] = []
-    for group in (group for group in groups.values() if len(group) > 1):
-        members = tuple(records[index] for index in group)
-        leaking = {id(record) for record in leaks(members)}
-        splits = {record.split for record in members}
-        for index, record in zip(group, members, strict=True):
-            if id(record) in leaking:
-                marks[index] = "test" if "test" in splits else "valid"
-        if len(splits) > 1:
-            listed = [f"{record.split}/{record.name}" for record in members]
-            more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-            across.append(" = ".join(listed[:SHOWN]) + more)
-        else:
-            within += len(group) - 1
-        if len({r.expression for r in members if r.expression != UNLABELLED}) > 1:
-            disagreeing += 1
-            opposed.append(
-                " / ".join(f"{r.name} {labels[r.expression]}" for r in members if r.expression >= 0)
-            )
-    findings = []
-    if across:
-        held = Counter(
-            records[i].split
-            for group in groups.values()
-            if any(i in marks for i in group)
-            for i in group
-            if records[i].split != "train"
-        )
-        detail = ", ".join(f"{number} {split}" for split, number in sorted(held.items()))
-        message = f"groups of identical pixels stand in more than one split ({detail} pictures also in train)"
-        findings.append(_finding("copies across splits", across, message))
+        by_pixels[look.pixels].append(index)
+    groups = [group for group in by_pixels.values() if len(group) > 1]
+    marks = _leaking(records, groups)
+    findings = _copies_between(records, groups, marks)
+    members = [[records[index] for index in group] for group in groups]
+    within = sum(len(group) - 1 for group in members if len({one.split for one in group}) == 1)
     if within:
-        findings.append(
-            Finding(
-                "copies within a split",
-                within,
-                f"{several(within, 'copy', 'copies')} of pictures of the same split",
-            )
-        )
-    if disagreeing:
+        message = f"{several(within, 'copy', 'copies')} of pictures of the same split"
+        findings.append(Finding("copies within a split", within, message))
+    named = [[one for one in group if one.expression != UNLABELLED] for group in members]
+    opposed = [
+        " / ".join(f"{one.name} {labels[one.expression]}" for one in group)
+        for group in named
+        if len({one.expression for one in group}) > 1
+    ]
+    if opposed:
         findings.append(
             _finding("labels disagree", opposed, "groups of identical pixels have more than one class")
         )
+    return findings + _near_copies(records, looks, near, marks), marks
+
+
+def _leaking(records: list[Record], groups: list[list[int]]) -> Marks:
+    """The training records whose pixels another split has, too."""
+    marks: Marks = {}
+    for group in groups:
+        members = tuple(records[index] for index in group)
+        leaking = {id(record) for record in leaks(members)}
+        split: Literal["valid", "test"] = (
+            "test" if any(record.split == "test" for record in members) else "valid"
+        )
+        marks |= {index: split for index, record in zip(group, members, strict=True) if id(record) in leaking}
+    return marks
+
+
+def _copies_between(records: list[Record], groups: list[list[int]], marks: Marks) -> list[Finding]:
+    """The finding on identical pixels in several splits, if there are any."""
+    across = []
+    for group in groups:
+        if len({records[index].split for index in group}) > 1:
+            listed = [f"{records[index].split}/{records[index].name}" for index in group]
+            more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+            across.append(" = ".join(listed[:SHOWN]) + more)
+    if not across:
+        return []
+    leaking = [index for group in groups if any(one in marks for one in group) for index in group]
+    held = Counter(records[index].split for index in leaking if records[index].split != "train")
+    detail = ", ".join(f"{number} {split}" for split, number in sorted(held.items()))
+    message = f"groups of identical pixels stand in more than one split ({detail} pictures also in train)"
+    return [_finding("copies across splits", across, message)]
+
+
+def _near_copies(records: list[Record], looks: dict[int, _Look], near: int, marks: Marks) -> list[Finding]:
+    """The finding on near copies of training pictures in other splits, if there are any; adds them to `marks`."""
+    import numpy as np
 
     held_rows = [index for index in looks if records[index].split != "train"]
     train_rows = [index for index in looks if records[index].split == "train" and index not in marks]
-    if held_rows and train_rows:
-        hashes = {index: looks[index].perceptual for index in looks}
-        found = near_pairs(
-            np.array([hashes[index] for index in held_rows], np.uint64),
-            np.array([hashes[index] for index in train_rows], np.uint64),
-            near,
-        )
-        names = []
-        for row, column in found:
-            a, b = held_rows[row], train_rows[column]
-            if looks[a].pixels != looks[b].pixels:
-                marks[b] = "test" if records[a].split == "test" else "valid"
-                names.append(f"{records[a].split}/{records[a].name} ~ train/{records[b].name}")
-        if names:
-            message = (
-                f"pairs of near copies (perceptual hash within {near} bits) between train and valid or test"
-            )
-            findings.append(_finding("near copies", names, message))
-    return findings, marks
+    if not held_rows or not train_rows:
+        return []
+    held_hashes, train_hashes = (
+        np.array([looks[index].perceptual for index in rows], np.uint64) for rows in (held_rows, train_rows)
+    )
+    names = []
+    for row, column in near_pairs(held_hashes, train_hashes, near):
+        held, train = held_rows[row], train_rows[column]
+        if looks[held].pixels != looks[train].pixels:
+            marks[train] = "test" if records[held].split == "test" else "valid"
+            names.append(f"{records[held].split}/{records[held].name} ~ train/{records[train].name}")
+    if not names:
+        return []
+    message = f"pairs of near copies (perceptual hash within {near} bits) between train and valid or test"
+    return [_finding("near copies", names, message)]
 
 
 def _face_finder() -> Callable[[Any, Record], bool]:

@@ -160,13 +160,6 @@ class Protocol(Frozen):
             None if verdict is None else replace(record, expression=verdict.expression, votes=verdict.shares)
         )
 
-    def shortfall(self, records: Iterable[Record]) -> dict[Split, tuple[int, int]]:
-        """(found, expected) for each split whose number of applied records is not the expected one."""
-        found = Counter(record.split for record in records)
-        return {
-            name: (found[name], number) for name, number in self.expected.items() if found[name] != number
-        }
-
     def digest(self, records: Iterable[Record]) -> str:
         """SHA-256 of the applied file list: split, name, class, shares and affect of each picture, sorted by name.
 

@@ -34,9 +34,6 @@ NOT_DETECTED = -1
 BINS = 15
 """Equal-width confidence bins of the expected calibration error."""
 
-FED_VERSION = "1"
-"""Version of the Frechet Emotion Distance's definition: see `frechet`; it is printed with every such number."""
-
 
 class MetricError(MienError, ValueError):
     """The inputs of a metric contradict each other; the message names which."""
@@ -340,7 +337,7 @@ def frechet(first: ArrayLike, second: ArrayLike) -> float:
 
     ||mean_a - mean_b||^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2), S with divisor n - 1.
 
-    It is the Frechet *Emotion* Distance (FED, version `FED_VERSION`) when the features are the penultimate layer of an
+    It is the Frechet *Emotion* Distance (FED) when the features are the penultimate layer of an
     expression classifier trained on real training images only, taken per target class over real test images of that
     class against edits towards it, and averaged over classes. Name the network with the number: it is no standard.
 
@@ -355,22 +352,6 @@ def frechet(first: ArrayLike, second: ArrayLike) -> float:
     mixed = np.sqrt(np.clip(overlap, 0.0, None)).sum()
     apart = ((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum()
     return float(max(apart + np.trace(spread_a) + np.trace(spread_b) - 2 * mixed, 0.0))
-
-
-def kernel_distance(first: ArrayLike, second: ArrayLike) -> float:
-    """Unbiased squared maximum mean discrepancy with the cubic kernel (x.y / d + 1)^3, of [n, d] and [m, d].
-
-    The kernel of the Kernel Inception Distance (Binkowski et al. 2018). Its mean does not depend on n, so it is the
-    one to use for few samples; it can fall a little below zero.
-    """
-    a, b = _pair(first, second)
-    d = a.shape[1]
-
-    def within(x: Floats) -> float:
-        gram = (x @ x.T / d + 1) ** 3
-        return float((gram.sum() - np.trace(gram)) / (len(x) * (len(x) - 1)))
-
-    return within(a) + within(b) - 2 * float(((a @ b.T / d + 1) ** 3).mean())
 
 
 # Embeddings ----------------------------------------------------------------------------------------------------------

@@ -171,62 +171,8 @@ def crop(image: NDArray[np.uint8], matrix: ArrayLike, size: int, grey: bool = Fa
     return np.asarray(square, dtype=np.uint8)
 
 
-def crops(image: NDArray[np.uint8], matrices: ArrayLike, size: int, grey: bool = False) -> NDArray[np.uint8]:
-    """`crop` for each of [n, 2, 3] matrices: uint8 [n, size, size, 3], or [n, size, size] for grey; n may be 0."""
-    values = np.asarray(matrices, dtype=np.float64).reshape(-1, 2, 3)
-    out = np.empty((len(values), size, size) if grey else (len(values), size, size, 3), dtype=np.uint8)
-    for slot, matrix in zip(out, values, strict=True):
-        slot[...] = crop(image, matrix, size, grey)
-    return out
-
-
-def paste(
-    image: NDArray[np.uint8], patch: NDArray[np.uint8], matrix: ArrayLike, mask: ArrayLike
-) -> NDArray[np.uint8]:
-    """Put an aligned square back where `crop` took it from.
-
-    Only the square's bounding rectangle is computed; every byte outside it, and every pixel where the mask is 0, is the
-    picture's own. A mask that has reached 0 at its rim (see `feather`) leaves no seam.
-
-    Args:
-        image: [height, width, 3] RGB uint8; it is not changed.
-        patch: [size, size, 3] RGB uint8.
-        matrix: the [2, 3] matrix the patch was cropped with.
-        mask: [size, size] in [0, 1]: how much of the patch to take.
-
-    Returns:
-        A new picture of the same shape.
-    """
-    size = patch.shape[0]
-    opacity = np.ascontiguousarray(mask, dtype=np.float32)
-    out = image.copy()
-    # A patch finer than the picture is averaged down first, as in `crop`.
-    magnification = scale_of(matrix) * size
-    if magnification > 2:
-        size = max(1, round(size / magnification))
-        patch = np.asarray(cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        opacity = np.asarray(
-            cv2.resize(opacity, (size, size), interpolation=cv2.INTER_AREA), dtype=np.float32
-        )
-    left, top, right, bottom = _bounds(to_pixels(matrix, size), size, image.shape)
-    if right <= left or bottom <= top:
-        return out
-    warp = _shifted(to_pixels(matrix, size), left, top)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    extent = (right - left, bottom - top)
-    fresh = cv2.warpAffine(patch, warp, extent, flags=flags, borderMode=cv2.BORDER_REPLICATE).astype(
-        np.float32
-    )
-    share = cv2.warpAffine(opacity, warp, extent, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=0)[
-        ..., None
-    ]
-    region = out[top:bottom, left:right]
-    region[...] = np.rint(region + share * (fresh - region)).clip(0, 255).astype(np.uint8)
-    return out
-
-
 def feather(size: int, margin: float = 10 / 64) -> NDArray[np.float32]:
-    """A mask [size, size] for `paste`: 1 inside, falling smoothly to 0 at the rim over `margin` of the side."""
+    """A mask [size, size]: 1 inside, falling smoothly to 0 at the rim over `margin` of the side."""
     position = (np.arange(size) + 0.5) / size
     rise = np.clip(np.minimum(position, 1 - position) / margin - 0.5 / (size * margin), 0, 1)
     ramp = rise * rise * (3 - 2 * rise)

@@ -56,22 +56,19 @@ def draw(
         columns,
     )
     for axis in axes:
-        axis.set_xticks([])
-        axis.set_yticks([])
-        for spine in axis.spines.values():
-            spine.set_visible(False)
-    for index, (axis, image) in enumerate(zip(axes, images, strict=False)):
-        picture = np.asarray(image)
-        axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        if captions:
-            axis.set_xlabel(captions[index], fontsize=6.5, labelpad=2)
-        if marks and marks[index]:
-            for spine in axis.spines.values():
-                spine.set(visible=True, color=SERIES[1], linewidth=2)
-        if column_names and index < columns:
-            axis.set_title(column_names[index], fontsize=7.5)
-        if row_names and index % columns == 0:
-            axis.set_ylabel(row_names[index // columns], fontsize=7.5, rotation=0, ha="right", va="center")
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for axis, image in zip(axes, images, strict=False):
+        axis.imshow(np.asarray(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    for axis, caption in zip(axes, captions, strict=False):
+        axis.set_xlabel(caption, fontsize=6.5, labelpad=2)
+    for axis, marked in zip(axes, marks, strict=False):
+        if marked:
+            axis.spines[:].set(visible=True, color=SERIES[1], linewidth=2)
+    for axis, name in zip(axes, column_names[:columns], strict=False):
+        axis.set_title(name, fontsize=7.5)
+    for axis, name in zip(axes[::columns], row_names, strict=False):
+        axis.set_ylabel(name, fontsize=7.5, rotation=0, ha="right", va="center")
     if title:
         figure.suptitle(title, fontsize=9.5, color=palette.INK)
     return figure

@@ -143,6 +143,44 @@ def shipped() -> list[Card]:
     return [read(path) for path in sorted(FOLDER.rglob("*.json"))]
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Something inside this package that is not code: its `file`, `what` it is, and its `terms` in a line."""
+
+    file: str
+    what: str
+    terms: str
+
+
+def terms() -> list[Terms]:
+    """The terms of the weights, text sets and pictures inside this package, as their cards and credits state them.
+
+    Raises:
+        WeightsError: a card is not readable.
+    """
+    found = []
+    for card in shipped():
+        stated = card.fields["terms"]
+        if isinstance(stated, dict):
+            stated = "; ".join(f"{part}: {words}" for part, words in stated.items())
+        found.append(Terms(card.path.relative_to(FOLDER).as_posix(), card.task, str(stated)))
+    for path in sorted((FOLDER.parent / "methods" / "texts").glob("*.safetensors")):
+        fields = _header(path)
+        what = f"sentence embeddings by {fields['encoder']}"
+        found.append(Terms(f"texts/{path.name}", what, str(fields["licence"])))
+    credits = FOLDER.parent / "server" / "static" / "examples" / "CREDITS.txt"
+    words = " ".join(credits.read_text(encoding="utf-8").split())
+    return [*found, Terms("server/static/examples", "the page's example pictures", words)]
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The card in the head of a `.safetensors` file, which is JSON after eight bytes of length."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    fields: dict[str, Any] = json.loads(header["__metadata__"]["card"])
+    return fields
+
+
 def _lines(value: Any, indent: str) -> list[str]:
     if isinstance(value, dict):
         lines = []

@@ -96,15 +96,12 @@ class TooCostly(TooLarge):
     """A picture within the limit of pixels that would cost much more to decode than its size suggests."""
 
 
-def read(source: Source, *, max_pixels: int = MAX_PIXELS, reduce_to: int | None = None) -> Rgb:
+def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> Rgb:
     """Read a picture as RGB uint8 [height, width, 3], upright.
 
     Args:
         source: a path, the bytes of a file, or an open binary file (read to its end).
         max_pixels: refuse a larger picture, before decoding it.
-        reduce_to: the longest side that the caller needs, in pixels. A JPEG may then be decoded at a half, a quarter or
-            an eighth of its size, as long as its longest side stays at least this: 3 to 5 times faster for photographs.
-            Coordinates must then be scaled back to the full size.
 
     Raises:
         ImageError: missing, unreadable, not a picture, damaged, or too large; the message says which.
@@ -112,7 +109,7 @@ def read(source: Source, *, max_pixels: int = MAX_PIXELS, reduce_to: int | None 
     name = describe(source)
     data = _bytes_of(source, name)
     if file_type(data) == "JPEG":
-        picture = _read_jpeg(data, name, max_pixels, reduce_to)
+        picture = _read_jpeg(data, name, max_pixels)
         if picture is not None:
             return picture
     return _read_pillow(data, name, max_pixels)
@@ -386,7 +383,7 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
     return width & 0x3FFF, height & 0x3FFF
 
 
-def _read_jpeg(data: bytes, name: str, max_pixels: int, reduce_to: int | None) -> Rgb | None:
+def _read_jpeg(data: bytes, name: str, max_pixels: int) -> Rgb | None:
     """Decode an ordinary JPEG with OpenCV; None for anything unusual, which Pillow decodes or rejects with a reason."""
     frame = _jpeg_frame(data, name)
     if frame is None:
@@ -396,17 +393,8 @@ def _read_jpeg(data: bytes, name: str, max_pixels: int, reduce_to: int | None) -
     # Without the end marker the file may be cut off, which OpenCV versions treat differently: Pillow is strict.
     if components not in (1, 3) or bits != 8 or not data.rstrip(b"\x00").endswith(b"\xff\xd9"):
         return None
-    flags = cv2.IMREAD_COLOR
-    for factor, reduced in (
-        (8, cv2.IMREAD_REDUCED_COLOR_8),
-        (4, cv2.IMREAD_REDUCED_COLOR_4),
-        (2, cv2.IMREAD_REDUCED_COLOR_2),
-    ):
-        if reduce_to is not None and max(width, height) >= factor * reduce_to:
-            flags = reduced
-            break
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)  # applies the EXIF orientation
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # applies the EXIF orientation
     except cv2.error:
         return None
     return None if bgr is None else np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), dtype=np.uint8)

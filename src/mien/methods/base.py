@@ -79,14 +79,6 @@ class Recognition(Method):
         """Logits, affect and embedding; no gradient bookkeeping and no dependence between images in eval mode."""
 
 
-class Manipulation(Method):
-    """A method that changes faces."""
-
-    @abstractmethod
-    def edit(self, images: Any, target: Any, intensity: Any) -> Any:
-        """Edited images of the same shape and range as `images`."""
-
-
 def expression_loss(logits: Float[Tensor, "n k"], batch: Batch, adjust: float = 0.0) -> Float[Tensor, ""]:
     """Cross-entropy against vote shares where an image has them, else against its label; unlabelled rows do not count.
 

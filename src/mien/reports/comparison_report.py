@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mien.data.predictions import RunInfo
 from mien.evaluation import published_results
@@ -30,7 +29,13 @@ LABELS: dict[str, str] = {
 }
 """Column headings."""
 
+TEMPLATES: Final = Path(__file__).parent / "templates"
+
 PUBLISHED = "published (not comparable)"
+
+
+Cells = tuple[list[str], list[list[str]]]
+"""Headings and rows of a table, as plain text."""
 
 
 def _percent(key: str) -> bool:
@@ -84,7 +89,7 @@ def _published(row: Row) -> str:
     return "; ".join(parts) or "none read"
 
 
-def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+def cells(comparison: Comparison) -> Cells:
     """(headings, rows) of the one table, as plain text; the last column is the published one."""
     keys = _keys(comparison)
     base = comparison.pairs[0].reference if comparison.pairs else ""
@@ -157,27 +162,30 @@ def _speed(what: RunInfo) -> str:
 
 
 def markdown(comparison: Comparison) -> str:
-    """The table, the other differences and the ledger as Markdown."""
-    heading, rows = cells(comparison)
-    lines = [f"# {heading_of(comparison)}", "", _under(comparison), "", *_table(heading, rows), ""]
-    if comparison.pairs:
-        lines += ["## Differences", "", *_table(*_differences(comparison)), ""]
-    for title, under, heading, rows in _group_tables(comparison):
-        lines += [f"## {title}", "", under, "", *_table(heading, rows), ""]
-    lines += ["## Paper, authors' code, ours", "", *_table(*ledger_cells(_ledger(comparison))), ""]
-    lines += ["## Notes", "", *(f"- {note}" for note in comparison.notes)]
-    lines += [f"- images/s: the network alone, {_speed(comparison.rows[0].provenance)}.", f"- {WORDING}", ""]
-    return "\n".join(lines)
+    """The table, the other differences and the ledger as Markdown.
+
+    Raises:
+        ExtraMissing: Jinja2 is not installed.
+    """
+    return pages.render(TEMPLATES / "comparison.md", "figures", **_values(comparison))
 
 
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def line(row: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+def _values(comparison: Comparison) -> dict[str, Any]:
+    """What the page and the Markdown show, as text; a part that the comparison does not have is empty."""
+    return {
+        "title": heading_of(comparison),
+        "under": _under(comparison),
+        "runs": cells(comparison),
+        "differences": _differences(comparison) if comparison.pairs else (),
+        "groups": _group_tables(comparison),
+        "ledger": ledger_cells(_ledger(comparison)),
+        "notes": comparison.notes,
+        "speed": _speed(comparison.rows[0].provenance),
+        "wording": WORDING,
+    }
 
-    return [line(heading), "|" + "---|" * len(heading), *map(line, rows)]
 
-
-def _differences(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+def _differences(comparison: Comparison) -> Cells:
     keys = _keys(comparison)
     heading = [
         "method - reference",
@@ -241,7 +249,7 @@ def _between(found: Interval | None, percent: bool) -> str:
     return "–" if found is None else _interval(found, percent)
 
 
-def ledger_cells(lines: Sequence[published_results.Line]) -> tuple[list[str], list[list[str]]]:
+def ledger_cells(lines: Sequence[published_results.Line]) -> Cells:
     """(headings, rows) of the ledger, as plain text; what a line shares with the one above is not said twice."""
     heading = ["method", "dataset", "figure", "paper", "authors' code, run by others", "ours"]
     heading += ["paper rests on", "ours rests on", "why different", "read in"]
@@ -259,11 +267,15 @@ def ledger_cells(lines: Sequence[published_results.Line]) -> tuple[list[str], li
 
 
 def ledger_markdown() -> str:
-    """The whole ledger with nothing of ours, peers included, as Markdown."""
+    """The whole ledger with nothing of ours, peers included, as Markdown.
+
+    Raises:
+        ExtraMissing: Jinja2 is not installed.
+    """
     heading, rows = ledger_cells(published_results.lines({}))
     kept = [i for i, name in enumerate(heading) if not name.startswith("ours")]
-    table = _table([heading[i] for i in kept], [[row[i] for i in kept] for row in rows])
-    return "\n".join(["# What papers and their code report", "", *table, ""])
+    header, *lines = ([row[i] for i in kept] for row in [heading, *rows])
+    return pages.render(TEMPLATES / "ledger.md", "figures", header=header, rows=lines)
 
 
 _TEX = str.maketrans(
@@ -275,134 +287,80 @@ _TEX = str.maketrans(
 
 
 def latex(comparison: Comparison) -> str:
-    """The one table for a paper: `booktabs` and `adjustbox` are needed in the preamble."""
+    """The one table for a paper: `booktabs` and `adjustbox` are needed in the preamble.
+
+    Raises:
+        ExtraMissing: Jinja2 is not installed.
+    """
     heading, rows = cells(comparison)
 
     def line(row: Sequence[str]) -> str:
         # A minus, not a hyphen, before a number.
         return " & ".join(re.sub(r"(?<!\w)-(?=\d)", "$-$", cell.translate(_TEX)) for cell in row) + r" \\"
 
-    # A rule before the last column sets the published numbers apart.
-    columns = "l" + "r" * (len(heading) - 2) + "|p{4.5cm}"
     notes = " ".join(comparison.notes)
     cell = "Mean ± standard deviation over seeds (95 % interval)."
     caption = f"{heading_of(comparison)}. {_under(comparison)} {cell} {notes}"
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            r"\begin{adjustbox}{max width=\textwidth}",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            line(heading),
-            r"\midrule",
-            *map(line, rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{adjustbox}",
-            rf"\caption{{{caption.translate(_TEX)}}}",
-            r"\end{table}",
-            "",
-        ]
+    return pages.render(
+        TEMPLATES / "comparison.tex",
+        "figures",
+        # A rule before the last column sets the published numbers apart.
+        columns="l" + "r" * (len(heading) - 2) + "|p{4.5cm}",
+        header=line(heading),
+        rows=[line(row) for row in rows],
+        caption=caption.translate(_TEX),
     )
 
 
 def html(comparison: Comparison) -> str:
-    """The whole page with its pictures inside."""
-    from mien.figures import forest_plot, palette
+    """The whole page with its pictures inside.
 
-    title = heading_of(comparison)
-    heading, rows = cells(comparison)
+    Raises:
+        ExtraMissing: matplotlib or Jinja2 is not installed.
+    """
     keys = _keys(comparison)
     main = "accuracy" if "accuracy" in keys else keys[0]
+    drawn = {"scores": _draw_scores(comparison, main), "differences": _draw_differences(comparison, main)}
+    values = _values(comparison)
+    return pages.render(TEMPLATES / "comparison.html", "figures", **values, main=LABELS[main], drawn=drawn)
+
+
+def _draw_scores(comparison: Comparison, main: str) -> str:
+    """The main figure of each method as a picture."""
+    from mien.figures import forest_plot, palette
+
     shown = [row for row in comparison.rows if main in row.figures]
-    scale = 100.0 if _percent(main) else 1.0
-    dots = forest_plot.draw(
+    drawn = forest_plot.draw(
         [row.name for row in shown],
         [row.figures[main].mean for row in shown],
         LABELS[main],
         each=[row.figures[main].each for row in shown],
-        scale=scale,
+        scale=100.0 if _percent(main) else 1.0,
     )
-    told = "; ".join(f"{row.name} {spread(row.figures[main].mean, _percent(main))}" for row in shown)
-    last = len(heading) - 1
-    ledger, entries = ledger_cells(_ledger(comparison))
-    body = [
-        f'<header><h1>{escape(title)}</h1><p class="lead">{escape(_under(comparison))}</p></header><main>',
-        pages.table(
-            "Mean ± standard deviation over seeds (95 % interval over seeds and images). "
-            "The last column is not comparable.",
-            heading,
-            [[pages.interval(cell) for cell in row] for row in rows],
-            text=(last,),
-            apart=(last,),
-        ),
-        '<div class="pair">',
-        pages.figure(
-            palette.markup(dots, "scores", f"{NAMES.get(main, LABELS[main])} with 95 % intervals: {told}."),
-            f"{LABELS[main]} with 95 % intervals; small ticks are single seeds.",
-        ),
-        *_pair_figure(comparison, main, scale),
-        "</div>",
-        *_pair_table(comparison),
-        *(
-            part
-            for name, under, head, lines in _group_tables(comparison)
-            for part in (
-                f"<h2>{escape(name)}</h2>",
-                pages.table(under, head, [[pages.interval(cell) for cell in row] for row in lines]),
-            )
-        ),
-        "<h2>Paper, authors' code, ours</h2>",
-        pages.table(
-            "From mien/evaluation/published. Published figures are not comparable with ours: see what they rest on.",
-            ledger,
-            [[pages.interval(cell) for cell in row] for row in entries],
-            text=(1, 2, 6, 7, 8, 9),
-        ),
-        "<h2>How to read this</h2><ul>",
-        *(f"<li>{escape(note)}</li>" for note in comparison.notes),
-        f"<li>images/s: the network alone, {escape(_speed(comparison.rows[0].provenance))}.</li></ul></main>",
-        f"<footer>{escape(WORDING)} Made with mien.</footer>",
-    ]
-    return pages.document(title, body, wide=True)
+    described = "; ".join(f"{row.name} {spread(row.figures[main].mean, _percent(main))}" for row in shown)
+    return palette.markup(
+        drawn, "scores", f"{NAMES.get(main, LABELS[main])} with 95 % intervals: {described}."
+    )
 
 
-def _pair_figure(comparison: Comparison, main: str, scale: float) -> list[str]:
-    """The differences to the reference as a picture; nothing where there is one method alone."""
+def _draw_differences(comparison: Comparison, main: str) -> str:
+    """The differences to the reference as a picture; "" where there is one method alone."""
     from mien.figures import forest_plot, palette
 
     pairs = [pair for pair in comparison.pairs if main in pair.differences]
     if not pairs:
-        return []
+        return ""
     drawn = forest_plot.draw(
         [pair.name for pair in pairs],
         [pair.differences[main] for pair in pairs],
         f"{LABELS[main]}: difference to {pairs[0].reference}",
         rule=0.0,
-        scale=scale,
+        scale=100.0 if _percent(main) else 1.0,
     )
-    said = "; ".join(f"{pair.name} {_interval(pair.differences[main], _percent(main))}" for pair in pairs)
-    return [
-        pages.figure(
-            palette.markup(drawn, "differences", f"Differences with 95 % intervals: {said}."),
-            "Paired differences to the reference; an interval across the dashed line means either may be better.",
-        )
-    ]
-
-
-def _pair_table(comparison: Comparison) -> list[str]:
-    if not comparison.pairs:
-        return []
-    heading, rows = _differences(comparison)
-    return [
-        "<h2>Differences</h2>",
-        pages.table(
-            "Method minus reference with 95 % interval; for each pair of seeds, the images that only one gets right.",
-            heading,
-            [[pages.interval(cell) for cell in row] for row in rows],
-        ),
-    ]
+    described = "; ".join(
+        f"{pair.name} {_interval(pair.differences[main], _percent(main))}" for pair in pairs
+    )
+    return palette.markup(drawn, "differences", f"Differences with 95 % intervals: {described}.")
 
 
 FORMS: Final = ("json", "md", "tex", "html")

@@ -1,17 +1,15 @@
 """A `Report` to read: Markdown for a repository, and one HTML page with its pictures inside, to print or attach.
 
-The page asks for nothing over the network. It needs matplotlib for the pictures (the `figures` extra); Markdown needs
-nothing.
+Both come from Jinja2 templates in `templates/`. The page asks for nothing over the network; its pictures need
+matplotlib (the `figures` extra).
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from html import escape
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -44,19 +42,10 @@ NAMES: dict[str, str] = {
 MATRIX = 24
 """Classes up to which the confusion matrix is printed as a table."""
 
+TEMPLATES: Final = Path(__file__).parent / "templates"
+
 SHARES = {"accuracy", "macro_accuracy", "macro_f1", "weighted_f1"}
 """Figures printed in per cent."""
-
-DEFINITIONS: tuple[tuple[str, str], ...] = (
-    ("Accuracy", "share of images whose most probable expression label is the true one (WAR)."),
-    ("Macro accuracy", "mean over classes of the share of their images that is found (UAR, balanced accuracy)."),
-    ("Macro F1, weighted F1", "mean of the classes' F1 = 2PR / (P + R), alike or by number of images; 0 if undefined."),
-    ("ECE", "expected calibration error: mean |share right - mean confidence| over 15 equal-width confidence bins."),
-    ("AURC", "mean error rate over all coverages when the surest images are answered first."),
-    ("CCC, PCC, RMSE, SAGR", "over the whole set at once, population moments; in SAGR zero agrees only with zero."),
-    ("Interval", "2.5 to 97.5 percentile of a bootstrap."),
-)  # fmt: skip
-"""The definitions a reader needs beside the figures."""
 
 WORDING = (
     "An expression label describes what a face shows to an observer, and apparent valence and arousal how it looks; "
@@ -127,260 +116,151 @@ def counts(report: Report) -> str:
     return f"{several(report.images, 'image')}{people}{labelled}{missed}."
 
 
-# Markdown ------------------------------------------------------------------------------------------------------------
-
-
-def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def cells(row: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
-
-    line = "|" + "---|" + "---:|" * (len(header) - 1)
-    return [cells(header), line, *map(cells, rows), ""]
-
-
 def markdown(report: Report) -> str:
-    """The report as Markdown tables."""
-    lines = [f"# {title(report)}", "", counts(report), ""]
-    if report.scores:
-        lines += _rows(
-            ("figure", "value, 95 % interval"),
-            [(NAMES[name], spread(found, name in SHARES)) for name, found in report.scores.items()],
-        )
-        lines += ["## Classes", ""]
-        lines += _rows(
-            ("class", "images", "precision", "recall, 95 % interval", "F1"),
-            [
-                (
-                    c.name,
-                    str(c.support),
-                    number(100 * c.precision, 1),
-                    spread(c.recall, True),
-                    number(100 * c.f1, 1),
-                )
-                for c in report.per_class
-            ],
-        )
-        if len(report.classes) <= MATRIX:
-            lines += ["## Confusion (rows: truth)", ""]
-            columns = [*report.classes, "no face"][: _columns(report)]
-            lines += _rows(
-                ("", *columns),
-                [
-                    (name, *map(str, row[: len(columns)]))
-                    for name, row in zip(report.classes, report.confusion, strict=True)
-                ],
-            )
-        else:
-            lines += ["## Confusion, the largest counts", "", *_rows(*_confused(report))]
-    if report.calibration and report.selective:
-        c = report.calibration
-        pairs = [
-            ("Calibration error (RMS, debiased)", spread(c.error)),
-            ("ECE (15 bins, biased upwards)", number(c.ece)),
-            ("Brier", number(c.brier)),
-            ("Log loss (nats)", number(c.log_loss)),
-        ]
-        if c.temperature is not None:
-            pairs += [
-                ("Temperature (validation)", number(c.temperature)),
-                ("ECE after scaling", number(c.ece_scaled)),
-            ]
-        pairs += [("AURC", number(report.selective.aurc))]
-        pairs += [
-            (f"Error at {share:.0%} coverage", f"{risk:.1%}") for share, risk in report.selective.points
-        ]
-        lines += ["## Confidence", "", *_rows(("figure", "value"), pairs)]
-    if report.affect:
-        header = ("", *(NAMES[name] for name in next(iter(report.affect.values()))))
-        rows = [
-            (dimension, *(spread(v) for v in scores.values())) for dimension, scores in report.affect.items()
-        ]
-        lines += ["## Apparent valence and arousal", "", *_rows(header, rows)]
-    for heading, found in (
-        ("Embedding", report.separation),
-        ("Votes, after the protocol's rule", report.annotators),
-    ):
-        if found:
-            lines += [f"## {heading}", ""]
-            lines += _rows(
-                ("figure", "value"), [(NAMES[name], number(value)) for name, value in found.items()]
-            )
-    if report.slices:
-        lines += ["## Groups", "", *_rows(*_slice_table(report))]
-    lines += ["## Notes", "", *(f"- {note}" for note in report.notes), f"- {WORDING}", ""]
-    lines += ["## Identity", "", *(f"- {name}: {text}" for name, text in identity(report.provenance)), ""]
-    return "\n".join(lines)
+    """The report as Markdown tables.
 
-
-def _slice_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """(headings, rows) of the groups: expression figures where any group has them, then those of affect."""
-    felt = [(dimension, "ccc") for dimension in DIMENSIONS if any(part.affect for part in report.slices)]
-    scored = ["accuracy", "macro_accuracy", "macro_f1"]
-    if felt and not any(part.scores for part in report.slices):
-        scored, felt = [], [*felt, *((dimension, "rmse") for dimension in DIMENSIONS)]
-    people = any(part.people for part in report.slices)
-    header = ["group", "images", *(["people"] if people else []), *(NAMES[name] for name in scored)]
-    header += [f"{NAMES[name]}, {dimension}" for dimension, name in felt]
-    rows = []
-    for part in report.slices:
-        row = [f"{part.by}: {part.group}", str(part.images), *([str(part.people or "–")] if people else [])]
-        row += [spread(part.scores[name], True) if part.scores else "too few" for name in scored]
-        row += [spread(part.affect[d][name]) if part.affect else "too few" for d, name in felt]
-        rows.append(tuple(row))
-    return tuple(header), rows
-
-
-def _confused(report: Report, most: int = 30) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """(headings, rows) of the most frequent confusions, for more classes than a table has columns."""
-    counts = np.asarray(report.confusion)
-    np.fill_diagonal(counts, 0)
-    order = np.argsort(-counts, axis=None, kind="stable")[:most]
-    called = [*report.classes, "no face"]
-    rows: list[tuple[str, ...]] = [
-        (report.classes[row], called[column], str(counts[row, column]))
-        for row, column in zip(*np.unravel_index(order, counts.shape), strict=True)
-        if counts[row, column]
-    ]
-    return ("true", "called", "images"), rows
-
-
-def _columns(report: Report) -> int:
-    return len(report.classes) + any(row[-1] for row in report.confusion)
-
-
-# HTML ----------------------------------------------------------------------------------------------------------------
+    Raises:
+        ExtraMissing: Jinja2 is not installed.
+    """
+    return pages.render(TEMPLATES / "evaluation.md", "figures", **_values(report))
 
 
 def html(report: Report, predictions: Predictions) -> str:
     """The whole page; `predictions` are those that the report was made from.
 
     Raises:
-        ExtraMissing: matplotlib is not installed.
+        ExtraMissing: matplotlib or Jinja2 is not installed.
     """
-    heading = title(report)
-    body = [
-        f"<header><h1>{escape(heading)}</h1>",
-        f'<p class="lead">{escape(_lead(report))}</p></header>',
-        "<main>",
-    ]
-    body += [_key(report)]
+    values = _values(report) | {"headline": _headline(report), "drawn": {}}
     if report.scores:
-        body += _expression_part(report)
-    if report.calibration and report.selective:
-        body += _confidence_part(report, predictions)
+        _draw_confusion(report, values)
+    if values["confidence"]:
+        _draw_confidence(report, predictions, values)
     if report.affect:
-        body += _affect_part(report, predictions)
-    if report.slices:
-        header, rows = _slice_table(report)
-        body += [
-            "<h2>Groups</h2>",
-            pages.table(
-                "Expression figures in per cent, all with 95 % interval. Compare groups by their intervals; groups "
-                "differ in their mix of classes, so macro figures are the fairer comparison.",
-                header,
-                [tuple(pages.interval(cell) for cell in row) for row in rows],
-            ),
-        ]
-    for name, found in (
-        ("Embedding", report.separation),
-        ("Votes, after the protocol's rule", report.annotators),
-    ):
-        if found:
-            pairs = [(NAMES[key], number(value)) for key, value in found.items()]
-            body += [f"<h2>{name}</h2>", pages.facts(pairs)]
-    body += [
-        "<h2>How to read this</h2>",
-        "<ul>",
-        *(f"<li>{escape(note)}</li>" for note in report.notes),
-        "</ul>",
-    ]
-    body += [pages.facts([(name, escape(text)) for name, text in DEFINITIONS])]
-    pairs = [
-        (name, f"<code>{escape(text)}</code>" if "SHA" in name else escape(text))
-        for name, text in identity(report.provenance)
-    ]
-    body += [
-        "<h2>Identity</h2>",
-        pages.facts(pairs),
-        "</main>",
-        f"<footer>{escape(WORDING)} Made with mien.</footer>",
-    ]
-    return pages.document(heading, body)
+        _draw_affect(report, predictions, values)
+    return pages.render(TEMPLATES / "evaluation.html", "figures", **values)
 
 
-def _lead(report: Report) -> str:
-    what = report.provenance
-    rule = f" Protocol {what.protocol}, version {what.protocol_version}." if what.protocol else ""
-    return counts(report) + rule
-
-
-def _key(report: Report) -> str:
-    """The headline figures as large numbers."""
-    shown: list[tuple[str, str, Interval, float, int]] = []
-    for name in ("accuracy", "macro_accuracy", "macro_f1"):
-        if name in report.scores:
-            shown.append((NAMES[name], " %", report.scores[name], 100.0, 1))
-    if report.calibration:
-        shown.append(("Calibration error", "", report.calibration.error, 1.0, 3))
-    for dimension, scores in report.affect.items():
-        shown.append((f"CCC, {dimension}", "", scores["ccc"], 1.0, 3))
-    items = []
-    for name, unit, found, scale, digits in shown:
-        span = f"{number(found.low * scale, digits)} to {number(found.high * scale, digits)}"
-        value = number(found.value * scale, digits) + unit
-        items.append(f"<div><dt>{escape(name)}</dt><dd>{value}<small>{span}</small></dd></div>")
-    return f'<dl class="key" aria-label="Headline figures with 95 % intervals">{"".join(items)}</dl>'
-
-
-def _expression_part(report: Report) -> list[str]:
-    from mien.figures import confusion, palette
-
-    rows = [
-        (
-            escape(f"{shown} {part.name}" if shown.startswith("#") else part.name),
-            str(part.support),
-            number(100 * part.precision, 1),
-            pages.interval(spread(part.recall, True)),
-            number(100 * part.f1, 1) + pages.meter(part.f1),
-        )
-        for part, shown in zip(report.per_class, palette.readable(report.classes), strict=True)
-    ]
-    if len(report.classes) <= MATRIX:
-        columns = [*report.classes, "no face"][: _columns(report)]
-        table = [
+def _values(report: Report) -> dict[str, Any]:
+    """What both forms of the report show, as text; a part that the report does not have is empty."""
+    further = (("Embedding", report.separation), ("Votes, after the protocol's rule", report.annotators))
+    return {
+        "report": report,
+        "title": title(report),
+        "counts": counts(report),
+        "wording": WORDING,
+        "identity": identity(report.provenance),
+        "scores": [(NAMES[name], spread(found, name in SHARES)) for name, found in report.scores.items()],
+        "classes": [
             (
-                escape(name),
-                *(f"<b>{n}</b>" if i == row else str(n) for i, n in enumerate(line[: len(columns)])),
+                part.name,
+                str(part.support),
+                number(100 * part.precision, 1),
+                spread(part.recall, True),
+                number(100 * part.f1, 1),
             )
-            for row, (name, line) in enumerate(zip(report.classes, report.confusion, strict=True))
-        ]
-        counts = pages.table(
-            "The same confusion matrix as counts; rows are the truth.", ("true", *columns), table
-        )
-    else:
-        header, most = _confused(report)
-        counts = pages.table(
-            "The most frequent confusions; report.json has them all.",
-            header,
-            [tuple(map(escape, row)) for row in most],
-        )
-    worst = _worst(report)
-    drawn = confusion.draw(report.confusion, report.classes)
-    described = f"Confusion matrix of {len(report.classes)} classes in per cent of the true class. {worst}"
-    return [
-        "<h2>Expression labels</h2>",
-        pages.table(
-            "Each class: per cent right among those called so (precision), per cent found (recall, 95 % interval), F1.",
-            ("class", "images", "precision", "recall", "F1"),
-            rows,
-        ),
-        pages.figure(
-            palette.markup(drawn, "confusion", described),
-            f"Rows are the true class: per cent, and number of images below. {worst}",
-            wide=True,
-        ),
-        counts,
+            for part in report.per_class
+        ],
+        **_confusion(report),
+        "confidence": _confidence(report),
+        "affect": _affect(report),
+        "groups": _groups(report),
+        "further": [
+            (heading, [(NAMES[name], number(value)) for name, value in found.items()])
+            for heading, found in further
+            if found
+        ],
+    }
+
+
+def _headline(report: Report) -> list[tuple[str, str, str]]:
+    """(name, value, interval) of the figures that are shown large."""
+    shown = [
+        (NAMES[name], report.scores[name], True)
+        for name in ("accuracy", "macro_accuracy", "macro_f1")
+        if name in report.scores
     ]
+    if report.calibration:
+        shown.append(("Calibration error", report.calibration.error, False))
+    shown += [(f"CCC, {dimension}", scores["ccc"], False) for dimension, scores in report.affect.items()]
+    items = []
+    for name, found, percent in shown:
+        scale, digits, unit = (100, 1, " %") if percent else (1, 3, "")
+        value, low, high = (number(one * scale, digits) for one in (found.value, found.low, found.high))
+        items.append((name, value + unit, f"{low} to {high}"))
+    return items
+
+
+def _confusion(report: Report, most: int = 30) -> dict[str, Any]:
+    """The confusion matrix as a table, or the most frequent confusions where it has more classes than a page has room.
+
+    The column "no face" stands where a face was missed.
+    """
+    if not report.scores:
+        return {"columns": [], "matrix": (), "confused": ()}
+    called = [*report.classes, "no face"]
+    if len(report.classes) <= MATRIX:
+        columns = called[: len(report.classes) + any(row[-1] for row in report.confusion)]
+        matrix = [
+            (name, *map(str, row[: len(columns)]))
+            for name, row in zip(report.classes, report.confusion, strict=True)
+        ]
+        return {"columns": columns, "matrix": matrix, "confused": ()}
+    counts = np.asarray(report.confusion)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:most]
+    confused = [
+        (report.classes[row], called[column], str(counts[row, column]))
+        for row, column in zip(*np.unravel_index(order, counts.shape), strict=True)
+        if counts[row, column]
+    ]
+    return {"columns": [], "matrix": (), "confused": confused}
+
+
+def _confidence(report: Report) -> list[tuple[str, str]]:
+    """(name, value) of the figures of calibration and of answering only the surest."""
+    found, selective = report.calibration, report.selective
+    if found is None or selective is None:
+        return []
+    pairs = [
+        ("Calibration error (RMS, debiased)", spread(found.error)),
+        ("ECE (15 bins, biased upwards)", number(found.ece)),
+        ("Brier", number(found.brier)),
+        ("Log loss (nats)", number(found.log_loss)),
+    ]
+    if found.temperature is not None:
+        pairs.append(("Temperature (validation)", number(found.temperature)))
+        pairs.append(("ECE after scaling", number(found.ece_scaled)))
+    pairs.append(("AURC", number(selective.aurc)))
+    return pairs + [(f"Error at {share:.0%} coverage", f"{risk:.1%}") for share, risk in selective.points]
+
+
+def _affect(report: Report) -> list[tuple[str, ...]]:
+    """Headings, then a row for each dimension; nothing where valence and arousal are not known."""
+    if not report.affect:
+        return []
+    header = ("", *(NAMES[name] for name in next(iter(report.affect.values()))))
+    return [header, *((name, *map(spread, scores.values())) for name, scores in report.affect.items())]
+
+
+def _groups(report: Report) -> list[tuple[str, ...]]:
+    """Headings, then a row for each group: expression figures where any group has them, then those of affect."""
+    if not report.slices:
+        return []
+    rated = [(dimension, "ccc") for dimension in DIMENSIONS if any(part.affect for part in report.slices)]
+    scored = ["accuracy", "macro_accuracy", "macro_f1"]
+    if rated and not any(part.scores for part in report.slices):
+        scored, rated = [], [*rated, *((dimension, "rmse") for dimension in DIMENSIONS)]
+    people = any(part.people for part in report.slices)
+    header = ["group", "images", *(["people"] if people else []), *(NAMES[name] for name in scored)]
+    header += [f"{NAMES[name]}, {dimension}" for dimension, name in rated]
+    rows = [tuple(header)]
+    for part in report.slices:
+        row = [f"{part.by}: {part.group}", str(part.images), *([str(part.people or "–")] if people else [])]
+        row += [spread(part.scores[name], True) if part.scores else "too few" for name in scored]
+        row += [spread(part.affect[d][name]) if part.affect else "too few" for d, name in rated]
+        rows.append(tuple(row))
+    return rows
 
 
 def _worst(report: Report) -> str:
@@ -397,7 +277,19 @@ def _worst(report: Report) -> str:
     return f"The largest confusion: {shares[row, column]:.0%} of {report.classes[row]} ({count}) is called {called}."
 
 
-def _confidence_part(report: Report, predictions: Predictions) -> list[str]:
+def _draw_confusion(report: Report, values: dict[str, Any]) -> None:
+    """Add the picture of the confusion matrix, what it says, and short names for many classes."""
+    from mien.figures import confusion, palette
+
+    worst = _worst(report)
+    described = f"Confusion matrix of {len(report.classes)} classes in per cent of the true class. {worst}"
+    drawn = confusion.draw(report.confusion, report.classes)
+    values |= {"worst": worst, "shown": palette.readable(report.classes)}
+    values["drawn"]["confusion"] = palette.markup(drawn, "confusion", described)
+
+
+def _draw_confidence(report: Report, predictions: Predictions, values: dict[str, Any]) -> None:
+    """Add the reliability diagram and the risk-coverage curve, and what they say."""
     from mien.figures import palette, reliability
 
     found, selective = report.calibration, report.selective
@@ -409,64 +301,42 @@ def _confidence_part(report: Report, predictions: Predictions) -> list[str]:
     judged = judged.rows(np.flatnonzero(answer != metrics.NOT_DETECTED))
     sure, right = judged.probabilities.max(axis=1), judged.probabilities.argmax(axis=1) == judged.truth
     coverage, risk, _ = metrics.risk_coverage(sure, right)
-    half = selective.points[-1]
+    share, left = selective.points[-1]
     everything = selective.points[0][1]
-    sentence = f"Answering only the surest {half[0]:.0%} leaves {half[1]:.1%} errors, against {everything:.1%} for all."
-    scaled = ""
+    sentence = (
+        f"Answering only the surest {share:.0%} leaves {left:.1%} errors, against {everything:.1%} for all."
+    )
+    gap = float(sure.mean() - right.mean())
+    words = f"On average {'over' if gap > 0 else 'under'}-confident by {abs(100 * gap):.1f} points."
     if found.temperature is not None:
         after = number(found.ece_scaled)
-        scaled = f" Dividing the logits by {found.temperature:.2f}, fitted on the validation split, gives ECE {after}."
-    mean_gap = float(sure.mean() - right.mean())
-    leaning = "over-confident" if mean_gap > 0 else "under-confident"
-    words = f"On average {leaning} by {abs(100 * mean_gap):.1f} points.{scaled}"
-    pairs = [
-        ("Calibration error (RMS, debiased)", spread(found.error)),
-        ("ECE (15 bins, biased upwards)", number(found.ece)),
-        ("Brier score", number(found.brier)),
-        ("Log loss", f"{number(found.log_loss)} nats"),
-        ("AURC", number(selective.aurc)),
-    ]
+        words += f" Dividing the logits by {found.temperature:.2f}, fitted on the validation split, gives ECE {after}."
     diagram = reliability.draw(found.bins, found.ece)
     curve = reliability.risk_coverage({"model": (coverage, risk)})
-    return [
-        "<h2>Confidence</h2>",
-        '<div class="pair">',
-        pages.figure(palette.markup(diagram, "reliability", f"Reliability diagram. {words}"), words),
-        pages.figure(palette.markup(curve, "risk", f"Risk-coverage curve. {sentence}"), sentence),
-        "</div>",
-        pages.facts(pairs),
-    ]
+    values |= {"leaning": words, "coverage": sentence}
+    values["drawn"] |= {
+        "reliability": palette.markup(diagram, "reliability", f"Reliability diagram. {words}"),
+        "risk": palette.markup(curve, "risk", f"Risk-coverage curve. {sentence}"),
+    }
 
 
-def _affect_part(report: Report, predictions: Predictions) -> list[str]:
+def _draw_affect(report: Report, predictions: Predictions, values: dict[str, Any]) -> None:
+    """Add the pictures of valence and arousal."""
     from mien.figures import affect_plane, palette
 
     kept = np.flatnonzero(np.isfinite(predictions.affect_truth + predictions.affect).all(axis=1))
     rated = predictions.rows(kept)
     scores = [f"CCC {number(report.affect[name]['ccc'].value)}" for name in DIMENSIONS]
-    words = [None if index == UNLABELLED else rated.classes[index] for index in rated.truth]
-    header = ("", *(NAMES[name] for name in next(iter(report.affect.values()))))
-    rows = [
-        (name, *(pages.interval(spread(v)) for v in found.values())) for name, found in report.affect.items()
-    ]
+    labels = [None if index == UNLABELLED else rated.classes[index] for index in rated.truth]
     against = affect_plane.agreement(rated.affect, rated.affect_truth, scores)
-    spots = affect_plane.draw(rated.affect, words)
-    return [
-        "<h2>Apparent valence and arousal</h2>",
-        pages.table("With 95 % intervals; RMSE on the scale from -1 to 1.", header, rows),
-        pages.figure(
-            palette.markup(against, "agreement", f"Predicted against true values: {', '.join(scores)}."),
-            "Predicted against true values; the dashed line is perfect agreement.",
-            wide=True,
+    plane = affect_plane.draw(rated.affect, labels)
+    description = "Predicted valence and arousal of every image, by true expression label."
+    values["drawn"] |= {
+        "agreement": palette.markup(
+            against, "agreement", f"Predicted against true values: {', '.join(scores)}."
         ),
-        pages.figure(
-            palette.markup(
-                spots, "plane", "Predicted valence and arousal of every image, by true expression label."
-            ),
-            "Where the model puts the images; colour and marker are the true label, outlined markers the prototypes.",
-            wide=True,
-        ),
-    ]
+        "plane": palette.markup(plane, "plane", description),
+    }
 
 
 FILES: Final = ("report.json", "report.md", "report.html", FILE)

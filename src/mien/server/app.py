@@ -101,7 +101,7 @@ def create_app(
     limits = limits or Limits()
     if pipeline is None:
         pool = Pool(limits, answers.shipped, (limits, options or {}))
-        labels = _labels((options or {}).get("weights"))
+        labels = _labels((options or {}).get("weights"), (options or {}).get("adapt"))
     elif options:
         raise ConfigError("options are for the pipeline that ships: pass them to mien.load, or no pipeline")
     else:
@@ -137,12 +137,12 @@ def create_app(
     return app
 
 
-def _labels(weights: Path | str | None) -> tuple[str, ...]:
+def _labels(weights: Path | str | None, adapt: Path | str | None) -> tuple[str, ...]:
     """The labels of weights from their card; the eight if it cannot be read, as the workers report that error."""
     from mien.faces.recognise import labels_of
 
     try:
-        return labels_of(weights)
+        return labels_of(weights, adapt)
     except WeightsError:
         return EXPRESSIONS
 

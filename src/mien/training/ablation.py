@@ -135,18 +135,3 @@ def occlusion_hits(
 
     covered = [right(occlude(images, share, seed + draw)) for draw in range(repeats)]
     return right(images), torch.stack(covered).mean(dim=0)
-
-
-def occlusion_drop(
-    method: Recognition,
-    images: Float[Tensor, "n 3 h w"],
-    expression: Int[Tensor, " n"],
-    share: float = 0.25,
-    repeats: int = 4,
-) -> float:
-    """Accuracy on whole faces minus mean accuracy over `repeats` draws of the grey square, in [-1, 1].
-
-    JADFER's occlusion test: the drop should be smaller for a network trained with joint attention dropping.
-    """
-    whole, covered = occlusion_hits(method, images, expression, share, repeats)
-    return float(whole.mean() - covered.mean())

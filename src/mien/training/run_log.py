@@ -13,8 +13,11 @@ import platform
 import re
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+import yaml
 
 from mien.errors import ConfigError, nearest
 from mien.io import atomic
@@ -176,6 +179,43 @@ def read(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return events
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run folder: its name, configuration, finished epochs (as `read` gives them), and whether it has ended."""
+
+    name: str
+    config: dict[str, Any]
+    epochs: list[dict[str, Any]]
+    finished: bool
+
+    def row(self) -> dict[str, Any]:
+        """The run in a table; figures are those of the best epoch, "" where there is none."""
+        event = best(self.epochs, self.config["select"])
+        data = self.config["data"]
+        return {
+            "run": self.name,
+            "method": self.config["method"]["name"],
+            "data": data["protocol"] or data["reader"],
+            "epochs": f"{len(self.epochs)}/{self.config['epochs']}",
+            "best epoch": event.get("epoch", -1) + 1 if event else "",
+            "accuracy": round(event["accuracy"], 4) if "accuracy" in event else "",
+            "macro": round(event["macro_accuracy"], 4) if "macro_accuracy" in event else "",
+            "finished": self.finished,
+        }
+
+
+def runs(folder: Path) -> list[RunSummary]:
+    """The runs whose folders lie in `folder`, by name."""
+    found = []
+    for path in sorted(folder.glob("*/config.yaml")):
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        metrics = path.parent / "metrics.jsonl"
+        events = read(metrics) if metrics.is_file() else []
+        epochs = [event for event in events if event["kind"] == "epoch"]
+        found.append(RunSummary(path.parent.name, config, epochs, (path.parent / "finished").is_file()))
+    return found
 
 
 def environment() -> dict[str, Any]:

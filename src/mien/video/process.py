@@ -110,12 +110,7 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
         if orders.out is not None:
             table = _table(orders, orders.out, pipeline.labels)
             stack.callback(table.close)
-            known_as = table.contents.get(source)
-            if known_as is not None and not inputs.unchanged(orders.video, known_as):
-                raise TableError(
-                    f"{describe(source)}: has changed since {describe(orders.out)} was begun: start anew with "
-                    "--overwrite, or name another --out"
-                )
+            _check_unchanged(orders, table, source)
             recall = Recall(table.written(), source, orders.lag) if orders.resume else None
         if orders.annotate is not None:
             film = VideoWriter(orders.annotate, clip.width, clip.height, clip.rate, clip, orders.sound)
@@ -129,8 +124,7 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
             if film is not None:
                 film.finish(whole)
             tally.notes += [*clip.notes, *(film.notes if film is not None else ())]
-            if orders.page is not None and tally.frames:
-                summary_page.write(orders.page, tally, source, pipeline.recogniser.name, orders.lag)
+            _write_page(orders, tally, source, pipeline.recogniser.name)
 
         try:
             for picture in clip.pictures(orders.every):
@@ -151,6 +145,21 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
             raise
         settle()
     return tally
+
+
+def _check_unchanged(orders: Orders, table: Writer, source: str) -> None:
+    """Refuse to go on with the table of a video whose content is another one now."""
+    content = table.contents.get(source)
+    if content is not None and not inputs.unchanged(orders.video, content):
+        raise TableError(
+            f"{describe(source)}: has changed since {describe(table.path)} was begun: start anew with --overwrite, or "
+            "name another --out"
+        )
+
+
+def _write_page(orders: Orders, tally: Tally, source: str, model: str) -> None:
+    if orders.page is not None and tally.frames:
+        summary_page.write(orders.page, tally, source, model, orders.lag)
 
 
 def _table(orders: Orders, out: Path, labels: tuple[str, ...]) -> Writer:

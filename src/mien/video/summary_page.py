@@ -1,7 +1,7 @@
-"""The summary page of a video: stills, apparent valence and arousal over time, shares of time, peaks.
+"""One page about one clip: pictures along it, apparent valence and arousal over time, time shares, peaks.
 
-The page is a single file that loads nothing over the network; it contains small pictures of the people in the video, so
-it is as confidential as the video.
+The page is a single file that asks for nothing over the network; it holds small pictures of the people in the clip, so
+it is as confidential as the clip.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable
-from html import escape
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -28,26 +27,14 @@ from mien.wording import several, signed
 
 WORDING: Final = (
     "An expression label describes what a face shows to an observer, and apparent valence and arousal how it looks; "
-    "neither describes what the person feels."
+    "neither says what the person feels."
 )
 
+_TEMPLATE: Final = Path(__file__).parent / "templates" / "summary.html"
 _WIDE, _LEFT, _RIGHT = 920, 46, 12
-_TALL: Final = 150
+_TALL, _TOP, _BOTTOM = 150, 8, 128
+"""Of the curves: height of the picture, and where 1 and -1 are; widths and heights are in units of the picture."""
 _STILLS: Final = 9
-
-_STYLE: Final = """<style>
-.faces { display: flex; flex-wrap: wrap; gap: 1rem; margin: .6rem 0 1rem; }
-.faces figure { margin: 0; width: 7.4rem; } .faces img { width: 100%; display: block; border-radius: 6px; }
-.faces figcaption { font-size: .82rem; line-height: 1.35; } .faces b { color: var(--ink); font-weight: 600; }
-.shares { display: flex; height: 1.1rem; border-radius: 4px; overflow: hidden; margin: .8rem 0 .4rem; }
-.sets { display: grid; grid-template-columns: minmax(15rem, 1fr) 2fr; gap: 0 2rem; align-items: start; }
-@media (max-width: 45rem) { .sets { grid-template-columns: 1fr; } }
-h1 { overflow-wrap: anywhere; } figure.time { overflow-x: auto; }
-figure.time svg { width: 100%; min-width: 34rem; max-width: none; }
-.swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px; margin-right: .45rem; }
-.valence { stroke: var(--accent); } .arousal { stroke: #d55e00; stroke-dasharray: 6 3; }
-@media (prefers-color-scheme: dark) { .arousal { stroke: #e69f00; } }
-</style>"""
 
 
 def write(path: str | Path, tally: Tally, source: str, model: str, lag: float) -> None:
@@ -64,37 +51,37 @@ def write(path: str | Path, tally: Tally, source: str, model: str, lag: float) -
 
 
 def html(tally: Tally, source: str, model: str, lag: float) -> str:
-    """The page as HTML; `source` names the video, `model` the weights, `lag` is that of the smoothed values,
-    seconds."""
-    name = Path(source).name
-    people = tally.shown()
+    """The page as text; `source` names the clip, `model` the weights, `lag` is that of the smoothed values, seconds.
+
+    Raises:
+        ExtraMissing: Jinja2 is not installed.
+    """
+    name, people = describe(Path(source).name), tally.shown()
     more = len(tally.people) + tally.passing - len(people)
-    body = [
-        _STYLE,
-        f'<header><h1>{escape(describe(name))}</h1><p class="lead">{escape(_lead(tally))}</p></header><main>',
-        _key(tally, lag),
-        "<h2>Along the clip</h2>",
-        page_figure(_strip(tally), "Pictures at the times below them. Dotted lines below mark cuts."),
-    ]
-    for person in people:
-        body += _person(person, tally)
-    if more:
-        body.append(f"<p>Seen for a shorter time: {several(more, 'more person', 'more people')}.</p>")
-    body += [
-        "<h2>How to read this</h2><ul>",
-        f"<li>{escape(WORDING)}</li>",
-        f"<li>Curves, shares and peaks are of the smoothed values, which lag {lag:g} s behind the picture. "
-        "The table holds the raw ones too.</li>",
-        "<li>People are told apart within this clip by place and look. One person may have several numbers.</li>",
-        f"</ul></main><footer>Weights: {escape(model)}. This page holds pictures of people: treat it as you treat "
-        "the clip. Made with mien.</footer>",
-    ]
-    return pages.document(f"{describe(name)}: expressions over time", body)
-
-
-def page_figure(svg: str, caption: str) -> str:
-    """A figure as wide as the page."""
-    return f'<figure class="time">{svg}<figcaption>{escape(caption)}</figcaption></figure>'
+    share = (tally.frames - tally.empty) / tally.frames if tally.frames else 0.0
+    return pages.render(
+        _TEMPLATE,
+        "video",
+        title=f"{name}: expressions over time",
+        name=name,
+        lead=f"{several(tally.frames, 'frame')} analysed, a face in {share:.0%}.",
+        length=clock(tally.end),
+        people_count=len(tally.people) + tally.passing,
+        lag=f"{lag:g}",
+        strip=_strip(tally),
+        people=[_person(person, tally) for person in people],
+        more=several(more, "more person", "more people") if more else "",
+        cuts=[_x(cut, tally) for cut in tally.shots],
+        ticks=[(_x(time, tally), clock(time).removesuffix(".0")) for time in _ticks(tally.end)],
+        levels=[(value, _y(value)) for value in (-1, 0, 1)],
+        wide=_WIDE,
+        tall=_TALL,
+        left=_LEFT,
+        right=_WIDE - _RIGHT,
+        faint=FAINT,
+        wording=WORDING,
+        model=model,
+    )
 
 
 def clock(seconds: float) -> str:
@@ -106,34 +93,20 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{text}" if hours else f"{minutes}:{text}"
 
 
-def _lead(tally: Tally) -> str:
-    faces = tally.frames - tally.empty
-    share = faces / tally.frames if tally.frames else 0.0
-    return f"{several(tally.frames, 'frame')} analysed, a face in {share:.0%}."
-
-
-def _key(tally: Tally, lag: float) -> str:
-    facts = (
-        ("Length", clock(tally.end), "minutes:seconds"),
-        ("People", str(len(tally.people) + tally.passing), "told apart in this clip"),
-        ("Shots", str(len(tally.shots) + 1), "parts between cuts"),
-        ("Lag of smoothing", f"{lag:g} s", "the same at every frame rate"),
-    )
-    items = (
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
-        for name, value, note in facts
-    )
-    return f'<dl class="key">{"".join(items)}</dl>'
-
-
 def _jpeg(rgb: NDArray[np.uint8]) -> str:
-    """A picture as a data URL."""
+    """A picture as a data address."""
     _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
 
 
 def _x(time: float, tally: Tally) -> float:
-    return _LEFT + (_WIDE - _LEFT - _RIGHT) * min(1.0, max(0.0, time / max(tally.end, 1e-6)))
+    share = min(1.0, max(0.0, time / max(tally.end, 1e-6)))
+    return round(_LEFT + (_WIDE - _LEFT - _RIGHT) * share, 1)
+
+
+def _y(value: float) -> float:
+    """The height at which a value in [-1, 1] is drawn."""
+    return round(_TOP + (_BOTTOM - _TOP) * (1 - value) / 2, 1)
 
 
 def _ticks(end: float) -> list[float]:
@@ -143,140 +116,99 @@ def _ticks(end: float) -> list[float]:
     return [step * number for number in range(math.floor(end / step + 1e-9) + 1)]
 
 
-def _strip(tally: Tally) -> str:
-    """Stills with their left edges at their times, on the time axis of the curves below."""
-    stills = tally.stills
-    chosen = stills[:: max(1, math.ceil(len(stills) / _STILLS))]
+def _strip(tally: Tally) -> dict[str, Any]:
+    """Pictures whose left edges stand at their times, on the axis of the curves below."""
+    chosen = tally.stills[:: max(1, math.ceil(len(tally.stills) / _STILLS))]
     places = [_x(time, tally) for time, _ in chosen]
     apart = min((after - before for before, after in pairwise(places)), default=_WIDE / 4)
     if len(places) > 1 and _WIDE - places[-1] < 0.6 * apart:
         del chosen[-1], places[-1]
-    wide = min(apart - 5, _WIDE - places[-1])
-    parts, tall = [], 0.0
+    room = min(apart - 5, _WIDE - places[-1])
+    stills = []
     for x, (time, rgb) in zip(places, chosen, strict=True):
         height, width = rgb.shape[:2]
-        shown = min(wide, 90 * width / height)
+        shown = min(room, 90 * width / height)
         high = shown * height / width
-        parts.append(
-            f'<image href="{_jpeg(rgb)}" x="{x:.1f}" y="0" width="{shown:.1f}" height="{high:.1f}"/>'
+        stills.append(
+            {
+                "image": _jpeg(rgb),
+                "x": x,
+                "width": round(shown, 1),
+                "height": round(high, 1),
+                "base": round(high + 14, 1),
+                "time": clock(time),
+            }
         )
-        parts.append(
-            f'<text x="{x:.1f}" y="{high + 14:.1f}" font-size="11" fill="{FAINT}">{clock(time)}</text>'
-        )
-        tall = max(tall, high + 18)
-    return (
-        f'<svg viewBox="0 0 {_WIDE} {tall:.0f}" role="img" '
-        f'aria-label="{several(len(chosen), "picture")} along the clip">{"".join(parts)}</svg>'
-    )
+    return {
+        "stills": stills,
+        "height": round(max(still["base"] for still in stills) + 4),
+        "label": f"{several(len(stills), 'picture')} along the clip",
+    }
 
 
-def _person(person: Person, tally: Tally) -> list[str]:
+def _person(person: Person, tally: Tally) -> dict[str, Any]:
     valence, arousal = person.means
     leading = max(person.labels, key=person.labels.__getitem__)
-    description = (
+    summary = (
         f"Seen for {person.seconds:.1f} s between {clock(person.first)} and {clock(person.last)}, "
         f"mostly {leading} ({_share(person, leading):.0%})"
     )
     rated = math.isfinite(valence + arousal)  # the network may not have been trained on them
-    description += f"; mean valence {signed(valence)}, mean arousal {signed(arousal)}." if rated else "."
-    curves = (
-        page_figure(
-            _curves(person, tally, description),
-            "Apparent valence (solid) and arousal (dashed), smoothed, over minutes:seconds.",
-        )
-        if rated
-        else ""
-    )
-    return [
-        f"<h2>Person {person.number}</h2>",
-        f"<p>{escape(description)}</p>",
-        curves,
-        '<div class="sets">',
-        f"<div>{_shares(person)}</div>",
-        f'<div class="faces">{"".join(_peak(name, peak) for name, peak in person.peaks.items())}</div>',
-        "</div>",
-    ]
+    summary += f"; mean valence {signed(valence)}, mean arousal {signed(arousal)}." if rated else "."
+    peaks = ((name, peak) for name, peak in person.peaks.items() if peak.portrait is not None)
+    return {
+        "number": person.number,
+        "summary": summary,
+        "curves": list(_curves(person, tally)) if rated else [],
+        "labels": _labels(person),
+        "peaks": [_peak(name, peak) for name, peak in peaks],
+    }
 
 
 def _share(person: Person, label: str) -> float:
     return person.labels[label] / person.seconds if person.seconds > 0 else 0.0
 
 
-def _shares(person: Person) -> str:
+def _labels(person: Person) -> list[dict[str, str]]:
+    """The labels that a person shows, the one shown longest first."""
     ordered = sorted(person.labels, key=lambda label: -person.labels[label])
-    kept = [label for label in ordered if person.labels[label] > 0]
-    bar = "".join(
-        f'<i style="width:{100 * _share(person, label):.2f}%;background:{colour(label, person.labels)}"></i>'
-        for label in kept
-    )
-    rows = [
-        (
-            f'<i class="swatch" style="background:{colour(label, person.labels)}"></i>{escape(label)}',
-            f"{person.labels[label]:.1f} s",
-            f"{_share(person, label):.0%}",
-        )
-        for label in kept
+    return [
+        {
+            "name": label,
+            "colour": colour(label, person.labels),
+            "width": f"{100 * _share(person, label):.2f}",
+            "time": f"{person.labels[label]:.1f}",
+            "share": f"{_share(person, label):.0%}",
+        }
+        for label in ordered
+        if person.labels[label] > 0
     ]
-    table = pages.table("Share of the time for which each label is shown.", ("label", "time", "share"), rows)
-    return f'<div class="shares" aria-hidden="true">{bar}</div>{table}'
 
 
-def _peak(name: str, peak: Peak) -> str:
-    if peak.portrait is None:
-        return ""
+def _peak(name: str, peak: Peak) -> dict[str, str]:
     value = signed(-peak.value if name == "lowest valence" else peak.value)
     if name == "strongest expression":
         value = f"{peak.value:.2f}"
-    return (
-        f'<figure><img src="{_jpeg(peak.portrait)}" alt="the face at its {escape(name)}">'
-        f"<figcaption><b>{escape(name)}</b><br>{value} at {clock(peak.time)}<br>{escape(peak.label)}</figcaption>"
-        "</figure>"
-    )
+    image = "" if peak.portrait is None else _jpeg(peak.portrait)
+    return {"name": name, "value": value, "time": clock(peak.time), "label": peak.label, "image": image}
 
 
-def _curves(person: Person, tally: Tally, description: str) -> str:
-    top, bottom = 8, _TALL - 22
-
-    def y(value: float) -> float:
-        return top + (bottom - top) * (1 - value) / 2
-
-    parts = []
-    for value in (-1, 0, 1):
-        parts.append(
-            f'<line x1="{_LEFT}" x2="{_WIDE - _RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="{FAINT}" '
-            f'stroke-width="{0.9 if value == 0 else 0.4}"/>'
-            f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" font-size="11" text-anchor="end" fill="{FAINT}">'
-            f"{value:+d}</text>".replace("+0", "0")
-        )
-    for cut in tally.shots[:200]:
-        x = _x(cut, tally)
-        parts.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}" stroke="{FAINT}" stroke-dasharray="1 3"/>'
-        )
-    for time in _ticks(tally.end):
-        parts.append(
-            f'<text x="{_x(time, tally):.1f}" y="{_TALL - 6}" font-size="11" text-anchor="middle" fill="{FAINT}">'
-            f"{clock(time).removesuffix('.0')}</text>"
-        )
+def _curves(person: Person, tally: Tally) -> Iterable[tuple[str, str]]:
+    """Unbroken lines: (valence or arousal, points as an SVG polyline has them)."""
     counts = person.curve[:, 2]
     for column, name in enumerate(("valence", "arousal")):
         for stretch in _runs(counts):
             points = [
-                (_x((index + 0.5) * tally.stretch, tally), y(person.curve[index, column] / counts[index]))
+                (_x((index + 0.5) * tally.stretch, tally), _y(person.curve[index, column] / counts[index]))
                 for index in stretch
             ]
             if len(points) == 1:
                 points.append((points[0][0] + 2, points[0][1]))
-            line = " ".join(f"{x:.1f},{height:.1f}" for x, height in points)
-            parts.append(
-                f'<polyline class="{name}" points="{line}" fill="none" stroke-width="1.8" stroke-linejoin="round"/>'
-            )
-    label = escape(f"Valence and arousal of person {person.number} over time. {description}", quote=True)
-    return f'<svg viewBox="0 0 {_WIDE} {_TALL}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+            yield name, " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 def _runs(counts: NDArray[np.float64]) -> Iterable[list[int]]:
-    """Unbroken runs of stretches with frames; a single empty one, as between sparse frames, does not break a run."""
+    """Stretches with frames, in unbroken runs; a single empty one, as between sparse frames, breaks none."""
     run: list[int] = []
     for index in np.flatnonzero(counts).tolist():
         if run and index - run[-1] > 2:

@@ -87,6 +87,7 @@ READER = Reader(
     schema=None,
     description="film clips with valence, arousal and landmarks for every frame (Kossaifi et al. 2017)",
     wants="the folder that holds the clips 001/ ... 600/, each with 001.json and its frames",
+    terms="on request; research, not commercial; stills of films",
     variant=variant,
     read=read,
 )

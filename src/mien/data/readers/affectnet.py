@@ -140,6 +140,7 @@ READER = Reader(
     schema=AFFECTNET,
     description="web faces with eight classes, valence and arousal by one annotator each (Mollahosseini et al. 2017)",
     wants=f"the folder that holds {LISTS}/ and Manually_Annotated/, or train_set/ and val_set/",
+    terms="on request with a signed agreement; research, not commercial unless agreed",
     variant=variant,
     read=read,
     sizes=((224, 224),),

@@ -125,6 +125,7 @@ READER = Reader(
     schema=None,
     description="web videos with valence and arousal for every frame (Kollias et al. 2019)",
     wants="the folder that holds videos/train/, bboxes/train/ and annotations/train/{valence,arousal}/",
+    terms="on request with a signed agreement; research, not commercial; videos of the web",
     variant=variant,
     read=read,
 )

@@ -104,6 +104,7 @@ READER = Reader(
     schema=AFFWILD2,
     description="cropped frames of web videos with valence and arousal, or expression codes (Kollias et al. 2019)",
     wants="the folder that holds VA_Estimation_Challenge/ or EXPR_Classification_Challenge/, and cropped_aligned/",
+    terms="on request with a signed agreement; research, not commercial; videos of the web",
     variant=variant,
     read=read,
     sizes=((112, 112),),

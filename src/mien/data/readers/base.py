@@ -31,6 +31,7 @@ class Reader:
         schema: how the dataset numbers its expressions; None for a set without expression codes of its own.
         description: one line: what it is and who made it.
         wants: which folder to pass, as the end of "pass ...".
+        terms: on which terms its owner hands it out, in a line; the owner's own text counts.
         variant: names the variant that a folder holds, or None when it is not this dataset.
         read: (root, variant, partial, **options) -> records, in the label files' order.
         official: published number of records by split, before any filter; empty where nobody states one.
@@ -45,6 +46,7 @@ class Reader:
     schema: LabelSchema | None
     description: str
     wants: str
+    terms: str
     variant: Callable[[Path], str | None]
     read: Callable[..., list[Record]]
     official: dict[str, int] = field(default_factory=dict)

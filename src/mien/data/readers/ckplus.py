@@ -108,6 +108,7 @@ READER = Reader(
     schema=CKPLUS,
     description="posed sequences from neutral to peak, 123 subjects, eight classes (Lucey et al. 2010)",
     wants="the folder that holds cohn-kanade-images/ and Emotion/, or CK+48 with anger/S010_004_00000017.png",
+    terms="on request with a signed agreement; research, not commercial; few persons may be shown in print",
     variant=variant,
     read=read,
     official={"train": 981 + 327},

@@ -85,6 +85,7 @@ READER = Reader(
     schema=SCHEMA,
     description="synthetic faces with seven classes, valence and arousal (Kim et al., CC0)",
     wants="the folder that holds labels.csv and images/, or dataset_sheet.csv and cropped/",
+    terms="CC0-1.0; generated faces",
     variant=variant,
     read=read,
     official={"train": 1_285},

@@ -172,6 +172,7 @@ READER = Reader(
     schema=FER2013,
     description="48x48 grey web faces, seven classes, one label each (Goodfellow et al. 2013)",
     wants="the folder that holds fer2013.csv, or train/ and test/ with class folders of Training_*.jpg and such",
+    terms="web pictures collected for the ICML 2013 challenge; research",
     variant=variant,
     read=read,
     official={"train": 28_709, "valid": 3_589, "test": 3_589},

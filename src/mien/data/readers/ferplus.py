@@ -168,6 +168,7 @@ READER = Reader(
     schema=FERPLUS,
     description="FER2013's 48x48 grey web faces with ten crowd votes over eight classes (Barsoum et al. 2016)",
     wants="the folder that holds FER2013Train/, FER2013Valid/, FER2013Test/ and fer2013new.csv, or the two csv files",
+    terms="votes MIT (Microsoft); pixels of FER2013, see there",
     variant=variant,
     read=read,
     official={"train": 28_558, "valid": 3_579, "test": 3_572},  # 3,573 test names, one of them disputed

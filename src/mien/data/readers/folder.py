@@ -102,6 +102,7 @@ READER = Reader(
     schema=None,
     description="any pictures in folders called by a label, with or without train/valid/test above",
     wants="a folder with sub-folders such as happiness/ and sadness/, or train/ and test/ with those inside",
+    terms="yours",
     variant=variant,
     read=read,
     label_names=label_names,

@@ -421,6 +421,7 @@ READER = Reader(
     schema=None,
     description="a CSV or Parquet table with one row for each picture",
     wants="a .csv or .parquet table with a column 'path', or the folder that holds manifest.parquet or manifest.csv",
+    terms="yours",
     variant=variant,
     read=read,
     takes_file=True,

@@ -205,6 +205,7 @@ READER = Reader(
     schema=RAFDB,
     description="aligned 100x100 web faces, seven classes by about 40 annotators (Li et al. 2017)",
     wants="RAF-DB's 'basic' folder, which holds EmoLabel/list_patition_label.txt, or a copy with train/1 ... test/7",
+    terms="on request from the authors; research, not commercial; pictures may not be passed on",
     variant=variant,
     read=read,
     official={"train": 12_271, "test": 3_068},

@@ -245,6 +245,7 @@ READER = Reader(
     schema=None,
     description="faces rendered from a morphable head by 'mien data render'; person, expression and V/A are known",
     wants="a folder that 'mien data render HEAD OUT' wrote, with rendered.json",
+    terms="rendered by `mien data render`; the head model ICT-FaceKit is MIT",
     variant=variant,
     read=read,
 )

@@ -81,6 +81,7 @@ READER = Reader(
     schema=SFEW,
     description="still frames from films, seven classes (Dhall et al. 2015)",
     wants="the folder that holds Train_Aligned_Faces/ and Val_Aligned_Faces/, or Train/ and Val/, with class folders",
+    terms="on request with a signed agreement; academic research; stills of films",
     variant=variant,
     read=read,
     official={"train": 958, "valid": 436, "test": 372},

@@ -232,32 +232,40 @@ class Renderer:
         label = int(random.integers(len(EXPRESSIONS)))
         intensity = float(random.uniform(0.15, 1.0)) if EXPRESSIONS[label] != "neutral" else 0.0
         coefficients = np.zeros(len(self.head.names), np.float32)
+        self._follow_recipe(coefficients, EXPRESSIONS[label], intensity, random)
+        for number in random.choice(len(coefficients), size=min(4, len(coefficients)), replace=False):
+            coefficients[number] += self.play * random.random()
+        self._turn_eyes(coefficients, random)
+        if random.random() < 0.15 * (self.play > 0):
+            blink = float(random.uniform(0.3, 1.0))
+            for side in self._present("eyeBlink_L", "eyeBlink_R"):
+                coefficients[side] = blink
+        return label, intensity, np.clip(coefficients, 0, 1)
+
+    def _present(self, *names: str) -> list[int]:
+        """The indices of those of the blendshapes that the head has."""
+        return [self._index[name] for name in names if name in self._index]
+
+    def _follow_recipe(
+        self, coefficients: Floats, expression: str, intensity: float, random: np.random.Generator
+    ) -> None:
+        """Add the blendshapes of an expression to `coefficients`, each side by an amount of its own."""
         swap = random.random() < 0.5  # contempt may be on either side
-        for name, amount in RECIPES[EXPRESSIONS[label]].items():
+        for name, amount in RECIPES[expression].items():
             amount *= intensity * random.normal(1, 0.15)
             if swap and name.endswith("_L"):
                 name = name[:-1] + "R"
-            for side in [name] if name.endswith(("_L", "_R")) else [name, f"{name}_L", f"{name}_R"]:
-                if side in self._index:
-                    coefficients[self._index[side]] += amount * random.normal(1, 0.07)
-        for number in random.choice(len(coefficients), size=min(4, len(coefficients)), replace=False):
-            coefficients[number] += self.play * random.random()
-        for turn in ("Up", "Down") if random.random() < 0.5 else ("In", "Out"):
+            sides = (name,) if name.endswith(("_L", "_R")) else (name, f"{name}_L", f"{name}_R")
+            for side in self._present(*sides):
+                coefficients[side] += amount * random.normal(1, 0.07)
+
+    def _turn_eyes(self, coefficients: Floats, random: np.random.Generator) -> None:
+        """Add a glance up, or one to the subject's right: the left eye turns in, the right one out."""
+        up = random.random() < 0.5
+        for pair in (("Up_L", "Up_R"),) if up else (("In_L",), ("Out_R",)):
             amount = float(random.uniform(0, 0.6))
-            sides = (
-                ("_L", "_R") if turn in ("Up", "Down") else (("_L", "_R") if turn == "In" else ("_R", "_L"))
-            )
-            for side in sides[: 2 if turn in ("Up", "Down") else 1]:
-                if f"eyeLook{turn}{side}" in self._index:
-                    coefficients[self._index[f"eyeLook{turn}{side}"]] += amount
-            if turn == "Up":
-                break
-        if random.random() < 0.15 * (self.play > 0):
-            blink = float(random.uniform(0.3, 1.0))
-            for side in ("_L", "_R"):
-                if f"eyeBlink{side}" in self._index:
-                    coefficients[self._index[f"eyeBlink{side}"]] = blink
-        return label, intensity, np.clip(coefficients, 0, 1)
+            for side in self._present(*(f"eyeLook{turn}" for turn in pair)):
+                coefficients[side] += amount
 
     def draw(self, shape: Floats, colours: Floats, identity: int, random: np.random.Generator) -> Rendering:
         """One picture of a neutral mesh with its colours, both [v, 3]; everything else is drawn from `random`."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from mien.editing.editor import Editor
     from mien.editing.results import Located
-    from mien.evaluation.editor.judges import Identity, MiniXception
+    from mien.evaluation.editor.judges import MiniXception
 
     Array = NDArray[np.float64]
     Pixels = NDArray[np.uint8]
@@ -212,16 +212,6 @@ def monotony(
     read = edit_all(draw, judge, faces, jobs, whole).shares[:, JUDGED.index(target)]
     each = np.array([spearman(STRENGTHS, row) for row in read.reshape(-1, len(STRENGTHS))])
     return mean_by_source(np.nan_to_num(each), list(sources))
-
-
-def distances(identity: Identity, faces: LocatedFaces, jobs: Sequence[tuple[int, Pixels]]) -> Array:
-    """Identity distance [n] of each edit to its own unedited picture."""
-    found = []
-    for source, rgb in jobs:
-        points = faces.faces[source].points
-        own = identity(faces.photos[source].rgb, points)
-        found.append(float(np.linalg.norm(identity(rgb, points) - own)))
-    return np.array(found)
 
 
 def response(

