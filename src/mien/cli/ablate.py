@@ -48,6 +48,7 @@ def ablate(
             typer.echo(f"{loop.folder_of(step)}{'  finished' if _finished(loop.folder_of(step)) else ''}")
         return
     from mien.evaluation import compare, evaluate
+    from mien.evaluation.validation import validate
     from mien.io import outputs
     from mien.reports import comparison_report, evaluation_report
 
@@ -57,7 +58,9 @@ def ablate(
     for number, step in enumerate(steps, start=1):
         folder = loop.folder_of(step)
         typer.echo(f"{number}/{len(steps)}  {folder}", err=True)
-        loop.run(step, resume=True)  # a finished one returns at once; one of other options is refused
+        loop.run(
+            step, validate, resume=True
+        )  # a finished one returns at once; one of other options is refused
         if not _judged(folder, by):
             data = step.data
             found, predictions = evaluate.run(

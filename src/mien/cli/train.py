@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -34,14 +35,15 @@ def train(
         return
     settings = load_config(config, assignments)
     try:
-        from mien.training import loop as loop
+        from mien.evaluation.validation import validate
+        from mien.training import loop
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
     try:
         alone = os.environ.get("RANK", "0") == "0"  # of several processes under torchrun, one speaks
         drawn = _drawn() if alone and sys.stderr.isatty() else nullcontext(_lines() if alone else None)
         with drawn as report:
-            folder = loop.run(settings, resume, report)
+            folder = loop.run(settings, validate, resume, report)
     except KeyboardInterrupt:
         typer.echo("stopped; the state is saved: go on with --resume", err=True)
         raise typer.Exit(130) from None
@@ -65,19 +67,34 @@ def _own_loop(name: str, tree: dict[str, Any], config: Path, resume: bool) -> No
     typer.echo(folder)
 
 
+LINE_SECONDS = 60.0
+"""The longest silence of a training in a log."""
+
+
 def _lines() -> Any:
-    """One plain line an epoch."""
+    """One plain line an epoch, and between them one a minute."""
+    told = time.monotonic()
 
     def report(kind: str, values: dict[str, Any]) -> None:
-        if kind == "epoch":
-            numbers = "  ".join(
-                f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float)
-            )
-            tell(f"epoch {values['epoch'] + 1}/{values['epochs']}  {numbers}")
-        elif kind == "note":
+        nonlocal told
+        if kind == "note":
             tell(values["text"])
+        elif kind == "epoch":
+            tell(f"epoch {values['epoch'] + 1}/{values['epochs']}  {_numbers(values)}")
+        elif time.monotonic() - told < LINE_SECONDS:
+            return
+        elif kind == "crops":
+            tell(f"aligned {values['done']:,} of {values['of']:,}")
+        else:
+            spent = f"{values['progress']:.0%}, {values['seconds'] / 60:.0f} min"
+            tell(f"step {values['step']:,}, {spent}  {_numbers(values['losses'])}")
+        told = time.monotonic()
 
     return report
+
+
+def _numbers(values: dict[str, Any]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float))
 
 
 @contextmanager
@@ -91,12 +108,10 @@ def _drawn() -> Iterator[Any]:
             if kind not in ("crops", "step"):
                 plain(kind, values)
                 return
-            done = values["done"] if kind == "crops" else values["step"]
             if kind not in tasks:
-                tasks[kind] = progress.add_task(
-                    "aligning" if kind == "crops" else "training", total=values["of"]
-                )
-            progress.update(tasks[kind], completed=done, total=values["of"])
+                tasks[kind] = progress.add_task("aligning" if kind == "crops" else "training", total=1.0)
+            share = values["done"] / values["of"] if kind == "crops" else values["progress"]
+            progress.update(tasks[kind], completed=round(share * values["of"]), total=values["of"])
 
         yield report
 

@@ -36,7 +36,7 @@ from mien.errors import ConfigError, DatasetDamaged, TrainingError
 from mien.io import atomic
 from mien.io.locks import Claim
 from mien.methods.mobilefacenet import MobileFaceNet
-from mien.training import checkpoint, processor, run_log
+from mien.training import checkpoint, processor, run_folder, run_log
 from mien.training.editor import edit_pairs
 from mien.training.editor.edit_pairs import Bank
 from mien.training.editor.losses import WITNESS_SIDE, Faces, Game, Guide, Guided, Star, Witness, axes_of
@@ -140,7 +140,7 @@ def run(config: EditorConfig, resume: bool, say: Callable[[str], None]) -> Path:
     stack.callback(claim.release)
     try:
         plain = config.model_dump(mode="json")
-        run_log.admit(config.out, run_log.stored(config.out), plain, resume)
+        run_folder.admit(config.out, run_folder.stored(config.out), plain, resume)
         stack.enter_context(processor.settings(config.threads))
         records = [
             record

@@ -33,7 +33,7 @@ from mien.faces.landmarker import SIDE, Landmarker, box_of_points
 from mien.io import atomic
 from mien.io.onnx import session
 from mien.landmarks import GROUPS, LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS
-from mien.training import run_log
+from mien.training import run_folder
 from mien.training.checkpoint import commit
 from mien.training.landmarks import teacher
 from mien.training.landmarks.crops import Draws, Faces, Stream, read_backgrounds, read_faces
@@ -127,7 +127,7 @@ def run(config: LandmarksConfig, resume: bool, say: Callable[[str], None]) -> Pa
     """
     plain = config.model_dump(mode="json")
     # Runs of before this file was written go on as they did.
-    run_log.admit(config.out, run_log.stored(config.out) or plain, plain, resume, free=_MAY_CHANGE)
+    run_folder.admit(config.out, run_folder.stored(config.out) or plain, plain, resume, free=_MAY_CHANGE)
     teacher.complete(config.labels, config.roots, config.teacher, config.head, config.identities, say)
     sets = read_faces(config.labels, config.roots, config.head is not None)
     faces = sets.pop("train")
