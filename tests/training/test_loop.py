@@ -214,6 +214,13 @@ def test_runs_are_listed_and_drawn(undisturbed: Path, tmp_path: Path) -> None:
 # The loop alone
 
 
+@pytest.fixture
+def slow_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU is treated as a device that one has to wait for."""
+    monkeypatch.setattr(loop, "_reads_wait", lambda device: True)
+
+
+@pytest.mark.usefixtures("slow_reads")
 def test_losses_are_not_read_between_two_checks(tmp_path: Path) -> None:
     class Reads(TorchDispatchMode):
         """Counts what makes the host wait for the device."""
@@ -235,6 +242,7 @@ def test_losses_are_not_read_between_two_checks(tmp_path: Path) -> None:
         assert reads.count == 1, "a read is seen"
 
 
+@pytest.mark.usefixtures("slow_reads")
 def test_a_loss_that_is_not_finite_is_found_within_fifty_steps_and_the_state_before_is_kept(
     tmp_path: Path,
 ) -> None:
@@ -250,6 +258,18 @@ def test_a_loss_that_is_not_finite_is_found_within_fifty_steps_and_the_state_bef
     assert torch.equal(rest.method.line.weight, whole.method.line.weight)
 
 
+def test_on_the_cpu_a_loss_that_is_not_finite_is_found_before_its_step(tmp_path: Path) -> None:
+    task = LineTask(tmp_path / "run", spoilt=3)
+    run, batches = begun(task), task.batches(0)
+    for _ in range(3):
+        run.step(next(batches))
+    before = {name: value.clone() for name, value in task.method.state_dict().items()}
+    with pytest.raises(TrainingError, match=r"step 3: .*square nan"):
+        run.step(next(batches))
+    assert all(torch.equal(value, before[name]) for name, value in task.method.state_dict().items())
+
+
+@pytest.mark.usefixtures("slow_reads")
 def test_a_state_is_not_overwritten_by_one_of_a_loss_that_is_not_finite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

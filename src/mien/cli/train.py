@@ -6,8 +6,9 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,46 +26,47 @@ def train(
 ) -> None:
     """Train a method; the run folder then holds weights, card, metrics and curve."""
     from mien.config import read_tree
-    from mien.training.config import load_config
 
     tree = read_tree(config, assignments)
     section = tree.get("method")
     name = section.get("name") if isinstance(section, dict) else None
-    if name in ("landmarks", "editor"):
-        _own_loop(name, tree, config, resume)
-        return
+    run = _own(name, tree, config) if name in _OWN else _recogniser(config, assignments)
+    try:
+        alone = os.environ.get("RANK", "0") == "0"  # of several processes under torchrun, one speaks
+        drawn = _drawn() if alone and sys.stderr.isatty() else nullcontext(_lines() if alone else None)
+        with drawn as report:
+            folder = run(resume, report)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the state is saved: go on with --resume", err=True)
+        raise typer.Exit(130) from None
+    if alone:
+        if name not in _OWN:
+            _curve(folder)
+        typer.echo(folder)
+
+
+_OWN = {"landmarks": "mien.training.landmarks.train", "editor": "mien.training.editor.train"}
+"""Trainings with a configuration of their own."""
+
+
+def _own(name: str, tree: dict[str, Any], config: Path) -> Callable[[bool, Any], Path]:
+    try:
+        training = importlib.import_module(_OWN[name])
+    except ModuleNotFoundError as missing:
+        raise ExtraMissing("train", missing.name or "torch") from None
+    return partial(training.run, training.configured(tree, str(config)))
+
+
+def _recogniser(config: Path, assignments: list[str]) -> Callable[[bool, Any], Path]:
+    from mien.training.config import load_config
+
     settings = load_config(config, assignments)
     try:
         from mien.evaluation.validation import validate
         from mien.training import loop
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
-    try:
-        alone = os.environ.get("RANK", "0") == "0"  # of several processes under torchrun, one speaks
-        drawn = _drawn() if alone and sys.stderr.isatty() else nullcontext(_lines() if alone else None)
-        with drawn as report:
-            folder = loop.run(settings, validate, resume, report)
-    except KeyboardInterrupt:
-        typer.echo("stopped; the state is saved: go on with --resume", err=True)
-        raise typer.Exit(130) from None
-    if alone:
-        _curve(folder)
-        typer.echo(folder)
-
-
-def _own_loop(name: str, tree: dict[str, Any], config: Path, resume: bool) -> None:
-    """The landmark network learns from points and the editors from one another, by loops of their own."""
-    module = {"landmarks": "mien.training.landmarks.train", "editor": "mien.training.editor.train"}[name]
-    try:
-        loop = importlib.import_module(module)
-    except ModuleNotFoundError as missing:
-        raise ExtraMissing("train", missing.name or "torch") from None
-    try:
-        folder = loop.run(loop.configured(tree, str(config)), resume, lambda line: typer.echo(line, err=True))
-    except KeyboardInterrupt:
-        typer.echo("stopped; the state is saved: go on with --resume", err=True)
-        raise typer.Exit(130) from None
-    typer.echo(folder)
+    return partial(loop.run, settings, validate)
 
 
 LINE_SECONDS = 60.0

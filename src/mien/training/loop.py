@@ -41,7 +41,11 @@ if TYPE_CHECKING:
 STATE_SECONDS = 300.0
 """How often, besides the end of each epoch, the state to resume from is written."""
 CHECK_STEPS = 50
-"""How often the losses are read from the device: a loss that is not finite is found within so many steps."""
+"""How often the losses are read from a GPU: a loss that is not finite is found within so many steps.
+
+On a CPU, where reading costs nothing, it is found before its step, as it must: torch's `grid_sample` ends the process
+on coordinates that are NaN.
+"""
 
 Report = Callable[[str, dict[str, Any]], None]
 """Told ("crops" | "step" | "epoch" | "note", values) so that a surface can draw progress."""
@@ -132,6 +136,7 @@ class Run:
         self._sums: dict[str, Tensor] = {}
         self._losses: dict[str, float] = {}
         self._log: run_log.RunLog | None = None
+        self._reads_wait = _reads_wait(fabric.device)
         self._saved = time.monotonic()
         if resume and self._state_file.is_file():
             self._restore()
@@ -180,7 +185,7 @@ class Run:
         return self.progress >= 1 or self.task.stopped
 
     def epoch(self, batches: Iterator[Any], interrupted: Callable[[], bool] = lambda: False) -> None:
-        """Train to the end of the current epoch, have it judged, log it and save the state."""
+        """Train to the end of the current epoch, have it judged, log it and save the state, as the task wishes."""
         position = self._position
         while position.step - position.epoch_start < self.task.epoch_steps and not self._over:
             self.step(next(batches))
@@ -195,7 +200,8 @@ class Run:
         if self._log is not None:
             self._log.write(self.task.event, position.step, {**values, "seconds": round(position.seconds, 1)})
         self._sums, position.epoch_start = {}, position.step
-        self.save()
+        if self.task.saves_epochs or self._over:
+            self.save()
 
     def step(self, batch: Any) -> None:
         """Let every turn of the method learn from one batch."""
@@ -218,9 +224,12 @@ class Run:
     def _turn(self, batch: Any, turn: str) -> None:
         task = self.task
         terms: dict[str, Tensor] = self._module(batch, turn)
+        total = torch.stack([term.float() for term in terms.values()]).sum()
+        if not self._reads_wait and not torch.isfinite(total):
+            raise self._not_finite({name: term.item() for name, term in terms.items()})
         for optimiser in self.optimisers.values():
             optimiser.zero_grad(set_to_none=True)
-        self._fabric.backward(torch.stack([term.float() for term in terms.values()]).sum())
+        self._fabric.backward(total)
         if task.optim.clip is not None:
             torch.nn.utils.clip_grad_norm_(list(task.method.parameters_for(turn)), task.optim.clip)
         factor = task.rate(self._position.step, self.progress)
@@ -240,15 +249,17 @@ class Run:
         if not self._sums:
             return
         sums = dict(zip(self._sums, torch.stack(list(self._sums.values())).tolist(), strict=True))
-        wrong = {name: value for name, value in sums.items() if not math.isfinite(value)}
-        if wrong:
-            raise TrainingError(
-                f"step {self._position.step}: the sum of the losses is not finite any more "
-                f"({', '.join(f'{name} {value}' for name, value in wrong.items())}): {self.task.remedy}; the last good "
-                "files are kept"
-            )
+        if not all(map(math.isfinite, sums.values())):
+            raise self._not_finite(sums)
         count = self._position.step - self._position.epoch_start
         self._losses = {name: value / count for name, value in sums.items()}
+
+    def _not_finite(self, losses: dict[str, float]) -> TrainingError:
+        wrong = ", ".join(f"{name} {value}" for name, value in losses.items() if not math.isfinite(value))
+        return TrainingError(
+            f"step {self._position.step}: a loss is not finite ({wrong}): {self.task.remedy}; the last good files are "
+            "kept"
+        )
 
     def _tell(self) -> None:
         self.report(
@@ -305,24 +316,29 @@ class Run:
             ) from None
 
 
+def _reads_wait(device: torch.device) -> bool:
+    """Whether reading a number means waiting until the device has done all that it was given to do."""
+    return device.type != "cpu"
+
+
 def _precise(device: torch.device) -> torch.dtype:
     """What losses are summed in; Apple's GPUs know no double precision."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def fabric_of(precision: Literal["float32", "bfloat16"]) -> Any:
+def fabric_of(precision: Literal["float32", "bfloat16"], accelerator: Literal["auto", "cpu"] = "auto") -> Any:
     """The device to train on, or all processes of a run under torchrun with a device each."""
     from lightning_fabric import Fabric
 
     world = int(os.environ.get("WORLD_SIZE", "1"))
     kind: Any = "bf16-mixed" if precision == "bfloat16" else "32-true"
     if world == 1:
-        return Fabric(accelerator="auto", devices=1, precision=kind)
+        return Fabric(accelerator=accelerator, devices=1, precision=kind)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     fabric = Fabric(
-        accelerator="auto",
+        accelerator=accelerator,
         devices=local,
         num_nodes=world // local,
         strategy=DDPStrategy(find_unused_parameters=True),

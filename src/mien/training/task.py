@@ -57,12 +57,14 @@ class Task(ABC):
         epoch_steps: steps between two calls of `end_epoch`.
         seed: of everything random.
         event: the kind of the events in `metrics.jsonl`.
+        saves_epochs: whether the state is written after every epoch too, not only every few minutes and at the end.
         remedy: what to do about a loss that is not finite.
         state: plain values that a resumed training must know besides weights and optimisers.
     """
 
     event: ClassVar[str] = "step"
     remedy: ClassVar[str]
+    saves_epochs: ClassVar[bool] = True
     folder: Path
     method: Method
     optim: OptimConfig
