@@ -253,7 +253,7 @@ def test_a_loss_that_is_not_finite_is_found_within_fifty_steps_and_the_state_bef
     whole, rest = (LineTask(path, 100, epoch_steps=length) for path in (tmp_path / "whole", folder))
     begun(whole).train()
     again = begun(rest, resume=True)
-    assert again.step_count == length
+    assert again.position.step == length
     again.train()
     assert torch.equal(rest.method.line.weight, whole.method.line.weight)
 
@@ -305,7 +305,7 @@ def test_a_task_resumes_bit_for_bit_at_any_step(tmp_path: Path, stop: int) -> No
         begun(LineTask(tmp_path / "halves"), report=interrupt).train()
     task = LineTask(tmp_path / "halves")
     again = begun(task, resume=True)
-    assert (again.step_count, again.average is None) == (stop, False)
+    assert (again.position.step, again.average is None) == (stop, False)
     again.train()
     assert events(task.folder) == events(whole.folder)
     assert [event["step"] for event in events(task.folder)] == [5, 10, 12]
@@ -321,13 +321,13 @@ def test_time_ends_a_training_and_brings_its_schedule_to_the_end(tmp_path: Path)
     seen: list[dict[str, Any]] = []
     run.report = lambda kind, values: seen.append(values)
     run.train()
-    assert run.step_count == 10
+    assert run.position.step == 10
     assert [values["progress"] for values in seen] == pytest.approx(np.linspace(0.1, 1.0, 10))
     assert run.optimisers["line"].param_groups[0]["lr"] == pytest.approx(0.05 * 0.1)
     further = LineTask(tmp_path / "run", budget=Budget(1000, 2.0, lambda: next(clock)))
     longer = begun(further, resume=True)
     longer.train()
-    assert longer.step_count == 20
+    assert longer.position.step == 20
 
 
 def test_the_state_of_another_training_is_refused(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(tree: dict[str, Any]) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_of(task_of(tree, steps=4, out=out), report=interrupt).train()
     second = run_of(task_of(tree, steps=4, out=out), resume=True)
-    assert second.step_count == 2
+    assert second.position.step == 2
     second.train()
     for ours, theirs in ((second.network, whole.network), (second.task.method, whole.task.method)):
         expected = theirs.state_dict()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,3 +170,21 @@ def test_minutes_end_a_training(ferplus: tuple[Path, Path], tmp_path: Path) -> N
     card = cards.read(train.run(config) / "landmarks.json")
     assert 0 < card.fields["recipe"]["steps"] < 10_000
     assert card.fields["recipe"]["seconds"] >= 0.6
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups")
+def test_an_interrupt_of_the_loader_too_saves_the_state(ferplus: tuple[Path, Path], tmp_path: Path) -> None:
+    config = tmp_path / "landmarks.yaml"
+    config.write_text(yaml.safe_dump(tree_of(ferplus, tmp_path / "run", steps=100_000, workers=1, batch=48)))
+    command = [sys.executable, "-m", "mien", "train", str(config)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    log, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 120
+    while not (log.exists() and log.stat().st_size):  # the first hundred steps are done
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert torch_files.read(tmp_path / "run" / "state.pt")["position"]["step"] >= 100

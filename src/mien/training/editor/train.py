@@ -318,8 +318,8 @@ class EditorTask(Task):
                 "guides": [checkpoint.digest(path)[:12] for path in config.guides],
                 **self._witnessed(),
                 "commit": self._commit,
-                "steps": training.step_count,
-                "processor_seconds": round(training.seconds, 1),
+                "steps": training.position.step,
+                "processor_seconds": round(training.position.seconds, 1),
             },
             "metrics": {
                 "held-out edits that a guide reads as asked, no measure of quality": self.read_as_asked()

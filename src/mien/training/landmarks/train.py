@@ -14,6 +14,7 @@ import copy
 import hashlib
 import json
 import math
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, cast
@@ -235,6 +236,7 @@ class LandmarkTask(Task):
                 batch_size=None,
                 num_workers=workers,
                 prefetch_factor=4 if workers else None,
+                worker_init_fn=_ignore_interrupts,
             )
         )
 
@@ -250,6 +252,11 @@ class LandmarkTask(Task):
             for name, values in figures["error_percent"].items():
                 self.say(f"step {epoch.step:,}  {name}: error {values} %")
         return epoch.means
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches the loader's process too, and the loop still needs its batches to end a step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def point_modes(draws: Draws) -> tuple[Tensor, Tensor]:
@@ -374,8 +381,8 @@ def card_of(
             "command": "mien train configs/landmarks.yaml",
             "config": {name: value for name, value in plain.items() if name not in _PLACES},
             "commit": commit(),
-            "steps": training.step_count,
-            "seconds": round(training.seconds, 1),
+            "steps": training.position.step,
+            "seconds": round(training.position.seconds, 1),
         },
         "metrics": {
             "protocol": "box from the points, moved by up to 8 % and scaled by up to 15 % as a detector's; two looks; "
