@@ -2,10 +2,9 @@
 
 Both train the same network with the same heads, norms, optimiser and batch, in one process. After each step of
 `mien.training.loop.run` one bare step is taken (forward, backward, optimiser step on one fixed, prepared batch), so
-that
-whatever else the machine does slows both alike. The loop's step has all that a run needs besides: gathering crops from
-the memory-mapped file, augmentation, gradient clipping, the weight average, the loss terms' log. What stands between
-two epochs (validation, files) is not part of a step. The claims: at least 0.85 of the bare rate, and no growth.
+that whatever else the machine does slows both alike. The loop's step has all that a run needs besides: gathering
+crops from the memory-mapped file, augmentation, gradient clipping, the weight average, the loss terms' log. What stands
+between two epochs (validation, files) is not part of a step. The claims: at least 0.85 of the bare rate, and no growth.
 
     python benchmarks/training.py [--threads 1] [--norms frozen] [--steps 20] [--epochs 4]
 
@@ -29,8 +28,8 @@ from mien import methods
 from mien.data.config import DataConfig
 from mien.data.cropping import Samples
 from mien.evaluation import inference
-from mien.training import checkpoint, initialise, optim
-from mien.training import loop as train
+from mien.evaluation.validation import validate
+from mien.training import checkpoint, initialise, loop, optim, recognition
 from mien.training.batches import Feed
 from mien.training.config import OptimConfig, RunConfig
 
@@ -75,8 +74,7 @@ class Bare:
         if config.norms == "frozen":
             initialise.freeze_norms(self.method)
         self.optimiser = optim.build(self.method, "model", config.optim)
-        _, targets, crops = next(Feed([samples], config.batch, 0.0, 0).epoch(0))
-        self.batch = train._prepare(config, targets, crops, 0, 0, 1)
+        self.batch = recognition.prepare(config, next(Feed([samples], config.batch, 0.0, 0).epoch(0)), 0)
 
     def step(self) -> Clock:
         """Take one step; what it took."""
@@ -98,7 +96,7 @@ def resident() -> float:
 
 def measure(config: RunConfig, steps: int) -> tuple[list[Clock], list[Clock], list[float]]:
     """What each step of the loop took, what the bare step after it took, and megabytes after each epoch."""
-    loop: list[Clock] = []
+    whole: list[Clock] = []
     bare: list[Clock] = []
     memory: list[float] = []
     with tempfile.TemporaryDirectory() as name:
@@ -119,14 +117,14 @@ def measure(config: RunConfig, steps: int) -> tuple[list[Clock], list[Clock], li
                 return
             took = other.step()
             if left is not None:
-                loop.append(now - left)
+                whole.append(now - left)
                 bare.append(took)
             # The step after an epoch's end has the validation before it, and is not counted.
             left = None if values["step"] % steps == 0 else Clock.now()
 
-        with mock.patch.object(train, "load_split", return_value=samples):
-            train.run(config.model_copy(update={"runs": folder / "runs"}), report=told)
-    return loop, bare, memory
+        with mock.patch.object(recognition, "load_split", return_value=samples):
+            loop.run(config.model_copy(update={"runs": folder / "runs"}), validate, report=told)
+    return whole, bare, memory
 
 
 def main() -> None:
@@ -152,9 +150,9 @@ def main() -> None:
         batch=given.batch,
         norms=given.norms,
     )
-    loop, bare, memory = measure(config, given.steps)
-    slow, quick = np.median(np.array(loop), axis=0), np.median(np.array(bare), axis=0)
-    pairs = np.array(bare)[:, 0] / np.array(loop)[:, 0]
+    whole, bare, memory = measure(config, given.steps)
+    slow, quick = np.median(np.array(whole), axis=0), np.median(np.array(bare), axis=0)
+    pairs = np.array(bare)[:, 0] / np.array(whole)[:, 0]
     low, high = np.quantile(pairs, [0.1, 0.9])
     print(
         f"Training, {given.backbone} at {given.size} px, batch {given.batch}, norms {given.norms}, ", end=""
@@ -167,7 +165,7 @@ def main() -> None:
         print(f"| {name} | {given.batch / took[0]:.1f} | {took[0]:.3f} | {took[1]:.3f} |")
     share, steady = quick / slow
     print(f"| **share kept** (claim: 0.85) | | **{share:.3f}** | {steady:.3f} |")
-    print(f"\nPair by pair the share was {low:.2f} to {high:.2f} in 80 % of {len(loop)} pairs.")
+    print(f"\nPair by pair the share was {low:.2f} to {high:.2f} in 80 % of {len(whole)} pairs.")
     print("\n| after epoch | " + " | ".join(str(epoch + 1) for epoch in range(len(memory))) + " |")
     print("|---|" + "---:|" * len(memory))
     print("| MB, no file's | " + " | ".join(f"{one:.0f}" for one in memory) + " |")

@@ -94,6 +94,7 @@ def test_two_processes_do_not_write_one_table(resume: bool, tmp_path: Path) -> N
 
 def test_a_run_is_trained_by_one_process(tmp_path: Path) -> None:
     pytest.importorskip("torch")
+    from mien.evaluation.validation import validate
     from mien.training import loop
     from mien.training.config import RunConfig
 
@@ -107,7 +108,7 @@ def test_a_run_is_trained_by_one_process(tmp_path: Path) -> None:
     folder.parent.mkdir()
     held = FileLock(folder.with_name(folder.name + ".lock"), "run")
     with pytest.raises(FileLocked, match=r"run-s0: another process"):
-        loop.run(config, resume=True)
+        loop.run(config, validate, resume=True)
     held.release()
     assert not folder.exists()
 

@@ -131,6 +131,7 @@ def same(one: Path, other: Path) -> bool:
 
 def test_a_release_that_was_killed_is_made_again_and_never_taken_for_one(tmp_path: Path) -> None:
     from mien.errors import WeightsError
+    from mien.evaluation.validation import validate
     from mien.faces.recognise import OnnxRecogniser
     from mien.io import cards
     from mien.training import loop
@@ -148,7 +149,7 @@ def test_a_release_that_was_killed_is_made_again_and_never_taken_for_one(tmp_pat
     )
     tree = {
         "name": "drawn",
-        "run": str(loop.run(run)),
+        "run": str(loop.run(run, validate)),
         "card": dict.fromkeys(cards.REQUIRED, "stated"),
     }
     (tmp_path / "release.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")

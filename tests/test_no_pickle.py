@@ -9,6 +9,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -185,20 +186,21 @@ def test_no_backbone_unpickles_its_weights(backbone: str, form: str, tmp_path: P
 
 def test_a_runs_state_with_a_trap_is_refused(tmp_path: Path, sprung: Path) -> None:
     torch = pytest.importorskip("torch")
-    from mien import methods
     from mien.io import torch_files
-    from mien.training import loop
+    from mien.training.loop import Run, fabric_of
 
-    method = methods.build({"name": "baseline", "backbone": "tiny"}, 32)
+    task = SimpleNamespace(
+        method=torch.nn.Linear(1, 1), optim=SimpleNamespace(ema=None), folder=tmp_path, budget=None
+    )
+    task.method.turns = ()
     for made, error in (
         (lambda path: torch_trap(path, sprung), WeightsError),
         (lambda path: path.write_bytes(b"no archive"), WeightsError),
         (lambda path: torch.save({"method": {}}, path), TrainingError),
     ):
-        state = tmp_path / "state.pt"
-        made(state)
+        made(tmp_path / "state.pt")
         with pytest.raises(error, match=r"state\.pt"):
-            loop._restore(state, method, {}, {}, None)
+            Run(task, fabric_of("float32"), lambda kind, values: None, resume=True)
     with pytest.raises(WeightsError, match="no such file"):
         torch_files.read(tmp_path / "none.pt")
     assert not sprung.exists()

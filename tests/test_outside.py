@@ -196,6 +196,7 @@ class Things:
 def things(tmp_path_factory: pytest.TempPathFactory) -> Things:
     pytest.importorskip("torch")
     from mien.data.readers import manifest
+    from mien.evaluation.validation import validate
     from mien.training import loop
     from mien.training.config import RunConfig
 
@@ -225,7 +226,8 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Things:
     config.write_text(yaml.safe_dump(tree))
     data = {**tree["data"], "cache": str(faces / "cache")}
     runs = [
-        loop.run(RunConfig(**{**tree, "seed": seed, "data": data, "runs": faces / "runs"})) for seed in (0, 1)
+        loop.run(RunConfig(**{**tree, "seed": seed, "data": data, "runs": faces / "runs"}), validate)
+        for seed in (0, 1)
     ]
     return Things(faces, config, (runs[0], runs[1]))
 

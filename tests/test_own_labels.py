@@ -21,11 +21,12 @@ from mien.data.records import Record
 from mien.data.synthetic import drawings
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound, WeightsError
 from mien.evaluation import compare, evaluate, inference
+from mien.evaluation.validation import validate
 from mien.faces.recognise import OnnxRecogniser
 from mien.labels import EXPRESSIONS, UNLABELLED, difference, form, in_order, label_set, listed
 from mien.labels import colour as colour_of
 from mien.release import build as release
-from mien.training import loop
+from mien.training import loop, recognition
 from mien.training.config import RunConfig, load_config
 
 THREE = ("مرتبك 😀", "专注", "无聊")
@@ -84,7 +85,7 @@ def three(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
     """A folder with pictures (`data`), a run on them (`runs/own-s0`) and its weights (`weights`)."""
     root = tmp_path_factory.mktemp("three")
     pictures(root / "data", THREE, 20, examples)
-    folder = loop.run(configured(root, epochs=6, optim={"rate": 0.005, "ema": 0.8}))
+    folder = loop.run(configured(root, epochs=6, optim={"rate": 0.005, "ema": 0.8}), validate)
     release.own(folder, root / "weights", lambda text: None)
     return root
 
@@ -166,7 +167,7 @@ def test_unknown_folder_names_say_that_own_labels_can_be_trained(tmp_path: Path,
     for name in ("boredom", "engagement"):
         (tmp_path / "data" / name).mkdir(parents=True)
     with pytest.raises(DatasetNotFound, match=r"boredom, engagement.*labels: own"):
-        loop.run(configured(tmp_path, labels=None))
+        loop.run(configured(tmp_path, labels=None), validate)
     ran = command("data", "check", tmp_path / "data")
     assert ran.code == 2
     assert ran.err.count("\n") == 1
@@ -196,7 +197,7 @@ def test_two_folders_of_one_name_in_two_unicode_forms_are_refused(tmp_path: Path
     if len(list((tmp_path / "data").iterdir())) < 3:
         pytest.skip("this file system takes both for one")
     with pytest.raises(ConfigError, match="the same label"):
-        loop.run(configured(tmp_path))
+        loop.run(configured(tmp_path), validate)
     with pytest.raises(DatasetDamaged, match="put their pictures into one"):
         READERS["folder"](tmp_path / "data", labels=("müde", "wach"))
 
@@ -244,7 +245,7 @@ def test_methods_that_rest_on_the_eight_are_refused_with_what_to_use(tmp_path: P
     with pytest.raises(
         ConfigError, match=f"'{name}' cannot learn own labels.*baseline, cal, cclls, jadfer"
     ) as problem:
-        loop.run(configured(tmp_path, method={"name": name}, labels=["a", "b"]))
+        loop.run(configured(tmp_path, method={"name": name}, labels=["a", "b"]), validate)
     assert "\n" not in str(problem.value)
 
 
@@ -254,7 +255,7 @@ def test_the_other_methods_have_as_many_outputs_as_labels(name: str) -> None:
 
     from mien import methods
 
-    config = loop.with_labels(
+    config = recognition.with_labels(
         configured(Path(), method={"name": name, "backbone": "tiny"}, labels=list("abcde"))
     )
     try:
@@ -266,7 +267,7 @@ def test_the_other_methods_have_as_many_outputs_as_labels(name: str) -> None:
 
 def test_the_number_of_classes_is_that_of_the_labels(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"method\.classes is 8 and there are 2 labels"):
-        loop.run(configured(tmp_path, method={"name": "baseline", "classes": 8}, labels=["a", "b"]))
+        loop.run(configured(tmp_path, method={"name": "baseline", "classes": 8}, labels=["a", "b"]), validate)
 
 
 def test_a_run_is_of_its_labels_by_name(three: Path) -> None:
@@ -275,7 +276,7 @@ def test_a_run_is_of_its_labels_by_name(three: Path) -> None:
     model = inference.open_weights(three / "runs/own-s0")
     assert model.classes == THREE
     with pytest.raises(ConfigError, match="another configuration"):
-        loop.run(configured(three, labels=[*THREE, "tired"]), resume=True)
+        loop.run(configured(three, labels=[*THREE, "tired"]), validate, resume=True)
 
 
 def test_a_start_of_other_labels_is_refused_by_their_names(three: Path, tmp_path: Path) -> None:
@@ -285,9 +286,9 @@ def test_a_start_of_other_labels_is_refused_by_their_names(three: Path, tmp_path
     with pytest.raises(
         ConfigError, match=r"start: .*does not have tired and has 无聊 in addition.*start_part: backbone"
     ):
-        loop.run(configured(tmp_path, start=start, labels=wanted, data=data))
+        loop.run(configured(tmp_path, start=start, labels=wanted, data=data), validate)
     folder = loop.run(
-        configured(tmp_path, name="again", start=start, start_part="backbone", data=data, epochs=1)
+        configured(tmp_path, name="again", start=start, start_part="backbone", data=data, epochs=1), validate
     )
     assert (folder / "weights.safetensors").is_file()
 
@@ -536,7 +537,7 @@ def test_two_and_two_hundred_labels_go_all_the_way(
 
     drawn(tmp_path, labels, each=12 if len(labels) == 2 else 3)
     config = configured(tmp_path, data={"reader": "manifest", "faces": "whole"}, epochs=1)
-    folder = loop.run(config)
+    folder = loop.run(config, validate)
     found, _ = evaluate.run(folder, tmp_path / "data", reader="manifest", cache=tmp_path / "cache", draws=5)
     assert found.classes == labels
     assert len(found.per_class) == len(labels)
@@ -559,7 +560,7 @@ def test_ratings_beside_own_labels_are_learnt_and_predicted(tmp_path: Path, exam
         writer.writerows(
             {**line, "valence": n % 7 / 7, "arousal": -(n % 5) / 5} for n, line in enumerate(lines)
         )
-    folder = loop.run(configured(tmp_path, data={"reader": "manifest", "faces": "whole"}, epochs=1))
+    folder = loop.run(configured(tmp_path, data={"reader": "manifest", "faces": "whole"}, epochs=1), validate)
     release.own(folder, tmp_path / "weights", lambda text: None)
     (face,) = mien.load(weights=tmp_path / "weights", threads=1)(examples / "portrait_smiling.jpg").faces
     assert face.valence is not None

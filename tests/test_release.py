@@ -11,6 +11,7 @@ import pytest
 
 from mien.data.readers import manifest
 from mien.data.synthetic import drawings
+from mien.evaluation.validation import validate
 from mien.faces.recognise import OnnxRecogniser
 from mien.io import cards
 from mien.labels import EXPRESSIONS
@@ -65,7 +66,10 @@ def test_a_whole_release_ends_in_weights_that_load(tmp_path: Path, monkeypatch: 
     )
     card = dict.fromkeys(cards.REQUIRED, "stated")
     config = release.ReleaseConfig(
-        name="drawn", run=loop.run(run), elsewhere=[{**source, "root": faces, "by": ["half"]}], card=card
+        name="drawn",
+        run=loop.run(run, validate),
+        elsewhere=[{**source, "root": faces, "by": ["half"]}],
+        card=card,
     )
     said: list[str] = []
     network = release.build(config, tmp_path / "out", said.append)

@@ -1,4 +1,4 @@
-"""From records to batches: cropped once, targets stay with their pictures, the order depends on the seed alone."""
+"""From records to batches: cropped once, targets stay with their pictures, and nothing is read twice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from mien.data.synthetic import drawings
 from mien.errors import ConfigError, DatasetDamaged
 from mien.io import images
 from mien.labels import CIRCUMPLEX, EXPRESSIONS
-from mien.training.batches import Feed
 
 
 @pytest.fixture(scope="module")
@@ -133,38 +132,6 @@ def test_vote_affect_is_the_mean_prototype() -> None:
     assert np.isnan(derived[2]).all()
 
 
-def test_an_epoch_draws_every_picture_once_with_its_own_targets() -> None:
-    feed = Feed([samples(20), samples(12, offset=20)], batch=8, balance=0.0, seed=3)
-    seen = []
-    for _, batch, crops in feed.epoch(0):
-        numbers = batch.affect[:, 0].long()
-        assert (crops[:, 0, 0].long() == numbers).all()
-        assert (batch.expression == numbers % 8).all()
-        seen += numbers.tolist()
-    assert sorted(seen) == list(range(32))
-    assert not np.array_equal(feed.order(0), feed.order(1))
-    assert np.array_equal(feed.order(1), Feed([samples(20), samples(12, offset=20)], 8, 0.0, 3).order(1))
-
-
-def test_a_set_is_drawn_as_often_as_it_asks_with_its_weight_and_prior() -> None:
-    often = replace(samples(20), repeat=2.5, weight=0.5)
-    seldom = replace(samples(40, 100), repeat=0.5)
-    feed = Feed([often, seldom], 7, 0.0, 0)
-    assert feed.steps == (50 + 20) // 7
-    rows = np.concatenate([feed.order(epoch) for epoch in range(40)])
-    assert len(rows) == 40 * 70
-    counts = np.bincount(rows, minlength=60) / 40
-    assert np.allclose(counts[:20].mean(), 2.5, atol=0.15)
-    assert np.allclose(counts[20:].mean(), 0.5, atol=0.1)
-    _, targets, _ = next(feed.epoch(0))
-    first = targets.expression.numpy()  # row numbers modulo 8 do not tell the sets apart; crops do
-    assert set(targets.extra) == {"weight", "log_prior"}
-    assert targets.extra["log_prior"].shape == (7, 8)
-    owners = (targets.image[:, 0, 0].numpy() >= 100).astype(int)
-    assert targets.extra["weight"].tolist() == [0.5 if owner == 0 else 1.0 for owner in owners]
-    assert len(first) == 7
-
-
 def test_the_prior_is_the_mean_share() -> None:
     votes = np.tile(np.eye(8, dtype=np.float32)[0], (4, 1))
     votes[0] = [0.5, 0.5, 0, 0, 0, 0, 0, 0]
@@ -180,35 +147,7 @@ def test_a_rendered_face_of_little_strength_is_mostly_neutral() -> None:
     assert cropping.graded(0, 0.0)[0] == 1.0
 
 
-def test_an_epoch_can_start_in_its_middle() -> None:
-    feed = Feed([samples(32)], batch=8, balance=0.0, seed=3)
-    whole = [batch.affect[:, 0].tolist() for _, batch, _ in feed.epoch(5)]
-    assert [batch.affect[:, 0].tolist() for _, batch, _ in feed.epoch(5, start=2)] == whole[2:]
-
-
-def test_two_processes_share_each_step() -> None:
-    whole = Feed([samples(32)], batch=8, balance=0.0, seed=3)
-    halves = [Feed([samples(32)], 8, 0.0, 3, rank, 2) for rank in (0, 1)]
-    for (_, one, _), (_, left, _), (_, right, _) in zip(
-        whole.epoch(0), halves[0].epoch(0), halves[1].epoch(0), strict=True
-    ):
-        assert one.affect[:, 0].tolist() == [*left.affect[:, 0].tolist(), *right.affect[:, 0].tolist()]
-
-
-def test_balance_draws_rare_classes_more_often() -> None:
-    rare = samples(400)
-    label = np.zeros(400, dtype=np.int64)
-    label[:20] = 1
-    rare = Samples(rare.images, rare.found, label, rare.votes, rare.affect, rare.subject, rare.names)
-    assert (label[Feed([rare], 8, 0.0, 0).order(0)] == 1).mean() == pytest.approx(0.05)
-    assert (label[Feed([rare], 8, 1.0, 0).order(0)] == 1).mean() == pytest.approx(0.5, abs=0.1)
-
-
-def test_impossible_batches_are_refused() -> None:
-    with pytest.raises(ConfigError, match="lower it"):
-        Feed([samples(4)], batch=8, balance=0.0, seed=0)
-    with pytest.raises(ConfigError, match="does not divide"):
-        Feed([samples(32)], batch=9, balance=0.0, seed=0, world=2)
+def test_an_unknown_reader_is_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean 'manifest'"):
         cropping.source_records(DataConfig(reader="manifst", root=Path()))
 

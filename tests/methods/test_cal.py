@@ -402,6 +402,7 @@ def test_the_loop_steps_each_player_on_its_own_fresh_gradient(tmp_path, monkeypa
     """Every optimiser step of a real run finds the gradient of its turn alone, on its own parameters."""
     from mien.data.readers import manifest
     from mien.data.synthetic import drawings
+    from mien.evaluation.validation import validate
     from mien.training import loop
     from mien.training.config import RunConfig
 
@@ -451,7 +452,8 @@ def test_the_loop_steps_each_player_on_its_own_fresh_gradient(tmp_path, monkeypa
             batch=8,
             threads=1,
             runs=tmp_path / "runs",
-        )
+        ),
+        validate,
     )
     assert stepped[:6] == ["critic", "encoder", "affect"] * 2
     assert len(stepped) >= 12

@@ -75,7 +75,7 @@ def size_for(pictures: int) -> int:
 
 
 def claim(store: Store, job: dict[str, Any]) -> None:
-    """Claim a folder for this job, or check that it belongs to it.
+    """FileLock a folder for this job, or check that it belongs to it.
 
     Raises:
         BatchError: it holds a table of other options or another tool's, or cannot be written.

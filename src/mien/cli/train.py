@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,60 +29,77 @@ def train(
 ) -> None:
     """Train a method; the run folder then holds weights, card, metrics and curve."""
     from mien.config import read_tree
-    from mien.training.config import load_config
 
     tree = read_tree(config, assignments or [])
     section = tree.get("method")
     name = section.get("name") if isinstance(section, dict) else None
-    if name in ("landmarks", "editor"):
-        _own_loop(name, tree, config, resume)
-        return
-    settings = load_config(config, assignments or [])
-    try:
-        from mien.training import loop as loop
-    except ModuleNotFoundError as missing:
-        raise ExtraMissing("train", missing.name or "torch") from None
+    run = _own(name, tree, config) if name in _OWN else _recogniser(config, assignments or [])
     try:
         alone = os.environ.get("RANK", "0") == "0"  # of several processes under torchrun, one speaks
         drawn = _drawn() if alone and sys.stderr.isatty() else nullcontext(_lines() if alone else None)
         with drawn as report:
-            folder = loop.run(settings, resume, report)
+            folder = run(resume, report)
     except KeyboardInterrupt:
         typer.echo("stopped; the state is saved: go on with --resume", err=True)
         raise typer.Exit(130) from None
     if alone:
-        _curve(folder)
+        if name not in _OWN:
+            _curve(folder)
         typer.echo(folder)
 
 
-def _own_loop(name: str, tree: dict[str, Any], config: Path, resume: bool) -> None:
-    """The landmark network learns from points and the editors from one another, by loops of their own."""
-    module = {"landmarks": "mien.training.landmarks.train", "editor": "mien.training.editor.train"}[name]
+_OWN = {"landmarks": "mien.training.landmarks.train", "editor": "mien.training.editor.train"}
+"""Trainings with a configuration of their own."""
+
+
+def _own(name: str, tree: dict[str, Any], config: Path) -> Callable[[bool, Any], Path]:
     try:
-        loop = importlib.import_module(module)
+        training = importlib.import_module(_OWN[name])
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
+    return partial(training.run, training.configured(tree, str(config)))
+
+
+def _recogniser(config: Path, assignments: list[str]) -> Callable[[bool, Any], Path]:
+    from mien.training.config import load_config
+
+    settings = load_config(config, assignments)
     try:
-        folder = loop.run(loop.configured(tree, str(config)), resume, lambda line: typer.echo(line, err=True))
-    except KeyboardInterrupt:
-        typer.echo("stopped; the state is saved: go on with --resume", err=True)
-        raise typer.Exit(130) from None
-    typer.echo(folder)
+        from mien.evaluation.validation import validate
+        from mien.training import loop
+    except ModuleNotFoundError as missing:
+        raise ExtraMissing("train", missing.name or "torch") from None
+    return partial(loop.run, settings, validate)
+
+
+LINE_SECONDS = 60.0
+"""The longest silence of a training in a log."""
 
 
 def _lines() -> Any:
-    """One plain line an epoch."""
+    """One plain line an epoch, and between them one a minute."""
+    told = time.monotonic()
 
     def report(kind: str, values: dict[str, Any]) -> None:
-        if kind == "epoch":
-            numbers = "  ".join(
-                f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float)
-            )
-            tell(f"epoch {values['epoch'] + 1}/{values['epochs']}  {numbers}")
-        elif kind == "note":
+        nonlocal told
+        if kind == "note":
             tell(values["text"])
+        elif kind == "epoch":
+            tell(f"epoch {values['epoch'] + 1}/{values['epochs']}  {_numbers(values)}")
+        elif time.monotonic() - told < LINE_SECONDS:
+            return
+        elif kind == "crops":
+            tell(f"aligned {values['done']:,} of {values['of']:,}")
+        else:
+            spent = f"{values['progress']:.0%}, {values['seconds'] / 60:.0f} min"
+            tell(f"step {values['step']:,}, {spent}  {_numbers(values['losses'])}")
+        told = time.monotonic()
 
     return report
+
+
+def _numbers(values: dict[str, Any]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float))
 
 
 @contextmanager
@@ -94,12 +113,10 @@ def _drawn() -> Iterator[Any]:
             if kind not in ("crops", "step"):
                 plain(kind, values)
                 return
-            done = values["done"] if kind == "crops" else values["step"]
             if kind not in tasks:
-                tasks[kind] = progress.add_task(
-                    "aligning" if kind == "crops" else "training", total=values["of"]
-                )
-            progress.update(tasks[kind], completed=done, total=values["of"])
+                tasks[kind] = progress.add_task("aligning" if kind == "crops" else "training", total=1.0)
+            share = values["done"] / values["of"] if kind == "crops" else values["progress"]
+            progress.update(tasks[kind], completed=round(share * values["of"]), total=values["of"])
 
         yield report
 

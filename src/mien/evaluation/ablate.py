@@ -8,6 +8,7 @@ from pathlib import Path
 from mien.data.predictions import FILE, Predictions
 from mien.evaluation import evaluate
 from mien.evaluation.evaluate import Report
+from mien.evaluation.validation import validate
 from mien.training import checkpoint, loop
 from mien.training.config import RunConfig
 
@@ -25,7 +26,7 @@ def train_and_judge(run: RunConfig, by: str, write: Callable[[Report, Prediction
         MienError: training or judging cannot go on.
     """
     folder = loop.folder_of(run)
-    loop.run(run, resume=True)  # a finished one returns at once
+    loop.run(run, validate, resume=True)  # a finished one returns at once
     if not is_judged(folder, by):
         data = run.data
         report, predictions = evaluate.run(

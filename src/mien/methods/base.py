@@ -60,15 +60,18 @@ class Method(nn.Module, ABC):
         super().__init__()
 
     @abstractmethod
-    def forward(self, batch: Batch, turn: str) -> Terms:
-        """The terms of this turn's loss; whatever the turn holds fixed is detached here."""
+    def forward(self, batch: Any, turn: str) -> Terms:
+        """The terms of this turn's loss; whatever the turn holds fixed is detached here.
+
+        `batch` is a named tuple of tensors: of a recogniser a `Batch`, of other methods their own.
+        """
 
     def parameters_for(self, turn: str) -> Iterable[nn.Parameter]:
         """The parameters that this turn steps; a single player owns them all."""
         return self.parameters()
 
-    def advance(self, progress: float) -> None:
-        """Told once a step how far training is, 0 to 1, for schedules inside a method. Nothing by default."""
+    def advance(self, step: int) -> None:
+        """Told before each step how many there were, for what a method does in turns. Nothing by default."""
 
 
 class Recognition(Method):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from mien.labels import UNLABELLED
 from mien.methods.base import Batch
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
+
+_FIELDS: Final = ("images", "expression", "affect", "votes", "subject")
+"""Of `Samples`, in the order of `Batch`."""
 
 
 class Feed:
@@ -25,17 +28,16 @@ class Feed:
         batch: rows a step over all processes.
         balance: 0 draws each picture `repeat` times an epoch; towards 1, classes equally often (with repetition).
         seed: of the order.
-        rank, world: this process and how many there are; each takes its contiguous share of every step's rows.
+
+    Raises:
+        ConfigError: there are fewer pictures than a batch has rows.
     """
 
-    def __init__(
-        self, samples: list[Samples], batch: int, balance: float, seed: int, rank: int = 0, world: int = 1
-    ) -> None:
+    def __init__(self, samples: list[Samples], batch: int, balance: float, seed: int) -> None:
         self.samples = samples
         self.batch = batch
         self.balance = balance
         self.seed = seed
-        self.rank, self.world = rank, world
         self._ends = np.cumsum([len(one) for one in samples])
         self._expression = np.concatenate([one.expression for one in samples])
         self._repeat = np.concatenate([np.full(len(one), one.repeat) for one in samples])
@@ -44,8 +46,6 @@ class Feed:
         self._weight = np.array([one.weight for one in samples], dtype=np.float32)
         if batch > len(self):
             raise ConfigError(f"batch {batch} is larger than the {len(self)} training pictures: lower it")
-        if batch % world:
-            raise ConfigError(f"batch {batch} does not divide over {world} processes")
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -70,35 +70,24 @@ class Feed:
         weight *= self._repeat
         return random.choice(len(self), size=self._drawn, p=weight / weight.sum()).astype(np.int64)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Batch, torch.Tensor]]:
-        """Yield (step in the epoch, targets, crops) from step `start` on.
+    def batches(self, step: int) -> Iterator[Batch]:
+        """The batches of all epochs from a step of the training on, without end."""
+        for epoch in count(step // self.steps):
+            yield from self.epoch(epoch, step % self.steps)
+            step = 0
 
-        The batch's `image` holds this process's raw uint8 crops as they are; the third value holds the whole step's
-        crops, from which `mien.data.transforms.augment` takes the process's part.
-        """
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on; their `image` holds raw uint8 crops, grey [n, s, s] or RGB
+        [n, s, s, 3]."""
         import torch
 
         order = self.order(epoch)
-        share = self.batch // self.world
         for step in range(start, self.steps):
             rows = order[step * self.batch : (step + 1) * self.batch]
-            crops = torch.from_numpy(self._gather(rows, "images"))
-            mine = rows[self.rank * share : (self.rank + 1) * share]
-            yield (
-                step,
-                Batch(
-                    crops[self.rank * share : (self.rank + 1) * share],
-                    torch.from_numpy(self._gather(mine, "expression")),
-                    torch.from_numpy(self._gather(mine, "affect")),
-                    torch.from_numpy(self._gather(mine, "votes")),
-                    torch.from_numpy(self._gather(mine, "subject")),
-                    {
-                        "weight": torch.from_numpy(self._weight[self._owner(mine)]),
-                        "log_prior": torch.from_numpy(self._prior[self._owner(mine)]),
-                    },
-                ),
-                crops,
-            )
+            owner = self._owner(rows)
+            fields = [torch.from_numpy(self._gather(rows, field)) for field in _FIELDS]
+            extra = {"weight": self._weight[owner], "log_prior": self._prior[owner]}
+            yield Batch._make([*fields, {name: torch.from_numpy(values) for name, values in extra.items()}])
 
     def _owner(self, rows: NDArray[np.int64]) -> NDArray[np.intp]:
         """Which of the sets each row belongs to."""

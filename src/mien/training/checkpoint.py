@@ -21,6 +21,7 @@ from mien.io import atomic
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from mien.methods.base import Method
 
@@ -62,7 +63,7 @@ class Checkpoint:
         return method.eval()
 
 
-def save(path: Path, method: Method, card: dict[str, Any]) -> None:
+def save(path: Path, method: nn.Module, card: dict[str, Any]) -> None:
     """Write weights and card to `path`, whole or not at all."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in method.state_dict().items()}
     part = path.with_suffix(".part")

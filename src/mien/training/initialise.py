@@ -47,8 +47,8 @@ def adapt_norms(method: Recognition, feed: Feed, config: RunConfig) -> None:
     method.train()
     with torch.no_grad():
         generator = torch.Generator().manual_seed(config.seed)
-        for _, _, crops in islice(feed.epoch(0), NORM_STEPS):
-            method.predict(augment(crops, config.data, generator))
+        for batch in islice(feed.epoch(0), NORM_STEPS):
+            method.predict(augment(batch.image, config.data, generator))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
@@ -59,7 +59,7 @@ def restore_norms(method: Method, feed: Feed, config: RunConfig) -> None:
     if getattr(backbone, "affine", False):
         generator = torch.Generator().manual_seed(config.seed)
         steps = islice(feed.epoch(0), NORM_STEPS)
-        cast("Any", backbone).restore_norms(augment(crops, config.data, generator) for _, _, crops in steps)
+        cast("Any", backbone).restore_norms(augment(batch.image, config.data, generator) for batch in steps)
 
 
 def fill(method: Method, path: Path, part: str, labels: tuple[str, ...] = EXPRESSIONS) -> None:

@@ -1,71 +1,54 @@
-"""The one training loop: turns in, named terms out, everything resumable.
+"""Train a method with resumable, seeded steps.
 
-    for batch in feed:
+    for batch in task.batches(step):
         for turn in method.turns:
             terms = method(batch, turn)
             ...step that turn's parameters on their sum
 
-The loop knows no method. Randomness comes only from (seed, step): the order of the pictures, their augmentation and
-dropout repeat exactly after a resume, so a killed run ends with the same losses as an undisturbed one.
+The loop knows no method: a `mien.training.task.Task` says what is trained, on what and for how long, and what follows
+an epoch. Randomness comes only from (seed, step): the order of the pictures, their augmentation and dropout repeat
+exactly after a resume, so a killed run ends with the same losses as an undisturbed one.
 
-A run folder holds `config.yaml`, `environment.json`, `metrics.jsonl`, `weights.safetensors` (the best epoch on
-validation, with its card), `last.safetensors` (the last step, not averaged), `state.pt` (to go on from) and
-`curve.png`.
+The run folder of a recogniser holds `config.yaml`, `environment.json`, `metrics.jsonl`, `weights.safetensors` (the best
+epoch on validation, with its card), `last.safetensors` (the last step, not averaged) and `state.pt` (to go on from).
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
-import yaml
-from pydantic import ValidationError
 
-from mien import methods
-from mien.data.cropping import Samples, label_names, load_split
-from mien.data.transforms import augment, normalise, to_float
-from mien.errors import ConfigError, TrainingError
-from mien.evaluation import metrics
-from mien.io import atomic, torch_files
-from mien.io.locks import FileLock
-from mien.labels import EXPRESSIONS
-from mien.methods.base import Batch, Method, Recognition, expression_target
-from mien.training import checkpoint, distillation, initialise, optim, processor, run_log
-from mien.training.batches import Feed
-from mien.training.config import RunConfig
+from mien.errors import TrainingError
+from mien.io import torch_files
+from mien.training import optim, processor, recognition, run_folder, run_log
+from mien.training.task import Epoch, Task
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.optim.swa_utils import AveragedModel
+    from torch import Tensor, nn
+
+    from mien.training.config import RunConfig
+    from mien.training.recognition import Validate
 
 STATE_SECONDS = 300.0
 """How often, besides the end of each epoch, the state to resume from is written."""
+CHECK_STEPS = 50
+"""How often the losses are read from a GPU: a loss that is not finite is found within so many steps.
+
+On a CPU, where reading costs nothing, it is found before its step, as it must: torch's `grid_sample` ends the process
+on coordinates that are NaN.
+"""
 
 Report = Callable[[str, dict[str, Any]], None]
 """Told ("crops" | "step" | "epoch" | "note", values) so that a surface can draw progress."""
-
-
-@dataclass
-class _State:
-    """What a resumed run must know besides weights and optimisers."""
-
-    step: int = 0
-    best: float = -math.inf
-    best_epoch: int = -1
-    stale: int = 0
-    seconds: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
 
 
 def folder_of(config: RunConfig) -> Path:
@@ -73,11 +56,13 @@ def folder_of(config: RunConfig) -> Path:
     return config.runs / f"{config.name}-s{config.seed}"
 
 
-def run(config: RunConfig, resume: bool = False, report: Report | None = None) -> Path:
-    """Train as configured and return the run folder.
+def run(config: RunConfig, validate: Validate, resume: bool = False, report: Report | None = None) -> Path:
+    """Train a recogniser as configured and return the run folder.
 
     Args:
         config: the run.
+        validate: judges the method on the validation pictures after each epoch, as
+            `mien.evaluation.validation.validate` does; `config.select` names the value that chooses the kept weights.
         resume: go on from `state.pt` if it is there; a finished run, stopped early or not, returns at once.
         report: told of progress.
 
@@ -88,422 +73,273 @@ def run(config: RunConfig, resume: bool = False, report: Report | None = None) -
         TrainingError: a loss became NaN or infinite, or the disk is full; the last good files are kept.
         KeyboardInterrupt: after the state was saved.
     """
-    if os.environ.get("RANK", "0") != "0":  # one of several processes of one run: the first holds it for all
-        with processor.settings(config.threads):
-            return _run(config, resume, report)
     folder = folder_of(config)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(folder.name + ".lock"), str(folder))
-    except OSError as problem:
-        raise TrainingError(
-            f"{folder}: cannot be written ({problem.strerror}): choose another `runs`"
-        ) from None
-    try:
-        with processor.settings(config.threads):
-            return _run(config, resume, report)
-    finally:
-        lock.release()
+    # Of several processes of one run, the first holds it for all.
+    first = os.environ.get("RANK", "0") == "0"
+    claim = run_folder.claimed(folder, "runs") if first else contextlib.nullcontext()
+    with claim, processor.settings(config.threads):
+        return _train(config, folder, validate, resume, report or (lambda kind, values: None))
 
 
-def with_labels(config: RunConfig) -> RunConfig:
-    """The same configuration with its own labels by name, and a method with as many classes.
-
-    Raises:
-        ConfigError: the method rests on the eight expressions, or `method.classes` says another number.
-    """
-    labels = label_names(config.labels, config.data)
-    if labels == EXPRESSIONS:
-        return config
-    name = str(config.method.get("name"))
-    kind = methods.METHODS.get(name)
-    if kind is not None and kind.eight_only:
-        free = ", ".join(sorted(key for key, method in methods.METHODS.items() if not method.eight_only))
-        raise ConfigError(
-            f"method '{name}' cannot learn own labels: {kind.eight_only}. Methods that can: {free}"
-        )
-    if config.method.get("classes", len(labels)) != len(labels):
-        raise ConfigError(
-            f"method.classes is {config.method['classes']} and there are {len(labels)} labels: leave it out"
-        )
-    return config.model_copy(update={"labels": labels, "method": {**config.method, "classes": len(labels)}})
-
-
-def _run(config: RunConfig, resume: bool, report: Report | None) -> Path:
-    tell: Report = report or (lambda kind, values: None)
-    config = with_labels(config)
-    labels = config.labels or EXPRESSIONS
-    folder = folder_of(config)
-    fabric = _fabric(config)
+def _train(config: RunConfig, folder: Path, validate: Validate, resume: bool, report: Report) -> Path:
+    config = recognition.with_labels(config)
+    fabric = fabric_of(config.precision)
     run_log.check_select(config.select)
-    wanted = config.model_dump(mode="json")
-    run_log.admit(folder, _with_defaults(folder / "config.yaml"), wanted, resume)
+    stored = recognition.stored_config(folder / "config.yaml")
+    run_folder.admit(folder, stored, config.model_dump(mode="json"), resume)
     fabric.barrier()  # no process writes into the folder before all have looked
     if (folder / "finished").is_file():
-        tell("note", {"text": f"{folder} is finished: nothing is left to train"})
+        report("note", {"text": f"{folder} is finished: nothing is left to train"})
         return folder
-    torch.manual_seed(config.seed)
-    method = methods.build(config.method, config.data.size)
-    if not isinstance(method, Recognition):
-        raise ConfigError(f"method '{config.method.get('name')}' is not trained by this loop")
-    if config.start is not None:
-        initialise.fill(method, config.start, config.start_part, labels)
-    if config.channels_last:
-        method = method.to(memory_format=torch.channels_last)
-    splits = load_split(
-        config.data,
-        ("train", "valid"),
-        lambda done, total: tell("crops", {"done": done, "of": total}),
-        labels,
+    fresh = not (resume and (folder / run_folder.STATE).is_file())
+    task = recognition.RecogniserTask(
+        config, folder, validate, report, fresh, fabric.global_rank, fabric.world_size
     )
-    if not splits["valid"]:
-        raise ConfigError(
-            f"{config.data.root}: no validation pictures: choose a protocol that holds some out"
-        )
-    if config.data.teachers:
-        splits["train"] = distillation.taught(
-            splits["train"], config.data.teachers, config.data.teaching, labels
-        )
-    feed = Feed(
-        splits["train"], config.batch, config.data.balance, config.seed, fabric.global_rank, fabric.world_size
-    )
-    steps = feed.steps * config.epochs
-    players = {turn: optim.build(method, turn, config.optim) for turn in method.turns}
-    schedules = {turn: optim.schedule(one, config.optim, steps) for turn, one in players.items()}
-    average = optim.average(method, config.optim.ema) if config.optim.ema else None
-    heads = heads_of(config, method, splits["train"])
-    _selectable(config, splits["valid"], heads)
-    state = _State()
-    if resume and (folder / "state.pt").is_file():
-        state = _restore(folder / "state.pt", method, players, schedules, average)
-    else:
-        initialise.restore_norms(method, feed, config)
-        if config.norms == "frozen":
-            initialise.adapt_norms(method, feed, config)
-        if average is not None:
-            average.module.load_state_dict(method.state_dict())
-    wrapped = fabric.setup_module(method)  # the optimisers keep stepping the parameters they own
-    # Everything was read: what is refused from here on is a matter of training, not of a typing error.
+    training = Run(task, fabric, report, resume)
+    training.train()
     if fabric.is_global_zero:
-        _settle(folder, wanted)
-    log = run_log.RunLog(folder, state.step if resume else None) if fabric.is_global_zero else None
-
-    def keep() -> None:
-        if fabric.is_global_zero:
-            _write(
-                lambda path: torch.save(_state(state, method, players, schedules, average), path),
-                folder / "state.pt",
-            )
-
-    started, saved = time.monotonic() - state.seconds, time.monotonic()
-    try:
-        with _deferred_interrupt() as interrupted:
-            while state.step < steps and not _out_of_patience(config, state):
-                epoch = state.step // feed.steps
-                for _, targets, crops in feed.epoch(epoch, state.step % feed.steps):
-                    batch = _prepare(
-                        config, targets, crops, state.step, fabric.global_rank, fabric.world_size
-                    )
-                    batch = Batch(*fabric.to_device(tuple(batch)))
-                    method.train()
-                    if config.norms == "frozen":
-                        initialise.freeze_norms(method)
-                    method.advance(state.step / steps)
-                    for turn in method.turns:
-                        terms: dict[str, Tensor] = wrapped(batch, turn)
-                        total = torch.stack([term.float() for term in terms.values()]).sum()
-                        if not torch.isfinite(total):
-                            raise TrainingError(
-                                f"step {state.step}: the loss is {total.item()} "
-                                f"({', '.join(f'{name} {term.item():.3g}' for name, term in terms.items())}): "
-                                "lower optim.rate or use precision float32; the last good weights are kept"
-                            )
-                        for player in players.values():
-                            player.zero_grad(set_to_none=True)
-                        fabric.backward(total)
-                        if config.optim.clip is not None:
-                            torch.nn.utils.clip_grad_norm_(
-                                list(method.parameters_for(turn)), config.optim.clip
-                            )
-                        players[turn].step()
-                        schedules[turn].step()
-                        for name, term in terms.items():
-                            state.sums[name] = state.sums.get(name, 0.0) + float(term.detach())
-                    if average is not None:
-                        average.update_parameters(method)
-                    state.step += 1
-                    state.seconds = time.monotonic() - started
-                    tell("step", {"step": state.step, "of": steps, "seconds": state.seconds})
-                    if interrupted():
-                        keep()
-                        raise KeyboardInterrupt
-                    if time.monotonic() - saved > STATE_SECONDS:
-                        keep()
-                        saved = time.monotonic()
-                means = {f"train_{name}": value / feed.steps for name, value in state.sums.items()}
-                state.sums = {}
-                judged: Any = average.module if average is not None else method
-                values = validate(judged, splits["valid"], config.batch)
-                reached = run_log.score(config.select, values[config.select])
-                better = state.best_epoch < 0 or reached > state.best
-                if better:
-                    state.best, state.best_epoch, state.stale = reached, epoch, 0
-                else:
-                    state.stale += 1
-                if fabric.is_global_zero and log is not None:
-                    if better:
-                        card = card_of(config, epoch, values, state.seconds, heads)
-                        _write(partial(_save, judged, card), folder / "weights.safetensors")
-                    log.write(
-                        "epoch",
-                        state.step,
-                        {"epoch": epoch, **means, **values, "seconds": round(state.seconds, 1)},
-                    )
-                tell("epoch", {"epoch": epoch, "epochs": config.epochs, "best": better, **means, **values})
-                keep()
-                saved = time.monotonic()
-                if _out_of_patience(config, state):
-                    tell("note", {"text": f"no better epoch for {config.patience}: stopping"})
-    finally:
-        if log is not None:
-            log.close()
-    if fabric.is_global_zero:
-        last = card_of(config, state.step // feed.steps - 1, {}, state.seconds, heads)
-        _write(partial(_save, method, last), folder / "last.safetensors")
-        facts = json.dumps({"seconds": state.seconds, "best_epoch": state.best_epoch})
-        atomic.write({folder / "finished": facts.encode()})
+        task.finish(training.position.step, training.position.seconds)
     return folder
 
 
-def heads_of(config: RunConfig, method: Method, samples: list[Samples]) -> dict[str, bool]:
-    """Which heads the training pictures teach: one without labels, or turned off, is left as it was at the start."""
-    settings = getattr(method, "config", None)
-    named = any((one.expression >= 0).any() or np.isfinite(one.votes).all(axis=1).any() for one in samples)
-    rated = sum(int(np.isfinite(one.affect).all(axis=1).sum()) for one in samples) > 1
-    heads = {
-        "expression": named and getattr(settings, "expression", "") != "off",
-        "affect": rated and getattr(settings, "affect_weight", 1.0) > 0,
-    }
-    if config.start is not None and config.start_part == "whole":
-        before = checkpoint.load(config.start).heads
-        heads = {name: taught or before[name] for name, taught in heads.items()}
-    return heads
+@dataclass
+class Position:
+    """How far a training has come: steps, seconds by the budget's clock, and the step at which the epoch began."""
+
+    step: int = 0
+    seconds: float = 0.0
+    epoch_start: int = 0
 
 
-def card_of(
-    config: RunConfig, epoch: int, values: dict[str, float], seconds: float, heads: dict[str, bool]
-) -> dict[str, Any]:
-    """What a checkpoint says of itself."""
-    return {
-        "method": config.method,
-        "size": config.data.size,
-        "colour": config.data.colour,
-        "classes": list(config.labels or EXPRESSIONS),
-        "heads": heads,
-        "config": config.model_dump(mode="json"),
-        "epoch": epoch,
-        "valid": values,
-        "seconds": round(seconds, 1),
-        "seed": config.seed,
-        "commit": checkpoint.commit(),
-        "environment": run_log.environment(),
-    }
+class Run:
+    """One training: a task's method with its optimisers and running average, and how far they have come.
 
+    Args:
+        task: what is trained.
+        fabric: the device and the processes, see `fabric_of`; the method is moved to its device.
+        report: told of each step.
+        resume: go on from the state in the run folder, if there is one.
 
-def validate(method: Recognition, samples: list[Samples], batch: int) -> dict[str, float]:
-    """Accuracy, macro accuracy, cross-entropy, CCC of valence and arousal and their mean, without augmentation."""
-    was = method.training
-    method.eval()
-    logits, affect = predict(method, samples, batch)
-    method.train(was)
-    expression = np.concatenate([one.expression for one in samples])
-    target = np.concatenate([one.affect for one in samples])
-    known = expression >= 0
-    values: dict[str, float] = {}
-    if known.any():
-        hit = logits[known].argmax(axis=1) == expression[known]
-        values["accuracy"] = float(hit.mean())
-        values["macro_accuracy"] = float(
-            np.mean([hit[expression[known] == label].mean() for label in np.unique(expression[known])])
+    Raises:
+        WeightsError: the state cannot be read.
+        TrainingError: the state is another training's.
+    """
+
+    def __init__(self, task: Task, fabric: Any, report: Report, resume: bool) -> None:
+        self.task, self.report = task, report
+        self._fabric, self._resume = fabric, resume
+        self._module = fabric.setup_module(task.method)
+        self.optimisers = {turn: optim.build(task.method, turn, task.optim) for turn in task.method.turns}
+        # Made from a method that is on its device already, so that it lies there too.
+        self.average = optim.average(task.averaged, task.optim.ema) if task.optim.ema else None
+        self.position = Position()
+        self._sums: dict[str, Tensor] = {}
+        self._losses: dict[str, float] = {}
+        self._log: run_log.RunLog | None = None
+        self._reads_wait = _reads_wait(fabric.device)
+        # Seeding a GPU that is not used takes half a millisecond a step.
+        on_cpu = fabric.device.type == "cpu"
+        self._seed: Callable[[int], Any] = (
+            torch.default_generator.manual_seed if on_cpu else torch.manual_seed
         )
-        shifted = logits[known] - logits[known].max(axis=1, keepdims=True)
-        likelihood = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        values["cross_entropy"] = float(-likelihood[np.arange(len(hit)), expression[known]].mean())
-    felt = np.isfinite(target).all(axis=1)
-    if felt.sum() > 1:
-        for place, name in enumerate(("valence", "arousal")):
-            values[f"ccc_{name}"] = metrics.affect(affect[felt, place], target[felt, place])["ccc"]
-        values["ccc"] = (values["ccc_valence"] + values["ccc_arousal"]) / 2
-    return values
+        self._saved = time.monotonic()
+        if resume and self._state_file.is_file():
+            self._restore()
+        self._clock_start = task.budget.clock() - self.position.seconds
 
+    @property
+    def progress(self) -> float:
+        """From 0 to 1: how much of the budget is spent."""
+        return self.task.budget.progress(self.position.step, self.position.seconds)
 
-def predict(
-    method: Recognition, samples: list[Samples], batch: int
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Logits [n, k] and affect [n, 2] of all samples, in order, as float32."""
-    device = next(method.parameters()).device
-    logits: list[np.ndarray[Any, Any]] = []
-    affect: list[np.ndarray[Any, Any]] = []
-    with torch.inference_mode():
-        for one in samples:
-            for start in range(0, len(one), batch):
-                crops = torch.from_numpy(np.array(one.images[start : start + batch])).to(device)
-                prediction = method.predict(normalise(to_float(crops)))
-                logits.append(prediction.logits.float().cpu().numpy())
-                affect.append(prediction.affect.float().cpu().numpy())
-    return np.concatenate(logits), np.concatenate(affect)
+    @property
+    def network(self) -> nn.Module:
+        """What is judged and kept: the running average, or the method's own part where none is kept."""
+        return self.task.averaged if self.average is None else self.average.module
 
+    def train(self) -> None:
+        """Train to the end of the budget, or until the task has stopped.
 
-def _prepare(config: RunConfig, targets: Batch, crops: Tensor, step: int, rank: int, world: int) -> Batch:
-    """Augment one step's pictures and finish its targets; everything random is drawn from (seed, step)."""
-    generator = torch.Generator().manual_seed((config.seed * 1_000_003 + step) % 2**63)
-    torch.manual_seed((config.seed * 7_919 + step) * world + rank)  # dropout inside the method
-    share = len(crops) // world
-    part = slice(rank * share, (rank + 1) * share)
-    image = augment(crops, config.data, generator, part)
-    batch = targets._replace(image=image)
-    if config.smoothing or config.mixup:
-        classes = batch.votes.shape[1]
-        shares, labelled = expression_target(batch, classes)
-        shares = shares * (1 - config.smoothing) + config.smoothing / classes
-        shares[labelled == 0] = torch.nan
-        batch = batch._replace(votes=shares)
-    if config.mixup:
-        random = np.random.default_rng((config.seed, step))
-        weight = float(random.beta(config.mixup, config.mixup))
-        order = torch.roll(torch.arange(len(image)), 1)
-        batch = batch._replace(
-            image=weight * batch.image + (1 - weight) * batch.image[order],
-            votes=weight * batch.votes + (1 - weight) * batch.votes[order],
-            affect=weight * batch.affect + (1 - weight) * batch.affect[order],
+        Raises:
+            TrainingError: a loss is not finite, or a file cannot be written.
+            KeyboardInterrupt: it was interrupted; the state was saved.
+        """
+        with contextlib.ExitStack() as stack:
+            if self._fabric.is_global_zero:
+                stack.enter_context(run_folder.begun(self.task.folder, self.task.files()))
+                log = run_log.RunLog(self.task.folder, self.position.step if self._resume else None)
+                self._log = stack.enter_context(contextlib.closing(log))
+            interrupted = stack.enter_context(_deferred_interrupt())
+            self._clock_start = self.task.budget.clock() - self.position.seconds
+            batches = self.task.batches(self.position.step)
+            while not self._over or self.position.step > self.position.epoch_start:
+                self.epoch(batches, interrupted)
+
+    @property
+    def _over(self) -> bool:
+        return self.progress >= 1 or self.task.stopped
+
+    def epoch(self, batches: Iterator[Any], interrupted: Callable[[], bool] = lambda: False) -> None:
+        """Train to the end of the current epoch, have it judged, log it and save the state, as the task wishes."""
+        position = self.position
+        while position.step - position.epoch_start < self.task.epoch_steps and not self._over:
+            self.step(next(batches))
+            self._tell()
+            if interrupted():
+                self.save()
+                raise KeyboardInterrupt
+            if time.monotonic() - self._saved > STATE_SECONDS:
+                self.save()
+        self.check()
+        values = self.task.end_epoch(Epoch(position.step, position.seconds, self._losses, self.network))
+        if self._log is not None:
+            self._log.write(self.task.event, position.step, {**values, "seconds": round(position.seconds, 1)})
+        self._sums, position.epoch_start = {}, position.step
+        if self.task.saves_epochs or self._over:
+            self.save()
+
+    def step(self, batch: Any) -> None:
+        """Let every turn of the method learn from one batch."""
+        task, position, fabric = self.task, self.position, self._fabric
+        # Of dropout, and of whatever else a method draws.
+        self._seed((task.seed * 7_919 + position.step) * fabric.world_size + fabric.global_rank)
+        batch = task.prepare(fabric.to_device(batch), position.step)
+        task.train()
+        task.method.advance(position.step)
+        for turn in task.method.turns:
+            self._turn(batch, turn)
+        if self.average is not None:
+            self.average.update_parameters(task.averaged)
+        position.step += 1
+        position.seconds = task.budget.clock() - self._clock_start
+        if position.step % CHECK_STEPS == 0:
+            self.check()
+
+    def _turn(self, batch: Any, turn: str) -> None:
+        task = self.task
+        terms: dict[str, Tensor] = self._module(batch, turn)
+        total = torch.stack([term.float() for term in terms.values()]).sum()
+        if not self._reads_wait and not torch.isfinite(total):
+            raise self._not_finite({name: term.item() for name, term in terms.items()})
+        for optimiser in self.optimisers.values():
+            optimiser.zero_grad(set_to_none=True)
+        self._fabric.backward(total)
+        if task.optim.clip is not None:
+            torch.nn.utils.clip_grad_norm_(list(task.method.parameters_for(turn)), task.optim.clip)
+        factor = task.rate(self.position.step, self.progress)
+        for group in self.optimisers[turn].param_groups:
+            group["lr"] = factor * group["initial_lr"]
+        self.optimisers[turn].step()
+        for name, term in terms.items():  # summed where they are: reading them would wait for the device
+            value = term.detach().to(_precise(term.device))
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def check(self) -> None:
+        """Read the losses of the epoch so far.
+
+        Raises:
+            TrainingError: one was not finite in a step since they were last read.
+        """
+        if not self._sums:
+            return
+        sums = dict(zip(self._sums, torch.stack(list(self._sums.values())).tolist(), strict=True))
+        if not all(map(math.isfinite, sums.values())):
+            raise self._not_finite(sums)
+        count = self.position.step - self.position.epoch_start
+        self._losses = {name: value / count for name, value in sums.items()}
+
+    def _not_finite(self, losses: dict[str, float]) -> TrainingError:
+        wrong = ", ".join(f"{name} {value}" for name, value in losses.items() if not math.isfinite(value))
+        return TrainingError(
+            f"step {self.position.step}: a loss is not finite ({wrong}): {self.task.remedy}; the last good files are "
+            "kept"
         )
-    if config.channels_last:
-        batch = batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
-    return batch
+
+    def _tell(self) -> None:
+        self.report(
+            "step",
+            {
+                "step": self.position.step,
+                "of": self.task.budget.steps,
+                "seconds": self.position.seconds,
+                "progress": self.progress,
+                "losses": self._losses,
+            },
+        )
+
+    @property
+    def _state_file(self) -> Path:
+        return self.task.folder / run_folder.STATE
+
+    def save(self) -> None:
+        """Write what `--resume` goes on from.
+
+        Raises:
+            TrainingError: a loss was not finite, or the file cannot be written; the one before is kept.
+        """
+        self.check()
+        if self._fabric.is_global_zero:
+            run_folder.write(lambda path: torch.save(self._state(), path), self._state_file)
+        self._saved = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "position": asdict(self.position),
+            "sums": self._sums,
+            "task": self.task.state,
+            "method": self.task.method.state_dict(),
+            "optimisers": {turn: one.state_dict() for turn, one in self.optimisers.items()},
+            "average": None if self.average is None else self.average.state_dict(),
+        }
+
+    def _restore(self) -> None:
+        stored = torch_files.read(self._state_file)
+        try:
+            self.task.method.load_state_dict(stored["method"])
+            for turn, optimiser in self.optimisers.items():
+                optimiser.load_state_dict(stored["optimisers"][turn])
+            if self.average is not None:
+                self.average.load_state_dict(stored["average"])
+            self.task.state = dict(stored["task"])
+            self._sums = {name: value.to(self._fabric.device) for name, value in stored["sums"].items()}
+            self.position = Position(**stored["position"])
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as problem:
+            raise TrainingError(
+                f"{self._state_file}: is not this run's state ({type(problem).__name__}): delete it to start the run "
+                "anew"
+            ) from None
 
 
-def _fabric(config: RunConfig) -> Any:
+def _reads_wait(device: torch.device) -> bool:
+    """Whether reading a number means waiting until the device has done all that it was given to do."""
+    return device.type != "cpu"
+
+
+def _precise(device: torch.device) -> torch.dtype:
+    """What losses are summed in; Apple's GPUs know no double precision."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def fabric_of(precision: Literal["float32", "bfloat16"], accelerator: Literal["auto", "cpu"] = "auto") -> Any:
+    """The device to train on, or all processes of a run under torchrun with a device each."""
     from lightning_fabric import Fabric
 
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    precision: Any = "bf16-mixed" if config.precision == "bfloat16" else "32-true"
+    kind: Any = "bf16-mixed" if precision == "bfloat16" else "32-true"
     if world == 1:
-        return Fabric(accelerator="auto", devices=1, precision=precision)
+        return Fabric(accelerator=accelerator, devices=1, precision=kind)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     fabric = Fabric(
-        accelerator="auto",
+        accelerator=accelerator,
         devices=local,
         num_nodes=world // local,
         strategy=DDPStrategy(find_unused_parameters=True),
-        precision=precision,
+        precision=kind,
     )
     fabric.launch()
     return fabric
-
-
-def _out_of_patience(config: RunConfig, state: _State) -> bool:
-    return config.patience is not None and state.stale >= config.patience
-
-
-def _selectable(config: RunConfig, held: list[Samples], heads: dict[str, bool]) -> None:
-    """Refuse to select by a metric of labels that the validation pictures lack, or of a head that is not trained.
-
-    Raises:
-        ConfigError: there are none, or it is not.
-    """
-    affect = config.select.startswith("ccc")
-    known = (
-        sum(int(np.isfinite(one.affect).all(axis=1).sum()) for one in held) > 1
-        if affect
-        else any((one.expression >= 0).any() for one in held)
-    )
-    if not heads["affect" if affect else "expression"]:
-        raise ConfigError(
-            f"select: '{config.select}' is of a head that these training pictures do not teach: select by "
-            f"{'accuracy' if affect else 'ccc'}"
-        )
-    if not known:
-        what = "valence and arousal" if affect else "expression"
-        raise ConfigError(
-            f"select: '{config.select}' needs {what} labels, and the validation pictures of {config.data.root} "
-            f"have none: select by {'accuracy' if affect else 'ccc'}"
-        )
-
-
-def _settle(folder: Path, wanted: dict[str, Any]) -> None:
-    """Make the run folder and say in it what is trained, where and with what."""
-    folder.mkdir(parents=True, exist_ok=True)
-    environment = json.dumps({**run_log.environment(), "commit": checkpoint.commit()}, indent=2)
-    settings = yaml.safe_dump(wanted, sort_keys=False)
-    atomic.write(
-        {folder / "config.yaml": settings.encode(), folder / "environment.json": environment.encode()}
-    )
-
-
-def _with_defaults(written: Path) -> dict[str, Any] | None:
-    """The configuration of a folder, with today's defaults for keys that are younger than it; None for none or a broken
-    one."""
-    try:
-        return RunConfig(**yaml.safe_load(written.read_text(encoding="utf-8"))).model_dump(mode="json")
-    except (OSError, UnicodeDecodeError, ValidationError, TypeError, yaml.YAMLError):
-        return None
-
-
-def _state(
-    state: _State,
-    method: Method,
-    players: dict[str, torch.optim.Optimizer],
-    schedules: dict[str, Any],
-    average: AveragedModel | None,
-) -> dict[str, Any]:
-    return {
-        "progress": {name: getattr(state, name) for name in state.__dataclass_fields__},
-        "method": method.state_dict(),
-        "players": {turn: player.state_dict() for turn, player in players.items()},
-        "schedules": {turn: one.state_dict() for turn, one in schedules.items()},
-        "average": average.state_dict() if average is not None else None,
-    }
-
-
-def _restore(
-    path: Path,
-    method: Method,
-    players: dict[str, torch.optim.Optimizer],
-    schedules: dict[str, Any],
-    average: AveragedModel | None,
-) -> _State:
-    stored = torch_files.read(path)
-    try:
-        method.load_state_dict(stored["method"])
-        for turn, player in players.items():
-            player.load_state_dict(stored["players"][turn])
-            schedules[turn].load_state_dict(stored["schedules"][turn])
-        if average is not None:
-            average.load_state_dict(stored["average"])
-        return _State(**stored["progress"])
-    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as problem:
-        raise TrainingError(
-            f"{path}: is not this run's state ({type(problem).__name__}): delete it to start the run anew"
-        ) from None
-
-
-def _save(method: Method, card: dict[str, Any], path: Path) -> None:
-    checkpoint.save(path, method, card)
-
-
-def _write(save: Callable[[Path], None], path: Path) -> None:
-    """Write a file whole or not at all; a full disk is said plainly and the old file stays."""
-    part = path.with_name(f"{path.stem}.new{path.suffix}")
-    try:
-        save(part)
-    except (OSError, RuntimeError) as problem:
-        part.unlink(missing_ok=True)
-        raise TrainingError(
-            f"{path}: could not be written ({problem}): free some space and add --resume; the last good file is kept"
-        ) from None
-    atomic.replace(part, path)
 
 
 @contextlib.contextmanager

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from mien.methods.base import Method
@@ -15,7 +14,10 @@ from mien.training.config import OptimConfig
 
 
 def groups(method: Method, turn: str, config: OptimConfig) -> list[dict[str, object]]:
-    """Split a player's parameters by learning rate (pretrained or new) and weight decay (matrices only)."""
+    """Split a player's parameters by learning rate (pretrained or new) and weight decay (matrices only).
+
+    `initial_lr` keeps the peak rate, which the schedule multiplies.
+    """
     owned = {id(parameter) for parameter in method.parameters_for(turn)}
     pretrained = tuple(f"{name}." for name in method.pretrained)
     split: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -26,7 +28,8 @@ def groups(method: Method, turn: str, config: OptimConfig) -> list[dict[str, obj
     return [
         {
             "params": parameters,
-            "lr": config.rate * (config.backbone_rate if slow else 1.0),
+            "lr": (peak := config.rate * (config.backbone_rate if slow else 1.0)),
+            "initial_lr": peak,
             "weight_decay": config.weight_decay if decayed else 0.0,
         }
         for (slow, decayed), parameters in split.items()
@@ -43,8 +46,9 @@ def build(method: Method, turn: str, config: OptimConfig) -> torch.optim.Optimiz
     return torch.optim.AdamW(parameters, lr=config.rate, betas=config.betas)
 
 
-def schedule(optimiser: torch.optim.Optimizer, config: OptimConfig, steps: int) -> LambdaLR:
-    """Linear warm-up over the first share of `steps`, then a cosine to zero."""
+def schedule(config: OptimConfig, steps: int) -> Callable[[int], float]:
+    """What the peak rates are multiplied by at a step: linear warm-up over the first share of `steps`, then a cosine to
+    zero."""
     warm = max(1, round(config.warmup * steps))
 
     def factor(step: int) -> float:
@@ -52,24 +56,26 @@ def schedule(optimiser: torch.optim.Optimizer, config: OptimConfig, steps: int) 
             return (step + 1) / warm
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
 
-    return LambdaLR(optimiser, factor)
+    return factor
 
 
-def average(method: Method, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and buffers; evaluation and the kept weights use it.
+def average(network: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of weights and buffers, on their device; evaluation and the kept weights use it.
 
     Its decay at step t is the smaller of `decay` and (1 + t) / (10 + t), as TensorFlow's average with `num_updates` and
     timm's warm-up have it: a run of a hundred steps would otherwise keep mostly what it began with.
     """
 
     @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        step = int(count)
+    def update(means: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        # Of the counter on the CPU: `count` is a copy on the device, for which reading would have to wait.
+        step = int(averaged.n_averaged)
         share = 1 - min(decay, (1 + step) / (10 + step))
-        if torch.is_floating_point(averaged[0]):
-            torch._foreach_lerp_(list(averaged), list(current), share)
+        if torch.is_floating_point(means[0]):
+            torch._foreach_lerp_(list(means), list(current), share)
         else:  # the counters of batch norms
-            for mean, value in zip(averaged, current, strict=True):
+            for mean, value in zip(means, current, strict=True):
                 mean.copy_(value)
 
-    return AveragedModel(method, multi_avg_fn=update, use_buffers=True)
+    averaged = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+    return averaged

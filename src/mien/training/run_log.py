@@ -1,6 +1,6 @@
 """What a run leaves behind while it runs: `metrics.jsonl`, one line an event, and TensorBoard where it is installed.
 
-Also who may train into a run folder, and which epoch of a run is the best.
+Also which epoch of a run is the best.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import math
 import os
 import platform
 import re
-import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -54,73 +52,6 @@ def check_select(select: str) -> None:
     """
     if select not in HIGHER_IS_BETTER:
         raise ConfigError(f"select: no metric '{select}': {nearest(select, list(HIGHER_IS_BETTER))}")
-
-
-BEGUN = ("state.pt", "weights.safetensors", "last.safetensors", "metrics.jsonl", "finished")
-"""Files that show that a folder holds a run; one with less was left by a start that did not get far, and is taken."""
-
-
-def admit(
-    folder: Path,
-    stored: dict[str, Any] | None,
-    wanted: dict[str, Any],
-    resume: bool,
-    free: Sequence[str] = (),
-) -> None:
-    """Refuse a run folder that may not be trained into; nothing is written.
-
-    Args:
-        folder: the run folder.
-        stored: the configuration that it holds; None where it is damaged or missing.
-        wanted: the configuration to train now, in the same plain types.
-        resume: whether the run may go on.
-        free: keys that may differ, such as how long to train.
-
-    Raises:
-        ConfigError: the folder has a run and `resume` is off, or one of another configuration; the message names the
-            options that differ.
-    """
-    if not any((folder / name).exists() for name in BEGUN):
-        return
-    if not resume and stored in (None, wanted):
-        raise ConfigError(f"{folder} holds this run already: add --resume to go on, or delete the folder")
-    if stored is None:
-        raise ConfigError(
-            f"{folder} holds a run whose configuration is missing or damaged: train into another folder, or delete it"
-        )
-    found = [line for key, line in differences(stored, wanted) if key.split(".")[0] not in free]
-    if found:
-        raise ConfigError(
-            f"{folder} holds a run of another configuration ({'; '.join(found[:3])}"
-            f"{'; ...' if len(found) > 3 else ''}): use the same options, train into another folder, or delete this one"
-        )
-    if not resume:
-        raise ConfigError(f"{folder} holds a run: add --resume to go on, or delete the folder")
-
-
-def stored(folder: Path) -> dict[str, Any] | None:
-    """The configuration in a run folder's `config.json`; None for none or a damaged one."""
-    try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def differences(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """(key, "key is X there, Y here") of each option that two configurations do not share, sections opened."""
-    found: list[tuple[str, str]] = []
-    for key in {**stored, **wanted}:
-        here, there, name = wanted.get(key), stored.get(key), f"{prefix}{key}"
-        if isinstance(here, dict) and isinstance(there, dict):
-            found += differences(there, here, f"{name}.")
-        elif here != there:
-            found.append((name, f"{name} is {_shown(there)} there, {_shown(here)} here"))
-    return found
-
-
-def _shown(value: Any) -> str:
-    return textwrap.shorten(json.dumps(value, default=str), 60, placeholder=" ...")
 
 
 def without_seed(run: str) -> str:

@@ -17,15 +17,19 @@ there changes nothing also holds by construction: a correction is multiplied by 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 from mien.data.transforms import normalise
-from mien.editing.corrector import fade
+from mien.editing.corrector import SIDE, fade
 from mien.editing.geometry import ACTIVE
 from mien.labels import EXPRESSIONS, NEUTRAL
+from mien.methods.base import Method, Terms
 from mien.methods.baseline import Baseline
 from mien.methods.meca import MECA
 from mien.training.editor.networks import Corrector, Critic, Skip, StarCritic, StarGenerator, drawn
@@ -34,11 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jaxtyping import Float
-    from torch import Tensor
 
     from mien.methods.base import Backbone
 
-Terms = dict[str, torch.Tensor]
 ADVERSARIAL = 0.5
 FLOW = 4.0
 """How much dearer a corrector's flow is than was designed: read alike, flow changes twice as much of an identity as
@@ -70,27 +72,40 @@ class Faces(NamedTuple):
     strength: Tensor
 
 
-class Game(Protocol):
-    """Two players and what each wants of a step."""
+class Game(Method):
+    """Two players: what each wants of a step. The editor answers the critic on the edits that the critic judged."""
 
-    editor: Any
-    critic: Any
+    turns: ClassVar[tuple[str, ...]] = ("critic", "editor")
+    pretrained: ClassVar[tuple[str, ...]] = ()
+    editor: nn.Module
+    critic: nn.Module
+    _edits: Tensor | None = None
 
-    def begin(self, step: int) -> None:
-        """Told the step before anything else is asked."""
-        ...
+    def forward(self, batch: Faces, turn: str) -> Terms:
+        # Neither player moves the editor before its own turn, so one drawing serves both.
+        if turn == "critic":
+            self._edits = self.edit(batch)
+            terms = self.critic_terms(batch, self._edits.detach())
+        else:
+            edits = self.edit(batch) if self._edits is None else self._edits
+            self._edits = None
+            terms = self.editor_terms(batch, edits)
+        return {f"{turn} {name}": term for name, term in terms.items()}
 
+    def parameters_for(self, turn: str) -> Iterable[nn.Parameter]:
+        return self.get_submodule(turn).parameters()
+
+    @abstractmethod
     def edit(self, faces: Faces) -> Tensor:
         """The edits [n, 1, 64, 64] that the bank asks for."""
-        ...
 
+    @abstractmethod
     def critic_terms(self, faces: Faces, edits: Tensor) -> Terms:
         """The critic's terms; `edits` are detached."""
-        ...
 
-    def editor_terms(self, faces: Faces, edits: Tensor, generator: torch.Generator) -> Terms:
-        """The editor's terms."""
-        ...
+    @abstractmethod
+    def editor_terms(self, faces: Faces, edits: Tensor) -> Terms:
+        """The editor's terms, of the edits that `edit` gave last."""
 
 
 def wanted(faces: Faces) -> tuple[Float[Tensor, "n 8"], Float[Tensor, " n"]]:
@@ -117,10 +132,12 @@ def size_of(change: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
     return change.abs().sum(dim=1).clamp(max=1)
 
 
-def disturbed(pictures: Float[Tensor, "n 1 h w"], generator: torch.Generator) -> Float[Tensor, "n 1 h w"]:
-    """Pictures turned, scaled, shifted, lit and softened a little, each otherwise: what a guide may see of edits."""
-    n = len(pictures)
-    draw = torch.rand(n, 8, generator=generator) * 2 - 1
+def disturbed(pictures: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
+    """Pictures turned, scaled, shifted, lit and softened a little, each otherwise: what a guide may see of edits.
+
+    What is random comes from torch's own generator, as dropout does.
+    """
+    draw = torch.rand(len(pictures), 8) * 2 - 1
     angle, zoom = draw[:, 0] * math.radians(8), 1 + 0.08 * draw[:, 1]
     mirror = torch.where(draw[:, 2] > 0, 1.0, -1.0)
     cosine, sine = torch.cos(angle) / zoom, torch.sin(angle) / zoom
@@ -180,20 +197,24 @@ def axes_of(guide: Guide) -> Float[Tensor, "k d"]:
     return torch.eye(len(ACTIVE))
 
 
-class Guided:
+class Guided(Game):
     """`Corrector` or `Skip` against frozen guides, a witness of who is seen, if any, and a critic."""
+
+    editor: Corrector | Skip
+    critic: Critic
 
     def __init__(
         self, editor: Corrector | Skip, guides: Sequence[Guide], witness: Witness | None = None
     ) -> None:
-        self.editor: Corrector | Skip = editor
-        self.witness = witness
-        self.critic = Critic()
+        super().__init__(None, SIDE)
+        self.editor, self.critic = editor, Critic()
+        # In a plain list, since they are no part of what is trained, saved or put into training mode.
         self.guides = [guide.eval().requires_grad_(False) for guide in guides]
+        self.witness = witness
         self._spent: Terms = {}
         self._turn = 0
 
-    def begin(self, step: int) -> None:
+    def advance(self, step: int) -> None:
         self._turn = step
 
     def edit(self, faces: Faces) -> Tensor:
@@ -228,9 +249,9 @@ class Guided:
         fake = functional.relu(1 + self.critic.judge(edits, wanted(faces)[0])).mean()
         return {"real": real, "fake": fake}
 
-    def editor_terms(self, faces: Faces, edits: Tensor, generator: torch.Generator) -> Terms:
+    def editor_terms(self, faces: Faces, edits: Tensor) -> Terms:
         shares, intensity = wanted(faces)
-        logits, length, cosine = self.read(disturbed(edits, generator))
+        logits, length, cosine = self.read(disturbed(edits))
         terms = {
             "expression": functional.cross_entropy(logits, shares),
             "intensity": (length - intensity).square().mean(),
@@ -248,30 +269,30 @@ class Guided:
         return terms
 
 
-class Star:
+class Star(Game):
     """`StarGenerator` and its critic; targets are drawn anew, the bank only lends faces and votes."""
 
-    def __init__(self) -> None:
-        self.editor = StarGenerator()
-        self.critic = StarCritic()
-        self._seed = 0
+    editor: StarGenerator
+    critic: StarCritic
 
-    def begin(self, step: int) -> None:
-        self._seed = step
+    def __init__(self) -> None:
+        super().__init__(None, SIDE)
+        self.editor, self.critic = StarGenerator(), StarCritic()
+        self._code = torch.zeros(0, 2)
 
     def edit(self, faces: Faces) -> Tensor:
-        drawn_anew: Tensor = self.editor(faces.before, self._code(faces))
+        self._code = self._draw(faces)  # both players of a step see the same codes
+        drawn_anew: Tensor = self.editor(faces.before, self._code)
         return drawn_anew
 
-    def _code(self, faces: Faces) -> Tensor:
+    def _draw(self, faces: Faces) -> Tensor:
         """GANmut's codes: on an axis, jittered; the first rows at a random angle; neutral near the origin."""
         strengths = functional.one_hot(faces.target, len(EXPRESSIONS)).float()
         length = faces.strength.clamp(0.2, 1)[:, None]
         code = self.editor.code(_emotional(strengths)) * length
-        seed = torch.Generator().manual_seed(self._seed)  # both players of a step see the same codes
-        code = code + JITTER * torch.randn(code.shape, generator=seed)
+        code = code + JITTER * torch.randn(code.shape)
         free = self._free(len(code))
-        angle = torch.rand(free, generator=seed) * 2 * math.pi
+        angle = torch.rand(free) * 2 * math.pi
         turned = torch.stack([torch.cos(angle), torch.sin(angle)], dim=1) * length[:free]
         return torch.cat([turned, code[free:]])
 
@@ -286,10 +307,10 @@ class Star:
             "real": functional.relu(1 - real).mean(),
             "fake": functional.relu(1 + fake).mean(),
             "classes": functional.cross_entropy(classes, faces.votes),
-            "code": functional.mse_loss(code, self._code(faces).detach()),
+            "code": functional.mse_loss(code, self._code.detach()),
         }
 
-    def editor_terms(self, faces: Faces, edits: Tensor, generator: torch.Generator) -> Terms:
+    def editor_terms(self, faces: Faces, edits: Tensor) -> Terms:
         patches, classes, code = self.critic(edits)
         free = self._free(len(edits))
         sure = classes[free:].softmax(dim=1).amax(dim=1)
@@ -298,7 +319,7 @@ class Star:
         return {
             "adversarial": -patches.mean(),
             "classes": functional.cross_entropy(classes[free:], faces.target[free:]),
-            "code": functional.mse_loss(code, self._code(faces)),
+            "code": functional.mse_loss(code, self._code),
             "strength": (strong * (sure - faces.strength[free:].clamp(0.2, 1)).square()).mean(),
             "cycle": CYCLE * (back - faces.before).abs().mean(),
         }

@@ -2,52 +2,50 @@
 
     mien train configs/editor-corrector.yaml [--resume]
 
-One command does it all: it draws the edits to learn from (`mien.training.editor.edit_pairs`), trains, exports to
-ONNX and writes the
-card. The schedule ends after a number of steps or minutes of processor time, whichever comes first, so that several
-ways to edit can be given the same time whatever else the machine does. Everything random is drawn from the seed and the
-step: a run that was killed goes on with --resume, and one that counts steps ends with the same weights as if it had not
+One command does it all: it draws the edits to learn from (`mien.training.editor.edit_pairs`), trains
+(`mien.training.loop`), exports to ONNX and writes the card. The schedule ends after a number of steps or minutes of
+processor time, whichever comes first, so that several ways to edit can be given the same time whatever else the machine
+does. A run that was killed goes on with --resume, and one that counts steps ends with the same weights as if it had not
 been.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, ClassVar, Final, Literal, cast
 
 import numpy as np
 import torch
 from pydantic import Field, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mien.config import Frozen, explain
 from mien.data import protocols
 from mien.data.readers import READERS
 from mien.editing.corrector import SIDE
 from mien.editing.geometry import ACTIVE
-from mien.errors import ConfigError, DatasetDamaged, TrainingError
+from mien.errors import ConfigError, DatasetDamaged
 from mien.io import atomic
-from mien.io.locks import FileLock
 from mien.methods.mobilefacenet import MobileFaceNet
-from mien.training import checkpoint, processor, run_log
+from mien.training import checkpoint, processor, run_folder
+from mien.training.config import OptimConfig
 from mien.training.editor import edit_pairs
 from mien.training.editor.edit_pairs import Bank
 from mien.training.editor.losses import WITNESS_SIDE, Faces, Game, Guide, Guided, Star, Witness, axes_of
 from mien.training.editor.networks import Change, Corrector, Skip, StarGenerator
-from mien.training.resume import Resumable
+from mien.training.loop import Report, Run, fabric_of
+from mien.training.task import Budget, Epoch, Task
 
 NAME: Final = "editor"
 """`method.name` of a configuration of this training."""
 HELD: Final = 0.05
 """Share of the bank that is not trained on."""
-SAVE_SECONDS: Final = 120.0
 
 
 class NetworkConfig(Frozen):
@@ -111,7 +109,7 @@ def configured(tree: dict[str, Any], source: str) -> EditorConfig:
     return config
 
 
-def run(config: EditorConfig, resume: bool, say: Callable[[str], None]) -> Path:
+def run(config: EditorConfig, resume: bool = False, report: Report | None = None) -> Path:
     """Draw the bank, train, export; return the run folder.
 
     It then holds editor.onnx, its card editor.json, editor.safetensors, metrics.jsonl, and state.pt to go on from.
@@ -119,7 +117,7 @@ def run(config: EditorConfig, resume: bool, say: Callable[[str], None]) -> Path:
     Args:
         config: the run.
         resume: go on from `state.pt` if it is there.
-        say: told of progress, a line at a time.
+        report: told of progress.
 
     Raises:
         FileLocked: another process trains this run now.
@@ -129,34 +127,23 @@ def run(config: EditorConfig, resume: bool, say: Callable[[str], None]) -> Path:
         DatasetNotFound, DatasetDamaged: FERPlus or the points are not there.
         TrainingError: a loss is not finite, or the folder cannot be written.
     """
-    try:
-        config.out.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(config.out.with_name(config.out.name + ".lock"), str(config.out))
-    except OSError as problem:
-        raise TrainingError(
-            f"{config.out}: cannot be written ({problem.strerror}): choose another `out`"
-        ) from None
-    stack = contextlib.ExitStack()
-    stack.callback(lock.release)
-    try:
+    tell = report or (lambda kind, values: None)
+    with run_folder.claimed(config.out, "out"), processor.settings(config.threads):
         plain = config.model_dump(mode="json")
-        run_log.admit(config.out, run_log.stored(config.out), plain, resume)
-        stack.enter_context(processor.settings(config.threads))
+        run_folder.admit(config.out, run_folder.stored(config.out), plain, resume)
         records = [
             record
             for record in protocols.load("ferplus-majority").apply(READERS["ferplus"](config.ferplus))
             if record.split == "train"
         ]
+        points = read_points(config.points)
         faces = edit_pairs.build(
-            config.bank, records, read_points(config.points), config.faces, config.seed, say
+            config.bank, records, points, config.faces, config.seed, lambda line: tell("note", {"text": line})
         )
-        training = Training(config, faces, say)
-        config.out.mkdir(exist_ok=True)  # once everything was read: a refused start leaves nothing
-        atomic.write({config.out / "config.json": json.dumps(plain, indent=1).encode()})
-        training.fit()
-        training.export(config.out / "editor.onnx")
-    finally:
-        stack.close()
+        task = EditorTask(config, faces)
+        training = Run(task, fabric_of("float32", "cpu"), tell, resume)
+        training.train()
+        task.export(config.out / "editor.onnx", training)
     return config.out
 
 
@@ -192,26 +179,24 @@ def guide_of(path: Path) -> Guide:
     return method
 
 
-class Training(Resumable):
-    """The game, the running average of its editor, and how far they have come."""
+class EditorTask(Task):
+    """An editor's training, with its data read."""
 
-    def __init__(self, config: EditorConfig, faces: Bank, say: Callable[[str], None]) -> None:
-        super().__init__(config.out / "state.pt", config.steps, config.minutes)
+    remedy: ClassVar[str] = "lower `rate`"
+    saves_epochs: ClassVar[bool] = False
+    method: Game
+
+    def __init__(self, config: EditorConfig, faces: Bank) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.faces, self.say = config, faces, say
+        self.config, self.faces = config, faces
         held = max(1, int(HELD * len(faces)))
         self._held, self._rows = np.arange(held), np.arange(held, len(faces))
         # Of the code that trains: by the time of export there may be another.
         self._commit = checkpoint.commit()
-        self.game: Game = self._game()
-        self.players = {"critic": self.game.critic, "editor": self.game.editor}
-        self.optimisers = {
-            name: torch.optim.Adam(player.parameters(), config.rate, betas=(0.5, 0.99))
-            for name, player in self.players.items()
-        }
-        average = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
-        self.average = AveragedModel(self.game.editor, multi_avg_fn=average, use_buffers=True)
-        self._restore()
+        self.folder, self.seed, self.state = config.out, config.seed, {}
+        self.method = self._game()
+        self.optim = OptimConfig(rate=config.rate, betas=(0.5, 0.99), weight_decay=0.0, ema=config.ema)
+        self.budget, self.epoch_steps = Budget(config.steps, config.minutes, time.process_time), 50
 
     def _game(self) -> Game:
         if self.config.method.kind == "stargan":
@@ -234,10 +219,6 @@ class Training(Resumable):
         digest = checkpoint.digest(self.config.identity)[:12]
         return {"witness": f"{digest} (MobileFaceNet of foamliu, Apache-2.0, trained on MS-Celeb-1M)"}
 
-    def _parts(self) -> dict[str, Any]:
-        optimisers = {f"optimiser of {name}": one for name, one in self.optimisers.items()}
-        return {**self.players, **optimisers, "average": self.average}
-
     def rows(self, chosen: Any, mirror: Any = False) -> Faces:
         """Rows of the bank as tensors; where `mirror` (one truth or [n]), mirrored, unless contempt, which shows on one
         side, is asked for or taken away."""
@@ -253,86 +234,44 @@ class Training(Resumable):
         )
         return Faces(*luma, *rest)
 
-    def fit(self) -> None:
-        """Train to the end.
+    @property
+    def averaged(self) -> nn.Module:
+        return self.method.editor
 
-        Raises:
-            TrainingError: a loss is not finite.
-        """
-        log = run_log.RunLog(self.config.out, self.step if self.step else None)
-        begun, saved = time.process_time() - self.seconds, time.monotonic()
-        sums: dict[str, float] = {}
-        try:
-            while self.progress < 1:
-                for name, value in self.advance().items():
-                    sums[name] = sums.get(name, 0.0) + value
-                self.step += 1
-                self.seconds = time.process_time() - begun
-                if self.step % 50 == 0:
-                    means = {name: value / 50 for name, value in sums.items()}
-                    log.write("step", self.step, {**means, "seconds": round(self.seconds, 1)})
-                    words = " ".join(f"{name} {value:.3f}" for name, value in means.items())
-                    self.say(f"step {self.step}, {self.progress:.0%}, {self.seconds:.0f} s: {words}")
-                    sums = {}
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    self.save()
-                    saved = time.monotonic()
-        finally:
-            log.close()
-            self.save()  # also when interrupted
+    def files(self) -> dict[str, bytes]:
+        return {"config.json": json.dumps(self.config.model_dump(mode="json"), indent=1).encode()}
 
-    def advance(self) -> dict[str, float]:
-        """One step of both players: their terms, weighted."""
-        config = self.config
-        random = np.random.default_rng((config.seed, self.step))
-        chosen = random.choice(self._rows, min(config.batch, len(self._rows)), replace=False)
-        faces = self.rows(chosen, random.random(len(chosen)) < 0.5)
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
-        rate = config.rate * min(1.0, (self.step + 1) / 50, 2 * (1 - self.progress) + 1e-3)
-        self.game.editor.train()
-        self.game.begin(self.step)
-        edits = self.game.edit(faces)
-        told: dict[str, float] = {}
-        for name in self.players:
-            if name == "critic":
-                terms = self.game.critic_terms(faces, edits.detach())
-            else:
-                terms = self.game.editor_terms(faces, edits, generator)
-            total = torch.stack(list(terms.values())).sum()
-            if not torch.isfinite(total):
-                raise TrainingError(
-                    f"step {self.step}: the {name}'s loss is {total.item()}: lower `rate` and --resume"
-                )
-            for optimiser in self.optimisers.values():
-                optimiser.zero_grad(set_to_none=True)
-            total.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.players[name].parameters(), 5.0)
-            for group in self.optimisers[name].param_groups:
-                group["lr"] = rate
-            self.optimisers[name].step()
-            told |= {f"{name} {term}": float(value.detach()) for term, value in terms.items()}
-        self.average.update_parameters(self.game.editor)
-        return told
+    def batches(self, step: int) -> Iterator[Faces]:
+        for number in count(step):
+            random = np.random.default_rng((self.seed, number))
+            chosen = random.choice(self._rows, min(self.config.batch, len(self._rows)), replace=False)
+            yield self.rows(chosen, random.random(len(chosen)) < 0.5)
+
+    def rate(self, step: int, progress: float) -> float:
+        return min(1.0, (step + 1) / 50, max(0.0, 2 * (1 - progress)) + 1e-3)
+
+    def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
+        return epoch.means
 
     def read_as_asked(self) -> dict[str, float]:
         """Share of the held-out edits that a guide reads as asked, unedited, analytic and learned; empty without a
         guide. It trained the editor, so this is no measure of quality."""
-        if not isinstance(self.game, Guided):
+        if not isinstance(self.method, Guided):
             return {}
         faces = self.rows(self._held)
         with torch.inference_mode():
-            shown = {"unedited": faces.before, "analytic": faces.after, "learned": self.game.edit(faces)}
+            shown = {"unedited": faces.before, "analytic": faces.after, "learned": self.method.edit(faces)}
             return {
                 name: round(
-                    float((self.game.read(pictures)[0].argmax(dim=1) == faces.target).float().mean()), 4
+                    float((self.method.read(pictures)[0].argmax(dim=1) == faces.target).float().mean()), 4
                 )
                 for name, pictures in shown.items()
             }
 
-    def export(self, path: Path) -> None:
+    def export(self, path: Path, training: Run) -> None:
         """Write the averaged editor as ONNX with its card, and as safetensors."""
-        editor = self.average.module.eval()
-        self.game.editor.load_state_dict(editor.state_dict())
+        editor = training.network.eval()
+        self.method.editor.load_state_dict(editor.state_dict())
         save_file(
             {name: value.contiguous() for name, value in editor.state_dict().items()},
             path.with_suffix(".safetensors"),
@@ -351,10 +290,10 @@ class Training(Resumable):
                 opset_version=17,
                 dynamo=False,
             )
-        card = json.dumps(self.card(path), indent=2, ensure_ascii=False)
+        card = json.dumps(self.card(path, training), indent=2, ensure_ascii=False)
         atomic.write({path.with_suffix(".json"): (card + "\n").encode()})
 
-    def card(self, path: Path) -> dict[str, Any]:
+    def card(self, path: Path, training: Run) -> dict[str, Any]:
         """What the exported file says of itself."""
         config = self.config
         plain = config.model_dump(mode="json")
@@ -379,8 +318,8 @@ class Training(Resumable):
                 "guides": [checkpoint.digest(path)[:12] for path in config.guides],
                 **self._witnessed(),
                 "commit": self._commit,
-                "steps": self.step,
-                "processor_seconds": round(self.seconds, 1),
+                "steps": training.position.step,
+                "processor_seconds": round(training.position.seconds, 1),
             },
             "metrics": {
                 "held-out edits that a guide reads as asked, no measure of quality": self.read_as_asked()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -148,8 +149,32 @@ def read_backgrounds(places: tuple[Path, ...]) -> list[tuple[Pixels, Floats]]:
     return found
 
 
-class Draws:
-    """Endless augmented batches: crops, points (NaN without a face), pose, presence."""
+class Crops(NamedTuple):
+    """A batch.
+
+    Attributes:
+        images: uint8 [n, 1, 64, 64] luma.
+        points: float32 [n, P, 2] in 0..1 of the crop; NaN without a face.
+        pose: float32 [n, 3] in degrees; NaN without a face.
+        presence: float32 [n], 1 for a face and 0 without.
+    """
+
+    images: Tensor
+    points: Tensor
+    pose: Tensor
+    presence: Tensor
+
+
+class Draws(torch.utils.data.IterableDataset[Crops]):
+    """Endless augmented batches; each depends on the seed and its step alone.
+
+    Args:
+        faces, backgrounds: what crops are cut from.
+        batch: crops at a time.
+        negatives: the share of them without a face.
+        seed: of everything random.
+        step: of the first batch.
+    """
 
     def __init__(
         self,
@@ -158,21 +183,23 @@ class Draws:
         batch: int,
         negatives: float,
         seed: int,
+        step: int = 0,
     ) -> None:
-        """Draw `batch` crops at a time, a share of `negatives` without a face."""
         self.faces, self.backgrounds, self.batch, self.negatives = faces, backgrounds, batch, negatives
+        self._seed, self._step = seed, step
         self.random = np.random.default_rng(seed)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Crops]:
         cv2.setNumThreads(1)
-        while True:
+        for step in count(self._step):
+            self.random = np.random.default_rng((self._seed, step))
             rows = [
                 self.no_face() if self.random.random() < self.negatives else self.face()
                 for _ in range(self.batch)
             ]
             images, points, poses = (np.stack([row[k] for row in rows]) for k in range(3))
             presence = np.isfinite(points[:, 0, 0])
-            yield (
+            yield Crops(
                 torch.from_numpy(images)[:, None],
                 torch.from_numpy(points),
                 torch.from_numpy(poses),
@@ -322,22 +349,3 @@ class Draws:
             quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(15, 80))]
             crop = cast(Pixels, cv2.imdecode(cv2.imencode(".jpg", crop, quality)[1], cv2.IMREAD_GRAYSCALE))
         return crop
-
-
-class Stream(torch.utils.data.IterableDataset[Any]):
-    """Batches drawn in a worker, with its own random numbers; arguments as of `Draws`."""
-
-    def __init__(
-        self,
-        faces: Faces,
-        backgrounds: list[tuple[Pixels, Floats]],
-        batch: int,
-        negatives: float,
-        seed: int,
-    ) -> None:
-        self._draw = (faces, backgrounds, batch, negatives)
-        self._seed = seed
-
-    def __iter__(self) -> Iterator[Any]:
-        worker = torch.utils.data.get_worker_info()
-        return iter(Draws(*self._draw, self._seed * 100 + (worker.id if worker else 0)))

@@ -2,10 +2,10 @@
 
     mien train configs/landmarks.yaml [--resume]
 
-One command does it all: it labels each set with the teacher (`mien.training.landmarks.teacher`) and renders heads,
-both kept, so that
-a second run starts at once; trains; exports to ONNX; measures what was exported on faces that training did not see; and
-writes the card. `mien.faces.landmarker.Landmarker.load(out / "landmarks.onnx")` opens the result.
+One command does it all: it labels each set with the teacher (`mien.training.landmarks.teacher`) and renders heads, both
+kept, so that a second run starts at once; trains (`mien.training.loop`); exports to ONNX; measures what was exported on
+faces that training did not see; and writes the card. `mien.faces.landmarker.Landmarker.load(out / "landmarks.onnx")`
+opens the result.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import copy
 import hashlib
 import json
 import math
-import time
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, ClassVar, Final, Literal, cast
 
 import cv2
 import numpy as np
@@ -28,17 +28,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from mien.config import Frozen, explain
-from mien.errors import ConfigError, TrainingError
+from mien.errors import ConfigError
 from mien.faces.landmarker import SIDE, Landmarker, box_of_points
 from mien.io import atomic
 from mien.io.onnx import session
 from mien.landmarks import GROUPS, LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS
-from mien.training import run_log
+from mien.methods.base import Method, Terms
+from mien.training import processor, run_folder
 from mien.training.checkpoint import commit
+from mien.training.config import OptimConfig
 from mien.training.landmarks import teacher
-from mien.training.landmarks.crops import Draws, Faces, Stream, read_backgrounds, read_faces
+from mien.training.landmarks.crops import Crops, Draws, Faces, read_backgrounds, read_faces
 from mien.training.landmarks.network import MODES, LandmarkNet, export, point_loss, point_weights, pose_loss
-from mien.training.resume import Resumable
+from mien.training.loop import Report, Run, fabric_of
+from mien.training.task import Budget, Epoch, Task
 
 Floats = NDArray[Any]  # float32 or float64
 
@@ -47,6 +50,9 @@ NAME: Final = "landmarks"
 
 MEASURED: Final = 1000
 """Faces of each held-out set that the card's figures are of, at most."""
+
+JUDGED: Final = 1000
+"""Steps between two measurements of the network in training."""
 
 
 class NetworkConfig(Frozen):
@@ -110,40 +116,47 @@ def configured(tree: dict[str, Any], source: str) -> LandmarksConfig:
     return config
 
 
-def run(config: LandmarksConfig, resume: bool, say: Callable[[str], None]) -> Path:
+def run(config: LandmarksConfig, resume: bool = False, report: Report | None = None) -> Path:
     """Label, render, train, export, measure; return the run folder.
 
-    It then holds landmarks.onnx, its card landmarks.json, and state.pt to go on from.
+    It then holds landmarks.onnx, its card landmarks.json, metrics.jsonl, and state.pt to go on from.
 
     Args:
         config: the run.
         resume: go on from `state.pt` if it is there.
-        say: told of progress, a line at a time.
+        report: told of progress.
 
     Raises:
+        FileLocked: another process trains this run now.
         ConfigError: labels are missing and cannot be made, or the folder has a run and `resume` is off.
         DatasetNotFound: a folder does not hold its set.
-        TrainingError: a loss is not finite.
+        TrainingError: a loss is not finite, or the folder cannot be written.
     """
-    plain = config.model_dump(mode="json")
-    # Runs of before this file was written go on as they did.
-    run_log.admit(config.out, run_log.stored(config.out) or plain, plain, resume, free=_MAY_CHANGE)
-    teacher.complete(config.labels, config.roots, config.teacher, config.head, config.identities, say)
-    sets = read_faces(config.labels, config.roots, config.head is not None)
-    faces = sets.pop("train")
-    backgrounds = read_backgrounds(config.backgrounds)
-    held = ", ".join(f"{len(some.images)} of {name}" for name, some in sets.items())
-    say(f"{len(faces.images)} faces, {len(backgrounds)} backgrounds; held out: {held}")
-    training = Training(config, faces, sets, backgrounds, say)
-    config.out.mkdir(parents=True, exist_ok=True)  # once everything was read: a refused start leaves nothing
-    atomic.write({config.out / "config.json": json.dumps(plain, indent=1).encode()})
-    network = training.fit()
-    weights = config.out / "landmarks.onnx"
-    export(network, weights)
-    figures = judge(Landmarker(session(str(weights), 1)), sets)
-    card = card_of(config, weights, faces, backgrounds, training, figures)
-    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
-    atomic.write({weights.with_suffix(".json"): text.encode()})
+    tell = report or (lambda kind, values: None)
+
+    def say(line: str) -> None:
+        tell("note", {"text": line})
+
+    with run_folder.claimed(config.out, "out"), processor.settings(config.threads):
+        plain = config.model_dump(mode="json")
+        run_folder.admit(config.out, run_folder.stored(config.out), plain, resume, free=_MAY_CHANGE)
+        teacher.complete(config.labels, config.roots, config.teacher, config.head, config.identities, say)
+        sets = read_faces(config.labels, config.roots, config.head is not None)
+        faces = sets.pop("train")
+        backgrounds = read_backgrounds(config.backgrounds)
+        held = ", ".join(f"{len(some.images)} of {name}" for name, some in sets.items())
+        say(f"{len(faces.images)} faces, {len(backgrounds)} backgrounds; held out: {held}")
+        task = LandmarkTask(config, faces, sets, backgrounds, say)
+        if not (resume and (config.out / run_folder.STATE).is_file()):
+            task.start()
+        training = Run(task, fabric_of("float32", "cpu"), tell, resume)
+        training.train()
+        weights = config.out / "landmarks.onnx"
+        export(cast(LandmarkNet, training.network), weights)
+        figures = judge(Landmarker(session(str(weights), 1)), sets)
+        card = card_of(config, weights, faces, backgrounds, training, figures)
+        text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+        atomic.write({weights.with_suffix(".json"): text.encode()})
     for name, values in figures["error_percent"].items():
         say(f"{name}: error {values} %")
     return config.out
@@ -153,8 +166,36 @@ _MAY_CHANGE: Final = ("steps", "minutes", "workers", "threads", "out")
 """Options that a run may be resumed with in another value: how long, and on how much of the machine."""
 
 
-class Training(Resumable):
-    """The network, its running average, and how far they have come."""
+class LandmarkMethod(Method):
+    """The network with its three losses."""
+
+    pretrained: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: LandmarksConfig, size: int = SIDE) -> None:
+        super().__init__(config, size)
+        self.network = LandmarkNet(config.method.widths).to(memory_format=torch.channels_last)
+        self.weights: Tensor
+        self.register_buffer("weights", point_weights(), persistent=False)
+        self._pose, self._presence = config.pose_weight, config.presence_weight
+
+    def forward(self, batch: Crops, turn: str) -> Terms:
+        # float32: at these widths bfloat16 is slower on a CPU.
+        images = batch.images.float().contiguous(memory_format=torch.channels_last)
+        points, presence, pose = self.network(images)
+        present = functional.binary_cross_entropy_with_logits(presence, batch.presence)
+        return {
+            "points": point_loss(points, batch.points, self.weights),
+            "pose": self._pose * pose_loss(pose, batch.pose),
+            "presence": self._presence * present,
+        }
+
+
+class LandmarkTask(Task):
+    """The network's training, with its data read."""
+
+    remedy: ClassVar[str] = "lower `rate`"
+    saves_epochs: ClassVar[bool] = False
+    method: LandmarkMethod
 
     def __init__(
         self,
@@ -164,95 +205,58 @@ class Training(Resumable):
         backgrounds: list[tuple[NDArray[Any], Floats]],
         say: Callable[[str], None],
     ) -> None:
-        super().__init__(config.out / "state.pt", config.steps, config.minutes)
         torch.manual_seed(config.seed)
-        torch.set_num_threads(config.threads)
-        cv2.setNumThreads(0)  # OpenCV's threads do not survive the fork of the loader
         self.config, self.held, self.say = config, held, say
-        self.network = LandmarkNet(config.method.widths).to(memory_format=torch.channels_last)
-        if not self._path.exists():
-            mean, modes = point_modes(Draws(faces, backgrounds, config.batch, config.negatives, config.seed))
-            self.network.mean.copy_(mean)
-            self.network.modes.copy_(modes)
-        self.average = torch.optim.swa_utils.AveragedModel(
-            self.network,
-            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.997),  # type: ignore[no-untyped-call]
-            use_buffers=True,
-        )
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=config.rate, weight_decay=0.01)
-        self._restore()
-        self._stream = Stream(faces, backgrounds, config.batch, config.negatives, config.seed + self.step)
+        self._data = (faces, backgrounds, config.batch, config.negatives, config.seed)
+        self.folder, self.seed, self.state = config.out, config.seed, {}
+        self.method = LandmarkMethod(config)
+        self.optim = OptimConfig(rate=config.rate, weight_decay=0.01, ema=0.997)
+        self.budget, self.epoch_steps = Budget(config.steps, config.minutes), 100
 
-    def _parts(self) -> dict[str, Any]:
-        return {"network": self.network, "average": self.average, "optimiser": self.optimiser}
+    def start(self) -> None:
+        """Give a fresh network the principal modes of the points."""
+        mean, modes = point_modes(Draws(*self._data))
+        self.averaged.mean.copy_(mean)
+        self.averaged.modes.copy_(modes)
 
-    def fit(self) -> LandmarkNet:
-        """Train to the end and return the running average of the weights.
+    @property
+    def averaged(self) -> LandmarkNet:
+        return self.method.network
 
-        Raises:
-            TrainingError: a loss is not finite.
-        """
-        batches = iter(
+    def files(self) -> dict[str, bytes]:
+        return {"config.json": json.dumps(self.config.model_dump(mode="json"), indent=1).encode()}
+
+    def batches(self, step: int) -> Iterator[Crops]:
+        workers = self.config.workers
+        if workers:
+            cv2.setNumThreads(0)  # OpenCV's threads do not survive the fork of the loader
+        return iter(
             torch.utils.data.DataLoader(
-                self._stream,
+                Draws(*self._data, step),
                 batch_size=None,
-                num_workers=self.config.workers,
-                prefetch_factor=4 if self.config.workers else None,
+                num_workers=workers,
+                prefetch_factor=4 if workers else None,
+                worker_init_fn=_ignore_interrupts,
             )
         )
-        weights, begun, sums = point_weights(), time.monotonic() - self.seconds, np.zeros(3)
-        try:
-            while self.progress < 1:
-                sums += self._advance(next(batches), weights)
-                self.step += 1
-                self.seconds = time.monotonic() - begun
-                if self.step % 100 == 0:
-                    figures = " ".join(f"{figure:.3f}" for figure in sums / 100)
-                    self.say(f"step {self.step}, {self.seconds:.0f} s: points, pose, presence {figures}")
-                    sums[:] = 0
-                if self.step % 1000 == 0:
-                    self.save()
-                    self._report()
-        finally:
-            self.save()  # also when interrupted
-        return cast(LandmarkNet, self.average.module)
 
-    def _advance(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], weights: Tensor) -> Floats:
-        """One step; the three losses, weighted."""
-        config = self.config
-        rate = config.rate * min(1.0, (self.step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * self.progress))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate + 1e-6
-        images, points, pose, presence = batch
-        self.network.train()
-        # float32: at these widths bfloat16 is slower on a CPU.
-        found, logit, turned = self.network(images.float().contiguous(memory_format=torch.channels_last))
-        terms = torch.stack(
-            [
-                point_loss(found, points, weights),
-                config.pose_weight * pose_loss(turned, pose),
-                config.presence_weight * functional.binary_cross_entropy_with_logits(logit, presence),
-            ]
-        )
-        if not torch.isfinite(terms).all():
-            raise TrainingError(
-                f"step {self.step}: the losses are {terms.tolist()}: lower the rate and --resume"
-            )
-        self.optimiser.zero_grad(set_to_none=True)
-        terms.sum().backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimiser.step()
-        self.average.update_parameters(self.network)
-        return terms.detach().numpy()
+    def rate(self, step: int, progress: float) -> float:
+        return min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
-    def _report(self) -> None:
-        """Measure the average so far, on few faces."""
-        path = self.config.out / "landmarks.part.onnx"
-        export(copy.deepcopy(cast(LandmarkNet, self.average.module)), path)
-        figures = judge(Landmarker(session(str(path), 1)), self.held, limit=200)
-        path.unlink()
-        for name, values in figures["error_percent"].items():
-            self.say(f"  {name}: error {values} %")
+    def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
+        if epoch.step % JUDGED == 0:  # on few faces
+            path = self.folder / "landmarks.part.onnx"
+            export(copy.deepcopy(cast(LandmarkNet, epoch.network)), path)
+            figures = judge(Landmarker(session(str(path), 1)), self.held, limit=200)
+            path.unlink()
+            for name, values in figures["error_percent"].items():
+                self.say(f"step {epoch.step:,}  {name}: error {values} %")
+        return epoch.means
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches the loader's process too, and the loop still needs its batches to end a step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def point_modes(draws: Draws) -> tuple[Tensor, Tensor]:
@@ -336,7 +340,7 @@ def card_of(
     weights: Path,
     faces: Faces,
     backgrounds: list[tuple[NDArray[Any], Floats]],
-    training: Training,
+    training: Run,
     figures: dict[str, Any],
 ) -> dict[str, Any]:
     """What `landmarks.json` states."""
@@ -377,8 +381,8 @@ def card_of(
             "command": "mien train configs/landmarks.yaml",
             "config": {name: value for name, value in plain.items() if name not in _PLACES},
             "commit": commit(),
-            "steps": training.step,
-            "seconds": round(training.seconds, 1),
+            "steps": training.position.step,
+            "seconds": round(training.position.seconds, 1),
         },
         "metrics": {
             "protocol": "box from the points, moved by up to 8 % and scaled by up to 15 % as a detector's; two looks; "

@@ -52,13 +52,8 @@ def test_without_decay_and_with_the_papers_betas_it_is_adam() -> None:
 
 
 def test_schedule_warms_up_and_ends_at_zero() -> None:
-    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
-    schedule = optim.schedule(optimiser, OptimConfig(warmup=0.1), 100)
-    rates = []
-    for _ in range(100):
-        rates.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
-        schedule.step()
+    factor = optim.schedule(OptimConfig(warmup=0.1), 100)
+    rates = [2.0 * factor(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.2)
     assert max(rates) == pytest.approx(2.0)
     assert rates.index(max(rates)) in (9, 10)
@@ -102,3 +97,14 @@ def test_the_average_ends_as_the_plain_exponential_one() -> None:
     average.update_parameters(method)
     for name, parameter in average.module.named_parameters():
         torch.testing.assert_close(parameter, before[name] + 0.5)
+
+
+def test_the_average_counts_on_the_cpu() -> None:
+    """Reading the counter's copy on the device would make every step wait for it."""
+    average = optim.average(methods.build({"name": "baseline", "backbone": "tiny"}, 32), 0.5)
+    assert average.n_averaged.device.type == "cpu"
+    average.n_averaged.fill_(100)
+    mean = torch.zeros(3)
+    assert average.multi_avg_fn is not None
+    average.multi_avg_fn([mean], [torch.ones(3)], torch.empty((), device="meta"))
+    assert mean.tolist() == [0.5] * 3

@@ -13,7 +13,7 @@ from mien.methods.base import Prediction, Recognition
 from mien.training import ablation
 from mien.training.config import RunConfig, load_config
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*-*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*-*.yaml"))
 OURS = [path for path in CONFIGS if path.stem.split("-")[0] in ablation.LADDERS]
 
 

@@ -1,0 +1,149 @@
+"""The folder of a run: who may train into it, and files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from mien.errors import ConfigError, TrainingError
+from mien.io import atomic
+from mien.io.locks import FileLock
+
+STATE: Final = "state.pt"
+LOG: Final = "metrics.jsonl"
+BOARD: Final = "tensorboard"
+KEPT: Final = (STATE, "weights.safetensors", "last.safetensors", "finished")
+"""Files that hold something learnt."""
+BEGUN: Final = (*KEPT, LOG)
+"""Files that show that a folder holds a run; one with less was left by a start that did not get far, and is taken."""
+
+
+@contextmanager
+def claimed(folder: Path, option: str) -> Iterator[None]:
+    """Hold a run folder against other processes; `option` is what places it, for the message.
+
+    The folders above it are made, and removed again if nothing came into them.
+
+    Raises:
+        FileLocked: another process trains this run now.
+        TrainingError: the folder cannot be written.
+    """
+    made = [parent for parent in folder.parents if not parent.exists()]
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        claim = FileLock(folder.with_name(folder.name + ".lock"), str(folder))
+    except OSError as problem:
+        raise TrainingError(
+            f"{folder}: cannot be written ({problem.strerror}): choose another `{option}`"
+        ) from None
+    try:
+        yield
+    finally:
+        claim.release()
+        with suppress(OSError):  # one that is not empty stays, and with it those above
+            for parent in made:
+                parent.rmdir()
+
+
+@contextmanager
+def begun(folder: Path, files: Mapping[str, bytes]) -> Iterator[None]:
+    """Make the folder with `files` that say what is trained; a training that fails before it kept anything leaves
+    nothing behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = False
+    try:
+        atomic.write({folder / name: data for name, data in files.items()})
+        yield
+        done = True
+    finally:
+        if not done and not any((folder / name).exists() for name in KEPT):
+            for name in (*files, LOG):
+                (folder / name).unlink(missing_ok=True)
+            shutil.rmtree(folder / BOARD, ignore_errors=True)
+            with suppress(OSError):  # it holds what is not ours
+                folder.rmdir()
+
+
+def write(save: Callable[[Path], None], path: Path) -> None:
+    """Write a file by `save`, whole or not at all.
+
+    Raises:
+        TrainingError: it could not be written, for want of space say; the old file stays.
+    """
+    part = path.with_name(f"{path.stem}.new{path.suffix}")
+    try:
+        save(part)
+        atomic.replace(part, path)
+    except (OSError, RuntimeError) as problem:
+        part.unlink(missing_ok=True)
+        raise TrainingError(
+            f"{path}: could not be written ({problem}): free some space and add --resume; the last good file is kept"
+        ) from None
+
+
+def admit(
+    folder: Path,
+    stored: dict[str, Any] | None,
+    wanted: dict[str, Any],
+    resume: bool,
+    free: Sequence[str] = (),
+) -> None:
+    """Refuse a run folder that may not be trained into; nothing is written.
+
+    Args:
+        folder: the run folder.
+        stored: the configuration that it holds; None where it is damaged or missing.
+        wanted: the configuration to train now, in the same plain types.
+        resume: whether the run may go on.
+        free: keys that may differ, such as how long to train.
+
+    Raises:
+        ConfigError: the folder has a run and `resume` is off, or one of another configuration; the message names the
+            options that differ.
+    """
+    if not any((folder / name).exists() for name in BEGUN):
+        return
+    if not resume and stored in (None, wanted):
+        raise ConfigError(f"{folder} holds this run already: add --resume to go on, or delete the folder")
+    if stored is None:
+        raise ConfigError(
+            f"{folder} holds a run whose configuration is missing or damaged: train into another folder, or delete it"
+        )
+    found = [line for key, line in differences(stored, wanted) if key.split(".")[0] not in free]
+    if found:
+        raise ConfigError(
+            f"{folder} holds a run of another configuration ({'; '.join(found[:3])}"
+            f"{'; ...' if len(found) > 3 else ''}): use the same options, train into another folder, or delete this one"
+        )
+    if not resume:
+        raise ConfigError(f"{folder} holds a run: add --resume to go on, or delete the folder")
+
+
+def stored(folder: Path) -> dict[str, Any] | None:
+    """The configuration in a run folder's `config.json`; None for none or a damaged one."""
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def differences(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """(key, "key is X there, Y here") of each option that two configurations do not share, sections opened."""
+    found: list[tuple[str, str]] = []
+    for key in {**stored, **wanted}:
+        here, there, name = wanted.get(key), stored.get(key), f"{prefix}{key}"
+        if isinstance(here, dict) and isinstance(there, dict):
+            found += differences(there, here, f"{name}.")
+        elif here != there:
+            found.append((name, f"{name} is {_shown(there)} there, {_shown(here)} here"))
+    return found
+
+
+def _shown(value: Any) -> str:
+    return textwrap.shorten(json.dumps(value, default=str), 60, placeholder=" ...")

@@ -1,0 +1,1 @@
+"""Tests of `mien.training`, one file a module."""
