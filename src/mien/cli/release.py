@@ -27,12 +27,15 @@ def release(
     """Make weights to predict with from a trained run: `mien predict PHOTOS --weights OUT` reads them.
 
     The network is exported to ONNX, calibrated on the validation pictures, and described by a card. A configuration
-    such as configs/recogniser.yaml makes those of this package: it also refits the affect head and exports to int8.
+    such as configs/recogniser.yaml makes those of this package: it also refits the affect head and exports to int8. One
+    with `network`, such as configs/recogniser-head.yaml, gives weights that exist a new expression head.
     """
+    from mien.config import read_tree
     from mien.io import outputs
 
     try:
         from mien.release import build as making
+        from mien.release import expression_head
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
 
@@ -44,6 +47,12 @@ def release(
         return
     if data is not None:
         raise ConfigError("--data goes with a run folder: a configuration names its own run and sets")
+    tree = read_tree(source)
+    if "network" in tree:
+        head = expression_head.load(tree, str(source))
+        outputs.check_folder(out, [f"{head.name}.onnx"], overwrite=overwrite)
+        typer.echo(expression_head.build(head, out, say))
+        return
     wanted = making.load(source)
     outputs.check_folder(out, [f"{wanted.name}.onnx"], overwrite=overwrite)  # written last
     typer.echo(making.build(wanted, out, say))

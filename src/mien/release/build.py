@@ -211,9 +211,9 @@ def _make(
     agreed = export.to_onnx(method, run.data.size, run.data.colour, plain, check)
     progress(f"fp32: largest relative difference from torch {agreed.relative:.2e}")
     export.quantise(plain, target, np.array(splits["train"].images[np.sort(calibration)]))
-    valid_plain = _accuracy(export.run_onnx(plain, splits["valid"].images)["logits"], splits["valid"])
+    valid_plain = accuracy_of(export.run_onnx(plain, splits["valid"].images)["logits"], splits["valid"])
     valid = export.run_onnx(target, splits["valid"].images)
-    valid_int8 = _accuracy(valid["logits"], splits["valid"])
+    valid_int8 = accuracy_of(valid["logits"], splits["valid"])
     progress(f"validation accuracy: fp32 {valid_plain:.4f}, int8 {valid_int8:.4f}")
     if valid_plain - valid_int8 > INT8_LOSS:
         raise WeightsError(
@@ -222,14 +222,14 @@ def _make(
     temperature = metrics.fit_temperature(valid["logits"], splits["valid"].expression)
     test = export.run_onnx(target, splits["test"].images)
     test_plain = export.run_onnx(plain, splits["test"].images)
-    figures = _figures(test, splits["test"], temperature, labels)
-    figures["accuracy_fp32"] = _accuracy(test_plain["logits"], splits["test"])
+    figures = measured(test, splits["test"], temperature, labels)
+    figures["accuracy_fp32"] = accuracy_of(test_plain["logits"], splits["test"])
     figures["int8_agreement_with_fp32"] = export.compare(test_plain["logits"], test["logits"]).agreement
     figures |= {
         "validation_accuracy": {"fp32": valid_plain, "int8": valid_int8},
         "affect": affect_report,
         "elsewhere": {
-            source.root.name: _elsewhere(target, source, run, temperature, labels)
+            source.root.name: elsewhere(target, source, run, temperature, labels)
             for source in config.elsewhere
         },
     }
@@ -303,7 +303,7 @@ def own(
             progress("aligning the test pictures")
             judged, split = _samples(_of(records, "test", source), run, labels, source), "test"
             outputs = export.run_onnx(target, judged.images)
-        figures = {**_figures(outputs, judged, temperature, labels), "split": split}
+        figures = {**measured(outputs, judged, temperature, labels), "split": split}
         if split == "valid":
             figures["note"] = (
                 "the set has no test split: these figures are of the pictures that chose the weights"
@@ -435,12 +435,12 @@ def _samples(records: list[Record], run: RunConfig, labels: tuple[str, ...], sou
     return to_samples(records, crops, run.data.vote_affect, labels=labels)
 
 
-def _accuracy(logits: NDArray[np.float32], samples: Samples) -> float:
+def accuracy_of(logits: NDArray[np.float32], samples: Samples) -> float:
     named = samples.expression != UNLABELLED
     return float((logits.argmax(axis=1) == samples.expression)[named].mean())
 
 
-def _figures(
+def measured(
     test: dict[str, NDArray[np.float32]],
     samples: Samples,
     temperature: float,
@@ -487,17 +487,22 @@ def _figures(
     return found
 
 
-def _elsewhere(
-    network: Path, source: ElsewhereConfig, run: RunConfig, temperature: float, labels: tuple[str, ...]
+def elsewhere(
+    network: Path,
+    source: ElsewhereConfig,
+    run: RunConfig,
+    temperature: float,
+    labels: tuple[str, ...],
+    shift: NDArray[np.float32] | float = 0.0,
 ) -> dict[str, Any]:
-    """Figures of a set that nothing was learnt or chosen from, and of its groups.
+    """Figures of a set that nothing was learnt or chosen from, and of its groups; `shift` is added to the logits.
 
     Raises:
         ConfigError: the set lacks an attribute of `by`.
     """
     records = [one for one in source_records(source, labels) if one.expression != UNLABELLED]
     samples = _samples(records, run, labels, source)
-    logits = export.run_onnx(network, samples.images)["logits"]
+    logits = export.run_onnx(network, samples.images)["logits"] + np.float32(shift)
     found = (
         _of_rows(np.arange(len(records)), records, samples, logits, temperature, labels)
         if source.pooled
@@ -537,7 +542,7 @@ def _of_rows(
         names=tuple(samples.names[row] for row in rows),
     )
     people = [records[row].subject for row in rows]
-    figures = _figures({"logits": logits[rows]}, part, temperature, labels, people)
+    figures = measured({"logits": logits[rows]}, part, temperature, labels, people)
     figures["images"] = len(rows)
     if labels == EXPRESSIONS and None not in people and len(set(people)) < len(people):
         shares = softmax(logits[rows], temperature)

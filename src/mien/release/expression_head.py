@@ -1,0 +1,339 @@
+"""A new expression head for weights that exist, trained on their embedding from several sets without their class prior.
+
+A network's embedding knows more than its operating point shows. This recipe keeps the network as it is, fits a linear
+head to the embeddings of several sets, and writes the network again with the head in its place. The loss is the
+cross-entropy of soft targets with logits adjusted by each set's own log prior (Menon et al. 2021), so that the
+logits follow uniform shares; the card states these and the shares of the first set, and which prior is the default.
+*Chosen:* full batches by L-BFGS, as the problem is convex; a face and its mirror image both count.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+from torch.nn import functional
+
+from mien.config import Frozen, explain
+from mien.data.config import SourceConfig
+from mien.data.cropping import Samples, finds_faces, load_crops, source_records, to_samples
+from mien.data.duplicates import without_copies
+from mien.errors import WeightsError
+from mien.evaluation.evaluate import plain
+from mien.faces.recognise import OnnxRecogniser
+from mien.io import cards
+from mien.labels import EXPRESSIONS, UNLABELLED
+from mien.release import build as building
+from mien.release import export
+from mien.release.build import ElsewhereConfig, Progress
+from mien.training import checkpoint
+from mien.training.config import RunConfig
+
+SMALLEST_SHARE = 2e-3
+"""A label's prior in a set is not taken to be smaller: of so few faces its logarithm says nothing."""
+
+Floats = NDArray[np.float32]
+
+
+class HeadSource(SourceConfig):
+    """A set to learn the head from; its training part is used, or all of it without a protocol."""
+
+    share: float = Field(1.0, gt=0, description="of the loss, against the other sets'")
+
+
+class HeadConfig(Frozen):
+    """Which network gets a new head, what it learns from, and what the card says."""
+
+    name: str
+    network: Path = Field(description="an .onnx file with its card, as `mien release` wrote them")
+    main: SourceConfig = Field(description="the set whose validation and test parts choose and judge")
+    sources: tuple[HeadSource, ...] = Field(min_length=1, description="the sets that are learnt from")
+    penalty: float = Field(1e-3, ge=0, description="of the squared weights, on standardised embeddings")
+    prior: float = Field(
+        1.0, ge=0, le=1, description="the default prior: shares of the first set's votes to this power"
+    )
+    elsewhere: tuple[ElsewhereConfig, ...] = Field(
+        (), description="sets that are reported on and not learnt from"
+    )
+    card: dict[str, Any] = Field({}, description="what changes on the network's card")
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Faces of one set.
+
+    Attributes:
+        name: the set's.
+        embeddings: [n, d]; `mirrored` [n, d] of the mirror images.
+        logits: [n, k] of the head that the network has.
+        targets: [n, k] soft targets; `truth` [n] index of the label, or `UNLABELLED`.
+        share: see `HeadSource`.
+    """
+
+    name: str
+    embeddings: Floats
+    mirrored: Floats
+    logits: Floats
+    targets: Floats
+    truth: NDArray[np.int64]
+    share: float
+
+    @property
+    def prior(self) -> NDArray[np.float64]:
+        """[k] shares of the labels, none below `SMALLEST_SHARE`, summing to 1."""
+        shares = np.maximum(self.targets.mean(axis=0, dtype=np.float64), SMALLEST_SHARE)
+        return np.asarray(shares / shares.sum())
+
+
+def load(tree: dict[str, Any], what: str) -> HeadConfig:
+    """Check a configuration that was read from YAML.
+
+    Raises:
+        ConfigError: a key or value is wrong.
+    """
+    try:
+        return HeadConfig(**tree)
+    except ValidationError as problem:
+        raise explain(problem, HeadConfig, what) from None
+
+
+def fit(sets: list[Embedded], penalty: float) -> tuple[Floats, Floats]:
+    """Weights [k, d] and offsets [k] of a linear head whose logits follow uniform shares.
+
+    Args:
+        sets: each weighs as its share says, however many faces it has.
+        penalty: see `HeadConfig`.
+    """
+    everything = np.concatenate([one.embeddings for one in sets[:1]])
+    centre, spread = everything.mean(axis=0), everything.std(axis=0) + 1e-6
+    total = sum(one.share for one in sets)
+    inputs, targets, weights, offsets = [], [], [], []
+    for one in sets:
+        for vectors in (one.embeddings, one.mirrored):
+            inputs.append((vectors - centre) / spread)
+            targets.append(one.targets)
+            weights.append(np.full(len(vectors), one.share / total / 2 / len(vectors)))
+            offsets.append(np.broadcast_to(np.log(one.prior), one.targets.shape))
+    given, wanted, weight, adjust = (
+        torch.from_numpy(np.concatenate(parts).astype(np.float32))
+        for parts in (inputs, targets, weights, offsets)
+    )
+    head = torch.nn.Linear(given.shape[1], wanted.shape[1])
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    optimiser = torch.optim.LBFGS(head.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        logs = functional.log_softmax(head(given) + adjust, dim=1)
+        value = -(weight * (wanted * logs).sum(dim=1)).sum() + penalty * (head.weight**2).sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        scaled = head.weight.numpy() / spread
+        return scaled.astype(np.float32), (head.bias.numpy() - scaled @ centre).astype(np.float32)
+
+
+def left_out(
+    sets: list[Embedded], penalty: float, prior: NDArray[np.float64], progress: Progress
+) -> dict[str, Any]:
+    """Accuracy and macro recall on each set but the first of a head that did not learn from it, and of the old head.
+
+    "before" is the network's own head as it is; "default" and "uniform" are the new head's with either prior.
+    """
+    found: dict[str, Any] = {}
+    for one in sets[1:]:
+        progress(f"fitting without {one.name}")
+        weights, offsets = fit([other for other in sets if other is not one], penalty)
+        logits = one.embeddings @ weights.T + offsets
+        found[one.name] = {
+            name: _judged(scores, one.truth)
+            for name, scores in (
+                ("before", one.logits),
+                ("default", logits + np.log(prior)),
+                ("uniform", logits),
+            )
+        }
+    return found
+
+
+def _judged(scores: NDArray[Any], truth: NDArray[np.int64]) -> dict[str, float]:
+    known = truth != UNLABELLED
+    right = (scores.argmax(axis=1) == truth)[known]
+    recalls = [right[truth[known] == label].mean() for label in np.unique(truth[known])]
+    return {
+        "accuracy": float(right.mean()),
+        "macro_accuracy": float(np.mean(recalls)),
+        "images": int(known.sum()),
+    }
+
+
+def replaced(network: bytes, weights: Floats, offsets: Floats) -> bytes:
+    """The network with another expression head.
+
+    Raises:
+        WeightsError: its logits do not come from one linear layer of these shapes on the embedding.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load_from_string(network)
+    node = next((node for node in model.graph.node if "logits" in node.output), None)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    names = list(node.input) if node is not None and node.op_type == "Gemm" else []
+    if len(names) != 3 or names[0] != "embedding" or not set(names[1:]) <= set(stored):
+        raise WeightsError(
+            "the network's logits are not one linear layer on its embedding: no head can be replaced"
+        )
+    for name, values in zip(names[1:], (weights, offsets), strict=True):
+        if tuple(stored[name].dims) != values.shape:
+            raise WeightsError(
+                f"the network's head is {tuple(stored[name].dims)}, the new one {values.shape}"
+            )
+        stored[name].CopyFrom(numpy_helper.from_array(values, name))
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def build(config: HeadConfig, out: Path, progress: Progress) -> Path:
+    """Write `<out>/<name>.onnx` and its card, and return the network's path.
+
+    Raises:
+        WeightsError: the network or its card is not a recogniser's, or has no linear head.
+        ConfigError, DatasetNotFound, DatasetDamaged: as the sets' readers say.
+    """
+    content, card = cards.verified(cards.weights_file(config.network))
+    recipe = card.fields["recipe"]
+    run = RunConfig(**recipe["config"])
+    sets = []
+    for source in config.sources:
+        progress(f"reading {source.root.name}")
+        sets.append(_embedded(config.network, source, run))
+    progress("fitting the head")
+    weights, offsets = fit(sets, config.penalty)
+    held = left_out(sets, config.penalty, sets[0].prior ** config.prior, progress)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".release-") as unfinished:
+        target = Path(unfinished) / f"{config.name}.onnx"
+        target.write_bytes(replaced(content, weights, offsets))
+        _write_card(config, card, run, sets[0].prior, held, target, progress)
+        for path in sorted(
+            target.parent.iterdir(), key=lambda path: path.suffix == ".onnx"
+        ):  # the network last
+            path.replace(out / path.name)
+    return out / target.name
+
+
+def _embedded(network: Path, source: HeadSource, run: RunConfig) -> Embedded:
+    records = without_copies(source_records(source))[0]
+    if source.protocol is not None:
+        records = [record for record in records if record.split == "train"]
+    samples = _samples(records, source, run)
+    targets = np.where(
+        np.isnan(samples.votes), np.eye(len(EXPRESSIONS), dtype=np.float32)[samples.expression], samples.votes
+    )
+    known = (samples.expression != UNLABELLED) | ~np.isnan(samples.votes).any(axis=1)
+    images = samples.images[known] if not known.all() else samples.images
+    upright = export.run_onnx(network, images)
+    mirrored = export.run_onnx(network, np.ascontiguousarray(images[:, :, ::-1]))["embedding"]
+    return Embedded(
+        source.root.name,
+        upright["embedding"],
+        mirrored,
+        upright["logits"],
+        targets[known].astype(np.float32),
+        samples.expression[known],
+        source.share,
+    )
+
+
+def _samples(records: list[Any], source: SourceConfig, run: RunConfig) -> Samples:
+    crops = load_crops(records, run.data.size, False, run.data.cache, find=finds_faces(source, EXPRESSIONS))
+    return to_samples(records, crops, False)
+
+
+def _write_card(
+    config: HeadConfig,
+    before: cards.Card,
+    run: RunConfig,
+    learnt: NDArray[np.float64],
+    held: dict[str, Any],
+    target: Path,
+    progress: Progress,
+) -> None:
+    """Calibrate at the default prior, measure, and write the card beside the network."""
+    records = source_records(config.main)
+    tempered = learnt**config.prior / (learnt**config.prior).sum()
+    splits, logits = {}, {}
+    for split in ("valid", "test"):
+        progress(f"judging {split}")
+        splits[split] = _samples([one for one in records if one.split == split], config.main, run)
+        logits[split] = export.run_onnx(target, splits[split].images)["logits"]
+    # Fitted at the default prior; prediction, too, divides the logits before it adds the prior.
+    temperature = _temperature(logits["valid"], splits["valid"].expression, tempered)
+    shift = (temperature * np.log(tempered)).astype(np.float32)
+    figures = building.measured({"logits": logits["test"] + shift}, splits["test"], temperature, EXPRESSIONS)
+    valid = logits["valid"] + shift
+    figures["validation_accuracy"] = {"int8": building.accuracy_of(valid, splits["valid"])}
+    figures["affect"] = before.fields["metrics"].get("affect", {})
+    figures["elsewhere"] = {
+        source.root.name: building.elsewhere(target, source, run, temperature, EXPRESSIONS, shift)
+        for source in config.elsewhere
+    }
+    figures["leave_one_set_out"] = held
+    name = config.main.protocol or config.main.reader
+    fields = {
+        **before.fields,
+        **config.card,
+        "name": config.name,
+        "temperature": temperature,
+        "prior": {
+            "logits": dict.fromkeys(EXPRESSIONS, 1 / len(EXPRESSIONS)),
+            "learnt": dict(zip(EXPRESSIONS, learnt.tolist(), strict=True)),
+            "default": dict(zip(EXPRESSIONS, np.round(tempered, 6).tolist(), strict=True)),
+        },
+        "sha256": checkpoint.digest(target),
+        "bytes": target.stat().st_size,
+        "recipe": {
+            **before.fields["recipe"],
+            "head": {
+                **config.model_dump(mode="json", include={"sources", "penalty", "prior", "main"}),
+                "on": before.fields["sha256"],
+                "released_at": checkpoint.commit(),
+            },
+        },
+        "metrics": {
+            **{
+                key: before.fields["metrics"].get(key)
+                for key in ("version", "digest", "seed", "faces_aligned")
+            },
+            "data": name,
+            "split": "test",
+            "selection": "shares of the sets, penalty, prior and temperature on validation; nothing on test",
+            **figures,
+        },
+    }
+    text = json.dumps(plain(fields), indent=1, default=str, ensure_ascii=False) + "\n"
+    target.with_suffix(".json").write_text(text, encoding="utf-8")
+    OnnxRecogniser.load(target, threads=1)
+
+
+def _temperature(logits: Floats, truth: NDArray[np.int64], prior: NDArray[np.float64]) -> float:
+    """The temperature of lowest log loss of logits / temperature + log prior: a search over a fine grid."""
+    known = truth != UNLABELLED
+    grid = np.geomspace(0.3, 3.0, 93)
+    losses = []
+    for temperature in grid:
+        scores = logits[known].astype(np.float64) / temperature + np.log(prior)
+        scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
+        losses.append(-scores[np.arange(known.sum()), truth[known]].mean())
+    return float(grid[int(np.argmin(losses))])
