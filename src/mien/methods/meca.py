@@ -10,8 +10,9 @@ expressions and their recognition.
 
 *Chosen:* a polar code z = rho * u. The unit vector u says which emotion, by its cosine to one learned axis per
 expression; rho in [0, 1.2] says how much, and neutral is the origin: its logit falls as rho grows. Votes are soft
-targets, and intensity is the share of votes that are not neutral, unless valence and arousal are labelled. Each idea is
-a switch of `MECAConfig`, so that it can be left out and measured.
+targets. Intensity is what a rating says where there is one, the distance from neutral in valence and arousal, and else
+the votes of the expression that most annotators saw: a face torn between anger and disgust is half intense, not wholly.
+Each idea is a switch of `MECAConfig`, so that it can be left out and measured.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from mien.labels import NEUTRAL
-from mien.methods import backbone, base
+from mien.labels import CIRCUMPLEX, EXPRESSIONS, NEUTRAL
 from mien.methods.base import (
+    Ablation,
     AffectHead,
     Batch,
     MethodConfig,
@@ -36,6 +37,7 @@ from mien.methods.base import (
     expression_loss,
     expression_target,
     map_shapes,
+    rated,
 )
 
 if TYPE_CHECKING:
@@ -88,29 +90,6 @@ class Code(NamedTuple):
         return self.length[:, None] * self.direction
 
 
-class Compact(base.Backbone):
-    """Five convolutions on luma, for small pictures: three halvings and 128 channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        plan = ((1, 32, 2), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1))
-        self.layers = nn.Sequential(
-            *(
-                nn.Sequential(
-                    nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()
-                )
-                for inputs, outputs, stride in plan
-            )
-        )
-        self.width = 128
-        self.stages = [128]
-
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n 128"], list[Tensor]]:
-        # Normalised channels: their mean is luma up to weights, and exactly luma for the grey crops of most sets.
-        top = self.layers(images.mean(dim=1, keepdim=True))
-        return top.mean(dim=(2, 3)), [top]
-
-
 class MECA(Recognition):
     """Tokens of the deepest map, self-attention, one query per expression, and a polar code."""
 
@@ -120,10 +99,7 @@ class MECA(Recognition):
     def __init__(self, config: MECAConfig, size: int) -> None:
         super().__init__(config, size)
         self.config = config
-        if config.backbone == "compact":
-            self.backbone: base.Backbone = Compact()
-        else:
-            self.backbone = backbone.build(config.backbone, config.weights, size)
+        self.backbone = config.encoder(size)
         channels, side = map_shapes(self.backbone, size)[-1]
         width, others = config.width, config.classes - 1
         self.token = nn.Linear(channels, width)
@@ -220,16 +196,22 @@ class MECA(Recognition):
         return Prediction(code.logits, self.affect(code.feature), code.z)
 
 
+_PLACES = torch.tensor([CIRCUMPLEX[name] for name in EXPRESSIONS])
+
+
 def intensities(
     batch: Batch, shares: Float[Tensor, "n k"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """(intensity in 0..1, 1 where it is known): the distance from neutral in valence and arousal where labelled, else
-    the share of votes that are not neutral. A bare label only tells neutral from the rest: 0 or 1, not known."""
-    affect = torch.isfinite(batch.affect).all(dim=1)
+    """(intensity in 0..1, 1 where it is known). A rating, the length of (valence, arousal), counts first, unless it is
+    what the votes themselves give; then the share of the most frequent expression but neutral, so that a face torn
+    between two is not intense. A bare label only tells neutral from the rest: 0 or 1, not known."""
+    known, rating = rated(batch)
     voted = torch.isfinite(batch.votes).all(dim=1)
-    by_affect = torch.nan_to_num(batch.affect).norm(dim=1).clamp(max=1)
-    value = torch.where(affect & ~voted, by_affect, 1 - shares[:, NEUTRAL])
-    return value, (affect | voted).to(value.dtype)
+    derived = voted & ((rating - shares @ _PLACES[: shares.shape[1]].to(shares)).abs().amax(dim=1) < 1e-4)
+    others = torch.cat([shares[:, :NEUTRAL], shares[:, NEUTRAL + 1 :]], dim=1)
+    measured = (known > 0) & ~derived
+    value = torch.where(measured, rating.norm(dim=1).clamp(max=1), others.amax(dim=1))
+    return value, (measured | voted).to(value.dtype)
 
 
 def masked_mean(values: Float[Tensor, " n"], mask: Float[Tensor, " n"]) -> Float[Tensor, ""]:
@@ -308,10 +290,9 @@ def info_nce(
 ) -> Float[Tensor, ""]:
     """Minus the InfoNCE lower bound on mutual information (van den Oord et al. 2018), up to the constant log n: the
     cross-entropy of finding each row's own partner among all. 0 for fewer than two rows."""
-    if int(used.sum()) < 2:
-        return (first * 0).sum()
-    scores = first[used] @ second[used].T / temperature
-    return functional.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+    scores = (first @ second.T / temperature).masked_fill(~used[None], -1e4)
+    each = functional.cross_entropy(scores, torch.arange(len(scores), device=scores.device), reduction="none")
+    return masked_mean(each, used.to(each.dtype) * (used.sum() > 1))
 
 
 def axis_cosine(
@@ -321,3 +302,12 @@ def axis_cosine(
     truth = shares.argmax(dim=1)
     index = (truth - (truth > NEUTRAL).long()).clamp(0, len(axes) - 1)
     return (direction * functional.normalize(axes.float(), dim=1)[index]).sum(dim=1)
+
+
+ABLATION = (
+    Ablation("bare", "the polar code alone", {"contrast": False, "attention": False, "compact": False}),
+    Ablation("contrast", "and intensity-aware contrast", {"attention": False, "compact": False}),
+    Ablation("attention", "or attention-based discrimination", {"contrast": False, "compact": False}),
+    Ablation("full", "both, and compactness"),
+)
+"""The ladder of `mien ablate`."""
