@@ -69,7 +69,7 @@ def test_contrast_equals_its_definition(margin: float) -> None:
     z, shares, intensity = faces()
     labelled = torch.ones(12, dtype=torch.bool)
     labelled[3] = False
-    fast = contrast(z, shares, intensity, labelled, 0.15, 0.3, margin)
+    fast = contrast(z, shares, intensity, labelled, MECAConfig(margin=margin))
     assert fast.item() == pytest.approx(
         slow_contrast(z, shares, intensity, labelled, 0.15, 0.3, margin), rel=1e-4
     )
@@ -86,7 +86,7 @@ def test_strong_faces_of_other_expressions_are_pushed_harder_than_weak_ones() ->
     # Only the anchor's own row counts here: the gradient of its loss with respect to the two rivals.
     unit = torch.nn.functional.normalize(torch.cat([rivals, torch.full((4, 1), 0.5)], dim=1), dim=1)
     assert torch.allclose(unit[0] @ unit[2], unit[0] @ unit[3])
-    contrast(rivals, shares, intensity, labelled, 0.15, 10.0, 0.3).backward()
+    contrast(rivals, shares, intensity, labelled, MECAConfig(bandwidth=10.0)).backward()
     assert rivals.grad is not None
     assert rivals.grad[2].norm() > rivals.grad[3].norm() * 1.05
 
@@ -95,8 +95,8 @@ def test_contrast_does_not_depend_on_the_order_of_the_batch() -> None:
     z, shares, intensity = faces()
     labelled = torch.ones(12, dtype=torch.bool)
     order = torch.randperm(12)
-    first = contrast(z, shares, intensity, labelled, 0.15, 0.3, 0.3)
-    second = contrast(z[order], shares[order], intensity[order], labelled, 0.15, 0.3, 0.3)
+    first = contrast(z, shares, intensity, labelled, MECAConfig())
+    second = contrast(z[order], shares[order], intensity[order], labelled, MECAConfig())
     torch.testing.assert_close(first, second)
 
 

@@ -134,10 +134,8 @@ def affect_loss(affect: Float[Tensor, "n 2"], batch: Batch) -> Float[Tensor, ""]
 
 
 def rated(batch: Batch) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 2"]]:
-    """(1 for each row with both valence and arousal, else 0; the ratings, 0 in the other rows).
-
-    Sums weighted by the first stand for indexing with a mask, which would make a GPU wait for the processor.
-    """
+    """(1 for each row with both valence and arousal, else 0; the ratings, 0 in the other rows): to weigh sums with, as
+    indexing with a mask makes a GPU wait for the processor."""
     known = torch.isfinite(batch.affect).all(dim=1)
     return known.float(), torch.where(known[:, None], batch.affect, 0).float()
 

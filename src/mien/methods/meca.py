@@ -46,11 +46,7 @@ if TYPE_CHECKING:
 
 
 class MECAConfig(MethodConfig):
-    """The numbers of MECA; all are ours, as the paper's are not public.
-
-    `backbone` is a name that `mien.methods.backbone` knows, or "compact": the small encoder of 0.3 M parameters that
-    sees luma only and leaves a map of an eighth of the picture's side.
-    """
+    """The numbers of MECA; all are ours, as the paper's are not public."""
 
     code: int = Field(32, ge=2, description="length of the code z")
     width: int = Field(128, ge=8, description="length of a token; a multiple of `heads`")
@@ -157,23 +153,24 @@ class MECA(Recognition):
         terms["rank"] = config.rank_weight * rank(code.length, intensity, shares, graded)
         if config.contrast:
             terms["contrast"] = config.contrast_weight * contrast(
-                code.z, shares, intensity, labelled > 0, config.temperature, config.bandwidth, config.margin
+                code.z, shares, intensity, labelled > 0, config
             )
-        if config.attention:
-            terms |= self._attention(code, batch, shares, labelled)
-        if config.compact:
-            towards = axis_cosine(code.direction, self.axes, shares)
-            emotional = labelled * (shares.argmax(dim=1) != NEUTRAL)
-            terms["compact"] = config.compact_weight * masked_mean(intensity * (1 - towards), emotional)
-        return terms
-
-    def _attention(self, code: Code, batch: Batch, shares: Tensor, labelled: Tensor) -> Terms:
-        """Expressions look at different places, places tell of the code of another view, and they are needed."""
-        config = self.config
         truth = shares.argmax(dim=1)
         emotional = (labelled > 0) & (truth != NEUTRAL)
+        # Axes and queries have no row for neutral; faces that get another's are left out by `emotional`.
+        place = (truth - (truth > NEUTRAL).long()).clamp(max=config.classes - 2)
+        if config.attention:
+            terms |= self._attention(code, batch, truth, place, emotional)
+        if config.compact:
+            towards = (code.direction * functional.normalize(self.axes.float(), dim=1)[place]).sum(dim=1)
+            missed = masked_mean(intensity * (1 - towards), emotional.float())
+            terms["compact"] = config.compact_weight * missed
+        return terms
+
+    def _attention(self, code: Code, batch: Batch, truth: Tensor, query: Tensor, emotional: Tensor) -> Terms:
+        """Expressions look at different places, places tell of the code of another view, and they are needed."""
+        config = self.config
         row = torch.arange(len(truth), device=truth.device)
-        query = (truth - (truth > NEUTRAL).long()).clamp(max=config.classes - 2)
         with torch.no_grad():  # the other view: mirrored, its code a fixed target
             other = self.encode(batch.image.flip(-1)).direction
         chosen = functional.normalize(self.critic(code.places[row, query]).float(), dim=1)
@@ -241,27 +238,25 @@ def contrast(
     shares: Float[Tensor, "n k"],
     intensity: Float[Tensor, " n"],
     labelled: Bool[Tensor, " n"],
-    temperature: float,
-    bandwidth: float,
-    margin: float,
+    config: MECAConfig,
 ) -> Float[Tensor, ""]:
     """Emotional intensity-aware contrastive loss.
 
     Faces attract each other as far as their votes agree (Bhattacharyya) and their intensities are close. Faces of
-    different expressions are compared with a handicap of `margin` times the lower of their intensities, so strong ones
-    are pushed apart hardest and weak ones, which do look alike, hardly. The code enters as [z, 0.5], normalised: near
-    neutral all directions are one.
+    different expressions are compared with a handicap of the margin times the lower of their intensities, so strong
+    ones are pushed apart hardest and weak ones, which do look alike, hardly. The code enters as [z, 0.5], normalised:
+    near neutral all directions are one.
     """
     similar = _anchored(z) @ _anchored(z).T
     agreement = shares.clamp(min=0).sqrt() @ shares.clamp(min=0).sqrt().T
-    near = torch.exp(-((intensity[:, None] - intensity[None]) ** 2) / (2 * bandwidth**2))
+    near = torch.exp(-((intensity[:, None] - intensity[None]) ** 2) / (2 * config.bandwidth**2))
     usable = (labelled[:, None] & labelled[None]).to(z.dtype)
     usable = usable * (1 - torch.eye(len(z), dtype=z.dtype, device=z.device))
     attraction = agreement * near * usable
     truth = shares.argmax(dim=1)
     differ = (truth[:, None] != truth[None]).to(z.dtype)
-    handicap = margin * differ * torch.minimum(intensity[:, None], intensity[None])
-    scores = (similar + handicap) / temperature
+    handicap = config.margin * differ * torch.minimum(intensity[:, None], intensity[None])
+    scores = (similar + handicap) / config.temperature
     scores = scores.masked_fill(usable == 0, -1e4)
     each = -(attraction * scores.log_softmax(dim=1)).sum(dim=1) / attraction.sum(dim=1).clamp(min=1e-6)
     anchors = (attraction.sum(dim=1) > 1e-3).to(z.dtype)
@@ -283,25 +278,13 @@ def overlap(maps: Float[Tensor, "n q t"]) -> Float[Tensor, ""]:
 
 
 def info_nce(
-    first: Float[Tensor, "n d"],
-    second: Float[Tensor, "n d"],
-    used: Bool[Tensor, " n"],
-    temperature: float,
+    first: Float[Tensor, "n d"], second: Float[Tensor, "n d"], used: Bool[Tensor, " n"], temperature: float
 ) -> Float[Tensor, ""]:
     """Minus the InfoNCE lower bound on mutual information (van den Oord et al. 2018), up to the constant log n: the
     cross-entropy of finding each row's own partner among all. 0 for fewer than two rows."""
     scores = (first @ second.T / temperature).masked_fill(~used[None], -1e4)
     each = functional.cross_entropy(scores, torch.arange(len(scores), device=scores.device), reduction="none")
     return masked_mean(each, used.to(each.dtype) * (used.sum() > 1))
-
-
-def axis_cosine(
-    direction: Float[Tensor, "n d"], axes: Float[Tensor, "j d"], shares: Float[Tensor, "n k"]
-) -> Float[Tensor, " n"]:
-    """Cosine of each direction to the axis of its expression; rows whose expression is neutral get axis 0's, unused."""
-    truth = shares.argmax(dim=1)
-    index = (truth - (truth > NEUTRAL).long()).clamp(0, len(axes) - 1)
-    return (direction * functional.normalize(axes.float(), dim=1)[index]).sum(dim=1)
 
 
 ABLATION = (

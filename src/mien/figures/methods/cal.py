@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mien.colours import SERIES
 from mien.errors import MienError
 from mien.figures import affect_plane, embedding, palette
 from mien.figures.context import CROWD, MOST_FACES, PERSONS, Scene, affect_of, some_of
 from mien.io import pages
-from mien.labels import SERIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
