@@ -411,8 +411,7 @@ def test_matching_brings_weak_nearer_to_strong_in_every_game_and_raising_does_no
 
 
 def test_the_regressor_learns_from_every_start() -> None:
-    """Pooled features are mostly their mean. Eight ReLUs after them would each be on for all faces or off for all, and
-    some seeds would learn nothing; less their mean they are on for about half."""
+    """Pooled features are mostly their mean, so each of eight plain ReLUs is on for all faces or for none."""
     torch.manual_seed(100)
     directions, common = torch.randn(2, 64), 4.0 * torch.rand(64)
     affect = torch.rand(256, 2) * 1.6 - 0.8
@@ -424,11 +423,19 @@ def test_the_regressor_learns_from_every_start() -> None:
         def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
             return images, []
 
-    def held_up(normed: bool, seed: int) -> bool:
+    published = [torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 8), torch.nn.ReLU()]
+
+    def reached(ours: bool, seed: int) -> float:
         network = method(dropout=0.0, critic=False, expression="off")
         torch.manual_seed(seed)
-        network.backbone, network.regressor = Given(), Regressor(64, 0.0)
-        network.norm = torch.nn.BatchNorm1d(64, affine=False) if normed else torch.nn.Identity()
+        network.backbone, network.norm = Given(), torch.nn.BatchNorm1d(64, affine=False)
+        network.regressor = Regressor(64, 0.0)
+        if not ours:
+            for one in published:
+                if isinstance(one, torch.nn.Linear):
+                    one.reset_parameters()
+            network.norm = torch.nn.Identity()
+            network.regressor = torch.nn.Sequential(*published, torch.nn.Linear(8, 2), torch.nn.Tanh())
         optimiser = torch.optim.Adam(network.regressor.parameters(), 1e-3)
         for step in range(60):
             part = slice(32 * (step % 8), 32 * (step % 8) + 32)
@@ -437,12 +444,10 @@ def test_the_regressor_learns_from_every_start() -> None:
             root_error(predicted, affect[part], torch.ones(32)).backward()
             optimiser.step()
         with torch.no_grad():
-            return bool(ccc(network.eval().regressor(network.features(pooled)), affect).min() < 0.2)
+            return float(ccc(network.eval().regressor(network.features(pooled)), affect).min())
 
-    assert sum(held_up(True, seed) for seed in range(12)) == 0
-    assert sum(held_up(False, seed) for seed in range(12)) > 0, (
-        "the pooled features themselves do hold some up"
-    )
+    assert min(reached(True, seed) for seed in range(16)) > 0.5
+    assert min(reached(False, seed) for seed in range(16)) < 0.2
 
 
 def test_affect_terms_equal_slow_ones_on_the_rated_rows(drawn) -> None:
