@@ -7,7 +7,8 @@ import doctest
 import pytest
 
 from mien import labels
-from mien.labels import BASIC, CIRCUMPLEX, EXPRESSIONS, SCHEMAS, UNLABELLED, UnknownExpression
+from mien.data.label_codes import SCHEMAS
+from mien.labels import BASIC, CIRCUMPLEX, EXPRESSIONS, UNLABELLED, UnknownExpression
 
 PUBLISHED = {
     "ferplus": (0, "neutral happiness surprise sadness anger disgust fear contempt"),

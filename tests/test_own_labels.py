@@ -14,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from mien.colours import colour as colour_of
 from mien.data import cropping
 from mien.data.predictions import Predictions
 from mien.data.readers import READERS, manifest
@@ -24,7 +25,6 @@ from mien.evaluation import compare, evaluate, inference
 from mien.evaluation.validation import validate
 from mien.faces.recognise import OnnxRecogniser
 from mien.labels import EXPRESSIONS, UNLABELLED, difference, form, in_order, label_set, listed
-from mien.labels import colour as colour_of
 from mien.release import build as release
 from mien.training import loop, recognition
 from mien.training.config import RunConfig, load_config
@@ -621,7 +621,7 @@ def test_labels_that_no_font_has_are_drawn_by_number(monkeypatch: pytest.MonkeyP
 
 
 def test_every_label_of_many_has_a_colour_of_its_own() -> None:
-    from mien.labels import COLOURS
+    from mien.colours import COLOURS
 
     labels = [f"label {n}" for n in range(60)]
     assert len({colour_of(name, labels) for name in labels}) == 60

@@ -1,7 +1,7 @@
-"""Names, order, colours and dataset codes of expressions.
+"""Names and order of expressions.
 
 Inside `mien` an expression is an index into `EXPRESSIONS` (the FERPlus order). Every dataset's own numbering is
-translated by a `LabelSchema` when it is read.
+translated when it is read (`mien.data.label_codes`).
 
 A network can be trained on any other label set instead (`label_set`): own labels, in any language. What depends on the
 eight (vote-derived affect, the circumplex, neutral, the editor) is then omitted or refused.
@@ -14,8 +14,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from colorsys import hls_to_rgb
-from dataclasses import dataclass
 from typing import Final
 
 from mien.errors import ConfigError, MienError
@@ -207,134 +205,3 @@ def index_of(word: str) -> int:
     2
     """
     return EXPRESSIONS.index(canonical(word))
-
-
-@dataclass(frozen=True, slots=True)
-class LabelSchema:
-    """How one dataset numbers its expressions.
-
-    `codes` maps the dataset's own code (as written in its files) to a name in `EXPRESSIONS`, or to None for a code that
-    the dataset defines but that is not an expression (unknown, not a face, other).
-    """
-
-    name: str
-    codes: dict[int, str | None]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The expression names of this schema in `mien`'s order."""
-        present = set(self.codes.values())
-        return tuple(name for name in EXPRESSIONS if name in present)
-
-    def index_of(self, code: int) -> int:
-        """Translate a dataset's code to an index in `EXPRESSIONS`; `UNLABELLED` for a code that is no expression.
-
-        >>> RAFDB.index_of(4) == index_of("happiness")
-        True
-
-        Raises:
-            UnknownExpression: the dataset does not define this code.
-        """
-        if code not in self.codes:
-            known = ", ".join(str(known) for known in sorted(self.codes))
-            raise UnknownExpression(f"{code} is not a code of {self.name}: its codes are {known}")
-        name = self.codes[code]
-        return UNLABELLED if name is None else EXPRESSIONS.index(name)
-
-    def code_of(self, word: str) -> int:
-        """Translate an expression word to this dataset's code.
-
-        Raises:
-            UnknownExpression: this dataset has no such class.
-        """
-        name = canonical(word)
-        for code, candidate in self.codes.items():
-            if candidate == name:
-                return code
-        raise UnknownExpression(
-            f"{self.name} has no class '{name}': its classes are {', '.join(self.classes)}"
-        )
-
-
-FERPLUS = LabelSchema("FERPlus", {**dict(enumerate(EXPRESSIONS)), 8: None, 9: None})
-RAFDB = LabelSchema(
-    "RAF-DB basic",
-    dict(enumerate(("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"), start=1)),
-)
-FER2013 = LabelSchema(
-    "FER2013", dict(enumerate(("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")))
-)
-AFFECTNET = LabelSchema(
-    "AffectNet",
-    {
-        **dict(
-            enumerate(("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt"))
-        ),
-        8: None,
-        9: None,
-        10: None,
-    },
-)
-SFEW = LabelSchema(
-    "SFEW 2.0", dict(enumerate(("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")))
-)
-CKPLUS = LabelSchema(
-    "CK+",
-    dict(enumerate(("neutral", "anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise"))),
-)
-AFFWILD2 = LabelSchema(
-    "Aff-Wild2 EXPR",
-    {
-        **dict(enumerate(("neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise"))),
-        7: None,
-        -1: None,
-    },
-)
-
-SCHEMAS: dict[str, LabelSchema] = {
-    "ferplus": FERPLUS,
-    "rafdb": RAFDB,
-    "fer2013": FER2013,
-    "affectnet": AFFECTNET,
-    "sfew": SFEW,
-    "ckplus": CKPLUS,
-    "affwild2": AFFWILD2,
-}
-
-COLOURS: dict[str, str] = {
-    "neutral": "#666666",
-    "happiness": "#E69F00",
-    "surprise": "#F0E442",
-    "sadness": "#0072B2",
-    "anger": "#D55E00",
-    "disgust": "#009E73",
-    "fear": "#CC79A7",
-    "contempt": "#56B4E9",
-}
-"""A colour for each expression: Okabe-Ito, and grey for neutral."""
-
-GOLDEN = 0.618034
-"""Step around the hue circle between further labels, which separates any number of them well."""
-
-SERIES: tuple[str, ...] = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#E69F00",
-    "#CC79A7",
-    "#56B4E9",
-    "#666666",
-    "#F0E442",
-)
-"""Colours of other lines (runs, layers), in order of use."""
-
-
-def colour(name: str, labels: Iterable[str] = EXPRESSIONS) -> str:
-    """The colour of a label among `labels`: that of `COLOURS` among the eight, else by its place."""
-    if (known := COLOURS.get(name)) is not None and (labels is EXPRESSIONS or set(labels) <= COLOURS.keys()):
-        return known
-    place = list(labels).index(name)
-    if place < len(SERIES):
-        return SERIES[place]
-    rgb = hls_to_rgb(place * GOLDEN % 1, (0.42, 0.58, 0.32)[place % 3], 0.65)
-    return "#" + "".join(f"{round(255 * part):02X}" for part in rgb)

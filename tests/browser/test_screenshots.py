@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from mien.colours import COLOURS
 from mien.faces.recognise import SHIPPED
-from mien.labels import COLOURS
 
 pytestmark = [
     pytest.mark.browser,

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mien.colours import COLOURS
 from mien.errors import ImageError
 from mien.faces import annotate
 from mien.faces.annotate import draw
-from mien.labels import COLOURS, EXPRESSIONS
+from mien.labels import EXPRESSIONS
 from mien.types import Analysis, Box, Detection, Face, Landmarks, Pose, Reading
 
 

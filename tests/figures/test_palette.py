@@ -9,8 +9,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from mien.colours import COLOURS
 from mien.figures import palette
-from mien.labels import COLOURS, EXPRESSIONS
+from mien.labels import EXPRESSIONS
 
 # Machado, Oliveira & Fernandes 2009, severity 1, on linear RGB.
 VISION = {

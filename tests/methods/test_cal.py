@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from mien.errors import ConfigError, WeightsError
-from mien.methods.base import Batch
+from mien.methods.base import Batch, ccc
 from mien.methods.cal import (
     CAL,
     LARGEST,
     CALConfig,
+    Groups,
+    Regressor,
     adaptive_margin,
     confidence,
     contrast,
@@ -21,6 +23,7 @@ from mien.methods.cal import (
     group,
     information,
     otsu,
+    pairs,
     pearson,
     root_error,
 )
@@ -33,6 +36,10 @@ def method(size: int = 64, **options) -> CAL:
 
 def total(terms: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.stack(list(terms.values())).sum()
+
+
+def rows(mask: torch.Tensor) -> list[int]:
+    return mask.nonzero().flatten().tolist()
 
 
 # Grouping
@@ -70,6 +77,12 @@ def test_otsu_parts_two_crowds_in_the_middle_of_the_valley() -> None:
     torch.testing.assert_close(otsu(values.flip(0)), otsu(values))
 
 
+def test_otsu_leaves_out_what_is_not_known() -> None:
+    values = torch.tensor([0.1, math.nan, 0.2, 9.0, 0.8, 0.9])
+    known = torch.tensor([True, False, True, False, True, True])
+    torch.testing.assert_close(otsu(values, known=known), otsu(values[known]))
+
+
 def test_otsu_of_equal_values_parts_nothing() -> None:
     assert not (torch.full((5,), 0.25) > otsu(torch.full((5,), 0.25))).any()
 
@@ -77,24 +90,36 @@ def test_otsu_of_equal_values_parts_nothing() -> None:
 def test_groups_are_the_strong_and_the_weak_and_leave_out_the_unrated() -> None:
     affect = torch.tensor([[0.8, 0.6], [0.05, 0.0], [math.nan, 0.9], [-0.9, 0.5], [0.0, -0.1], [-0.1, 0.05]])
     groups = group(affect)
-    assert groups.strong.tolist() == [0, 3]
-    assert groups.weak.tolist() == [1, 4, 5]
+    assert rows(groups.strong) == [0, 3]
+    assert rows(groups.weak) == [1, 4, 5]
     assert 0.15 < groups.radius < 1.0
     turned = group(affect * torch.tensor([-1.0, -1.0]))
-    assert turned.strong.tolist() == [0, 3], "the sign of an emotion does not matter"
+    assert rows(turned.strong) == [0, 3], "the sign of an emotion does not matter"
 
 
 def test_fixed_radii_step_in_where_a_side_is_empty() -> None:
     alike = torch.full((4, 2), 0.7)  # r^2 = .98: all strong
     groups = group(alike)
-    assert groups.strong.tolist() == [0, 1, 2, 3]
-    assert groups.weak.tolist() == []
+    assert rows(groups.strong) == [0, 1, 2, 3]
+    assert rows(groups.weak) == []
     between = torch.tensor([[0.9, 0.0], [0.6, 0.0], [0.5, 0.0]])  # r^2 .81, .36, .25
     by_code = group(between, "radius")
-    assert by_code.strong.tolist() == [0]
-    assert by_code.weak.tolist() == [2]
+    assert rows(by_code.strong) == [0]
+    assert rows(by_code.weak) == [2]
     nobody = group(torch.full((3, 2), math.nan))
-    assert len(nobody.strong) == len(nobody.weak) == 0
+    assert rows(nobody.strong) == rows(nobody.weak) == []
+
+
+def test_pairs_are_as_many_as_the_smaller_group_and_mirrored() -> None:
+    strong = torch.tensor([True, False, True, False, False, True, True])
+    weak = torch.tensor([False, True, False, False, True, False, False])
+    found = pairs(Groups(strong, weak, torch.tensor(0.5)))
+    count = int(found.used.sum())
+    assert count == 2
+    assert found.strong[:count].tolist() == [0, 2]
+    assert found.same[:count].tolist() == [2, 0]
+    assert found.other[:count].tolist() == [4, 1]
+    assert pairs(Groups(strong, weak & False, torch.tensor(0.5))).used.sum() == 0
 
 
 # Margin, M4-a
@@ -135,15 +160,15 @@ def test_pearson_equals_numpy() -> None:
     assert pearson(torch.ones(1, 4), torch.rand(1, 4)).item() == 0
 
 
-def test_methods_margin_is_that_of_the_reversed_pairs() -> None:
+def test_methods_margin_is_that_of_the_pairs_in_a_batch_of_so_many() -> None:
     torch.manual_seed(3)
-    strong, weak = torch.randn(3, 16), torch.randn(3, 16)
-    margin = method().margin(strong, weak, samples=64)
+    strong, weak = torch.randn(64, 16), torch.randn(64, 16)
+    margin = method().margin(strong, weak)
     for row in range(3):
-        eta = np.corrcoef(strong[row].numpy(), weak[-row - 1].numpy())[0, 1]
+        eta = np.corrcoef(strong[row].numpy(), weak[row].numpy())[0, 1]
         expected = -0.5 * math.log(1 - eta**2) + math.log(6.4) / 8
         assert margin[row].item() == pytest.approx(expected, rel=1e-4)
-    assert method(margin="fixed", fixed_margin=0.7).margin(strong, weak, 64).tolist() == pytest.approx(
+    assert method(margin="fixed", fixed_margin=0.7).margin(strong, weak)[:3].tolist() == pytest.approx(
         [0.7] * 3
     )
 
@@ -152,19 +177,36 @@ def test_methods_margin_is_that_of_the_reversed_pairs() -> None:
 
 
 def test_contrast_by_hand() -> None:
-    strong = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 2.0]])
-    weak = torch.tensor([[0.0, 0.0], [0.5, 0.0], [1.0, 1.0]])
-    # Same side, i with -i-1: |(1,0)-(0,2)|^2 = 5, 0 (with itself), 5.
-    # Across: |(1,0)-(1,1)|^2 = 1, |(0,0)-(.5,0)|^2 = .25, |(0,2)-(0,0)|^2 = 4; margins 2, .5, 1.
-    parts = contrast(strong, weak, torch.tensor([2.0, 0.5, 1.0]))
-    assert parts.together.item() == pytest.approx(10 / 3)
+    near, far = torch.tensor([5.0, 0.0, 5.0, 9.0]), torch.tensor([1.0, 0.25, 4.0, 0.0])
+    within, across = torch.tensor([1.0, 0.3, 6.0, 0.0]), torch.tensor([2.0, 0.5, 1.0, 9.0])
+    parts = contrast(near, far, (within, across), torch.tensor([1.0, 1.0, 1.0, 0.0]))
+    assert parts.together.item() == pytest.approx((4 + 0 + 0) / 3), "within its margin a pair costs nothing"
     assert parts.apart.item() == pytest.approx((1 + 0.25 + 0) / 3)
-    assert parts.omega.item() == pytest.approx(1 - 0.5 * (50 / 3 + (1 + 0.0625) / 3))
+    assert parts.omega.item() == pytest.approx(1 - 0.5 * (16 / 3 + (1 + 0.0625) / 3))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_pairs_of_one_group_have_the_posters_margin(legacy: bool) -> None:
+    """f_cont = -xi max(0, xi (D^2 - alpha)), xi = 1 within a group: pairs within alpha of each other are left alone."""
+    network = method(legacy=legacy, rho=0.0, dropout=0.0)
+    network.critic.layers = torch.nn.Identity()
+    network.critic.bounded = False
+    torch.manual_seed(0)
+    features = torch.randn(8, 16)
+    strong = torch.arange(8) < 4
+    found = network.critic_terms(features, Groups(strong, ~strong, torch.tensor(0.5)))["together"].item()
+    near = [(features[i] - features[3 - i]).square().sum().item() for i in range(4)]
+    partner = features[[3, 2, 1, 0, 4, 5, 6, 7]]
+    margin = network.margin(features, partner)[:4].tolist()
+    expected = (
+        near if legacy else [max(0.0, distance - alpha) for distance, alpha in zip(near, margin, strict=True)]
+    )
+    assert found == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_groups_that_are_apart_and_compact_cost_nothing() -> None:
-    strong, weak = torch.ones(4, 16), -torch.ones(4, 16)
-    parts = contrast(strong, weak, torch.full((4,), 2.1))
+    margin = torch.full((4,), 2.1)
+    parts = contrast(torch.zeros(4), torch.full((4,), 64.0), (margin, margin), torch.ones(4))
     assert (parts.together, parts.apart, parts.omega) == (0, 0, 1)
 
 
@@ -174,11 +216,14 @@ def test_the_multiplier_climbs_by_rho_times_the_residual(legacy: bool, drawn) ->
     network = method(rho=rho, legacy=legacy, dropout=0.0).train()
     batch = drawn()
     with torch.no_grad():
-        features = network.backbone(batch.image)[0]
-        groups = group(batch.affect)
-        count = min(len(groups.strong), len(groups.weak))
-        strong, weak = (network.critic(features[rows[:count]]) for rows in (groups.strong, groups.weak))
-        omega = contrast(strong, weak, network.margin(strong, weak, len(features))).omega.item()
+        outputs, found = network.critic(network.features(batch.image)), pairs(group(batch.affect))
+        one, same, other = (outputs[each] for each in (found.strong, found.same, found.other))
+        omega = contrast(
+            (one - same).square().sum(dim=1),
+            (one - other).square().sum(dim=1),
+            (torch.zeros(len(one)) if legacy else network.margin(one, same), network.margin(one, other)),
+            found.used,
+        ).omega.item()
     sign = -1 if legacy else 1
     first = network(batch, "critic")
     assert first["constraint"].item() == pytest.approx(sign * rho / 2 * omega**2, rel=1e-4)
@@ -279,12 +324,12 @@ def test_a_shared_turn_is_the_sum_of_both_and_leaves_the_critic_alone(drawn) -> 
 
 
 def test_the_encoder_raises_what_the_critic_says_of_the_weak(drawn) -> None:
-    network, batch = method(dropout=0.0).train(), drawn()
+    network, batch = method(adversary="raise", dropout=0.0).train(), drawn()
     weak = group(batch.affect).weak
 
     def raised() -> float:
         with torch.no_grad():
-            return float(network.critic(network.backbone(batch.image)[0])[weak].mean())
+            return float(network.critic(network.features(batch.image))[weak].mean())
 
     before, expected = raised(), [p.clone() for p in network.critic.parameters()]
     assert network(batch, "encoder")["adversary"].item() == pytest.approx(-0.1 * before, rel=1e-4)
@@ -303,7 +348,9 @@ def test_matching_is_a_tenth_of_the_squared_distance_of_the_means_and_ends_at_ze
     network.critic.bounded = False
     features = torch.tensor([[2.0, 0.0], [4.0, 0.0], [1.0, 1.0], [1.0, 3.0]])
     affect = torch.tensor([[0.9, 0.9], [0.8, 0.9], [0.0, 0.1], [0.1, 0.0]])
-    found = network.encoder_terms(features, group(affect))["adversary"].item()
+    found = network.encoder_terms(features, group(affect))[
+        "adversary"
+    ].item()  # features as the norm gives them
     assert found == pytest.approx(0.1 * ((3 - 1) ** 2 + (0 - 2) ** 2))
     alike = features[[0, 1, 0, 1]]
     assert network.encoder_terms(alike, group(affect))["adversary"].item() == 0
@@ -328,7 +375,79 @@ def test_a_probe_leaves_the_encoder_alone_and_a_joint_head_does_not(drawn) -> No
         assert ("backbone" in gradients(network)) == reached
 
 
+def test_matching_brings_weak_nearer_to_strong_in_every_game_and_raising_does_not() -> None:
+    """Twenty games on features of their own, six rounds each: the distance of the groups' means for the critic."""
+    nearer = {}
+    for adversary in ("match", "raise"):
+        nearer[adversary] = 0
+        for seed in range(20):
+            torch.manual_seed(seed)
+            network = CAL(CALConfig(backbone="tiny", adversary=adversary, dropout=0.0), 64).train()
+            features = torch.nn.Parameter(torch.randn(64, 32))
+            groups = group(torch.rand(64, 2).square())
+            critic = torch.optim.Adam(network.critic.parameters(), 3e-3)
+            encoder = torch.optim.Adam([features], 1e-2)
+
+            def apart(network=network, features=features, groups=groups) -> float:
+                with torch.no_grad():
+                    outputs = network.critic(features)
+                return float((outputs[groups.weak].mean(dim=0) - outputs[groups.strong].mean(dim=0)).norm())
+
+            for _ in range(20):
+                critic.zero_grad()
+                total(network.critic_terms(features, groups)).backward()
+                critic.step()
+            before = apart()
+            for _ in range(6):
+                encoder.zero_grad()
+                total(network.encoder_terms(features, groups)).backward()
+                encoder.step()
+            nearer[adversary] += apart() < before
+    assert nearer["match"] == 20
+    assert nearer["raise"] < 15
+
+
 # Affect
+
+
+def test_the_regressor_learns_from_every_start() -> None:
+    """Pooled features are mostly their mean, so each of eight plain ReLUs is on for all faces or for none."""
+    torch.manual_seed(100)
+    directions, common = torch.randn(2, 64), 4.0 * torch.rand(64)
+    affect = torch.rand(256, 2) * 1.6 - 0.8
+    pooled = common + affect @ directions * 0.7 + 0.2 * torch.randn(256, 64)
+
+    class Given(torch.nn.Module):
+        width = 64
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+            return images, []
+
+    published = [torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 8), torch.nn.ReLU()]
+
+    def reached(ours: bool, seed: int) -> float:
+        network = method(dropout=0.0, critic=False, expression="off")
+        torch.manual_seed(seed)
+        network.backbone, network.norm = Given(), torch.nn.BatchNorm1d(64, affine=False)
+        network.regressor = Regressor(64, 0.0)
+        if not ours:
+            for one in published:
+                if isinstance(one, torch.nn.Linear):
+                    one.reset_parameters()
+            network.norm = torch.nn.Identity()
+            network.regressor = torch.nn.Sequential(*published, torch.nn.Linear(8, 2), torch.nn.Tanh())
+        optimiser = torch.optim.Adam(network.regressor.parameters(), 1e-3)
+        for step in range(60):
+            part = slice(32 * (step % 8), 32 * (step % 8) + 32)
+            predicted = network.regressor(network.features(pooled[part]))
+            optimiser.zero_grad()
+            root_error(predicted, affect[part], torch.ones(32)).backward()
+            optimiser.step()
+        with torch.no_grad():
+            return float(ccc(network.eval().regressor(network.features(pooled)), affect).min())
+
+    assert min(reached(True, seed) for seed in range(16)) > 0.5
+    assert min(reached(False, seed) for seed in range(16)) < 0.2
 
 
 def test_affect_terms_equal_slow_ones_on_the_rated_rows(drawn) -> None:
@@ -337,9 +456,9 @@ def test_affect_terms_equal_slow_ones_on_the_rated_rows(drawn) -> None:
     network = method(dropout=0.0, correlation=0.5)
     terms = network(batch, "affect")
     with torch.no_grad():
-        predicted = network.regressor(network.backbone(batch.image)[0]).double().numpy()
-    rows = [row for row in range(16) if row != 3]
-    found, target = predicted[rows], batch.affect.double().numpy()[rows]
+        predicted = network.regressor(network.features(batch.image)).double().numpy()
+    kept = [row for row in range(16) if row != 3]
+    found, target = predicted[kept], batch.affect.double().numpy()[kept]
     root = pcc = ccc = 0.0
     for column in range(2):
         x, y = found[:, column], target[:, column]
@@ -353,7 +472,8 @@ def test_affect_terms_equal_slow_ones_on_the_rated_rows(drawn) -> None:
 def test_perfect_answers_cost_nothing_and_have_a_finite_gradient() -> None:
     target = torch.rand(10, 2)
     predicted = target.clone().requires_grad_()
-    loss = root_error(predicted, target) + decorrelation(predicted, target)
+    known = torch.ones(10)
+    loss = root_error(predicted, target, known) + decorrelation(predicted, target, known)
     assert loss.item() == pytest.approx(0, abs=1e-4)
     loss.backward()
     assert torch.isfinite(predicted.grad).all()
@@ -380,10 +500,11 @@ def test_few_or_no_ratings_give_zero_terms_without_nan(rated: int, adversary: st
 
 def test_the_affect_turn_fits_a_fixed_batch_better_than_its_mean(drawn, overfit) -> None:
     network, batch = method(dropout=0.0).train(), drawn(32)
-    mean = float(root_error(batch.affect.mean(dim=0).expand_as(batch.affect), batch.affect))
+    known = torch.ones(32)
+    mean = float(root_error(batch.affect.mean(dim=0).expand_as(batch.affect), batch.affect, known))
 
     def error() -> torch.Tensor:
-        return root_error(network.regressor(network.backbone(batch.image)[0]), batch.affect)
+        return root_error(network.regressor(network.features(batch.image)), batch.affect, known)
 
     before, lowest = overfit(error, network.parameters_for("affect"), steps=60, rate=3e-3)
     assert lowest < 0.7 * min(before, mean)

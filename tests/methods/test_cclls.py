@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from mien.errors import ConfigError
+from mien.methods.base import Batch, Terms
 from mien.methods.cclls import (
     CCLLS,
     CCLLSConfig,
+    Clusters,
     Fit,
     MultiScale,
+    centred,
     fit,
     hard_peaks,
     kmeans,
     learning_intensity,
     misalignment,
+    nearest,
     soft_peaks,
 )
 
@@ -108,7 +115,7 @@ def test_kmeans_finds_separate_blobs() -> None:
     centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     torch.manual_seed(1)
     points = (centres.repeat_interleave(20, dim=0) + 0.1 * torch.randn(60, 2))[torch.randperm(60)]
-    found = kmeans(points[None], 3)[0]
+    found = kmeans(points[None], 3).centroids[0]
     assert torch.cdist(found, centres).amin(dim=0).max() < 0.15
 
 
@@ -116,9 +123,9 @@ def test_kmeans_of_a_batch_is_each_set_by_itself_and_a_fixed_point_of_lloyd() ->
     torch.manual_seed(2)
     points = torch.rand(3, 50, 4)
     found = kmeans(points, 4, steps=100)
-    for one, centroids in zip(points, found, strict=True):
-        torch.testing.assert_close(kmeans(one[None], 4, steps=100)[0], centroids)
-        member = torch.cdist(one, centroids).argmin(dim=1)
+    for one, centroids, member in zip(points, found.centroids, found.member, strict=True):
+        torch.testing.assert_close(kmeans(one[None], 4, steps=100).centroids[0], centroids)
+        assert torch.equal(member, torch.cdist(one, centroids).argmin(dim=1))
         for cluster in range(4):
             torch.testing.assert_close(
                 one[member == cluster].mean(dim=0), centroids[cluster], rtol=1e-3, atol=1e-4
@@ -136,13 +143,17 @@ def test_kmeans_of_a_batch_is_each_set_by_itself_and_a_fixed_point_of_lloyd() ->
     ids=["all alike", "fewer than clusters", "three places", "one point"],
 )
 def test_kmeans_is_finite_whatever_the_points(points: torch.Tensor) -> None:
-    found = kmeans(points, 8)
+    found = kmeans(points, 8).centroids
     assert torch.isfinite(found).all()
     low, high = points.amin(dim=1, keepdim=True), points.amax(dim=1, keepdim=True)
     assert ((found >= low - 1e-5) & (found <= high + 1e-5)).all(), "centroids stay among the points"
 
 
 # Contrast
+
+
+def by_cosine(items: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
+    return misalignment(items, Clusters(centroids, nearest(items, centroids)))
 
 
 def slow_misalignment(items: np.ndarray, centroids: np.ndarray) -> float:
@@ -155,7 +166,7 @@ def slow_misalignment(items: np.ndarray, centroids: np.ndarray) -> float:
         for item in some:
             members[int(np.argmax([cosine(item, centre) for centre in centres]))].append(item)
         for k, centre in enumerate(centres):
-            values.append(cosine(np.mean(members[k], axis=0), centre) if members[k] else 1.0)
+            values.append(cosine(np.mean(members[k], axis=0), centre) if members[k] else 0.0)
     return -0.5 * float(np.mean(values))
 
 
@@ -163,20 +174,69 @@ def test_misalignment_equals_a_slow_loop() -> None:
     random = np.random.default_rng(0)
     items, centroids = random.standard_normal((3, 12, 5)), random.standard_normal((3, 4, 5))
     expected = slow_misalignment(items, centroids)
-    assert misalignment(torch.from_numpy(items), torch.from_numpy(centroids)).item() == pytest.approx(
+    assert by_cosine(torch.from_numpy(items), torch.from_numpy(centroids)).item() == pytest.approx(
         expected, rel=1e-6
     )
 
 
 def test_misalignment_by_hand_and_at_its_limits() -> None:
     centroids = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
-    assert misalignment(3 * centroids, centroids).item() == pytest.approx(-0.5)
-    # Both items are nearest the first centroid; their mean (2, 1)/2 has cosine 2/sqrt(5) with it; the other is met.
+    assert by_cosine(3 * centroids, centroids).item() == pytest.approx(-0.5)
+    # Both items are nearest the first centroid; their mean (2, 1)/2 has cosine 2/sqrt(5) with it; the other has none.
     items = torch.tensor([[[1.0, 0.5], [1.0, 0.5]]])
-    assert misalignment(items, centroids).item() == pytest.approx(-0.25 * (2 / 5**0.5 + 1))
+    assert by_cosine(items, centroids).item() == pytest.approx(-0.25 * 2 / 5**0.5)
+    swapped = Clusters(centroids, torch.tensor([[1, 0]]))
+    assert misalignment(centroids, swapped).item() == pytest.approx(0), "members are taken as they are given"
     order = torch.randperm(9)
     many = torch.rand(1, 9, 2)
-    torch.testing.assert_close(misalignment(many, centroids), misalignment(many[:, order], centroids))
+    torch.testing.assert_close(by_cosine(many, centroids), by_cosine(many[:, order], centroids))
+
+
+def test_only_the_right_faces_meet_clusters_of_faces() -> None:
+    """CLBS of vectors after a ReLU: shuffled faces and a constant are clearly worse; not so in the literal form."""
+    torch.manual_seed(0)
+    kinds = torch.rand(8, 64).repeat_interleave(8, dim=0)
+    deep, shallow = (torch.relu(kinds + 0.2 * torch.randn(64, 64)) for _ in range(2))
+    constant = shallow.mean(dim=0).expand_as(shallow)
+    clusters = kmeans(centred(deep)[None], 8)
+    right, shuffled, alike = (
+        misalignment(centred(each)[None], clusters)
+        for each in (shallow, shallow[torch.randperm(64)], constant)
+    )
+    assert right < -0.4
+    assert shuffled > 0.5 * right
+    assert alike.abs() < 0.01
+    literal = [
+        by_cosine(each[None], kmeans(deep[None], 8).centroids)
+        for each in (shallow, shallow[torch.randperm(64)])
+    ]
+    torch.testing.assert_close(literal[0], literal[1])
+
+
+def test_only_the_right_face_meets_clusters_of_channels() -> None:
+    """CLFM: in deep and shallow maps some channels follow one thing that moves, others another, all with noise."""
+    torch.manual_seed(0)
+    network = method(maps=True, samples=False, layer_weights=(1.0, 0.0, 0.0))
+
+    def peaks(places: torch.Tensor) -> torch.Tensor:
+        """Maps [n, channels, 8, 8] with a blob at each place [n, channels, 2]."""
+        grid = torch.stack(torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij"), dim=-1)
+        return torch.exp(-(grid - places[:, :, None, None]).square().sum(dim=-1) / 2)
+
+    things = torch.rand(16, 4, 2) * 5 + 1
+    deep, shallow = (
+        peaks(things[:, torch.arange(count) % 4] + 0.5 * torch.randn(16, count, 2)) for count in (32, 16)
+    )
+    right, other, constant = (
+        network.maps([maps, maps, maps], deep)["maps0"].item()
+        for maps in (shallow, shallow.roll(1, 0), shallow.mean(dim=0, keepdim=True).expand_as(shallow))
+    )
+    assert right < -0.35
+    assert other > 0.6 * right
+    assert abs(constant) < 0.05
+    literal = method(maps=True, samples=False, layer_weights=(1.0, 0.0, 0.0), legacy=True)
+    same, strange = (literal.maps([maps], deep)["maps0"].item() for maps in (shallow, shallow.roll(1, 0)))
+    assert strange < 0.85 * same < -0.35, "the literal form takes another face's codes for this one's"
 
 
 # Codes, M3-c
@@ -218,12 +278,64 @@ def test_only_soft_codes_pass_a_gradient(drawn) -> None:
 
 
 def test_the_deep_layer_teaches_and_is_not_taught(drawn) -> None:
-    """Centroids pass no gradient: aligning layer 2 leaves the last stage alone."""
+    """Centroids pass no gradient: aligning layer 2 leaves the last stage alone, and so does the teacher's own loss."""
     network = method(affect_weight=0).train()
     terms = network(drawn(16), "model")
-    torch.stack([terms["samples1"], terms["maps1"]]).sum().backward()
+    torch.stack([terms["samples1"], terms["maps1"], terms["teacher"]]).sum().backward()
     assert network.backbone.layers[1][0].weight.grad.abs().sum() > 0
     assert network.backbone.layers[3][0].weight.grad is None
+    assert network.teacher[0].weight.grad.abs().sum() > 0
+
+
+def taught(
+    network: CCLLS, batches: list[Batch], steps: int, rate: float
+) -> Iterator[tuple[int, list[Tensor], Terms]]:
+    """Train for some steps; before each, (its number, the stages, the terms)."""
+    optimiser = torch.optim.Adam(network.train().parameters(), rate)
+    for step in range(steps):
+        pooled, stages = network.backbone(batches[step % len(batches)].image)
+        terms = network.terms(pooled, stages, batches[step % len(batches)])
+        yield step, stages, terms
+        optimiser.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        optimiser.step()
+
+
+@pytest.fixture(scope="module")
+def batches(drawn) -> list[Batch]:
+    return [drawn(48, first=6 * number) for number in range(4)]
+
+
+def test_alignment_weighs_something_and_goes_on_weighing(batches) -> None:
+    """Its gradient at the aligned layer relative to cross-entropy's: .02 and more, in steps 0 to 100 of one size."""
+    ratios = []
+    for step, stages, terms in taught(method(pooled=True, affect_weight=0), batches, 101, 3e-4):
+        if step % 20 == 0:
+            pull = terms["samples1"] + terms["maps1"]
+            strength = [
+                torch.autograd.grad(one, stages[1], retain_graph=True)[0].norm()
+                for one in (pull, terms["expression"])
+            ]
+            ratios.append(float(strength[0] / strength[1]))
+    assert min(ratios) >= 0.02, ratios
+    assert max(ratios) <= 10 * min(ratios), ratios
+
+
+def test_students_learn_the_faces_that_they_see(drawn, batches) -> None:
+    """After training the right faces score clearly better than shuffled ones, also on drawn people not learnt from."""
+    network = method(pooled=True, affect_weight=0, maps=False, layer_weights=(0, 0.3, 0))
+    for _ in taught(network, batches, 60, 3e-3):
+        pass
+    network.eval()
+    with torch.no_grad():
+        stages = network.backbone(drawn(64, first=40).image)[1][-4:]
+        deep = network.teacher(stages[-1])
+        right, shuffled = (
+            network.samples({"1": stages[1][order]}, deep)["samples1"].item() / 0.3
+            for order in (torch.arange(64), torch.randperm(64))
+        )
+    assert right < -0.1
+    assert shuffled > 0.5 * right
 
 
 # Learning intensity, M3-b
@@ -249,9 +361,8 @@ def test_contrast_raises_the_learning_intensity_of_each_aligned_layer(drawn) -> 
     ratios = {}
     with_both = method(samples=True, maps=True, layer_weights=weights, dropout=0.0).train()
     without = method(samples=False, maps=False, layer_weights=weights, dropout=0.0).train()
-    without.load_state_dict(
-        {key: value for key, value in with_both.state_dict().items() if not key.startswith("students")}
-    )
+    shared = without.state_dict().keys()
+    without.load_state_dict({key: value for key, value in with_both.state_dict().items() if key in shared})
     for contrast, network in ((False, without), (True, with_both)):
         intensity = learning_intensity(network, batch)
         ratios[contrast] = intensity[:3] / intensity[3]
@@ -263,7 +374,7 @@ def test_contrast_raises_the_learning_intensity_of_each_aligned_layer(drawn) -> 
 
 def test_terms_follow_the_switches(drawn) -> None:
     batch = drawn(16)
-    assert set(method()(batch, "model")) == {"expression", "affect", "samples1", "maps1"}
+    assert set(method()(batch, "model")) == {"expression", "affect", "teacher", "samples1", "maps1"}
     assert set(method(samples=False, maps=False, affect_weight=0)(batch, "model")) == {"expression"}
     full = method(layer_weights=(0.1, 0.1, 0.1))(batch, "model")
     assert {"samples0", "samples1", "samples2", "maps0", "maps1", "maps2"} < set(full)

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from mien.labels import NEUTRAL
+from mien.data.cropping import vote_affect
+from mien.labels import EXPRESSIONS, NEUTRAL
 from mien.methods.meca import (
     MECA,
     MECAConfig,
@@ -68,7 +69,7 @@ def test_contrast_equals_its_definition(margin: float) -> None:
     z, shares, intensity = faces()
     labelled = torch.ones(12, dtype=torch.bool)
     labelled[3] = False
-    fast = contrast(z, shares, intensity, labelled, 0.15, 0.3, margin)
+    fast = contrast(z, shares, intensity, labelled, MECAConfig(margin=margin))
     assert fast.item() == pytest.approx(
         slow_contrast(z, shares, intensity, labelled, 0.15, 0.3, margin), rel=1e-4
     )
@@ -85,7 +86,7 @@ def test_strong_faces_of_other_expressions_are_pushed_harder_than_weak_ones() ->
     # Only the anchor's own row counts here: the gradient of its loss with respect to the two rivals.
     unit = torch.nn.functional.normalize(torch.cat([rivals, torch.full((4, 1), 0.5)], dim=1), dim=1)
     assert torch.allclose(unit[0] @ unit[2], unit[0] @ unit[3])
-    contrast(rivals, shares, intensity, labelled, 0.15, 10.0, 0.3).backward()
+    contrast(rivals, shares, intensity, labelled, MECAConfig(bandwidth=10.0)).backward()
     assert rivals.grad is not None
     assert rivals.grad[2].norm() > rivals.grad[3].norm() * 1.05
 
@@ -94,8 +95,8 @@ def test_contrast_does_not_depend_on_the_order_of_the_batch() -> None:
     z, shares, intensity = faces()
     labelled = torch.ones(12, dtype=torch.bool)
     order = torch.randperm(12)
-    first = contrast(z, shares, intensity, labelled, 0.15, 0.3, 0.3)
-    second = contrast(z[order], shares[order], intensity[order], labelled, 0.15, 0.3, 0.3)
+    first = contrast(z, shares, intensity, labelled, MECAConfig())
+    second = contrast(z[order], shares[order], intensity[order], labelled, MECAConfig())
     torch.testing.assert_close(first, second)
 
 
@@ -158,16 +159,42 @@ def test_rank_wants_stronger_faces_longer() -> None:
     assert rank(torch.tensor([0.3, 0.9, 2.0]), intensity, shares, torch.zeros(3)).item() == 0
 
 
-def test_intensity_comes_from_votes_then_affect_and_is_unknown_for_bare_labels(drawn) -> None:
+def test_intensity_comes_from_ratings_then_votes_and_is_unknown_for_bare_labels(drawn) -> None:
     batch = drawn(8)
+    bare = batch._replace(affect=torch.full_like(batch.affect, torch.nan))
     votes = torch.zeros(8, 8)
     votes[:, NEUTRAL], votes[:, 1] = 0.25, 0.75
-    value, known = intensities(batch._replace(votes=votes), votes)
+    value, known = intensities(bare._replace(votes=votes), votes)
     assert torch.equal(value, torch.full((8,), 0.75))
     assert known.all()
-    bare = batch._replace(affect=torch.full_like(batch.affect, torch.nan))
+    rating = torch.tensor([0.3, 0.4]).expand(8, 2)
+    value, known = intensities(bare._replace(votes=votes, affect=rating), votes)
+    torch.testing.assert_close(value, torch.full((8,), 0.5))
+    assert known.all(), "a rating counts before votes"
+    derived = torch.from_numpy(vote_affect(votes.numpy()))
+    value, _ = intensities(bare._replace(votes=votes, affect=derived), votes)
+    assert torch.equal(value, torch.full((8,), 0.75)), "affect that votes were made into is no rating"
     assert not intensities(bare, torch.eye(8))[1].any()
     assert masked_mean(torch.ones(3), torch.zeros(3)).item() == 0
+
+
+def test_a_face_torn_between_two_expressions_is_not_intense(drawn) -> None:
+    """Half anger and half disgust is half as intense as all anger, by votes and by the affect derived from them."""
+    batch = drawn(3)
+    votes = torch.zeros(3, 8)
+    anger, disgust = EXPRESSIONS.index("anger"), EXPRESSIONS.index("disgust")
+    votes[0, anger], votes[1, [anger, disgust]], votes[2, NEUTRAL] = 1.0, 0.5, 1.0
+    for affect in (torch.full((3, 2), torch.nan), torch.from_numpy(vote_affect(votes.numpy()))):
+        value, known = intensities(batch._replace(votes=votes, affect=affect), votes)
+        torch.testing.assert_close(value, torch.tensor([1.0, 0.5, 0.0]))
+        assert known.all()
+
+
+def test_information_of_the_rows_in_use_is_that_of_these_rows_alone() -> None:
+    first, second = (torch.nn.functional.normalize(torch.randn(9, 5), dim=1) for _ in range(2))
+    used = torch.arange(9) % 3 > 0
+    expected = info_nce(first[used], second[used], torch.ones(6, dtype=torch.bool), 0.2)
+    torch.testing.assert_close(info_nce(first, second, used, 0.2), expected)
 
 
 @pytest.mark.parametrize("off", ["contrast", "attention", "compact"])

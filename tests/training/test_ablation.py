@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from mien.errors import ConfigError
-from mien.methods import METHODS, build
+from mien.methods import ABLATIONS, METHODS, build
 from mien.methods.base import Prediction, Recognition
 from mien.training import ablation
 from mien.training.config import RunConfig, load_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*-*.yaml"))
-OURS = [path for path in CONFIGS if path.stem.split("-")[0] in ablation.LADDERS]
+OURS = [path for path in CONFIGS if path.stem.split("-")[0] in ABLATIONS]
 
 
 def base(method: str) -> RunConfig:
@@ -25,7 +25,7 @@ def base(method: str) -> RunConfig:
     )
 
 
-@pytest.mark.parametrize("method", ablation.LADDERS)
+@pytest.mark.parametrize("method", ABLATIONS)
 def test_every_rung_builds_and_no_two_are_alike(method: str) -> None:
     runs = ablation.runs(base(method), ablation.ladder(method), [0])
     sections = [build(run.method, 64).config for run in runs]

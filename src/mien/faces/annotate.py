@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.colours import colour as colour_of
 from mien.io.images import check
 from mien.io.lettering import font, shown
-from mien.labels import colour as colour_of
 from mien.types import Analysis, Face
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mien.colours import COLOURS, SERIES
 from mien.figures import palette
 from mien.io import pages
-from mien.labels import CIRCUMPLEX, COLOURS, SERIES
+from mien.labels import CIRCUMPLEX
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mien.colours import SERIES
+from mien.colours import colour as colour_of
 from mien.errors import ExtraMissing, MienError
 from mien.figures import palette
 from mien.io import pages
-from mien.labels import EXPRESSIONS, SERIES
-from mien.labels import colour as colour_of
+from mien.labels import EXPRESSIONS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

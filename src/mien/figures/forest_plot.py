@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mien.colours import SERIES
 from mien.figures import palette
 from mien.io import pages
-from mien.labels import SERIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mien.colours import SERIES
 from mien.figures import palette
 from mien.io import pages
-from mien.labels import SERIES
 from mien.training.run_log import without_seed
 
 if TYPE_CHECKING:

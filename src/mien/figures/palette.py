@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from mien.colours import SERIES
 from mien.errors import ExtraMissing
 from mien.io import atomic, lettering
-from mien.labels import EXPRESSIONS, SERIES
+from mien.labels import EXPRESSIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,22 +8,24 @@ from pydantic import ValidationError
 
 from mien.config import explain
 from mien.errors import ConfigError, nearest
-from mien.methods.base import Method
+from mien.methods import cal, cclls, jadfer, ke2nt, meca
+from mien.methods.base import Ablation, Method
 from mien.methods.baseline import Baseline
-from mien.methods.cal import CAL
-from mien.methods.cclls import CCLLS
-from mien.methods.jadfer import JADFER
-from mien.methods.ke2nt import KE2NT
-from mien.methods.meca import MECA
 
 METHODS: dict[str, type[Method]] = {
     "baseline": Baseline,
-    "ke2nt": KE2NT,
-    "jadfer": JADFER,
-    "cclls": CCLLS,
-    "meca": MECA,
-    "cal": CAL,
+    "ke2nt": ke2nt.KE2NT,
+    "jadfer": jadfer.JADFER,
+    "cclls": cclls.CCLLS,
+    "meca": meca.MECA,
+    "cal": cal.CAL,
 }
+
+ABLATIONS: dict[str, tuple[Ablation, ...]] = {
+    name: paper.ABLATION
+    for name, paper in (("ke2nt", ke2nt), ("jadfer", jadfer), ("cclls", cclls), ("cal", cal), ("meca", meca))
+}
+"""The ladders of the papers with their controls, lowest rung first."""
 
 
 def build(options: dict[str, Any], size: int) -> Method:

@@ -12,21 +12,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 from torch.nn import functional
-
-from mien.config import Frozen
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
 Terms = dict[str, torch.Tensor]
-"""Weighted scalar losses by name. The loop sums them for the step and logs each."""
+"""Weighted scalar losses by name. The loop sums them for the step and logs each; a term without a gradient is a
+measurement, logged beside the losses."""
 
 
-class MethodConfig(Frozen):
+class MethodConfig(BaseModel):
     """The numbers of a method; a subclass stands above its method with the paper's values as defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: str = "mobilefacenet"
     weights: str | None = None
@@ -34,6 +36,17 @@ class MethodConfig(Frozen):
     classes: int = 8
     affect_weight: float = 1.0
     """Weight of the valence/arousal term on labelled samples; 0 leaves the affect head out of training."""
+
+    def encoder(self, size: int) -> Backbone:
+        """The encoder that `backbone` and `weights` name, for square inputs of `size` pixels.
+
+        Raises:
+            ConfigError: no such network.
+            WeightsError: the weights do not belong to it.
+        """
+        from mien.methods import backbone  # the encoders themselves: no method depends on which it is
+
+        return backbone.build(self.backbone, self.weights, size)
 
 
 class Prediction(NamedTuple):
@@ -117,13 +130,17 @@ def affect_loss(affect: Float[Tensor, "n 2"], batch: Batch) -> Float[Tensor, ""]
     Our choice: the CCC term pulls towards the reported metric, the squared error keeps it defined for small or
     constant batches. Zero when fewer than two rows are labelled.
     """
+    known, target = rated(batch)
+    error = ((affect.float() - target).square().mean(dim=1) * known).sum() / known.sum().clamp(min=1)
+    loss = 0.5 * (1 - ccc(affect.float(), target, known).mean()) + error
+    return torch.where(known.sum() < 2, (affect * 0).sum(), loss)
 
+
+def rated(batch: Batch) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 2"]]:
+    """(1 for each row with both valence and arousal, else 0; the ratings, 0 in the other rows): to weigh sums with, as
+    indexing with a mask makes a GPU wait for the processor."""
     known = torch.isfinite(batch.affect).all(dim=1)
-    if int(known.sum()) < 2:
-        return (affect * 0).sum()
-    predicted, target = affect[known].float(), batch.affect[known].float()
-    error = functional.mse_loss(predicted, target)
-    return 0.5 * (1 - ccc(predicted, target).mean()) + error
+    return known.float(), torch.where(known[:, None], batch.affect, 0).float()
 
 
 class Batch(NamedTuple):
@@ -158,23 +175,28 @@ class Backbone(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
-    """One step: its name, what it stands for, and the keys of the method's section that it sets."""
+class Ablation:
+    """One configuration of a method's ladder: its name, what it stands for, and the options that it sets."""
 
     name: str
     says: str
     change: dict[str, Any] = field(default_factory=dict)
 
 
-def ccc(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
+def ccc(
+    predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"], weight: Float[Tensor, " n"] | None = None
+) -> Float[Tensor, " d"]:
     """Concordance correlation coefficient of each column, from population moments, differentiable.
 
-    2 cov / (var + var + (mean - mean)^2), with 1e-6 in the denominator so that constant columns give 0.
+    2 cov / (var + var + (mean - mean)^2), with 1e-6 in the denominator so that constant columns give 0. Rows count as
+    often as `weight` says, once by default.
     """
-    mean_p, mean_t = predicted.mean(dim=0), target.mean(dim=0)
-    covariance = ((predicted - mean_p) * (target - mean_t)).mean(dim=0)
-    spread = predicted.var(dim=0, correction=0) + target.var(dim=0, correction=0)
-    return 2 * covariance / (spread + (mean_p - mean_t) ** 2 + 1e-6)
+    share = predicted.new_ones(len(predicted)) if weight is None else weight
+    share = (share / share.sum().clamp(min=1e-6))[:, None]
+    mean_p, mean_t = (share * predicted).sum(dim=0), (share * target).sum(dim=0)
+    off_p, off_t = predicted - mean_p, target - mean_t
+    spread = (share * (off_p.square() + off_t.square())).sum(dim=0) + (mean_p - mean_t) ** 2
+    return 2 * (share * off_p * off_t).sum(dim=0) / (spread + 1e-6)
 
 
 class AffectHead(nn.Module):

@@ -13,7 +13,6 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from mien.methods import backbone
 from mien.methods.base import (
     AffectHead,
     Batch,
@@ -47,7 +46,7 @@ class Baseline(Recognition):
     def __init__(self, config: BaselineConfig, size: int) -> None:
         super().__init__(config, size)
         self.config = config
-        self.backbone = backbone.build(config.backbone, config.weights, size)
+        self.backbone = config.encoder(size)
         self.dropout = nn.Dropout(config.dropout)
         self.expression = nn.Linear(self.backbone.width, config.classes)
         self.affect = AffectHead(self.backbone.width)

@@ -14,12 +14,19 @@ regressor learn valence and arousal by RMSE. At inference the critic is not used
 
 - Otsu's histogram has 32 bins between the smallest and the largest magnitude of the batch. The code's own radii (r^2
   above .65, below .3) are the fallback when a side is empty.
+- Regressor and critic read features less their mean and divided by their spread (batch norm without factors). Pooled
+  features are mostly their mean, so each of eight ReLUs is on for all faces or off for all, and 8 of 64 starts never
+  learn. With the norm all learn in the end, 3 of 64 late; with SiLU in ReLU's place and orthogonal first weights as
+  well, all learn at once. What looked like a collapse of the game was this: regression without a critic did the same.
 - eta of a pair is Pearson's correlation of its two critic outputs, held fixed; c = 10 and K = 4 give the poster's
   curve. The code's estimate of mutual information is not one (it can be negative), so it is not offered.
+- Strong faces are drawn together until they are within their own pair's margin, as the poster's hinge says; the code
+  has none there (`legacy`).
 - The critic's loss is minimised, so the quadratic penalty on the constraint is added. The code subtracts it, as Fisher
   GAN's maximised loss does: `legacy`. At rho = 1e-6 either is all but invisible.
-- The critic's output is bounded by tanh: the encoder's turn (the code's: raise the mean output of weak faces) has no
-  end otherwise. `match` instead draws the mean output of the weak to that of the strong.
+- The encoder's turn draws the mean output of the weak to that of the strong (`match`). The code raises the mean output
+  of the weak (`raise`), which knows nothing of the strong: it brings the weak nearer to them about every other time.
+  The critic's output is bounded by tanh: `raise` has no end otherwise.
 - Turns go critic, encoder, affect, as the poster numbers them (the code starts with affect): the weights that are kept
   have just regressed. Each turn has its own forward pass and optimiser, and all that it holds fixed is detached; the
   code's critic step also writes into the encoder's gradient.
@@ -42,11 +49,20 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from mien.methods import backbone
-from mien.methods.base import Batch, MethodConfig, Prediction, Recognition, Terms, ccc, expression_loss
+from mien.methods.base import (
+    Ablation,
+    Batch,
+    MethodConfig,
+    Prediction,
+    Recognition,
+    Terms,
+    ccc,
+    expression_loss,
+    rated,
+)
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
 
@@ -62,10 +78,13 @@ class CALConfig(MethodConfig):
     )
     margin_k: float = Field(4.0, gt=0, description="K: divides the confidence interval")
     rho: float = Field(1e-6, ge=0, description="weight and step of the second-moment constraint; 0 is none")
-    legacy: bool = Field(False, description="subtract the quadratic penalty, as the code does")
+    legacy: bool = Field(
+        False,
+        description="subtract the quadratic penalty and draw strong faces together without a margin, as the code",
+    )
     bounded: bool = Field(True, description="tanh on the critic's output")
     adversary: Literal["raise", "match", "off"] = Field(
-        "raise", description="what the encoder does about the critic"
+        "match", description="what the encoder does about the critic"
     )
     adversary_weight: float = Field(0.1, ge=0)
     adversary_turn: Literal["own", "shared"] = Field(
@@ -85,10 +104,10 @@ class CALConfig(MethodConfig):
 
 
 class Groups(NamedTuple):
-    """Rows of the strong and of the weak faces of a batch, and the radius between them (0 under the fallback)."""
+    """Which faces of a batch are strong, which weak, and the radius between them (0 under the fallback)."""
 
-    strong: Int[Tensor, " s"]
-    weak: Int[Tensor, " w"]
+    strong: Bool[Tensor, " n"]
+    weak: Bool[Tensor, " n"]
     radius: Float[Tensor, ""]
 
 
@@ -97,28 +116,31 @@ STRONG, WEAK = 0.65, 0.3
 
 
 @torch.no_grad()
-def otsu(values: Float[Tensor, " n"], bins: int = 32) -> Float[Tensor, ""]:
+def otsu(
+    values: Float[Tensor, " n"], bins: int = 32, known: Bool[Tensor, " n"] | None = None
+) -> Float[Tensor, ""]:
     """The threshold that parts values into two classes of largest between-class variance (Otsu 1979).
 
     Values are counted in equal bins from the smallest to the largest; the answer is the edge between two bins, and the
     middle of the edges that are equally good, such as those across an empty valley. Equal values: that value, above
-    which nothing lies.
+    which nothing lies. Values that are not `known` do not count.
     """
+    known = torch.ones_like(values, dtype=torch.bool) if known is None else known
     values = values.double()
-    low, high = values.min(), values.max()
-    if not high > low:
-        return high.float()
-    width = (high - low) / bins
-    place = ((values - low) / width).long().clamp(max=bins - 1)
-    counts = torch.bincount(place, minlength=bins).double()
-    centres = low + width * (torch.arange(bins, device=values.device) + 0.5)
+    low = values.masked_fill(~known, torch.inf).amin()
+    high = values.masked_fill(~known, -torch.inf).amax()
+    width = ((high - low) / bins).clamp(min=1e-12)
+    place = ((values - low) / width).nan_to_num().clamp(0, bins - 1).long()
+    counts = values.new_zeros(bins).scatter_add(0, place, known.double())
+    number = torch.arange(bins, device=values.device)
     below = counts.cumsum(0)[:-1]
-    mass = (counts * centres).cumsum(0)
-    above = len(values) - below
+    mass = (counts * (low + width * (number + 0.5))).cumsum(0)
+    above = counts.sum() - below
     gap = mass[:-1] / below - (mass[-1] - mass[:-1]) / above
     between = below * above * gap**2
-    best = torch.nonzero(between >= between.max() * (1 - 1e-12)).flatten()
-    return (low + width * (best.double() + 1).mean()).float()
+    best = (between >= between.max() * (1 - 1e-12)).double()
+    edge = (best * number[1:]).sum() / best.sum()
+    return torch.where(high > low, low + width * edge, high).float()
 
 
 @torch.no_grad()
@@ -129,16 +151,38 @@ def group(affect: Float[Tensor, "n 2"], by: str = "otsu") -> Groups:
     side empty, and by "radius", the fixed radii are used. Either side may still come back empty.
     """
     known = torch.isfinite(affect).all(dim=1)
-    rows = known.nonzero().flatten()
-    rated = affect[known].float()
-    radius = rated.norm(dim=1)
-    if by == "otsu" and len(rated):
-        limit = torch.hypot(otsu(rated[:, 0].abs()), otsu(rated[:, 1].abs()))
-        strong = radius > limit
-        if strong.any() and not strong.all():
-            return Groups(rows[strong], rows[~strong], limit)
-    square = radius**2
-    return Groups(rows[square > STRONG], rows[square < WEAK], radius.new_zeros(()))
+    sizes = torch.where(known[:, None], affect, 0).float().abs()
+    radius = sizes.norm(dim=1)
+    limit = torch.hypot(otsu(sizes[:, 0], known=known), otsu(sizes[:, 1], known=known))
+    strong = known & (radius > limit)
+    parted = strong.any() & (known & ~strong).any() & (by == "otsu")
+    return Groups(
+        torch.where(parted, strong, known & (radius**2 > STRONG)),
+        torch.where(parted, known & ~strong, known & (radius**2 < WEAK)),
+        torch.where(parted, limit, 0),
+    )
+
+
+class Pairs(NamedTuple):
+    """Rows of a batch, of as many as the smaller group holds: strong face i, strong face -i-1 and weak face -i-1.
+
+    Kept as long as the batch, so that nothing waits for the number of pairs: `used` is 1 for those, then 0.
+    """
+
+    strong: Int[Tensor, " n"]
+    same: Int[Tensor, " n"]
+    other: Int[Tensor, " n"]
+    used: Float[Tensor, " n"]
+
+
+@torch.no_grad()
+def pairs(groups: Groups) -> Pairs:
+    """Pair equally many strong and weak faces, in the order of the batch."""
+    strong, weak = (torch.argsort((~each).byte(), stable=True) for each in (groups.strong, groups.weak))
+    count = torch.minimum(groups.strong.sum(), groups.weak.sum())
+    place = torch.arange(len(strong), device=strong.device)
+    mirrored = (count - 1 - place).clamp(min=0)
+    return Pairs(strong, strong[mirrored], weak[mirrored], (place < count).float())
 
 
 # Critic
@@ -185,16 +229,22 @@ class Contrast(NamedTuple):
 
 
 def contrast(
-    strong: Float[Tensor, "m d"], weak: Float[Tensor, "m d"], margin: Float[Tensor, " m"]
+    near: Float[Tensor, " m"],
+    far: Float[Tensor, " m"],
+    margins: tuple[Float[Tensor, " m"], Float[Tensor, " m"]],
+    used: Float[Tensor, " m"],
 ) -> Contrast:
-    """Strong faces near each other, weak ones a margin away; the partner of row i is row -i-1 of its group.
+    """Squared distances `near` within a group and `far` across, each against its pair's margin, averaged where `used`.
 
-    d_pos = |s_i - s_j|^2, d_neg = [margin_i - |s_i - w_j|^2]+, omega = 1 - (E[d_pos^2] + E[d_neg^2]) / 2.
+    d_pos = [near - margin]+, d_neg = [margin - far]+, omega = 1 - (E[d_pos^2] + E[d_neg^2]) / 2.
     """
-    near = (strong - strong.flip(0)).square().sum(dim=1)
-    far = functional.relu(margin - (strong - weak.flip(0)).square().sum(dim=1))
-    omega = 1 - 0.5 * (near.square().mean() + far.square().mean())
-    return Contrast(near.mean(), far.mean(), omega)
+
+    def mean(values: Tensor) -> Tensor:
+        return (values * used).sum() / used.sum().clamp(min=1)
+
+    together, apart = functional.relu(near - margins[0]), functional.relu(margins[1] - far)
+    omega = 1 - 0.5 * (mean(together.square()) + mean(apart.square()))
+    return Contrast(mean(together), mean(apart), omega)
 
 
 class Critic(nn.Module):
@@ -222,28 +272,41 @@ class Critic(nn.Module):
 
 
 class Regressor(nn.Module):
-    """Features to (valence, arousal) in [-1, 1]: linear layers to 64, 8 and 2."""
+    """Features of mean 0 and spread 1 to (valence, arousal) in [-1, 1]: linear layers to 64, 8 and 2."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(width, 64), nn.ReLU(),
-            nn.Dropout(dropout), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 2),
+            nn.Dropout(dropout), nn.Linear(width, 64), nn.SiLU(),
+            nn.Dropout(dropout), nn.Linear(64, 8), nn.SiLU(), nn.Linear(8, 2),
         )  # fmt: skip
+        for place, gain in ((1, 0.5), (4, 0.5), (6, 1.0)):
+            linear = self.layers[place]
+            assert isinstance(linear, nn.Linear)
+            nn.init.orthogonal_(linear.weight, gain)
+            nn.init.zeros_(linear.bias)
 
     def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
         return torch.tanh(self.layers(features))
 
 
-def root_error(predicted: Float[Tensor, "n 2"], target: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
-    """RMSE of valence plus RMSE of arousal over the batch; its gradient is finite where the error is 0."""
-    return (functional.mse_loss(predicted, target, reduction="none").mean(dim=0) + 1e-12).sqrt().sum()
+def root_error(
+    predicted: Float[Tensor, "n 2"], target: Float[Tensor, "n 2"], known: Float[Tensor, " n"]
+) -> Float[Tensor, ""]:
+    """RMSE of valence plus RMSE of arousal over the known rows; its gradient is finite where the error is 0."""
+    squares = (predicted - target).square() * known[:, None]
+    return (squares.sum(dim=0) / known.sum().clamp(min=1) + 1e-12).sqrt().sum()
 
 
-def decorrelation(predicted: Float[Tensor, "n 2"], target: Float[Tensor, "n 2"]) -> Float[Tensor, ""]:
-    """(1 - mean PCC) + (1 - mean CCC) over valence and arousal; 1 each where a column is constant."""
-    pcc = pearson(predicted.T, target.T)
-    return (1 - pcc.mean()) + (1 - ccc(predicted, target).mean())
+def decorrelation(
+    predicted: Float[Tensor, "n 2"], target: Float[Tensor, "n 2"], known: Float[Tensor, " n"]
+) -> Float[Tensor, ""]:
+    """(1 - mean PCC) + (1 - mean CCC) over valence and arousal, of the rows that are known; 1 each where a column is
+    constant."""
+    share = (known / known.sum().clamp(min=1))[:, None]
+    off = [(each - (share * each).sum(dim=0)) * known[:, None] for each in (predicted, target)]
+    pcc = functional.cosine_similarity(off[0], off[1], dim=0, eps=1e-8)
+    return (1 - pcc.mean()) + (1 - ccc(predicted, target, known).mean())
 
 
 # The method
@@ -259,7 +322,8 @@ class CAL(Recognition):
     def __init__(self, config: CALConfig, size: int) -> None:
         super().__init__(config, size)
         self.config = config
-        self.backbone = backbone.build(config.backbone, config.weights, size)
+        self.backbone = config.encoder(size)
+        self.norm = nn.BatchNorm1d(self.backbone.width, affine=False)
         self.regressor = Regressor(self.backbone.width, config.dropout)
         self.expression = nn.Linear(self.backbone.width, config.classes)
         self.register_buffer("multiplier", torch.zeros(()))
@@ -278,12 +342,17 @@ class CAL(Recognition):
             nn.init.zeros_(self.expression.bias)
             self.expression.requires_grad_(False)
 
+    def features(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """The backbone's pooled vector, each number of mean 0 and spread 1."""
+        standard: Tensor = self.norm(self.backbone(images)[0])
+        return standard
+
     def forward(self, batch: Batch, turn: str) -> Terms:
         if turn == "critic":
             with torch.no_grad():
-                features = self.backbone(batch.image)[0]
+                features = self.features(batch.image)
             return self.critic_terms(features, group(batch.affect, self.config.grouping))
-        features = self.backbone(batch.image)[0]
+        features = self.features(batch.image)
         if turn == "encoder":
             return self.encoder_terms(features, group(batch.affect, self.config.grouping))
         terms = self.affect_terms(features, batch)
@@ -304,55 +373,53 @@ class CAL(Recognition):
         """Contrast of equally many strong and weak faces; in training the constraint's multiplier then moves."""
         config = self.config
         outputs = self.critic(features.detach()).float()
-        count = min(len(groups.strong), len(groups.weak))
-        if count == 0:
-            return {"together": outputs.sum() * 0, "apart": outputs.sum() * 0}
-        strong, weak = outputs[groups.strong[:count]], outputs[groups.weak[:count]]
-        parts = contrast(strong, weak, self.margin(strong, weak, len(features)))
+        rows = pairs(groups)
+        strong, same, other = outputs[rows.strong], outputs[rows.same], outputs[rows.other]
+        within = strong.new_zeros(len(strong)) if config.legacy else self.margin(strong, same)
+        parts = contrast(
+            (strong - same).square().sum(dim=1),
+            (strong - other).square().sum(dim=1),
+            (within, self.margin(strong, other)),
+            rows.used,
+        )
         terms = {"together": parts.together, "apart": parts.apart}
         if config.rho:
-            penalty = 0.5 * config.rho * parts.omega**2
-            terms["constraint"] = self.multiplier.clone() * parts.omega + (
-                -penalty if config.legacy else penalty
-            )
+            omega = parts.omega * rows.used.amax()  # 0 where a group is empty
+            penalty = 0.5 * config.rho * omega**2
+            terms["constraint"] = self.multiplier.clone() * omega + (-penalty if config.legacy else penalty)
             if self.training:
-                self.multiplier += config.rho * parts.omega.detach()
+                self.multiplier += config.rho * omega.detach()
         return terms
 
     @torch.no_grad()
-    def margin(
-        self, strong: Float[Tensor, "m d"], weak: Float[Tensor, "m d"], samples: int
-    ) -> Float[Tensor, " m"]:
-        """alpha of each cross pair (row i of the strong, row -i-1 of the weak)."""
+    def margin(self, first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """alpha of pairs of rows in a batch of n."""
         if self.config.margin == "fixed":
-            return strong.new_full((len(strong),), self.config.fixed_margin)
-        eta = pearson(strong, weak.flip(0))
-        return adaptive_margin(eta, samples, self.config.margin_c, self.config.margin_k)
+            return first.new_full((len(first),), self.config.fixed_margin)
+        return adaptive_margin(pearson(first, second), len(first), self.config.margin_c, self.config.margin_k)
 
     def encoder_terms(self, features: Float[Tensor, "n d"], groups: Groups) -> Terms:
-        """What the encoder does about the critic, which is held fixed."""
-        weight = self.config.adversary_weight
-        if len(groups.strong) == 0 or len(groups.weak) == 0:
-            return {"adversary": features.sum() * 0}
+        """What the encoder does about the critic, which is held fixed; 0 where a group is empty."""
         outputs = self.critic.judge(features).float()
-        weak = outputs[groups.weak]
+        strong, weak = (
+            (outputs * each[:, None]).sum(dim=0) / each.sum().clamp(min=1)
+            for each in (groups.strong, groups.weak)
+        )
+        both = self.config.adversary_weight * (groups.strong.any() & groups.weak.any())
         if self.config.adversary == "match":
-            strong = outputs[groups.strong].mean(dim=0).detach()
-            return {"adversary": weight * (weak.mean(dim=0) - strong).square().sum()}
-        return {"adversary": -weight * weak.mean()}
+            return {"adversary": both * (weak - strong.detach()).square().sum()}
+        return {"adversary": -both * weak.mean()}
 
     def affect_terms(self, features: Float[Tensor, "n d"], batch: Batch) -> Terms:
         """Regression on the rated rows, and the expression head."""
         config = self.config
-        known = torch.isfinite(batch.affect).all(dim=1)
-        predicted, target = self.regressor(features).float(), batch.affect.float()
-        terms: Terms = {"affect": (predicted * 0).sum()}
-        if known.any():
-            terms["affect"] = config.affect_weight * root_error(predicted[known], target[known])
-        if config.correlation and int(known.sum()) > 1:
-            terms["correlation"] = (
-                config.affect_weight * config.correlation * decorrelation(predicted[known], target[known])
-            )
+        predicted = self.regressor(features).float()
+        known, target = rated(batch)
+        weight = config.affect_weight * (known.sum() > 0)
+        terms: Terms = {"affect": weight * root_error(predicted, target, known)}
+        if config.correlation:
+            weight = config.affect_weight * config.correlation * (known.sum() > 1)
+            terms["correlation"] = weight * decorrelation(predicted, target, known)
         if config.expression != "off":
             seen = features if config.expression == "joint" else features.detach()
             terms["expression"] = expression_loss(self.expression(seen), batch)
@@ -360,5 +427,20 @@ class CAL(Recognition):
 
     @torch.no_grad()
     def predict(self, images: Float[Tensor, "n 3 h w"]) -> Prediction:
-        features = self.backbone(images)[0]
+        features = self.features(images)
         return Prediction(self.expression(features), self.regressor(features), features)
+
+
+ABLATION = (
+    Ablation("regression", "the valence/arousal loss only", {"critic": False}),
+    Ablation("fixed", "and the critic with a fixed margin", {"margin": "fixed"}),
+    Ablation("match", "with the adaptive margin, the encoder matching means: the default"),
+    Ablation(
+        "raise",
+        "with the adaptive margin, the encoder raising the weak, as the public code",
+        {"adversary": "raise"},
+    ),
+    Ablation("correlation", "the default and the correlation terms of the later code", {"correlation": 0.5}),
+    Ablation("nogame", "correlation terms without the critic", {"critic": False, "correlation": 0.5}),
+)
+"""The ladder of `mien ablate`, with its controls."""

@@ -8,14 +8,22 @@ channels of one image by where they fire (CLFM); the loss is minus half the cosi
 scales are fused by an attention that rearranges each map to one resolution (MSR), and whose mean over channels, plus
 its mean over the batch, is the vector that is classified. Released weights of layers 1-3: (0, 0.1, 0).
 
-*Chosen*, mostly to correct what the public code does by accident:
+*Chosen*, mostly to correct what the public code does by accident; `legacy` keeps its literal form of both losses:
 
+- Everything that is compared is first centred by its mean over the batch, which passes no gradient. Vectors after a
+  ReLU all point one way: uncentred, one constant vector scores -.478 of -.5, and there is nothing left to learn.
+- CLBS compares a cluster of faces with the mean shallow vector of *the same faces*. Assigned by cosine, as in the
+  literal form, shuffled faces score the same.
+- CLFM clusters channels by where they fire on all faces of the batch, 4 n numbers, and assigns shallow channels to
+  those clusters by cosine. Within one image there are four numbers and four clusters, and some cluster always fits:
+  with pretrained weights the literal form scores -.498 for the right face and -.498 for another's, ours -.24 and -.12.
 - Channel codes are soft-argmax positions on maps pooled to one size, in [0, 1]. The code's integer indices pass no
-  gradient, so its CLFM only monitors; that form is kept as `legacy`. Cosine is taken over a code's coordinates.
+  gradient, so its CLFM only monitors. Cosine is taken over a code's coordinates.
+- Vectors of every layer, the deep one included, are convolution, mean over the map, linear layer, ReLU, as in the
+  figure. Which loss trains the deep one is not said: ours reads the expression from it, on a detached map. Centroids
+  pass no gradient, so the deep layer teaches and cannot shrink to please.
 - At evaluation a running mean replaces the batch's mean, so that a face's logits do not depend on its neighbours.
 - k-means runs in training only, starts from mutually distant points and re-seeds empty clusters: it cannot give NaN.
-- Deep vectors are the deep map's channel means, and centroids pass no gradient: the deep layer teaches, and cannot
-  shrink to please. Shallow vectors: 1x1 convolution, batch norm, ReLU, mean over the map, linear, ReLU (the figure).
 - Kernels follow the map's size: twice the rearrangement ratio, halved on small maps, with the least padding that makes
   the stride whole. At 224 px this gives exactly the published table.
 - `pooled` adds the backbone's own pooled vector to the classified one, for backbones whose pooling is pretrained.
@@ -32,8 +40,8 @@ from torch import nn
 from torch.nn import functional
 
 from mien.errors import ConfigError
-from mien.methods import backbone
 from mien.methods.base import (
+    Ablation,
     AffectHead,
     Batch,
     MethodConfig,
@@ -46,7 +54,7 @@ from mien.methods.base import (
 )
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
 
@@ -61,9 +69,9 @@ class CCLLSConfig(MethodConfig):
     samples: bool = Field(True, description="contrast across the batch (CLBS)")
     maps: bool = Field(True, description="contrast of feature maps (CLFM)")
     layer_weights: tuple[float, float, float] = Field((0.0, 0.1, 0.0), description="lambda of layers 1 to 3")
-    map_clusters: int = Field(4, ge=2, description="clusters of an image's channels")
+    map_clusters: int = Field(4, ge=2, description="clusters of channels")
     sharpness: float = Field(0.1, gt=0, description="temperature of a channel's soft-argmax")
-    legacy: bool = Field(False, description="integer channel codes, which pass no gradient")
+    legacy: bool = Field(False, description="both losses as the public code has them, nothing centred")
     dropout: float = Field(0.2, ge=0, lt=1, description="on the embedding, as in the baseline")
 
 
@@ -140,16 +148,28 @@ class MultiScale(nn.Module):
         mean = cells.mean(dim=0)
         with torch.no_grad():
             self.seen += 1
-            self.ambient.lerp_(mean.to(self.ambient.dtype), max(0.05, 1 / int(self.seen)))
+            self.ambient.lerp_(mean.to(self.ambient.dtype), (1 / self.seen).clamp(min=0.05))
         return mean
 
 
 # Cross-layer contrast
 
 
+def centred(items: Tensor) -> Tensor:
+    """Items [n, ...] less the batch's mean, which passes no gradient."""
+    return items - items.detach().mean(dim=0)
+
+
+class Clusters(NamedTuple):
+    """What k-means finds: each cluster's mean, and the cluster of each point."""
+
+    centroids: Float[Tensor, "b clusters d"]
+    member: Int[Tensor, "b n"]
+
+
 @torch.no_grad()
-def kmeans(points: Float[Tensor, "b n d"], clusters: int, steps: int = 15) -> Float[Tensor, "b clusters d"]:
-    """Centroids of each of b sets of points by Lloyd's algorithm.
+def kmeans(points: Float[Tensor, "b n d"], clusters: int, steps: int = 10) -> Clusters:
+    """Clusters of each of b sets of points by Lloyd's algorithm, always `steps` rounds of it.
 
     Starts from the point nearest the mean and then, each time, the point farthest from those taken. A cluster that
     loses its members moves to the point worst served, so every centroid is finite whatever the points.
@@ -170,31 +190,26 @@ def kmeans(points: Float[Tensor, "b n d"], clusters: int, steps: int = 15) -> Fl
         counts = shares.sum(dim=1)
         means = shares.transpose(1, 2) @ points / counts.clamp(min=1)[..., None]
         empty = counts == 0
-        worst = distance.argsort(dim=1, descending=True)
-        place = (empty.cumsum(dim=1) - 1).clamp(min=0, max=points.shape[1] - 1)
-        moved = torch.where(empty[..., None], take(worst.gather(1, place)), means)
-        settled = bool((moved - centroids).norm(dim=2).max() < 1e-4)
-        centroids = moved
-        if settled:
-            break
-    return centroids
+        worst = distance.topk(min(clusters, points.shape[1]), dim=1).indices
+        place = (empty.cumsum(dim=1) - 1).clamp(min=0, max=worst.shape[1] - 1)
+        centroids = torch.where(empty[..., None], take(worst.gather(1, place)), means)
+    return Clusters(centroids, torch.cdist(points, centroids).argmin(dim=2))
 
 
-def misalignment(items: Float[Tensor, "b m d"], centroids: Float[Tensor, "b k d"]) -> Float[Tensor, ""]:
-    """Minus half the mean cosine between each centroid and the mean of the items nearest it (by cosine); in [-.5, .5].
+def nearest(items: Float[Tensor, "b m d"], centroids: Float[Tensor, "b k d"]) -> Int[Tensor, "b m"]:
+    """The centroid of largest cosine to each item."""
+    cosine = functional.normalize(items, dim=2) @ functional.normalize(centroids, dim=2).transpose(1, 2)
+    return cosine.argmax(dim=2)
 
-    A centroid that attracts nothing counts as met.
+
+def misalignment(items: Float[Tensor, "b m d"], clusters: Clusters) -> Float[Tensor, ""]:
+    """Minus half the mean cosine between each centroid and the mean of its member items; in [-.5, .5].
+
+    A centroid without members counts as one at right angles: 0.
     """
-    nearest = (
-        functional.normalize(items, dim=2) @ functional.normalize(centroids, dim=2).transpose(1, 2)
-    ).argmax(2)
-    shares = functional.one_hot(nearest, centroids.shape[1]).to(items.dtype)
-    counts = shares.sum(dim=1)[..., None]
-    means = shares.transpose(1, 2) @ items / counts.clamp(min=1)
-    return (
-        -0.5
-        * functional.cosine_similarity(torch.where(counts > 0, means, centroids), centroids, dim=2).mean()
-    )
+    shares = functional.one_hot(clusters.member, clusters.centroids.shape[1]).to(items.dtype)
+    means = shares.transpose(1, 2) @ items / shares.sum(dim=1)[..., None].clamp(min=1)
+    return -0.5 * functional.cosine_similarity(means, clusters.centroids, dim=2).mean()
 
 
 def soft_peaks(maps: Float[Tensor, "n c h w"], sharpness: float) -> Float[Tensor, "n c 4"]:
@@ -235,7 +250,7 @@ class CCLLS(Recognition):
     def __init__(self, config: CCLLSConfig, size: int) -> None:
         super().__init__(config, size)
         self.config = config
-        self.backbone = backbone.build(config.backbone, config.weights, size)
+        self.backbone = config.encoder(size)
         shapes = map_shapes(self.backbone, size)[-4:]
         width = 0 if config.fusion and not config.pooled else self.backbone.width
         if config.fusion:
@@ -243,7 +258,10 @@ class CCLLS(Recognition):
             width += self.fusion.grid**2
         deep, self.cells = shapes[-1][0], max(4, shapes[-1][1])
         taught = [place for place, weight in enumerate(config.layer_weights) if weight and config.samples]
-        self.students = nn.ModuleDict({str(place): _student(shapes[place][0], deep) for place in taught})
+        if taught:
+            self.teacher = _summary(deep, deep)
+            self.reading = nn.Linear(deep, config.classes)
+        self.students = nn.ModuleDict({str(place): _summary(shapes[place][0], deep) for place in taught})
         self.dropout = nn.Dropout(config.dropout)
         self.expression = nn.Linear(width, config.classes)
         self.affect = AffectHead(width)
@@ -258,25 +276,48 @@ class CCLLS(Recognition):
         embedding = self.dropout(self.embed(pooled, stages))
         terms = {"expression": expression_loss(self.expression(embedding), batch)}
         *shallow, deep = stages[-4:]
-        if config.samples:
-            centroids = kmeans(deep.mean(dim=(2, 3))[None], config.classes)
-            for name, student in self.students.items():
-                vectors = student(shallow[int(name)])[None].float()
-                terms[f"samples{name}"] = config.layer_weights[int(name)] * misalignment(vectors, centroids)
+        if self.students:
+            taught = self.teacher(deep.detach())
+            terms["teacher"] = expression_loss(self.reading(taught), batch)
+            terms |= self.samples({name: shallow[int(name)] for name in self.students}, taught)
         if config.maps:
-            centroids = kmeans(self.code(deep), config.map_clusters)
-            for place, weight in enumerate(config.layer_weights):
-                if weight:
-                    codes = self.code(shallow[place]).float()
-                    terms[f"maps{place}"] = weight * misalignment(codes, centroids)
+            terms |= self.maps(shallow, deep)
         if config.affect_weight:
             terms["affect"] = config.affect_weight * affect_loss(self.affect(embedding), batch)
         return terms
 
-    def code(self, stage: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c 4"]:
-        """Where each channel fires, on the deep layer's grid (4 x 4 at least)."""
+    def samples(self, shallow: dict[str, Tensor], taught: Float[Tensor, "n d"]) -> Terms:
+        """CLBS: minus half the cosine between clusters of deep vectors and the same faces' shallow vectors."""
+        config = self.config
+        terms: Terms = {}
+        clusters = kmeans((taught if config.legacy else centred(taught))[None], config.classes)
+        for name, stage in shallow.items():
+            vectors = self.students[name](stage).float()
+            items = (vectors if config.legacy else centred(vectors))[None]
+            if config.legacy:
+                clusters = Clusters(clusters.centroids, nearest(items, clusters.centroids))
+            terms[f"samples{name}"] = config.layer_weights[int(name)] * misalignment(items, clusters)
+        return terms
+
+    def maps(self, shallow: list[Tensor], deep: Tensor) -> Terms:
+        """CLFM: minus half the cosine between clusters of deep channels and the shallow channels assigned to them."""
+        config = self.config
+        centroids = kmeans(self.code(deep), config.map_clusters).centroids
+        terms: Terms = {}
+        for place, weight in enumerate(config.layer_weights):
+            if weight:
+                codes = self.code(shallow[place]).float()
+                found = misalignment(codes, Clusters(centroids, nearest(codes, centroids)))
+                terms[f"maps{place}"] = weight * found
+        return terms
+
+    def code(self, stage: Float[Tensor, "n c h w"]) -> Float[Tensor, "b c d"]:
+        """Where each channel fires, on the deep layer's grid (4 x 4 at least): one set of codes of all faces, 4 n
+        numbers less their mean, or in the literal form a set of four integers for each face."""
         pooled = functional.adaptive_avg_pool2d(stage, self.cells)
-        return hard_peaks(pooled) if self.config.legacy else soft_peaks(pooled, self.config.sharpness)
+        if self.config.legacy:
+            return hard_peaks(pooled)
+        return centred(soft_peaks(pooled, self.config.sharpness)).transpose(0, 1).flatten(1)[None]
 
     def embed(self, pooled: Float[Tensor, "n d"], stages: list[Tensor]) -> Float[Tensor, "n e"]:
         """The classified vector: pooled, fused, or both."""
@@ -291,8 +332,8 @@ class CCLLS(Recognition):
         return Prediction(self.expression(embedding), self.affect(embedding), embedding)
 
 
-def _student(channels: int, deep: int) -> nn.Sequential:
-    """Conv, GAP, FC, ReLU of the figure: a shallow map to a vector in the deep layer's space."""
+def _summary(channels: int, deep: int) -> nn.Sequential:
+    """Conv, GAP, FC, ReLU of the figure: a layer's map to a vector in the deep layer's space."""
     return nn.Sequential(
         nn.Conv2d(channels, deep, 1, bias=False),
         nn.BatchNorm2d(deep),
@@ -313,3 +354,16 @@ def learning_intensity(method: CCLLS, batch: Batch) -> Float[Tensor, " layers"]:
     total = torch.stack(list(method.terms(pooled, stages, batch).values())).sum()
     gradients = torch.autograd.grad(total, stages[-4:])
     return torch.stack([gradient.flatten(1).square().mean(dim=1).sqrt().mean() for gradient in gradients])
+
+
+_ALIGNED_NOTHING = {"samples": False, "maps": False}
+
+ABLATION = (
+    Ablation("backbone", "the pooled vector alone", {"fusion": False, **_ALIGNED_NOTHING}),
+    Ablation("msr", "multi-scale representation", _ALIGNED_NOTHING),
+    Ablation("clbs", "and contrast across the batch", {"maps": False}),
+    Ablation("clfm", "or contrast of feature maps", {"samples": False}),
+    Ablation("full", "and both"),
+    Ablation("legacy", "both as the public code has them", {"legacy": True}),
+)
+"""The ladder of `mien ablate`."""

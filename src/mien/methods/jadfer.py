@@ -11,10 +11,15 @@ regulates the attention weight matrix in both by dropping its *similar* activati
 
 - A path is the local attention of TransFER, its nearest published relative: 1x1 convolution to a sixteenth of the
   channels, ReLU, 1x1 convolution to one map, batch norm, sigmoid. N = 4.
-- Variety: mean pairwise cosine between path maps. The two other forms found in the literature are options. Maps could
-  satisfy it by dying out, so a mean below 0.1 is penalised too.
+- Variety: mean pairwise cosine between path maps less their means over cells. With the means kept, two maps of .5
+  everywhere and a little besides are alike whatever the little is (.84 at the start), and the loss hardly acts. The two
+  other forms found in the literature are options. Maps could satisfy them by dying out, so a mean below 0.1 is
+  penalised too.
 - "Similar" in JAD has three readings, named by what is compared: `heads` (default; several heads look at one place),
   `queries` (several queries of a head do), `rows` (two queries of a head look alike altogether). JAD is training-only.
+- An activation is joint if it is at least `threshold` times what even attention would give, by the geometric mean over
+  heads or the mean over queries. Without that bound a tenth of the keys is dropped also where attention is even, or
+  where no two heads agree. The mass that is removed is logged as `dropped`.
 - The head reads the backbone's pooled vector beside the branches: the pretrained pooling survives, and the ladder's
   first rung is the baseline.
 """
@@ -31,8 +36,8 @@ from torch import nn
 from torch.nn import functional
 
 from mien.errors import ConfigError
-from mien.methods import backbone
 from mien.methods.base import (
+    Ablation,
     AffectHead,
     Batch,
     MethodConfig,
@@ -67,6 +72,7 @@ class JADFERConfig(MethodConfig):
     dropping: Reading = Field("heads", description="what JAD compares")
     keep: Literal["strongest", "none"] = Field("strongest", description="whether one of the similar survives")
     share: float = Field(0.1, ge=0, le=1, description="r: share of keys that JAD may drop for a query")
+    threshold: float = Field(1.5, ge=0, description="how many times its even share of attention is joint")
     chance: float = Field(0.5, ge=0, le=1, description="p: probability of dropping, for each sample")
     dropout: float = Field(0.2, ge=0, lt=1, description="on the embedding, as in the baseline")
 
@@ -74,29 +80,31 @@ class JADFERConfig(MethodConfig):
 # Joint attention dropping
 
 
-def similar_heads(weights: Float[Tensor, "n h q k"], share: float, keep: str) -> Bool[Tensor, "n h q k"]:
-    """Entries to drop where heads agree: the geometric mean over heads of weights relative to each row's largest.
+def similar_heads(
+    weights: Float[Tensor, "n h q k"], share: float, keep: str, threshold: float
+) -> Bool[Tensor, "n h q k"]:
+    """Entries to drop where heads agree: the geometric mean over heads of weights relative to an even row's.
 
     Of a chosen (query, key), the head with the largest weight keeps it when `keep` is "strongest".
     """
-    relative = weights / weights.amax(dim=3, keepdim=True).clamp(min=1e-12)
-    joint = relative.clamp(min=1e-12).log().mean(dim=1)
-    drop = _largest(joint, share)[:, None].expand_as(weights)
+    joint = _lift(weights).log().mean(dim=1).exp()
+    drop = _largest(joint, share, threshold)[:, None].expand_as(weights)
     return drop & ~_strongest(weights, dim=1) if keep == "strongest" else drop
 
 
-def similar_queries(weights: Float[Tensor, "n h q k"], share: float, keep: str) -> Bool[Tensor, "n h q k"]:
-    """Entries to drop where the queries of a head agree: its most popular keys.
+def similar_queries(
+    weights: Float[Tensor, "n h q k"], share: float, keep: str, threshold: float
+) -> Bool[Tensor, "n h q k"]:
+    """Entries to drop where the queries of a head agree: its keys of largest mean weight, relative to an even row's.
 
     The query with the largest weight on such a key keeps it when `keep` is "strongest".
     """
-    relative = weights / weights.amax(dim=3, keepdim=True).clamp(min=1e-12)
-    drop = _largest(relative.mean(dim=2), share)[:, :, None].expand_as(weights)
+    drop = _largest(_lift(weights).mean(dim=2), share, threshold)[:, :, None].expand_as(weights)
     return drop & ~_strongest(weights, dim=2) if keep == "strongest" else drop
 
 
 def similar_rows(
-    weights: Float[Tensor, "n h q k"], share: float, keep: str, alike: float = 0.9
+    weights: Float[Tensor, "n h q k"], share: float, keep: str, threshold: float, alike: float = 0.9
 ) -> Bool[Tensor, "n h q k"]:
     """Entries to drop where two whole rows are alike (cosine above 0.9): the largest entries they share.
 
@@ -109,7 +117,7 @@ def similar_rows(
         if keep == "strongest"
         else pairs - torch.diag_embed(pairs.diagonal(dim1=2, dim2=3))
     )
-    top = _largest(weights, share)
+    top = _largest(_lift(weights), share, threshold)
     return top & (pairs @ top.float() > 0)
 
 
@@ -117,30 +125,44 @@ READINGS = {"heads": similar_heads, "queries": similar_queries, "rows": similar_
 """The three readings of "dropping the similar activations"."""
 
 
-def drop_jointly(
-    weights: Float[Tensor, "n h q k"], reading: Reading, share: float, chance: float, keep: str = "strongest"
-) -> Float[Tensor, "n h q k"]:
+class Dropped(NamedTuple):
+    """Attention weights after dropping, and the mean mass that a row lost."""
+
+    weights: Float[Tensor, "n h q k"]
+    mass: Float[Tensor, ""]
+
+
+def drop_jointly(weights: Float[Tensor, "n h q k"], reading: Reading, config: JADFERConfig) -> Dropped:
     """Zero the similar entries of softmax weights in a `chance` of the samples, and rescale each row to sum 1.
 
     A row whose remaining mass would be under 1e-6 is left as it was, so no query is ever blind. `share` or `chance`
     of 0, or reading "off", is the identity. Gradient reaches the kept entries only.
     """
-    if reading == "off" or share == 0 or chance == 0:
-        return weights
+    if reading == "off" or config.share == 0 or config.chance == 0:
+        return Dropped(weights, weights.new_zeros(()))
     with torch.no_grad():
-        chosen = torch.rand(len(weights), 1, 1, 1, device=weights.device) < chance
-        kept = ~(READINGS[reading](weights, share, keep) & chosen)
+        chosen = torch.rand(len(weights), 1, 1, 1, device=weights.device) < config.chance
+        kept = ~(READINGS[reading](weights, config.share, config.keep, config.threshold) & chosen)
         blind = (weights * kept).sum(dim=3, keepdim=True) < 1e-6
         kept = kept | blind
+        mass = (weights * ~kept).sum(dim=3).mean()
     remaining = weights * kept
-    return torch.where(kept.all(dim=3, keepdim=True), weights, remaining / remaining.sum(dim=3, keepdim=True))
+    whole = torch.where(
+        kept.all(dim=3, keepdim=True), weights, remaining / remaining.sum(dim=3, keepdim=True)
+    )
+    return Dropped(whole, mass)
 
 
-def _largest(scores: Float[Tensor, "*rows k"], share: float) -> Bool[Tensor, "*rows k"]:
-    """True at the ceil(share * k) largest scores of each row."""
+def _lift(weights: Tensor) -> Tensor:
+    """Weights relative to those of an even row: 1 everywhere where attention is even."""
+    return (weights * weights.shape[-1]).clamp(min=1e-12)
+
+
+def _largest(scores: Float[Tensor, "*rows k"], share: float, threshold: float) -> Bool[Tensor, "*rows k"]:
+    """True at those of the ceil(share * k) largest scores of each row that are `threshold` or more."""
     count = math.ceil(round(share * scores.shape[-1], 9))
     mask = torch.zeros_like(scores, dtype=torch.bool)
-    return mask.scatter(-1, scores.topk(count, dim=-1).indices, True)
+    return mask.scatter(-1, scores.topk(count, dim=-1).indices, True) & (scores >= threshold)
 
 
 def _strongest(weights: Tensor, dim: int) -> Tensor:
@@ -153,8 +175,8 @@ def _strongest(weights: Tensor, dim: int) -> Tensor:
 
 
 def path_cosine(maps: Float[Tensor, "n paths h w"]) -> Float[Tensor, ""]:
-    """Mean pairwise cosine between path maps: 1 when all look alike, 0 when no two share a place."""
-    return _mean_pair_cosine(maps.flatten(2))
+    """Mean pairwise cosine between path maps less their means over cells: 1 if all are alike, -1 / (N - 1) at least."""
+    return _mean_pair_cosine(maps.flatten(2) - maps.mean(dim=(2, 3))[..., None])
 
 
 def path_distance(maps: Float[Tensor, "n paths h w"], target: float = 1.0) -> Float[Tensor, ""]:
@@ -233,26 +255,26 @@ class AttentionBlock(nn.Module):
 
     def forward(
         self, tokens: Float[Tensor, "n q d"], source: Float[Tensor, "n k d"]
-    ) -> tuple[Float[Tensor, "n q d"], Float[Tensor, "n h q k"]]:
+    ) -> tuple[Float[Tensor, "n q d"], Dropped]:
         asked, offered = self.query_norm(tokens), self.source_norm(source)
         query, key, value = (
             part.unflatten(2, (self.config.heads, -1)).transpose(1, 2)
             for part in (self.query(asked), self.key(offered), self.value(offered))
         )
         weights = torch.softmax(query @ key.transpose(2, 3) / math.sqrt(query.shape[3]), dim=3)
-        if self.training:
-            config = self.config
-            weights = drop_jointly(weights, config.dropping, config.share, config.chance, config.keep)
-        tokens = tokens + self.out((weights @ value).transpose(1, 2).flatten(2))
-        return tokens + self.feed(tokens), weights
+        attention = drop_jointly(weights, self.config.dropping if self.training else "off", self.config)
+        tokens = tokens + self.out((attention.weights @ value).transpose(1, 2).flatten(2))
+        return tokens + self.feed(tokens), attention
 
 
 class Sight(NamedTuple):
-    """Where the network looked: path maps, their tokens, and the attention weights of every block, deepest last."""
+    """Where the network looked: path maps, their tokens, and of every block, deepest last, the attention weights and
+    the mass that dropping took from them."""
 
     maps: Float[Tensor, "n paths h w"] | None
     tokens: Float[Tensor, "n paths d"] | None
     weights: list[Tensor]
+    dropped: list[Tensor]
 
 
 class JADFER(Recognition):
@@ -269,7 +291,7 @@ class JADFER(Recognition):
         if config.paths == 1 and config.variety != "off":
             raise ConfigError("Variety compares paths: use paths of 2 or more, or variety: off")
         self.config = config
-        self.backbone = backbone.build(config.backbone, config.weights, size)
+        self.backbone = config.encoder(size)
         channels, width = self.backbone.stages[config.stage], config.width
         embedding = self.backbone.width
         if config.paths:
@@ -297,12 +319,14 @@ class JADFER(Recognition):
         if sight.maps is not None and sight.tokens is not None and config.variety != "off":
             match config.variety:
                 case "cosine":
-                    variety = path_cosine(sight.maps) + 0.1 * presence(sight.maps)
+                    variety = path_cosine(sight.maps) + presence(sight.maps)
                 case "distance":
-                    variety = path_distance(sight.maps) + 0.1 * presence(sight.maps)
+                    variety = path_distance(sight.maps) + presence(sight.maps)
                 case "variance":
                     variety = path_variance(sight.tokens)
             terms["variety"] = config.variety_weight * variety
+        if sight.dropped and config.dropping != "off":
+            terms["dropped"] = torch.stack(sight.dropped).mean()
         if config.affect_weight:
             terms["affect"] = config.affect_weight * affect_loss(self.affect(embedding), batch)
         return terms
@@ -312,7 +336,7 @@ class JADFER(Recognition):
         pooled, stages = self.backbone(images)
         features, parts = stages[self.config.stage], [pooled]
         maps = spatial = None
-        weights: list[Tensor] = []
+        attended: list[Dropped] = []
         if self.config.paths:
             seen = [path(features) for path in self.paths]
             maps = torch.cat([one for one, _ in seen], dim=1)
@@ -321,16 +345,31 @@ class JADFER(Recognition):
             context = self.tokenise(features).flatten(2).transpose(1, 2) + self.position
             for block in self.context:
                 context, attention = block(context, context)
-                weights.append(attention)
+                attended.append(attention)
             parts.append(self.context_norm(context.mean(dim=1)))
         if self.config.interaction:
             tokens, attention = self.interaction(tokens, context)
-            weights.append(attention)
+            attended.append(attention)
         if self.config.paths:
             parts.append(self.spatial_norm(tokens.mean(dim=1)))
-        return torch.cat(parts, dim=1), Sight(maps, spatial, weights)
+        weights, dropped = [one.weights for one in attended], [one.mass for one in attended]
+        return torch.cat(parts, dim=1), Sight(maps, spatial, weights, dropped)
 
     @torch.no_grad()
     def predict(self, images: Float[Tensor, "n 3 h w"]) -> Prediction:
         embedding, _ = self.look(images)
         return Prediction(self.expression(embedding), self.affect(embedding), embedding)
+
+
+_NO_CONTEXT = {"context": False, "interaction": False, "dropping": "off"}
+
+ABLATION = (
+    Ablation("backbone", "the pooled vector alone", {"paths": 0, "variety": "off", **_NO_CONTEXT}),
+    Ablation("paths", "spatial paths", {"variety": "off", **_NO_CONTEXT}),
+    Ablation("variety", "paths and Variety", _NO_CONTEXT),
+    Ablation("context", "and the contextual branch", {"interaction": False, "dropping": "off"}),
+    Ablation("jad", "and joint attention dropping", {"interaction": False}),
+    Ablation("full", "and interaction"),
+    Ablation("undropped", "all but joint attention dropping", {"dropping": "off"}),
+)
+"""The ladder of `mien ablate`; `undropped` is the partner of the occlusion test."""

@@ -10,8 +10,9 @@ expressions and their recognition.
 
 *Chosen:* a polar code z = rho * u. The unit vector u says which emotion, by its cosine to one learned axis per
 expression; rho in [0, 1.2] says how much, and neutral is the origin: its logit falls as rho grows. Votes are soft
-targets, and intensity is the share of votes that are not neutral, unless valence and arousal are labelled. Each idea is
-a switch of `MECAConfig`, so that it can be left out and measured.
+targets. Intensity is what a rating says where there is one, the distance from neutral in valence and arousal, and else
+the votes of the expression that most annotators saw: a face torn between anger and disgust is half intense, not wholly.
+Each idea is a switch of `MECAConfig`, so that it can be left out and measured.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from mien.labels import NEUTRAL
-from mien.methods import backbone, base
+from mien.labels import CIRCUMPLEX, EXPRESSIONS, NEUTRAL
 from mien.methods.base import (
+    Ablation,
     AffectHead,
     Batch,
     MethodConfig,
@@ -36,6 +37,7 @@ from mien.methods.base import (
     expression_loss,
     expression_target,
     map_shapes,
+    rated,
 )
 
 if TYPE_CHECKING:
@@ -44,11 +46,7 @@ if TYPE_CHECKING:
 
 
 class MECAConfig(MethodConfig):
-    """The numbers of MECA; all are ours, as the paper's are not public.
-
-    `backbone` is a name that `mien.methods.backbone` knows, or "compact": the small encoder of 0.3 M parameters that
-    sees luma only and leaves a map of an eighth of the picture's side.
-    """
+    """The numbers of MECA; all are ours, as the paper's are not public."""
 
     code: int = Field(32, ge=2, description="length of the code z")
     width: int = Field(128, ge=8, description="length of a token; a multiple of `heads`")
@@ -88,29 +86,6 @@ class Code(NamedTuple):
         return self.length[:, None] * self.direction
 
 
-class Compact(base.Backbone):
-    """Five convolutions on luma, for small pictures: three halvings and 128 channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        plan = ((1, 32, 2), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1))
-        self.layers = nn.Sequential(
-            *(
-                nn.Sequential(
-                    nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()
-                )
-                for inputs, outputs, stride in plan
-            )
-        )
-        self.width = 128
-        self.stages = [128]
-
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n 128"], list[Tensor]]:
-        # Normalised channels: their mean is luma up to weights, and exactly luma for the grey crops of most sets.
-        top = self.layers(images.mean(dim=1, keepdim=True))
-        return top.mean(dim=(2, 3)), [top]
-
-
 class MECA(Recognition):
     """Tokens of the deepest map, self-attention, one query per expression, and a polar code."""
 
@@ -120,10 +95,7 @@ class MECA(Recognition):
     def __init__(self, config: MECAConfig, size: int) -> None:
         super().__init__(config, size)
         self.config = config
-        if config.backbone == "compact":
-            self.backbone: base.Backbone = Compact()
-        else:
-            self.backbone = backbone.build(config.backbone, config.weights, size)
+        self.backbone = config.encoder(size)
         channels, side = map_shapes(self.backbone, size)[-1]
         width, others = config.width, config.classes - 1
         self.token = nn.Linear(channels, width)
@@ -181,23 +153,24 @@ class MECA(Recognition):
         terms["rank"] = config.rank_weight * rank(code.length, intensity, shares, graded)
         if config.contrast:
             terms["contrast"] = config.contrast_weight * contrast(
-                code.z, shares, intensity, labelled > 0, config.temperature, config.bandwidth, config.margin
+                code.z, shares, intensity, labelled > 0, config
             )
-        if config.attention:
-            terms |= self._attention(code, batch, shares, labelled)
-        if config.compact:
-            towards = axis_cosine(code.direction, self.axes, shares)
-            emotional = labelled * (shares.argmax(dim=1) != NEUTRAL)
-            terms["compact"] = config.compact_weight * masked_mean(intensity * (1 - towards), emotional)
-        return terms
-
-    def _attention(self, code: Code, batch: Batch, shares: Tensor, labelled: Tensor) -> Terms:
-        """Expressions look at different places, places tell of the code of another view, and they are needed."""
-        config = self.config
         truth = shares.argmax(dim=1)
         emotional = (labelled > 0) & (truth != NEUTRAL)
+        # Axes and queries have no row for neutral; faces that get another's are left out by `emotional`.
+        place = (truth - (truth > NEUTRAL).long()).clamp(max=config.classes - 2)
+        if config.attention:
+            terms |= self._attention(code, batch, truth, place, emotional)
+        if config.compact:
+            towards = (code.direction * functional.normalize(self.axes.float(), dim=1)[place]).sum(dim=1)
+            missed = masked_mean(intensity * (1 - towards), emotional.float())
+            terms["compact"] = config.compact_weight * missed
+        return terms
+
+    def _attention(self, code: Code, batch: Batch, truth: Tensor, query: Tensor, emotional: Tensor) -> Terms:
+        """Expressions look at different places, places tell of the code of another view, and they are needed."""
+        config = self.config
         row = torch.arange(len(truth), device=truth.device)
-        query = (truth - (truth > NEUTRAL).long()).clamp(max=config.classes - 2)
         with torch.no_grad():  # the other view: mirrored, its code a fixed target
             other = self.encode(batch.image.flip(-1)).direction
         chosen = functional.normalize(self.critic(code.places[row, query]).float(), dim=1)
@@ -220,16 +193,22 @@ class MECA(Recognition):
         return Prediction(code.logits, self.affect(code.feature), code.z)
 
 
+_PLACES = torch.tensor([CIRCUMPLEX[name] for name in EXPRESSIONS])
+
+
 def intensities(
     batch: Batch, shares: Float[Tensor, "n k"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """(intensity in 0..1, 1 where it is known): the distance from neutral in valence and arousal where labelled, else
-    the share of votes that are not neutral. A bare label only tells neutral from the rest: 0 or 1, not known."""
-    affect = torch.isfinite(batch.affect).all(dim=1)
+    """(intensity in 0..1, 1 where it is known). A rating, the length of (valence, arousal), counts first, unless it is
+    what the votes themselves give; then the share of the most frequent expression but neutral, so that a face torn
+    between two is not intense. A bare label only tells neutral from the rest: 0 or 1, not known."""
+    known, rating = rated(batch)
     voted = torch.isfinite(batch.votes).all(dim=1)
-    by_affect = torch.nan_to_num(batch.affect).norm(dim=1).clamp(max=1)
-    value = torch.where(affect & ~voted, by_affect, 1 - shares[:, NEUTRAL])
-    return value, (affect | voted).to(value.dtype)
+    derived = voted & ((rating - shares @ _PLACES[: shares.shape[1]].to(shares)).abs().amax(dim=1) < 1e-4)
+    others = torch.cat([shares[:, :NEUTRAL], shares[:, NEUTRAL + 1 :]], dim=1)
+    measured = (known > 0) & ~derived
+    value = torch.where(measured, rating.norm(dim=1).clamp(max=1), others.amax(dim=1))
+    return value, (measured | voted).to(value.dtype)
 
 
 def masked_mean(values: Float[Tensor, " n"], mask: Float[Tensor, " n"]) -> Float[Tensor, ""]:
@@ -259,27 +238,25 @@ def contrast(
     shares: Float[Tensor, "n k"],
     intensity: Float[Tensor, " n"],
     labelled: Bool[Tensor, " n"],
-    temperature: float,
-    bandwidth: float,
-    margin: float,
+    config: MECAConfig,
 ) -> Float[Tensor, ""]:
     """Emotional intensity-aware contrastive loss.
 
     Faces attract each other as far as their votes agree (Bhattacharyya) and their intensities are close. Faces of
-    different expressions are compared with a handicap of `margin` times the lower of their intensities, so strong ones
-    are pushed apart hardest and weak ones, which do look alike, hardly. The code enters as [z, 0.5], normalised: near
-    neutral all directions are one.
+    different expressions are compared with a handicap of the margin times the lower of their intensities, so strong
+    ones are pushed apart hardest and weak ones, which do look alike, hardly. The code enters as [z, 0.5], normalised:
+    near neutral all directions are one.
     """
     similar = _anchored(z) @ _anchored(z).T
     agreement = shares.clamp(min=0).sqrt() @ shares.clamp(min=0).sqrt().T
-    near = torch.exp(-((intensity[:, None] - intensity[None]) ** 2) / (2 * bandwidth**2))
+    near = torch.exp(-((intensity[:, None] - intensity[None]) ** 2) / (2 * config.bandwidth**2))
     usable = (labelled[:, None] & labelled[None]).to(z.dtype)
     usable = usable * (1 - torch.eye(len(z), dtype=z.dtype, device=z.device))
     attraction = agreement * near * usable
     truth = shares.argmax(dim=1)
     differ = (truth[:, None] != truth[None]).to(z.dtype)
-    handicap = margin * differ * torch.minimum(intensity[:, None], intensity[None])
-    scores = (similar + handicap) / temperature
+    handicap = config.margin * differ * torch.minimum(intensity[:, None], intensity[None])
+    scores = (similar + handicap) / config.temperature
     scores = scores.masked_fill(usable == 0, -1e4)
     each = -(attraction * scores.log_softmax(dim=1)).sum(dim=1) / attraction.sum(dim=1).clamp(min=1e-6)
     anchors = (attraction.sum(dim=1) > 1e-3).to(z.dtype)
@@ -301,23 +278,19 @@ def overlap(maps: Float[Tensor, "n q t"]) -> Float[Tensor, ""]:
 
 
 def info_nce(
-    first: Float[Tensor, "n d"],
-    second: Float[Tensor, "n d"],
-    used: Bool[Tensor, " n"],
-    temperature: float,
+    first: Float[Tensor, "n d"], second: Float[Tensor, "n d"], used: Bool[Tensor, " n"], temperature: float
 ) -> Float[Tensor, ""]:
     """Minus the InfoNCE lower bound on mutual information (van den Oord et al. 2018), up to the constant log n: the
     cross-entropy of finding each row's own partner among all. 0 for fewer than two rows."""
-    if int(used.sum()) < 2:
-        return (first * 0).sum()
-    scores = first[used] @ second[used].T / temperature
-    return functional.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+    scores = (first @ second.T / temperature).masked_fill(~used[None], -1e4)
+    each = functional.cross_entropy(scores, torch.arange(len(scores), device=scores.device), reduction="none")
+    return masked_mean(each, used.to(each.dtype) * (used.sum() > 1))
 
 
-def axis_cosine(
-    direction: Float[Tensor, "n d"], axes: Float[Tensor, "j d"], shares: Float[Tensor, "n k"]
-) -> Float[Tensor, " n"]:
-    """Cosine of each direction to the axis of its expression; rows whose expression is neutral get axis 0's, unused."""
-    truth = shares.argmax(dim=1)
-    index = (truth - (truth > NEUTRAL).long()).clamp(0, len(axes) - 1)
-    return (direction * functional.normalize(axes.float(), dim=1)[index]).sum(dim=1)
+ABLATION = (
+    Ablation("bare", "the polar code alone", {"contrast": False, "attention": False, "compact": False}),
+    Ablation("contrast", "and intensity-aware contrast", {"attention": False, "compact": False}),
+    Ablation("attention", "or attention-based discrimination", {"contrast": False, "compact": False}),
+    Ablation("full", "both, and compactness"),
+)
+"""The ladder of `mien ablate`."""

@@ -1,4 +1,4 @@
-"""Ablation ladders as data: for each method, named rungs that say what to change in its configuration.
+"""Runs of a method's ablation ladder, and the test under occlusion.
 
 One rung of a ladder is the configuration itself; the others list only what they switch off, add or exchange, so one
 configuration carries the ladder on any dataset. `mien ablate METHOD` runs and tabulates it.
@@ -13,82 +13,32 @@ from typing import TYPE_CHECKING
 import torch
 
 from mien.errors import ConfigError, nearest
-from mien.methods.base import Rung
+from mien.methods import ABLATIONS
 from mien.training.config import RunConfig
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
-    from mien.methods.base import Recognition
+    from mien.methods.base import Ablation, Recognition
 
 
-_NO_CONTRAST = {"samples": False, "maps": False}
-_NO_CONTEXT = {"context": False, "interaction": False, "dropping": "off"}
-
-LADDERS: dict[str, tuple[Rung, ...]] = {
-    "ke2nt": (
-        Rung(
-            "linear",
-            "a free linear classifier",
-            {"matching": "linear", "transform_weight": 0.0, "contrast_weight": 0.0},
-        ),
-        Rung("text", "classification by text", {"transform_weight": 0.0, "contrast_weight": 0.0}),
-        Rung("transformation", "text and the emotional-to-neutral transformation", {"contrast_weight": 0.0}),
-        Rung("contrast", "text and self-contrast", {"transform_weight": 0.0}),
-        Rung("full", "all three"),
-        Rung("random", "all three on random directions in place of text", {"text": "random-0"}),
-    ),
-    "jadfer": (
-        Rung("backbone", "the pooled vector alone", {"paths": 0, "variety": "off", **_NO_CONTEXT}),
-        Rung("paths", "spatial paths", {"variety": "off", **_NO_CONTEXT}),
-        Rung("variety", "paths and Variety", _NO_CONTEXT),
-        Rung("context", "and the contextual branch", {"interaction": False, "dropping": "off"}),
-        Rung("jad", "and joint attention dropping", {"interaction": False}),
-        Rung("full", "and interaction"),
-        Rung("undropped", "all but joint attention dropping", {"dropping": "off"}),
-    ),
-    "cclls": (
-        Rung("backbone", "the pooled vector alone", {"fusion": False, **_NO_CONTRAST}),
-        Rung("msr", "multi-scale representation", _NO_CONTRAST),
-        Rung("clbs", "and contrast across the batch", {"maps": False}),
-        Rung("clfm", "or contrast of feature maps", {"samples": False}),
-        Rung("full", "and both"),
-    ),
-    "cal": (
-        Rung("regression", "the valence/arousal loss only", {"critic": False}),
-        Rung("fixed", "and the critic with a fixed margin", {"margin": "fixed"}),
-        Rung("adaptive", "with the adaptive margin: the paper"),
-        Rung("correlation", "and the correlation terms of the later code", {"correlation": 0.5}),
-        Rung("nogame", "correlation terms without the critic", {"critic": False, "correlation": 0.5}),
-        Rung("match", "the paper, but the encoder matches means", {"adversary": "match"}),
-    ),
-    "meca": (
-        Rung("bare", "the polar code alone", {"contrast": False, "attention": False, "compact": False}),
-        Rung("contrast", "and intensity-aware contrast", {"attention": False, "compact": False}),
-        Rung("attention", "or attention-based discrimination", {"contrast": False, "compact": False}),
-        Rung("full", "both, and compactness"),
-    ),
-}
-"""The ladders of the papers with their controls, lowest rung first."""
-
-
-def ladder(method: str, only: Sequence[str] = ()) -> tuple[Rung, ...]:
+def ladder(method: str, only: Sequence[str] = ()) -> tuple[Ablation, ...]:
     """The rungs of a method, or those named in `only`, lowest first.
 
     Raises:
         ConfigError: the method has no ladder, or no rung of a name.
     """
-    if method not in LADDERS:
-        raise ConfigError(f"no ladder for '{method}': {nearest(method, list(LADDERS))}")
-    rungs = {rung.name: rung for rung in LADDERS[method]}
+    if method not in ABLATIONS:
+        raise ConfigError(f"no ladder for '{method}': {nearest(method, list(ABLATIONS))}")
+    rungs = {rung.name: rung for rung in ABLATIONS[method]}
     for name in only:
         if name not in rungs:
             raise ConfigError(f"'{method}' has no rung '{name}': {nearest(name, list(rungs))}")
     return tuple(rung for rung in rungs.values() if not only or rung.name in only)
 
 
-def runs(base: RunConfig, rungs: Sequence[Rung], seeds: Sequence[int]) -> list[RunConfig]:
+def runs(base: RunConfig, rungs: Sequence[Ablation], seeds: Sequence[int]) -> list[RunConfig]:
     """One configuration a rung and seed: rung by rung, named `<base>-<rung>`."""
     tree = base.model_dump()
     return [

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.colours import colour as colour_of
 from mien.io.lettering import font, shown
-from mien.labels import colour as colour_of
 from mien.types import Frame, TrackedFace
 
 _INK: Final = (18, 20, 24)

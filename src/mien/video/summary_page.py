@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.colours import colour
 from mien.io import atomic, pages
 from mien.io.images import describe
 from mien.io.pages import FAINT
 from mien.io.video import VideoError
-from mien.labels import colour
 from mien.video.statistics import Peak, Person, Tally
 from mien.wording import several, signed
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mien.data.label_codes import AFFECTNET
 from mien.data.readers.affectnet import COLUMNS
 from mien.data.synthetic import drawings
-from mien.labels import AFFECTNET, EXPRESSIONS
+from mien.labels import EXPRESSIONS
 
 TRAIN, VALID = 24, 16
 

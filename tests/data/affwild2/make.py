@@ -7,8 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from mien.data.label_codes import AFFWILD2
 from mien.data.synthetic import drawings
-from mien.labels import AFFWILD2, EXPRESSIONS
+from mien.labels import EXPRESSIONS
 
 VIDEOS = {
     "Train_Set": ("1-30", "2-30_left", "2-30_right", "3-24", "5-60"),

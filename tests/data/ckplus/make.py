@@ -7,8 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from mien.data.label_codes import CKPLUS
 from mien.data.synthetic import drawings
-from mien.labels import CKPLUS, EXPRESSIONS
+from mien.labels import EXPRESSIONS
 
 SUBJECTS, FRAMES = 12, 6
 CLASSES = tuple(name for name in EXPRESSIONS if name != "neutral")

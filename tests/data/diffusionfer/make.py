@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from mien.data.label_codes import AFFECTNET
 from mien.data.synthetic import drawings
-from mien.labels import AFFECTNET, BASIC, EXPRESSIONS
+from mien.labels import BASIC, EXPRESSIONS
 
 WORDS = {"happiness": "happy", "sadness": "sad", "anger": "angry"}
 

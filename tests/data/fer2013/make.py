@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from mien.data.label_codes import FER2013
 from mien.data.synthetic import drawings
-from mien.labels import BASIC, EXPRESSIONS, FER2013
+from mien.labels import BASIC, EXPRESSIONS
 
 USAGES = ("Training",) * 14 + ("PublicTest",) * 7 + ("PrivateTest",) * 7
 WORDS = {"anger": "angry", "happiness": "happy", "sadness": "sad"}

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mien.data.label_codes import RAFDB
 from mien.data.synthetic import drawings
-from mien.labels import BASIC, EXPRESSIONS, RAFDB
+from mien.labels import BASIC, EXPRESSIONS
 from mien.landmarks import LEFT_IRIS, LEFT_MOUTH_CORNER, NOSE_TIP, RIGHT_IRIS, RIGHT_MOUTH_CORNER
 
 TRAIN, TEST = 21, 14

@@ -26,10 +26,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mien.data.label_codes import AFFECTNET
 from mien.data.readers.base import Reader, affect, class_of, decimal, on_disk, pictures, rows, whole
 from mien.data.records import Record, Split
 from mien.errors import DatasetDamaged, DatasetNotFound
-from mien.labels import AFFECTNET
 
 COLUMNS = (
     "subDirectory_filePath",

@@ -20,10 +20,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from mien.data.label_codes import AFFWILD2
 from mien.data.readers.base import Reader, affect, class_of, decimal, lines, whole
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
-from mien.labels import AFFWILD2
 
 TASKS = {"va": "VA_Estimation_*", "expr": "EXPR_*"}
 SETS: dict[str, Split] = {"Train_Set": "train", "Validation_Set": "valid"}

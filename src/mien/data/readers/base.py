@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mien.data.label_codes import LabelSchema
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
-from mien.labels import EXPRESSIONS, HOW_TO_OWN, LabelSchema, UnknownExpression, in_order, listed
+from mien.labels import EXPRESSIONS, HOW_TO_OWN, UnknownExpression, in_order, listed
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 """File endings that count as a picture, in lower case."""

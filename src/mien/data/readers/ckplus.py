@@ -22,10 +22,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from mien.data.label_codes import CKPLUS
 from mien.data.readers.base import Reader, class_of, decimal, pictures
 from mien.data.records import Record
 from mien.errors import DatasetDamaged
-from mien.labels import CKPLUS, NEUTRAL, UnknownExpression, index_of
+from mien.labels import NEUTRAL, UnknownExpression, index_of
 
 IMAGES = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images")
 LABELS = ("Emotion", "Emotion_labels/Emotion", "Emotion_labels")

@@ -22,10 +22,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mien.data.label_codes import AFFECTNET, LabelSchema
 from mien.data.readers.base import Reader, affect, class_of, decimal, on_disk, rows, whole
 from mien.data.records import Record
 from mien.errors import DatasetDamaged
-from mien.labels import AFFECTNET, LabelSchema
 
 SCHEMA = LabelSchema("DiffusionFER", {code: AFFECTNET.codes[code] for code in range(7)})
 SHEETS = {"labels.csv": "image", "dataset_sheet.csv": "subDirectory_filePath"}

@@ -22,10 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from mien.data.label_codes import FER2013
 from mien.data.readers.base import Reader, class_of, on_disk, pictures, rows, split_folders, whole
 from mien.data.records import Record, Split
 from mien.errors import DatasetDamaged, DatasetNotFound
-from mien.labels import FER2013, UnknownExpression, index_of
+from mien.labels import UnknownExpression, index_of
 
 if TYPE_CHECKING:
     import numpy as np

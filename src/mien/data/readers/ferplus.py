@@ -24,11 +24,12 @@ from __future__ import annotations
 from itertools import zip_longest
 from pathlib import Path
 
+from mien.data.label_codes import FERPLUS
 from mien.data.readers.base import Reader, on_disk, rows, whole
 from mien.data.readers.fer2013 import pixel_rows
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
-from mien.labels import EXPRESSIONS, FERPLUS, UNLABELLED
+from mien.labels import EXPRESSIONS, UNLABELLED
 
 FOLDERS: dict[str, Split] = {"FER2013Train": "train", "FER2013Valid": "valid", "FER2013Test": "test"}
 USAGES: dict[str, str] = {

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mien.data.label_codes import RAFDB
 from mien.data.readers.base import (
     Reader,
     class_of,
@@ -39,7 +40,6 @@ from mien.data.readers.base import (
 )
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged
-from mien.labels import RAFDB
 
 LISTS = ("EmoLabel/list_patition_label.txt", "EmoLabel/list_partition_label.txt")
 GENDERS = ("male", "female", "unsure")

@@ -17,10 +17,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from mien.data.label_codes import SFEW
 from mien.data.readers.base import Reader, pictures
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
-from mien.labels import SFEW, UNLABELLED, UnknownExpression, index_of
+from mien.labels import UNLABELLED, UnknownExpression, index_of
 
 FOLDERS: dict[str, Split] = {"Train": "train", "Val": "valid", "Test": "test"}
 ALIGNED = "_Aligned_Faces"

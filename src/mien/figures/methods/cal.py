@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mien.colours import SERIES
 from mien.errors import MienError
 from mien.figures import affect_plane, embedding, palette
 from mien.figures.context import CROWD, MOST_FACES, PERSONS, Scene, affect_of, some_of
 from mien.io import pages
-from mien.labels import SERIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,13 +66,13 @@ def groups(affect: ArrayLike, by: str = "otsu") -> Figure:
     found = group(torch.from_numpy(points), by)
     figure, (axis,) = palette.canvas(4.6, 4.3)
     affect_plane.frame(axis, names=False)
-    neither = np.setdiff1d(np.arange(len(points)), np.concatenate([found.strong, found.weak]))
+    strong, weak = found.strong.numpy(), found.weak.numpy()
     for rows, name, colour, marker in (
-        (found.strong.numpy(), "strong", SERIES[1], "^"),
-        (found.weak.numpy(), "weak", SERIES[0], "o"),
-        (neither, "neither", pages.FAINT, "x"),
+        (strong, "strong", SERIES[1], "^"),
+        (weak, "weak", SERIES[0], "o"),
+        (~(strong | weak), "neither", pages.FAINT, "x"),
     ):
-        if len(rows):
+        if rows.any():
             axis.scatter(
                 points[rows, 0],
                 points[rows, 1],
@@ -80,7 +80,7 @@ def groups(affect: ArrayLike, by: str = "otsu") -> Figure:
                 color=colour,
                 marker=marker,
                 alpha=0.7,
-                label=f"{name} ({len(rows)})",
+                label=f"{name} ({rows.sum()})",
             )
     radius = float(found.radius)
     if radius > 0:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mien.colours import SERIES
 from mien.errors import MienError
 from mien.figures import palette
 from mien.figures.context import BATCH, BATCHES, Scene, batch_of
 from mien.io import pages
-from mien.labels import SERIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mien.colours import SERIES
 from mien.errors import MienError
 from mien.figures import image_grid, palette, saliency
 from mien.figures.context import CROWD, ROWS, Scene, some_of
-from mien.labels import SERIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mien.colours import COLOURS, SERIES
 from mien.figures import embedding, palette
 from mien.figures.context import MOST_FACES, Scene, labels_of, some_of
-from mien.labels import COLOURS, EXPRESSIONS, NEUTRAL, SERIES
+from mien.labels import EXPRESSIONS, NEUTRAL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

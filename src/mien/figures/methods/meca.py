@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mien.colours import COLOURS
 from mien.figures import image_grid, palette, saliency
 from mien.figures.context import MOST_FACES, ROWS, Scene, batch_of, some_of
 from mien.io import pages
-from mien.labels import COLOURS, EXPRESSIONS, NEUTRAL
+from mien.labels import EXPRESSIONS, NEUTRAL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
