@@ -12,9 +12,6 @@ TREES = {
     for path in sorted(SOURCE.rglob("*.py"))
 }
 
-OPEN_CLASSES = {"Critic", "Faces", "NetworkConfig", "Training"}
-"""Names that two classes still have; a name that gets one meaning leaves the list."""
-
 
 def is_module(name: str) -> bool:
     """Whether a dotted name is a module or folder of the package."""
@@ -47,8 +44,7 @@ def test_a_class_name_is_used_once() -> None:
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(f"{path}:{node.lineno}")
     twice = {name: found for name, found in places.items() if len(found) > 1}
-    assert {name: found for name, found in twice.items() if name not in OPEN_CLASSES} == {}
-    assert set(twice) >= OPEN_CLASSES, "these have one meaning now: remove them from OPEN_CLASSES"
+    assert twice == {}
 
 
 def test_modules_are_imported_under_their_own_names() -> None:

@@ -1,4 +1,7 @@
-"""A colour for every label and line, the same in every figure and on every page."""
+"""A colour for every label and line, the same in every figure and on every page.
+
+Tests: tests/test_labels.py and tests/figures/test_palette.py.
+"""
 
 from __future__ import annotations
 

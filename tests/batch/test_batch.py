@@ -607,7 +607,7 @@ def _played(monkeypatch: pytest.MonkeyPatch, play: str) -> Generator[Any]:
 
 
 def test_the_task_reaches_the_process_and_its_answers_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mien.batch.driver import Task
+    from mien.batch.driver import RemoteTask
 
     played = """
 task = json.loads(sys.stdin.readline())
@@ -617,10 +617,10 @@ print(json.dumps({"done": task["job"]["folder"]}))
 print(json.dumps({"end": None}))
 """
     assert list(_played(monkeypatch, played)) == [[0, ["a", "b"], None], [1, ["c"], None], "folder"]
-    task = Task(
+    task = RemoteTask(
         worker.Job("o", "f", {"tiled": True}, "pyfeat", "row"), [(3, ["\u2028\n"], ["\u2028\n"])], None, "a:1"
     )
-    assert Task.decoded(task.encoded()) == task
+    assert RemoteTask.decoded(task.encoded()) == task
     assert task.encoded().count("\n") == 1, "one line, whatever is in a name"
 
 

@@ -48,6 +48,8 @@ def test_the_options_of_finding_faces_are_those_of_load() -> None:
         "min_face": 12.0,
         "min_confidence": 0.5,
         "tiled": True,
+        "prior": None,
+        "adapt": None,
     }
 
 

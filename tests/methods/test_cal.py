@@ -173,7 +173,7 @@ def test_methods_margin_is_that_of_the_pairs_in_a_batch_of_so_many() -> None:
     )
 
 
-# Critic
+# StrengthCritic
 
 
 def test_contrast_by_hand() -> None:

@@ -5,7 +5,7 @@ its own processes dies; some of its waits have no timeout; and it changes the en
 output of the importing process. `mien.batch.engine` starts this module with `python -m`, so it can set its own timeouts
 and report errors.
 
-Standard input: one line of JSON, `Task`; when it is closed afterwards, the parent is gone, and this process exits.
+Standard input: one line of JSON, `RemoteTask`; it is closed when the parent is gone, and this process exits.
 Standard output: lines of JSON: `{"workers": 2}` once Ray is ready, `{"done": {...}}` for each part, and at the end
 `{"end": null}`, or `{"failed": "why"}` if the cluster fails, or `{"refused": "why"}` if the request is invalid.
 """
@@ -43,7 +43,7 @@ _FAILURES = (OSError, RuntimeError, ValueError)  # of starting or joining Ray; C
 
 
 @dataclass(frozen=True)
-class Task:
+class RemoteTask:
     """The request: the number of workers, the cluster (None: this machine), and the numbered parts, each with the
     pictures that are analysed again (None: the part is new)."""
 
@@ -57,7 +57,7 @@ class Task:
         return json.dumps(asdict(self)) + "\n"
 
     @classmethod
-    def decoded(cls, line: str) -> Task:
+    def decoded(cls, line: str) -> RemoteTask:
         """From one line."""
         fields = json.loads(line)
         parts = [(number, pictures, only) for number, pictures, only in fields.pop("parts")]
@@ -67,7 +67,7 @@ class Task:
 def main() -> None:
     """Read a task, run it, report its progress."""
     heard = _only_voice()
-    task = Task.decoded(sys.stdin.readline())
+    task = RemoteTask.decoded(sys.stdin.readline())
     threading.Thread(target=_until_nobody_listens, daemon=True).start()
 
     def tell(**what: Any) -> None:
@@ -188,7 +188,7 @@ def _start(ray: Any, address: str | None, workers: int | None) -> None:
     )
 
 
-def _each(ray: Any, task: Task, workers: int) -> Iterator[dict[str, Any]]:
+def _each(ray: Any, task: RemoteTask, workers: int) -> Iterator[dict[str, Any]]:
     """Run all parts in a pool of workers; yield the result of each as it is done."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()

@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory, TemporaryFile, gettempdir
 from typing import IO, Any, Final, Literal
 
 from mien.batch import inputs, plan
-from mien.batch.driver import FAREWELL, Task, unusable
+from mien.batch.driver import FAREWELL, RemoteTask, unusable
 from mien.batch.storage import BatchError, Store, is_url, reason
 from mien.batch.worker import Job
 from mien.errors import ConfigError, ExtraMissing
@@ -252,7 +252,9 @@ def _done(
 
     Closing this generator ends that process, and with it the Ray that it started.
     """
-    task = Task(job, [(part.number, list(part.pictures), only) for part, only in todo], workers, address)
+    task = RemoteTask(
+        job, [(part.number, list(part.pictures), only) for part, only in todo], workers, address
+    )
     with TemporaryFile() as log, _own_ray(address) as settings:
         begun = time.monotonic()
         process = subprocess.Popen(

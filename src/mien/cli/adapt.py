@@ -12,7 +12,7 @@ from mien.cli.terminal import counted, tell
 from mien.wording import several
 
 if TYPE_CHECKING:
-    from mien.faces.adapt import Labelled, Outcome
+    from mien.faces.adapt import FittedCorrection, Labelled
 
 
 def adapt(
@@ -65,7 +65,7 @@ _KINDS = {
 }
 
 
-def _lines(faces: Labelled, outcome: Outcome) -> list[str]:
+def _lines(faces: Labelled, outcome: FittedCorrection) -> list[str]:
     """What is printed: what was learnt from, before and after, and whether more pictures would help."""
     import numpy as np
 
@@ -88,7 +88,7 @@ def _lines(faces: Labelled, outcome: Outcome) -> list[str]:
     return lines
 
 
-def _advice(faces: Labelled, outcome: Outcome) -> str:
+def _advice(faces: Labelled, outcome: FittedCorrection) -> str:
     import numpy as np
 
     counts = np.bincount(faces.truth, minlength=len(faces.labels))

@@ -22,7 +22,7 @@ from mien.errors import ConfigError
 from mien.wording import fixed, several
 
 if TYPE_CHECKING:
-    from mien.editing.edit_files import Outcome
+    from mien.editing.edit_files import FileOutcome
     from mien.editing.provenance import Verification
     from mien.editing.results import Edit
     from mien.editing.signing import Signer
@@ -105,7 +105,7 @@ def edit(
     from mien.editing import edit_files
     from mien.editing.editor import Editor
 
-    request = edit_files.EditRequest(
+    request = edit_files.EditSettings(
         target=target,
         intensity=intensity,
         face=_face(face),
@@ -167,7 +167,7 @@ def _signer(certificate: Path | None, key: Path | None) -> Signer | None:
     return Signer.of_files(certificate, key)
 
 
-def _report_all(outcomes: Iterable[Outcome], out: Path | None, as_json: bool) -> None:
+def _report_all(outcomes: Iterable[FileOutcome], out: Path | None, as_json: bool) -> None:
     """Print what becomes of each of several photos, and counts at the end; exit with 1 if one failed."""
     begun, edited, failed, before = time.monotonic(), 0, 0, 0
     for outcome in outcomes:

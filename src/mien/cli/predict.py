@@ -22,7 +22,7 @@ from mien.labels import EXPRESSIONS
 from mien.wording import fixed, several, signed
 
 if TYPE_CHECKING:
-    from mien.faces.analyse_files import AnalysisJob, Answers
+    from mien.faces.analyse_files import AnalysisJob, PendingAnalyses
     from mien.io.inputs import Source
     from mien.types import Analysis, Face
 
@@ -115,7 +115,7 @@ def _gathered(paths: list[str] | None, listed: str | None, annotate: Path | None
     return sources
 
 
-def _show(answers: Answers, job: AnalysisJob, as_json: bool, count: Count) -> None:
+def _show(answers: PendingAnalyses, job: AnalysisJob, as_json: bool, count: Count) -> None:
     """Count and print the analyses as they arrive."""
     show = _shower(job, as_json)
     total = len(answers.remaining)

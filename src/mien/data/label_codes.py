@@ -1,4 +1,7 @@
-"""How each dataset numbers its expressions, and what the numbers mean."""
+"""How each dataset numbers its expressions, and what the numbers mean.
+
+Tests: tests/test_labels.py.
+"""
 
 from __future__ import annotations
 

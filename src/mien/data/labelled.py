@@ -9,7 +9,7 @@ from typing import Any
 from mien.data.readers.folder import READER as FOLDER
 from mien.data.readers.manifest import READER as MANIFEST
 from mien.errors import DatasetNotFound, MienError
-from mien.faces.adapt import Example
+from mien.faces.adapt import LabelledPicture
 from mien.labels import UNLABELLED, finder, in_order, label_set
 
 WANTS = (
@@ -18,7 +18,7 @@ WANTS = (
 )
 
 
-def examples(root: Path | str, known: Sequence[str]) -> tuple[tuple[str, ...], list[Example]]:
+def examples(root: Path | str, known: Sequence[str]) -> tuple[tuple[str, ...], list[LabelledPicture]]:
     """Read labelled pictures; none is opened.
 
     Args:
@@ -48,7 +48,7 @@ def examples(root: Path | str, known: Sequence[str]) -> tuple[tuple[str, ...], l
         labels = label_set(in_order(dict.fromkeys(names)), f"labels of {root}")
     options: dict[str, Any] = {"valid": 0.0, "test": 0.0} if reader is FOLDER else {}
     return labels, [
-        Example(
+        LabelledPicture(
             str(record.path), record.expression, record.subject or record.name or str(record.path), record.box
         )
         for record in reader(root, labels=labels, **options)

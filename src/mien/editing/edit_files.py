@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EditRequest:
+class EditSettings:
     """The edit of every photo or video of one command, and what is recorded in its file.
 
     Attributes:
@@ -91,7 +91,7 @@ def resolve(
     paths: Sequence[str],
     out: Path | None,
     animate: Path | None,
-    request: EditRequest,
+    request: EditSettings,
     *,
     overwrite: bool = False,
     note: Callable[[Path], None] | None = None,
@@ -137,7 +137,7 @@ def resolve(
 
 
 def _video(
-    paths: Sequence[str], out: Path | None, animate: Path | None, request: EditRequest, overwrite: bool
+    paths: Sequence[str], out: Path | None, animate: Path | None, request: EditSettings, overwrite: bool
 ) -> Path | None:
     """The video among the paths; None without one."""
     videos = [Path(path) for path in paths if Path(path).suffix.lower() in SUFFIXES]
@@ -160,7 +160,7 @@ def edited_name(name: str) -> str:
     return name if Path(name).suffix.lower() in WRITABLE else name + ".png"
 
 
-def edit_one(editor: Editor, job: EditJob, request: EditRequest, overwrite: bool = False) -> Edit:
+def edit_one(editor: Editor, job: EditJob, request: EditSettings, overwrite: bool = False) -> Edit:
     """Edit the photo or video of a job and write the results.
 
     Raises:
@@ -190,7 +190,7 @@ def edit_one(editor: Editor, job: EditJob, request: EditRequest, overwrite: bool
 def edit_photo(
     editor: Editor,
     path: Path,
-    request: EditRequest,
+    request: EditSettings,
     out: Path | None,
     animate: Path | None = None,
     overwrite: bool = False,
@@ -234,7 +234,7 @@ def _labelled(photo: Photo) -> Photo:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FileOutcome:
     """What became of one of several photos: an `edit` in the file `out`, a `problem`, or neither if done before."""
 
     photo: str
@@ -246,12 +246,12 @@ class Outcome:
 def edit_folder(
     editor: Editor,
     job: EditJob,
-    request: EditRequest,
+    request: EditSettings,
     settings: Settings,
     *,
     resume: bool = False,
     overwrite: bool = False,
-) -> Generator[Outcome]:
+) -> Generator[FileOutcome]:
     """Edit several photos into the folder `job.out`; yields one outcome a photo, in order.
 
     Args:
@@ -276,18 +276,18 @@ def edit_folder(
     try:
         for photo in photos:
             done_before = resume and results.is_done(photo)
-            yield Outcome(photo) if done_before else _outcome(editor, photo, request, results)
+            yield FileOutcome(photo) if done_before else _outcome(editor, photo, request, results)
     finally:
         claim.release()
 
 
-def _outcome(editor: Editor, photo: str, request: EditRequest, results: Outputs) -> Outcome:
+def _outcome(editor: Editor, photo: str, request: EditSettings, results: Outputs) -> FileOutcome:
     done: list[Edit] = []
 
     def put(path: Path) -> None:
         done.append(edit_photo(editor, Path(photo), request, path, overwrite=True))
 
     try:
-        return Outcome(photo, out=results.write(photo, b"", put), edit=done[0])
+        return FileOutcome(photo, out=results.write(photo, b"", put), edit=done[0])
     except (MienError, OSError) as problem:
-        return Outcome(photo, problem=problem)
+        return FileOutcome(photo, problem=problem)

@@ -1,4 +1,7 @@
-"""Train and judge one rung of an ablation; what is finished is not done again."""
+"""Train and judge one rung of an ablation; what is finished is not done again.
+
+Tests: tests/cli/test_ablate.py.
+"""
 
 from __future__ import annotations
 

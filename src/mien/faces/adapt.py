@@ -59,7 +59,7 @@ DRAWS: Final = 2000
 """Draws of persons for an interval."""
 
 
-class Example(NamedTuple):
+class LabelledPicture(NamedTuple):
     """A labelled picture: its path, the index of its label, who it shows, and the face's box (None: find the largest).
 
     The box is (left, top, right, bottom) in pixels.
@@ -111,7 +111,7 @@ class Labelled:
 
 
 def read(
-    examples: Sequence[Example],
+    examples: Sequence[LabelledPicture],
     labels: tuple[str, ...],
     pipeline: Pipeline,
     progress: Callable[[int, int], None] | None = None,
@@ -129,7 +129,7 @@ def read(
     own = labels != pipeline.labels
     logs: list[list[float]] = []
     vectors: list[tuple[float, ...]] = []
-    used: list[Example] = []
+    used: list[LabelledPicture] = []
     for number, example in enumerate(examples):
         try:
             reading = _reading(example, pipeline)
@@ -153,7 +153,7 @@ def read(
     )
 
 
-def _reading(example: Example, pipeline: Pipeline) -> Reading:
+def _reading(example: LabelledPicture, pipeline: Pipeline) -> Reading:
     rgb = images.read(example.path, max_pixels=pipeline.max_pixels)
     if example.box is None:
         located = pipeline.find(rgb)
@@ -166,7 +166,7 @@ def _reading(example: Example, pipeline: Pipeline) -> Reading:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FittedCorrection:
     """An adaptation with what cross-validation says of it.
 
     Attributes:
@@ -185,7 +185,7 @@ class Outcome:
 
 def fit(
     faces: Labelled, weights: str, seed: int = 0, progress: Callable[[int, int], None] | None = None
-) -> Outcome:
+) -> FittedCorrection:
     """Choose, fit and judge a correction.
 
     Args:
@@ -229,7 +229,7 @@ def fit(
     before = np.full_like(after, np.nan) if faces.own else faces.logs
     figures = _figures(faces, before, after, generator)
     adaptation = _fitted(faces, chosen).adaptation(faces, weights) if chosen[0] != "none" else None
-    return Outcome(
+    return FittedCorrection(
         adaptation, chosen[0], figures, float(np.nanmean(half)) if np.isfinite(half).any() else np.nan
     )
 

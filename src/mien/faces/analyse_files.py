@@ -2,6 +2,8 @@
 
 Each analysis is written to the table, and its annotated copy to disk, before it is yielded: whatever ends a run, the
 analyses yielded so far are kept.
+
+Tests: tests/cli/test_predict.py.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ class AnalysisJob:
 
 
 @dataclass(frozen=True)
-class Answers:
+class PendingAnalyses:
     """The pictures not yet analysed, and their analyses, in the same order."""
 
     remaining: Sequence[Source]
@@ -70,7 +72,7 @@ class Answers:
 
 
 @contextmanager
-def analysing(job: AnalysisJob) -> Iterator[Answers]:
+def analysing(job: AnalysisJob) -> Iterator[PendingAnalyses]:
     """Open the outputs, find the pictures not yet analysed, and analyse them lazily.
 
     Raises:
@@ -101,7 +103,7 @@ def analysing(job: AnalysisJob) -> Iterator[Answers]:
         if table is not None:
             answers = _written(answers, remaining, table, names, contents)
             stack.enter_context(closing(answers))
-        yield Answers(remaining, answers)
+        yield PendingAnalyses(remaining, answers)
 
 
 def _table(job: AnalysisJob, out: Path) -> Writer:

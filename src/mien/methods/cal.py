@@ -163,7 +163,7 @@ def group(affect: Float[Tensor, "n 2"], by: str = "otsu") -> Groups:
     )
 
 
-class Pairs(NamedTuple):
+class StrengthPairs(NamedTuple):
     """Rows of a batch, of as many as the smaller group holds: strong face i, strong face -i-1 and weak face -i-1.
 
     Kept as long as the batch, so that nothing waits for the number of pairs: `used` is 1 for those, then 0.
@@ -176,16 +176,16 @@ class Pairs(NamedTuple):
 
 
 @torch.no_grad()
-def pairs(groups: Groups) -> Pairs:
+def pairs(groups: Groups) -> StrengthPairs:
     """Pair equally many strong and weak faces, in the order of the batch."""
     strong, weak = (torch.argsort((~each).byte(), stable=True) for each in (groups.strong, groups.weak))
     count = torch.minimum(groups.strong.sum(), groups.weak.sum())
     place = torch.arange(len(strong), device=strong.device)
     mirrored = (count - 1 - place).clamp(min=0)
-    return Pairs(strong, strong[mirrored], weak[mirrored], (place < count).float())
+    return StrengthPairs(strong, strong[mirrored], weak[mirrored], (place < count).float())
 
 
-# Critic
+# StrengthCritic
 
 
 def pearson(first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
@@ -247,7 +247,7 @@ def contrast(
     return Contrast(mean(together), mean(apart), omega)
 
 
-class Critic(nn.Module):
+class StrengthCritic(nn.Module):
     """Features to 16 numbers: linear layers to 64 and 32, ReLU, 16."""
 
     def __init__(self, width: int, dropout: float, bounded: bool) -> None:
@@ -328,7 +328,7 @@ class CAL(Recognition):
         self.expression = nn.Linear(self.backbone.width, config.classes)
         self.register_buffer("multiplier", torch.zeros(()))
         if config.critic:
-            self.critic = Critic(self.backbone.width, config.dropout, config.bounded)
+            self.critic = StrengthCritic(self.backbone.width, config.dropout, config.bounded)
         self.answers = config.critic and config.adversary != "off"
         played = {
             "critic": config.critic,

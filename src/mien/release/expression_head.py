@@ -30,9 +30,8 @@ from mien.evaluation.evaluate import plain
 from mien.faces.recognise import OnnxRecogniser
 from mien.io import cards
 from mien.labels import EXPRESSIONS, UNLABELLED
-from mien.release import build as building
 from mien.release import export
-from mien.release.build import ElsewhereConfig, Progress
+from mien.release.build import ElsewhereConfig, Progress, accuracy_of, elsewhere, measured
 from mien.training import checkpoint
 from mien.training.config import RunConfig
 
@@ -281,12 +280,12 @@ def _write_card(
     # Fitted at the default prior; prediction, too, divides the logits before it adds the prior.
     temperature = _temperature(logits["valid"], splits["valid"].expression, tempered)
     shift = (temperature * np.log(tempered)).astype(np.float32)
-    figures = building.measured({"logits": logits["test"] + shift}, splits["test"], temperature, EXPRESSIONS)
+    figures = measured({"logits": logits["test"] + shift}, splits["test"], temperature, EXPRESSIONS)
     valid = logits["valid"] + shift
-    figures["validation_accuracy"] = {"int8": building.accuracy_of(valid, splits["valid"])}
+    figures["validation_accuracy"] = {"int8": accuracy_of(valid, splits["valid"])}
     figures["affect"] = before.fields["metrics"].get("affect", {})
     figures["elsewhere"] = {
-        source.root.name: building.elsewhere(target, source, run, temperature, EXPRESSIONS, shift)
+        source.root.name: elsewhere(target, source, run, temperature, EXPRESSIONS, shift)
         for source in config.elsewhere
     }
     figures["leave_one_set_out"] = held

@@ -148,7 +148,7 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
 
 
 def _check_unchanged(orders: Orders, table: Writer, source: str) -> None:
-    """Refuse to go on with the table of a video whose content is another one now."""
+    """Refuse to go on with a table of a video that has other content now."""
     content = table.contents.get(source)
     if content is not None and not inputs.unchanged(orders.video, content):
         raise TableError(

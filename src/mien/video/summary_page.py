@@ -117,7 +117,7 @@ def _ticks(end: float) -> list[float]:
 
 
 def _strip(tally: Tally) -> dict[str, Any]:
-    """Pictures whose left edges stand at their times, on the axis of the curves below."""
+    """Pictures with their left edges at their times, on the axis of the curves below."""
     chosen = tally.stills[:: max(1, math.ceil(len(tally.stills) / _STILLS))]
     places = [_x(time, tally) for time, _ in chosen]
     apart = min((after - before for before, after in pairwise(places)), default=_WIDE / 4)

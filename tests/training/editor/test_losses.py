@@ -16,7 +16,7 @@ from mien.editing.geometry import ACTIVE
 from mien.errors import ConfigError
 from mien.labels import EXPRESSIONS, NEUTRAL
 from mien.methods.mobilefacenet import MobileFaceNet
-from mien.training.editor.losses import Faces, Guided, disturbed, size_of, wanted
+from mien.training.editor.losses import EditedFaces, Guided, disturbed, size_of, wanted
 
 from .game import advanced, task_of
 
@@ -65,7 +65,7 @@ def test_what_a_guide_should_read() -> None:
     votes[:, NEUTRAL] = 1
     votes[1] = torch.nn.functional.one_hot(torch.tensor(3), len(EXPRESSIONS)).float()
     happy = EXPRESSIONS.index("happiness")
-    faces = Faces(
+    faces = EditedFaces(
         torch.zeros(2, 1, 4, 4),
         torch.zeros(2, 1, 4, 4),
         torch.zeros(2, len(ACTIVE)),

@@ -9,7 +9,7 @@ import numpy as np
 from mien.data.synthetic.drawings import faces as drawn_faces
 from mien.landmarks import RIGHT_EYE_CORNERS
 from mien.training.landmarks import teacher
-from mien.training.landmarks.crops import Faces
+from mien.training.landmarks.crops import LandmarkFaces
 
 TURNED = np.array([20.0, -10.0, 5.0])
 
@@ -28,7 +28,7 @@ def tree_of(ferplus: tuple[Path, Path], out: Path, **more: object) -> dict[str, 
     return {"method": method, **places, "steps": 3, "batch": 4, "workers": 0, **more}
 
 
-def faces_with_a_dot(count: int = 12) -> Faces:
+def faces_with_a_dot(count: int = 12) -> LandmarkFaces:
     """Grey faces of 100 px with a white dot at the right eye's outer corner."""
     random, drawn = np.random.default_rng(0), list(drawn_faces(count, size=100))
     pictures = []
@@ -37,4 +37,6 @@ def faces_with_a_dot(count: int = 12) -> Faces:
         x, y = np.round(face.landmarks[RIGHT_EYE_CORNERS[0]]).astype(int)
         picture[y - 2 : y + 3, x - 2 : x + 3] = 255
         pictures.append(picture)
-    return Faces(pictures, np.stack([face.landmarks for face in drawn]), random.normal(0, 5, (count, 3)))
+    return LandmarkFaces(
+        pictures, np.stack([face.landmarks for face in drawn]), random.normal(0, 5, (count, 3))
+    )

@@ -61,7 +61,7 @@ JITTER = 0.075
 """Standard deviation of the noise on its other codes."""
 
 
-class Faces(NamedTuple):
+class EditedFaces(NamedTuple):
     """Rows of `mien.training.editor.edit_pairs.Bank` as tensors: pictures [n, 1, 64, 64] in 0..1, the rest as there."""
 
     before: Tensor
@@ -81,7 +81,7 @@ class Game(Method):
     critic: nn.Module
     _edits: Tensor | None = None
 
-    def forward(self, batch: Faces, turn: str) -> Terms:
+    def forward(self, batch: EditedFaces, turn: str) -> Terms:
         # Neither player moves the editor before its own turn, so one drawing serves both.
         if turn == "critic":
             self._edits = self.edit(batch)
@@ -96,19 +96,19 @@ class Game(Method):
         return self.get_submodule(turn).parameters()
 
     @abstractmethod
-    def edit(self, faces: Faces) -> Tensor:
+    def edit(self, faces: EditedFaces) -> Tensor:
         """The edits [n, 1, 64, 64] that the bank asks for."""
 
     @abstractmethod
-    def critic_terms(self, faces: Faces, edits: Tensor) -> Terms:
+    def critic_terms(self, faces: EditedFaces, edits: Tensor) -> Terms:
         """The critic's terms; `edits` are detached."""
 
     @abstractmethod
-    def editor_terms(self, faces: Faces, edits: Tensor) -> Terms:
+    def editor_terms(self, faces: EditedFaces, edits: Tensor) -> Terms:
         """The editor's terms, of the edits that `edit` gave last."""
 
 
-def wanted(faces: Faces) -> tuple[Float[Tensor, "n 8"], Float[Tensor, " n"]]:
+def wanted(faces: EditedFaces) -> tuple[Float[Tensor, "n 8"], Float[Tensor, " n"]]:
     """What a guide should read of a right edit: shares of expressions, and the intensity rho in 0..1."""
     share = faces.strength.clamp(0, 1)[:, None]
     asked = functional.one_hot(faces.target, len(EXPRESSIONS)).float()
@@ -217,7 +217,7 @@ class Guided(Game):
     def advance(self, step: int) -> None:
         self._turn = step
 
-    def edit(self, faces: Faces) -> Tensor:
+    def edit(self, faces: EditedFaces) -> Tensor:
         size = size_of(faces.change)
         if isinstance(self.editor, Corrector):
             change = self.editor(torch.cat([faces.before, faces.after], dim=1), faces.change)
@@ -244,12 +244,12 @@ class Guided(Game):
         logits = guide.expression(guide.backbone(images)[0])
         return logits, 1 - logits.softmax(dim=1)[:, NEUTRAL], None
 
-    def critic_terms(self, faces: Faces, edits: Tensor) -> Terms:
+    def critic_terms(self, faces: EditedFaces, edits: Tensor) -> Terms:
         real = functional.relu(1 - self.critic.judge(faces.before, faces.votes)).mean()
         fake = functional.relu(1 + self.critic.judge(edits, wanted(faces)[0])).mean()
         return {"real": real, "fake": fake}
 
-    def editor_terms(self, faces: Faces, edits: Tensor) -> Terms:
+    def editor_terms(self, faces: EditedFaces, edits: Tensor) -> Terms:
         shares, intensity = wanted(faces)
         logits, length, cosine = self.read(disturbed(edits))
         terms = {
@@ -280,12 +280,12 @@ class Star(Game):
         self.editor, self.critic = StarGenerator(), StarCritic()
         self._code = torch.zeros(0, 2)
 
-    def edit(self, faces: Faces) -> Tensor:
+    def edit(self, faces: EditedFaces) -> Tensor:
         self._code = self._draw(faces)  # both players of a step see the same codes
         drawn_anew: Tensor = self.editor(faces.before, self._code)
         return drawn_anew
 
-    def _draw(self, faces: Faces) -> Tensor:
+    def _draw(self, faces: EditedFaces) -> Tensor:
         """GANmut's codes: on an axis, jittered; the first rows at a random angle; neutral near the origin."""
         strengths = functional.one_hot(faces.target, len(EXPRESSIONS)).float()
         length = faces.strength.clamp(0.2, 1)[:, None]
@@ -300,7 +300,7 @@ class Star(Game):
     def _free(n: int) -> int:
         return int(n * RANDOM_ANGLES)
 
-    def critic_terms(self, faces: Faces, edits: Tensor) -> Terms:
+    def critic_terms(self, faces: EditedFaces, edits: Tensor) -> Terms:
         real, classes, _ = self.critic(faces.before)
         fake, _, code = self.critic(edits)
         return {
@@ -310,7 +310,7 @@ class Star(Game):
             "code": functional.mse_loss(code, self._code.detach()),
         }
 
-    def editor_terms(self, faces: Faces, edits: Tensor) -> Terms:
+    def editor_terms(self, faces: EditedFaces, edits: Tensor) -> Terms:
         patches, classes, code = self.critic(edits)
         free = self._free(len(edits))
         sure = classes[free:].softmax(dim=1).amax(dim=1)

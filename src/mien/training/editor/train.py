@@ -37,7 +37,7 @@ from mien.training import checkpoint, processor, run_folder
 from mien.training.config import OptimConfig
 from mien.training.editor import edit_pairs
 from mien.training.editor.edit_pairs import Bank
-from mien.training.editor.losses import WITNESS_SIDE, Faces, Game, Guide, Guided, Star, Witness, axes_of
+from mien.training.editor.losses import WITNESS_SIDE, EditedFaces, Game, Guide, Guided, Star, Witness, axes_of
 from mien.training.editor.networks import Change, Corrector, Skip, StarGenerator
 from mien.training.loop import Report, Run, fabric_of
 from mien.training.task import Budget, Epoch, Task
@@ -219,7 +219,7 @@ class EditorTask(Task):
         digest = checkpoint.digest(self.config.identity)[:12]
         return {"witness": f"{digest} (MobileFaceNet of foamliu, Apache-2.0, trained on MS-Celeb-1M)"}
 
-    def rows(self, chosen: Any, mirror: Any = False) -> Faces:
+    def rows(self, chosen: Any, mirror: Any = False) -> EditedFaces:
         """Rows of the bank as tensors; where `mirror` (one truth or [n]), mirrored, unless contempt, which shows on one
         side, is asked for or taken away."""
         sided = self.faces.change[chosen][:, ACTIVE.index("contempt")] != 0
@@ -232,7 +232,7 @@ class EditorTask(Task):
             torch.from_numpy(values[chosen])
             for values in (self.faces.change, self.faces.votes, self.faces.target, self.faces.strength)
         )
-        return Faces(*luma, *rest)
+        return EditedFaces(*luma, *rest)
 
     @property
     def averaged(self) -> nn.Module:
@@ -241,7 +241,7 @@ class EditorTask(Task):
     def files(self) -> dict[str, bytes]:
         return {"config.json": json.dumps(self.config.model_dump(mode="json"), indent=1).encode()}
 
-    def batches(self, step: int) -> Iterator[Faces]:
+    def batches(self, step: int) -> Iterator[EditedFaces]:
         for number in count(step):
             random = np.random.default_rng((self.seed, number))
             chosen = random.choice(self._rows, min(self.config.batch, len(self._rows)), replace=False)

@@ -33,16 +33,16 @@ SURE: Final = 0.9
 
 
 @dataclass(frozen=True)
-class Faces:
+class LandmarkFaces:
     """Grey pictures, each with its face's points [P, 2] in pixels and its pose [3] in degrees."""
 
     images: list[Pixels]
     points: Floats
     pose: Floats
 
-    def take(self, rows: NDArray[np.intp]) -> Faces:
+    def take(self, rows: NDArray[np.intp]) -> LandmarkFaces:
         """Some of the faces."""
-        return Faces([self.images[row] for row in rows], self.points[rows], self.pose[rows])
+        return LandmarkFaces([self.images[row] for row in rows], self.points[rows], self.pose[rows])
 
 
 def held_out(names: NDArray[Any]) -> NDArray[np.bool_]:
@@ -56,7 +56,7 @@ def grey(image: Pixels) -> Pixels:
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
-def read_set(labels: Path, name: str, root: Path) -> tuple[NDArray[Any], Faces]:
+def read_set(labels: Path, name: str, root: Path) -> tuple[NDArray[Any], LandmarkFaces]:
     """Names and faces of one set, as far as the teacher is sure of them, with its labels.
 
     Raises:
@@ -80,16 +80,16 @@ def read_set(labels: Path, name: str, root: Path) -> tuple[NDArray[Any], Faces]:
             f"{labels / name}.npz labels no face of {root}: remove it, to have the set labelled again"
         )
     names, pictures, chosen = zip(*kept, strict=True)
-    return np.array(names), Faces(list(pictures), points[list(chosen)], pose[list(chosen)])
+    return np.array(names), LandmarkFaces(list(pictures), points[list(chosen)], pose[list(chosen)])
 
 
-def read_rendered(file: Path) -> Faces:
+def read_rendered(file: Path) -> LandmarkFaces:
     """Renderings with exact points and pose."""
     with np.load(file) as arrays:
-        return Faces([grey(image) for image in arrays["images"]], arrays["points"], arrays["pose"])
+        return LandmarkFaces([grey(image) for image in arrays["images"]], arrays["points"], arrays["pose"])
 
 
-def read_faces(labels: Path, roots: Mapping[str, Path], rendered: bool) -> dict[str, Faces]:
+def read_faces(labels: Path, roots: Mapping[str, Path], rendered: bool) -> dict[str, LandmarkFaces]:
     """All faces that the teacher is sure of: `train` and, untouched by training, one set for each source.
 
     Args:
@@ -111,7 +111,7 @@ def read_faces(labels: Path, roots: Mapping[str, Path], rendered: bool) -> dict[
     if rendered:
         held["rendered"] = read_rendered(labels / "rendered_test.npz")
         train.append(read_rendered(labels / "rendered_train.npz"))
-    held["train"] = Faces(
+    held["train"] = LandmarkFaces(
         [image for faces in train for image in faces.images],
         np.concatenate([faces.points for faces in train]),
         np.concatenate([faces.pose for faces in train]),
@@ -149,7 +149,7 @@ def read_backgrounds(places: tuple[Path, ...]) -> list[tuple[Pixels, Floats]]:
     return found
 
 
-class Crops(NamedTuple):
+class LandmarkCrops(NamedTuple):
     """A batch.
 
     Attributes:
@@ -165,7 +165,7 @@ class Crops(NamedTuple):
     presence: Tensor
 
 
-class Draws(torch.utils.data.IterableDataset[Crops]):
+class Draws(torch.utils.data.IterableDataset[LandmarkCrops]):
     """Endless augmented batches; each depends on the seed and its step alone.
 
     Args:
@@ -178,7 +178,7 @@ class Draws(torch.utils.data.IterableDataset[Crops]):
 
     def __init__(
         self,
-        faces: Faces,
+        faces: LandmarkFaces,
         backgrounds: list[tuple[Pixels, Floats]],
         batch: int,
         negatives: float,
@@ -189,7 +189,7 @@ class Draws(torch.utils.data.IterableDataset[Crops]):
         self._seed, self._step = seed, step
         self.random = np.random.default_rng(seed)
 
-    def __iter__(self) -> Iterator[Crops]:
+    def __iter__(self) -> Iterator[LandmarkCrops]:
         cv2.setNumThreads(1)
         for step in count(self._step):
             self.random = np.random.default_rng((self._seed, step))
@@ -199,7 +199,7 @@ class Draws(torch.utils.data.IterableDataset[Crops]):
             ]
             images, points, poses = (np.stack([row[k] for row in rows]) for k in range(3))
             presence = np.isfinite(points[:, 0, 0])
-            yield Crops(
+            yield LandmarkCrops(
                 torch.from_numpy(images)[:, None],
                 torch.from_numpy(points),
                 torch.from_numpy(poses),

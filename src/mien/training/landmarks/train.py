@@ -38,7 +38,7 @@ from mien.training import processor, run_folder
 from mien.training.checkpoint import commit
 from mien.training.config import OptimConfig
 from mien.training.landmarks import teacher
-from mien.training.landmarks.crops import Crops, Draws, Faces, read_backgrounds, read_faces
+from mien.training.landmarks.crops import Draws, LandmarkCrops, LandmarkFaces, read_backgrounds, read_faces
 from mien.training.landmarks.network import MODES, LandmarkNet, export, point_loss, point_weights, pose_loss
 from mien.training.loop import Report, Run, fabric_of
 from mien.training.task import Budget, Epoch, Task
@@ -55,7 +55,7 @@ JUDGED: Final = 1000
 """Steps between two measurements of the network in training."""
 
 
-class NetworkConfig(Frozen):
+class LandmarkNetworkConfig(Frozen):
     """Which network."""
 
     name: Literal["landmarks"]
@@ -65,7 +65,7 @@ class NetworkConfig(Frozen):
 class LandmarksConfig(Frozen):
     """The numbers of the landmark network's training, and where its data lie. A set without a folder is left out."""
 
-    method: NetworkConfig
+    method: LandmarkNetworkConfig
     labels: Path = Field(description="folder of the label files; those that are missing are made")
     teacher: Path | None = Field(
         None, description="folder of face_landmark.tflite and iris_landmark.tflite; needed to make labels"
@@ -178,7 +178,7 @@ class LandmarkMethod(Method):
         self.register_buffer("weights", point_weights(), persistent=False)
         self._pose, self._presence = config.pose_weight, config.presence_weight
 
-    def forward(self, batch: Crops, turn: str) -> Terms:
+    def forward(self, batch: LandmarkCrops, turn: str) -> Terms:
         # float32: at these widths bfloat16 is slower on a CPU.
         images = batch.images.float().contiguous(memory_format=torch.channels_last)
         points, presence, pose = self.network(images)
@@ -200,8 +200,8 @@ class LandmarkTask(Task):
     def __init__(
         self,
         config: LandmarksConfig,
-        faces: Faces,
-        held: dict[str, Faces],
+        faces: LandmarkFaces,
+        held: dict[str, LandmarkFaces],
         backgrounds: list[tuple[NDArray[Any], Floats]],
         say: Callable[[str], None],
     ) -> None:
@@ -226,7 +226,7 @@ class LandmarkTask(Task):
     def files(self) -> dict[str, bytes]:
         return {"config.json": json.dumps(self.config.model_dump(mode="json"), indent=1).encode()}
 
-    def batches(self, step: int) -> Iterator[Crops]:
+    def batches(self, step: int) -> Iterator[LandmarkCrops]:
         workers = self.config.workers
         if workers:
             cv2.setNumThreads(0)  # OpenCV's threads do not survive the fork of the loader
@@ -270,7 +270,7 @@ def point_modes(draws: Draws) -> tuple[Tensor, Tensor]:
 
 
 def measure(
-    landmarker: Landmarker, faces: Faces, pixels: float, noise: float = 1.0
+    landmarker: Landmarker, faces: LandmarkFaces, pixels: float, noise: float = 1.0
 ) -> tuple[Floats, Floats, Floats]:
     """Error in percent of the eye distance [n], presence [n] and pose error in degrees [n, 3] of labelled faces.
 
@@ -311,7 +311,7 @@ def interval(values: Floats, seed: int = 0) -> str:
     return f"{values.mean():.2f} [{low:.2f}, {high:.2f}]"
 
 
-def judge(landmarker: Landmarker, held: dict[str, Faces], limit: int = MEASURED) -> dict[str, Any]:
+def judge(landmarker: Landmarker, held: dict[str, LandmarkFaces], limit: int = MEASURED) -> dict[str, Any]:
     """What a card says of a network: error, faces kept and pose error on each held-out set, at 128 and 48 px."""
     error, kept, pose = {}, {}, {}
     for name, faces in held.items():
@@ -338,7 +338,7 @@ _SOURCES: Final = {
 def card_of(
     config: LandmarksConfig,
     weights: Path,
-    faces: Faces,
+    faces: LandmarkFaces,
     backgrounds: list[tuple[NDArray[Any], Floats]],
     training: Run,
     figures: dict[str, Any],
