@@ -4,10 +4,12 @@ For finished runs (folders of `mien train` or `mien ablate`), on the test split 
 
 - every method: accuracy on whole faces, accuracy under a grey square (25 % of the crop, four drawn places a face), and
   the drop between the two;
-- `jadfer`: mean pairwise cosine of the path maps, and head similarity of each attention block (interaction last);
+- `jadfer`: mean pairwise cosine of the path maps, the mean of the emptiest map, and head similarity of each attention
+  block (interaction last);
 - `cclls`: learning intensity of each layer over that of the deepest, in training mode;
-- `ke2nt`: mean cosine of features and of their neutral versions with the text of the face's expression, and the share
-  of emotional faces whose neutral version lies nearest the neutral text.
+- `ke2nt`: mean cosine of features and of their neutral versions with the text of the face's expression, that of
+  neutral versions with the neutral text and with the nearest other text (the check asks for .5 and more, and for more
+  than any other), and the share of emotional faces whose neutral version lies nearest it.
 
 Runs that differ in the seed alone are pooled: a face's value is its mean over the seeds, and intervals (95 %) resample
 faces. Nothing is chosen by what this prints.
@@ -69,28 +71,33 @@ def hits(method: Recognition, faces: list[Batch]) -> tuple[NDArray[np.float64], 
     return whole, covered
 
 
-def own_figures(method: Any, name: str, faces: list[Batch]) -> dict[str, float]:
+def own_figures(method: Any, name: str, faces: list[Batch], frozen: bool) -> dict[str, float]:
     """What a method's paper argues, in numbers."""
     if name == "jadfer" and method.config.paths:
         from mien.figures.methods import jadfer as paths
 
-        each = [paths.measure(method, batch.image)[1:] for batch in faces]
-        found = {"cosine of path maps": float(np.mean([cosine for cosine, _ in each]))}
-        for block, values in enumerate(zip(*(heads for _, heads in each), strict=True), start=1):
+        each = [paths.measure(method, batch.image) for batch in faces]
+        seen = np.mean([maps.mean(axis=(0, 2, 3)) for maps, _, _ in each], axis=0)
+        found = {
+            "cosine of path maps": float(np.mean([cosine for _, cosine, _ in each])),
+            "emptiest path": float(seen.min()),
+        }
+        for block, values in enumerate(zip(*(heads for _, _, heads in each), strict=True), start=1):
             found[f"head similarity, block {block}"] = float(np.mean(values))
         return found
-    if name == "cclls" and method.config.fusion:
+    if name == "cclls":
         from mien.methods.cclls import learning_intensity
 
         method.train()
-        initialise.freeze_norms(method)  # as in the runs
+        if frozen:  # as in the run
+            initialise.freeze_norms(method)
         torch.manual_seed(0)
         ratios = np.stack([learning_intensity(method, batch).numpy() for batch in faces[:16]])
         ratios = (ratios / ratios[:, -1:]).mean(axis=0)
         method.eval()
         return {f"R_{layer}": float(value) for layer, value in enumerate(ratios[:-1], start=1)}
     if name == "ke2nt" and hasattr(method, "transformer"):
-        near, far, neutral = [], [], []
+        near, far, neutral, towards, other = [], [], [], [], []
         unit = torch.nn.functional.normalize
         texts = unit(method.texts, dim=1)
         for batch in faces:
@@ -100,10 +107,16 @@ def own_figures(method: Any, name: str, faces: list[Batch]) -> dict[str, float]:
             emotional, flat = unit(versions.emotional[strong], dim=1), unit(versions.neutral[strong], dim=1)
             near += (emotional * own).sum(dim=1).tolist()
             far += (flat * own).sum(dim=1).tolist()
-            neutral += ((flat @ texts.T).argmax(dim=1) == NEUTRAL).tolist()
+            cosines = flat @ texts.T
+            neutral += (cosines.argmax(dim=1) == NEUTRAL).tolist()
+            towards += cosines[:, NEUTRAL].tolist()
+            cosines[:, NEUTRAL] = -1
+            other += cosines.amax(dim=1).tolist()
         return {
             "cos(f_e, t_y)": float(np.mean(near)),
             "cos(f_n, t_y)": float(np.mean(far)),
+            "cos(f_n, t_n)": float(np.mean(towards)),
+            "cos(f_n, nearest other text)": float(np.mean(other)),
             "neutral version nearest neutral": float(np.mean(neutral)),
         }
     return {}
@@ -141,7 +154,7 @@ def main() -> None:
             whole, covered = hits(method, faces)
             wholes.append(whole)
             covereds.append(covered)
-            numbers.append(own_figures(method, str(config.method["name"]), faces))
+            numbers.append(own_figures(method, str(config.method["name"]), faces, config.norms == "frozen"))
         whole, covered = np.mean(wholes, axis=0), np.mean(covereds, axis=0)
         own = "; ".join(f"{key} {np.mean([one[key] for one in numbers]):.3f}" for key in numbers[0])
         print(

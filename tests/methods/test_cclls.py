@@ -303,7 +303,7 @@ def taught(
 
 @pytest.fixture(scope="module")
 def batches(drawn) -> list[Batch]:
-    return [drawn(48, first=6 * number) for number in range(4)]
+    return [drawn(24, first=3 * number) for number in range(6)]
 
 
 def test_alignment_weighs_something_and_goes_on_weighing(batches) -> None:

@@ -12,7 +12,6 @@ expressions and their recognition.
 expression; rho in [0, 1.2] says how much, and neutral is the origin: its logit falls as rho grows. Votes are soft
 targets. Intensity is what a rating says where there is one, the distance from neutral in valence and arousal, and else
 the votes of the expression that most annotators saw: a face torn between anger and disgust is half intense, not wholly.
-Each idea is a switch of `MECAConfig`, so that it can be left out and measured.
 """
 
 from __future__ import annotations
@@ -221,15 +220,12 @@ def rank(
     intensity: Float[Tensor, " n"],
     shares: Float[Tensor, "n k"],
     graded: Float[Tensor, " n"],
-    gap: float = 0.15,
-    margin: float = 0.1,
 ) -> Float[Tensor, ""]:
-    """Hinge on pairs of one expression whose intensities differ by more than `gap`: the stronger face is longer by
-    `margin`."""
+    """Hinge on pairs of one expression whose intensities differ by more than .15: the stronger face is longer by .1."""
     truth = shares.argmax(dim=1)
-    pairs = (truth[:, None] == truth[None]) & (intensity[:, None] > intensity[None] + gap)
+    pairs = (truth[:, None] == truth[None]) & (intensity[:, None] > intensity[None] + 0.15)
     pairs = pairs & (graded[:, None] * graded[None] > 0)
-    hinge = functional.relu(margin - length[:, None] + length[None])
+    hinge = functional.relu(0.1 - length[:, None] + length[None])
     return (hinge * pairs).sum() / pairs.sum().clamp(min=1)
 
 
