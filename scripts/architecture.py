@@ -40,7 +40,7 @@ def contracts() -> tuple[list[list[str]], set[str], set[tuple[str, str]]]:
         [name.removeprefix("mien.") for name in re.split(r" [|:] ", layer)] for layer in floors["layers"]
     ]
     folders = [[name for name in layer if (ROOT / "src" / "mien" / name).is_dir()] for layer in layers]
-    tolerated = {tuple(line.split(" -> ")) for line in floors["ignore_imports"]}
+    tolerated = {tuple(line.split(" -> ")) for line in floors.get("ignore_imports", ())}
     return (
         [layer for layer in folders if layer],
         {name.removeprefix("mien.") for name in core["source_modules"]},

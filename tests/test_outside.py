@@ -311,6 +311,17 @@ def _(watched: Watched) -> None:
     watched.run("methods", "--json")
 
 
+@fast("adapt")
+def _(watched: Watched) -> None:
+    watched.asked = {"desk.json"}
+    for name in ("left", "right"):
+        folder = watched.folder / "labelled" / name
+        folder.mkdir(parents=True)
+        for number in range(2):
+            shutil.copy(PORTRAIT, folder / f"{number}.png")
+    watched.run("adapt", watched.folder / "labelled", "--out", "desk.json")
+
+
 @fast("columns")
 def _(watched: Watched) -> None:
     watched.run("columns")

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mien.data.synthetic.drawings import faces as drawn_faces
-from mien.editing.corrector import SIDE, Corrector, corrected, views
-from mien.editing.edit_video import Held
+from mien.editing.corrector import SIDE, OnnxCorrector, corrected, views
+from mien.editing.edit_video import TemporalCorrector
 from mien.editing.editor import asked_plan
 from mien.editing.geometry import ACTIVE, Geometry
 from mien.editing.photo import Photo
@@ -46,7 +46,7 @@ def test_a_correction_of_nothing_leaves_the_plan_as_it_is(plan: tuple[Photo, Pla
 def test_a_request_for_no_change_asks_no_network(plan: tuple[Photo, Plan]) -> None:
     photo, asked = plan
     still = replace(asked, change=np.zeros(len(ACTIVE)))
-    assert Corrector(network=None)(photo.rgb, still, None, 0.0) is still
+    assert OnnxCorrector(network=None)(photo.rgb, still, None, 0.0) is still
 
 
 def test_a_correction_draws_on_the_photo_what_training_saw(plan: tuple[Photo, Plan]) -> None:
@@ -109,7 +109,7 @@ def test_light_is_deeper_on_dark_skin(plan: tuple[Photo, Plan]) -> None:
     strengths = []
     for brightness in (1.0, 0.5, 0.2):
         dim = (photo.rgb * brightness).astype(np.uint8)
-        flow, gain = Corrector(Alternating()).answer(dim, asked, None, 1.0)
+        flow, gain = OnnxCorrector(Alternating()).answer(dim, asked, None, 1.0)
         assert not flow.any()
         strengths.append(abs(float(gain[0, 0])) / 0.2)
     assert 1 <= strengths[0] < 1.2
@@ -119,7 +119,7 @@ def test_light_is_deeper_on_dark_skin(plan: tuple[Photo, Plan]) -> None:
 
 def test_a_film_holds_what_the_corrector_says_of_a_shot(plan: tuple[Photo, Plan]) -> None:
     photo, asked = plan
-    held = Held(Corrector(Alternating()), frames=8)
+    held = TemporalCorrector(OnnxCorrector(Alternating()), frames=8)
 
     def light(shot: int) -> float:
         drawn = held(shot, photo.rgb, asked, None, 1.0)
@@ -127,7 +127,7 @@ def test_a_film_holds_what_the_corrector_says_of_a_shot(plan: tuple[Photo, Plan]
         return float(drawn.gain.ravel()[np.abs(drawn.gain).argmax()])
 
     first = [light(0) for _ in range(20)]
-    alone = [float(Corrector(Alternating())(photo.rgb, asked, None, 1.0).gain.max())]  # type: ignore[union-attr]
+    alone = [float(OnnxCorrector(Alternating())(photo.rgb, asked, None, 1.0).gain.max())]  # type: ignore[union-attr]
     assert first[0] == pytest.approx(alone[0])
     assert abs(first[1]) < 1e-6  # the mean of the two so far
     assert np.abs(np.diff(first[10:])).max() < 0.3 * abs(alone[0])

@@ -9,7 +9,7 @@ import typer
 
 from mien.cli import options
 from mien.cli.terminal import counted, tell
-from mien.wording import several
+from mien.wording import several, signed
 
 if TYPE_CHECKING:
     from mien.faces.adapt import FittedCorrection, Labelled
@@ -82,7 +82,8 @@ def _lines(faces: Labelled, outcome: FittedCorrection) -> list[str]:
         if np.isnan(before):
             lines.append(f"{name:14}      -  {100 * after:5.1f}")
         else:
-            change = f"{100 * (after - before):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+            gain, lowest, highest = (signed(100 * value, 1) for value in (after - before, low, high))
+            change = f"{gain} [{lowest}, {highest}]"
             lines.append(f"{name:14}  {100 * before:5.1f}  {100 * after:5.1f}  {change}")
     lines.append(_advice(faces, outcome))
     return lines

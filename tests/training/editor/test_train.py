@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from mien.cli.main import app
 from mien.data.synthetic.drawings import faces as drawn_faces
-from mien.editing.corrector import Corrector
+from mien.editing.corrector import OnnxCorrector
 from mien.editing.editor import Editor, asked_plan
 from mien.editing.geometry import ACTIVE, Geometry
 from mien.editing.photo import Photo
@@ -102,7 +102,7 @@ def test_one_command_trains_exports_and_draws(
     shares = np.eye(len(EXPRESSIONS))[NEUTRAL]
     face = edit_pairs.located(photo.rgb, asked.frame.to_picture(asked.source), shares)
     if kind == "corrector":
-        better = Corrector.load(weights)(photo.rgb, asked, None, 1.0)
+        better = OnnxCorrector.load(weights)(photo.rgb, asked, None, 1.0)
         assert better.warp.folding >= FOLD_LIMIT
         assert better.gain is not None
         return
