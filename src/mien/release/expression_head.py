@@ -27,7 +27,7 @@ from mien.data.cropping import Samples, finds_faces, load_crops, source_records,
 from mien.data.duplicates import without_copies
 from mien.errors import WeightsError
 from mien.evaluation.evaluate import plain
-from mien.faces.recognise import OnnxRecogniser
+from mien.faces.recognise import OnnxRecogniser, softmax
 from mien.io import cards
 from mien.labels import EXPRESSIONS, UNLABELLED
 from mien.release import export
@@ -56,7 +56,7 @@ class HeadConfig(Frozen):
     sources: tuple[HeadSource, ...] = Field(min_length=1, description="the sets that are learnt from")
     penalty: float = Field(1e-3, ge=0, description="of the squared weights, on standardised embeddings")
     prior: float = Field(
-        1.0, ge=0, le=1, description="the default prior: shares of the first set's votes to this power"
+        1.0, ge=0, le=2, description="the default prior: shares of the first set's votes to this power"
     )
     elsewhere: tuple[ElsewhereConfig, ...] = Field(
         (), description="sets that are reported on and not learnt from"
@@ -327,12 +327,15 @@ def _write_card(
 
 
 def _temperature(logits: Floats, truth: NDArray[np.int64], prior: NDArray[np.float64]) -> float:
-    """The temperature of lowest log loss of logits / temperature + log prior: a search over a fine grid."""
+    """The temperature at which the mean confidence of softmax(logits / temperature + log prior) is the accuracy.
+
+    Our choice: the head learns from votes, which are softer than the labels that it is judged by, and the temperature
+    of lowest log loss leaves it too modest (calibration error 4.5 % on validation, against 2 %).
+    """
     known = truth != UNLABELLED
-    grid = np.geomspace(0.3, 3.0, 93)
-    losses = []
+    grid = np.geomspace(0.3, 3.0, 231)
+    gaps = []
     for temperature in grid:
-        scores = logits[known].astype(np.float64) / temperature + np.log(prior)
-        scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
-        losses.append(-scores[np.arange(known.sum()), truth[known]].mean())
-    return float(grid[int(np.argmin(losses))])
+        shares = softmax(logits[known].astype(np.float64) / temperature + np.log(prior))
+        gaps.append(abs(shares.max(axis=1).mean() - (shares.argmax(axis=1) == truth[known]).mean()))
+    return float(grid[int(np.argmin(gaps))])
