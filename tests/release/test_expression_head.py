@@ -63,7 +63,7 @@ def test_a_set_is_judged_by_a_head_that_did_not_learn_from_it() -> None:
         1 - second.truth,
         50.0,
     )
-    found = expression_head.left_out([first, wrong], 1e-3, first.prior, lambda text: None)
+    found = expression_head.left_out([first, wrong], 1e-3, np.log(first.prior), lambda text: None)
     assert set(found) == {"b"}
     assert found["b"]["uniform"]["accuracy"] < 0.2
     assert found["b"]["uniform"]["images"] == 600

@@ -143,11 +143,12 @@ def fit(sets: list[Embedded], penalty: float) -> tuple[Floats, Floats]:
 
 
 def left_out(
-    sets: list[Embedded], penalty: float, prior: NDArray[np.float64], progress: Progress
+    sets: list[Embedded], penalty: float, shift: NDArray[np.float64], progress: Progress
 ) -> dict[str, Any]:
     """Accuracy and macro recall on each set but the first of a head that did not learn from it, and of the old head.
 
-    "before" is the network's own head as it is; "default" and "uniform" are the new head's with either prior.
+    "before" is the network's own head, "uniform" the new one, and "default" the new one with `shift` [k] added to its
+    logits.
     """
     found: dict[str, Any] = {}
     for one in sets[1:]:
@@ -158,7 +159,7 @@ def left_out(
             name: _judged(scores, one.truth)
             for name, scores in (
                 ("before", one.logits),
-                ("default", logits + np.log(prior)),
+                ("default", logits + shift),
                 ("uniform", logits),
             )
         }
@@ -219,12 +220,11 @@ def build(config: HeadConfig, out: Path, progress: Progress) -> Path:
         sets.append(_embedded(config.network, source, run))
     progress("fitting the head")
     weights, offsets = fit(sets, config.penalty)
-    held = left_out(sets, config.penalty, sets[0].prior ** config.prior, progress)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".release-") as unfinished:
         target = Path(unfinished) / f"{config.name}.onnx"
         target.write_bytes(replaced(content, weights, offsets))
-        _write_card(config, card, run, sets[0].prior, held, target, progress)
+        _write_card(config, card, run, sets, target, progress)
         for path in sorted(
             target.parent.iterdir(), key=lambda path: path.suffix == ".onnx"
         ):  # the network last
@@ -264,13 +264,12 @@ def _write_card(
     config: HeadConfig,
     before: cards.Card,
     run: RunConfig,
-    learnt: NDArray[np.float64],
-    held: dict[str, Any],
+    sets: list[Embedded],
     target: Path,
     progress: Progress,
 ) -> None:
     """Calibrate at the default prior, measure, and write the card beside the network."""
-    records = source_records(config.main)
+    records, learnt = source_records(config.main), sets[0].prior
     tempered = learnt**config.prior / (learnt**config.prior).sum()
     splits, logits = {}, {}
     for split in ("valid", "test"):
@@ -288,7 +287,7 @@ def _write_card(
         source.root.name: elsewhere(target, source, run, temperature, EXPRESSIONS, shift)
         for source in config.elsewhere
     }
-    figures["leave_one_set_out"] = held
+    figures["leave_one_set_out"] = left_out(sets, config.penalty, temperature * np.log(tempered), progress)
     name = config.main.protocol or config.main.reader
     fields = {
         **before.fields,
