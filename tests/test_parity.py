@@ -31,6 +31,7 @@ READ = {
     "large faces": {"min_face": 110.0},
     "sure faces": {"min_confidence": 0.925},
     "tiled": {"tiled": True},
+    "uniform prior": {"prior": "uniform"},
 }
 """Options of finding faces, as `mien.load` calls them; the command line's are the same with a hyphen."""
 
