@@ -1,1 +1,5 @@
-"""Numbers that judge: metrics, intervals, comparisons."""
+"""Numbers that judge: metrics, intervals, comparisons.
+
+Tests: `inference` and `subgroups` in tests/test_evaluate.py; `intervals` in tests/test_metrics.py and
+tests/test_coverage.py; `metrics` in tests/test_metrics.py; `published_results` in tests/test_compare.py.
+"""

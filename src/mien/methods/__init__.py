@@ -1,4 +1,8 @@
-"""The methods, by name. Adding one is a file, a line here, configs, a test and a page."""
+"""The methods, by name. Adding one is a file, a line here, configs, a test and a page.
+
+Tests: `base` and `baseline` in tests/contract/test_methods.py; `alexnet` in tests/methods/test_cal.py; `dlib_resnet`
+and `mobilefacenet` in tests/test_backbone.py; `text_embeddings` and `text_encoders` in tests/test_text.py.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""From a finished run to the files that ship."""
+"""From a finished run to the files that ship.
+
+Tests: `build` in tests/test_release.py.
+"""

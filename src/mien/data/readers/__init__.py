@@ -1,4 +1,8 @@
-"""Datasets on disk to records: `READERS` by name; see `mien.data.protocols` for what is then done with them."""
+"""Datasets on disk to records: `READERS` by name; see `mien.data.protocols` for what is then done with them.
+
+Tests: `base`, `afewva`, `affectnet`, `affwild`, `affwild2`, `ckplus`, `diffusionfer`, `fer2013`, `ferplus`, `folder`,
+`manifest`, `rafdb` and `sfew` in tests/data/test_readers.py, on a miniature of each set's real layout.
+"""
 
 from mien.data.readers.afewva import READER as AFEWVA
 from mien.data.readers.affectnet import READER as AFFECTNET

@@ -1,1 +1,5 @@
-"""How edits are judged."""
+"""How edits are judged.
+
+Tests: `benchmark`, `judges`, `metrics` and `table` in tests/test_evaluate_edits.py; `editors` in
+tests/training/editor/test_train.py.
+"""

@@ -9,6 +9,8 @@ Two sources give each expression's displacement of the landmarks, and are mixed 
   and lip gap as covariates, mirror-augmented. Votes rarely agree fully, which shrinks the estimate: `GAIN` undoes it.
 - *anatomy*: the ICT FaceKit head (MIT) with its action units combined as in the emotion prototypes of EMFACS (Friesen
   and Ekman 1983). Votes for sadness, disgust and contempt are few or inconsistent, so there anatomy leads.
+
+Tests: tests/editing/test_editing.py.
 """
 
 from __future__ import annotations
