@@ -86,6 +86,8 @@ def edit(
     detector: options.Detector = "auto",
     model: options.DetectorModel = None,
     weights: options.Weights = None,
+    prior: options.Prior = None,
+    adapt: options.Adapt = None,
     min_face: options.MinFace = None,
     min_confidence: options.MinConfidence = None,
     tiled: options.Tiled = False,
@@ -124,7 +126,9 @@ def edit(
     linked: list[Path] = []
     job = edit_files.resolve(paths, out, animate, request, overwrite=overwrite, note=linked.append)
     tell_links(linked)
-    finding = options.pipeline_options(detector, model, weights, min_face, min_confidence, tiled)
+    finding = options.pipeline_options(
+        detector, model, weights, min_face, min_confidence, tiled, prior, adapt
+    )
     editor = Editor.load(**finding, threads=threads)
     if job.several:
         settings = request.settings(finding)

@@ -161,7 +161,7 @@ def test_wrong_requests_are_refused_at_the_door(
     with pytest.raises(ConfigError, match="another configuration"):
         training.run(config, resume=True)
     with pytest.raises(WeightsError, match="no such card"):
-        editors.ways(Editor(None, Geometry.load(), measure=False), [str(tmp_path / "x.onnx")])  # type: ignore[arg-type]
+        editors.variants(Editor(None, Geometry.load(), measure=False), [str(tmp_path / "x.onnx")])  # type: ignore[arg-type]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tree: dict[str, Any]) -> None:
