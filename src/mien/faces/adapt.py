@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError, MienError, NoFace
 from mien.faces.operating_point import Adaptation, Shares, unit
+from mien.faces.recognise import softmax
 from mien.io import images
 from mien.types import Box, Detection
 
@@ -364,8 +365,7 @@ def _scaled(logs: Floats, truth: NDArray[np.int64], width: float, shared: bool) 
     loss = loss_of(values)
     for _ in range(50):
         scores = scores_of(values)
-        top = np.exp(scores - scores.max(axis=1, keepdims=True))
-        shares = top / top.sum(axis=1, keepdims=True)
+        shares = softmax(scores)
         slopes = np.concatenate((shares - target, ((shares - target) * logs) @ factors.T), axis=1).sum(axis=0)
         weighted = shares * logs
         mixed = (np.diag(weighted.sum(axis=0)) - shares.T @ weighted) @ factors.T
@@ -398,8 +398,7 @@ def _linear(base: Floats, basis: Basis, truth: NDArray[np.int64], width: float) 
     momentum = 1.0
     for _ in range(300):
         scores = base + directions @ ahead
-        top = np.exp(scores - scores.max(axis=1, keepdims=True))
-        slope = directions.T @ (top / top.sum(axis=1, keepdims=True) - target) + precision[:, None] * ahead
+        slope = directions.T @ (softmax(scores) - target) + precision[:, None] * ahead
         new = ahead - slope / bound[:, None]
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         ahead = new + (momentum - 1) / following * (new - values)
