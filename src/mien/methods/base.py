@@ -164,10 +164,12 @@ class Backbone(nn.Module):
     Attributes:
         width: length of the pooled vector.
         stages: channels of each stage map, shallow to deep.
+        affine: whether its norms hold fixed factors and offsets, which training makes norms of again.
     """
 
     width: int
     stages: list[int]
+    affine: bool = False
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n width"], list[Tensor]]:
         """The pooled vector, and the stage maps from shallow to deep."""

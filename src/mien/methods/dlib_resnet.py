@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -58,8 +57,8 @@ class DlibResNet(Backbone):
     """dlib's face-recognition network without its last level of two filters, pooled by the mean.
 
     At side s the stage maps are 32 channels at s/4, 64 at s/8, 128 at s/16 and 256 at s/32. The published network has
-    fixed factors and offsets where it had batch norms in training; `restore_norms` makes norms of them again, so that
-    they can be trained.
+    fixed factors and offsets where it had batch norms in training; `affine` says that the norms hold these, so that
+    training makes norms of them again.
     """
 
     def __init__(self, size: int = 112) -> None:
@@ -78,7 +77,6 @@ class DlibResNet(Backbone):
         self.levels = nn.ModuleList(levels)
         self.width = 256
         self.stages = [32, 64, 128, 256]
-        self.affine = False
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n 256"], list[Tensor]]:
         maps = functional.relu(_filter(self.stem, self.stem_norm, images))
@@ -106,7 +104,7 @@ class DlibResNet(Backbone):
         Raises:
             WeightsError: the manifest or its .bin is absent, damaged, or of another network.
         """
-        stored = _tensorflow(Path(path))
+        stored = tensorflow_tensors(Path(path))
         # From ImageNet's normalisation to dlib's: a factor and an offset of each channel, taken into the first filter.
         factor = torch.tensor([0.229, 0.224, 0.225]) * 255 / 256
         offset = (torch.tensor([0.485, 0.456, 0.406]) * 255 - torch.tensor(_DLIB_MEAN)) / 256
@@ -133,39 +131,8 @@ class DlibResNet(Backbone):
             raise WeightsError(f"{path}: not dlib's face-recognition network: {first}") from None
         self.affine = True
 
-    @torch.no_grad()
-    def restore_norms(self, batches: Iterable[Tensor]) -> None:
-        """Give norms the statistics of these pictures [n, 3, h, w], and factors and offsets that undo them.
 
-        In evaluation the network answers as before; in training its norms are norms of their inputs again.
-        """
-        pairs = [norm for _, norm in self.norms().values()]
-        sums = {norm: torch.zeros(2, norm.num_features) for norm in pairs}
-        counts = dict.fromkeys(pairs, 0)
-
-        def watch(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            values = inputs[0].transpose(0, 1).flatten(1).double()
-            sums[norm] = sums[norm] + torch.stack((values.sum(dim=1), (values**2).sum(dim=1)))  # type: ignore[index]
-            counts[norm] += values.shape[1]  # type: ignore[index]
-
-        hooks = [norm.register_forward_pre_hook(watch) for norm in pairs]
-        was = self.training
-        self.eval()
-        for images in batches:
-            self(images)
-        for hook in hooks:
-            hook.remove()
-        for norm in pairs:
-            mean, square = sums[norm] / counts[norm]
-            variance = square - mean**2
-            norm.bias.add_((norm.weight * mean).to(norm.bias))
-            norm.weight.mul_(torch.sqrt(variance + norm.eps).to(norm.weight))
-            norm.running_mean, norm.running_var = mean.float(), variance.float()
-        self.train(was)
-        self.affine = False
-
-
-def _tensorflow(manifest: Path) -> dict[str, Tensor]:
+def tensorflow_tensors(manifest: Path) -> dict[str, Tensor]:
     """Named tensors of a TensorFlow.js weights manifest, whose uint8 values are scaled back.
 
     Raises:

@@ -38,7 +38,11 @@ class RunConfig(Frozen):
     method: dict[str, Any] = Field(
         description="`name` is a key of mien.methods.METHODS; the rest goes to its Config"
     )
-    start: Path | None = Field(None, description="a checkpoint to start from")
+    start: Path | None = Field(
+        None,
+        description="what to start from: a checkpoint, an .onnx file of `mien release`, or `shipped` for the "
+        "recogniser inside the package",
+    )
     start_part: Literal["whole", "backbone"] = Field(
         "whole",
         description="what is taken of it: all of the same method's, or the backbone alone of any method's",

@@ -11,12 +11,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mien.data.transforms import augment
 from mien.errors import ConfigError
 from mien.labels import EXPRESSIONS, difference
-from mien.training import checkpoint
+from mien.training import checkpoint, released
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from mien.methods.base import Method, Recognition
+    from torch import Tensor
+
+    from mien.methods.base import Backbone, Method, Recognition
     from mien.training.batches import Feed
     from mien.training.config import RunConfig
 
@@ -54,12 +57,44 @@ def adapt_norms(method: Recognition, feed: Feed, config: RunConfig) -> None:
 
 
 def restore_norms(method: Method, feed: Feed, config: RunConfig) -> None:
-    """Make norms of a published backbone's fixed factors and offsets, from the first steps' augmented pictures."""
+    """Make norms of a backbone's fixed factors and offsets (`affine`), from the first steps' augmented pictures."""
     backbone = getattr(method, "backbone", None)
     if getattr(backbone, "affine", False):
         generator = torch.Generator().manual_seed(config.seed)
         steps = islice(feed.epoch(0), NORM_STEPS)
-        cast("Any", backbone).restore_norms(augment(batch.image, config.data, generator) for batch in steps)
+        unfold(cast("Any", backbone), (augment(batch.image, config.data, generator) for batch in steps))
+
+
+@torch.no_grad()
+def unfold(backbone: Backbone, batches: Iterable[Tensor]) -> None:
+    """Give norms the statistics of these pictures [n, 3, h, w], and factors and offsets that undo them.
+
+    In evaluation the network answers as before; in training its norms are norms of their inputs again.
+    """
+    norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
+    sums = {norm: torch.zeros(2, norm.num_features, dtype=torch.float64) for norm in norms}
+    counts = dict.fromkeys(norms, 0)
+
+    def watch(norm: Any, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].transpose(0, 1).flatten(1).double()
+        sums[norm] += torch.stack((values.sum(dim=1), (values**2).sum(dim=1))).cpu()
+        counts[norm] += values.shape[1]
+
+    hooks = [norm.register_forward_pre_hook(watch) for norm in norms]
+    was = backbone.training
+    backbone.eval()
+    for images in batches:
+        backbone(images)
+    for hook in hooks:
+        hook.remove()
+    for norm in norms:
+        mean, square = (each.to(norm.bias) for each in (sums[norm] / counts[norm]))
+        variance = (square - mean**2).clamp(min=0)
+        norm.bias.add_(norm.weight * mean)
+        norm.weight.mul_(torch.sqrt(variance + norm.eps))
+        norm.running_mean, norm.running_var = mean, variance
+    backbone.train(was)
+    backbone.affine = False
 
 
 def fill(method: Method, path: Path, part: str, labels: tuple[str, ...] = EXPRESSIONS) -> None:
@@ -68,7 +103,7 @@ def fill(method: Method, path: Path, part: str, labels: tuple[str, ...] = EXPRES
     Raises:
         ConfigError: the weights do not fit, or all of them are asked for and they name other labels than `labels`.
     """
-    found = checkpoint.load(path)
+    found = opened(path, method)
     tensors, theirs = found.tensors, tuple(found.card.get("classes", EXPRESSIONS))
     if part == "whole" and theirs != labels:
         raise ConfigError(
@@ -85,3 +120,10 @@ def fill(method: Method, path: Path, part: str, labels: tuple[str, ...] = EXPRES
         first = str(problem).splitlines()[-1].strip()
         other = "another backbone's or size's" if part == "backbone" else "another method's or size's"
         raise ConfigError(f"start: {path} is {other}: {first}") from None
+    if released.is_release(path):
+        cast("Any", method).backbone.affine = True
+
+
+def opened(path: Path, method: Method) -> checkpoint.Checkpoint:
+    """The checkpoint or the released network that a run starts from, with tensors under the names of `method`."""
+    return released.load(path, method) if released.is_release(path) else checkpoint.load(path)

@@ -210,7 +210,7 @@ def heads_of(config: RunConfig, method: Method, samples: list[Samples]) -> dict[
         "affect": _rated(samples) and getattr(settings, "affect_weight", 1.0) > 0,
     }
     if config.start is not None and config.start_part == "whole":
-        before = checkpoint.load(config.start).heads
+        before = initialise.opened(config.start, method).heads
         heads = {name: taught or before[name] for name, taught in heads.items()}
     return heads
 
