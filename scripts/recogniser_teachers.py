@@ -9,25 +9,28 @@ on FERPlus and sees anger, disgust and fear on posed faces that ours calls neutr
     softmax(ours + log prior of the set + SHARE * theirs)
 
 where ours are logits at uniform shares, and theirs are logits less their mean over seven labels (0 for contempt, which
-they do not have). Both are means over the crop and its mirror image, theirs also over two sizes of the face.
+they do not have). Ours are means over the crop and its mirror image.
 *Chosen* on FERPlus' validation faces: at .2 accuracy stays (87.7 to 87.8 %) and macro recall rises (70.1 to 74.1 %).
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from mien.data.config import SourceConfig
 from mien.data.cropping import load_crops, source_records, to_samples
 from mien.data.predictions import Predictions
 from mien.io import cards
+from mien.io.onnx import session
 from mien.labels import EXPRESSIONS
 from mien.methods.dlib_resnet import tensorflow_tensors
 from mien.release.export import run_onnx
@@ -35,8 +38,8 @@ from mien.release.export import run_onnx
 SHARE = 0.2
 """Of face-api's logits, in units of ours."""
 
-ZOOMS = (0.9, 1.0)
-"""Of the crop for face-api, whose own crops are a detector's boxes."""
+ZOOM = 0.95
+"""Share of the crop's side that face-api sees; its own crops are a detector's boxes."""
 
 SIDE, MEAN = 112, (122.782, 117.001, 104.298)
 """Of face-api's input: pixels, and what is taken from RGB 0..255 before the division by 255."""
@@ -47,7 +50,7 @@ ORDER = {"neutral": 0, "happiness": 1, "sadness": 2, "anger": 3, "fear": 4, "dis
 Floats = NDArray[np.float32]
 
 
-class FaceApi:
+class FaceApi(nn.Module):
     """The expression network of face-api: four blocks of four summed convolutions, a mean, one linear layer.
 
     Args:
@@ -55,7 +58,9 @@ class FaceApi:
     """
 
     def __init__(self, manifest: Path) -> None:
+        super().__init__()
         self.tensors = tensorflow_tensors(manifest)
+        self.session: Any = None
 
     @torch.no_grad()
     def logits(self, crops: NDArray[np.uint8], batch: int = 128) -> Floats:
@@ -64,21 +69,35 @@ class FaceApi:
         return np.concatenate(parts)
 
     def _logits(self, crops: NDArray[np.uint8]) -> Floats:
-        images = torch.from_numpy(np.array(crops)).float()[:, None].expand(-1, 3, -1, -1)
-        answers = []
-        for zoom in ZOOMS:
-            for flip in (-1.0, 1.0):
-                place = torch.tensor([[flip * zoom, 0.0, 0.0], [0.0, zoom, 0.0]]).expand(len(images), -1, -1)
-                grid = functional.affine_grid(place, [len(images), 3, SIDE, SIDE], align_corners=False)
-                answers.append(self._network(functional.grid_sample(images, grid, align_corners=False)))
-        seven = torch.stack(answers).mean(dim=0)
-        seven = seven - seven.mean(dim=1, keepdim=True)
+        side = crops.shape[1]
+        edge = round(side * (1 - ZOOM) / 2)
+        inner = torch.from_numpy(np.array(crops))[:, None, edge : side - edge, edge : side - edge].float()
+        images = functional.interpolate(inner, size=SIDE, mode="bilinear", align_corners=False)
+        seven = self._run(images.expand(-1, 3, -1, -1).contiguous())
+        seven = seven - seven.mean(axis=1, keepdims=True)
         out = np.zeros((len(crops), len(EXPRESSIONS)), dtype=np.float32)
         for label, place in ORDER.items():
-            out[:, EXPRESSIONS.index(label)] = seven[:, place].numpy()
+            out[:, EXPRESSIONS.index(label)] = seven[:, place]
         return out
 
-    def _network(self, images: Tensor) -> Tensor:
+    def _run(self, images: Tensor) -> Floats:
+        """The network by ONNX Runtime, which is several times as fast here."""
+        if self.session is None:
+            content = io.BytesIO()
+            program = torch.onnx.export(
+                self,
+                (images[:2],),
+                dynamic_shapes=({0: torch.export.Dim("n", min=1, max=4096)},),
+                dynamo=True,
+                verbose=False,
+            )
+            assert program is not None
+            program.save(content)
+            self.session = session(content.getvalue())
+        answer: Floats = self.session.run(None, {self.session.get_inputs()[0].name: images.numpy()})[0]
+        return answer
+
+    def forward(self, images: Tensor) -> Tensor:
         maps = (images - torch.tensor(MEAN)[:, None, None]) / 255
         for block in range(4):
             total = functional.relu(self._filter(maps, f"dense{block}/conv0", 2))

@@ -21,8 +21,10 @@ from PIL import Image
 import mien
 from mien.editing.editor import Editor
 from mien.editing.results import Edit
+from mien.faces.operating_point import Adaptation
 from mien.faces.pipeline import Pipeline
-from mien.io import images, tables
+from mien.io import cards, images, tables
+from mien.labels import EXPRESSIONS
 from mien.types import Analysis, Face
 
 READ = {
@@ -32,6 +34,8 @@ READ = {
     "sure faces": {"min_confidence": 0.925},
     "tiled": {"tiled": True},
     "uniform prior": {"prior": "uniform"},
+    "a correction": {"adapt": "studio.json"},
+    "a correction for other labels": {"adapt": "own.json"},
 }
 """Options of finding faces, as `mien.load` calls them; the command line's are the same with a hyphen."""
 
@@ -53,6 +57,25 @@ def words(options: dict[str, Any]) -> list[str]:
         written.append("--" + names.get(name, name).replace("_", "-"))
         written += [] if value is True else [str(value)]
     return written
+
+
+@pytest.fixture(autouse=True)
+def corrections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files that `adapt` names above, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    _, card = cards.verified(cards.FOLDER / "recogniser.onnx")
+    random, count = np.random.default_rng(0), len(EXPRESSIONS)
+    own = ("calm", "lively")
+    for name, labels, scale in (("studio", EXPRESSIONS, np.full(count, 0.8)), ("own", own, None)):
+        Adaptation(
+            labels,
+            str(card.fields["sha256"]),
+            shares=np.full(len(labels), 1 / len(labels)),
+            bias=random.normal(size=len(labels)),
+            scale=scale,
+            head=2 * random.normal(size=(len(labels), 512)),
+            centre=np.zeros(512),
+        ).save(Path(f"{name}.json"))
 
 
 @pytest.fixture(scope="module")

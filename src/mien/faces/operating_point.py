@@ -162,7 +162,9 @@ class Adaptation:
         if self.scale is not None:
             scores = scores + self.scale * logs
         if self.head is not None and self.centre is not None and embeddings is not None:
-            scores = scores + (unit(embeddings) - self.centre) @ self.head.T
+            # Face by face: a matrix product rounds a row differently beside other rows.
+            rows = unit(embeddings) - self.centre
+            scores = scores + np.array([(row * self.head).sum(axis=1) for row in rows]).reshape(scores.shape)
         return scores
 
     def save(self, path: Path | str) -> None:
