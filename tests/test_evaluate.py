@@ -429,11 +429,17 @@ def test_another_fold_of_the_same_set_is_known_to_be_learnt_from() -> None:
         assert inference.learnt_from(model, taught, records) == 3
         assert inference.learnt_from(model, SourceConfig(reader="manifest", root=Path("there")), records) == 0
         assert inference.learnt_from(model, SourceConfig(reader="ferplus", root=Path("here")), records) == 0
+        patch.setattr("mien.data.cropping.source_records", lambda source, labels: records)
+        assert inference.learnt_from(model, taught, records) == 0
+        every = dataclasses.replace(model, whole=(taught,))
+        assert inference.learnt_from(every, taught, records) == 4
 
 
 def test_the_shipped_weights_name_what_they_learnt_from() -> None:
-    learnt = {source.reader for source in inference.open_weights("shipped", 1).learnt}
-    assert learnt == {"ferplus", "diffusionfer"}
+    model = inference.open_weights("shipped", 1)
+    assert {source.reader for source in model.learnt} == {"ferplus", "diffusionfer", "manifest", "rendered"}
+    # The expression head was fitted to every picture of these, whatever their own split says.
+    assert {source.root.name for source in model.whole} == {"muxspace", "diffusionfer", "rendered"}
 
 
 def test_a_temperature_is_not_judged_on_the_images_it_was_fitted_on(faces, run_folder) -> None:

@@ -121,6 +121,8 @@ class Reading:
             "neutral".
         uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card), or, in a
             `Face`, when the face's quality is below 0.4.
+        doubts: why it is uncertain, for people: "between happiness and neutral", or what of the face's picture is
+            poorest ("covered", "small", "blurred", "turned", "hardly a face"); empty where it is not.
         embedding: the recogniser's feature vector; empty unless embeddings were asked for.
     """
 
@@ -132,6 +134,7 @@ class Reading:
     intensity: float | None
     uncertain: bool
     embedding: tuple[float, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @property
     def expression(self) -> str:

@@ -303,15 +303,25 @@ def test_weights_that_are_missing_fail_at_the_door(tmp_path: Path) -> None:
 def test_quality_falls_with_blur_size_angle_and_presence() -> None:
     crop = np.random.default_rng(0).integers(0, 256, (80, 80), dtype=np.uint8)
     blurred = np.asarray(cv2.GaussianBlur(crop, (0, 0), 3), dtype=np.uint8)
-    best = quality(crop, side=200, yaw=0, pitch=0, presence=1)
+    best = quality(crop, side=200, yaw=0, pitch=0, presence=1).value
     assert best == pytest.approx(1, abs=0.01)
-    assert quality(blurred, 200, 0, 0, 1) < 0.6 * best
-    assert quality(crop, 5, 0, 0, 1) == pytest.approx(best * (5 / 80) ** 0.25)
-    assert quality(crop, 200, 60, 0, 1) == pytest.approx(best * 0.5**0.25)
-    assert quality(crop, 200, 0, -60, 1) == pytest.approx(best * 0.5**0.25)
-    assert quality(crop, 200, 0, 0, 0.0625) == pytest.approx(best * 0.5)
-    assert quality(crop, 200, 120, 0, 1) == 0
-    assert quality(np.zeros((80, 80), np.uint8), 200, 0, 0, 1) == 0
+    assert quality(blurred, 200, 0, 0, 1).value < 0.6 * best
+    assert quality(crop, 5, 0, 0, 1).value == pytest.approx(best * (5 / 80) ** 0.25)
+    assert quality(crop, 200, 60, 0, 1).value == pytest.approx(best * 0.5**0.25)
+    assert quality(crop, 200, 0, -60, 1).value == pytest.approx(best * 0.5**0.25)
+    assert quality(crop, 200, 0, 0, 0.0625).value == pytest.approx(best * 0.5)
+    assert quality(crop, 200, 120, 0, 1).value == 0
+    assert quality(np.zeros((80, 80), np.uint8), 200, 0, 0, 1).value == 0
+
+
+def test_quality_says_what_lowers_it_most() -> None:
+    crop = np.random.default_rng(0).integers(0, 256, (80, 80), dtype=np.uint8)
+    blurred = np.asarray(cv2.GaussianBlur(crop, (0, 0), 3), dtype=np.uint8)
+    assert quality(blurred, 200, 0, 0, 1).weakest == "blurred"
+    assert quality(crop, 5, 0, 0, 1).weakest == "small"
+    assert quality(crop, 200, 80, 0, 1).weakest == "turned"
+    assert quality(crop, 200, 0, 0, 0.06).weakest == "hardly a face"
+    assert quality(crop, 200, 0, 0, 1, 0.2).weakest == "covered"
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity masks on this system")

@@ -60,6 +60,9 @@ def test_uncertain_is_a_threshold_on_the_probability(
     again = OnnxRecogniser.load(write_recogniser(tmp_path, uncertain_below=middle))(crops_of(40))
     assert sum(reading.uncertain for reading in again) == 20
     assert not any(reading.uncertain for reading in readings)
+    for reading in again:
+        first, second = sorted(reading.probabilities, key=lambda name: -reading.probabilities[name])[:2]
+        assert reading.doubts == ((f"between {first} and {second}",) if reading.uncertain else ())
 
 
 def test_a_batch_larger_than_one_run_equals_singles_exactly(recogniser: OnnxRecogniser) -> None:

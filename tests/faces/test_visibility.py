@@ -140,6 +140,7 @@ def test_quality_and_doubt_agree_on_every_way_in(pipeline: Pipeline, examples: P
     (followed,) = Follower(pipeline)(masked, 0.0)[0]
     assert alone == batched == followed
     assert alone.reading.uncertain
+    assert alone.reading.doubts[0] == "covered"
 
 
 def test_the_network_takes_any_size_and_number_of_crops_and_can_be_sent_to_another_process() -> None:

@@ -49,9 +49,9 @@ Answers = tuple["NDArray[np.float64]", "NDArray[np.float64]", "NDArray[np.float3
 class Model:
     """Opened weights: `read` takes uint8 crops [n, s, s] or [n, s, s, 3]; `source` is the set it was trained on.
 
-    `learnt` are all the sets whose training parts it learnt from, and `labels` says whether expression labels were
-    among what it learnt; where affect was not, `read` gives NaN for it. `classes` are what its logits stand for, in
-    order.
+    `learnt` are all the sets whose training parts it learnt from, `whole` those of which it saw every picture. `labels`
+    says whether expression labels were among what it learnt; where affect was not, `read` gives NaN for it. `classes`
+    are what its logits stand for, in order.
     """
 
     read: Callable[[NDArray[np.uint8]], Answers]
@@ -63,6 +63,7 @@ class Model:
     classes: tuple[str, ...] = EXPRESSIONS
     learnt: tuple[SourceConfig, ...] = ()
     labels: bool = True
+    whole: tuple[SourceConfig, ...] = ()
 
 
 def open_weights(weights: str | Path, threads: int | None = None) -> Model:
@@ -109,7 +110,7 @@ def _onnx(path: Path, threads: int | None, name: str = "") -> Model:
 
     recipe = card.fields.get("recipe")
     config = recipe.get("config", {}) if isinstance(recipe, dict) else {}
-    affect = recipe.get("affect", ()) if isinstance(recipe, dict) else ()
+    heads = _head_sources(recipe) if isinstance(recipe, dict) else []
     count, start = card.fields.get("parameters"), card.fields.get("initialisation", "")
     return Model(
         read,
@@ -127,18 +128,26 @@ def _onnx(path: Path, threads: int | None, name: str = "") -> Model:
             pretraining=start if isinstance(start, str) else json.dumps(start),
         ),
         classes=recogniser.labels,
-        learnt=_learnt(config, affect),
+        learnt=_learnt(config, heads),
+        whole=_learnt({}, [one for one in heads if one.get("share") and not one.get("protocol")]),
     )
 
 
-def _learnt(config: dict[str, Any], affect: Sequence[dict[str, Any]] = ()) -> tuple[SourceConfig, ...]:
-    """The sets that a run's configuration, and an affect head's, learn from."""
+def _head_sources(recipe: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sets that heads were fitted to after the run, as `mien release` writes them on a card."""
+    head = recipe.get("head")
+    sources = head.get("sources", ()) if isinstance(head, dict) else ()
+    return [*recipe.get("affect", ()), *sources]
+
+
+def _learnt(config: dict[str, Any], heads: Sequence[dict[str, Any]] = ()) -> tuple[SourceConfig, ...]:
+    """The sets that a run's configuration, and heads fitted after it, learn from."""
     data = config.get("data") if isinstance(config, dict) else None
     listed = [data, *data.get("also", ())] if isinstance(data, dict) else []
     known = set(SourceConfig.model_fields)
     return tuple(
         SourceConfig(**{key: value for key, value in one.items() if key in known})
-        for one in [*listed, *affect]
+        for one in [*listed, *heads]
         if isinstance(one, dict)
     )
 
@@ -159,7 +168,8 @@ def learnt_from(model: Model, source: SourceConfig, records: Sequence[Record]) -
             listed = cropping.source_records(one.model_copy(update={"root": source.root}), model.classes)
         except MienError:  # of another protocol or layout than this copy has: the split must do
             listed = [record for record in records if record.split == "train"]
-        seen.update((record.name, record.frame) for record in listed if record.split == "train")
+        every = one in model.whole
+        seen.update((record.name, record.frame) for record in listed if every or record.split == "train")
     return sum((record.name, record.frame) in seen for record in records)
 
 

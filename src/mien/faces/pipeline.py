@@ -11,13 +11,14 @@ the others go on. Crops of several pictures are recognised together, and the res
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Generic, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Generic, Literal, NamedTuple, TypeVar, cast, overload
 
 import cv2
 import numpy as np
@@ -57,7 +58,14 @@ DOUBTFUL: Final = 0.4
 so that of clear web faces of 48 px, the worst that are still read well, fewer than 5 % are doubted."""
 
 
-MeasuredFace = tuple[Detection, Landmarks, Pose, float, NDArray[np.uint8]]
+class Quality(NamedTuple):
+    """How far the picture of a face can be trusted: `value` in [0, 1], and what lowers it most, for people."""
+
+    value: float
+    weakest: str
+
+
+MeasuredFace = tuple[Detection, Landmarks, Pose, Quality, NDArray[np.uint8]]
 """A face before the recogniser: with its quality and its aligned crop."""
 
 
@@ -75,7 +83,7 @@ class _Seen:
     detections: tuple[Detection, ...] = ()
     landmarks: tuple[Landmarks, ...] = ()
     poses: tuple[Pose, ...] = ()
-    qualities: tuple[float, ...] = ()
+    qualities: tuple[Quality, ...] = ()
     crops: tuple[NDArray[np.uint8], ...] = ()
     error: str | None = None
 
@@ -253,7 +261,7 @@ class Pipeline:
                 seen.width,
                 seen.height,
                 tuple(
-                    Face(detection, landmarks, pose, doubted(next(readings), quality), quality)
+                    Face(detection, landmarks, pose, doubted(next(readings), quality), quality.value)
                     for detection, landmarks, pose, quality in zip(
                         seen.detections, seen.landmarks, seen.poses, seen.qualities, strict=True
                     )
@@ -402,8 +410,8 @@ def name_of(picture: Picture) -> str:
 
 def quality(
     crop: NDArray[np.uint8], side: float, yaw: float, pitch: float, presence: float, visible: float = 1.0
-) -> float:
-    """How far the picture of a face can be trusted, in [0, 1]: what is visible, times a geometric mean of four shares.
+) -> Quality:
+    """How far the picture of a face can be trusted: what is visible, times a geometric mean of four shares.
 
     - visible: how much of the face can be seen, by `mien.faces.visibility`;
     - size: `side` of the aligned square in the picture's pixels, over the side of the crop, at most 1;
@@ -421,9 +429,17 @@ def quality(
     """
     size = min(1.0, side / crop.shape[0])
     variance = float(cv2.Laplacian(crop, cv2.CV_32F).var())
-    front = max(0.0, np.cos(np.radians(yaw))) * max(0.0, np.cos(np.radians(pitch)))
-    product = size * (variance / (variance + SOFT)) * front * presence
-    return float(visible * min(1.0, max(0.0, product)) ** 0.25)
+    front = float(max(0.0, np.cos(np.radians(yaw))) * max(0.0, np.cos(np.radians(pitch))))
+    shares = {
+        "small": size,
+        "blurred": variance / (variance + SOFT),
+        "turned": front,
+        "hardly a face": presence,
+    }
+    factors = {name: min(1.0, max(0.0, share)) ** 0.25 for name, share in shares.items()}
+    factors["covered"] = visible
+    weakest = min(factors, key=factors.__getitem__)
+    return Quality(math.prod(factors.values()), weakest)
 
 
 def whole(box: Box, shape: tuple[int, ...], roll: float) -> float:
@@ -441,9 +457,11 @@ def whole(box: Box, shape: tuple[int, ...], roll: float) -> float:
     return min(1.0, max(0.0, (1.1 - aspect) / 0.05))
 
 
-def doubted(reading: Reading, quality: float) -> Reading:
+def doubted(reading: Reading, quality: Quality) -> Reading:
     """The reading of a face whose picture has this quality: uncertain where that is below `DOUBTFUL`."""
-    return replace(reading, uncertain=True) if quality < DOUBTFUL else reading
+    if quality.value >= DOUBTFUL:
+        return reading
+    return replace(reading, uncertain=True, doubts=(quality.weakest, *reading.doubts))
 
 
 def _warn_if_bgr(rgb: images.Rgb, detection: Detection) -> None:

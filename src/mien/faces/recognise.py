@@ -185,6 +185,7 @@ class OnnxRecogniser:
                 intensity=None if self._neutral is None else 1.0 - shares[self._neutral],
                 uncertain=max(shares) < self._uncertain_below,
                 embedding=tuple(vector),
+                doubts=(between(shares, self.labels),) if max(shares) < self._uncertain_below else (),
             )
             for shares, (valence, arousal), vector in zip(
                 probabilities.tolist(), affect.tolist(), vectors, strict=True
@@ -204,6 +205,12 @@ class OnnxRecogniser:
         if self._offsets is not None:
             scores = scores + self._offsets
         return softmax(scores)
+
+
+def between(shares: Sequence[float], labels: Sequence[str]) -> str:
+    """Names the two most probable labels, the first one first."""
+    first, second = sorted(range(len(labels)), key=lambda place: -shares[place])[:2]
+    return f"between {labels[first]} and {labels[second]}"
 
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> NDArray[np.float64]:

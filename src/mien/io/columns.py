@@ -72,6 +72,10 @@ _COMMON: Final = (
         lambda a, i, f: f.reading.uncertain,
     ),
     Column(
+        "doubts", str, "", "", "why it is uncertain, separated by semicolons; empty where it is not",
+        lambda a, i, f: "; ".join(f.reading.doubts) or None,
+    ),
+    Column(
         "quality", float, "", "0..1", "how much can be seen of the face, its size, sharpness, frontality and presence",
         lambda a, i, f: f.quality,
     ),

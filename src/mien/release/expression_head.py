@@ -38,6 +38,9 @@ from mien.training.config import RunConfig
 SMALLEST_SHARE = 2e-3
 """A label's prior in a set is not taken to be smaller: of so few faces its logarithm says nothing."""
 
+SMALLEST_SPREAD = 0.05
+"""A number of the embedding is not scaled as if it varied less than this, in medians over all of them."""
+
 Floats = NDArray[np.float32]
 
 
@@ -111,7 +114,9 @@ def fit(sets: list[Embedded], penalty: float) -> tuple[Floats, Floats]:
         penalty: see `HeadConfig`.
     """
     everything = np.concatenate([one.embeddings for one in sets[:1]])
-    centre, spread = everything.mean(axis=0), everything.std(axis=0) + 1e-6
+    centre, spread = everything.mean(axis=0), everything.std(axis=0)
+    # A number that hardly varies here would get a large weight, and could decide alone on pictures unlike these.
+    spread = np.maximum(spread, SMALLEST_SPREAD * np.median(spread))
     total = sum(one.share for one in sets)
     inputs, targets, weights, offsets = [], [], [], []
     for one in sets:

@@ -100,6 +100,7 @@ def _face(row: Row) -> Face:
         row["arousal"],
         row["intensity"],
         row["uncertain"],
+        doubts=tuple(doubts.split("; ")) if (doubts := row.get("doubts")) else (),
     )
     box = Box(row["FaceRectX"], row["FaceRectY"], row["FaceRectWidth"], row["FaceRectHeight"])
     return Face(

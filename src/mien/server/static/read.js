@@ -97,8 +97,8 @@ const nobody = () => [
 ];
 
 function doubt(reading, quality) {
-  if (quality < 0.4) return ", but the face can hardly be seen: do not rely on the label";
-  return reading.uncertain ? ", too close to call: take the label with care" : "";
+  if (quality < 0.4) return `, but the face can hardly be seen (${reading.doubts[0]}): do not rely on the label`;
+  return reading.uncertain ? `, uncertain (${reading.doubts.join(", ")}): take the label with care` : "";
 }
 
 function panel(face) {
