@@ -435,6 +435,19 @@ def test_another_fold_of_the_same_set_is_known_to_be_learnt_from() -> None:
         assert inference.learnt_from(every, taught, records) == 4
 
 
+def test_released_weights_are_judged_at_the_prior_asked_for(run_folder) -> None:
+    random = np.random.default_rng(0)
+    crops = random.integers(0, 256, (6, 80, 80), dtype=np.uint8)
+    plain = inference.open_weights("shipped", 1)
+    rare = inference.open_weights("shipped", 1, {"fear": 0.9})
+    assert plain.provenance.prior == ""
+    assert rare.provenance.prior == '{"fear": 0.9}'
+    fear = EXPRESSIONS.index("fear")
+    assert (rare.read(crops)[0][:, fear] > plain.read(crops)[0][:, fear]).all()
+    with pytest.raises(ConfigError, match="mien release"):
+        inference.open_weights(run_folder, 1, "uniform")
+
+
 def test_the_shipped_weights_name_what_they_learnt_from() -> None:
     model = inference.open_weights("shipped", 1)
     assert {source.reader for source in model.learnt} == {"ferplus", "diffusionfer", "manifest", "rendered"}

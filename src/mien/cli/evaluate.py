@@ -36,6 +36,8 @@ def evaluate(
     ] = None,
     points: options.Points = None,
     cache: options.Cache = Path("cache"),
+    prior: options.Prior = None,
+    adapt: options.Adapt = None,
     embeddings: Annotated[
         bool, typer.Option(help="Keep the feature vectors in predictions.parquet.")
     ] = False,
@@ -49,6 +51,7 @@ def evaluate(
 ) -> None:
     """Judge a model on a dataset: figures with intervals, and a report to read and print."""
     from mien.evaluation import evaluate as judge
+    from mien.faces.operating_point import read_prior
     from mien.io import outputs
     from mien.reports import evaluation_report as page
 
@@ -73,6 +76,8 @@ def evaluate(
             draws=draws,
             limit=limit,
             threads=threads,
+            prior=None if prior is None else read_prior(prior),
+            adapt=adapt,
             progress=progress,
         )
     written = page.write(report, predictions, out, embeddings) if out is not None else None

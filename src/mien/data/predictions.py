@@ -71,6 +71,7 @@ class RunInfo:
         pretraining, selection: what the weights started from, and what chose the kept epoch.
         alignment: which landmarks the faces were aligned by.
         views: crops of each face whose answers were averaged: 2 with its mirror image.
+        prior, adapt: the operating point that was asked for, and the correction's file; empty for the weights' own.
         learnt: images that the weights learnt from, so that the figures say nothing of new ones.
     """
 
@@ -97,6 +98,8 @@ class RunInfo:
     selection: str = ""
     alignment: str = ""
     views: int = 1
+    prior: str = ""
+    adapt: str = ""
     learnt: int = 0
 
     @classmethod

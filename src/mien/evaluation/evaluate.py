@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mien.data.records import Split
+    from mien.faces.operating_point import Prior
 
 Undetected = Literal["keep", "error", "drop"]
 
@@ -246,6 +247,8 @@ def run(
     limit: int | None = None,
     mirror: bool = False,
     threads: int | None = None,
+    prior: Prior | None = None,
+    adapt: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Report, Predictions]:
     """Judge weights on a dataset; see `mien.evaluation.inference` for what `weights`, `root` and `points` may be.
@@ -266,6 +269,7 @@ def run(
         limit: judge only this many images.
         mirror: average each face's answers with its mirror image's.
         threads: processor threads of the network.
+        prior: the label shares to expect, see `mien.faces.operating_point`; `adapt` a correction of `mien adapt`.
         progress: called with (done, total) while crops are aligned.
 
     Raises:
@@ -279,7 +283,7 @@ def run(
             "a temperature fitted on the validation images cannot be judged on them: judge another split, or leave out "
             "--calibrate"
         )
-    model = inference.open_weights(weights, threads)
+    model = inference.open_weights(weights, threads, prior, adapt)
     source = inference.source_of(root, protocol, reader, fold, points, model.source, model.classes)
     predictions = inference.predict(
         model, source, split, cache=cache, by=by, limit=limit, mirror=mirror, progress=progress

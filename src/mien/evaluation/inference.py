@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mien.data.records import Record, Split
+    from mien.faces.operating_point import Prior
 
 BATCH = 64
 """Crops in one run of a network, unless asked otherwise."""
@@ -66,18 +67,30 @@ class Model:
     whole: tuple[SourceConfig, ...] = ()
 
 
-def open_weights(weights: str | Path, threads: int | None = None) -> Model:
+def open_weights(
+    weights: str | Path,
+    threads: int | None = None,
+    prior: Prior | None = None,
+    adapt: Path | None = None,
+) -> Model:
     """Open a checkpoint, an ONNX file, a run folder or "shipped".
 
+    `prior` and `adapt` are those of `OnnxRecogniser.load`, for released weights.
+
     Raises:
+        ConfigError: a prior or a correction does not fit, or is asked of a checkpoint.
         WeightsError: there is nothing of the kind, or it is damaged.
         ExtraMissing: a checkpoint needs torch, which is not installed.
     """
     if str(weights) == "shipped":
         from mien.faces.recognise import SHIPPED
 
-        return _onnx(SHIPPED, threads, name="shipped")
+        return _onnx(SHIPPED, threads, prior, adapt, name="shipped")
     path = Path(weights)
+    if path.suffix != ".onnx" and (prior is not None or adapt is not None):
+        raise ConfigError(
+            f"{path}: a prior and a correction need calibrated weights: make them with  mien release {path} --out model"
+        )
     if path.is_dir():
         inside = path / "weights.safetensors"
         if not inside.is_file():
@@ -89,14 +102,18 @@ def open_weights(weights: str | Path, threads: int | None = None) -> Model:
         raise WeightsError(
             f"{path}: no such weights: pass a checkpoint, an .onnx file, a run folder, or 'shipped'"
         )
-    return _onnx(path, threads) if path.suffix == ".onnx" else _checkpoint(path, path.stem, threads)
+    return (
+        _onnx(path, threads, prior, adapt)
+        if path.suffix == ".onnx"
+        else _checkpoint(path, path.stem, threads)
+    )
 
 
-def _onnx(path: Path, threads: int | None, name: str = "") -> Model:
+def _onnx(path: Path, threads: int | None, prior: Prior | None, adapt: Path | None, name: str = "") -> Model:
     from mien.faces.recognise import OnnxRecogniser
     from mien.io.onnx import available
 
-    recogniser = OnnxRecogniser.load(path, threads)
+    recogniser = OnnxRecogniser.load(path, threads, prior, adapt)
     card = recogniser.card
 
     def read(crops: NDArray[np.uint8]) -> Answers:
@@ -126,6 +143,8 @@ def _onnx(path: Path, threads: int | None, name: str = "") -> Model:
             size=recogniser.size,
             threads=threads or available(),
             pretraining=start if isinstance(start, str) else json.dumps(start),
+            prior="" if prior is None else prior if isinstance(prior, str) else json.dumps(dict(prior)),
+            adapt="" if adapt is None else str(adapt),
         ),
         classes=recogniser.labels,
         learnt=_learnt(config, heads),

@@ -101,6 +101,8 @@ def identity(what: RunInfo) -> list[tuple[str, str]]:
         ("File list (SHA-256)", what.digest),
         ("Aligned by", what.alignment),
         ("Views", "the crop and its mirror image, averaged" if what.views == 2 else ""),
+        ("Prior", what.prior),
+        ("Correction", what.adapt),
         ("Network alone", speed),
         ("Commit", what.commit),
         ("Date", what.date),
