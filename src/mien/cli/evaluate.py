@@ -13,7 +13,9 @@ from mien.cli.terminal import counted
 
 def evaluate(
     weights: Annotated[str, typer.Argument(help="A checkpoint, an .onnx file, a run folder, or 'shipped'.")],
-    data: options.DataFolder,
+    data: Annotated[
+        Path, typer.Argument(help="The dataset's folder; with --leave-out a configuration of several sets.")
+    ],
     protocol: options.Protocol = None,
     reader: options.Reader = None,
     split: options.Split = "test",
@@ -27,6 +29,10 @@ def evaluate(
     ] = "keep",
     calibrate: Annotated[
         bool, typer.Option(help="Fit a temperature on the validation split and report its effect.")
+    ] = False,
+    leave_out: Annotated[
+        bool,
+        typer.Option("--leave-out", help="Judge several sets, each as it is and under three made shifts."),
     ] = False,
     mirror: Annotated[
         bool, typer.Option(help="Average each face's answers with its mirror image's.")
@@ -55,6 +61,9 @@ def evaluate(
     from mien.io import outputs
     from mien.reports import evaluation_report as page
 
+    if leave_out:
+        _table(weights, data, out, cache, prior, draws, threads, as_json, overwrite)
+        return
     if out is None and Path(weights).is_dir():
         out = Path(weights) / "evaluation"
     if out is not None:
@@ -86,3 +95,43 @@ def evaluate(
         typer.echo(f"WARNING: {report.notes[0]}", err=True)
     if written is not None:
         typer.echo(f"report: {written}", err=True)
+
+
+def _table(
+    weights: str,
+    sets: Path,
+    out: Path | None,
+    cache: Path,
+    prior: str | None,
+    draws: int,
+    threads: int | None,
+    as_json: bool,
+    overwrite: bool,
+) -> None:
+    """The table over sets of `--leave-out`, printed and, with `--out`, kept as Markdown and JSON."""
+    import json
+
+    from mien.evaluation import leave_out
+    from mien.evaluation.evaluate import plain
+    from mien.faces.operating_point import read_prior
+    from mien.io import atomic, outputs
+
+    names = ("leave-out.md", "leave-out.json")
+    if out is not None:
+        outputs.check_folder(out, names, overwrite=overwrite)
+    with counted("aligning") as progress:
+        rows = leave_out.run(
+            weights,
+            leave_out.load(sets),
+            cache=cache,
+            prior=None if prior is None else read_prior(prior),
+            draws=draws,
+            threads=threads,
+            progress=progress,
+        )
+    text = json.dumps(plain(leave_out.to_dict(rows)), indent=1, ensure_ascii=False)
+    typer.echo(text if as_json else leave_out.markdown(rows))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        contents = (leave_out.markdown(rows) + "\n", text + "\n")
+        atomic.write({out / name: content.encode() for name, content in zip(names, contents, strict=True)})

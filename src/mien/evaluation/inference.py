@@ -52,7 +52,8 @@ class Model:
 
     `learnt` are all the sets whose training parts it learnt from, `whole` those of which it saw every picture. `labels`
     says whether expression labels were among what it learnt; where affect was not, `read` gives NaN for it. `classes`
-    are what its logits stand for, in order.
+    are what its logits stand for, in order. `uncertain_below` is the probability below which a label is marked
+    uncertain, 0 for weights without a card.
     """
 
     read: Callable[[NDArray[np.uint8]], Answers]
@@ -65,6 +66,7 @@ class Model:
     learnt: tuple[SourceConfig, ...] = ()
     labels: bool = True
     whole: tuple[SourceConfig, ...] = ()
+    uncertain_below: float = 0.0
 
 
 def open_weights(
@@ -148,6 +150,7 @@ def _onnx(path: Path, threads: int | None, prior: Prior | None, adapt: Path | No
         ),
         classes=recogniser.labels,
         learnt=_learnt(config, heads),
+        uncertain_below=card.number("uncertain_below", 0.0),
         whole=_learnt({}, [one for one in heads if one.get("share") and not one.get("protocol")]),
     )
 
@@ -388,9 +391,9 @@ def predict(
     find = cropping.finds_faces(source, model.classes)
     crops = cropping.load_crops(records, model.size, model.colour, cache, source.points, progress, find)
     samples = cropping.to_samples(records, crops, derive_affect=False, labels=model.classes)
-    answers, rate = _run(model, crops.images, batch)
+    answers, rate = read_all(model, crops.images, batch)
     if mirror:
-        turned, _ = _run(model, crops.images[:, :, ::-1], batch)
+        turned, _ = read_all(model, crops.images[:, :, ::-1], batch)
         answers = (
             (answers[0] + turned[0]) / 2,
             (answers[1] + turned[1]) / 2,
@@ -435,7 +438,7 @@ def predict(
     return found.over(rule.classes)
 
 
-def _run(model: Model, images: NDArray[np.uint8], batch: int) -> tuple[Answers, float | None]:
+def read_all(model: Model, images: NDArray[np.uint8], batch: int = BATCH) -> tuple[Answers, float | None]:
     """All answers in order, and images a second in the fastest full batch: other work on a machine can only slow it.
 
     One thread's seconds are counted as processor time, which other work does not stretch at all.

@@ -164,6 +164,7 @@ def _render(renderer: Renderer, out: Path, person: int, each: int, seed: int, kn
     from mien.io import images
 
     folder = out / "pictures" / f"{person:05d}"
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed process left, half a picture perhaps
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     points: list[Any] = []

@@ -1,0 +1,216 @@
+"""Leave-one-set-out: how good a recogniser is on sets that it never learnt from, a table over sets and made shifts.
+
+Figures on the set that was learnt from say little about other pictures. Here each set is judged by weights that did
+not see it: a configuration may name other weights for a set than for the rest, and a row says how many of its pictures
+the weights learnt from. Three shifts are made on the aligned crops (our choice): a face of 48 px, and low and high
+contrast. Crops are luma, so that colour against grey changes nothing and is no row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+from pydantic import Field, ValidationError
+
+from mien.config import Frozen, explain, parse_yaml
+from mien.data import cropping
+from mien.data.config import SourceConfig
+from mien.data.records import Split
+from mien.errors import ConfigError
+from mien.evaluation import inference, intervals, metrics
+from mien.evaluation.intervals import DRAWS, Interval
+from mien.faces.recognise import softmax
+from mien.labels import UNLABELLED
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mien.faces.operating_point import Prior
+
+SMALL_FACE: Final = 48
+"""Pixels of the side of a crop in the shift `48 px`."""
+
+
+def _small(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    side, changed = crops.shape[1], np.empty_like(crops)
+    for place, crop in enumerate(crops):
+        small = cv2.resize(crop, (SMALL_FACE, SMALL_FACE), interpolation=cv2.INTER_AREA)
+        changed[place] = cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR)
+    return changed
+
+
+def _contrast(gain: float) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """Differences from each crop's mean times `gain`."""
+
+    def change(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        mean = crops.mean(axis=(1, 2), keepdims=True)
+        changed: NDArray[np.uint8] = np.clip(np.rint(mean + gain * (crops - mean)), 0, 255).astype(np.uint8)
+        return changed
+
+    return change
+
+
+SHIFTS: Final[dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = {
+    "as it is": lambda crops: crops,
+    "48 px": _small,
+    "low contrast": _contrast(0.4),
+    "high contrast": _contrast(1.8),
+}
+"""What is done to the crops, uint8 luma [n, s, s], of each set."""
+
+
+class LeftOutSet(SourceConfig):
+    """A set to judge; `name` is what the table calls it."""
+
+    name: str
+    split: Split | None = Field(
+        None, description="the part that is judged; None takes every labelled picture"
+    )
+    weights: str | None = Field(
+        None, description="weights that did not learn from it, instead of the command's"
+    )
+
+
+class LeaveOutConfig(Frozen):
+    """The sets of a table."""
+
+    sets: tuple[LeftOutSet, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class SetFigures:
+    """One set under one shift: `images` judged, of which the weights learnt from `learnt`.
+
+    `accuracy` and `macro_recall` in [0, 1] with 95 % intervals over pictures, or over people where these are known;
+    `calibration_error` (ECE) in [0, 1]; `flagged` is the share of pictures marked uncertain and `caught` the share of
+    errors among these, both NaN for weights without that threshold.
+    """
+
+    set: str
+    shift: str
+    weights: str
+    images: int
+    learnt: int
+    accuracy: Interval
+    macro_recall: Interval
+    calibration_error: float
+    flagged: float
+    caught: float
+
+
+def load(path: Path) -> LeaveOutConfig:
+    """Read a configuration.
+
+    Raises:
+        ConfigError: missing, not YAML, or a key or value is wrong.
+    """
+    try:
+        return LeaveOutConfig(**parse_yaml(path.read_text(encoding="utf-8"), f"{path}:"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration: see configs/leave-out.yaml") from None
+    except (OSError, UnicodeDecodeError, TypeError) as problem:
+        raise ConfigError(f"{path}: not a YAML mapping: {str(problem).splitlines()[0]}") from None
+    except ValidationError as problem:
+        raise explain(problem, LeaveOutConfig, str(path)) from None
+
+
+def run(
+    weights: str,
+    config: LeaveOutConfig,
+    *,
+    cache: Path = Path("cache"),
+    prior: Prior | None = None,
+    draws: int = DRAWS,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[SetFigures]:
+    """Judge every set under every shift.
+
+    Args:
+        weights: for sets that name none; as for `inference.open_weights`.
+        config: the sets.
+        cache: where aligned crops are kept.
+        prior: the label shares to expect; None is the weights' own.
+        draws: bootstrap resamples behind each interval.
+        threads: processor threads of the networks.
+        progress: called with (done, total) while crops are aligned.
+
+    Raises:
+        WeightsError, ConfigError, DatasetNotFound, DatasetDamaged: see `mien.evaluation.inference`.
+    """
+    rows: list[SetFigures] = []
+    for source in config.sets:
+        model = inference.open_weights(source.weights or weights, threads, prior)
+        records = [
+            record
+            for record in cropping.source_records(source, model.classes)
+            if record.expression != UNLABELLED and source.split in (None, record.split)
+        ]
+        if not records:
+            raise ConfigError(f"sets: {source.name}: {source.root} has no labelled pictures of this split")
+        find = cropping.finds_faces(source, model.classes)
+        crops = cropping.load_crops(records, model.size, False, cache, source.points, progress, find)
+        truth = np.array([record.expression for record in records])
+        people = [record.subject for record in records]
+        subjects = people if any(person is not None for person in people) else None
+        learnt = inference.learnt_from(model, source, records)
+        for shift, change in SHIFTS.items():
+            answers = inference.read_all(model, change(np.asarray(crops.images)))[0][0]
+            judged = _judged(softmax(answers), truth, subjects, draws, model.uncertain_below)
+            rows.append(
+                SetFigures(source.name, shift, model.provenance.model, len(records), learnt, **judged)
+            )
+    return rows
+
+
+def _judged(
+    shares: NDArray[np.float64],
+    truth: NDArray[np.int64],
+    subjects: list[str | None] | None,
+    draws: int,
+    uncertain_below: float,
+) -> dict[str, Any]:
+    best, sure = shares.argmax(axis=1), shares.max(axis=1)
+    right = best == truth
+    found = intervals.classification_intervals(truth, best, shares.shape[1], draws, 0, subjects)
+    flagged = sure < uncertain_below
+    wrong = int((~right).sum())
+    return {
+        "accuracy": found["accuracy"],
+        "macro_recall": found["macro_accuracy"],
+        "calibration_error": metrics.calibration_error(sure, right),
+        "flagged": float(flagged.mean()) if uncertain_below else float("nan"),
+        "caught": float((flagged & ~right).sum() / wrong) if uncertain_below and wrong else float("nan"),
+    }
+
+
+def markdown(rows: list[SetFigures]) -> str:
+    """The table; figures of a set that the weights learnt from are marked."""
+
+    def share(value: float) -> str:
+        return f"{value:.1%}" if np.isfinite(value) else "-"
+
+    def interval(value: Interval) -> str:
+        return f"{value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"
+
+    lines = [
+        "| set | shift | weights | images | accuracy | macro recall | calibration error | flagged | errors caught |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.set}{' (learnt from)' if row.learnt else ''} | {row.shift} | {row.weights} | {row.images} | "
+        f"{interval(row.accuracy)} | {interval(row.macro_recall)} | {share(row.calibration_error)} | "
+        f"{share(row.flagged)} | {share(row.caught)} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def to_dict(rows: list[SetFigures]) -> list[dict[str, Any]]:
+    """The rows in JSON types."""
+    return [asdict(row) for row in rows]
