@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.actions import ACTIONS, MIRROR, UNITS, other_side, unit_names, units
+from mien.actions import ACTIONS, MIRROR, UNIT_NAMES, UNITS, other_side, units
 
 
 def actions(**values: float) -> dict[str, float | None]:
@@ -56,7 +56,7 @@ def test_what_is_not_known_makes_no_unit() -> None:
     said = units(known)
     assert (said["AU06_L"], said["AU06_R"], said["AU06"]) == (None, 0.5, None)
     assert set(units({}).values()) == {None}
-    assert tuple(units({})) == unit_names()
+    assert tuple(units({})) == UNIT_NAMES
     assert {action for unit in UNITS.values() for action in (*unit.left, *unit.right, *unit.both)} <= set(
         ACTIONS
     )

@@ -73,7 +73,7 @@ def _pair(name: str, action: str) -> Unit:
 
 
 PARTED: Final = "AU25"
-"""Lips part: no action of its own, see `units`."""
+"""Lips part: no action of its own, see `unit`."""
 
 UNITS: Final[Mapping[str, Unit]] = {
     "AU01": Unit("inner brow raiser", both=("browInnerUp",)),
@@ -111,34 +111,40 @@ as AU11 and AU23) are left out. In a still picture a blink (AU45) and closed eye
 
 
 def units(actions: Mapping[str, float | None]) -> dict[str, float | None]:
-    """The action units of a face, each in 0..1 or None where an action it needs has no value.
+    """The action units of a face: `AU01`, `AU02_L`, `AU02_R`, `AU02`, ... as `unit` has them, in the order of `UNITS`.
+
+    Args:
+        actions: values by the names of `ACTIONS`; a name that is absent counts as None.
+    """
+    return {name: unit(actions, name) for name in UNIT_NAMES}
+
+
+def unit(actions: Mapping[str, float | None], name: str) -> float | None:
+    """One action unit in 0..1, or None where an action that it needs has no value.
 
     AU25 is how far the lips are apart: the largest of jawOpen less mouthClose (which counts how far the lips stay
     together over an open jaw), mouthLowerDown and mouthUpperUp, each the mean of its sides.
 
     Args:
-        actions: values by the names of `ACTIONS`; a name that is absent counts as None.
-
-    Returns:
-        `AU01`, `AU02_L`, `AU02_R`, `AU02`, ... in the order of `UNITS`.
+        actions: as for `units`.
+        name: of `UNIT_NAMES`; another raises KeyError.
     """
-    values: dict[str, float | None] = {}
-    for code, unit in UNITS.items():
-        if code == PARTED:
-            values[code] = _parted(actions)
-        elif unit.both:
-            values[code] = _mean(actions, unit.both)
-        else:
-            sides = _mean(actions, unit.left), _mean(actions, unit.right)
-            values[f"{code}_L"], values[f"{code}_R"] = sides
-            known = [side for side in sides if side is not None]
-            values[code] = max(known) if len(known) == len(sides) else None
-    return values
+    code, _, side = name.partition("_")
+    if code == PARTED:
+        return _parted(actions)
+    needed = UNITS[code]
+    if needed.both:
+        return _mean(actions, needed.both)
+    if side:
+        return _mean(actions, {"L": needed.left, "R": needed.right}[side])
+    left, right = _mean(actions, needed.left), _mean(actions, needed.right)
+    return None if left is None or right is None else max(left, right)
 
 
-def unit_names() -> tuple[str, ...]:
-    """The keys that `units` returns, in order."""
-    return tuple(units({}))
+UNIT_NAMES: Final[tuple[str, ...]] = tuple(
+    f"{code}{side}" for code, needed in UNITS.items() for side in (("_L", "_R", "") if needed.left else ("",))
+)
+"""The names of all units and their sides."""
 
 
 def _mean(actions: Mapping[str, float | None], names: tuple[str, ...]) -> float | None:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mien.actions import units
 from mien.labels import BASIC, EXPRESSIONS, NEUTRAL
 from mien.wording import signed
 
@@ -122,6 +123,8 @@ class Reading:
         uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card), or, in a
             `Face`, when the face's quality is below 0.4.
         embedding: the recogniser's feature vector; empty unless embeddings were asked for.
+        actions: each of `mien.actions.ACTIONS` in [0, 1], from the face at rest to the movement at its fullest, by
+            ARKit's name; None where an action cannot be measured. Empty where actions were not asked for.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
@@ -132,6 +135,13 @@ class Reading:
     intensity: float | None
     uncertain: bool
     embedding: tuple[float, ...] = ()
+    actions: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def units(self) -> dict[str, float | None]:
+        """The FACS action units in [0, 1] that follow from `actions`, such as `AU12`, `AU12_L` and `AU12_R`; empty
+        where there are no actions. See `mien.actions.UNITS`."""
+        return units(self.actions) if self.actions else {}
 
     @property
     def expression(self) -> str:
@@ -194,6 +204,16 @@ class Face:
     def probabilities(self) -> dict[str, float]:
         """The probability of each label."""
         return self.reading.probabilities
+
+    @property
+    def actions(self) -> dict[str, float | None]:
+        """The facial actions in [0, 1] by ARKit's name, see `Reading`."""
+        return self.reading.actions
+
+    @property
+    def units(self) -> dict[str, float | None]:
+        """The FACS action units in [0, 1], see `Reading`."""
+        return self.reading.units
 
     @property
     def valence(self) -> float | None:

@@ -7,6 +7,7 @@ those that are not have no value.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,6 +74,14 @@ class ActionReader:
         self._team.map(read, len(crops))
         values[:, ~self.measured] = np.nan
         return values
+
+    def named(self, crops: NDArray[np.uint8], points: NDArray[Any]) -> list[dict[str, float | None]]:
+        """The same as a dictionary for each face, with None for what is not measured."""
+        rows = self(crops, points).tolist()
+        return [
+            {name: None if math.isnan(value) else value for name, value in zip(ACTIONS, row, strict=True)}
+            for row in rows
+        ]
 
 
 def _sized(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -366,8 +366,8 @@ class Renderer:
         image = self._compose(canvas, random)
         # On the canvas a pixel's centre is at .5, in a picture at .0.
         points = ((scale * marks + shift) * (self.size / self._canvas) - 0.5).astype(np.float32)
-        known = (np.nan, np.nan) if label == UNLABELLED else CIRCUMPLEX[EXPRESSIONS[label]]
-        affect = np.array(known, np.float32) * intensity
+        place = (np.nan, np.nan) if label == UNLABELLED else CIRCUMPLEX[EXPRESSIONS[label]]
+        affect = np.array(place, np.float32) * intensity
         return Rendering(image, points, pose, coefficients, label, affect, intensity, identity)
 
     def _light(self, vertices: Floats, colours: Floats, random: np.random.Generator) -> Floats:

@@ -51,7 +51,7 @@ def pearson(one: Floats, other: Floats) -> Floats:
 
 def slope(said: Floats, exact: Floats) -> Floats:
     """The slope [52] of the regression of the exact values on the answers [n, 52]; NaN likewise."""
-    return pearson(said, exact) * exact.std(axis=0) / np.maximum(said.std(axis=0), 1e-6)
+    return np.asarray(pearson(said, exact) * exact.std(axis=0) / np.maximum(said.std(axis=0), 1e-6))
 
 
 def answers(network: Callable[[Any], Any], faces: ActionFaces) -> Floats:
@@ -96,7 +96,7 @@ def people(reader: ActionReader, root: Path) -> dict[str, Any]:
         raise DatasetNotFound(
             f"{root}: no people with a picture in neutral/ and in smiling/: leave 'people' out"
         )
-    find = pipeline.load(threads=1).find
+    find = pipeline.load(actions=False, threads=1).find
     changes, mirrored = [], []
     for person in both:
         rows = []
@@ -126,7 +126,8 @@ def _one(find: Callable[[Any], Any], reader: ActionReader, picture: Any) -> Floa
     faces = find(np.ascontiguousarray(picture))
     if not faces:
         return None
-    return reader(faces[0][-1][None], np.array(faces[0][1].points)[None])[0]
+    actions: Floats = reader(faces[0][-1][None], np.array(faces[0][1].points)[None])[0]
+    return actions
 
 
 def _named(values: Floats) -> dict[str, float | None]:

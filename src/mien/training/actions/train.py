@@ -24,7 +24,7 @@ import torch
 from pydantic import Field, ValidationError
 from torch import Tensor
 
-from mien.actions import ACTIONS, VERSION
+from mien.actions import ACTIONS, VERSION, other_side
 from mien.config import Frozen, explain
 from mien.errors import ConfigError
 from mien.faces.action_reader import SIZE, ActionReader
@@ -291,6 +291,7 @@ def verdicts(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """What the card says of each action: whether it is `measured`, what it was learnt from, and its correlations.
 
     `rendered` is with the exact values of unseen people; `teacher` and `retest` are means over the sets of photographs.
+    The two sides of an action are measured both or not at all, by the mean of their correlations.
     """
     photographs = [figures for figures in values.values() if "retest" in figures]
     exact = values.get("rendered", {}).get("pearson", np.full(len(ACTIONS), np.nan))
@@ -306,7 +307,7 @@ def verdicts(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         )
         rendered = float(exact[place])
         result[name] = {
-            "measured": bool(max(np.nan_to_num(rendered), np.nan_to_num(teacher)) >= MEASURED),
+            "measured": False,
             "learnt_from": (["renderings"] if np.isfinite(rendered) else [])
             + (["teacher"] if np.isfinite(teacher) else []),
             "rendered": _rounded(rendered),
@@ -314,6 +315,10 @@ def verdicts(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "teacher": _rounded(teacher),
             "retest": _rounded(retest),
         }
+    for name, stated in result.items():
+        sides = stated, result[other_side(name)]
+        reached = [sum(side[kind] or 0.0 for side in sides) / 2 for kind in ("rendered", "teacher")]
+        stated["measured"] = max(reached) >= MEASURED
     return result
 
 
