@@ -9,7 +9,7 @@ import numpy as np
 from mien.actions import ACTIONS
 from mien.faces.action_reader import SIZE
 from mien.landmarks import LEFT_EYE_CORNERS, NOSE_TIP, POINTS, RIGHT_EYE_CORNERS
-from mien.training.actions.draws import Draws, middle, mirrored, moved
+from mien.training.actions.draws import ActionDraws, middle, mirrored, moved
 from mien.training.actions.faces import STORED, ActionFaces
 from mien.training.actions.teacher import TAUGHT
 
@@ -56,8 +56,8 @@ def test_mirroring_exchanges_the_sides() -> None:
 
 def test_batches_repeat_and_know_which_truth_is_whose() -> None:
     data = (faces(5), faces(5, seed=9), 32, 0.5, 4)
-    first, second = islice(Draws(*data), 2)
-    again = next(iter(Draws(*data, step=1)))
+    first, second = islice(ActionDraws(*data), 2)
+    again = next(iter(ActionDraws(*data, step=1)))
     assert all((one == other).all() for one, other in zip(second[:2], again[:2], strict=True))
     assert not (first.crops == second.crops).all()
     rendered = np.isfinite(first.exact.numpy()).all(axis=1)

@@ -18,7 +18,7 @@ from mien.faces.action_reader import ActionReader
 from mien.io import cards
 from mien.training import checkpoint
 from mien.training.actions import measure, train
-from mien.training.actions.draws import Draws
+from mien.training.actions.draws import ActionDraws
 from mien.training.actions.faces import read
 from mien.training.actions.train import ActionMethod, configured, verdicts
 
@@ -101,7 +101,7 @@ def test_the_network_learns_a_batch_by_heart(labels: Path, tmp_path: Path) -> No
     torch.manual_seed(0)
     sets = read(labels, ["muxspace"], renders=True)
     method = ActionMethod(configured(tree_of(labels, tmp_path / "run"), "actions.yaml"))
-    batch = next(iter(Draws(sets["photographs"], sets["renderings"], 8, 0.5, seed=0)))
+    batch = next(iter(ActionDraws(sets["photographs"], sets["renderings"], 8, 0.5, seed=0)))
     optimiser = torch.optim.Adam(method.parameters(), 3e-3)
     losses = []
     for _ in range(60):

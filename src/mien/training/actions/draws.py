@@ -38,7 +38,7 @@ class ActionCrops(NamedTuple):
     exact: Tensor
 
 
-class Draws(torch.utils.data.IterableDataset[ActionCrops]):
+class ActionDraws(torch.utils.data.IterableDataset[ActionCrops]):
     """Endless augmented batches; each depends on the seed and its step alone.
 
     Args:

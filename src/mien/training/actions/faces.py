@@ -30,7 +30,7 @@ from mien.faces.action_reader import SIZE
 from mien.faces.landmarker import Landmarker
 from mien.io import atomic, images
 from mien.landmarks import POINTS
-from mien.training.actions.teacher import Answer, Teacher
+from mien.training.actions.teacher import Answer, ActionTeacher
 from mien.training.landmarks.crops import held_out
 from mien.training.landmarks.teacher import FACES
 
@@ -84,7 +84,7 @@ def locate(landmarker: Landmarker, image: Pixels) -> tuple[Floats, Pixels, Float
 
 
 def ask(
-    teacher: Teacher, faces: Iterable[tuple[str, Pixels]], measured: Callable[[str], bool]
+    teacher: ActionTeacher, faces: Iterable[tuple[str, Pixels]], measured: Callable[[str], bool]
 ) -> dict[str, NDArray[Any]]:
     """Find and label named pictures that a face fills: the arrays of a set's file.
 
@@ -107,7 +107,7 @@ def ask(
     return _arrays(rows)
 
 
-def _moved(teacher: Teacher, image: Pixels, points: Floats, random: np.random.Generator) -> Answer:
+def _moved(teacher: ActionTeacher, image: Pixels, points: Floats, random: np.random.Generator) -> Answer:
     """The teacher's answer to a moved look: the face off by up to 5 % and larger or smaller by up to 10 %."""
     mesh, _ = teacher.look(image, *teacher.square(points))
     return teacher.again(
@@ -126,7 +126,7 @@ def _arrays(rows: list[tuple[Any, ...]]) -> dict[str, NDArray[Any]]:
     }
 
 
-def known(root: Path, teacher: Teacher | None) -> dict[str, NDArray[Any]]:
+def known(root: Path, teacher: ActionTeacher | None) -> dict[str, NDArray[Any]]:
     """The arrays of a folder of `mien data render --actions`, with `split` "train", "valid", "seen" or "unseen".
 
     `again` is what the teacher says of the pictures of unseen people (NaN for the others), for comparison.
@@ -186,7 +186,7 @@ def complete(
             f"{folder / missing[0]}.npz: no such labels: name MediaPipe's face_landmarker.task in 'teacher', to make "
             "them"
         )
-    teacher = Teacher(task) if task is not None and (missing or renders is not None) else None
+    teacher = ActionTeacher(task) if task is not None and (missing or renders is not None) else None
     if renders is not None and not (folder / "rendered.npz").is_file():
         say("reading the renderings")
         _save(folder / "rendered.npz", known(renders, teacher))

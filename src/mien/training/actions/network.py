@@ -74,7 +74,7 @@ def action_loss(said: Tensor, target: Tensor, spread: Tensor) -> Tensor:
     return (squares * known).sum() / known.sum().clamp(min=1)
 
 
-class _Shipped(nn.Module):
+class _BothSides(nn.Module):
     """The network as it ships: uint8 in, the mean over a face and its mirror image, in 0..1."""
 
     def __init__(self, network: ActionNet) -> None:
@@ -99,4 +99,4 @@ def export(network: ActionNet, path: Path) -> None:
     precision."""
     network = network.eval().to(memory_format=torch.contiguous_format)
     example = (torch.zeros(2, SIZE, SIZE, dtype=torch.uint8), torch.zeros(2, len(POINTS), 2))
-    halves.export(_Shipped(network), example, path, ["crops", "points"], ["actions"])
+    halves.export(_BothSides(network), example, path, ["crops", "points"], ["actions"])

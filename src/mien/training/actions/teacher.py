@@ -69,7 +69,7 @@ class Answer(NamedTuple):
     score: float
 
 
-class Teacher:
+class ActionTeacher:
     """The mesh network and the network of actions on one thread."""
 
     def __init__(self, task: Path) -> None:

@@ -33,9 +33,9 @@ from mien.io.onnx import session
 from mien.landmarks import POINTS
 from mien.methods.base import Method, Terms
 from mien.training import checkpoint, processor, run_folder
-from mien.training.actions import faces as sets
+from mien.training.actions import faces
 from mien.training.actions import measure
-from mien.training.actions.draws import ActionCrops, Draws
+from mien.training.actions.draws import ActionCrops, ActionDraws
 from mien.training.actions.faces import ActionFaces
 from mien.training.actions.network import ActionNet, action_loss, export, spreads
 from mien.training.actions.teacher import TAUGHT
@@ -141,8 +141,8 @@ def run(config: ActionsConfig, resume: bool = False, report: Report | None = Non
     with run_folder.claimed(config.out, "out"), processor.settings(config.threads):
         plain = config.model_dump(mode="json")
         run_folder.admit(config.out, run_folder.stored(config.out), plain, resume, free=_MAY_CHANGE)
-        sets.complete(config.labels, config.roots, config.teacher, config.rendered, say)
-        held = sets.read(config.labels, config.roots, config.rendered is not None)
+        faces.complete(config.labels, config.roots, config.teacher, config.rendered, say)
+        held = faces.read(config.labels, config.roots, config.rendered is not None)
         photographs, renderings = held.pop("photographs"), held.pop("renderings")
         told = ", ".join(f"{len(some)} of {name}" for name, some in held.items())
         say(f"{len(photographs)} photographs, {len(renderings)} renderings; held out: {told}")
@@ -223,7 +223,7 @@ class ActionTask(Task):
 
     def batches(self, step: int) -> Iterator[ActionCrops]:
         cv2.setNumThreads(1)
-        return iter(Draws(*self._data, step))
+        return iter(ActionDraws(*self._data, step))
 
     def rate(self, step: int, progress: float) -> float:
         return min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
