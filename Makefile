@@ -46,6 +46,7 @@ bench: .venv-test/ready
 # The numbers of README and docs, from cards and reports, and the picture of the architecture, from the imports.
 figures: .venv-test/ready
 	.venv-test/bin/python scripts/figures.py
+	.venv-test/bin/python scripts/action_table.py
 	.venv-test/bin/python scripts/architecture.py
 
 # The site into site/; look at it with  .venv-test/bin/mkdocs serve

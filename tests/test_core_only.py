@@ -54,6 +54,8 @@ def test_the_wheel_holds_weights_and_cards_and_is_small(wheel: Path) -> None:
         "recogniser.json",
         "landmarks.onnx",
         "landmarks.json",
+        "actions.onnx",
+        "actions.json",
         "visibility.onnx",
         "visibility.json",
     ):

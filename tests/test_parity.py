@@ -123,6 +123,7 @@ def test_faces_are_read_alike(
     expected = pipeline(group)
     assert expected.faces, "nothing to compare"
     assert 0 < len(expected.faces) <= 6
+    assert all(face.actions["mouthSmileLeft"] is not None for face in expected.faces)
 
     ran = command("predict", group, "--json", *words(options))
     assert Analysis.from_json(ran.out) == expected

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mien.actions import units
 from mien.labels import BASIC, EXPRESSIONS, NEUTRAL
 from mien.wording import signed
 
@@ -124,6 +125,8 @@ class Reading:
         doubts: why it is uncertain, for people: "between happiness and neutral", or what of the face's picture is
             poorest ("covered", "small", "blurred", "turned", "hardly a face"); empty where it is not.
         embedding: the recogniser's feature vector; empty unless embeddings were asked for.
+        actions: each of `mien.actions.ACTIONS` in [0, 1], from the face at rest to the movement at its fullest, by
+            ARKit's name; None where an action cannot be measured. Empty where actions were not asked for.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
@@ -135,6 +138,13 @@ class Reading:
     uncertain: bool
     embedding: tuple[float, ...] = ()
     doubts: tuple[str, ...] = ()
+    actions: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def units(self) -> dict[str, float | None]:
+        """The FACS action units in [0, 1] that follow from `actions`, such as `AU12`, `AU12_L` and `AU12_R`; empty
+        where there are no actions. See `mien.actions.UNITS`."""
+        return units(self.actions) if self.actions else {}
 
     @property
     def expression(self) -> str:
@@ -197,6 +207,16 @@ class Face:
     def probabilities(self) -> dict[str, float]:
         """The probability of each label."""
         return self.reading.probabilities
+
+    @property
+    def actions(self) -> dict[str, float | None]:
+        """The facial actions in [0, 1] by ARKit's name, see `Reading`."""
+        return self.reading.actions
+
+    @property
+    def units(self) -> dict[str, float | None]:
+        """The FACS action units in [0, 1], see `Reading`."""
+        return self.reading.units
 
     @property
     def valence(self) -> float | None:

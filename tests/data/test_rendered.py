@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien.data.synthetic.head import EYE, SKIN, Head, Renderer, Rendering, pose_of, rotation
-from mien.labels import CIRCUMPLEX, EXPRESSIONS
+from mien.actions import ACTIONS
+from mien.data.synthetic.head import EYE, MOVEMENTS, SKIN, Head, Renderer, Rendering, arkit, pose_of, rotation
+from mien.labels import CIRCUMPLEX, EXPRESSIONS, UNLABELLED
 from mien.landmarks import LEFT_EYE_CORNERS, LEFT_IRIS, NOSE_TIP, POINTS, RIGHT_EYE_CORNERS, RIGHT_IRIS
 
 
@@ -136,3 +137,47 @@ def test_smiles_use_the_smile_blendshapes(head: Head) -> None:
     assert neutral
     assert all(r.coefficients.max() == 0 for r in neutral)
     assert np.corrcoef([r.coefficients.mean() for r in happy], [r.intensity for r in happy])[0, 1] > 0.7
+
+
+ALONE = ("jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthLeft", "mouthRight")
+
+
+def test_single_movements_are_sparse_and_never_opposed() -> None:
+    names = tuple(
+        side
+        for movement in MOVEMENTS
+        for side in ((movement,) if movement in ALONE else (f"{movement}_L", f"{movement}_R"))
+    ) + tuple(f"eyeLook{way}_{side}" for way in ("In", "Out", "Up", "Down") for side in "LR")
+    none = np.zeros((1, 3), np.float32)
+    flat = Head(
+        none, none[None], np.zeros((len(names), 1, 3), np.float32), names, np.zeros((1, 4), np.intp),
+        np.array([SKIN]), np.full(len(POINTS), -1), (np.zeros(1, np.intp),) * 2, *(np.zeros(1, np.float32),) * 4,
+    )  # fmt: skip
+    renderer, random = Renderer(flat, size=64, movements=True), np.random.default_rng(0)
+    drawn = np.stack([renderer.move(random) for _ in range(400)])
+    value = {name: drawn[:, number] for number, name in enumerate(names)}
+    assert ((drawn >= 0) & (drawn <= 1)).all()
+    assert 0.05 < (drawn > 0).mean() < 0.3
+    assert not ((value["jawLeft"] > 0) & (value["jawRight"] > 0)).any()
+    assert not ((value["eyeBlink_L"] > 0) & (value["eyeWide_L"] > 0)).any()
+    assert (value["mouthClose"] <= value["jawOpen"]).all()
+    assert (value["eyeLookIn_L"] == value["eyeLookOut_R"]).all()  # both eyes to the subject's right
+    assert (value["browInnerUp_L"] == value["browInnerUp_R"]).mean() > 0.6
+    smiling = (value["mouthSmile_L"] > 0) | (value["mouthSmile_R"] > 0)
+    one_sided = (value["mouthSmile_L"] > 0) != (value["mouthSmile_R"] > 0)
+    assert 0.02 < one_sided.sum() / smiling.sum() < 0.5
+
+
+def test_movements_are_no_expression_and_have_arkit_names(head: Head) -> None:
+    for picture in draw(head, 2, movements=True):
+        assert picture.expression == UNLABELLED
+        assert np.isnan(picture.affect).all()
+        values = dict(zip(ACTIONS, arkit(head.names, picture.coefficients).tolist(), strict=True))
+        assert values["mouthSmileLeft"] == pytest.approx(picture.coefficients[0])
+        assert values["mouthSmileRight"] == pytest.approx(picture.coefficients[1])
+        assert np.isnan(values["jawOpen"])  # this head has no such movement
+
+
+def test_arkit_takes_the_mean_of_sides_that_it_does_not_tell_apart() -> None:
+    values = arkit(("browInnerUp_L", "browInnerUp_R"), np.array([[0.2, 0.6]]))
+    assert values[0, ACTIONS.index("browInnerUp")] == pytest.approx(0.4)

@@ -499,9 +499,13 @@ FEX = {
 DLIB = [f"{axis}_{number}" for axis in "xy" for number in range(68)]
 
 
-def drawn(layout: str) -> list[tables.Row]:
+def drawn(layout: str, **actions: float | None) -> list[tables.Row]:
     """Rows of a face whose point n lies at (n, 1000 + n)."""
-    numbered = replace(face(), landmarks=Landmarks(tuple((float(n), 1000.0 + n) for n in range(112)), 0.9))
+    numbered = replace(
+        face(),
+        landmarks=Landmarks(tuple((float(n), 1000.0 + n) for n in range(112)), 0.9),
+        reading=replace(face().reading, actions=actions),
+    )
     return tables.rows(Analysis("a.jpg", 640, 480, (numbered,)), layout)
 
 
@@ -511,7 +515,9 @@ def test_pyfeats_reader_finds_its_columns() -> None:
     assert not second, (
         "it would be taken for a table of py-feat's second version, whose labels are Happy, Sad, ..."
     )
-    assert [name for name in row if "AU" in name] == []
+    units = (1, 2, 4, 5, 6, 7, 9, 10, 11, 12, 14, 15, 17, 20, 23, 24, 25, 26, 28, 43)
+    assert [name for name in row if "AU" in name] == [f"AU{number:02}" for number in units]
+    assert all(row[f"AU{number:02}"] is None for number in units)  # this face has no actions
     for names in FEX.values():
         assert set(names) <= row.keys()
     assert sum(row[name] for name in FEX["emotions"]) + row["contempt"] == pytest.approx(1)
@@ -531,6 +537,17 @@ def test_openfaces_reader_finds_its_columns() -> None:
     assert [name for name in row if name.startswith("pose_")] == poses
     assert [row[name] is None for name in poses] == [True] * 3 + [False] * 3
     assert [name for name in row if re.fullmatch(r"[xy]_\d+", name)] == DLIB
+
+
+def test_action_units_stand_in_each_layout_in_its_range() -> None:
+    smile = {"mouthSmileLeft": 0.8, "mouthSmileRight": 0.5, "eyeBlinkLeft": 0.2, "eyeBlinkRight": 0.2}
+    own, feat, face_ = (drawn(layout, **smile)[0] for layout in ("mien", "pyfeat", "openface"))
+    assert (own["AU12_L"], own["AU12_R"], own["AU12"], own["AU06"]) == (0.8, 0.5, 0.8, None)
+    assert {name: own[name] for name in smile} == smile
+    assert own["tongueOut"] is None
+    assert (feat["AU12"], feat["AU43"], feat["AU11"], feat["AU23"]) == (0.8, 0.2, None, None)
+    assert (face_["AU12_r"], face_["AU45_r"], face_["AU23_r"]) == (4.0, 1.0, None)
+    assert face_["AU12_c"] is None
 
 
 def test_the_68_points_are_dlibs() -> None:

@@ -39,7 +39,7 @@ def adapt(
 
     outputs.check(out, overwrite=overwrite, reads=[pictures], suffixes=(".json",))
     finding = options.pipeline_options(detector, model, weights, min_face, min_confidence, tiled, "trained")
-    pipeline = load(**finding, embeddings=True, threads=threads)
+    pipeline = load(**finding, embeddings=True, actions=False, threads=threads)
     labels, given = examples(pictures, pipeline.labels)
     with counted("faces") as progress:
         faces = fitting.read(given, labels, pipeline, progress, lambda line: tell(f"mien: {line}"))

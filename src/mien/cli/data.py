@@ -185,6 +185,10 @@ def render(
     images: Annotated[int, typer.Option(min=2, max=100, help="Pictures of each.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pixels.")] = 0,
     size: Annotated[int, typer.Option(min=32, max=512, help="Side of the pictures, pixels.")] = 112,
+    actions: Annotated[
+        bool,
+        typer.Option("--actions", help="Combine single movements of known size, not the eight expressions."),
+    ] = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Render a data set of heads: train, valid, and a test of persons that training has seen and has not."""
@@ -195,7 +199,7 @@ def render(
 
     if not (out / heads.BEGUN).is_file():  # else it goes on
         outputs.check_folder(out, [heads.FILE], overwrite=overwrite)
-    renderer, digest = heads.renderer(head, size)
+    renderer, digest = heads.renderer(head, size, movements=actions)
     with counted("rendering") as progress:
         records = heads.write(renderer, out, identities, images, seed, digest, progress)
     counts = Counter((record.split, record.attributes["person"]) for record in records)

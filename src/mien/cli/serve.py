@@ -233,7 +233,8 @@ def _check(options: dict[str, Any]) -> None:
     from mien.io import cards
 
     cards.verified(options["weights"] or SHIPPED)
-    cards.verified(cards.FOLDER / "landmarks.onnx")
+    for name in ("landmarks", "actions"):
+        cards.verified(cards.FOLDER / f"{name}.onnx")
     given = {
         "model_path": options["detector_model"],
         "minimum": options["min_face"],

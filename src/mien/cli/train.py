@@ -48,7 +48,11 @@ def train(
         typer.echo(folder)
 
 
-_OWN = {"landmarks": "mien.training.landmarks.train", "editor": "mien.training.editor.train"}
+_OWN = {
+    "actions": "mien.training.actions.train",
+    "landmarks": "mien.training.landmarks.train",
+    "editor": "mien.training.editor.train",
+}
 """Trainings with a configuration of their own."""
 
 

@@ -66,7 +66,7 @@ def made_with(options: Settings) -> Settings:
 
     weights = cards.weights_file(options.get("weights") or cards.FOLDER / "recogniser.onnx")
     recogniser = cards.read(weights.with_suffix(".json"))
-    landmarks = cards.read(cards.FOLDER / "landmarks.json")
+    landmarks, actions = (cards.read(cards.FOLDER / f"{name}.json") for name in ("landmarks", "actions"))
     model = options.get("detector_model")
     content = inputs.identity(model) if model is not None else None
     adapt = options.get("adapt")
@@ -79,6 +79,8 @@ def made_with(options: Settings) -> Settings:
         "model": recogniser.name,
         "weights": recogniser.fields["sha256"],
         "landmarks": landmarks.fields["sha256"],
+        "actions": actions.fields["sha256"] if options.get("actions", True) else None,
+        "units": actions.fields["units"]["version"],
         "detector": detect.named(options.get("detector", "auto")),
         "detector_model": content.partition("-")[0] if content is not None else None,
         "min_face": options.get("min_face"),

@@ -32,6 +32,7 @@ from mien.types import Analysis, Box, Detection, Face, Landmarks, Pose, Reading
 from mien.urls import without_secrets
 
 if TYPE_CHECKING:
+    from mien.faces.action_reader import ActionReader
     from mien.faces.detect import Detector
     from mien.faces.landmarker import Landmarker
     from mien.faces.operating_point import Prior
@@ -89,7 +90,7 @@ class _Seen:
 
 
 class Pipeline:
-    """Detector, landmark network and recogniser, in this order. Make one with `mien.load()`.
+    """Detector, landmark network, recogniser and what reads actions, in this order. Make one with `mien.load()`.
 
     A pipeline is thread-safe as far as its detector is, and does not change once made.
     """
@@ -105,10 +106,12 @@ class Pipeline:
         embeddings: bool = False,
         max_pixels: int = images.MAX_PIXELS,
         visibility: Visibility | None = None,
+        actions: ActionReader | None = None,
     ) -> None:
         """Put given parts together; see `load` for the meaning and defaults of the options.
 
-        `visibility` tells how much of a face can be seen; None opens the shipped weights.
+        `visibility` tells how much of a face can be seen; None opens the shipped weights. `actions` reads facial
+        actions; None reads none.
         """
         if not 0 <= presence <= 1:
             raise ConfigError(f"presence is {presence}: it is a probability, pass 0 to 1")
@@ -118,6 +121,7 @@ class Pipeline:
         self.landmarker = landmarker
         self.recogniser = recogniser
         self.visibility = visibility or _visibility()
+        self.actions = actions
         self.presence = presence
         self.on_no_face = on_no_face
         self.embeddings = embeddings
@@ -202,9 +206,21 @@ class Pipeline:
         return self.locate(rgb, found) if found else []
 
     def read(self, located: Sequence[MeasuredFace]) -> list[Reading]:
-        """What the recogniser says of each of n located faces."""
-        crops = [face[-1] for face in located]
-        return self.recogniser(np.stack(crops), embeddings=self.embeddings) if crops else []
+        """What the recogniser says of each of n located faces, with their actions."""
+        return self._readings([face[4] for face in located], [face[1] for face in located])
+
+    def _readings(self, crops: Sequence[NDArray[np.uint8]], landmarks: Sequence[Landmarks]) -> list[Reading]:
+        if not crops:
+            return []
+        stacked = np.stack(crops)
+        readings = self.recogniser(stacked, embeddings=self.embeddings)
+        if self.actions is None:
+            return readings
+        points = np.array([face.points for face in landmarks])
+        return [
+            replace(reading, actions=actions)
+            for reading, actions in zip(readings, self.actions.named(stacked, points), strict=True)
+        ]
 
     def locate(self, rgb: images.Rgb, found: Sequence[Detection]) -> list[MeasuredFace]:
         """Landmarks, pose, quality and crop of each of n detections that is a face; see `measure`."""
@@ -252,9 +268,7 @@ class Pipeline:
     def _read(self, waiting: list[_Seen]) -> list[Analysis]:
         """Recognise the crops of several pictures together and give each picture its own."""
         crops = [crop for seen in waiting for crop in seen.crops]
-        readings: Iterator[Reading] = iter(
-            self.recogniser(np.stack(crops), embeddings=self.embeddings) if crops else ()
-        )
+        readings = iter(self._readings(crops, [one for seen in waiting for one in seen.landmarks]))
         return [
             Analysis(
                 seen.source,
@@ -286,6 +300,7 @@ def load(
     presence: float = PRESENCE,
     on_no_face: OnNoFace = "row",
     embeddings: bool = False,
+    actions: bool = True,
     threads: int | None = None,
     max_pixels: int = images.MAX_PIXELS,
 ) -> Pipeline:
@@ -306,6 +321,7 @@ def load(
         on_no_face: "row" gives an `Analysis` without faces, "skip" leaves it out of lists and streams, "error" makes it
             an error.
         embeddings: also return the recogniser's feature vectors.
+        actions: also return the 52 facial actions, see `mien.actions`.
         threads: for the networks; None takes all processors of the affinity mask.
         max_pixels: larger pictures are refused before they are decoded.
 
@@ -333,8 +349,15 @@ def load(
 
         return OnnxRecogniser.load(weights, threads=threads, prior=prior, adapt=adapt)
 
+    def make_actions() -> ActionReader | None:
+        if not actions:
+            return None
+        from mien.faces.action_reader import ActionReader
+
+        return ActionReader.load(threads=threads)
+
     recogniser, landmarker = _Opening(make_recogniser), _Opening(make_landmarker)
-    visibility = _Opening(_visibility)
+    visibility, action_reader = _Opening(_visibility), _Opening(make_actions)
     with loading("mien"):
         found, opened, reader = make_detector(), landmarker.result(), recogniser.result()
     return Pipeline(
@@ -346,6 +369,7 @@ def load(
         embeddings=embeddings,
         max_pixels=max_pixels,
         visibility=visibility.result(),
+        actions=action_reader.result(),
     )
 
 

@@ -1,10 +1,10 @@
 """What every column of a table means: name, type, unit and range, in the four layouts that `mien` writes.
 
 The default layout, `mien`, holds everything, mostly under the names that py-feat uses. `pyfeat` and `openface` are
-tables as `read_feat` and `read_openface` of py-feat 2.1 take them: 68 facial points in dlib's order, and empty columns
-for what `mien` does not measure and those readers expect. `deepface` has that tool's names (nested keys are joined by
-dots, as `pandas.json_normalize` does). Expression columns say what a face shows to an observer, not what the person
-feels.
+tables as `read_feat` and `read_openface` of py-feat 2.1 take them: 68 facial points in dlib's order, action units under
+their names, and empty columns for what `mien` does not measure and those readers expect. `deepface` has that tool's
+names (nested keys are joined by dots, as `pandas.json_normalize` does). Expression columns say what a face shows to an
+observer, not what the person feels.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any, Final, Literal, cast
 
+from mien.actions import ACTIONS, UNIT_NAMES, UNITS, VERSION, unit
 from mien.errors import ConfigError, MienError, NoFace, nearest
 from mien.io.images import describe
 from mien.labels import EXPRESSIONS, listed
@@ -161,6 +162,31 @@ def _absent(*names: str) -> tuple[Column, ...]:
     )
 
 
+def _action(name: str) -> Column:
+    meaning = f"facial action {name}, by ARKit's name; empty where it is not measured"
+    return Column(name, float, "", "0..1", meaning, lambda a, i, f: f.actions.get(name))
+
+
+def _unit(name: str, column: str = "", scale: float = 1.0) -> Column:
+    """A unit of `mien.actions.UNITS`, or one that is not derived and has an empty column."""
+    code, _, side = name.partition("_")
+    if code not in UNITS:
+        return _absent(column or name)[0]
+    where = {"": "", "L": ", the subject's left", "R": ", the subject's right"}[side]
+    meaning = f"{UNITS[code].name}{where}; action unit of map {VERSION}, see mien.actions"
+
+    def value(analysis: Analysis, number: int, face: Face) -> float | None:
+        said = unit(face.actions, name)
+        return None if said is None else scale * said
+
+    return Column(column or name, float, "", f"0..{scale:g}", meaning, value)
+
+
+_ACTIONS: Final = (*map(_action, ACTIONS), *map(_unit, UNIT_NAMES))
+
+_PYFEAT_UNITS: Final = tuple(
+    f"AU{number:02}" for number in (1, 2, 4, 5, 6, 7, 9, 10, 11, 12, 14, 15, 17, 20, 23, 24, 25, 26, 28, 43)
+)
 _OPENFACE_UNITS: Final = tuple(
     f"AU{number:02}" for number in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 )
@@ -175,6 +201,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         *(_probability(name, name) for name in EXPRESSIONS),
         *_AFFECT,
         *_COMMON,
+        *_ACTIONS,
         *_LAST,
     ),
     "pyfeat": (
@@ -183,6 +210,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         *_box("FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight", "FaceScore"),
         *_POSE,
         *_absent("X", "Y", "Z"),
+        *map(_unit, _PYFEAT_UNITS),
         *_EXPRESSION,
         *(_probability(name, name) for name in EXPRESSIONS),
         # With columns named valence and arousal py-feat takes a table for one of its version 2, with other labels.
@@ -200,8 +228,8 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         Column("pose_Rx", float, "radians", "-1.6..1.6", "pitch", lambda a, i, f: math.radians(f.pose.pitch)),
         Column("pose_Ry", float, "radians", "-1.6..1.6", "yaw", lambda a, i, f: math.radians(f.pose.yaw)),
         Column("pose_Rz", float, "radians", "-3.2..3.2", "roll", lambda a, i, f: math.radians(f.pose.roll)),
-        *_absent(*(f"{unit}_r" for unit in _OPENFACE_UNITS)),
-        *_absent(*(f"{unit}_c" for unit in sorted((*_OPENFACE_UNITS, "AU28")))),
+        *(_unit(code, f"{code}_r", 5.0) for code in _OPENFACE_UNITS),
+        *_absent(*(f"{code}_c" for code in sorted((*_OPENFACE_UNITS, "AU28")))),
         *_EXPRESSION,
         *(_probability(name, name) for name in EXPRESSIONS),
         *_AFFECT,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
+from mien.actions import ACTIONS
 from mien.io.tables import Row, TableError
 from mien.io.video import Picture
 from mien.labels import EXPRESSIONS
@@ -89,6 +90,12 @@ def faces(rows: Iterable[Row]) -> tuple[Face, ...]:
     return tuple(_face(row) for row in rows if row["face"] is not None)
 
 
+def _actions(row: Row) -> dict[str, float | None]:
+    """The actions of a row; none where the run did not read them."""
+    values = {name: row.get(name) for name in ACTIONS}
+    return values if any(value is not None for value in values.values()) else {}
+
+
 def _face(row: Row) -> Face:
     points: list[tuple[float, float]] = []
     while (x := row.get(f"x_{len(points)}")) is not None:
@@ -101,6 +108,7 @@ def _face(row: Row) -> Face:
         row["intensity"],
         row["uncertain"],
         doubts=tuple(doubts.split("; ")) if (doubts := row.get("doubts")) else (),
+        actions=_actions(row),
     )
     box = Box(row["FaceRectX"], row["FaceRectY"], row["FaceRectWidth"], row["FaceRectHeight"])
     return Face(

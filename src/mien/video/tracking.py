@@ -112,7 +112,7 @@ class Follower:
         if not located:
             return ()
         ordered = sorted(located, key=lambda face: (-face[0].box.area, face[0].box.corners))
-        readings = self._pipeline.recogniser(np.stack([face[4] for face in ordered]))
+        readings = self._pipeline.read(ordered)
         return tuple(
             Face(detection, landmarks, pose, doubted(reading, quality), quality.value)
             for (detection, landmarks, pose, quality, _), reading in zip(ordered, readings, strict=True)

@@ -2,7 +2,9 @@
 
     root/rendered.json         how it was made: seed, persons, pictures each, side, and the hash of the head model
     root/manifest.parquet      one row for each picture: split, expression, valence, arousal, subject and, as
-                               attributes, person ("seen", "unseen"), intensity, yaw, pitch, roll
+                               attributes, person ("seen", "unseen"), intensity, yaw, pitch, roll; of a set of single
+                               movements (`mien data render --actions`) there is a column for each action of
+                               `mien.actions.ACTIONS`, and no expression, affect or intensity
     root/points.npz            its landmarks in pixels by name, for `data.points`
     root/pictures/00003/07.png person 3, picture 7
 
@@ -29,10 +31,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.actions import ACTIONS
 from mien.data.readers import manifest
 from mien.data.readers.base import Reader
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged
+from mien.labels import UNLABELLED
 
 if TYPE_CHECKING:
     from mien.data.synthetic.head import Renderer, Rendering
@@ -74,8 +78,10 @@ def part_of(identity: int, number: int, each: int) -> tuple[Split, str]:
     return ("test" if number % cycle == cycle - 1 else "train"), "seen"
 
 
-def renderer(head: Path, size: int = 112) -> tuple[Renderer, str]:
+def renderer(head: Path, size: int = 112, movements: bool = False) -> tuple[Renderer, str]:
     """A renderer of `size` pixels for a head model's file, and the SHA-256 of that file.
+
+    With `movements` faces show combinations of single movements, see `Renderer.move`.
 
     Raises:
         ConfigError: the size is below 32, or there is no such file or no head in it.
@@ -94,7 +100,7 @@ def renderer(head: Path, size: int = 112) -> tuple[Renderer, str]:
         raise ConfigError(
             f"{head}: not a head model ({problem}): pass ICT-FaceKit's head as one .npz"
         ) from None
-    return Renderer(loaded, size=size), hashlib.sha256(head.read_bytes()).hexdigest()
+    return Renderer(loaded, size=size, movements=movements), hashlib.sha256(head.read_bytes()).hexdigest()
 
 
 def write(
@@ -136,6 +142,7 @@ def write(
         "images": each,
         "size": renderer.size,
         "head": head,
+        **({"shows": "movements"} if renderer.movements else {}),
     }
     _claim(out, made)
     records: list[Record] = []
@@ -171,7 +178,7 @@ def _render(renderer: Renderer, out: Path, person: int, each: int, seed: int, kn
     for number, rendering in enumerate(renderer.identities([person], each, seed)):
         path = folder / f"{number:02d}.png"
         images.write(path, rendering.image)
-        rows.append(_row(f"{folder.name}/{path.name}", rendering, number, each))
+        rows.append(_row(f"{folder.name}/{path.name}", rendering, number, each, renderer.head.names))
         points.append(rendering.points)
     data = BytesIO()
     np.savez(data, records=np.array(json.dumps(rows)), points=np.stack(points))
@@ -194,25 +201,25 @@ def _claim(out: Path, made: dict[str, Any]) -> None:
     images.replace(begun, json.dumps(made).encode())
 
 
-def _row(name: str, rendering: Rendering, number: int, each: int) -> dict[str, Any]:
-    """What a record says of a picture, its path excepted."""
+def _row(name: str, rendering: Rendering, number: int, each: int, shapes: tuple[str, ...]) -> dict[str, Any]:
+    """What a record says of a picture, its path excepted; `shapes` are the names of the head's blendshapes."""
+    from mien.data.synthetic.head import arkit
+
     split, person = part_of(rendering.identity, number, each)
     yaw, pitch, roll = (round(float(angle), 3) for angle in rendering.pose)
-    return {
-        "split": split,
-        "expression": int(rendering.expression),
-        "valence": float(rendering.affect[0]),
-        "arousal": float(rendering.affect[1]),
-        "subject": f"{rendering.identity:05d}",
-        "name": name,
-        "attributes": {
-            "person": person,
-            "intensity": float(rendering.intensity),
-            "yaw": yaw,
-            "pitch": pitch,
-            "roll": roll,
-        },
-    }
+    row: dict[str, Any] = {"split": split, "subject": f"{rendering.identity:05d}", "name": name}
+    row["attributes"] = {"person": person, "yaw": yaw, "pitch": pitch, "roll": roll}
+    if rendering.expression == UNLABELLED:
+        values = zip(ACTIONS, arkit(shapes, rendering.coefficients).tolist(), strict=True)
+        row["attributes"] |= {action: round(value, 4) for action, value in values if value == value}
+    else:
+        row |= {
+            "expression": int(rendering.expression),
+            "valence": float(rendering.affect[0]),
+            "arousal": float(rendering.affect[1]),
+        }
+        row["attributes"]["intensity"] = float(rendering.intensity)
+    return row
 
 
 def variant(root: Path) -> str | None:

@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.labels import CIRCUMPLEX, EXPRESSIONS
+from mien.actions import ACTIONS
+from mien.labels import CIRCUMPLEX, EXPRESSIONS, UNLABELLED
 from mien.landmarks import LEFT_IRIS, POINTS, RIGHT_IRIS
 
 Floats = NDArray[Any]  # float32 or float64
@@ -56,6 +57,19 @@ RECIPES: Final[dict[str, dict[str, float]]] = {
     },
     "contempt": {"mouthSmile_L": 0.6, "mouthDimple_L": 0.9, "mouthPress": 0.3},
 }
+
+# Movements that are drawn alone and combined, gaze excepted; a name without _L or _R stands for both sides.
+MOVEMENTS: Final = (
+    "browDown", "browInnerUp", "browOuterUp", "cheekPuff", "cheekSquint", "eyeBlink", "eyeSquint", "eyeWide",
+    "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthDimple", "mouthFrown", "mouthFunnel",
+    "mouthLeft", "mouthLowerDown", "mouthPress", "mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper",
+    "mouthShrugLower", "mouthShrugUpper", "mouthSmile", "mouthStretch", "mouthUpperUp", "noseSneer",
+)  # fmt: skip
+_TOGETHER: Final = ("browInnerUp", "cheekPuff")
+"""Movements of which ARKit knows no sides."""
+_OPPOSITE: Final = (
+    ("jawLeft", "jawRight"), ("mouthLeft", "mouthRight"), ("eyeBlink_L", "eyeWide_L"), ("eyeBlink_R", "eyeWide_R"),
+)  # fmt: skip
 
 SKIN, HEAD, MOUTH, TEETH, EYE = range(5)
 
@@ -103,7 +117,8 @@ class Rendering:
 
     `points` [P, 2] in pixels (NaN: the head has no such point), `pose` (yaw, pitch, roll) in degrees with the signs
     of `mien.landmarks`, `coefficients` [e] of the blendshapes, `expression` as an index of EXPRESSIONS, `affect`
-    (valence, arousal), `intensity` 0..1, `identity` number.
+    (valence, arousal), `intensity` 0..1, `identity` number. A combination of single movements is no expression: it is
+    UNLABELLED, its affect and intensity NaN.
     """
 
     image: Pixels
@@ -155,6 +170,22 @@ def load_head(path: Path) -> Head:
     )
 
 
+def arkit(names: Sequence[str], coefficients: Floats) -> Floats:
+    """Coefficients [..., e] of blendshapes as values [..., 52] of `mien.actions.ACTIONS`; NaN where there is no shape.
+
+    ICT-FaceKit's names end in _L and _R where ARKit's end in Left and Right; of two movements that ARKit knows on both
+    sides together only (browInnerUp, cheekPuff) the mean of the sides is taken.
+    """
+    index = {name: number for number, name in enumerate(names)}
+    values = np.full((*coefficients.shape[:-1], len(ACTIONS)), np.nan, np.float32)
+    for place, action in enumerate(ACTIONS):
+        alone = action.replace("Left", "_L").replace("Right", "_R")
+        found = [index[name] for name in (action, alone, f"{action}_L", f"{action}_R") if name in index]
+        if found:
+            values[..., place] = coefficients[..., found].mean(axis=-1)
+    return values
+
+
 def _iris(neutral: Floats, first: int, last: int) -> Ints:
     """The vertices of an eyeball's front: those within 6 mm of its foremost point, the iris."""
     ball = neutral[first:last]
@@ -184,7 +215,8 @@ class Renderer:
     """Draws renderings of a head; `size` is the side of the picture in pixels.
 
     `fill` is the share of the side that the points span, `turn` the largest yaw, pitch and roll in degrees, `play` how
-    far (0..1) blendshapes stray from the recipes. `backgrounds` are RGB pictures to put behind the head.
+    far (0..1) blendshapes stray from the recipes. `backgrounds` are RGB pictures to put behind the head. With
+    `movements` faces show combinations of the single `MOVEMENTS` in place of the eight expressions.
     """
 
     def __init__(
@@ -196,6 +228,7 @@ class Renderer:
         turn: tuple[float, float, float] = (40.0, 25.0, 20.0),
         play: float = 0.3,
         backgrounds: Sequence[Pixels] = (),
+        movements: bool = False,
     ) -> None:
         self.head, self.size, self.fill, self.turn, self.play, self.backgrounds = (
             head,
@@ -205,6 +238,7 @@ class Renderer:
             play,
             backgrounds,
         )
+        self.movements = movements
         self._canvas = size * 3 // 2  # drawn larger, then averaged
         self._corners, self._weights = _samples(head, spacing=18.0 / self._canvas)
         self._outer = np.isin(head.part[self._corners[0]], (SKIN, HEAD, EYE)).astype(np.float32)
@@ -242,6 +276,43 @@ class Renderer:
                 coefficients[side] = blink
         return label, intensity, np.clip(coefficients, 0, 1)
 
+    def move(self, random: np.random.Generator) -> Floats:
+        """The blendshape coefficients [e] of a combination of single movements.
+
+        *Chosen*, by us: a tenth of the faces rest; three tenths follow a recipe, since movements come together in life,
+        with one or two more; the others show two to six. A quarter of the movements that have sides are on one side
+        alone. Opposites are not drawn together, and lips stay closed (`mouthClose`) over an open jaw only.
+        """
+        coefficients, kind = np.zeros(len(self.head.names), np.float32), random.random()
+        count = 0 if kind < 0.1 else int(random.integers(2, 7))
+        if 0.1 <= kind < 0.4:
+            count = int(random.integers(1, 3))
+            expression = EXPRESSIONS[int(random.integers(1, len(EXPRESSIONS)))]
+            self._follow_recipe(coefficients, expression, float(random.uniform(0.2, 1.1)), random)
+        for movement in random.choice(MOVEMENTS, size=count, replace=False):
+            amount, one = float(random.uniform(0.05, 1.0)), random.random() < 0.25
+            sides = [movement] if movement in self._index else [f"{movement}_L", f"{movement}_R"]
+            if movement not in _TOGETHER and len(sides) == 2:
+                sides = [sides[int(random.integers(2))]] if one else sides
+                amounts = amount * random.normal(1, 0.15, len(sides))
+            else:
+                amounts = np.full(len(sides), amount)
+            for side, part in zip(sides, amounts, strict=True):
+                for index in self._present(side):
+                    coefficients[index] = part
+        for axis in (("In_L", "Out_R", "Out_L", "In_R"), ("Up_L", "Up_R", "Down_L", "Down_R")):
+            glance = float(random.uniform(-1, 1)) if random.random() < 0.6 else 0.0
+            for index in self._present(*(f"eyeLook{way}" for way in (axis[:2] if glance > 0 else axis[2:]))):
+                coefficients[index] = abs(glance)
+        for names in _OPPOSITE:
+            pair = self._present(*names)
+            if len(pair) == 2:
+                coefficients[min(pair, key=coefficients.__getitem__)] = 0
+        closed, jaw = self._present("mouthClose"), self._present("jawOpen")
+        if closed and jaw:
+            coefficients[jaw] = np.maximum(coefficients[jaw], coefficients[closed])
+        return np.clip(coefficients, 0, 1)
+
     def _present(self, *names: str) -> list[int]:
         """The indices of those of the blendshapes that the head has."""
         return [self._index[name] for name in names if name in self._index]
@@ -269,7 +340,9 @@ class Renderer:
 
     def draw(self, shape: Floats, colours: Floats, identity: int, random: np.random.Generator) -> Rendering:
         """One picture of a neutral mesh with its colours, both [v, 3]; everything else is drawn from `random`."""
-        label, intensity, coefficients = self.express(random)
+        label, intensity, coefficients = (
+            (UNLABELLED, np.nan, self.move(random)) if self.movements else self.express(random)
+        )
         active = np.flatnonzero(coefficients)
         vertices = shape + np.tensordot(coefficients[active], self.head.expression[active], 1).astype(
             np.float32
@@ -293,7 +366,8 @@ class Renderer:
         image = self._compose(canvas, random)
         # On the canvas a pixel's centre is at .5, in a picture at .0.
         points = ((scale * marks + shift) * (self.size / self._canvas) - 0.5).astype(np.float32)
-        affect = np.array(CIRCUMPLEX[EXPRESSIONS[label]], np.float32) * intensity
+        place = (np.nan, np.nan) if label == UNLABELLED else CIRCUMPLEX[EXPRESSIONS[label]]
+        affect = np.array(place, np.float32) * intensity
         return Rendering(image, points, pose, coefficients, label, affect, intensity, identity)
 
     def _light(self, vertices: Floats, colours: Floats, random: np.random.Generator) -> Floats:

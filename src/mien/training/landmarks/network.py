@@ -11,16 +11,15 @@ points by direct regression from a small spatial map under an L1-like loss, whic
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mien.faces.landmarker import SIDE
 from mien.landmarks import GROUPS, POINTS
+from mien.training import halves
 
 MODES = 80
 """Faces are told as weights of this many principal modes of the points in their crops: shape, place, turn and size."""
@@ -121,37 +120,7 @@ class _Shipped(nn.Module):
 
 
 def export(network: LandmarkNet, path: Path) -> None:
-    """Write ONNX: `images` uint8 [n, 1, 64, 64] -> `points`, `presence`, `pose`; weights are stored in half precision.
-
-    ONNX Runtime turns them into float32 when it opens the file, so only the rounding of the weights is lost.
-    """
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
+    """Write ONNX: `images` uint8 [n, 1, 64, 64] -> `points`, `presence`, `pose`; weights in half precision."""
     network = network.eval().to(memory_format=torch.contiguous_format)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that this exporter is the older one
-        torch.onnx.export(
-            _Shipped(network).eval(),
-            (torch.zeros(2, 1, SIDE, SIDE, dtype=torch.uint8),),
-            str(path),
-            input_names=["images"],
-            output_names=["points", "presence", "pose"],
-            dynamic_axes={name: {0: "n"} for name in ("images", "points", "presence", "pose")},
-            opset_version=17,
-            dynamo=False,
-        )
-    model = onnx.load(str(path))
-    casts = []
-    for weight in list(model.graph.initializer):
-        if weight.data_type == TensorProto.FLOAT and np.prod(weight.dims) > 256:
-            half = numpy_helper.from_array(
-                numpy_helper.to_array(weight).astype(np.float16), f"{weight.name}_half"
-            )
-            casts.append(helper.make_node("Cast", [half.name], [weight.name], to=TensorProto.FLOAT))
-            model.graph.initializer.remove(weight)
-            model.graph.initializer.append(half)
-    for node in casts:
-        model.graph.node.insert(0, node)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    example = (torch.zeros(2, 1, SIDE, SIDE, dtype=torch.uint8),)
+    halves.export(_Shipped(network), example, path, ["images"], ["points", "presence", "pose"])

@@ -1,0 +1,68 @@
+"""Fills in the table of actions in `docs/actions.md` from the card of the weights.
+
+    python scripts/action_table.py           # writes what has changed
+    python scripts/action_table.py --check   # only says whether it differs, and exits with 1
+
+Tests: tests/test_docs_actions.py.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from mien.actions import ACTIONS, UNITS, other_side
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "actions.md"
+CARD = ROOT / "src" / "mien" / "weights" / "actions.json"
+BEGIN, END = "<!-- actions -->", "<!-- end of actions -->"
+
+
+def table(stated: dict[str, dict[str, Any]]) -> str:
+    """Rows of the actions of a card, the sides of one in one row."""
+    rows = [
+        "| action | measured | with exact values | with the teacher | the teacher with itself | unit |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in ACTIONS:
+        sides = (name, other_side(name))
+        if sides[0].endswith("Right") and sides[0] != "mouthRight" and sides[0] != "jawRight":
+            continue
+        paired = name.endswith("Left") and name not in ("mouthLeft", "jawLeft")
+        shown = f"`{name.removesuffix('Left')}Left`, `...Right`" if paired else f"`{name}`"
+        kept = sides if paired else sides[:1]
+        units = [code for code, unit in UNITS.items() if name in (*unit.left, *unit.right, *unit.both)]
+        figures = (_mean(stated, kept, kind) for kind in ("rendered", "teacher", "retest"))
+        measured = "yes" if stated[name]["measured"] else "no: empty"
+        rows.append(f"| {shown} | {measured} | {' | '.join(figures)} | {', '.join(units)} |")
+    return "\n".join(rows)
+
+
+def _mean(stated: dict[str, dict[str, Any]], names: tuple[str, ...], kind: str) -> str:
+    values = [stated[name][kind] for name in names if stated[name][kind] is not None]
+    return f"{sum(values) / len(values):.2f}" if values else ""
+
+
+def filled(text: str) -> str:
+    """A page with the table of the card between its marks."""
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    stated = json.loads(CARD.read_text(encoding="utf-8"))["actions"]
+    return f"{before}{BEGIN}\n\n{table(stated)}\n\n{END}{after}"
+
+
+def main() -> int:
+    """Write the page, or compare it."""
+    text = PAGE.read_text(encoding="utf-8")
+    new = filled(text)
+    if "--check" in sys.argv[1:]:
+        return int(new != text)
+    PAGE.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""How the network of facial actions is made."""

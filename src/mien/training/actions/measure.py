@@ -1,0 +1,156 @@
+"""How well a network of actions measures: the figures of its card.
+
+- on renderings of people it has not seen: Pearson's correlation with the exact values, and the slope of the exact value
+  over the answer (1: the answers have the right size);
+- on people it has not seen: Pearson's correlation with the teacher, beside the teacher's with itself at a second look
+  at a moved square, which bounds it;
+- on people with a neutral and a smiling picture: how far units rise, as a paired effect size (the mean change over its
+  standard deviation); and how far a mirrored picture's actions are from the mirrored ones.
+
+Correlations of an action that hardly varies in a set say nothing and are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.actions import ACTIONS, MIRROR, units
+from mien.errors import DatasetNotFound
+from mien.faces import pipeline
+from mien.faces.action_reader import ActionReader
+from mien.io import images
+from mien.training.actions.draws import middle
+from mien.training.actions.faces import ActionFaces
+
+Floats = NDArray[Any]  # float32 or float64
+
+VARIES: Final = 0.02
+"""Least standard deviation of an action in a set for its correlation to be given."""
+
+RELIABLE: Final = 0.9
+"""The teacher's correlation with itself from which its answers are a truth to be reached."""
+
+SMILE: Final = ("AU12", "AU06", "AU25")
+"""Units that rise in a smile."""
+
+
+def pearson(one: Floats, other: Floats) -> Floats:
+    """Pearson's correlation [52] of each column of two [n, 52]; NaN where a column of `other` hardly varies."""
+    result = np.full(one.shape[1], np.nan)
+    for column, (x, y) in enumerate(zip(one.T, other.T, strict=True)):
+        known = np.isfinite(x) & np.isfinite(y)
+        if known.sum() > 2 and y[known].std() > VARIES and x[known].std() > 1e-6:
+            result[column] = np.corrcoef(x[known], y[known])[0, 1]
+    return result
+
+
+def slope(said: Floats, exact: Floats) -> Floats:
+    """The slope [52] of the regression of the exact values on the answers [n, 52]; NaN likewise."""
+    return np.asarray(pearson(said, exact) * exact.std(axis=0) / np.maximum(said.std(axis=0), 1e-6))
+
+
+def answers(network: Callable[[Any], Any], faces: ActionFaces) -> Floats:
+    """What a network (a session's `run` with its inputs by name) says of stored faces, unmoved: [n, 52]."""
+    crops, values = middle(faces.crops), []
+    for first in range(0, len(faces), 64):
+        rows = slice(first, first + 64)
+        values.append(network({"crops": crops[rows], "points": faces.points[rows]}))
+    return np.concatenate(values) if values else np.empty((0, len(ACTIONS)))
+
+
+def figures(network: Callable[[Any], Any], held: Mapping[str, ActionFaces]) -> dict[str, dict[str, Any]]:
+    """The figures of each held-out set: `n`, `pearson` and, by kind, `slope`, `retest` or `teacher` as [52] arrays."""
+    result: dict[str, dict[str, Any]] = {}
+    for name, faces in held.items():
+        said = answers(network, faces)
+        result[name] = {"n": len(faces), "pearson": pearson(said, faces.actions)}
+        if name.startswith("rendered"):
+            result[name]["slope"] = slope(said, faces.actions)
+            result[name]["teacher"] = pearson(faces.again, faces.actions)
+        else:
+            result[name]["retest"] = pearson(faces.again, faces.actions)
+    return result
+
+
+def people(reader: ActionReader, root: Path) -> dict[str, Any]:
+    """What a reader says of people with a picture in `neutral/` and one in `smiling/`, whose names begin alike.
+
+    Returns:
+        `people`, `smile` with a paired effect size and its 95 % bootstrap interval for each of `SMILE`, and `mirror`
+        with the mean and the largest mean difference of an action between a picture and its mirror image.
+
+    Raises:
+        DatasetNotFound: there are no such pictures.
+    """
+    neutral, smiling = (
+        {path.name.split("_")[0]: path for path in sorted((root / kind).glob("*.jpg"))}
+        for kind in ("neutral", "smiling")
+    )
+    both = sorted(neutral.keys() & smiling.keys())
+    if len(both) < 2:
+        raise DatasetNotFound(
+            f"{root}: no people with a picture in neutral/ and in smiling/: leave 'people' out"
+        )
+    find = pipeline.load(actions=False, threads=1).find
+    changes, mirrored = [], []
+    for person in both:
+        rows = []
+        for path in (neutral[person], smiling[person]):
+            picture = images.read(path)
+            plain, other = _one(find, reader, picture), _one(find, reader, picture[:, ::-1])
+            if plain is not None and other is not None:
+                mirrored.append(abs(other[MIRROR] - plain))
+            if plain is not None:
+                rows.append(units(_named(plain)))
+        if len(rows) == 2:
+            changes.append([_number(rows[1][name]) - _number(rows[0][name]) for name in SMILE])
+    differences = np.stack(mirrored).mean(axis=0)[reader.measured]
+    return {
+        "people": len(changes),
+        "smile": {name: _effect(change) for name, change in zip(SMILE, np.array(changes).T, strict=True)},
+        "mirror": {
+            "mean": round(float(differences.mean()), 4),
+            "largest": round(float(differences.max()), 4),
+            "of": np.array(ACTIONS)[reader.measured][differences.argmax()].item(),
+        },
+    }
+
+
+def _one(find: Callable[[Any], Any], reader: ActionReader, picture: Any) -> Floats | None:
+    """The actions of the largest face of a picture."""
+    faces = find(np.ascontiguousarray(picture))
+    if not faces:
+        return None
+    actions: Floats = reader(faces[0][-1][None], np.array(faces[0][1].points)[None])[0]
+    return actions
+
+
+def _named(values: Floats) -> dict[str, float | None]:
+    return {
+        name: None if np.isnan(value) else float(value) for name, value in zip(ACTIONS, values, strict=True)
+    }
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _effect(change: Floats) -> dict[str, float] | None:
+    """The mean change over its standard deviation, with a 95 % bootstrap interval over people; None for a unit that is
+    not measured."""
+    if np.isnan(change).any():
+        return None
+    draws = np.random.default_rng(0).choice(change, (1000, len(change)))
+    low, high = np.percentile(draws.mean(axis=1) / np.maximum(draws.std(axis=1, ddof=1), 1e-9), [2.5, 97.5])
+    return {
+        "effect": round(float(change.mean() / max(change.std(ddof=1), 1e-9)), 2),
+        "low": round(float(low), 2),
+        "high": round(float(high), 2),
+        "mean_change": round(float(change.mean()), 3),
+        "share_rising": round(float((change > 0).mean()), 3),
+    }

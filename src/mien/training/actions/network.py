@@ -1,0 +1,102 @@
+"""Our network of facial actions: 52 numbers from an aligned grey face of 80 px and its 112 points.
+
+*Given*: nothing but what it learns from (`mien.training.actions.faces`). *Chosen*, by us: the plain convolutions of our
+landmark network, for what shows on the skin (a wrinkled nose, a raised cheek), beside the points, which tell the
+geometry to a fraction of a pixel; a loss in which every action counts alike, whatever its spread; and the mean over the
+face and its mirror image, which makes the sides equal by construction.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mien.actions import ACTIONS, MIRROR
+from mien.faces.action_reader import SIZE
+from mien.landmarks import MIRROR as MIRRORED_POINTS
+from mien.landmarks import POINTS
+from mien.training import halves
+from mien.training.landmarks.network import Residual, convolution
+
+_SPREAD_FLOOR = 0.004
+"""Least variance that an action is taken to have: below it a teacher's answers are noise."""
+
+
+class ActionNet(nn.Module):
+    """Luma [n, 1, 80, 80] in 0..255 and points [n, P, 2] in unit coordinates of it to actions [n, 52], not clipped."""
+
+    def __init__(self, widths: tuple[int, int, int, int] = (12, 24, 48, 96), hidden: int = 256) -> None:
+        super().__init__()
+        a, b, c, d = widths
+        self.trunk = nn.Sequential(
+            convolution(1, a, 2),
+            convolution(a, b, 2),
+            Residual(b),
+            convolution(b, c, 2),
+            Residual(c),
+            Residual(c),
+            convolution(c, d, 2),
+            Residual(d),
+            convolution(d, 24, kernel=1),
+            nn.Flatten(),
+        )
+        self.geometry = nn.Sequential(
+            nn.BatchNorm1d(2 * len(POINTS)), nn.Linear(2 * len(POINTS), 128), nn.ReLU(inplace=True)
+        )
+        self.head = nn.Sequential(
+            nn.Linear(24 * (SIZE // 16) ** 2 + 128, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.1),
+            nn.Linear(hidden, len(ACTIONS)),
+        )
+
+    def forward(self, crops: Tensor, points: Tensor) -> Tensor:
+        seen, shape = self.trunk((crops - 128) * (1 / 64)), self.geometry(points.flatten(1))
+        actions: Tensor = self.head(torch.cat([seen, shape], dim=1))
+        return actions
+
+
+def spreads(actions: Tensor) -> Tensor:
+    """The variance [52] of each action [n, 52] where it is known, at least `_SPREAD_FLOOR`."""
+    known = torch.isfinite(actions)
+    count = known.sum(dim=0).clamp(min=1)
+    mean = torch.nan_to_num(actions).sum(dim=0) / count
+    squares = torch.where(known, actions - mean, 0).square().sum(dim=0)
+    return (squares / count).clamp(min=_SPREAD_FLOOR)
+
+
+def action_loss(said: Tensor, target: Tensor, spread: Tensor) -> Tensor:
+    """Mean squared error [n, 52] in units of each action's variance [52]; what is not known (NaN) does not count."""
+    known = torch.isfinite(target)
+    squares = (said - torch.nan_to_num(target)).square() / spread
+    return (squares * known).sum() / known.sum().clamp(min=1)
+
+
+class _BothSides(nn.Module):
+    """The network as it ships: uint8 in, the mean over a face and its mirror image, in 0..1."""
+
+    def __init__(self, network: ActionNet) -> None:
+        super().__init__()
+        self.network = network
+        self.sides: Tensor
+        self.mirrored: Tensor
+        self.register_buffer("sides", torch.from_numpy(MIRROR))
+        self.register_buffer("mirrored", torch.from_numpy(MIRRORED_POINTS))
+
+    def forward(self, crops: Tensor, points: Tensor) -> Tensor:
+        images = crops.float()[:, None]
+        other = points[:, self.mirrored] * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0])
+        both = self.network(torch.cat([images, images.flip(3)]), torch.cat([points, other]))
+        plain, flipped = both.view(2, -1, len(ACTIONS))
+        mean: Tensor = (plain + flipped[:, self.sides]) / 2
+        return mean.clamp(0, 1)
+
+
+def export(network: ActionNet, path: Path) -> None:
+    """Write ONNX: `crops` uint8 [n, 80, 80], `points` float32 [n, P, 2] -> `actions` [n, 52]; weights in half
+    precision."""
+    network = network.eval().to(memory_format=torch.contiguous_format)
+    example = (torch.zeros(2, SIZE, SIZE, dtype=torch.uint8), torch.zeros(2, len(POINTS), 2))
+    halves.export(_BothSides(network), example, path, ["crops", "points"], ["actions"])

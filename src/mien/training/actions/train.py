@@ -1,0 +1,413 @@
+"""Train the network of facial actions: from a teacher, sets of faces and renderings to weights with their card.
+
+    mien train configs/actions.yaml [--resume]
+
+One command does it all: it asks the teacher about each set (`mien.training.actions.teacher`) and reads the renderings,
+both kept, so that a second run starts at once; trains (`mien.training.loop`); exports to ONNX; measures what was
+exported on people that training did not see; and writes the card. `ActionReader.load(out / "actions.onnx")` of
+`mien.faces.action_reader` opens the result; `actions.safetensors` beside it holds the weights in full precision.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal, cast
+
+import cv2
+import numpy as np
+import torch
+from pydantic import Field, ValidationError
+from torch import Tensor
+
+from mien.actions import ACTIONS, VERSION, other_side
+from mien.config import Frozen, explain
+from mien.errors import ConfigError
+from mien.faces.action_reader import SIZE, ActionReader
+from mien.io import atomic
+from mien.io.onnx import session
+from mien.landmarks import POINTS
+from mien.methods.base import Method, Terms
+from mien.training import checkpoint, processor, run_folder
+from mien.training.actions import faces, measure
+from mien.training.actions.draws import ActionCrops, ActionDraws
+from mien.training.actions.faces import ActionFaces
+from mien.training.actions.network import ActionNet, action_loss, export, spreads
+from mien.training.actions.teacher import TAUGHT
+from mien.training.config import OptimConfig
+from mien.training.landmarks.teacher import FACES
+from mien.training.loop import Report, Run, fabric_of
+from mien.training.task import Budget, Epoch, Task
+
+NAME: Final = "actions"
+"""`method.name` of a configuration of this training."""
+
+JUDGED: Final = 1000
+"""Steps between two measurements of the network in training."""
+
+MEASURED: Final = 0.5
+"""Pearson's correlation, with the exact values of unseen people or else with the teacher on unseen people, from which
+an action counts as measured."""
+
+
+class ActionNetworkConfig(Frozen):
+    """Which network."""
+
+    name: Literal["actions"]
+    widths: tuple[int, int, int, int] = Field((12, 24, 48, 96), description="channels of the four stages")
+    hidden: int = Field(256, ge=1, description="width of the layer that joins crop and points")
+
+
+class ActionsConfig(Frozen):
+    """The numbers of the training, and where its data lie. A set without a folder is left out."""
+
+    method: ActionNetworkConfig
+    labels: Path = Field(description="folder of the teacher's answers; those that are missing are made")
+    teacher: Path | None = Field(None, description="face_landmarker.task; needed to make labels")
+    ferplus: Path | None = None
+    muxspace: Path | None = None
+    diffusionfer: Path | None = None
+    rendered: Path | None = Field(None, description="a folder of 'mien data render --actions'")
+    people: Path | None = Field(
+        None, description="neutral/ and smiling/ pictures of the same people, to measure on"
+    )
+    out: Path = Path("runs/actions")
+    steps: int = Field(12_000, ge=1)
+    batch: int = Field(64, ge=2)
+    rate: float = Field(2e-3, gt=0)
+    share: float = Field(0.45, ge=0, le=1, description="of the renderings in a batch")
+    minutes: float | None = Field(
+        None,
+        gt=0,
+        description="stop, with the schedule brought forward to its end, when training has taken this long",
+    )
+    threads: int = Field(1, ge=1)
+    seed: int = 0
+
+    @property
+    def roots(self) -> dict[str, Path]:
+        """The folder of each set given, by its name in `mien.training.landmarks.teacher.FACES`."""
+        given = {"ferplus": self.ferplus, "muxspace": self.muxspace, "diffusionfer": self.diffusionfer}
+        return {
+            name: root
+            for name in FACES
+            if name != "ferplus_valid" and (root := given[name.split("_")[0]]) is not None
+        }
+
+
+def configured(tree: dict[str, Any], source: str) -> ActionsConfig:
+    """Check a configuration that was read from `source`.
+
+    Raises:
+        ConfigError: a key or value is wrong, or no set is given.
+    """
+    try:
+        config = ActionsConfig(**tree)
+    except ValidationError as problem:
+        raise explain(problem, ActionsConfig, source) from None
+    if not config.roots and config.rendered is None:
+        raise ConfigError(
+            f"{source}: nothing to learn from: give ferplus, muxspace, diffusionfer or rendered"
+        )
+    return config
+
+
+def run(config: ActionsConfig, resume: bool = False, report: Report | None = None) -> Path:
+    """Ask the teacher, train, export, measure; return the run folder.
+
+    It then holds actions.onnx, its card actions.json, actions.safetensors, metrics.jsonl, and state.pt to go on from.
+
+    Args:
+        config: the run.
+        resume: go on from `state.pt` if it is there.
+        report: told of progress.
+
+    Raises:
+        FileLocked: another process trains this run now.
+        ConfigError: labels are missing and cannot be made, or the folder has a run and `resume` is off.
+        DatasetNotFound: a folder does not hold its set.
+        TrainingError: a loss is not finite, or the folder cannot be written.
+    """
+    tell = report or (lambda kind, values: None)
+
+    def say(line: str) -> None:
+        tell("note", {"text": line})
+
+    with run_folder.claimed(config.out, "out"), processor.settings(config.threads):
+        plain = config.model_dump(mode="json")
+        run_folder.admit(config.out, run_folder.stored(config.out), plain, resume, free=_MAY_CHANGE)
+        faces.complete(config.labels, config.roots, config.teacher, config.rendered, say)
+        held = faces.read(config.labels, config.roots, config.rendered is not None)
+        photographs, renderings = held.pop("photographs"), held.pop("renderings")
+        told = ", ".join(f"{len(some)} of {name}" for name, some in held.items())
+        say(f"{len(photographs)} photographs, {len(renderings)} renderings; held out: {told}")
+        task = ActionTask(config, photographs, renderings, held, say)
+        training = Run(task, fabric_of("float32", "cpu"), tell, resume)
+        training.train()
+        card = finish(
+            config, cast(ActionNet, training.network), held, training, len(photographs), len(renderings)
+        )
+    measured = [name for name, stated in card["actions"].items() if stated["measured"]]
+    say(f"{len(measured)} of {len(ACTIONS)} actions are measured; {card['metrics']['summary']}")
+    return config.out
+
+
+_MAY_CHANGE: Final = ("steps", "minutes", "threads", "out", "people")
+"""Options that a run may be resumed with in another value: how long, on how much of the machine, what is measured."""
+
+
+class ActionMethod(Method):
+    """The network with its two losses."""
+
+    pretrained: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: ActionsConfig, size: int = SIZE) -> None:
+        super().__init__(config, size)
+        self.network = ActionNet(config.method.widths, config.method.hidden).to(
+            memory_format=torch.channels_last
+        )
+        self.taught: Tensor
+        self.exact: Tensor
+        self.register_buffer("taught", torch.ones(len(ACTIONS)))
+        self.register_buffer("exact", torch.ones(len(ACTIONS)))
+        self._share = config.share
+
+    def forward(self, batch: ActionCrops, turn: str) -> Terms:
+        images = batch.crops.float().contiguous(memory_format=torch.channels_last)
+        said = self.network(images, batch.points)
+        return {
+            "taught": (1 - self._share) * action_loss(said, batch.taught, self.taught),
+            "exact": self._share * action_loss(said, batch.exact, self.exact),
+        }
+
+
+class ActionTask(Task):
+    """The network's training, with its data read."""
+
+    remedy: ClassVar[str] = "lower `rate`"
+    saves_epochs: ClassVar[bool] = False
+    method: ActionMethod
+
+    def __init__(
+        self,
+        config: ActionsConfig,
+        photographs: ActionFaces,
+        renderings: ActionFaces,
+        held: dict[str, ActionFaces],
+        say: Callable[[str], None],
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.held, self.say = config, held, say
+        self._data = (photographs, renderings, config.batch, config.share, config.seed)
+        self.folder, self.seed, self.state = config.out, config.seed, {}
+        self.method = ActionMethod(config)
+        if len(photographs):
+            taught = np.where(TAUGHT, photographs.actions, np.nan)
+            self.method.taught.copy_(spreads(torch.from_numpy(taught)))
+        if len(renderings):
+            self.method.exact.copy_(spreads(torch.from_numpy(renderings.actions)))
+        self.optim = OptimConfig(rate=config.rate, weight_decay=0.02, ema=0.998)
+        self.budget, self.epoch_steps = Budget(config.steps, config.minutes), 100
+
+    @property
+    def averaged(self) -> ActionNet:
+        return self.method.network
+
+    def files(self) -> dict[str, bytes]:
+        return {"config.json": json.dumps(self.config.model_dump(mode="json"), indent=1).encode()}
+
+    def batches(self, step: int) -> Iterator[ActionCrops]:
+        cv2.setNumThreads(1)
+        return iter(ActionDraws(*self._data, step))
+
+    def rate(self, step: int, progress: float) -> float:
+        return min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
+        if epoch.step % JUDGED == 0:
+            path = self.folder / "actions.part.onnx"
+            export(copy.deepcopy(cast(ActionNet, epoch.network)), path)
+            for name, values in measure.figures(_runner(path), self.held).items():
+                self.say(f"step {epoch.step:,}  {name}: {_summary(name, values)}")
+            path.unlink()
+        return epoch.means
+
+
+def _runner(path: Path) -> Callable[[Any], Any]:
+    opened = session(str(path), 1)
+    return lambda inputs: opened.run(None, inputs)[0]
+
+
+def _summary(name: str, values: dict[str, Any]) -> str:
+    """The mean correlation, of photographs over what the teacher sees and answers alike at a second look."""
+    kept = np.isfinite(values["pearson"])
+    if "retest" in values:
+        kept &= TAUGHT & (values["retest"] >= measure.RELIABLE)
+    if not kept.any():
+        return "no action varies"
+    some = values["pearson"][kept]
+    return f"Pearson {some.mean():.3f} in the mean of {kept.sum()} actions, {some.min():.2f} at least"
+
+
+def finish(
+    config: ActionsConfig,
+    network: ActionNet,
+    held: dict[str, ActionFaces],
+    training: Run,
+    photographs: int,
+    renderings: int,
+) -> dict[str, Any]:
+    """Export, measure, and write weights and card; returns the card."""
+    weights = config.out / "actions.onnx"
+    export(copy.deepcopy(network), weights)
+    values = measure.figures(_runner(weights), held)
+    actions = verdicts(values)
+    reader = ActionReader(
+        _Opened(session(str(weights), 1)), np.array([stated["measured"] for stated in actions.values()])
+    )
+    card = card_of(config, weights, network, training, values, actions, (photographs, renderings))
+    if config.people is not None and reader.measured.any():
+        card["metrics"]["people"] = measure.people(reader, config.people)
+    text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+    atomic.write({weights.with_suffix(".json"): text.encode()})
+    master = {**card, "sha256": None, "bytes": None}
+    run_folder.write(lambda path: checkpoint.save(path, network, master), weights.with_suffix(".safetensors"))
+    return card
+
+
+class _Opened:
+    """A session as `ActionReader` takes it."""
+
+    def __init__(self, opened: Any) -> None:
+        self.run = opened.run
+
+
+def verdicts(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the card says of each action: whether it is `measured`, what it was learnt from, and its correlations.
+
+    `rendered` is with the exact values of unseen people; `teacher` and `retest` are means over the sets of photographs.
+    The two sides of an action are measured both or not at all, by the mean of their correlations.
+    """
+    photographs = [figures for figures in values.values() if "retest" in figures]
+    exact = values.get("rendered", {}).get("pearson", np.full(len(ACTIONS), np.nan))
+    size = values.get("rendered", {}).get("slope", np.full(len(ACTIONS), np.nan))
+    result: dict[str, dict[str, Any]] = {}
+    for place, name in enumerate(ACTIONS):
+        known = [figures for figures in photographs if np.isfinite(figures["pearson"][place])]
+        teacher, retest = (
+            float(np.mean([figures[kind][place] for figures in known]))
+            if known and TAUGHT[place]
+            else math.nan
+            for kind in ("pearson", "retest")
+        )
+        rendered = float(exact[place])
+        result[name] = {
+            "measured": False,
+            "learnt_from": (["renderings"] if np.isfinite(rendered) else [])
+            + (["teacher"] if np.isfinite(teacher) else []),
+            "rendered": _rounded(rendered),
+            "slope": _rounded(float(size[place])),
+            "teacher": _rounded(teacher),
+            "retest": _rounded(retest),
+        }
+    for name, stated in result.items():
+        sides = stated, result[other_side(name)]
+        reached = [sum(side[kind] or 0.0 for side in sides) / 2 for kind in ("rendered", "teacher")]
+        stated["measured"] = max(reached) >= MEASURED
+    return result
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 3) if math.isfinite(value) else None
+
+
+_SOURCES: Final = {
+    "ferplus": "FERPlus (votes MIT; web pictures of the ICML 2013 challenge, for research), every other or third "
+    "training face, labelled by the teacher",
+    "muxspace": "muxspace facial_expressions (LFW press photographs, for research), labelled by the teacher",
+    "diffusionfer": "DiffusionFER (CC0 1.0), labelled by the teacher",
+    "rendered": "ICT-FaceKit (MIT): renderings of combined movements with exact values",
+}
+_PLACES: Final = (
+    "labels", "teacher", "ferplus", "muxspace", "diffusionfer", "rendered", "people", "out",
+)  # fmt: skip
+"""Keys of the configuration that say where things lie on one machine; a card does not repeat them."""
+
+
+def card_of(
+    config: ActionsConfig,
+    weights: Path,
+    network: ActionNet,
+    training: Run,
+    values: dict[str, dict[str, Any]],
+    actions: dict[str, dict[str, Any]],
+    counts: tuple[int, int],
+) -> dict[str, Any]:
+    """What `actions.json` states."""
+    plain = config.model_dump(mode="json")
+    used = [text for name, text in _SOURCES.items() if getattr(config, name) is not None]
+    summary = "; ".join(f"{name} (n={some['n']}): {_summary(name, some)}" for name, some in values.items())
+    return {
+        "name": NAME,
+        "task": f"{len(ACTIONS)} facial actions from an aligned face and its landmarks",
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "bytes": weights.stat().st_size,
+        "parameters": sum(value.numel() for value in network.parameters()),
+        "architecture": f"3x3 convolutions with ReLU, {config.method.widths[0]} to {config.method.widths[-1]} "
+        "channels, beside one layer for the points; the mean over the face and its mirror image; stored in half "
+        "precision, computed in float32",
+        "input": {
+            "crops": f"uint8 [n, {SIZE}, {SIZE}], luma of faces aligned by mien.faces.align",
+            "points": f"float32 [n, {len(POINTS)}, 2], mien.landmarks.POINTS in unit coordinates of the crop",
+        },
+        "output": {"actions": f"float32 [n, {len(ACTIONS)}] in 0..1, in the order of mien.actions.ACTIONS"},
+        "units": {"version": VERSION, "map": "mien.actions.UNITS"},
+        "actions": actions,
+        "data": [
+            *used,
+            f"together {counts[0]} photographs and {counts[1]} renderings; a tenth of the people, FERPlus "
+            "test and two sevenths of the rendered people held out",
+        ],
+        "teacher": "MediaPipe Face Landmarker (mesh and blendshape networks), Google, Apache-2.0; used to label, not "
+        "shipped",
+        "initialisation": "random",
+        "terms": "Weights: Apache-2.0 with mien. Data as stated. No picture is contained in the weights file.",
+        "recipe": {
+            "command": "mien train configs/actions.yaml",
+            "config": {name: value for name, value in plain.items() if name not in _PLACES},
+            "commit": checkpoint.commit(),
+            "steps": training.position.step,
+            "seconds": round(training.position.seconds, 1),
+        },
+        "metrics": {
+            "protocol": "Pearson's correlation of each action over the held-out faces of a set. `rendered`: with the "
+            "exact values of unseen people, `slope` of the exact value over the answer. `teacher`: with the teacher's "
+            "answers (mean over picture and mirror image), averaged over the sets; `retest`: the teacher's own with a "
+            f"second look at a square moved by up to 5 % and scaled by up to 10 %. An action is measured from "
+            f"{MEASURED} on. In the summary photographs count where the teacher's retest is at least "
+            f"{measure.RELIABLE}.",
+            "summary": summary,
+            "sets": {
+                name: {
+                    "n": some["n"],
+                    **{
+                        kind: [_rounded(float(value)) for value in some[kind]]
+                        for kind in ("pearson", "slope", "retest", "teacher")
+                        if kind in some
+                    },
+                }
+                for name, some in values.items()
+            },
+        },
+        "intended_use": "Measuring how faces move, in groups and over time; comparing a person with their own neutral "
+        "face.",
+        "limits": "The size of an action on photographs is the teacher's, which is another network, not people's "
+        "coding; actions learnt from renderings alone have no truth on photographs. It is no certified FACS coding. "
+        "Heads turned by more than about 40 degrees, occlusion and faces under 40 px are poorly measured. Figures by "
+        "age, skin tone or gender were not measured.",
+        "must_not": "Not for telling what people feel, lie about or intend, nor for identifying them.",
+    }

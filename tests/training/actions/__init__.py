@@ -1,0 +1,1 @@
+"""Tests of `mien.training.landmarks`, one file a module."""

@@ -1,0 +1,50 @@
+"""The network of actions: a loss that leaves out what is unknown, and an export that is fair to both sides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mien.actions import ACTIONS, MIRROR
+from mien.faces.action_reader import SIZE
+from mien.io.onnx import session
+from mien.landmarks import MIRROR as MIRRORED_POINTS
+from mien.landmarks import POINTS
+from mien.training.actions.network import ActionNet, action_loss, export, spreads
+
+
+def test_the_loss_counts_every_action_alike_and_only_what_is_known() -> None:
+    target = torch.tensor([[0.0, 1.0], [0.2, torch.nan]])
+    spread = torch.tensor([0.01, 1.0])
+    said = torch.tensor([[0.1, 0.0], [0.2, 5.0]])
+    assert torch.isclose(action_loss(said, target, spread), torch.tensor((1.0 + 1.0 + 0.0) / 3))
+    assert action_loss(said, torch.full((2, 2), torch.nan), spread) == 0
+
+
+def test_spreads_are_variances_of_what_is_known() -> None:
+    values = torch.tensor([[0.0, torch.nan, 0.5], [1.0, 0.3, 0.5], [0.5, 0.7, 0.5]])
+    assert torch.allclose(spreads(values), torch.tensor([1 / 6, 0.04, 0.004]))
+
+
+def test_the_export_answers_a_mirrored_face_with_the_mirrored_actions(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = ActionNet((4, 4, 8, 8), 16)
+    with torch.no_grad():
+        network.head[-1].bias.fill_(0.5)  # inside 0..1, where nothing is clipped
+    path = tmp_path / "actions.onnx"
+    export(network, path)
+    random = np.random.default_rng(0)
+    crops = random.integers(0, 256, (3, SIZE, SIZE), np.uint8)
+    points = random.random((3, len(POINTS), 2), np.float32)
+    run = session(str(path), 1).run
+    plain = run(None, {"crops": crops, "points": points})[0]
+    mirrored = (points * [-1, 1] + [1, 0])[:, MIRRORED_POINTS].astype(np.float32)
+    other = run(None, {"crops": np.ascontiguousarray(crops[:, :, ::-1]), "points": mirrored})[0]
+    assert plain.shape == (3, len(ACTIONS))
+    assert ((plain > 0) & (plain < 1)).all()
+    assert np.ptp(plain) > 0.01
+    np.testing.assert_allclose(other[:, MIRROR], plain, atol=1e-5)
+    alone = run(None, {"crops": crops[1:2], "points": points[1:2]})[0]
+    np.testing.assert_allclose(alone, plain[1:2], atol=1e-5)
