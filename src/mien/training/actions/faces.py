@@ -30,7 +30,7 @@ from mien.faces.action_reader import SIZE
 from mien.faces.landmarker import Landmarker
 from mien.io import atomic, images
 from mien.landmarks import POINTS
-from mien.training.actions.teacher import Answer, ActionTeacher
+from mien.training.actions.teacher import ActionTeacher, Answer
 from mien.training.landmarks.crops import held_out
 from mien.training.landmarks.teacher import FACES
 

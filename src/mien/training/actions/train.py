@@ -33,8 +33,7 @@ from mien.io.onnx import session
 from mien.landmarks import POINTS
 from mien.methods.base import Method, Terms
 from mien.training import checkpoint, processor, run_folder
-from mien.training.actions import faces
-from mien.training.actions import measure
+from mien.training.actions import faces, measure
 from mien.training.actions.draws import ActionCrops, ActionDraws
 from mien.training.actions.faces import ActionFaces
 from mien.training.actions.network import ActionNet, action_loss, export, spreads
