@@ -78,7 +78,9 @@ def figures(network: Callable[[Any], Any], held: Mapping[str, ActionFaces]) -> d
 
 
 def people(reader: ActionReader, root: Path) -> dict[str, Any]:
-    """What a reader of all actions says of people with a picture in `neutral/` and one in `smiling/`, whose names begin alike.
+    """What a reader of all actions says of people who have a picture in `neutral/` and one in `smiling/`.
+
+    A person is what stands before the first underscore of a name.
 
     Returns:
         `people`, `smile` with a paired effect size and its 95 % bootstrap interval for each of `SMILE`, and `mirror`

@@ -330,6 +330,7 @@ _SOURCES: Final = {
     "muxspace": "muxspace facial_expressions (LFW press photographs, for research), labelled by the teacher",
     "diffusionfer": "DiffusionFER (CC0 1.0), labelled by the teacher",
     "rendered": "ICT-FaceKit (MIT): renderings of combined movements with exact values",
+    "people": "only measured on: Face Research Lab London Set (DeBruine and Jones 2017, CC BY 4.0)",
 }
 _PLACES: Final = (
     "labels", "teacher", "ferplus", "muxspace", "diffusionfer", "rendered", "people", "out",
@@ -388,8 +389,8 @@ def card_of(
             "answers (mean over picture and mirror image), averaged over the sets; `retest`: the teacher's own with a "
             f"second look at a square moved by up to 5 % and scaled by up to 10 %. An action is measured from "
             f"{MEASURED} on. In the summary photographs count where the teacher's retest is at least "
-            f"{measure.RELIABLE}. `people`, from neutral to smiling: the mean change over its standard deviation with a "
-            "95 % bootstrap interval over people, of all answers, also those that are left empty; `mirror`: the mean "
+            f"{measure.RELIABLE}. `people`, from neutral to smiling: the mean change over its standard deviation with "
+            "a 95 % bootstrap interval over people, of all answers, also those that are left empty; `mirror`: the mean "
             "difference between a picture's actions and those of its mirror image.",
             "summary": summary,
             "sets": {
