@@ -16,6 +16,7 @@ from mien.data.readers import rendered as heads
 from mien.data.synthetic.head import Renderer
 from mien.errors import ConfigError, DatasetDamaged
 from mien.io import images
+from mien.labels import UNLABELLED
 
 _spec = importlib.util.spec_from_file_location(
     "make_rendered", Path(__file__).parent / "rendered" / "make.py"
@@ -66,6 +67,22 @@ def test_what_is_written_is_read_with_its_truth(renderer: Renderer, tmp_path: Pa
         assert record.attributes["intensity"] == pytest.approx(rendering.intensity)
         assert record.attributes["yaw"] == pytest.approx(rendering.pose[0], abs=1e-3)
         assert np.array_equal(points[record.name], rendering.points, equal_nan=True)
+
+
+def test_a_set_of_single_movements_states_each_action(renderer: Renderer, tmp_path: Path) -> None:
+    moving = Renderer(renderer.head, size=32, movements=True)
+    heads.write(moving, tmp_path / "set", 3, 4, seed=2)
+    records = READERS["rendered"](tmp_path / "set")
+    renderings = list(moving.identities(range(3), 4, seed=2))
+    for record, rendering in zip(records, renderings, strict=True):
+        assert record.expression == UNLABELLED
+        assert record.valence is record.arousal is None
+        said = [record.attributes[name] for name in ("mouthSmileLeft", "mouthSmileRight")]
+        assert said == pytest.approx(rendering.coefficients.tolist(), abs=1e-4)
+        assert "jawOpen" not in record.attributes  # the ball has no jaw
+        assert "intensity" not in record.attributes
+    with pytest.raises(ConfigError, match="other numbers"):
+        heads.write(renderer, tmp_path / "set", 3, 4, seed=2)
 
 
 def test_a_larger_set_contains_the_smaller_one(renderer: Renderer, tmp_path: Path) -> None:
@@ -125,7 +142,7 @@ def test_a_table_that_lost_rows_is_damaged(renderer: Renderer, tmp_path: Path) -
 def test_the_command_renders_and_says_what_is_in_it(
     renderer: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heads, "renderer", lambda path, size: (renderer, "ball"))
+    monkeypatch.setattr(heads, "renderer", lambda path, size, movements: (renderer, "ball"))
     out = tmp_path / "set"
     ran = CliRunner().invoke(
         app, ["data", "render", "ball.npz", str(out), "--identities", "3", "--images", "2", "--seed", "4"]

@@ -78,7 +78,9 @@ def figures(network: Callable[[Any], Any], held: Mapping[str, ActionFaces]) -> d
 
 
 def people(reader: ActionReader, root: Path) -> dict[str, Any]:
-    """What a reader says of people with a picture in `neutral/` and one in `smiling/`, whose names begin alike.
+    """What a reader of all actions says of people who have a picture in `neutral/` and one in `smiling/`.
+
+    A person is what stands before the first underscore of a name.
 
     Returns:
         `people`, `smile` with a paired effect size and its 95 % bootstrap interval for each of `SMILE`, and `mirror`
@@ -108,7 +110,7 @@ def people(reader: ActionReader, root: Path) -> dict[str, Any]:
             if plain is not None:
                 rows.append(units(_named(plain)))
         if len(rows) == 2:
-            changes.append([_number(rows[1][name]) - _number(rows[0][name]) for name in SMILE])
+            changes.append([float(rows[1][name] or 0) - float(rows[0][name] or 0) for name in SMILE])
     differences = np.stack(mirrored).mean(axis=0)[reader.measured]
     return {
         "people": len(changes),
@@ -136,15 +138,8 @@ def _named(values: Floats) -> dict[str, float | None]:
     }
 
 
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
-
-
-def _effect(change: Floats) -> dict[str, float] | None:
-    """The mean change over its standard deviation, with a 95 % bootstrap interval over people; None for a unit that is
-    not measured."""
-    if np.isnan(change).any():
-        return None
+def _effect(change: Floats) -> dict[str, float]:
+    """The mean change over its standard deviation, with a 95 % bootstrap interval over people."""
     draws = np.random.default_rng(0).choice(change, (1000, len(change)))
     low, high = np.percentile(draws.mean(axis=1) / np.maximum(draws.std(axis=1, ddof=1), 1e-9), [2.5, 97.5])
     return {

@@ -266,11 +266,10 @@ def finish(
     export(copy.deepcopy(network), weights)
     values = measure.figures(_runner(weights), held)
     actions = verdicts(values)
-    reader = ActionReader(
-        _Opened(session(str(weights), 1)), np.array([stated["measured"] for stated in actions.values()])
-    )
     card = card_of(config, weights, network, training, values, actions, (photographs, renderings))
-    if config.people is not None and reader.measured.any():
+    if config.people is not None:
+        # Of every answer, also of those that are left empty.
+        reader = ActionReader(_Opened(session(str(weights), 1)), np.ones(len(ACTIONS), bool))
         card["metrics"]["people"] = measure.people(reader, config.people)
     text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
     atomic.write({weights.with_suffix(".json"): text.encode()})
@@ -331,6 +330,7 @@ _SOURCES: Final = {
     "muxspace": "muxspace facial_expressions (LFW press photographs, for research), labelled by the teacher",
     "diffusionfer": "DiffusionFER (CC0 1.0), labelled by the teacher",
     "rendered": "ICT-FaceKit (MIT): renderings of combined movements with exact values",
+    "people": "only measured on: Face Research Lab London Set (DeBruine and Jones 2017, CC BY 4.0)",
 }
 _PLACES: Final = (
     "labels", "teacher", "ferplus", "muxspace", "diffusionfer", "rendered", "people", "out",
@@ -389,7 +389,9 @@ def card_of(
             "answers (mean over picture and mirror image), averaged over the sets; `retest`: the teacher's own with a "
             f"second look at a square moved by up to 5 % and scaled by up to 10 %. An action is measured from "
             f"{MEASURED} on. In the summary photographs count where the teacher's retest is at least "
-            f"{measure.RELIABLE}.",
+            f"{measure.RELIABLE}. `people`, from neutral to smiling: the mean change over its standard deviation with "
+            "a 95 % bootstrap interval over people, of all answers, also those that are left empty; `mirror`: the mean "
+            "difference between a picture's actions and those of its mirror image.",
             "summary": summary,
             "sets": {
                 name: {
