@@ -11,6 +11,7 @@ import torch
 
 from mien.errors import ConfigError, WeightsError
 from mien.methods import backbone, dlib_resnet, mobilefacenet
+from mien.training import initialise
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_restored_norms_answer_as_before_and_normalise_in_training(tmp_path: Pat
     images = torch.randn(16, 3, 64, 64)
     with torch.no_grad():
         before = network(images)[0]
-        network.restore_norms([images])
+        initialise.unfold(network, [images])
         torch.testing.assert_close(network(images)[0], before, rtol=1e-3, atol=1e-4)
         network.train()  # the same pictures' own statistics: the same answer again
         torch.testing.assert_close(network(images)[0], before, rtol=1e-2, atol=1e-3)

@@ -9,6 +9,8 @@ Each set becomes one file `<set>.npz` in a folder, and is made once:
 - of sets that are only measured on, `again` [n, 52]: what the teacher says at a second look at a moved square.
 
 Faces are found as the product finds them: by our landmark network, in the box that the picture is.
+
+Tests: tests/training/actions/test_train.py, and `complete` in tests/training/actions/test_teacher.py.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@
   standard deviation); and how far a mirrored picture's actions are from the mirrored ones.
 
 Correlations of an action that hardly varies in a set say nothing and are left out.
+
+Tests: tests/training/actions/test_train.py.
 """
 
 from __future__ import annotations
