@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mien.errors import ConfigError, TrainingError
 from mien.io import atomic
@@ -21,6 +21,17 @@ KEPT: Final = (STATE, "weights.safetensors", "last.safetensors", "finished")
 """Files that hold something learnt."""
 BEGUN: Final = (*KEPT, LOG)
 """Files that show that a folder holds a run; one with less was left by a start that did not get far, and is taken."""
+
+
+class OwnConfig(Protocol):
+    """A configuration that names its run folder."""
+
+    @property
+    def out(self) -> Path:
+        """The run folder."""
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """Its values in plain types, as pydantic gives them."""
 
 
 @contextmanager
@@ -131,6 +142,24 @@ def stored(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+@contextmanager
+def held(config: OwnConfig, resume: bool, free: Sequence[str] = ()) -> Iterator[None]:
+    """Hold the run folder `config.out`, once `admit` takes it, for a training with a configuration of its own.
+
+    Raises:
+        FileLocked, TrainingError: as for `claimed`.
+        ConfigError: as for `admit`.
+    """
+    with claimed(config.out, "out"):
+        admit(config.out, stored(config.out), config.model_dump(mode="json"), resume, free)
+        yield
+
+
+def stating(config: OwnConfig) -> dict[str, bytes]:
+    """The file that `stored` reads, by name."""
+    return {"config.json": json.dumps(config.model_dump(mode="json"), indent=1).encode()}
 
 
 def differences(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

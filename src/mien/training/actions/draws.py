@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from mien.faces.action_reader import SIZE
 from mien.landmarks import MIRROR as MIRRORED_POINTS
 from mien.training.actions.faces import STORED, ActionFaces
 from mien.training.actions.teacher import TAUGHT
+from mien.training.landmarks.crops import as_jpeg
 
 Floats = NDArray[Any]  # float32 or float64
 Pixels = NDArray[Any]  # uint8
@@ -134,6 +135,5 @@ def spoilt(crop: Pixels, random: np.random.Generator) -> Pixels:
         image += random.standard_normal((SIZE, SIZE), np.float32) * np.float32(random.uniform(0, 10))
     crop = np.clip(image, 0, 255).astype(np.uint8)
     if random.random() < 0.2:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(20, 90))]
-        crop = cast(Pixels, cv2.imdecode(cv2.imencode(".jpg", crop, quality)[1], cv2.IMREAD_GRAYSCALE))
+        crop = as_jpeg(crop, int(random.integers(20, 90)))
     return crop

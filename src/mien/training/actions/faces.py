@@ -30,11 +30,11 @@ from mien.errors import ConfigError
 from mien.faces import align
 from mien.faces.action_reader import SIZE
 from mien.faces.landmarker import Landmarker
-from mien.io import atomic, images
+from mien.io import images
 from mien.landmarks import POINTS
 from mien.training.actions.teacher import ActionTeacher, Answer
 from mien.training.landmarks.crops import held_out
-from mien.training.landmarks.teacher import FACES
+from mien.training.landmarks.teacher import FACES, save
 
 Floats = NDArray[Any]  # float32 or float64
 Pixels = NDArray[Any]  # uint8
@@ -191,11 +191,11 @@ def complete(
     teacher = ActionTeacher(task) if task is not None and (missing or renders is not None) else None
     if renders is not None and not (folder / "rendered.npz").is_file():
         say("reading the renderings")
-        _save(folder / "rendered.npz", known(renders, teacher))
+        save(folder / "rendered.npz", known(renders, teacher))
     for name in missing:
         if teacher is not None:
             say(f"asking the teacher about {name}")
-            _save(folder / f"{name}.npz", ask(teacher, _some(name, roots[name]), _measured(name)))
+            save(folder / f"{name}.npz", ask(teacher, _some(name, roots[name]), _measured(name)))
 
 
 def _some(name: str, root: Path) -> Iterator[tuple[str, Pixels]]:
@@ -211,13 +211,6 @@ def _measured(name: str) -> Callable[[str], bool]:
     if name.startswith("ferplus"):
         return lambda one: name == "ferplus_test"
     return lambda one: bool(held_out(np.array([one]))[0])
-
-
-def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Whole or not at all: a file that is there is taken for complete."""
-    part = path.with_name(f"{path.stem}.part.npz")
-    np.savez(part, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its flag
-    atomic.replace(part, path)
 
 
 def read(folder: Path, sets: Iterable[str], renders: bool) -> dict[str, ActionFaces]:

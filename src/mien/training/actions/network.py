@@ -18,7 +18,7 @@ from mien.faces.action_reader import SIZE
 from mien.landmarks import MIRROR as MIRRORED_POINTS
 from mien.landmarks import POINTS
 from mien.training import halves
-from mien.training.landmarks.network import Residual, convolution
+from mien.training.landmarks.network import convolution, stages
 
 _SPREAD_FLOOR = 0.004
 """Least variance that an action is taken to have: below it a teacher's answers are noise."""
@@ -29,19 +29,7 @@ class ActionNet(nn.Module):
 
     def __init__(self, widths: tuple[int, int, int, int] = (12, 24, 48, 96), hidden: int = 256) -> None:
         super().__init__()
-        a, b, c, d = widths
-        self.trunk = nn.Sequential(
-            convolution(1, a, 2),
-            convolution(a, b, 2),
-            Residual(b),
-            convolution(b, c, 2),
-            Residual(c),
-            Residual(c),
-            convolution(c, d, 2),
-            Residual(d),
-            convolution(d, 24, kernel=1),
-            nn.Flatten(),
-        )
+        self.trunk = nn.Sequential(*stages(widths), convolution(widths[-1], 24, kernel=1), nn.Flatten())
         self.geometry = nn.Sequential(
             nn.BatchNorm1d(2 * len(POINTS)), nn.Linear(2 * len(POINTS), 128), nn.ReLU(inplace=True)
         )

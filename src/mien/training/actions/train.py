@@ -32,7 +32,7 @@ from mien.io import atomic
 from mien.io.onnx import session
 from mien.landmarks import POINTS
 from mien.methods.base import Method, Terms
-from mien.training import checkpoint, processor, run_folder
+from mien.training import checkpoint, optim, processor, run_folder
 from mien.training.actions import faces, measure
 from mien.training.actions.draws import ActionCrops, ActionDraws
 from mien.training.actions.faces import ActionFaces
@@ -137,9 +137,7 @@ def run(config: ActionsConfig, resume: bool = False, report: Report | None = Non
     def say(line: str) -> None:
         tell("note", {"text": line})
 
-    with run_folder.claimed(config.out, "out"), processor.settings(config.threads):
-        plain = config.model_dump(mode="json")
-        run_folder.admit(config.out, run_folder.stored(config.out), plain, resume, free=_MAY_CHANGE)
+    with run_folder.held(config, resume, free=_MAY_CHANGE), processor.settings(config.threads):
         faces.complete(config.labels, config.roots, config.teacher, config.rendered, say)
         held = faces.read(config.labels, config.roots, config.rendered is not None)
         photographs, renderings = held.pop("photographs"), held.pop("renderings")
@@ -218,14 +216,14 @@ class ActionTask(Task):
         return self.method.network
 
     def files(self) -> dict[str, bytes]:
-        return {"config.json": json.dumps(self.config.model_dump(mode="json"), indent=1).encode()}
+        return run_folder.stating(self.config)
 
     def batches(self, step: int) -> Iterator[ActionCrops]:
         cv2.setNumThreads(1)
         return iter(ActionDraws(*self._data, step))
 
     def rate(self, step: int, progress: float) -> float:
-        return min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        return optim.warm_cosine(step, progress)
 
     def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
         if epoch.step % JUDGED == 0:

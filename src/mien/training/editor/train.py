@@ -128,9 +128,7 @@ def run(config: EditorConfig, resume: bool = False, report: Report | None = None
         TrainingError: a loss is not finite, or the folder cannot be written.
     """
     tell = report or (lambda kind, values: None)
-    with run_folder.claimed(config.out, "out"), processor.settings(config.threads):
-        plain = config.model_dump(mode="json")
-        run_folder.admit(config.out, run_folder.stored(config.out), plain, resume)
+    with run_folder.held(config, resume), processor.settings(config.threads):
         records = [
             record
             for record in protocols.load("ferplus-majority").apply(READERS["ferplus"](config.ferplus))
@@ -239,7 +237,7 @@ class EditorTask(Task):
         return self.method.editor
 
     def files(self) -> dict[str, bytes]:
-        return {"config.json": json.dumps(self.config.model_dump(mode="json"), indent=1).encode()}
+        return run_folder.stating(self.config)
 
     def batches(self, step: int) -> Iterator[EditedFaces]:
         for number in count(step):

@@ -346,6 +346,11 @@ class Draws(torch.utils.data.IterableDataset[LandmarkCrops]):
             image += random.standard_normal((SIDE, SIDE), np.float32) * np.float32(random.uniform(0, 14))
         crop = np.clip(image, 0, 255).astype(np.uint8)
         if random.random() < 0.2:
-            quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(15, 80))]
-            crop = cast(Pixels, cv2.imdecode(cv2.imencode(".jpg", crop, quality)[1], cv2.IMREAD_GRAYSCALE))
+            crop = as_jpeg(crop, int(random.integers(15, 80)))
         return crop
+
+
+def as_jpeg(crop: Pixels, quality: int) -> Pixels:
+    """A grey crop as it comes back from a JPEG of this quality, 1 to 100."""
+    coded = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cast(Pixels, cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE))

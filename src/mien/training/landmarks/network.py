@@ -30,20 +30,11 @@ class LandmarkNet(nn.Module):
 
     def __init__(self, widths: tuple[int, int, int, int] = (16, 32, 64, 128)) -> None:
         super().__init__()
-        a, b, c, d = widths
-        self.trunk = nn.Sequential(
-            convolution(1, a, 2),
-            convolution(a, b, 2),
-            Residual(b),
-            convolution(b, c, 2),
-            Residual(c),
-            Residual(c),
-            convolution(c, d, 2),
-            Residual(d),
-        )
-        self.squeeze = convolution(d, 20, 1, kernel=1)
+        last = widths[-1]
+        self.trunk = nn.Sequential(*stages(widths))
+        self.squeeze = convolution(last, 20, 1, kernel=1)
         self.points = nn.Linear(20 * (SIDE // 16) ** 2, MODES)
-        self.rest = nn.Sequential(nn.Linear(d, 64), nn.ReLU(inplace=True), nn.Linear(64, 4))
+        self.rest = nn.Sequential(nn.Linear(last, 64), nn.ReLU(inplace=True), nn.Linear(64, 4))
         self.mean: Tensor
         self.modes: Tensor
         self.register_buffer("mean", torch.full((2 * len(POINTS),), 0.5))
@@ -54,6 +45,21 @@ class LandmarkNet(nn.Module):
         points = self.points(self.squeeze(maps).flatten(1)) @ self.modes + self.mean
         rest = self.rest(maps.mean(dim=(2, 3)))
         return points.view(-1, len(POINTS), 2), rest[:, 0], rest[:, 1:] * 30
+
+
+def stages(widths: tuple[int, int, int, int]) -> list[nn.Module]:
+    """Four stages of plain convolutions on luma, of these channels, each at half the side of the one before."""
+    a, b, c, d = widths
+    return [
+        convolution(1, a, 2),
+        convolution(a, b, 2),
+        Residual(b),
+        convolution(b, c, 2),
+        Residual(c),
+        Residual(c),
+        convolution(c, d, 2),
+        Residual(d),
+    ]
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:

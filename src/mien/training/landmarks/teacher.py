@@ -328,7 +328,7 @@ def complete(
         teacher = Teacher(models)
         for name in missing:
             say(f"labelling {name}")
-            _save(folder / f"{name}.npz", label_all(teacher, FACES[name](roots[name])))
+            save(folder / f"{name}.npz", label_all(teacher, FACES[name](roots[name])))
     rendered = {"train": range(identities), "test": range(10_000, 10_000 + max(1, identities // 10))}
     for split, people in rendered.items() if head is not None else ():
         path = folder / f"rendered_{split}.npz"
@@ -340,11 +340,10 @@ def complete(
                     )
         elif head is not None:
             say(f"rendering {3 * len(people)} heads for {split}")
-            _save(path, render_all(head, people, 3))
+            save(path, render_all(head, people, 3))
 
 
-def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Whole or not at all: a file that is there is taken for complete."""
-    part = path.with_name(f"{path.stem}.part.npz")
-    np.savez(part, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its flag
-    atomic.replace(part, path)
+def save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write a label file whole or not at all: one that is there is taken for complete."""
+    with atomic.writing(path) as part:
+        np.savez(part, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its flag

@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import math
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,7 +33,7 @@ from mien.io import atomic
 from mien.io.onnx import session
 from mien.landmarks import GROUPS, LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS
 from mien.methods.base import Method, Terms
-from mien.training import processor, run_folder
+from mien.training import optim, processor, run_folder
 from mien.training.checkpoint import commit
 from mien.training.config import OptimConfig
 from mien.training.landmarks import teacher
@@ -137,9 +136,7 @@ def run(config: LandmarksConfig, resume: bool = False, report: Report | None = N
     def say(line: str) -> None:
         tell("note", {"text": line})
 
-    with run_folder.claimed(config.out, "out"), processor.settings(config.threads):
-        plain = config.model_dump(mode="json")
-        run_folder.admit(config.out, run_folder.stored(config.out), plain, resume, free=_MAY_CHANGE)
+    with run_folder.held(config, resume, free=_MAY_CHANGE), processor.settings(config.threads):
         teacher.complete(config.labels, config.roots, config.teacher, config.head, config.identities, say)
         sets = read_faces(config.labels, config.roots, config.head is not None)
         faces = sets.pop("train")
@@ -224,7 +221,7 @@ class LandmarkTask(Task):
         return self.method.network
 
     def files(self) -> dict[str, bytes]:
-        return {"config.json": json.dumps(self.config.model_dump(mode="json"), indent=1).encode()}
+        return run_folder.stating(self.config)
 
     def batches(self, step: int) -> Iterator[LandmarkCrops]:
         workers = self.config.workers
@@ -241,7 +238,7 @@ class LandmarkTask(Task):
         )
 
     def rate(self, step: int, progress: float) -> float:
-        return min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        return optim.warm_cosine(step, progress)
 
     def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
         if epoch.step % JUDGED == 0:  # on few faces
