@@ -373,6 +373,9 @@ def test_an_exported_recogniser_is_judged_alike(faces, recogniser_file, tmp_path
             {"start": "runs/other-s1/weights.safetensors", "start_part": "backbone"},
             "the backbone of other-s1",
         ),
+        ({"start": "masters/first.safetensors"}, "first"),
+        ({"start": "model/mine.onnx"}, "mine"),
+        ({"start": "shipped", "start_part": "backbone"}, "the backbone of the recogniser inside the package"),
     ],
 )
 def test_a_report_names_what_the_weights_started_from(tmp_path: Path, config: dict, words: str) -> None:

@@ -13,6 +13,7 @@ from mien.data.readers import manifest
 from mien.data.synthetic import drawings
 from mien.errors import ConfigError
 from mien.evaluation import leave_out
+from mien.io import cards
 from mien.labels import EXPRESSIONS
 
 
@@ -58,6 +59,25 @@ def test_every_set_is_judged_under_every_shift(sets: Path, command: Any, tmp_pat
     again = command("evaluate", "shipped", sets, "--leave-out", "--out", tmp_path / "table")
     assert again.code != 0
     assert "--overwrite" in again.err
+
+
+def test_options_that_would_be_passed_over_are_refused(sets: Path, command: Any) -> None:
+    ran = command("evaluate", "shipped", sets, "--leave-out", "--mirror", "--by", "yaw")
+    assert ran.code != 0
+    assert "leave out --by, --mirror" in ran.err
+
+
+def test_weights_are_opened_once_and_named_by_content(sets: Path, tmp_path: Path) -> None:
+    opened: list[str] = []
+    real = leave_out.inference.open_weights
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            leave_out.inference, "open_weights", lambda name, *rest: opened.append(name) or real(name, *rest)
+        )
+        rows = leave_out.run("shipped", leave_out.load(sets), cache=tmp_path, draws=10, threads=1)
+    assert opened == ["shipped"]
+    _, card = cards.verified(cards.FOLDER / "recogniser.onnx")
+    assert {row.weights_hash for row in rows} == {card.fields["sha256"]}
 
 
 def test_figures_are_those_of_the_answers() -> None:

@@ -10,8 +10,12 @@ import typer
 from mien.cli import options
 from mien.cli.terminal import counted
 
+_TABLE = ("weights", "data", "leave_out", "out", "cache", "prior", "draws", "threads", "as_json", "overwrite")
+"""What counts for the table of `--leave-out`."""
+
 
 def evaluate(
+    context: typer.Context,
     weights: Annotated[str, typer.Argument(help="A checkpoint, an .onnx file, a run folder, or 'shipped'.")],
     data: Annotated[
         Path, typer.Argument(help="The dataset's folder; with --leave-out a configuration of several sets.")
@@ -62,6 +66,7 @@ def evaluate(
     from mien.reports import evaluation_report as page
 
     if leave_out:
+        options.refuse_others(context, _TABLE, "--leave-out judges each set as its configuration says")
         _table(weights, data, out, cache, prior, draws, threads, as_json, overwrite)
         return
     if out is None and Path(weights).is_dir():
@@ -109,16 +114,12 @@ def _table(
     overwrite: bool,
 ) -> None:
     """The table over sets of `--leave-out`, printed and, with `--out`, kept as Markdown and JSON."""
-    import json
-
     from mien.evaluation import leave_out
-    from mien.evaluation.evaluate import plain
     from mien.faces.operating_point import read_prior
-    from mien.io import atomic, outputs
+    from mien.io import outputs
 
-    names = ("leave-out.md", "leave-out.json")
     if out is not None:
-        outputs.check_folder(out, names, overwrite=overwrite)
+        outputs.check_folder(out, leave_out.FILES, overwrite=overwrite)
     with counted("aligning") as progress:
         rows = leave_out.run(
             weights,
@@ -129,9 +130,6 @@ def _table(
             threads=threads,
             progress=progress,
         )
-    text = json.dumps(plain(leave_out.to_dict(rows)), indent=1, ensure_ascii=False)
-    typer.echo(text if as_json else leave_out.markdown(rows))
+    typer.echo(leave_out.to_json(rows) if as_json else leave_out.markdown(rows))
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        contents = (leave_out.markdown(rows) + "\n", text + "\n")
-        atomic.write({out / name: content.encode() for name, content in zip(names, contents, strict=True)})
+        leave_out.write(rows, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -122,3 +123,25 @@ OwnLabels = Annotated[
 def words(text: str) -> list[str]:
     """The parts of a comma-separated option, without empty ones."""
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def refuse_others(context: typer.Context, used: Collection[str], why: str) -> None:
+    """Refuse options that were given and would be passed over.
+
+    Args:
+        context: of the command.
+        used: parameters that count here, by their names in the command's function.
+        why: the reason, for people.
+
+    Raises:
+        ConfigError: another was given.
+    """
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name is not None and parameter.name not in used
+        # By its name: typer may bring a click of its own.
+        if getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise ConfigError(f"{why}: leave out {', '.join(given)}")

@@ -127,9 +127,9 @@ def _onnx(path: Path, threads: int | None, prior: Prior | None, adapt: Path | No
         vectors = np.array([reading.embedding for reading in readings], dtype=np.float32)
         return np.log(np.clip(shares, 1e-12, 1)), affect, vectors
 
-    recipe = card.fields.get("recipe")
-    config = recipe.get("config", {}) if isinstance(recipe, dict) else {}
-    heads = _head_sources(recipe) if isinstance(recipe, dict) else []
+    stated = card.fields.get("recipe")
+    recipe = stated if isinstance(stated, dict) else {}
+    fitted = _head_sources(recipe)
     count, start = card.fields.get("parameters"), card.fields.get("initialisation", "")
     return Model(
         read,
@@ -149,27 +149,31 @@ def _onnx(path: Path, threads: int | None, prior: Prior | None, adapt: Path | No
             adapt="" if adapt is None else str(adapt),
         ),
         classes=recogniser.labels,
-        learnt=_learnt(config, heads),
+        learnt=(*_learnt(recipe.get("config", {})), *_sources(recipe.get("affect", ())), *_sources(fitted)),
         uncertain_below=card.number("uncertain_below", 0.0),
-        whole=_learnt({}, [one for one in heads if one.get("share") and not one.get("protocol")]),
+        whole=_sources([one for one in fitted if not one.get("protocol")]),
     )
 
 
 def _head_sources(recipe: dict[str, Any]) -> list[dict[str, Any]]:
-    """The sets that heads were fitted to after the run, as `mien release` writes them on a card."""
+    """The sets that an expression head was fitted to after the run, as `mien release` writes them on a card: all of a
+    set without a protocol."""
     head = recipe.get("head")
-    sources = head.get("sources", ()) if isinstance(head, dict) else ()
-    return [*recipe.get("affect", ()), *sources]
+    return [one for one in head.get("sources", ()) if isinstance(one, dict)] if isinstance(head, dict) else []
 
 
-def _learnt(config: dict[str, Any], heads: Sequence[dict[str, Any]] = ()) -> tuple[SourceConfig, ...]:
-    """The sets that a run's configuration, and heads fitted after it, learn from."""
+def _learnt(config: dict[str, Any]) -> tuple[SourceConfig, ...]:
+    """The sets that a run's configuration learns from."""
     data = config.get("data") if isinstance(config, dict) else None
-    listed = [data, *data.get("also", ())] if isinstance(data, dict) else []
+    return _sources([data, *data.get("also", ())]) if isinstance(data, dict) else ()
+
+
+def _sources(listed: Sequence[Any]) -> tuple[SourceConfig, ...]:
+    """Sets as a card or a configuration states them; keys of other versions are left out."""
     known = set(SourceConfig.model_fields)
     return tuple(
         SourceConfig(**{key: value for key, value in one.items() if key in known})
-        for one in [*listed, *heads]
+        for one in listed
         if isinstance(one, dict)
     )
 
@@ -254,7 +258,10 @@ def _started_from(card: dict[str, Any]) -> str:
     """What a run's weights were before its first step, in words."""
     config = card.get("config", {})
     if config.get("start"):
-        run = Path(config["start"]).parent.name
+        start = Path(config["start"])
+        run = start.parent.name if start.stem in ("weights", "last") else start.stem
+        if config["start"] == "shipped":
+            run = "the recogniser inside the package"
         return f"the backbone of {run}" if config.get("start_part") == "backbone" else run
     return Path(card["method"].get("weights") or "none").name
 

@@ -8,8 +8,9 @@ contrast. Crops are luma, so that colour against grey changes nothing and is no 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,20 +18,25 @@ import cv2
 import numpy as np
 from pydantic import Field, ValidationError
 
-from mien.config import Frozen, explain, parse_yaml
+from mien.config import Frozen, explain, read_tree
 from mien.data import cropping
 from mien.data.config import SourceConfig
 from mien.data.records import Split
 from mien.errors import ConfigError
 from mien.evaluation import inference, intervals, metrics
+from mien.evaluation.evaluate import plain
 from mien.evaluation.intervals import DRAWS, Interval
 from mien.faces.recognise import softmax
+from mien.io import atomic
 from mien.labels import UNLABELLED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mien.faces.operating_point import Prior
+
+FILES: Final = ("leave-out.md", "leave-out.json")
+"""What `write` writes."""
 
 SMALL_FACE: Final = 48
 """Pixels of the side of a crop in the shift `48 px`."""
@@ -84,16 +90,17 @@ class LeaveOutConfig(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class SetFigures:
-    """One set under one shift: `images` judged, of which the weights learnt from `learnt`.
+    """One set under one shift: `images` judged by the `weights` of that SHA-256, which learnt from `learnt` of them.
 
     `accuracy` and `macro_recall` in [0, 1] with 95 % intervals over pictures, or over people where these are known;
-    `calibration_error` (ECE) in [0, 1]; `flagged` is the share of pictures marked uncertain and `caught` the share of
-    errors among these, both NaN for weights without that threshold.
+    `calibration_error` (ECE) in [0, 1]; `flagged` is the share of pictures marked uncertain for their probability
+    and `caught` the share of all errors among these, both NaN for weights without that threshold.
     """
 
     set: str
     shift: str
     weights: str
+    weights_hash: str
     images: int
     learnt: int
     accuracy: Interval
@@ -110,11 +117,7 @@ def load(path: Path) -> LeaveOutConfig:
         ConfigError: missing, not YAML, or a key or value is wrong.
     """
     try:
-        return LeaveOutConfig(**parse_yaml(path.read_text(encoding="utf-8"), f"{path}:"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration: see configs/leave-out.yaml") from None
-    except (OSError, UnicodeDecodeError, TypeError) as problem:
-        raise ConfigError(f"{path}: not a YAML mapping: {str(problem).splitlines()[0]}") from None
+        return LeaveOutConfig(**read_tree(path))
     except ValidationError as problem:
         raise explain(problem, LeaveOutConfig, str(path)) from None
 
@@ -144,8 +147,12 @@ def run(
         WeightsError, ConfigError, DatasetNotFound, DatasetDamaged: see `mien.evaluation.inference`.
     """
     rows: list[SetFigures] = []
+    models = {
+        name: inference.open_weights(name, threads, prior)
+        for name in dict.fromkeys(source.weights or weights for source in config.sets)
+    }
     for source in config.sets:
-        model = inference.open_weights(source.weights or weights, threads, prior)
+        model = models[source.weights or weights]
         records = [
             record
             for record in cropping.source_records(source, model.classes)
@@ -159,13 +166,19 @@ def run(
         people = [record.subject for record in records]
         subjects = people if any(person is not None for person in people) else None
         learnt = inference.learnt_from(model, source, records)
+        made_of = (model.provenance.model, model.provenance.weights_hash)
         for shift, change in SHIFTS.items():
-            answers = inference.read_all(model, change(np.asarray(crops.images)))[0][0]
+            answers = inference.read_all(_shifted(model, change), crops.images)[0][0]
             judged = _judged(softmax(answers), truth, subjects, draws, model.uncertain_below)
-            rows.append(
-                SetFigures(source.name, shift, model.provenance.model, len(records), learnt, **judged)
-            )
+            rows.append(SetFigures(source.name, shift, *made_of, len(records), learnt, **judged))
     return rows
+
+
+def _shifted(
+    model: inference.Model, change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+) -> inference.Model:
+    """The model behind a shift, made batch by batch: a set's changed crops are never all in memory."""
+    return replace(model, read=lambda crops: model.read(change(crops)))
 
 
 def _judged(
@@ -211,6 +224,13 @@ def markdown(rows: list[SetFigures]) -> str:
     return "\n".join(lines)
 
 
-def to_dict(rows: list[SetFigures]) -> list[dict[str, Any]]:
-    """The rows in JSON types."""
-    return [asdict(row) for row in rows]
+def to_json(rows: list[SetFigures]) -> str:
+    """The rows as JSON text; a figure that is not defined is null."""
+    return json.dumps([plain(asdict(row)) for row in rows], indent=1, ensure_ascii=False)
+
+
+def write(rows: list[SetFigures], out: Path) -> None:
+    """Keep the table in the folder `out`, as `FILES`."""
+    out.mkdir(parents=True, exist_ok=True)
+    contents = (markdown(rows), to_json(rows))
+    atomic.write({out / name: f"{text}\n".encode() for name, text in zip(FILES, contents, strict=True)})

@@ -183,14 +183,18 @@ class OnnxRecogniser:
                 valence=min(1.0, max(-1.0, valence)) if self._affect else None,
                 arousal=min(1.0, max(-1.0, arousal)) if self._affect else None,
                 intensity=None if self._neutral is None else 1.0 - shares[self._neutral],
-                uncertain=max(shares) < self._uncertain_below,
+                uncertain=bool(doubts := self._doubts(shares)),
                 embedding=tuple(vector),
-                doubts=(between(shares, self.labels),) if max(shares) < self._uncertain_below else (),
+                doubts=doubts,
             )
             for shares, (valence, arousal), vector in zip(
                 probabilities.tolist(), affect.tolist(), vectors, strict=True
             )
         ]
+
+    def _doubts(self, shares: Sequence[float]) -> tuple[str, ...]:
+        """Between which labels a face lies where none of its probabilities reaches the threshold."""
+        return (between(shares, self.labels),) if max(shares) < self._uncertain_below else ()
 
     def _probabilities(self, logits: NDArray[Any], embedding: NDArray[Any] | None) -> NDArray[np.float64]:
         """Calibrated probabilities [n, k] at the operating point."""

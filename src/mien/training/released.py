@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from mien.errors import ConfigError
+from mien.faces import recognise
 from mien.io import cards
 from mien.training.checkpoint import Checkpoint
 
@@ -40,11 +41,11 @@ def load(start: Path, method: Method) -> Checkpoint:
     """The card of a released network, and all tensors of `method` [as `state_dict`] with what the network holds.
 
     Raises:
-        WeightsError: the file or its card is missing or damaged.
+        WeightsError: the file or its card is missing, damaged, or no recogniser's.
         ConfigError: the network is another method's, backbone's or size's.
     """
-    path = cards.FOLDER / "recogniser.onnx" if str(start) == SHIPPED else start
-    content, card = cards.verified(path)
+    content, card = cards.verified(recognise.SHIPPED if str(start) == SHIPPED else start)
+    stated = recognise.check(card)
     stored = _floats(content)
     tensors = {name: value.clone() for name, value in method.state_dict().items()}
     after = _norm_after(method)
@@ -68,7 +69,9 @@ def load(start: Path, method: Method) -> Checkpoint:
             tensors[f"{norm}.running_mean"] = torch.zeros(len(bias))
             tensors[f"{norm}.running_var"] = torch.full((len(bias),), 1 - layer.eps)
         _put(tensors, name, found, start)
-    return Checkpoint(card.fields, tensors)
+    # A card may name its heads as a list, or not at all.
+    heads = {"expression": True, "affect": stated.affect}
+    return Checkpoint({**card.fields, "heads": heads}, tensors)
 
 
 def _put(
