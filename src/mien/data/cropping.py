@@ -427,8 +427,8 @@ def to_samples(
 def _limited(records: list[Record], crops: Crops, limit: int) -> tuple[list[Record], Crops]:
     """At most `limit` rows, evenly picked; the pixels stay on disk."""
     step = max(1, len(records) // limit)
-    fewer = Crops(*(part[::step][:limit] for part in (crops.images, crops.found, crops.pose)))
-    return records[::step][:limit], fewer
+    rows = slice(None, step * limit, step)
+    return records[rows], Crops(crops.images[rows], crops.found[rows], crops.pose[rows])
 
 
 def load_split(
