@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from mien import methods
 from mien.errors import ConfigError
+from mien.methods import ABLATIONS
 from mien.training import loop, sweep
 from mien.training.sweep import SweepConfig, load_sweep
 
@@ -98,6 +100,34 @@ def test_a_sweep_is_read_with_its_base_and_assignments(tmp_path: Path) -> None:
     config = load_sweep(file, ["base.batch=8", "seeds=[4]", "base.data.limit=3"])
     assert (config.config("plain").batch, config.seeds, config.config("long").epochs) == (8, (4,), 9)
     assert config.config("plain").data.limit == 3
+
+
+def test_the_rungs_of_a_ladder_are_arms(tmp_path: Path) -> None:
+    config = made(tmp_path, ladder="cal", rungs=["regression", "nogame"], arms={"more": {"epochs": 9}})
+    assert list(config.arms) == ["regression", "nogame", "more"]
+    assert config.config("nogame").method == {**BASE["method"], "critic": False, "correlation": 0.5}
+    assert list(made(tmp_path, ladder="meca", arms={}).arms) == [rung.name for rung in ABLATIONS["meca"]]
+    with pytest.raises(ValueError, match=r"no rung 'nogme': .*nogame"):
+        made(tmp_path, ladder="cal", rungs=["nogme"])
+
+
+SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "sweeps").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_sweeps_that_ship_can_be_read_and_their_methods_built(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parents[2])
+    config = load_sweep(path)
+    jobs = sweep.plan(config)
+    arms = {job.arm: job.config for job in jobs}
+    for run in arms.values():
+        methods.build({**run.method, "weights": None}, run.data.size)
+        assert (run.data.size, run.norms, run.optim.ema, run.validation) == (64, "batch", None, "end")
+        assert run.data.drop_duplicates
+    assert (config.judge.splits, config.judge.weights) == (("valid", "test"), "last")
+    assert len({json.dumps(run.method, sort_keys=True) for run in arms.values()}) == len(arms)
 
 
 @pytest.mark.parametrize(

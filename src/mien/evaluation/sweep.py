@@ -24,7 +24,7 @@ from mien.labels import EXPRESSIONS
 from mien.training import job_queue, loop, run_folder, sweep
 from mien.training.job_queue import Outcome, QueueStatus, Tell
 from mien.training.recognition import with_labels
-from mien.training.sweep import SweepRun, SweepConfig
+from mien.training.sweep import SweepConfig, SweepRun
 
 TABLE: Final = "runs.csv"
 """In the sweep's folder: one row for each run, failed ones with their error."""

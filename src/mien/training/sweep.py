@@ -20,7 +20,7 @@ from mien.data.config import SourceConfig
 from mien.data.records import Split
 from mien.errors import ConfigError
 from mien.io import atomic
-from mien.training import run_folder
+from mien.training import ablation, run_folder
 from mien.training.config import RunConfig
 
 FILE: Final = "sweep.json"
@@ -56,6 +56,10 @@ class SweepConfig(Frozen):
     arms: dict[Annotated[str, Field(pattern=r"^\w[\w.+-]*$")], dict[str, Any]] = Field(
         description="by name, what each changes of the base; the first is the reference", min_length=1
     )
+    ladder: str | None = Field(
+        None, description="a method whose rungs (those of `mien ablate`) are arms too, before the others"
+    )
+    rungs: tuple[str, ...] = Field((), description="only these rungs of the ladder")
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     folds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="tested folds of the protocol; their predictions are pooled"
@@ -72,6 +76,20 @@ class SweepConfig(Frozen):
         "predictions", description="what is left of a finished run besides its log and configuration"
     )
     out: Path = Field(description="the folder of the sweep")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_rungs(cls, given: Any) -> Any:
+        """The rungs of a ladder as arms."""
+        if not isinstance(given, dict) or not isinstance(given.get("ladder"), str):
+            return given
+        try:
+            rungs = ablation.ladder(given["ladder"], given.get("rungs") or ())
+        except ConfigError as problem:
+            raise ValueError(str(problem)) from None
+        return given | {
+            "arms": {rung.name: {"method": rung.change} for rung in rungs} | (given.get("arms") or {})
+        }
 
     @field_validator("arms", mode="before")
     @classmethod
@@ -253,7 +271,7 @@ def _merge(tree: dict[str, Any], changes: dict[str, Any], arm: str) -> None:
 def _flat(changes: dict[str, Any], above: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:
     for key, value in changes.items():
         path = (*above, *str(key).split("."))
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             yield from _flat(value, path)
         else:
             yield path, value
