@@ -227,7 +227,27 @@ def test_the_log_has_a_line_a_minute(
     told = command._lines()
     for _ in range(300):
         now[0] += 1.0
-        told(QueueStatus(1, 1, 4, ((type("Job", (), {"label": "plain-s0"}), 0.5),)))
+        told("runs", QueueStatus(1, 1, 4, ((type("Job", (), {"label": "plain-s0"}), 0.5),)))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 5
     assert lines[0] == "1 of 4 runs, 1 failed, plain-s0 50%, about 2 min left"
+
+
+def test_a_terminal_has_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], faces: Path, tmp_path: Path
+) -> None:
+    """Crops and runs share it, whatever else is told above it."""
+    from mien.cli import sweep as command
+    from mien.training.job_queue import QueueStatus
+
+    monkeypatch.setattr(command.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    with command._watched() as report:
+        report("crops", 5, 10)
+        report("crops", 10, 10)
+        command.tell("plain-s0: 7 s")
+        report("runs", QueueStatus(1, 0, 4, ((type("Job", (), {"label": "fast-s0"}), 0.5),)))
+    drawn = capsys.readouterr().err
+    assert "plain-s0: 7 s" in drawn
+    assert "1 of 4 runs, fast-s0 50%" in drawn.split("aligned")[-1]

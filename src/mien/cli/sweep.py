@@ -12,13 +12,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mien.cli import options
-from mien.cli.terminal import bar, counted, interruptible, shortened, tell
+from mien.cli.terminal import bar, interruptible, shortened, tell
 from mien.errors import ExtraMissing
 from mien.wording import several
 
@@ -49,8 +50,8 @@ def sweep(
         _print_plan(settings)
         return
     remedy = f": finished runs and the states of others are in {settings.out}: go on with the same command"
-    with interruptible(remedy), counted("aligning") as crops, _watched() as progress:
-        result = sweeping.run(settings, draws, progress, tell, crops)
+    with interruptible(remedy), _watched() as report:
+        result = sweeping.run(settings, draws, partial(report, "runs"), tell, partial(report, "crops"))
     for name, comparison in result.comparisons.items():
         comparison_report.write(comparison, settings.out / name)
     own = result.comparisons.get("")
@@ -85,8 +86,12 @@ LINE_SECONDS = 60.0
 """The time between two lines in a log."""
 
 
+Report = Callable[..., None]
+"""Told ("runs", status) or ("crops", done, total)."""
+
+
 @contextmanager
-def _watched() -> Iterator[Callable[[QueueStatus], None]]:
+def _watched() -> Iterator[Report]:
     """One line that is drawn anew on a terminal, a line a minute elsewhere."""
     if not sys.stderr.isatty():
         yield _lines()
@@ -94,31 +99,47 @@ def _watched() -> Iterator[Callable[[QueueStatus], None]]:
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
     with bar(TextColumn("{task.description}"), BarColumn(bar_width=20), TimeRemainingColumn()) as display:
-        task = display.add_task("starting workers", total=1.0)
+        tasks: dict[str, Any] = {}
 
-        def progress(status: QueueStatus) -> None:
-            described = shortened(_words(status), max(20, display.console.width - 32))
-            display.update(task, description=described, completed=status.share)
+        def report(kind: str, *values: Any) -> None:
+            if kind not in tasks:  # runs begin when crops are done
+                for other in tasks.values():
+                    display.remove_task(other)
+                tasks.clear()
+                tasks[kind] = display.add_task(kind, total=1.0)
+            described = shortened(_words(kind, *values), max(20, display.console.width - 32))
+            display.update(tasks[kind], description=described, completed=_share(kind, *values))
 
-        yield progress
+        yield report
 
 
-def _lines() -> Callable[[QueueStatus], None]:
-    told = begun = time.monotonic()
+def _lines() -> Report:
+    told = time.monotonic()
+    begun: dict[str, float] = {}
 
-    def progress(status: QueueStatus) -> None:
+    def report(kind: str, *values: Any) -> None:
         nonlocal told
         now = time.monotonic()
+        begun.setdefault(kind, now)
         if now - told >= LINE_SECONDS:
             told = now
-            left = (now - begun) * (1 / status.share - 1) / 60 if status.share else 0.0
-            tell(f"{_words(status)}{f', about {left:.0f} min left' if left else ''}")
+            share = _share(kind, *values)
+            left = (now - begun[kind]) * (1 / share - 1) / 60 if share else 0.0
+            tell(f"{_words(kind, *values)}{f', about {left:.0f} min left' if left else ''}")
 
-    return progress
+    return report
 
 
-def _words(status: QueueStatus) -> str:
-    """The status in a line: what is done, what failed, and how far the running ones are."""
+def _share(kind: str, *values: Any) -> float:
+    """From 0 to 1: how far it is."""
+    return float(values[0].share if kind == "runs" else values[0] / max(1, values[1]))
+
+
+def _words(kind: str, *values: Any) -> str:
+    """How far it is in a line: runs that are done or failed, and how far the running ones are."""
+    if kind == "crops":
+        return f"aligned {values[0]:,} of {values[1]:,}"
+    status: QueueStatus = values[0]
     parts = [f"{status.done} of {several(status.total, 'run')}"]
     if status.failed:
         parts.append(f"{status.failed} failed")
