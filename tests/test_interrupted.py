@@ -154,7 +154,8 @@ def test_examining_a_dataset_is_killed_and_done_again(tmp_path: Path, examples: 
     table = tmp_path / "set" / "manifest.parquet"
     begun = time.monotonic()
     kill_when(
-        lambda: time.monotonic() - begun > 2.0, mien("data", "check", tmp_path / "set", "--reader", "folder")
+        lambda: time.monotonic() - begun > 2.0,
+        mien("data", "check", tmp_path / "set", "--reader", "folder", "--manifest", table),
     )
     if table.exists():
         from pyarrow import parquet

@@ -386,6 +386,20 @@ def _(watched: Watched, things: Things) -> None:
     watched.run("runs", things.runs[0].parent, "--curves", "curves.png")
 
 
+@slow("sweep")
+def _(watched: Watched, things: Things) -> None:
+    watched.asked = {"out", "cache"}
+    tree = {
+        "base": str(things.config),
+        "arms": {"plain": None, "fast": {"optim.rate": 0.01}},
+        "workers": 2,
+        "out": "out",
+    }
+    config = things.faces / "sweep.yaml"
+    config.write_text(yaml.safe_dump(tree, sort_keys=False))
+    watched.run("sweep", config, "--draws", "20")
+
+
 @slow("ablate")
 def _(watched: Watched, things: Things) -> None:
     watched.asked = {"runs", "cache", "out"}

@@ -14,6 +14,7 @@ import pytest
 from mien.data import cropping
 from mien.data.config import DataConfig
 from mien.data.cropping import Samples
+from mien.data.readers import manifest
 from mien.data.records import Record
 from mien.data.synthetic import drawings
 from mien.errors import ConfigError, DatasetDamaged
@@ -92,6 +93,26 @@ def test_equal_names_elsewhere_and_exchanged_pictures_are_cut_anew(tmp_path: Pat
     assert set((tmp_path / "c").iterdir()) == known, "the same picture elsewhere needs no second crop"
     cut(second, box=(4.0, 4.0, 20.0, 20.0))
     assert set((tmp_path / "c").iterdir()) > known
+
+
+def test_a_limit_takes_rows_of_the_crops_that_are_there(
+    drawn: tuple[Path, list[Record], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, records, points = drawn
+    manifest.write(records, folder / "manifest.csv")
+    config = DataConfig(
+        reader="manifest", root=folder, points=points, size=32, cache=tmp_path, drop_duplicates=False
+    )
+    (whole,) = cropping.load_split(config, ("train",))["train"]
+    monkeypatch.setattr(cropping, "_cut", None)  # nothing is cut again
+    (few,) = cropping.load_split(config.model_copy(update={"limit": 5}), ("train",))["train"]
+    step = len(whole) // 5
+    assert few.names == whole.names[::step][:5]
+    assert np.array_equal(few.images, whole.images[::step][:5])
+    assert np.array_equal(few.expression, whole.expression[::step][:5])
+    assert isinstance(few.images, np.memmap), "the pixels stay on disk"
+    (all_of_them,) = cropping.load_split(config.model_copy(update={"limit": 500}), ("train",))["train"]
+    assert len(all_of_them) == len(whole)
 
 
 def test_a_missing_picture_is_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,10 +22,10 @@ from typer.testing import CliRunner
 
 from mien.cli.main import app
 from mien.data import cropping
-from mien.errors import MienError, OutputExists, TrainingError
+from mien.errors import ConfigError, MienError, OutputExists, TrainingError
 from mien.evaluation.validation import validate
 from mien.io import torch_files
-from mien.training import checkpoint, loop
+from mien.training import checkpoint, loop, run_log
 from mien.training.config import RunConfig
 from mien.training.task import Budget
 
@@ -336,3 +337,72 @@ def test_the_state_of_another_training_is_refused(tmp_path: Path) -> None:
     other.method.mean = torch.nn.Parameter(torch.zeros(3))
     with pytest.raises(TrainingError, match="is not this run's state"):
         begun(other, resume=True)
+
+
+def test_validation_at_the_end_judges_once_and_keeps_the_last_epoch(
+    undisturbed: Path, faces: Path, tmp_path: Path
+) -> None:
+    judged: list[int] = []
+
+    def counted(*given: Any) -> dict[str, float]:
+        judged.append(1)
+        return validate(*given)
+
+    config = RunConfig(**tree(faces, tmp_path, validation="end"))
+    folder = loop.run(config, counted)
+    assert len(judged) == 1
+    usual, once = events(undisturbed), events(folder)
+    assert once[-1] == usual[-1], "the last epoch is judged as ever"
+    assert ["accuracy" in event for event in once] == [False, False, False, True]
+    assert checkpoint.load(folder / "weights.safetensors").card["epoch"] == 3
+    assert run_log.runs(tmp_path)[0].row()["best epoch"] == 4
+
+
+def test_a_run_trains_where_it_is_told_on_the_data_that_it_is_given(faces: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="device cuda:7"):
+        trained(RunConfig(**tree(faces, tmp_path)), device="cuda:7")
+    asked: list[Any] = []
+
+    def load(*given: Any) -> Any:
+        asked.append(given)
+        return cropping.load_split(*given)
+
+    trained(RunConfig(**tree(faces, tmp_path, epochs=1)), device="cpu", load=load)
+    assert len(asked) == 1
+
+
+def test_without_a_compiler_training_says_so_and_goes_on(
+    undisturbed: Path, faces: Path, tmp_path: Path
+) -> None:
+    inductor = pytest.importorskip("torch._inductor.config")
+    notes: list[str] = []
+
+    def heard(kind: str, values: dict[str, Any]) -> None:
+        if kind == "note":
+            notes.append(values["text"])
+
+    torch.compiler.reset()
+    with inductor.patch({"cpp.cxx": (None, "/nonexistent"), "force_disable_caches": True}):
+        folder = trained(RunConfig(**tree(faces, tmp_path, compile=True)), report=heard, device="cpu")
+    assert len(notes) == 1
+    assert notes[0].startswith("compile: this machine cannot")
+    assert "set compile: false" in notes[0]
+    assert events(folder) == events(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
+def test_a_compiled_run_resumes_bit_for_bit(faces: Path, tmp_path: Path) -> None:
+    def stop(kind: str, values: dict[str, Any]) -> None:
+        if kind == "step" and values["step"] == STEPS_PER_EPOCH + 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    whole = trained(RunConfig(**tree(faces, tmp_path / "whole", compile=True, epochs=2)), device="cpu")
+    config = RunConfig(**tree(faces, tmp_path / "parts", compile=True, epochs=2))
+    with pytest.raises(KeyboardInterrupt):
+        trained(config, device="cpu", report=stop)
+    folder = trained(config, device="cpu", resume=True)
+    assert events(folder) == events(whole)
+    first, second = (checkpoint.load(one / "last.safetensors").tensors for one in (folder, whole))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in second)

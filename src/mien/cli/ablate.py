@@ -23,9 +23,7 @@ def ablate(
     rungs: Annotated[
         str, typer.Option(help="Only these rungs, comma-separated; the lowest is the reference.")
     ] = "",
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a key of every run: --set epochs=4")
-    ] = None,
+    assignments: options.Assignments = None,
     by: Annotated[
         str, typer.Option(help="Also compare within groups, e.g. person: seen and unseen ones.")
     ] = "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,7 +61,7 @@ def check(
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(help="Where to write the table of usable pictures. [default: ROOT/manifest.parquet]"),
+        typer.Option(help="Write the table of usable pictures here; without it nothing is written."),
     ] = None,
     near: Annotated[
         int, typer.Option(min=0, max=64, help="Bits by which near copies may differ, of 64.")
@@ -79,39 +78,35 @@ def check(
 
     from mien.data import checking, protocols
     from mien.data.readers import manifest as tables
-    from mien.errors import MienError
     from mien.io import outputs
 
     rule = protocols.load(protocol) if protocol else None
     names = checking.labels_for(root, reader, labels)
     chosen = checking.identify(root, reader or (rule.dataset if rule else None), names)
     options = rule.options if rule else {}
-    table = manifest or _table(root, chosen.name)
-    # What an earlier check wrote beside the data is replaced unasked, as the check is meant to be repeated.
-    again = False
-    with suppress(MienError):
-        again = manifest is None and tables.made_of(table) is not None
-    outputs.check(table, overwrite=overwrite or again, reads=[root])
+    if manifest is not None:
+        outputs.check(manifest, overwrite=overwrite, reads=[root])
     with counted("looking at pictures") as progress:
         diagnosis, usable = checking.examine(
             root, chosen, near, faces, options, lambda records: _reported(records, progress), names
         )
-    source = (tables.made_of(root) if chosen.name == "manifest" else None) or chosen.name
-    tables.write(usable, table, {**options, tables.READER_KEY: source}, names)
+    if manifest is not None:
+        source = (tables.made_of(root) if chosen.name == "manifest" else None) or chosen.name
+        tables.write(usable, manifest, {**options, tables.READER_KEY: source}, names)
     if json:
-        typer.echo(encoder.dumps({**diagnosis.to_dict(), "manifest": str(table)}))
+        written = None if manifest is None else str(manifest)
+        typer.echo(encoder.dumps({**diagnosis.to_dict(), "manifest": written}))
     else:
         _print(diagnosis)
-        typer.echo(
-            f"wrote {table}: {several(len(usable), 'usable record')}; train on it with data.reader=manifest"
-        )
+        typer.echo(_end(len(usable), manifest))
     raise typer.Exit(1 if diagnosis.grave else 0)
 
 
-def _table(root: Path, reader: str) -> Path:
-    """Where the manifest goes: beside the data, and never over the table that was checked."""
-    folder = root if root.is_dir() else root.parent
-    return folder / ("manifest-checked.parquet" if reader == "manifest" else "manifest.parquet")
+def _end(usable: int, manifest: Path | None) -> str:
+    counted = several(usable, "usable record")
+    if manifest is None:
+        return f"{counted}; write them as a table with --manifest FILE"
+    return f"wrote {manifest}: {counted}; train on it with data.reader=manifest"
 
 
 def _reported(records: Iterable[Record], progress: Callable[[int, int], None] | None) -> Iterator[Record]:

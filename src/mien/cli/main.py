@@ -19,7 +19,7 @@ from mien.errors import ConfigError, MienError, loading
 GROUPS: dict[str, tuple[str, ...]] = {
     "Look": ("predict", "adapt", "video", "live", "batch", "columns"),
     "Edit": ("edit", "verify"),
-    "Train": ("data", "train", "runs", "ablate", "release"),
+    "Train": ("data", "train", "runs", "sweep", "ablate", "release"),
     "Judge": ("evaluate", "evaluate-edits", "compare", "figures", "methods"),
     "Serve and more": ("serve", "completion", "licences"),
 }
@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "licences": ("licences:licences", "List the terms of the weights, pictures and data."),
     "train": ("train:train", "Train a method."),
     "runs": ("train:runs", "List training runs as a table."),
+    "sweep": ("sweep:sweep", "Train, judge and compare many runs over processes and devices."),
     "ablate": ("ablate:ablate", "Train, judge and compare each rung of a method's ladder."),
     "release": ("release:release", "Make the network and card that ship from a trained run."),
     "evaluate": ("evaluate:evaluate", "Judge a model on a dataset."),
@@ -78,6 +79,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "mien train configs/baseline-ferplus.yaml --resume",
     ),
     "runs": ("mien runs", "mien runs --curves curves.png"),
+    "sweep": (
+        "mien sweep configs/sweeps/ferplus-tenth.yaml --plan",
+        "mien sweep configs/sweeps/ferplus-tenth.yaml",
+    ),
     "ablate": (
         "mien ablate jadfer --seeds 0,1",
         "mien ablate jadfer --plan",

@@ -83,6 +83,7 @@ Overwrite = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run with the same --out was stopped.")]
 Smooth = Annotated[float, typer.Option(min=0, help="Lag of the smoothed values, seconds; 0 for none.")]
 Draws = Annotated[int, typer.Option(min=10, help="Bootstrap resamples behind each interval.")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", help="Change a key: --set optim.rate=0.001")]
 ComparisonFolder = Annotated[
     Path | None, typer.Option("--out", help="Folder for comparison.html, .md, .tex and .json.")
 ]

@@ -22,9 +22,7 @@ from mien.training import run_log
 
 def train(
     config: Annotated[Path, typer.Argument(help="A run configuration, e.g. configs/baseline-ferplus.yaml.")],
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a key: --set optim.rate=0.001")
-    ] = None,
+    assignments: options.Assignments = None,
     resume: Annotated[bool, typer.Option(help="Go on with this run if it was interrupted.")] = False,
 ) -> None:
     """Train a method; the run folder then holds weights, card, metrics and curve."""

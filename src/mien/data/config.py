@@ -70,4 +70,8 @@ class DataConfig(SourceConfig):
     )
     sharpen: float = Field(0.0, ge=0, le=1, description="share of crops that are sharpened")
     noise: float = Field(0.0, ge=0, le=0.2, description="standard deviation of sensor noise, up to this")
-    limit: int | None = Field(None, ge=1, description="use only this many training records (for trials)")
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="use only this many training pictures of each set, evenly picked from its crops",
+    )

@@ -424,6 +424,13 @@ def to_samples(
     )
 
 
+def _limited(records: list[Record], crops: Crops, limit: int) -> tuple[list[Record], Crops]:
+    """At most `limit` rows, evenly picked; the pixels stay on disk."""
+    step = max(1, len(records) // limit)
+    rows = slice(None, step * limit, step)
+    return records[rows], Crops(crops.images[rows], crops.found[rows], crops.pose[rows])
+
+
 def load_split(
     config: DataConfig,
     splits: tuple[Split, ...],
@@ -444,8 +451,6 @@ def load_split(
     for source, found in sources:
         for split in splits if source is config else ("train",):
             chosen = [record for record in found if record.split == split]
-            if split == "train" and config.limit is not None:
-                chosen = chosen[:: max(1, len(chosen) // config.limit)][: config.limit]
             if not chosen:
                 if source is config and split == "train":
                     raise DatasetDamaged(f"{config.root} has no training pictures under this protocol")
@@ -459,6 +464,8 @@ def load_split(
                 progress,
                 finds_faces(source, labels),
             )
+            if split == "train" and config.limit is not None:
+                chosen, crops = _limited(chosen, crops, config.limit)
             loaded[split].append(
                 replace(
                     to_samples(chosen, crops, config.vote_affect, config.soft_votes, labels),

@@ -334,7 +334,8 @@ def hash_of_all(hashes: Iterable[str]) -> str:
 
 
 def pooled(parts: Sequence[Predictions]) -> Predictions:
-    """One set of predictions from the folds of a cross-validation, each judged by the model that had not seen it.
+    """One set of predictions from several: folds of a cross-validation, each judged by the model that had not seen it,
+    or several splits judged by one model.
 
     Figures of a pooled set take all images at once, as the definitions of valence and arousal figures ask; the mean of
     the folds' figures is another number. Digest and weights hash are hashes of the folds' own. Embeddings are left out:
@@ -347,7 +348,7 @@ def pooled(parts: Sequence[Predictions]) -> Predictions:
         raise PredictionsError("no predictions to pool: name the file of each fold")
     first = parts[0]
     for part in parts[1:]:
-        for key in ("protocol", "protocol_version", "split"):
+        for key in ("protocol", "protocol_version"):
             if getattr(part.provenance, key) != getattr(first.provenance, key):
                 raise PredictionsError(
                     f"folds differ in {key.replace('_', ' ')}: pool the folds of one protocol"
@@ -379,5 +380,11 @@ def pooled(parts: Sequence[Predictions]) -> Predictions:
         attributes={
             key: np.concatenate([part.attributes[key] for part in parts]) for key in first.attributes
         },
-        provenance=replace(first.provenance, digest=hashed("digest"), weights_hash=hashed("weights_hash")),
+        provenance=replace(
+            first.provenance,
+            digest=hashed("digest"),
+            weights_hash=hashed("weights_hash"),
+            split="+".join(dict.fromkeys(part.provenance.split for part in parts)),
+            learnt=sum(part.provenance.learnt for part in parts),
+        ),
     )

@@ -41,6 +41,11 @@ the face box's longer side (pixels of the picture)."""
 # Keys that move files or processes about without changing what is learnt.
 _NO_PART = {"seed", "runs", "threads", "name"}
 _NO_PART_OF_DATA = {"root", "cache"}
+# Keys that runs of before do not have, with the value that stands for what those did.
+_YOUNGER = {"labels": None, "validation": "epochs", "compile": False}
+
+Read = Callable[[SourceConfig, tuple[str, ...]], "list[Record]"]
+"""Reads a source under its protocol, with these labels."""
 
 Answers = tuple["NDArray[np.float64]", "NDArray[np.float64]", "NDArray[np.float32]"]
 """Log-probabilities or logits [n, k], affect [n, 2] (NaN where it was not trained), embedding [n, d] of some crops."""
@@ -74,10 +79,11 @@ def open_weights(
     threads: int | None = None,
     prior: Prior | None = None,
     adapt: Path | None = None,
+    device: str = "cpu",
 ) -> Model:
     """Open a checkpoint, an ONNX file, a run folder or "shipped".
 
-    `prior` and `adapt` are those of `OnnxRecogniser.load`, for released weights.
+    `prior` and `adapt` are those of `OnnxRecogniser.load`, for released weights; `device` is where a checkpoint runs.
 
     Raises:
         ConfigError: a prior or a correction does not fit, or is asked of a checkpoint.
@@ -99,7 +105,7 @@ def open_weights(
             raise WeightsError(
                 f"{path} holds no weights.safetensors: pass a run folder that has finished an epoch"
             )
-        return _checkpoint(inside, path.name, threads)
+        return _checkpoint(inside, path.name, threads, device)
     if not path.is_file():
         raise WeightsError(
             f"{path}: no such weights: pass a checkpoint, an .onnx file, a run folder, or 'shipped'"
@@ -107,7 +113,7 @@ def open_weights(
     return (
         _onnx(path, threads, prior, adapt)
         if path.suffix == ".onnx"
-        else _checkpoint(path, path.stem, threads)
+        else _checkpoint(path, path.stem, threads, device)
     )
 
 
@@ -178,20 +184,23 @@ def _sources(listed: Sequence[Any]) -> tuple[SourceConfig, ...]:
     )
 
 
-def learnt_from(model: Model, source: SourceConfig, records: Sequence[Record]) -> int:
+def learnt_from(
+    model: Model, source: SourceConfig, records: Sequence[Record], read: Read | None = None
+) -> int:
     """How many of the records are in a training part that the model learnt from, by the names that the set gives.
 
     A set is known by its reader; class folders and manifests, which may be any set, by their folder too.
     """
     from mien.data import cropping
 
+    read = read or cropping.source_records
     seen: set[tuple[str, int | None]] = set()
     for one in model.learnt:
         plain = one.reader in ("folder", "manifest")
         if one.reader != source.reader or (plain and one.root.resolve() != source.root.resolve()):
             continue
         try:
-            listed = cropping.source_records(one.model_copy(update={"root": source.root}), model.classes)
+            listed = read(one.model_copy(update={"root": source.root}), model.classes)
         except MienError:  # of another protocol or layout than this copy has: the split must do
             listed = [record for record in records if record.split == "train"]
         every = one in model.whole
@@ -199,7 +208,7 @@ def learnt_from(model: Model, source: SourceConfig, records: Sequence[Record]) -
     return sum((record.name, record.frame) in seen for record in records)
 
 
-def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
+def _checkpoint(path: Path, name: str, threads: int | None, device: str) -> Model:
     try:
         import torch
 
@@ -215,17 +224,17 @@ def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
     if not isinstance(method, Recognition):
         raise WeightsError(f"{path}: '{card['method']['name']}' does not label faces: evaluate a recogniser")
     config = card.get("config", {})
-    method = method.to(memory_format=torch.channels_last)
+    method = method.to(device).to(memory_format=torch.channels_last)
 
     def read(crops: NDArray[np.uint8]) -> Answers:
         with torch.inference_mode():
-            images = normalise(to_float(torch.from_numpy(np.array(crops))))
+            images = normalise(to_float(torch.from_numpy(np.array(crops)).to(device)))
             found = method.predict(images.contiguous(memory_format=torch.channels_last))
-        affect = found.affect.double().numpy()
+        affect = found.affect.cpu().double().numpy()
         return (
-            found.logits.double().numpy(),
+            found.logits.cpu().double().numpy(),
             affect if opened.heads["affect"] else np.full_like(affect, np.nan),
-            found.embedding.float().flatten(1).numpy(),
+            found.embedding.cpu().float().flatten(1).numpy(),
         )
 
     learnt = _learnt(config)
@@ -244,7 +253,7 @@ def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
             size=int(card["size"]),
             threads=torch.get_num_threads(),
             pretraining=_started_from(card),
-            selection=f"best {config['select']} on validation, epoch {card['epoch'] + 1}" if config else "",
+            selection=_selection(card) if config else "",
         ),
         source=learnt[0] if learnt else None,
         module=method,
@@ -252,6 +261,15 @@ def _checkpoint(path: Path, name: str, threads: int | None) -> Model:
         learnt=learnt,
         labels=opened.heads["expression"],
     )
+
+
+def _selection(card: dict[str, Any]) -> str:
+    """What chose the weights of a run, in words."""
+    if not card.get("valid"):
+        return "none: the last step"
+    if card["config"].get("validation") == "end":
+        return "none: the last epoch"
+    return f"best {card['config']['select']} on validation, epoch {card['epoch'] + 1}"
 
 
 def _started_from(card: dict[str, Any]) -> str:
@@ -274,8 +292,9 @@ def group_of(config: dict[str, Any]) -> str:
     if not config:
         return ""
     kept = {key: value for key, value in config.items() if key not in _NO_PART}
-    if kept.get("labels") is None:  # the eight: as in runs before there were others
-        kept.pop("labels", None)
+    for key, usual in _YOUNGER.items():
+        if kept.get(key) == usual:
+            kept.pop(key, None)
     if kept.get("start"):
         kept["start"] = re.sub(rf"-s{config.get('seed')}(?=/|$)", "", Path(str(kept["start"])).as_posix())
     kept["data"] = {
@@ -343,16 +362,21 @@ def source_of(
 
 
 def records_of(
-    source: SourceConfig, split: Split, limit: int | None = None, labels: tuple[str, ...] = EXPRESSIONS
+    source: SourceConfig,
+    split: Split,
+    limit: int | None = None,
+    labels: tuple[str, ...] = EXPRESSIONS,
+    read: Read | None = None,
 ) -> list[Record]:
-    """The records of one split under the source's protocol; at most `limit`, evenly picked.
+    """The records of one split under the source's protocol; at most `limit`, evenly picked. `read` is that of
+    `predict`.
 
     Raises:
         ConfigError: the split is empty.
     """
     from mien.data import cropping
 
-    whole = cropping.source_records(source, labels)
+    whole = (read or cropping.source_records)(source, labels)
     records = [record for record in whole if record.split == split]
     if not records:
         there = sorted({record.split for record in whole})
@@ -373,6 +397,7 @@ def predict(
     limit: int | None = None,
     mirror: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    read: Read | None = None,
 ) -> Predictions:
     """Run a model over one split of a dataset.
 
@@ -386,6 +411,7 @@ def predict(
         limit: judge only this many images, evenly picked; the digest then differs, so that nobody compares them.
         mirror: average what the model says of each crop and of its mirror image.
         progress: told (done, total) while crops are cut.
+        read: reads a source; None takes `mien.data.cropping.source_records`.
 
     Raises:
         ConfigError: the split is empty.
@@ -394,7 +420,7 @@ def predict(
     from mien.data import cropping, protocols
     from mien.data.readers import READERS
 
-    records = records_of(source, split, limit, model.classes)
+    records = records_of(source, split, limit, model.classes, read)
     find = cropping.finds_faces(source, model.classes)
     crops = cropping.load_crops(records, model.size, model.colour, cache, source.points, progress, find)
     samples = cropping.to_samples(records, crops, derive_affect=False, labels=model.classes)
@@ -423,7 +449,7 @@ def predict(
         images_per_second=rate,
         views=2 if mirror else 1,
         alignment="stored landmarks" if source.points else "shipped landmark network",
-        learnt=learnt_from(model, source, records),
+        learnt=learnt_from(model, source, records, read),
     )
     # A head that was never trained says nothing: no label is judged by it, and its shares are all alike.
     found = Predictions.of_logits(

@@ -177,6 +177,7 @@ def _values(comparison: Comparison) -> dict[str, Any]:
         "under": _under(comparison),
         "runs": cells(comparison),
         "differences": _differences(comparison) if comparison.pairs else (),
+        "corrected": _corrected(comparison) if comparison.pairs else (),
         "groups": _group_tables(comparison),
         "ledger": ledger_cells(_ledger(comparison)),
         "notes": comparison.notes,
@@ -204,6 +205,24 @@ def _differences(comparison: Comparison) -> Cells:
         ]
         for pair in comparison.pairs
     ]
+    return heading, rows
+
+
+def _corrected(comparison: Comparison) -> Cells:
+    """The differences corrected for their number, and what could be seen."""
+    keys = [key for key in _keys(comparison) if key != "macro_f1"]  # macro accuracy says nearly the same
+    heading = ["method - reference"]
+    for key in keys:
+        heading += [f"{LABELS[key]}, corrected", "seen from"]
+    rows = []
+    for pair in comparison.pairs:
+        row = [f"{pair.name} - {pair.reference}"]
+        for key in keys:
+            scale, digits = (100, 1) if _percent(key) else (1, 3)
+            known = key in pair.corrected
+            row.append(_interval(pair.corrected[key], _percent(key)) if known else "–")
+            row.append(number(pair.visible[key] * scale, digits) if known else "–")
+        rows.append(row)
     return heading, rows
 
 

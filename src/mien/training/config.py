@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mien.config import Frozen, explain, read_tree
 from mien.data.config import DataConfig
@@ -54,7 +54,16 @@ class RunConfig(Frozen):
     data: DataConfig
     optim: OptimConfig = OptimConfig()
     epochs: int = Field(10, ge=1)
-    batch: int = Field(64, ge=1, description="images a step, over all processes")
+    validation: Literal["epochs", "end"] = Field(
+        "epochs",
+        description="when validation pictures are judged: after each epoch, or after the last alone, whose weights are "
+        "then the ones kept",
+    )
+    batch: int = Field(64, ge=1, description="images a step, over all processes; 256 keeps a GPU busy")
+    compile: bool = Field(
+        False,
+        description="compile the network with torch.compile: a minute at the start, faster steps on a GPU",
+    )
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = True
@@ -81,6 +90,12 @@ class RunConfig(Frozen):
             return label_set(given, "labels")
         except ConfigError as problem:
             raise ValueError(str(problem).removeprefix("labels: ")) from None
+
+    @model_validator(mode="after")
+    def _patience_needs_epochs(self) -> RunConfig:
+        if self.patience is not None and self.validation == "end":
+            raise ValueError("patience counts judged epochs, and validation: end judges none before the last")
+        return self
 
 
 def load_config(path: Path | str, assignments: list[str] | None = None) -> RunConfig:

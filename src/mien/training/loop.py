@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from mien.errors import TrainingError
+from mien.data.cropping import load_split
+from mien.errors import ConfigError, TrainingError
 from mien.io import torch_files
 from mien.training import optim, processor, recognition, run_folder, run_log
 from mien.training.task import Epoch, Task
@@ -35,8 +36,9 @@ from mien.training.task import Epoch, Task
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from mien.methods.base import Method
     from mien.training.config import RunConfig
-    from mien.training.recognition import Validate
+    from mien.training.recognition import Load, Validate
 
 STATE_SECONDS = 300.0
 """How often, besides the end of each epoch, the state to resume from is written."""
@@ -56,7 +58,14 @@ def folder_of(config: RunConfig) -> Path:
     return config.runs / f"{config.name}-s{config.seed}"
 
 
-def run(config: RunConfig, validate: Validate, resume: bool = False, report: Report | None = None) -> Path:
+def run(
+    config: RunConfig,
+    validate: Validate,
+    resume: bool = False,
+    report: Report | None = None,
+    device: str = "auto",
+    load: Load = load_split,
+) -> Path:
     """Train a recogniser as configured and return the run folder.
 
     Args:
@@ -65,6 +74,8 @@ def run(config: RunConfig, validate: Validate, resume: bool = False, report: Rep
             `mien.evaluation.validation.validate` does; `config.select` names the value that chooses the kept weights.
         resume: go on from `state.pt` if it is there; a finished run, stopped early or not, returns at once.
         report: told of progress.
+        device: what to train on, see `fabric_of`.
+        load: reads the data, as `mien.data.cropping.load_split` does.
 
     Raises:
         FileLocked: another process trains this run now.
@@ -78,12 +89,20 @@ def run(config: RunConfig, validate: Validate, resume: bool = False, report: Rep
     first = os.environ.get("RANK", "0") == "0"
     claim = run_folder.claimed(folder, "runs") if first else contextlib.nullcontext()
     with claim, processor.settings(config.threads):
-        return _train(config, folder, validate, resume, report or (lambda kind, values: None))
+        return _train(config, folder, validate, resume, report or (lambda kind, values: None), device, load)
 
 
-def _train(config: RunConfig, folder: Path, validate: Validate, resume: bool, report: Report) -> Path:
+def _train(
+    config: RunConfig,
+    folder: Path,
+    validate: Validate,
+    resume: bool,
+    report: Report,
+    device: str,
+    load: Load,
+) -> Path:
     config = recognition.with_labels(config)
-    fabric = fabric_of(config.precision)
+    fabric = fabric_of(config.precision, device)
     run_log.check_select(config.select)
     stored = recognition.stored_config(folder / "config.yaml")
     run_folder.admit(folder, stored, config.model_dump(mode="json"), resume)
@@ -93,8 +112,10 @@ def _train(config: RunConfig, folder: Path, validate: Validate, resume: bool, re
         return folder
     fresh = not (resume and (folder / run_folder.STATE).is_file())
     task = recognition.RecogniserTask(
-        config, folder, validate, report, fresh, fabric.global_rank, fabric.world_size
+        config, folder, validate, report, fresh, fabric.global_rank, fabric.world_size, load
     )
+    if config.compile:
+        _compile(task.method, fabric.device, report)
     training = Run(task, fabric, report, resume)
     training.train()
     if fabric.is_global_zero:
@@ -320,14 +341,44 @@ def _precise(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def fabric_of(precision: Literal["float32", "bfloat16"], accelerator: Literal["auto", "cpu"] = "auto") -> Any:
-    """The device to train on, or all processes of a run under torchrun with a device each."""
+def _compile(method: Method, device: torch.device, report: Report) -> None:
+    """Have the pretrained networks of a method compiled at their first call, or say why they are not.
+
+    They take most of a step, and theirs is the code without branches; a method's own losses stay as they are.
+    """
+    try:
+        torch.compile(torch.exp)(torch.zeros(4, device=device))
+    except RuntimeError as problem:  # no C++ compiler, or none of the device: torch names many kinds
+        reason = next(iter(str(problem).strip().splitlines()), type(problem).__name__)
+        report(
+            "note",
+            {
+                "text": f"compile: this machine cannot ({reason[:150]}): training goes on without; install a C++ "
+                "compiler, or set compile: false"
+            },
+        )
+        return
+    for name in method.pretrained:
+        method.get_submodule(name).compile()
+
+
+def fabric_of(precision: Literal["float32", "bfloat16"], device: str = "auto") -> Any:
+    """The device to train on (auto, cpu, mps, cuda, cuda:1), or all processes of a run under torchrun with one each.
+
+    Raises:
+        ConfigError: this machine has no such device.
+    """
     from lightning_fabric import Fabric
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     world = int(os.environ.get("WORLD_SIZE", "1"))
     kind: Any = "bf16-mixed" if precision == "bfloat16" else "32-true"
+    accelerator, _, number = device.partition(":")
     if world == 1:
-        return Fabric(accelerator=accelerator, devices=1, precision=kind)
+        try:
+            return Fabric(accelerator=accelerator, devices=[int(number)] if number else 1, precision=kind)
+        except (MisconfigurationException, RuntimeError) as problem:
+            raise ConfigError(f"device {device}: {problem}: choose another, or auto") from None
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
     from lightning_fabric.strategies.ddp import DDPStrategy
 

@@ -32,6 +32,9 @@ Validate = Callable[[Any, list[Samples], int], dict[str, float]]
 """Takes a `Recognition`, the validation sets and the rows of a batch; gives validation metrics by name, of which a run
 selects one (`mien.training.run_log.HIGHER_IS_BETTER`). `mien.evaluation.validation.validate` is ours."""
 
+Load = Callable[..., dict[Any, list[Samples]]]
+"""Reads splits of a set, as `mien.data.cropping.load_split` does."""
+
 
 class RecogniserTask(Task):
     """A `RunConfig` with its data read.
@@ -43,6 +46,7 @@ class RecogniserTask(Task):
         report: told of progress.
         fresh: whether the run starts anew, so that norms have to be estimated.
         rank, world: this process, and how many train.
+        load: reads the data, as `mien.data.cropping.load_split` does.
 
     Raises:
         ConfigError: the method is no recogniser, the data do not fit, or nothing is there to select by.
@@ -60,11 +64,12 @@ class RecogniserTask(Task):
         fresh: bool = True,
         rank: int = 0,
         world: int = 1,
+        load: Load = load_split,
     ) -> None:
         self.config, self.folder, self.report = config, folder, report
         self._validate, self._rank, self._world = validate, rank, world
         self.method, self.optim, self.seed = _method(config), config.optim, config.seed
-        splits = _splits(config, report)
+        splits = _splits(config, report, load)
         self._held = splits["valid"]
         self.feed = Feed(splits["train"], config.batch, config.data.balance, config.seed)
         if config.batch % world:
@@ -109,6 +114,9 @@ class RecogniserTask(Task):
     def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
         number = epoch.step // self.epoch_steps - 1
         means = {f"train_{name}": value for name, value in epoch.means.items()}
+        if self.config.validation == "end" and number + 1 < self.config.epochs:
+            self.report("epoch", {"epoch": number, "epochs": self.config.epochs, "best": False, **means})
+            return {"epoch": number, **means}
         values = self._validate(epoch.network, self._held, self.config.batch)
         reached = run_log.score(self.config.select, values[self.config.select])
         better = self.state["best_epoch"] < 0 or reached > self.state["best"]
@@ -245,14 +253,16 @@ def _method(config: RunConfig) -> Recognition:
     return method.to(memory_format=torch.channels_last) if config.channels_last else method
 
 
-def _splits(config: RunConfig, report: Callable[[str, dict[str, Any]], None]) -> dict[Any, list[Samples]]:
+def _splits(
+    config: RunConfig, report: Callable[[str, dict[str, Any]], None], load: Load
+) -> dict[Any, list[Samples]]:
     """Training and validation sets, the former with their teachers' answers.
 
     Raises:
         ConfigError: there are no validation pictures.
     """
     labels = config.labels or EXPRESSIONS
-    splits = load_split(
+    splits = load(
         config.data,
         ("train", "valid"),
         lambda done, total: report("crops", {"done": done, "of": total}),
@@ -263,9 +273,8 @@ def _splits(config: RunConfig, report: Callable[[str, dict[str, Any]], None]) ->
             f"{config.data.root}: no validation pictures: choose a protocol that holds some out"
         )
     if config.data.teachers:
-        splits["train"] = distillation.taught(
-            splits["train"], config.data.teachers, config.data.teaching, labels
-        )
+        train = distillation.taught(splits["train"], config.data.teachers, config.data.teaching, labels)
+        return {**splits, "train": train}
     return splits
 
 

@@ -18,8 +18,8 @@ distributions with different files.
 
 Codes 0 to 7 are classes; 8 none, 9 uncertain and 10 no face become unlabelled. Valence and arousal of -2 mean "no
 label": whatever lies outside [-1, 1] is None. There is no public test set: the protocols make "test" of the
-validation set. Reading "arrays" opens about 900,000 small files: let `mien data check` write a manifest once and
-train on that.
+validation set. Reading "arrays" opens about 900,000 small files: let `mien data check --manifest FILE` write
+a table once and train on that.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _value(path: Path, partial: bool) -> float | None:
         if partial:
             return None
         raise DatasetDamaged(
-            f"{path} is missing: restore it, or run 'mien data check' for a manifest"
+            f"{path} is missing: restore it, or run 'mien data check --manifest FILE' for a table"
         ) from None
     except (ValueError, EOFError, OSError) as problem:
         raise DatasetDamaged(f"{path} does not hold one number: {problem}") from None

@@ -53,7 +53,7 @@ def read(root: Path, variant: str, partial: bool, every: int = 1) -> list[Record
             what = "is not a readable video" if video else "is missing"
             wrong = video or root / "videos" / "train" / f"{path.stem}.mp4"
             raise DatasetDamaged(
-                f"{wrong} {what}: restore it, or run 'mien data check' for a manifest without it"
+                f"{wrong} {what}: restore it, or run 'mien data check --manifest FILE' for a table without it"
             )
         boxes = _boxes(root, path.stem, partial)
         for frame, (valence, arousal) in enumerate(zip(*labels, strict=False)):
@@ -85,7 +85,7 @@ def _boxes(root: Path, video: str, partial: bool) -> dict[int, Path] | None:
         return None
     if not (folder / video).is_dir() and not partial:
         raise DatasetDamaged(
-            f"{folder / video} is missing: restore it, or run 'mien data check' for a manifest without it"
+            f"{folder / video} is missing: restore it, or run 'mien data check --manifest FILE' for a table without it"
         )
     numbered = {int(path.stem): path for path in (folder / video).glob("*.pts") if path.stem.isdecimal()}
     first = 0 if 0 in numbered else 1

@@ -62,7 +62,7 @@ def read(root: Path, variant: str, partial: bool, task: str = "", every: int = 1
                 if partial:
                     continue
                 raise DatasetDamaged(
-                    f"{folder} is missing: restore it, or run 'mien data check' for a manifest without it"
+                    f"{folder} is missing: restore it, or run 'mien data check --manifest FILE' for a table without it"
                 )
             listed = frozenset(picture.name for picture in folder.iterdir())
             records += _frames(path, folder, listed, split, task, every)

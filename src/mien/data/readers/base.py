@@ -250,7 +250,7 @@ def on_disk(records: Iterable[Record], root: Path, partial: bool) -> list[Record
         first = missing[0].relative_to(root) if missing[0].is_relative_to(root) else missing[0]
         raise DatasetDamaged(
             f"{root}: {len(missing)} of {len(missing) + len(kept)} labelled pictures are missing, first {first}: "
-            "restore them, or run 'mien data check' and train on the manifest it writes"
+            "restore them, or run 'mien data check --manifest FILE' and train on that table"
         )
     return kept
 

@@ -110,7 +110,8 @@ def read(
     for key, value in options.items():
         if made.get(key) != value:
             raise ConfigError(
-                f"manifest: {path} was not made with {key}={value}: run 'mien data check' with the same --protocol"
+                f"manifest: {path} was not made with {key}={value}: run 'mien data check --manifest FILE' with the "
+                "same --protocol"
             )
     folder = Path(images) if images else path.parent
     return on_disk(_records(_table(path, variant, labels), folder, path, labels), root, partial)
