@@ -36,7 +36,7 @@ SHARE = 0.2
 """Of face-api's logits, in units of ours."""
 
 ZOOMS = (0.9, 1.0)
-"""Of the crop for face-api, whose own crops are a detector's boxes."""
+"""Of the crop for face-api; face-api itself crops by the boxes of a detector."""
 
 SIDE, MEAN = 112, (122.782, 117.001, 104.298)
 """Of face-api's input: pixels, and what is taken from RGB 0..255 before the division by 255."""

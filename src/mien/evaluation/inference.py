@@ -49,7 +49,7 @@ Answers = tuple["NDArray[np.float64]", "NDArray[np.float64]", "NDArray[np.float3
 class Model:
     """Opened weights: `read` takes uint8 crops [n, s, s] or [n, s, s, 3]; `source` is the set it was trained on.
 
-    `learnt` are all the sets whose training parts it learnt from, and `labels` says whether expression labels were
+    `learnt` are all the sets with a training part that it learnt from, and `labels` says whether expression labels were
     among what it learnt; where affect was not, `read` gives NaN for it. `classes` are what its logits stand for, in
     order.
     """
