@@ -214,7 +214,7 @@ class Spoiler:
 
 
 def gone(share: float) -> float:
-    """Target of a face of whose inner points this share cannot be seen."""
+    """Target of a face with this share of its inner points out of sight."""
     return float(np.clip(1 - (share - 0.05) * 5, 0, 1))
 
 

@@ -41,7 +41,7 @@ SHARE = 0.2
 """Of face-api's logits, in units of ours."""
 
 ZOOM = 0.95
-"""Share of the crop's side that face-api sees; its own crops are a detector's boxes."""
+"""Share of the crop's side that face-api sees; face-api itself crops by the boxes of a detector."""
 
 SIDE, MEAN = 112, (122.782, 117.001, 104.298)
 """Of face-api's input: pixels, and what is taken from RGB 0..255 before the division by 255."""

@@ -147,7 +147,7 @@ def _target(to: str | None, valence: float | None, arousal: float | None, grid: 
     if to is not None and not to.strip():
         raise ConfigError("--to is empty: name an expression, neutral, or a blend")
     if (to is None) == (not affect) and grid is None:
-        raise ConfigError("say what the face shall show: --to EXPRESSION, or --valence and --arousal")
+        raise ConfigError("say what the face is to show: --to EXPRESSION, or --valence and --arousal")
     if affect:
         return Target.of_affect(valence or 0.0, arousal or 0.0)
     return Target.parse(to or "neutral")

@@ -11,7 +11,7 @@ NOTICE: Final = (
     "given for research, and the recogniser started from a network trained on MS-Celeb-1M. Whether such weights may be "
     "used commercially is not settled: WEIGHTS-TERMS.md, among this package's licence files, says more."
 )
-"""What a card's terms alone would leave unsaid to whoever looks for a licence."""
+"""What a reader who looks for a licence must know beyond the terms in a card."""
 
 PACKAGES: Final = (
     "The code stands under Apache-2.0. For the licences of the packages around it:  pip install cyclonedx-bom && "

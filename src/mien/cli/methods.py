@@ -52,7 +52,7 @@ def methods(
 
 
 def columns(
-    scheme: Annotated[Layout, typer.Argument(help="Whose column names.")] = "mien",
+    scheme: Annotated[Layout, typer.Argument(help="The program that the column names belong to.")] = "mien",
     video: Annotated[
         bool, typer.Option("--video", help="Also those that only tables of videos have.")
     ] = False,

@@ -61,7 +61,7 @@ def video(
     min_confidence: options.MinConfidence = None,
     threads: options.Threads = None,
 ) -> None:
-    """Describe every face in every frame of a video, whose it is, and how it changes."""
+    """Describe every face in every frame of a video, which person it is, and how it changes."""
     from mien.faces.parallel import made_with
     from mien.video.process import Orders, run
 

@@ -1,8 +1,7 @@
 """Examine a dataset on disk: is it the set it claims to be, whole, official, and free of leaks between its splits?
 
 `examine` returns a `Diagnosis` and the records that are fit for use; written by `mien.data.readers.manifest` they
-are one
-table that training reads as fast as the originals. Training records whose pixels (or nearly) stand in valid or test
+are one table that training reads as fast as the originals. Training records with a copy or near copy in valid or test
 stay in that table, marked by the attribute `copy_in`: whether to drop them is the experiment's choice, and part of
 its protocol.
 """
@@ -309,7 +308,7 @@ def _copies(
 
 
 def _leaking(records: list[Record], groups: list[list[int]]) -> Marks:
-    """The training records whose pixels another split has, too."""
+    """The training records with pixels that are also in another split."""
     marks: Marks = {}
     for group in groups:
         members = tuple(records[index] for index in group)

@@ -46,7 +46,7 @@ class DataConfig(SourceConfig):
         Path("cache"), description="where decoded, aligned crops are kept (memory-mapped uint8)"
     )
     drop_duplicates: bool = Field(
-        True, description="leave out training images whose pixels stand in valid or test"
+        True, description="leave out training images with pixels that are also in valid or test"
     )
     balance: float = Field(0.0, ge=0, le=1, description="0 natural sampling, 1 every class equally often")
     soft_votes: bool = Field(True, description="train on vote shares where the set has them")
@@ -60,7 +60,7 @@ class DataConfig(SourceConfig):
     scale: float = Field(0.12, ge=0, lt=1, description="zoom, plus or minus this share")
     shift: float = Field(0.06, ge=0, lt=1, description="translation, plus or minus this share of the side")
     light: float = Field(0.3, ge=0, le=1, description="brightness and contrast, plus or minus this share")
-    soften: float = Field(0.5, ge=0, le=1, description="share of crops whose resolution is lowered")
+    soften: float = Field(0.5, ge=0, le=1, description="share of crops that get a lower resolution")
     erase: float = Field(
         0.3, ge=0, le=1, description="probability of blanking a rectangle of 2-20 % of the crop"
     )

@@ -1,8 +1,8 @@
 """Records to aligned crops in one memory-mapped file, and crops to the batches of a training step.
 
-Pictures are read, aligned and cut once; training then touches only a uint8 array on disk, whose pages the system
-keeps in memory while there is room. The file's name is a hash of everything that went into it, the pictures' bytes
-included: two sets with equal names, or one whose pictures were exchanged, never share crops.
+Pictures are read, aligned and cut once; training then reads only a uint8 array on disk; the system keeps its
+pages in memory while there is room. The file's name is a hash of everything that went into it, the pictures' bytes
+included: two sets with equal names, or one set before and after its pictures changed, never share crops.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
 
 
 def pixel_copies(records: Iterable[Record]) -> list[tuple[Record, ...]]:
-    """Group the records whose decoded pixels are identical; only groups of two and more, in order of appearance.
+    """Group the records with identical decoded pixels; only groups of two and more, in order of appearance.
 
     Records of videos are passed over.
     """
@@ -72,7 +72,7 @@ def pixel_copies(records: Iterable[Record]) -> list[tuple[Record, ...]]:
 
 
 def without_copies(records: list[Record]) -> tuple[list[Record], int]:
-    """Leave out the training records whose pixels also stand in valid or test, and say how many those were.
+    """Leave out the training records with pixels that are also in valid or test, and return their number too.
 
     Validation and test pictures all stay: it is the training set that may be chosen freely.
     """
@@ -90,7 +90,7 @@ def leaks(group: tuple[Record, ...]) -> tuple[Record, ...]:
 def near_pairs(
     held: NDArray[np.uint64], train: NDArray[np.uint64], distance: int = NEAR
 ) -> list[tuple[int, int]]:
-    """Pairs (row of `held`, row of `train`) whose 64-bit hashes differ in at most `distance` bits."""
+    """Pairs (row of `held`, row of `train`) of 64-bit hashes that differ in at most `distance` bits."""
     import numpy as np
 
     counts = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)

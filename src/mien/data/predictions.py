@@ -70,7 +70,7 @@ class RunInfo:
         size: side of the input, pixels.
         pretraining, selection: what the weights started from, and what chose the kept epoch.
         alignment: which landmarks the faces were aligned by.
-        views: crops of each face whose answers were averaged: 2 with its mirror image.
+        views: number of crops of each face that the answers are averaged over: 2 with its mirror image.
         prior, adapt: the operating point that was asked for, and the correction's file; empty for the weights' own.
         learnt: images that the weights learnt from, so that the figures say nothing of new ones.
     """
@@ -296,7 +296,7 @@ class Predictions:
         note = (table.schema.metadata or {}).get(_KEY)
         if note is None or not {"name", "truth", "found"} <= set(table.column_names):
             raise PredictionsError(
-                f"{path}: not written by mien evaluate: it lacks the columns or their provenance"
+                f"{path}: not written by mien evaluate: its columns or their provenance are missing"
             )
         column = {name: table[name] for name in table.column_names}
         classes = tuple(name[2:] for name in column if name.startswith("p_"))

@@ -21,7 +21,7 @@ def train_and_judge(run: RunConfig, by: str, write: Callable[[Report, Prediction
 
     Args:
         run: the configuration of one rung and seed.
-        by: the attribute whose groups are judged apart; "" for none.
+        by: the attribute to judge groups by, each on its own; "" for none.
         write: writes the report into the run's folder `evaluation`.
 
     Raises:

@@ -330,7 +330,7 @@ def _parted(
     Groups share no image, so their images are resampled independently; a method's seeds are drawn alike for all groups.
 
     Raises:
-        ComparisonError: a run lacks the attribute, or all groups are too small.
+        ComparisonError: a run does not have the attribute, or all groups are too small.
     """
     for run in (run for members in methods.values() for run in members):
         if by not in run.attributes:
@@ -476,7 +476,7 @@ def _seed_sway(seeds: int, draws: int, stream: Sequence[int]) -> Floats:
     Few seeds drawn with replacement vary by much less than new seeds would: three by two thirds of the variance, with
     no allowance for how little three say of it. The sum over seeds has Student's t distribution with seeds - 1 degrees
     of freedom, scaled to the standard error of the mean. The same weights serve all figures and groups of a method, and
-    another method has others; a single seed, whose spread is not known, has none.
+    another method has others; a single seed has none, since its spread is not known.
     """
     random = np.random.default_rng(stream)
     if seeds < 2:

@@ -55,10 +55,10 @@ Answers = tuple["NDArray[np.float64]", "NDArray[np.float64]", "NDArray[np.float3
 class Model:
     """Opened weights: `read` takes uint8 crops [n, s, s] or [n, s, s, 3]; `source` is the set it was trained on.
 
-    `learnt` are all the sets whose training parts it learnt from, `whole` those of which it saw every picture. `labels`
-    says whether expression labels were among what it learnt; where affect was not, `read` gives NaN for it. `classes`
-    are what its logits stand for, in order. `uncertain_below` is the probability below which a label is marked
-    uncertain, 0 for weights without a card.
+    `learnt` are all the sets with a training part that it learnt from, `whole` those that it saw every picture of.
+    `labels` says whether expression labels were among what it learnt; where affect was not, `read` gives NaN for it.
+    `classes` are what its logits stand for, in order. `uncertain_below` is the probability below which a label is
+    marked uncertain, 0 for weights without a card.
     """
 
     read: Callable[[NDArray[np.uint8]], Answers]

@@ -100,7 +100,7 @@ def per_class(matrix: ArrayLike) -> dict[str, Floats]:
 def classification(matrix: ArrayLike) -> dict[str, Floats]:
     """The four headline figures, each [...], of confusion counts [..., k, k + 1] (a stack of matrices is one call).
 
-    - `accuracy`: share of images whose prediction is right; also called weighted average recall (WAR).
+    - `accuracy`: share of images with a correct prediction; also called weighted average recall (WAR).
     - `macro_accuracy`: mean recall over the classes that occur in the truth; also UAR or balanced accuracy.
     - `macro_f1`: mean F1 over all k classes; a class without any true or predicted image counts as 0.
     - `weighted_f1`: F1 weighted by the number of true images.
@@ -362,7 +362,7 @@ def separation(features: ArrayLike, labels: ArrayLike, seed: int = 0, most: int 
 
     - `silhouette`: mean silhouette with cosine distance, in [-1, 1];
     - `nmi`: normalised mutual information of k-means clusters (as many as classes) and labels, in [0, 1];
-    - `recall_at_1`: share of images whose nearest other image by cosine has the same label.
+    - `recall_at_1`: share of images that have the same label as the nearest other image by cosine.
 
     More than `most` images are thinned to a seeded random subset, since the cost grows with the square. All are `nan`
     when fewer than two classes, or no more images than classes, are there.

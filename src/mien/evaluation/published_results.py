@@ -28,7 +28,7 @@ class Entry(Frozen):
         dataset: a reader's name (see `mien.data.readers.READERS`), or the paper's own word for a set we do not read.
         metric: "accuracy" in per cent, or "ccc_valence", "ccc_arousal" and their like on their own scale.
         paper: the published value; None where no text with the number could be read.
-        code: what the authors' released code or weights gave to somebody who ran them; None where nobody reports it.
+        code: what others measured with the authors' released code or weights; None where nobody reports it.
         setting: backbone and size of the model.
         source: where `paper` was read.
         code_source: where `code` was read.
@@ -119,7 +119,7 @@ Ours = dict[tuple[str, str, str], tuple[Interval, RunInfo]]
 
 
 def lines(ours: Ours, kind: Literal["seed", "peer"] | None = None) -> list[Line]:
-    """The ledger over all papers; `ours` fills the lines whose method, dataset and metric it holds.
+    """The ledger over all papers; `ours` fills the lines of the methods, datasets and metrics it holds.
 
     Our figures on sets for which a paper reports nothing get a line of their own.
     """

@@ -1,6 +1,6 @@
 """Fit the smallest correction of a recogniser that a few labelled pictures can bear.
 
-Three families, each a multinomial logistic regression whose parameters have a normal prior around "no correction", so
+Three families, each a multinomial logistic regression with a normal prior around "no correction" on its parameters, so
 that few pictures change little:
 
 - `bias`: one offset a label and one factor for all (k + 1 numbers): which labels are to be expected, and how certain

@@ -194,7 +194,7 @@ def _bounds(warp: Matrix, size: int, shape: tuple[int, ...]) -> tuple[int, int, 
 
 
 def _shifted(warp: Matrix, left: int, top: int) -> Matrix:
-    """The same warp from the coordinates of a region whose top left pixel is (left, top)."""
+    """The same warp from the coordinates of a region with its top left pixel at (left, top)."""
     moved = warp.copy()
     moved[:, 2] += warp[:, :2] @ (left, top)
     return moved

@@ -131,7 +131,7 @@ def _names_in(table: Writer) -> dict[str, str]:
 
 
 def _is_wanted(source: Source, table: Writer, names: dict[str, str], marks: outputs.Outputs | None) -> bool:
-    """Whether a picture is still to be done: it is new, had an error, was replaced, or lacks its annotated copy.
+    """Whether a picture is still to be done: it is new, had an error, was replaced, or has no annotated copy yet.
 
     Raises:
         ConfigError: the table has another picture of this name, of another folder.

@@ -1,8 +1,8 @@
 """Where the faces are. Every detector is a callable from a picture to a list of `Detection`, and nothing else.
 
-Boxes mean the same whoever found them: **upright, tight, from ear to ear and from the upper forehead to the chin**, so
+Boxes mean the same for every detector: **upright, tight, from ear to ear and from the upper forehead to the chin**, so
 that the eyes lie at about 40 % of the height. Detectors that draw other boxes (Haar's are square) are corrected by the
-factors measured on the composed scenes of the Face Research Lab London Set, whose boxes are exact.
+factors measured on the composed scenes of the Face Research Lab London Set, where the boxes are exact.
 
 What holds for all of them: boxes are in pixels of the picture that was passed in, whatever size it was searched at;
 duplicates are merged; faces come largest first; and a picture without a face gives an empty list. None of them ever
@@ -92,7 +92,7 @@ class Searching(ABC):
 
     @abstractmethod
     def _open(self) -> None:
-        """Load what the search needs, so that what is missing is said at once."""
+        """Load what the search needs, so that an error about missing files comes at once."""
 
     @abstractmethod
     def _raw(self, image: NDArray[np.uint8]) -> list[Raw]:

@@ -84,7 +84,7 @@ class Landmarker:
         return points, presence, pose, last
 
     def follow(self, image: Pixels, points: Floats) -> tuple[Floats, Floats, Floats]:
-        """As `__call__`, with one look at faces whose points [n, P, 2] in the frame before are known, not their boxes.
+        """As `__call__`, in one pass over faces known by their points [n, P, 2] in the previous frame, not by boxes.
 
         Presence falls below one half where a face has gone or turned away: time to detect again.
         """

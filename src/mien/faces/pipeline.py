@@ -235,9 +235,9 @@ class Pipeline:
         presences: NDArray[np.floating[Any]],
         poses: NDArray[np.floating[Any]],
     ) -> list[MeasuredFace]:
-        """Align and judge n detections whose points [n, P, 2], presences [n] and poses [n, 3] are known.
+        """Align and judge n detections of known points [n, P, 2], presences [n] and poses [n, 3].
 
-        Those that the landmark network takes for no face, or whose points make none, are left out.
+        Those that the landmark network takes for no face, or with points that make none, are left out.
         """
         kept, sides, crops = [], [], []
         for number in np.flatnonzero(np.asarray(presences) >= self.presence).tolist():
@@ -482,7 +482,7 @@ def whole(box: Box, shape: tuple[int, ...], roll: float) -> float:
 
 
 def doubted(reading: Reading, quality: Quality) -> Reading:
-    """The reading of a face whose picture has this quality: uncertain where that is below `DOUBTFUL`."""
+    """The reading of a face in a picture of this quality: uncertain where that is below `DOUBTFUL`."""
     if quality.value >= DOUBTFUL:
         return reading
     return replace(reading, uncertain=True, doubts=(quality.weakest, *reading.doubts))

@@ -34,7 +34,7 @@ def draw(
         captions: a line under each, or none.
         columns: pictures in a row.
         row_names, column_names: headings at the left and on top.
-        marks: True draws a frame round the picture (and is said by the caption, so colour is not alone).
+        marks: True draws a frame round the picture (the caption says it too, so colour is not alone).
         cell: side of a picture in inches.
         title: of the whole.
 

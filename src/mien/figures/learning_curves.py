@@ -26,7 +26,7 @@ def draw(
 ) -> Figure:
     """Draw learning curves from metric rows (one mapping an epoch), one panel for each group of keys.
 
-    Keys that no row holds are left out. `best` marks the epoch whose weights were kept.
+    Keys that no row holds are left out. `best` marks the epoch that the kept weights are from.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -63,7 +63,7 @@ def learning(events: Sequence[Mapping[str, Any]], path: Path | str) -> None:
 def of_run(events: Sequence[Mapping[str, Any]], kept: int | None = None) -> Figure:
     """The learning curves of a run's events, with the panels of `learning`; epochs count from 1.
 
-    `kept` is the epoch, from 0, whose weights were kept.
+    `kept` is the epoch, from 0, that the kept weights are from.
     """
     rows = [{**event, "epoch": event["epoch"] + 1} for event in events if event.get("kind") == "epoch"]
     terms = sorted({key for row in rows for key in row if key.startswith("train_")})

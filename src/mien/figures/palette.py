@@ -62,9 +62,9 @@ def marker(name: str, labels: Sequence[str] = EXPRESSIONS) -> str:
 
 
 def readable(labels: Sequence[str]) -> list[str]:
-    """Names of labels as matplotlib can draw them: letters that its font lacks, and long names, as in `lettering`.
+    """Names of labels as matplotlib can draw them: letters missing in its font, and long names, as in `lettering`.
 
-    A dollar sign is one, not the beginning of a formula.
+    A dollar sign stays a dollar sign and does not begin a formula.
     """
     own = "DejaVuSans.ttf"
     drawn = []

@@ -37,7 +37,7 @@ def scores_of(method: Recognition) -> Callable[[Tensor], Tensor]:
 
 
 def last_map(model: nn.Module, images: Tensor, score: Callable[[Tensor], Tensor]) -> nn.Module:
-    """The last module of `model` whose output is a feature map [n, c, h, w] larger than one pixel.
+    """The last module of `model` that returns a feature map [n, c, h, w] larger than one pixel.
 
     Raises:
         MienError: no module makes such a map.
@@ -71,7 +71,7 @@ def grad_cam(
 
     Args:
         score: images to logits [n, k], with gradients; images must not influence each other.
-        layer: the module whose output [n, c, h, w] is looked at, see `last_map`.
+        layer: the module that gives the feature map [n, c, h, w], see `last_map`.
         images: as the network takes them.
         classes: [n] the class to explain; None takes each image's best.
 

@@ -1,7 +1,7 @@
 """Pages from Jinja2 templates: HTML that stands alone, with styles for light, dark and paper, and Markdown.
 
 A page made here asks for nothing over the network: styles and pictures stand inside it. Tables have captions and
-header cells, pictures have a description in words, and nothing is said by colour alone. `templates/` beside this module
+header cells, pictures have a description in words, and colour is never the only sign. `templates/` beside this module
 holds what pages share: `page.html` to extend, `parts.html` and `parts.md` to import from.
 """
 

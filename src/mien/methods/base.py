@@ -65,7 +65,7 @@ class Method(nn.Module, ABC):
     eight_only: ClassVar[str] = ""
     """Why the method cannot learn own labels; "" for one that can."""
     pretrained: ClassVar[tuple[str, ...]] = ("backbone",)
-    """Names of sub-modules whose parameters take the backbone's learning rate."""
+    """Names of sub-modules that are trained with the backbone's learning rate."""
 
     @abstractmethod
     def __init__(self, config: Any, size: int) -> None:

@@ -5,7 +5,7 @@ IEEE TIP 33:2514-2529, DOI 10.1109/TIP.2024.3378459.
 *Given* (abstract, and the authors' public code and figure): shallow layers receive weak gradients, so they are taught
 by the deepest layer. Clusters found there are matched in two spaces: images of the batch by their vectors (CLBS) and
 channels of one image by where they fire (CLFM); the loss is minus half the cosine between matched cluster means. All
-scales are fused by an attention that rearranges each map to one resolution (MSR), and whose mean over channels, plus
+scales are fused by an attention that rearranges each map to one resolution (MSR); its mean over channels, plus
 its mean over the batch, is the vector that is classified. Released weights of layers 1-3: (0, 0.1, 0).
 
 *Chosen*, mostly to correct what the public code does by accident; `legacy` keeps its literal form of both losses:
@@ -26,7 +26,7 @@ its mean over the batch, is the vector that is classified. Released weights of l
 - k-means runs in training only, starts from mutually distant points and re-seeds empty clusters: it cannot give NaN.
 - Kernels follow the map's size: twice the rearrangement ratio, halved on small maps, with the least padding that makes
   the stride whole. At 224 px this gives exactly the published table.
-- `pooled` adds the backbone's own pooled vector to the classified one, for backbones whose pooling is pretrained.
+- `pooled` adds the backbone's own pooled vector to the classified one, for backbones with pretrained pooling.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ def hard_peaks(maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c 4"]:
 
 
 class CCLLS(Recognition):
-    """A backbone whose stages are fused for the decision, and whose shallow stages learn from the deepest."""
+    """Fuses the stages of a backbone for the decision; shallow stages learn from the deepest."""
 
     Config: ClassVar[type[MethodConfig]] = CCLLSConfig
 

@@ -133,7 +133,7 @@ class DlibResNet(Backbone):
 
 
 def tensorflow_tensors(manifest: Path) -> dict[str, Tensor]:
-    """Named tensors of a TensorFlow.js weights manifest, whose uint8 values are scaled back.
+    """Named tensors of a TensorFlow.js weights manifest, with uint8 values scaled back.
 
     Raises:
         WeightsError: the manifest or a file that it names is absent or damaged.

@@ -4,7 +4,7 @@ DOI 10.1109/TAFFC.2024.3454988.
 
 *Given* (abstract; neither text nor code could be read, so this is a reconstruction): a spatial branch of N parallel
 paths, which a Variety loss steers to different regions; a contextual branch of self-attention; an interaction by
-cross-attention whose queries are spatial and whose keys and values are contextual. Joint Attention Dropping (JAD)
+cross-attention with spatial queries and contextual keys and values. Joint Attention Dropping (JAD)
 regulates the attention weight matrix in both by dropping its *similar* activations.
 
 *Chosen:*
@@ -135,7 +135,7 @@ class Dropped(NamedTuple):
 def drop_jointly(weights: Float[Tensor, "n h q k"], reading: Reading, config: JADFERConfig) -> Dropped:
     """Zero the similar entries of softmax weights in a `chance` of the samples, and rescale each row to sum 1.
 
-    A row whose remaining mass would be under 1e-6 is left as it was, so no query is ever blind. `share` or `chance`
+    A row with less than 1e-6 left is not changed, so no query is ever blind. `share` or `chance`
     of 0, or reading "off", is the identity. Gradient reaches the kept entries only.
     """
     if reading == "off" or config.share == 0 or config.chance == 0:

@@ -165,7 +165,7 @@ def _mean_over_votes(each: Float[Tensor, "n k"], shares: Float[Tensor, "n k"]) -
 
 
 class KE2NT(Recognition):
-    """A backbone whose features are compared with texts, and with a neutral version of themselves in training."""
+    """Compares a backbone's features with texts and, in training, with a neutral version of themselves."""
 
     Config: ClassVar[type[MethodConfig]] = KE2NTConfig
     eight_only: ClassVar[str] = "it compares faces with texts of the eight expressions"
@@ -257,6 +257,6 @@ ABLATION = (
     Ablation("full", "all three"),
     Ablation("raw", "all three on texts with their common part", {"geometry": "raw"}),
     Ablation("random", "all three on random directions in place of text", {"text": "random-0"}),
-    Ablation("orthonormal", "all three on texts whose likeness was taken away", {"geometry": "orthonormal"}),
+    Ablation("orthonormal", "all three on texts made orthogonal to each other", {"geometry": "orthonormal"}),
 )
 """The ladder of `mien ablate`, with its controls."""

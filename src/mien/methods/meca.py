@@ -1,4 +1,4 @@
-"""MECA: a compact embedding whose direction is the emotion and whose length is its intensity.
+"""MECA: a compact embedding: its direction is the emotion, its length the intensity.
 
 After Kim and Song, "MECA: Manipulation With Emotional Intensity-Aware Contrastive Learning and Attention-Based
 Discriminative Learning" (IEEE TAFFC 2024, DOI 10.1109/TAFFC.2024.3493416), of which only the abstract is public: this
@@ -221,7 +221,7 @@ def rank(
     shares: Float[Tensor, "n k"],
     graded: Float[Tensor, " n"],
 ) -> Float[Tensor, ""]:
-    """Hinge on pairs of one expression whose intensities differ by more than .15: the stronger face is longer by .1."""
+    """Hinge on pairs of one expression with intensities more than .15 apart: the stronger face is longer by .1."""
     truth = shares.argmax(dim=1)
     pairs = (truth[:, None] == truth[None]) & (intensity[:, None] > intensity[None] + 0.15)
     pairs = pairs & (graded[:, None] * graded[None] > 0)

@@ -82,7 +82,7 @@ def load(name: str) -> TextSet:
     Rows of a file are put in `mien`'s order by the expressions that its card lists.
 
     Raises:
-        WeightsError: no such set, or a file that is damaged, altered or lacks an expression.
+        WeightsError: no such set, or a file that is damaged, altered or without one of the expressions.
     """
     if name == "affect":
         return affect_knowledge()

@@ -73,7 +73,7 @@ class ElsewhereConfig(SourceConfig):
 
     by: tuple[str, ...] = Field(
         (),
-        description="attributes, such as a manifest's further columns, whose groups get figures of their own",
+        description="attributes, such as a manifest's further columns: each of their groups gets figures",
     )
     pooled: bool = Field(
         True, description="also the figures of the whole set; false where its parts are no one population"
@@ -93,7 +93,7 @@ class ReleaseConfig(Frozen):
     run: Path = Field(description="a finished run folder")
     affect: tuple[SourceConfig, ...] = ()
     elsewhere: tuple[ElsewhereConfig, ...] = Field(
-        (), description="other sets, never learnt from, all of whose labelled faces the card reports on"
+        (), description="other sets, never learnt from: the card reports on all their labelled faces"
     )
     folds: int = Field(5, ge=2, description="cross-validation folds of each affect source's protocol")
     card: dict[str, Any] = Field(
@@ -498,7 +498,7 @@ def elsewhere(
     """Figures of a set that nothing was learnt or chosen from, and of its groups; `shift` is added to the logits.
 
     Raises:
-        ConfigError: the set lacks an attribute of `by`.
+        ConfigError: the set does not have an attribute of `by`.
     """
     records = [one for one in source_records(source, labels) if one.expression != UNLABELLED]
     samples = _samples(records, run, labels, source)

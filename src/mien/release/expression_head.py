@@ -55,7 +55,7 @@ class HeadConfig(Frozen):
 
     name: str
     network: Path = Field(description="an .onnx file with its card, as `mien release` wrote them")
-    main: SourceConfig = Field(description="the set whose validation and test parts choose and judge")
+    main: SourceConfig = Field(description="the set to choose on (validation) and to judge on (test)")
     sources: tuple[HeadSource, ...] = Field(min_length=1, description="the sets that are learnt from")
     penalty: float = Field(1e-3, ge=0, description="of the squared weights, on standardised embeddings")
     prior: float = Field(
@@ -107,7 +107,7 @@ def load(tree: dict[str, Any], what: str) -> HeadConfig:
 
 
 def fit(sets: list[Embedded], penalty: float) -> tuple[Floats, Floats]:
-    """Weights [k, d] and offsets [k] of a linear head whose logits follow uniform shares.
+    """Weights [k, d] and offsets [k] of a linear head with logits that follow uniform shares.
 
     Args:
         sets: each weighs as its share says, however many faces it has.

@@ -121,9 +121,9 @@ def make(
         figure = draw(scene, name)
         if figure is None:
             if only:
-                whose = next((method for method in METHOD_FIGURES if name in METHOD_FIGURES[method]), "")
+                owner = next((method for method in METHOD_FIGURES if name in METHOD_FIGURES[method]), "")
                 other = (
-                    f"pass a run of {whose}, which" if whose else "leave it out of --only, or pass a run that"
+                    f"pass a run of {owner}, which" if owner else "leave it out of --only, or pass a run that"
                 )
                 raise MienError(f"'{name}' cannot be drawn from these weights and this set: {other} has it")
             continue

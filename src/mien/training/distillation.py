@@ -26,7 +26,7 @@ def taught(
     weight: float,
     labels: tuple[str, ...] = EXPRESSIONS,
 ) -> list[Samples]:
-    """Samples whose votes are mixed with what teachers say of each picture.
+    """Samples with votes mixed with what teachers predict for each picture.
 
     Args:
         samples: the training sets.

@@ -284,7 +284,7 @@ def _rated(samples: list[Samples]) -> bool:
 
 
 def _check_selectable(config: RunConfig, held: list[Samples], heads: dict[str, bool]) -> None:
-    """Refuse to select by a metric of labels that the validation pictures lack, or of a head that is not trained.
+    """Refuse to select by a metric of labels that no validation picture has, or of a head that is not trained.
 
     Raises:
         ConfigError: there are none, or it is not.

@@ -123,7 +123,7 @@ def admit(
         raise ConfigError(f"{folder} holds this run already: add --resume to go on, or delete the folder")
     if stored is None:
         raise ConfigError(
-            f"{folder} holds a run whose configuration is missing or damaged: train into another folder, or delete it"
+            f"{folder} holds a run with a missing or damaged configuration: train into another folder, or delete it"
         )
     found = [line for key, line in differences(stored, wanted) if key.split(".")[0] not in free]
     if found:

@@ -39,7 +39,7 @@ def score(select: str, value: float) -> float:
 
 
 def best(epochs: list[dict[str, Any]], select: str) -> dict[str, Any]:
-    """The epoch whose weights a run keeps: the first of the best ones; {} without any."""
+    """The epoch that a run keeps the weights of: the first of the best ones; {} without any."""
     told = [event for event in epochs if select in event]
     return max(told, key=lambda event: score(select, event[select]), default={})
 
@@ -138,7 +138,7 @@ class RunSummary:
 
 
 def runs(folder: Path) -> list[RunSummary]:
-    """The runs whose folders lie in `folder`, by name."""
+    """The runs that have their folder in `folder`, by name."""
     found = []
     for path in sorted(folder.glob("*/config.yaml")):
         config = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -75,7 +75,7 @@ class Task(ABC):
 
     @property
     def averaged(self) -> nn.Module:
-        """The part of the method whose running average is kept."""
+        """The part of the method to keep a running average of."""
         return self.method
 
     @property

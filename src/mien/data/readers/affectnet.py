@@ -73,7 +73,7 @@ def read(root: Path, variant: str, partial: bool) -> list[Record]:
 def _from_lists(root: Path) -> list[Record]:
     folder = next((root / name for name in FOLDERS if (root / name).is_dir()), None)
     if folder is None:
-        raise DatasetNotFound(f"{root} lacks {FOLDERS[0]}: unpack the pictures beside {LISTS}")
+        raise DatasetNotFound(f"{root} has no {FOLDERS[0]}: unpack the pictures beside {LISTS}")
     records = []
     for path, split in _lists(root).items():
         for line, row in rows(path, COLUMNS):

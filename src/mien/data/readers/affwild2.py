@@ -50,10 +50,10 @@ def read(root: Path, variant: str, partial: bool, task: str = "", every: int = 1
         raise ConfigError(f"affwild2: every={every}: use 1 for all frames, 10 for each tenth")
     labels = _annotations(root, task)
     if labels is None:
-        raise DatasetNotFound(f"{root} lacks {TASKS[task]}/: unpack the annotations of that challenge there")
+        raise DatasetNotFound(f"{root} has no {TASKS[task]}/: unpack the annotations of that challenge there")
     frames = next((root / name for name in FRAMES if (root / name).is_dir()), None)
     if frames is None:
-        raise DatasetNotFound(f"{root} lacks {FRAMES[0]}/: unpack the cropped and aligned frames there")
+        raise DatasetNotFound(f"{root} has no {FRAMES[0]}/: unpack the cropped and aligned frames there")
     records: list[Record] = []
     for name, split in SETS.items():
         for path in sorted((labels / name).glob("*.txt")):

@@ -67,7 +67,7 @@ class Reader:
 
         Args:
             root: the folder that `wants` describes.
-            partial: leave out records whose picture is not on disk, instead of refusing.
+            partial: leave out records without a picture on disk, instead of refusing.
             labels: what the records' `expression` and `votes` refer to; others than the eight need `label_names`.
             options: what this dataset alone offers; see its module.
 
@@ -119,7 +119,7 @@ class Reader:
         return variant
 
     def _say_own(self, names: Iterable[str], root: Path, labels: tuple[str, ...]) -> None:
-        """Raise for a folder whose sub-folders have names, and not those of labels."""
+        """Raise for a folder with named sub-folders where none has the name of a label."""
         if len(listing := in_order(names)) > 1:
             found = f"{root}: its folders are called {listed(listing)}"
             if labels == EXPRESSIONS:
@@ -140,7 +140,7 @@ def rows(path: Path, columns: tuple[str, ...] | None = None) -> Iterator[tuple[i
     """Yield (line number, row by column name) of a CSV file.
 
     `columns` names the columns of a file without a header; with a header it names those that must be there.
-    A first line whose first cell is `columns[0]` is taken as the header.
+    A first line that begins with the cell `columns[0]` is taken as the header.
 
     Raises:
         DatasetDamaged: not UTF-8 text, an empty file, a column missing, or a row of another length.
@@ -162,7 +162,7 @@ def rows(path: Path, columns: tuple[str, ...] | None = None) -> Iterator[tuple[i
             missing = [column for column in columns or () if column not in header]
             if missing:
                 raise DatasetDamaged(
-                    f"{path} lacks the column '{missing[0]}': expected {', '.join(columns or ())}"
+                    f"{path} has no column '{missing[0]}': expected {', '.join(columns or ())}"
                 )
             for cells in lines:
                 if not any(cell.strip() for cell in cells):

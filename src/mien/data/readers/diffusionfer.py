@@ -2,7 +2,7 @@
 
 Source: Kim et al., "DiffusionFER", the set "DiffusionEmotion_S, cropped", CC0 1.0, listed at
 github.com/kdhht2334/Facial-Expression-Recognition-Zoo. The pictures were made by Stable Diffusion: good for training
-and tests, no evidence of accuracy on real people. Nobody knows whom they resemble, so a split cannot be by subject.
+and tests, no evidence of accuracy on real people. Whether two show one person is unknown: no split by subject.
 
 On disk, either the authors' form
 
@@ -58,7 +58,7 @@ def read(root: Path, variant: str, partial: bool) -> list[Record]:
         where = f"{sheet}:{line}"
         column = next((name for name in (SHEETS[variant].lower(), "path", "image") if name in row), None)
         if column is None:
-            raise DatasetDamaged(f"{sheet} lacks the column '{SHEETS[variant]}' that names the picture")
+            raise DatasetDamaged(f"{sheet} has no column '{SHEETS[variant]}', which names the picture")
         name = "/".join(Path(row[column].strip().replace("\\", "/")).parts[-2:])
         valence, arousal = decimal(row["valence"], where), decimal(row["arousal"], where)
         if affect(valence) is None or affect(arousal) is None:

@@ -59,7 +59,9 @@ def pixel_rows(path: Path, decode: bool = True) -> Iterator[PixelRow]:
     for line, row in rows(path):
         where = f"{path}:{line}"
         if not {"emotion", "pixels", "Usage"} <= row.keys():
-            raise DatasetDamaged(f"{path} lacks one of the columns emotion, pixels, Usage: download it again")
+            raise DatasetDamaged(
+                f"{path} does not have all the columns emotion, pixels, Usage: download it again"
+            )
         if row["Usage"] not in USAGES:
             raise DatasetDamaged(f"{where}: usage '{row['Usage']}': expected {', '.join(USAGES)}")
         pixels = nothing

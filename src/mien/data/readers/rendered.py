@@ -44,14 +44,14 @@ if TYPE_CHECKING:
 FILE = "rendered.json"
 BEGUN = "rendered.json.begun"
 KNOWN = "rendered.json.known"
-"""A folder, while heads are rendered: for each person whose pictures are there, what is known of them."""
+"""A folder, while heads are rendered: for each person with finished pictures, what is known of them."""
 
 TABLE = "manifest.parquet"
 POINTS = "points.npz"
 VERSION = 1
 
 TEST, VALID, OF = 0, 1, 7
-"""Persons whose number leaves 0 when divided by 7 are tested, those that leave 1 validate."""
+"""Persons with a number that leaves 0 when divided by 7 are tested, those that leave 1 validate."""
 
 KEPT = 5
 """Every fifth picture of a person learnt from is kept for the test."""
@@ -114,8 +114,8 @@ def write(
 ) -> list[Record]:
     """Render `identities` persons in `each` pictures into the folder `out`, and return its records.
 
-    A folder that was begun with the same numbers and not finished goes on after the last person whose pictures are
-    all there; a finished one is written again. `rendered.json` is written last: a folder without it is not taken for a
+    A folder that was begun with the same numbers and not finished goes on after the last person with all
+    pictures; a finished one is written again. `rendered.json` is written last: a folder without it is not taken for a
     set.
 
     Args:
@@ -238,7 +238,7 @@ def read(root: Path, variant: str, partial: bool) -> list[Record]:
     if version != VERSION:
         raise DatasetDamaged(f"{path}: version {version}, this mien reads {VERSION}: render them again")
     if not (root / TABLE).is_file():
-        raise DatasetDamaged(f"{root} lacks {TABLE}: render the heads again")
+        raise DatasetDamaged(f"{root} has no {TABLE}: render the heads again")
     records = manifest.READER.read(root / TABLE, "parquet", partial)
     if not partial and len(records) != made.get("identities", 0) * made.get("images", 0):
         raise DatasetDamaged(

@@ -44,7 +44,7 @@ def read(root: Path, variant: str, partial: bool, crop: str = "aligned") -> list
         raise ConfigError(f"sfew: crop='{crop}': use 'aligned' or 'frames'")
     if crop == "aligned" and variant == "frames":
         raise DatasetNotFound(
-            f"{root} lacks Train{ALIGNED}/: unpack the aligned faces, or pass crop='frames'"
+            f"{root} has no Train{ALIGNED}/: unpack the aligned faces, or pass crop='frames'"
         )
     records: list[Record] = []
     for name, split in FOLDERS.items():

@@ -1,4 +1,4 @@
-"""Drawn faces whose expression, intensity, affect, subject and landmarks are known exactly.
+"""Drawn faces with exactly known expression, intensity, affect, subject and landmarks.
 
 They are cartoons: a face is 112 points moved by a handful of named muscles and filled in with flat colours. A network
 that learns can learn them in seconds, which is what the tests need; they say nothing about accuracy on people.
@@ -189,7 +189,7 @@ def _points(sitter: Sitter, move: Muscles) -> Points:
         upper = np.stack([side * brow_x, brow_y - bow], axis=1)
         points[brow] = np.concatenate([upper, upper + np.array([0, sitter.brow_thickness])])
         lid = _lid((-sitter.eye_distance, eye_y), sitter.eye_size, opening)
-        points[eye] = lid * [-side, 1]  # computed for the right eye, whose outer corner has the smaller x
+        points[eye] = lid * [-side, 1]  # computed for the right eye, where the outer corner has the smaller x
         points[iris] = (side * sitter.eye_distance, eye_y)
 
     lift = -0.4 * move.upper_lip

@@ -1,4 +1,4 @@
-"""Faces whose every number is known: renderings of the ICT-FaceKit morphable head (MIT licence).
+"""Faces of known shape, expression and pose: renderings of the ICT-FaceKit morphable head (MIT licence).
 
 A head is a neutral mesh + identity modes + expression blendshapes. One rendering draws an identity, an expression at
 an intensity, a pose, light, skin and background from a seed, and returns them with the picture. The mesh has more

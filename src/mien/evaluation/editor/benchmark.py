@@ -187,8 +187,8 @@ def london(root: Path, editor: Editor, every: int) -> Pairs:
 
 
 def _ethnicities(root: Path) -> dict[str, str]:
-    """What people of the London set said of themselves, by number; empty without the set's table, whose name and whose
-    numbers ("X001") differ from copy to copy."""
+    """What people of the London set said of themselves, by number; empty without the set's table. The name of the table
+    and the form of its numbers ("X001") differ from copy to copy."""
     for name in ("london_info.csv", "london_faces_info.csv"):
         if (root / name).is_file():
             with (root / name).open(newline="", encoding="utf-8-sig") as table:

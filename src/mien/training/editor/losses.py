@@ -5,7 +5,7 @@ edits, or noise that fools one of them would be learnt. A guide that is a `mien.
 the axis of the wanted expression an edit lies, and its axes condition the editor. `Star` trains `StarGenerator` as
 StarGAN and GANmut train theirs, without a guide: its own critic learns the classes.
 
-Beside the guides a *witness* can look on, a frozen network that tells people apart: edits shall lie near their faces
+Beside the guides there can be a *witness*, a frozen network that tells people apart: edits are kept near their faces
 in its embedding. It is MobileFaceNet, not a pupil of the judge of identity (`mien.evaluation.editor.judges`) as
 designed: that one would then judge what it taught.
 
@@ -187,7 +187,7 @@ class Witness:
 
 
 Guide = Baseline | MECA
-"""What can guide: a recogniser on luma of 64 px whose logits can be differentiated."""
+"""What can guide: a recogniser on luma of 64 px with differentiable logits."""
 
 
 def axes_of(guide: Guide) -> Float[Tensor, "k d"]:
@@ -234,7 +234,7 @@ class Guided(Game):
         return (faces.before + added).clamp(0, 1)
 
     def read(self, pictures: Float[Tensor, "n 1 64 64"]) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the guide whose turn it is says: logits [n, 8], intensity [n] and, of a meca, the cosine to each axis
+        """Readings of the guide used in this step: logits [n, 8], intensity [n] and, of a meca, the cosine to each axis
         [n, k]."""
         guide = self.guides[self._turn % len(self.guides)]
         images = normalise(pictures.expand(-1, 3, -1, -1))

@@ -53,7 +53,7 @@ class Change(NamedTuple):
 
 
 class Modulated(nn.Module):
-    """A convolution, instance normalisation whose factor and offset follow a condition, and SiLU."""
+    """A convolution, instance normalisation with factor and offset that follow a condition, and SiLU."""
 
     def __init__(self, inputs: int, outputs: int, condition: int, stride: int = 1) -> None:
         super().__init__()

@@ -46,7 +46,7 @@ class LandmarkFaces:
 
 
 def held_out(names: NDArray[Any]) -> NDArray[np.bool_]:
-    """A tenth of the people: those whose LFW or DiffusionFER name, without its number, has a hash of 0 modulo 10."""
+    """A tenth of the people: where the LFW or DiffusionFER name, without its number, has a hash of 0 modulo 10."""
     people = [str(name).rsplit("/", 1)[-1].rsplit("_", 1)[0] for name in names]
     return np.array([zlib.crc32(person.encode()) % 10 == 0 for person in people])
 

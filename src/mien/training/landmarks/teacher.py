@@ -303,7 +303,7 @@ def complete(
     identities: int,
     say: Callable[[str], None],
 ) -> None:
-    """Write the label files that `folder` lacks.
+    """Write the label files that are missing in `folder`.
 
     Args:
         folder: for `<set>.npz`, `rendered_train.npz` and `rendered_test.npz`; made if missing.

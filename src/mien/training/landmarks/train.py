@@ -272,7 +272,7 @@ def measure(
     """Error in percent of the eye distance [n], presence [n] and pose error in degrees [n, 3] of labelled faces.
 
     A face's box comes from its points and is then moved and scaled by up to 8 % and 15 % (times `noise`), as a
-    detector's would be; a picture whose face box is higher than `pixels` is shrunk first.
+    detector's would be; a picture with a face box higher than `pixels` is shrunk first.
     """
     random = np.random.default_rng(1)
     errors, presences, poses = [], [], []
