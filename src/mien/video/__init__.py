@@ -6,5 +6,6 @@ Tests: `analyser` and `resume` in tests/video/test_process.py; `annotate` in tes
 
 from mien.io.video import VideoError, VideoReader
 from mien.video.analyser import Analyser, analyse
+from mien.video.baseline import CalmestSecond, Span
 
-__all__ = ["Analyser", "VideoError", "VideoReader", "analyse"]
+__all__ = ["Analyser", "CalmestSecond", "Span", "VideoError", "VideoReader", "analyse"]
