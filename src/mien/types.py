@@ -370,7 +370,7 @@ class Analysis:
         return values
 
     def relative_to(self, baseline: Baseline) -> Self:
-        """The same with each face's `change` from a baseline, whoever the face is.
+        """The same with each face's `change` from a baseline.
 
         Raises:
             ConfigError: the baseline has other labels.

@@ -1,4 +1,4 @@
-"""A face is compared with its person's own neutral face, and a baseline that cannot be used is said by name."""
+"""A face is compared with its person's own neutral face, and a baseline that cannot be used is an error with its name."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_value_that_one_reading_lacks_has_no_mean() -> None:
         ("gone.jpg", mien.MienError, r"gone\.jpg"),
     ],
 )
-def test_a_picture_that_is_no_baseline_is_said_by_name(
+def test_a_picture_that_is_no_baseline_is_named(
     name: str, kind: type[Exception], message: str, pictures: Path, command: Callable[..., Any]
 ) -> None:
     with pytest.raises(kind, match=message):

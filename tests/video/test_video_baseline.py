@@ -42,7 +42,7 @@ def test_the_calmest_second_is_still_and_neutral() -> None:
     assert baseline.probabilities["neutral"] == pytest.approx(0.9)
     assert baseline.actions["jawOpen"] == pytest.approx(0.02)
     assert baseline.actions["tongueOut"] is baseline.arousal is None
-    # Without the rest a neutral face that moves a little comes before a held smile, and that before one that moves much.
+    # Without the rest a neutral face that moves a little comes before a held smile, and one that moves much after it.
     for jaw, neutral in ((0.2, 0.8), (0.4, 0.05)):
         moving = [frame(n, 0.8, jaw * (n % 2)) for n in range(50)]
         (other,) = CalmestSecond().of([*moving, *smiling]).values()

@@ -90,9 +90,9 @@ def table_of(baseline: list[str] | None) -> list[str]:
     from mien.faces.baseline import NeutralPictures
 
     pictures = NeutralPictures.read(baseline)
-    if lacking := pictures.without_neutral:
+    if people := pictures.without_neutral:
         tell(
-            f"mien: {pictures.table}: no neutral picture of {listed(lacking)}: their faces are compared with nothing"
+            f"mien: {pictures.table}: no neutral picture of {listed(people)}: their faces are compared with nothing"
         )
     return list(pictures.pictures)
 

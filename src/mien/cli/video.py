@@ -79,32 +79,13 @@ def video(
     options.check_resume(resume, overwrite)
     within, pictures = _baseline(baseline or [])
     finding = options.pipeline_options(
-        detector,
-        model,
-        weights,
-        min_face,
-        min_confidence,
-        prior=prior,
-        adapt=adapt,
-        baseline=pictures,
+        detector, model, weights, min_face, min_confidence, prior=prior, adapt=adapt, baseline=pictures
     )
     made = made_with(finding)
     orders = Orders(
-        clip,
-        out,
-        annotate,
-        page,
-        every,
-        smooth,
-        columns,
-        resume,
-        threads,
-        overwrite,
-        made,
-        sound=sound,
-        baseline=within,
-        changes=bool(baseline),
-    )
+        clip, out, annotate, page, every, smooth, columns, resume, threads, overwrite, made, sound=sound,
+        baseline=within, changes=bool(baseline),
+    )  # fmt: skip
     load = _loader(finding, threads)
     kept = f": {out} holds the frames so far, go on with --resume" if out is not None else ""
     with interruptible(kept), _watched(as_json, within) as show, _Brake() as brake:

@@ -1,15 +1,15 @@
-"""A person's own neutral face: which pictures show it, and whom each picture is compared with.
+"""A person's own neutral face: which pictures show it, and what each picture is compared with.
 
 Faces at rest differ: some look sad or smile when nothing moves. What changed from the same person's neutral face is
 free of that. A baseline is given as
 
-- one or more pictures of one person's neutral face, whose readings are averaged: every face is compared with it;
+- one or more pictures of one person's neutral face, averaged: every face is compared with it;
 - or a table (.csv, .parquet) of pictures of several people with the columns `path`, `person` and `neutral`: the faces
   of a picture are compared with the mean of the neutral pictures of its person. `subject` and `identity` are
   understood for `person`. A picture that the table does not name, and a person without a neutral picture, have no
   change.
 
-A neutral picture must show one face: nothing tells whose face the others are.
+A neutral picture must show one face: with several, nothing tells which is the person's.
 """
 
 from __future__ import annotations
@@ -92,13 +92,13 @@ class NeutralPictures:
             ]
             picture, person, neutral = columns
             if picture is None or person is None or neutral is None:
-                lacking = [
+                absent = [
                     name
                     for name, column in zip(("path", "person", "neutral"), columns, strict=True)
                     if column is None
                 ]
                 raise ConfigError(
-                    f"{describe(path)}: no column {listed(lacking)}, it has {', '.join(table.names) or 'none'}: a "
+                    f"{describe(path)}: no column {listed(absent)}, it has {', '.join(table.names) or 'none'}: a "
                     "baseline needs path, person and neutral (true or false)"
                 )
             rows = list(table.rows(picture, person, neutral))

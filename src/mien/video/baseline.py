@@ -4,7 +4,7 @@
     baselines = mien.video.CalmestSecond().of(frames)
     frames = [frame.relative_to(baselines) for frame in frames]
 
-Frames whose face can hardly be read (quality below 0.4) are passed over.
+Faces that can hardly be read (quality below 0.4) are passed over.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class VideoBaseline(ABC):
 
     @abstractmethod
     def baselines(self) -> dict[int, Baseline]:
-        """The baseline of each person by number; people of whom there is none are left out."""
+        """The baseline of each person by number; people without one are left out."""
 
     def __call__(self, frame: Frame) -> None:
         """Add one frame."""
