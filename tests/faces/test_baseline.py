@@ -1,4 +1,4 @@
-"""A face is compared with its person's own neutral face, and a baseline that cannot be used is an error with its name."""
+"""A face is compared with its person's own neutral face; a baseline that cannot be used is an error with its name."""
 
 from __future__ import annotations
 
