@@ -168,11 +168,11 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FaceChange:
     """How far a face differs from the neutral face of its person: each value of the reading less the baseline's.
 
     Attributes:
-        baseline: what the face was compared with, see `Baseline`.
+        baseline: what the face was compared with, see `NeutralFace`.
         probabilities: in [-1, 1], by label.
         valence, arousal: in [-2, 2]; None where the network was not trained on them.
         actions: in [-1, 1], by the names of `mien.actions.ACTIONS`; None where one cannot be measured.
@@ -190,7 +190,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Baseline:
+class NeutralFace:
     """A person's own neutral face: the mean of one or more readings, which other readings are compared with.
 
     `Pipeline.baseline` makes one of pictures, `mien.video.CalmestSecond` and `mien.video.Span` of a video's frames.
@@ -228,7 +228,7 @@ class Baseline:
         """The action units that follow from the mean actions."""
         return units(self.actions) if self.actions else {}
 
-    def change(self, reading: Reading) -> Change:
+    def change(self, reading: Reading) -> FaceChange:
         """How far a reading differs from this.
 
         Raises:
@@ -240,7 +240,7 @@ class Baseline:
             raise ConfigError(
                 f"the baseline '{self.name}' was read with other labels: read it with the same weights"
             )
-        return Change(
+        return FaceChange(
             self.name,
             {name: value - self.probabilities[name] for name, value in reading.probabilities.items()},
             _less(reading.valence, self.valence),
@@ -274,7 +274,7 @@ class Face:
     pose: Pose
     reading: Reading
     quality: float
-    change: Change | None = field(default=None, kw_only=True)
+    change: FaceChange | None = field(default=None, kw_only=True)
 
     def __repr__(self) -> str:
         box, name = self.box, self.expression + "?" * self.reading.uncertain
@@ -369,7 +369,7 @@ class Analysis:
                 del face["change"]
         return values
 
-    def relative_to(self, baseline: Baseline) -> Self:
+    def relative_to(self, baseline: NeutralFace) -> Self:
         """The same with each face's `change` from a baseline.
 
         Raises:
@@ -475,7 +475,7 @@ class Frame(Analysis):
     searched: bool = True
     lag: float = 0.0
 
-    def relative_to(self, baseline: Baseline | Mapping[int, Baseline]) -> Self:
+    def relative_to(self, baseline: NeutralFace | Mapping[int, NeutralFace]) -> Self:
         """The same with each face's `change` from one baseline, or from that of its person.
 
         Args:
@@ -484,7 +484,7 @@ class Frame(Analysis):
         Raises:
             ConfigError: a baseline has other labels.
         """
-        if isinstance(baseline, Baseline):
+        if isinstance(baseline, NeutralFace):
             return super(Frame, self).relative_to(baseline)
         return replace(
             self,

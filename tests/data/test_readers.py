@@ -41,6 +41,8 @@ PRESENT = [
     ("affwild", "uncropped", "videos", {"train": 66}),
     ("affwild2", "va+expr", "va+expr", {"train": 30, "valid": 12}),
     ("affwild2", "expr", "expr", {"train": 30, "valid": 12}),
+    ("disfa", "", "videos", {"test": 30}),
+    ("bp4d", "", "coding", {"test": 15}),
     ("diffusionfer", "labels.csv", "labels.csv", {"train": 42}),
     ("diffusionfer", "dataset_sheet.csv", "dataset_sheet.csv", {"train": 42}),
     ("rendered", "heads", "heads", {"train": 8, "valid": 5, "test": 7}),
@@ -81,6 +83,12 @@ BROKEN = {
         "VA_Estimation_Challenge/Train_Set/3-24.txt",
         "valence,arousal\n0.5\n",
     ),
+    "disfa": (
+        "Videos_LeftCamera/LeftVideoSN002_comp.avi",
+        "ActionUnit_Labels/SN001/SN001_au12.txt",
+        "1,0\n3,7\n",
+    ),
+    "bp4d": ("Sequences(2D+3D)/M003/T1/02441.jpg", "AUCoding/AU_OCC/F001_T1.csv", "0,1,2\n2440,1,4\n"),
     "diffusionfer": (
         "images/happy/*.jpg",
         "labels.csv",
@@ -280,6 +288,54 @@ def test_ckplus_takes_the_first_frame_as_neutral(miniature) -> None:
     assert clip[1].expression != NEUTRAL
     assert all(record.subject == record.name[:4] for record in records)
     assert not any(record.video == "S000_002" for record in records), "a sequence without a label"
+
+
+def test_ckplus_reads_the_action_units_of_peaks(miniature) -> None:
+    root = miniature("ckplus", "nested")
+    records = {record.name: record for record in READERS["ckplus"](root, units=True)}
+    assert len(records) == 48
+    peak, first = records["S007_001_00000006.png"], records["S007_001_00000001.png"]
+    assert peak.expression == first.expression == UNLABELLED
+    assert peak.subject == "S007"
+    assert peak.attributes == {  # 12 alone, with 2
+        **dict.fromkeys(("AU01", "AU04", "AU06", "AU25"), 0), "AU12": 1,
+        **{f"AU{unit:02}_intensity": 0 for unit in (1, 4, 6, 25)}, "AU12_intensity": 2,
+    }  # fmt: skip
+    assert {first.attributes[name] for name in first.attributes} == {0}
+    smile = records["S014_001_00000006.png"].attributes
+    assert smile["AU06"] == 1
+    assert "AU06_intensity" not in smile, "none was coded"
+    (root / "FACS" / "S000" / "001" / "S000_001_00000006_facs.txt").write_text("12 7\n")
+    with pytest.raises(DatasetDamaged, match=r"_facs\.txt:1: '12 7' is no action unit"):
+        READERS["ckplus"](root, units=True)
+    shutil.rmtree(root / "FACS")
+    with pytest.raises(DatasetNotFound, match="has no FACS/"):
+        READERS["ckplus"](root, units=True)
+
+
+def test_disfa_gives_levels_to_the_frames_of_either_camera(miniature, making) -> None:
+    root, made = miniature("disfa"), making("disfa")
+    records = READERS["disfa"](root)
+    assert {record.path.parent.name for record in records} == {"Videos_LeftCamera"}
+    for record in records:
+        levels = {u: made.level(u, int(record.subject[2:]) - 1, record.frame + 1) for u in made.UNITS}
+        assert record.attributes == {f"AU{unit:02}": int(level >= 2) for unit, level in levels.items()} | {
+            f"AU{unit:02}_intensity": level for unit, level in levels.items()
+        }
+    both = READERS["disfa"](root, camera="both", every=5)
+    assert [record.frame for record in both] == [0, 5] * 6
+    assert len({record.name for record in both}) == 12
+    with pytest.raises(ConfigError, match="use left, right or both"):
+        READERS["disfa"](root, camera="front")
+
+
+def test_bp4d_leaves_out_what_is_not_known(miniature) -> None:
+    records = {record.name: record for record in READERS["bp4d"](miniature("bp4d"))}
+    first, last = records["F001_T1/2440"], records["F001_T1/2444"]
+    assert (first.subject, first.path.name) == ("F001", "02440.jpg")
+    assert first.attributes == {"AU01": 0, "AU06": 1, "AU12": 1, "AU06_intensity": 2, "AU12_intensity": 4}
+    assert last.attributes == {"AU01": 0, "AU02": 0, "AU06": 0, "AU12": 1, "AU06_intensity": 0}
+    assert "M003_T1/2445" not in records, "a picture that is not coded"
 
 
 def test_afewva_scales_levels_and_names_actors(miniature) -> None:

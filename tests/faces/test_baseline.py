@@ -18,7 +18,7 @@ from mien.errors import ConfigError, NoFace
 from mien.faces.baseline import NeutralPictures
 from mien.faces.pipeline import Pipeline
 from mien.io import images, tables
-from mien.types import Analysis, Baseline, Reading
+from mien.types import Analysis, NeutralFace, Reading
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_several_pictures_are_averaged(pipeline: Pipeline, pictures: Path) -> No
 
 def test_a_value_that_one_reading_lacks_has_no_mean() -> None:
     reading = Reading({"neutral": 1.0}, None, 0.5, None, False, actions={"jawOpen": 0.2, "tongueOut": None})
-    baseline = Baseline.of([reading, replace(reading, arousal=0.1)], "two")
+    baseline = NeutralFace.of([reading, replace(reading, arousal=0.1)], "two")
     assert (baseline.valence, baseline.arousal) == (None, pytest.approx(0.3))
     assert baseline.actions == {"jawOpen": 0.2, "tongueOut": None}
     with pytest.raises(ConfigError, match="'two' was read with other labels"):

@@ -14,12 +14,20 @@ _TABLE = ("weights", "data", "leave_out", "out", "cache", "prior", "draws", "thr
 """What counts for the table of `--leave-out`."""
 
 
+_ACTIONS = ("weights", "data", "task", "reader", "out", "draws", "limit", "threads", "as_json", "overwrite")
+"""What counts for `--task actions`."""
+
+
 def evaluate(
     context: typer.Context,
     weights: Annotated[str, typer.Argument(help="A checkpoint, an .onnx file, a run folder, or 'shipped'.")],
     data: Annotated[
         Path, typer.Argument(help="The dataset's folder; with --leave-out a configuration of several sets.")
     ],
+    task: Annotated[
+        Literal["expressions", "actions"],
+        typer.Option(help="What is judged; actions: FACS action units on CK+, DISFA or BP4D."),
+    ] = "expressions",
     protocol: options.Protocol = None,
     reader: options.Reader = None,
     split: options.Split = "test",
@@ -62,17 +70,17 @@ def evaluate(
     """Judge a model on a dataset: figures with intervals, and a report to read and print."""
     from mien.evaluation import evaluate as judge
     from mien.faces.operating_point import read_prior
-    from mien.io import outputs
     from mien.reports import evaluation_report as page
 
+    if task == "actions":
+        options.refuse_others(context, _ACTIONS, "--task actions judges measured action units")
+        _units(weights, data, reader, out, draws, limit, threads, as_json, overwrite)
+        return
     if leave_out:
         options.refuse_others(context, _TABLE, "--leave-out judges each set as its configuration says")
         _table(weights, data, out, cache, prior, draws, threads, as_json, overwrite)
         return
-    if out is None and Path(weights).is_dir():
-        out = Path(weights) / "evaluation"
-    if out is not None:
-        outputs.check_folder(out, page.FILES, overwrite=overwrite or page.is_unfinished(out))
+    out = _report_folder(weights, out, overwrite)
     with counted("aligning") as progress:
         report, predictions = judge.run(
             weights,
@@ -100,6 +108,48 @@ def evaluate(
         typer.echo(f"WARNING: {report.notes[0]}", err=True)
     if written is not None:
         typer.echo(f"report: {written}", err=True)
+
+
+def _report_folder(weights: str, out: Path | None, overwrite: bool) -> Path | None:
+    """Where the report goes: into a run folder unless told otherwise; None for nowhere.
+
+    Raises:
+        OutputExists: a report is there.
+    """
+    from mien.io import outputs
+    from mien.reports import evaluation_report as page
+
+    if out is None and Path(weights).is_dir():
+        out = Path(weights) / "evaluation"
+    if out is not None:
+        outputs.check_folder(out, page.FILES, overwrite=overwrite or page.is_unfinished(out))
+    return out
+
+
+def _units(
+    weights: str,
+    data: Path,
+    reader: str | None,
+    out: Path | None,
+    draws: int,
+    limit: int | None,
+    threads: int | None,
+    as_json: bool,
+    overwrite: bool,
+) -> None:
+    """The table of `--task actions`, printed and, with `--out`, kept as Markdown and JSON."""
+    from mien.evaluation import action_units
+    from mien.io import outputs
+
+    if out is not None:
+        outputs.check_folder(out, action_units.FILES, overwrite=overwrite)
+    with counted("pictures") as progress:
+        report = action_units.run(
+            weights, data, reader=reader, draws=draws, limit=limit, threads=threads, progress=progress
+        )
+    typer.echo(action_units.to_json(report) if as_json else action_units.markdown(report))
+    if out is not None:
+        action_units.write(report, out)
 
 
 def _table(

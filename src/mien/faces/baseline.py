@@ -27,7 +27,7 @@ from mien.io import inputs
 from mien.io.images import describe
 from mien.io.manifests import MANIFESTS, Manifest
 from mien.labels import listed
-from mien.types import Baseline
+from mien.types import NeutralFace
 from mien.urls import without_secrets
 
 if TYPE_CHECKING:
@@ -168,9 +168,9 @@ class Baselines:
 
     def __init__(self, pictures: NeutralPictures) -> None:
         self.pictures = pictures
-        self._known: dict[str, Baseline | MienError] = {}
+        self._known: dict[str, NeutralFace | MienError] = {}
 
-    def of(self, person: str | None, pipeline: Pipeline) -> Baseline | None:
+    def of(self, person: str | None, pipeline: Pipeline) -> NeutralFace | None:
         """The baseline of a person (see `NeutralPictures.person_of`); None where there is none.
 
         Raises:

@@ -28,7 +28,7 @@ from mien.errors import ConfigError, MienError, NoFace, loading, shortened
 from mien.faces import align
 from mien.io import images
 from mien.labels import EXPRESSIONS
-from mien.types import Analysis, Baseline, Box, Detection, Face, Landmarks, Pose, Reading
+from mien.types import Analysis, Box, Detection, Face, Landmarks, NeutralFace, Pose, Reading
 from mien.urls import without_secrets
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Pipeline:
                 error = f"{images.describe(analysis.source)}: not compared: {problem}"
                 yield replace(analysis, error=error)
 
-    def baseline(self, pictures: Picture | Sequence[Picture], name: str = "") -> Baseline:
+    def baseline(self, pictures: Picture | Sequence[Picture], name: str = "") -> NeutralFace:
         """The neutral face of one person from one or more pictures of it, their readings averaged.
 
         Compare with it by `analysis.relative_to(baseline)`.
@@ -213,7 +213,7 @@ class Pipeline:
         if not name:
             name = Path(seen[0].source).name + (f" and {len(seen) - 1} more" if len(seen) > 1 else "")
         readings = self._readings([one.crops[0] for one in seen], [one.landmarks[0] for one in seen])
-        return Baseline.of(readings, name)
+        return NeutralFace.of(readings, name)
 
     def _neutral(self, picture: Picture) -> _Seen:
         """A baseline's picture, which shows one face."""

@@ -19,7 +19,7 @@ from mien.actions import ACTIONS, UNIT_NAMES, UNITS, VERSION, unit
 from mien.errors import ConfigError, MienError, NoFace, nearest
 from mien.io.images import describe
 from mien.labels import EXPRESSIONS, listed
-from mien.types import Analysis, Change, Face, Frame, TrackedFace
+from mien.types import Analysis, Face, FaceChange, Frame, TrackedFace
 
 POINTS: Final = 112
 """How many facial points there are: those of `mien.landmarks.POINTS`, which `io` does not import."""
@@ -291,7 +291,7 @@ VIDEO: Final = (
 """Additional columns of the tables of `mien video` and `mien live`, in every layout; their faces are `TrackedFace`."""
 
 
-def _changed(column: Column, value: Callable[[Change], float | None]) -> Column:
+def _changed(column: Column, value: Callable[[FaceChange], float | None]) -> Column:
     """The column of a value's change from the baseline."""
     low, high = column.range.split("..")
     wide = float(high) - float(low)

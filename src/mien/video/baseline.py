@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mien.errors import ConfigError
 from mien.faces.pipeline import DOUBTFUL
 from mien.labels import EXPRESSIONS, NEUTRAL
-from mien.types import Baseline, Frame, Reading, TrackedFace
+from mien.types import Frame, NeutralFace, Reading, TrackedFace
 
 CALMEST: Final = "calmest"
 
@@ -54,7 +54,7 @@ class VideoBaseline(ABC):
         """Add one face that can be read, at `time` seconds."""
 
     @abstractmethod
-    def baselines(self) -> dict[int, Baseline]:
+    def baselines(self) -> dict[int, NeutralFace]:
         """The baseline of each person by number; people without one are left out."""
 
     def __call__(self, frame: Frame) -> None:
@@ -63,7 +63,7 @@ class VideoBaseline(ABC):
             if face.quality >= DOUBTFUL:
                 self.add(face, frame.time or 0.0, frame.shot)
 
-    def of(self, frames: Iterable[Frame]) -> dict[int, Baseline]:
+    def of(self, frames: Iterable[Frame]) -> dict[int, NeutralFace]:
         """Add all frames of a video, and return the baselines."""
         for frame in frames:
             self(frame)
@@ -117,10 +117,10 @@ class CalmestSecond(VideoBaseline):
             window.best, window.readings = score, readings
             window.first, window.last = recent[0][0], time
 
-    def baselines(self) -> dict[int, Baseline]:
+    def baselines(self) -> dict[int, NeutralFace]:
         """The baseline of each person by number; people who are not in view for long enough are left out."""
         return {
-            person: Baseline.of(window.readings, f"calmest {window.first:.2f}-{window.last:.2f} s")
+            person: NeutralFace.of(window.readings, f"calmest {window.first:.2f}-{window.last:.2f} s")
             for person, window in self._windows.items()
             if window.readings
         }
@@ -169,15 +169,15 @@ class Span(VideoBaseline):
                 total + np.array(values, dtype=float),
             )  # NaN for None
 
-    def baselines(self) -> dict[int, Baseline]:
+    def baselines(self) -> dict[int, NeutralFace]:
         """The baseline of each person by number; people who are not in view in the span are left out."""
         return {person: self._baseline(*known) for person, known in self._sums.items()}
 
-    def _baseline(self, last: Reading, count: int, total: NDArray[np.float64]) -> Baseline:
+    def _baseline(self, last: Reading, count: int, total: NDArray[np.float64]) -> NeutralFace:
         means = (total / count).tolist()
         labels = len(last.probabilities)
         valence, arousal, *actions = (None if math.isnan(value) else value for value in means[labels:])
-        return Baseline(
+        return NeutralFace(
             f"{self.start:.2f}-{self.end:.2f} s",
             dict(zip(last.probabilities, means[:labels], strict=True)),
             valence,

@@ -16,7 +16,7 @@ from mien.io.columns import columns_of, finite
 from mien.io.tables import Row, TableError
 from mien.io.video import Picture
 from mien.labels import EXPRESSIONS
-from mien.types import Analysis, Baseline, Box, Detection, Face, Landmarks, Pose, Reading
+from mien.types import Analysis, Box, Detection, Face, Landmarks, NeutralFace, Pose, Reading
 
 LAYOUT = "mien"
 """The layout that can be read back."""
@@ -87,7 +87,7 @@ class Recall:
             )
 
 
-def changed(baselines: Mapping[int, Baseline]) -> Callable[[Row], Row]:
+def changed(baselines: Mapping[int, NeutralFace]) -> Callable[[Row], Row]:
     """A function that fills in the changes of a row from the baseline of its person; of other people they are empty."""
 
     def complete(row: Row) -> Row:

@@ -14,6 +14,8 @@ from mien.labels import EXPRESSIONS
 SUBJECTS, FRAMES = 12, 6
 CLASSES = tuple(name for name in EXPRESSIONS if name != "neutral")
 CK48 = {"happiness": "happy"}
+UNITS = ([(6, 0), (12, 5), (25, 3)], [(1, 2), (4, 1)], [(12, 2)])
+"""Units and their intensities at the peak."""
 
 
 def make(root: Path, variant: str = "sequences") -> None:
@@ -41,6 +43,12 @@ def make(root: Path, variant: str = "sequences") -> None:
             if (person, sequence) != (0, 2):
                 code = CKPLUS.code_of(name)
                 (labels / f"{stem}_{FRAMES:08d}_emotion.txt").write_text(f"   {float(code):.7e}\n")
+            units = root / "FACS" / clip
+            units.mkdir(parents=True, exist_ok=True)
+            lines = [
+                f"   {unit:.7e}   {level:.7e}\n" for unit, level in UNITS[(person + sequence) % len(UNITS)]
+            ]
+            (units / f"{stem}_{FRAMES:08d}_facs.txt").write_text("".join(lines))
     if variant != "ck48":
         (root / inner / "S000" / "001" / ".DS_Store").write_bytes(b"\0")
 

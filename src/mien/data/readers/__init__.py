@@ -1,7 +1,8 @@
 """Datasets on disk to records: `READERS` by name; see `mien.data.protocols` for what is then done with them.
 
-Tests: `base`, `afewva`, `affectnet`, `affwild`, `affwild2`, `ckplus`, `diffusionfer`, `fer2013`, `ferplus`, `folder`,
-`manifest`, `rafdb` and `sfew` in tests/data/test_readers.py, on a miniature of each set's real layout.
+Tests: `base`, `afewva`, `affectnet`, `affwild`, `affwild2`, `bp4d`, `ckplus`, `diffusionfer`, `disfa`, `fer2013`,
+`ferplus`, `folder`, `manifest`, `rafdb` and `sfew` in tests/data/test_readers.py, on a miniature of each set's real
+layout.
 """
 
 from mien.data.readers.afewva import READER as AFEWVA
@@ -9,8 +10,10 @@ from mien.data.readers.affectnet import READER as AFFECTNET
 from mien.data.readers.affwild import READER as AFFWILD
 from mien.data.readers.affwild2 import READER as AFFWILD2
 from mien.data.readers.base import Reader
+from mien.data.readers.bp4d import READER as BP4D
 from mien.data.readers.ckplus import READER as CKPLUS
 from mien.data.readers.diffusionfer import READER as DIFFUSIONFER
+from mien.data.readers.disfa import READER as DISFA
 from mien.data.readers.fer2013 import READER as FER2013
 from mien.data.readers.ferplus import READER as FERPLUS
 from mien.data.readers.folder import READER as FOLDER
@@ -29,6 +32,8 @@ READERS: dict[str, Reader] = {
     "afewva": AFEWVA,
     "affwild": AFFWILD,
     "affwild2": AFFWILD2,
+    "disfa": DISFA,
+    "bp4d": BP4D,
     "diffusionfer": DIFFUSIONFER,
     "rendered": RENDERED,
     "folder": FOLDER,
