@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.actions import ACTIONS, MIRROR, UNIT_NAMES, UNITS, other_side, units
+from mien.actions import ACTIONS, MIRROR, SIDES, UNIT_NAMES, UNITS, other_side, units
 
 
 def actions(**values: float) -> dict[str, float | None]:
@@ -60,3 +60,10 @@ def test_what_is_not_known_makes_no_unit() -> None:
     assert {action for unit in UNITS.values() for action in (*unit.left, *unit.right, *unit.both)} <= set(
         ACTIONS
     )
+
+
+def test_sides_hold_each_action_once() -> None:
+    assert sorted(name for sides in SIDES.values() for name in sides) == sorted(ACTIONS)
+    assert SIDES["mouthSmile"] == ("mouthSmileLeft", "mouthSmileRight")
+    assert SIDES["jawLeft"] == ("jawLeft",), "a direction"
+    assert all(other_side(sides[0]) == sides[1] for sides in SIDES.values() if len(sides) == 2)

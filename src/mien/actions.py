@@ -50,6 +50,21 @@ def other_side(name: str) -> str:
 MIRROR: Final[NDArray[np.intp]] = np.array([ACTIONS.index(other_side(name)) for name in ACTIONS])
 """Mirroring a picture turns action ``i`` into action ``MIRROR[i]``."""
 
+_DIRECTIONS: Final = ("jawLeft", "jawRight", "mouthLeft", "mouthRight")
+
+SIDES: Final[Mapping[str, tuple[str, ...]]] = {
+    **{
+        name.removesuffix("Left"): (name, other_side(name))
+        for name in ACTIONS
+        if name.endswith("Left") and name not in _DIRECTIONS
+    },
+    **{name: (name,) for name in ACTIONS if name in _DIRECTIONS or not name.endswith(("Left", "Right"))},
+}
+"""Each movement by its name without a side: its actions, left first. jawLeft and the like are directions, not sides."""
+
+GAZE: Final = "eyeLook"
+"""How the actions begin that say where a face looks."""
+
 VERSION: Final = 1
 """Of `UNITS`: a change of the map is a new number, which tables and cards state."""
 

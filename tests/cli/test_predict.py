@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -516,3 +517,19 @@ def test_processes_started_while_interrupts_are_held_never_see_one() -> None:
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     child.communicate(b"\n")
     assert child.returncode == 0
+
+
+def test_annotated_pictures_show_actions_where_asked_for(
+    examples: Path, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    photo = examples / "portrait_smiling.jpg"
+    for name, more in (("labels", ()), ("actions", ("--show", "actions")), ("many", ("--show", "actions"))):
+        workers = ("--workers", "2") if name == "many" else ()
+        assert command("predict", photo, "--annotate", tmp_path / name, *more, *workers).code == 0
+    labels, actions, many = (
+        images.read(tmp_path / name / photo.name) for name in ("labels", "actions", "many")
+    )
+    assert (labels != actions).any()
+    assert (actions == many).all()
+    ran = command("predict", photo, "--show", "actions")
+    assert (ran.code, "name their folder with --annotate" in ran.err) == (2, True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mien.actions import ACTIONS
 from mien.colours import COLOURS
 from mien.errors import ImageError
 from mien.faces import annotate
@@ -210,6 +213,47 @@ def test_bars_are_as_long_as_their_probability(monkeypatch: pytest.MonkeyPatch) 
         lengths.append((abs(pixels[..., :3] - colour).sum(axis=2) < 20).any(axis=0).sum())
     assert lengths[0] / lengths[1] == pytest.approx(2, rel=0.06)
     assert lengths[1] > lengths[2]
+
+
+def moving(box: Box, **actions: float) -> Face:
+    """A face with these actions and no others."""
+    still = face(box)
+    return replace(still, reading=replace(still.reading, actions=dict.fromkeys(ACTIONS) | actions))
+
+
+def test_a_strip_has_the_largest_actions_with_both_sides() -> None:
+    one = moving(
+        Box(0, 0, 9, 9), mouthSmileLeft=0.9, mouthSmileRight=0.45, jawOpen=0.3, jawLeft=0.2, cheekPuff=0.05,
+        eyeLookDownLeft=0.8, eyeLookDownRight=0.8,
+    )  # fmt: skip
+    moved = annotate._largest(one)
+    assert moved == [("mouthSmile", [0.9, 0.45]), ("jawOpen", [0.3]), ("jawLeft", [0.2])]
+    pixels = annotate._strip(moved[:1], 60).pixels.astype(int)
+    bar = abs(pixels[..., :3] - annotate._MOVED).sum(axis=2) < 20
+    rows = np.flatnonzero(bar.any(axis=1))
+    upper, lower = bar[rows[0] : rows.mean().astype(int)], bar[rows.mean().astype(int) : rows[-1] + 1]
+    assert upper.any(axis=0).sum() / lower.any(axis=0).sum() == pytest.approx(2, rel=0.05)
+    assert annotate._largest(moving(Box(0, 0, 9, 9), jawOpen=0.09)) == []
+
+
+def test_actions_are_drawn_where_asked_for_and_take_no_labels_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = blank(1280, 720)
+    faces = [moving(Box(120 + 420 * k, 200, 130, 160), jawOpen=0.6, browInnerUp=0.4) for k in range(3)]
+    plain, strips = draw(image, analysed(image, *faces)), draw(image, analysed(image, *faces), "actions")
+    assert (plain != strips).any()
+    assert (draw(image, analysed(image, *faces), "labels") == plain).all()
+    placed: list[str] = []
+    original = annotate._stamp
+    monkeypatch.setattr(annotate, "_panel", lambda *_: annotate._Stamp(np.full((80, 200, 4), 1, np.uint8)))
+    monkeypatch.setattr(annotate, "_strip", lambda *_: annotate._Stamp(np.full((90, 180, 4), 2, np.uint8)))
+
+    def watch(picture: NDArray[np.uint8], stamp: annotate._Stamp, spot: tuple[float, float]) -> None:
+        placed.append({1: "panel", 2: "strip"}.get(int(stamp.pixels[0, 0, 3]), ""))
+        original(picture, stamp, spot)
+
+    monkeypatch.setattr(annotate, "_stamp", watch)
+    draw(image, analysed(image, *faces), "actions")
+    assert [name for name in placed if name] == ["panel"] * 3 + ["strip"] * 3
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mien.actions import ACTIONS
 from mien.labels import EXPRESSIONS
 from mien.types import Box, Detection, Frame, Landmarks, Pose, Reading, Smoothed, TrackedFace
 from mien.video import summary_page
@@ -46,6 +48,44 @@ def test_times_add_up_at_any_spacing() -> None:
     assert person.seconds == pytest.approx(times[-1] - times[0] + last)
     assert person.labels["happiness"] == pytest.approx(times[120] - times[0])
     assert sum(person.labels.values()) == pytest.approx(person.seconds)
+
+
+def test_the_actions_that_vary_most_have_curves() -> None:
+    tally = Tally()
+    for number in range(1300):  # two minutes: stretches are merged
+        rise = number / 1300
+        values = {
+            "mouthSmileLeft": rise,
+            "mouthSmileRight": 0.0,
+            "jawOpen": 0.9 * rise,
+            "browInnerUp": 0.02 * rise,
+        }
+        values["eyeLookDownLeft"] = values["eyeLookDownRight"] = float(number % 400 < 200)
+        one = face(0, "happiness")
+        one = replace(one, reading=replace(one.reading, actions=dict.fromkeys(ACTIONS) | values))
+        tally(frame(number, number / 10, one), PICTURE)
+    tally.finish()
+    curves = summary_page._actions(tally.people[0], tally)
+    assert [curve["name"] for curve in curves] == [
+        "jawOpen",
+        "mouthSmile",
+    ]  # 0.9, and 0.5: the mean of both sides
+    assert len({curve["colour"] for curve in curves}) == 2
+    (line,) = curves[0]["lines"]
+    heights = [float(point.partition(",")[2]) for point in line.split()]
+    assert heights[0] == pytest.approx(summary_page._y(-1), abs=0.6)  # 0 is at the bottom
+    assert heights[-1] == pytest.approx(summary_page._y(2 * 0.9 - 1), abs=0.6)
+    made = summary_page.html(tally, "clip.mp4", "random", 0.25)
+    assert '<span><i class="swatch" style="background:#0072B2"></i>jawOpen</span>' in made
+
+
+def test_a_run_without_actions_has_no_curves_of_them() -> None:
+    tally = Tally()
+    for number in range(20):
+        tally(frame(number, number / 10, face(0, "happiness")), PICTURE)
+    tally.finish()
+    assert summary_page._actions(tally.people[0], tally) == []
+    assert "facial actions that vary" not in summary_page.html(tally, "clip.mp4", "random", 0.25)
 
 
 def test_a_network_without_valence_and_arousal_has_a_page_without_them() -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -39,6 +39,10 @@ def predict(
     annotate: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write annotated pictures into this folder.")
     ] = None,
+    show: Annotated[
+        Literal["labels", "actions"],
+        typer.Option(help="What --annotate draws beside a face; actions: also the largest facial actions."),
+    ] = "labels",
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each picture.")] = False,
     columns: options.Columns = "mien",
     listed: Annotated[
@@ -74,6 +78,8 @@ def predict(
     options.check_resume(resume, overwrite)
     if embeddings and not as_json:
         raise ConfigError("--embeddings needs --json: tables hold no feature vectors")
+    if show != "labels" and annotate is None:
+        raise ConfigError(f"--show {show} is of annotated pictures: name their folder with --annotate")
     from mien.faces.analyse_files import AnalysisJob, analysing
 
     begun = time.monotonic()
@@ -87,6 +93,7 @@ def predict(
         options={**finding, "embeddings": embeddings},
         out=out,
         annotate=annotate,
+        show=show,
         columns=columns,
         on_no_face=on_no_face,
         labels=labels,

@@ -23,6 +23,7 @@ from mien.labels import EXPRESSIONS
 from mien.types import Analysis
 
 if TYPE_CHECKING:
+    from mien.faces.annotate import Show
     from mien.io.tables import Writer
 
 Taken = TypeVar("Taken", bound=Source)
@@ -41,6 +42,7 @@ class AnalysisJob:
         options: of `mien.load`, without `on_no_face`.
         out: the table; None writes none.
         annotate: the folder of annotated copies; None writes none.
+        show: what they show, see `mien.faces.annotate`.
         columns: layout of the table.
         on_no_face: what a picture without a face becomes; "skip" gives it no row, though it counts as done.
         labels: the recogniser's labels.
@@ -54,6 +56,7 @@ class AnalysisJob:
     options: dict[str, Any]
     out: Path | None = None
     annotate: Path | None = None
+    show: Show = "labels"
     columns: str = "mien"
     on_no_face: Literal["row", "skip", "error"] = "row"
     labels: tuple[str, ...] = EXPRESSIONS
@@ -176,9 +179,11 @@ def _answers(
     elif workers is None:
         workers = available() if job.threads is None and len(paths) >= MANY else 1
     if workers > 1:
-        yield from analyse(noted(paths), work, {"options": options, "marks": marks}, workers)
+        yield from analyse(
+            noted(paths), work, {"options": options, "marks": marks, "show": job.show}, workers
+        )
     elif given:
-        yield from work(options, marks, job.threads or available())(noted(given))
+        yield from work(options, marks, job.threads or available(), job.show)(noted(given))
 
 
 def _written(

@@ -2,7 +2,7 @@
 
 Every face gets a rounded frame in its expression's colour and a label with the probability, and of several faces its
 number; faces that are large enough also get bars for the three most probable expressions and a small dial of apparent
-valence (across) and arousal (up).
+valence (across) and arousal (up), and, if asked, a strip of bars for the largest facial actions.
 Everything scales with the picture, stays inside it, and gives way to the faces: panels go where they cover no face, and
 are left out where there is no such place, so that a group photo shows frames and labels only.
 
@@ -16,11 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.actions import GAZE, SIDES
 from mien.colours import colour as colour_of
 from mien.io.images import check
 from mien.io.lettering import font, shown
@@ -39,6 +40,7 @@ _SHADE: Final = (18, 20, 24, 215)
 _TRACK: Final = (84, 86, 90, 230)
 _PALE: Final = (205, 207, 210)
 _LINE: Final = (142, 144, 147, 240)
+_MOVED: Final = (86, 180, 233)
 _BARS: Final = 3
 _CROWD: Final = 8
 """More faces than this get frames and labels only: a few panels among many faces would look like a mistake."""
@@ -50,12 +52,23 @@ _SMALLEST: Final = 9.0
 """Smallest lettering, pixels."""
 
 
-def draw(image: NDArray[np.uint8], analysis: Analysis) -> NDArray[np.uint8]:
+Show = Literal["labels", "actions"]
+"""What is drawn beside a face: expressions and affect, or also the largest actions."""
+
+_ROWS: Final = 6
+"""Actions of a strip, at most."""
+
+_LEAST: Final = 0.1
+"""Smaller actions are left out of it: at rest a face has many of them."""
+
+
+def draw(image: NDArray[np.uint8], analysis: Analysis, show: Show = "labels") -> NDArray[np.uint8]:
     """Draw an analysis on its picture.
 
     Args:
         image: the picture that was analysed, RGB uint8 [height, width, 3]; it is not changed.
         analysis: its faces; a picture without any comes back as it is.
+        show: "actions" also draws a strip of the largest actions beside each face with room for it.
 
     Returns:
         A new picture of the same shape.
@@ -82,14 +95,18 @@ def draw(image: NDArray[np.uint8], analysis: Analysis) -> NDArray[np.uint8]:
         spot = _place(label.size, spots, taken, (width, height), face.box.corners)
         _stamp(picture, label, spot)
         taken.append(_extent(spot, label.size))
-    for face in reversed(faces) if len(faces) <= _CROWD else ():
-        if face.box.height < 5 * texts[id(face)]:
-            continue
-        panel = _panel(face, texts[id(face)])
-        room = _free(panel.size, face, texts[id(face)], taken, (width, height))
+    if len(faces) > _CROWD:
+        return picture
+    large = [face for face in reversed(faces) if face.box.height >= 5 * texts[id(face)]]
+    cards = [(face, _panel(face, texts[id(face)])) for face in large]
+    # After every panel, so that the actions of one face do not take the place of another's labels.
+    moved = [(face, _largest(face)) for face in large] if show == "actions" else []
+    cards += [(face, _strip(actions, texts[id(face)])) for face, actions in moved if actions]
+    for face, card in cards:
+        room = _free(card.size, face, texts[id(face)], taken, (width, height))
         if room is not None:
-            _stamp(picture, panel, room)
-            taken.append(_extent(room, panel.size))
+            _stamp(picture, card, room)
+            taken.append(_extent(room, card.size))
     return picture
 
 
@@ -261,6 +278,43 @@ def _panel(face: Face, text: float) -> _Stamp:
         canvas.box((start, top, start + length, bottom), 0.3 * small, (*_filling(face, name), 255))
     if rated:
         _dial(canvas, canvas.width - pad - dial / 2, tall / 2, dial / 2, face)
+    return canvas.done()
+
+
+def _largest(face: Face) -> list[tuple[str, list[float]]]:
+    """The largest movements of a face, largest first: the name, and the value of each side, the subject's left first.
+
+    Where it looks is left out: it says little of the expression, and is seldom straight ahead.
+    """
+    values = {
+        name: [value for action in sides if (value := face.actions.get(action)) is not None]
+        for name, sides in SIDES.items()
+        if not name.startswith(GAZE)
+    }
+    moved = [(name, sides) for name, sides in values.items() if sides and max(sides) >= _LEAST]
+    return sorted(moved, key=lambda entry: -max(entry[1]))[:_ROWS]
+
+
+def _strip(moved: Sequence[tuple[str, list[float]]], text: float) -> _Stamp:
+    """Bars of movements from 0 to 1 on a dark card: one for each side, the subject's left above the right."""
+    small = max(8.0, 0.74 * text)
+    row, pad = 1.35 * small, 0.7 * small
+    names = max(_measure(name, small) for name, _ in moved)
+    number = _measure("0.00", small)
+    bar, start = 4.2 * small, pad + names + 0.5 * small
+    canvas = _Canvas(start + bar + 0.4 * small + number + pad, len(moved) * row + 2 * pad)
+    canvas.box((0, 0, canvas.width, canvas.height), 0.5 * small, _SHADE)
+    for place, (name, sides) in enumerate(moved):
+        middle = pad + (place + 0.5) * row
+        canvas.text(pad, middle, name, small, (*_PAPER, 255))
+        canvas.text(canvas.width - pad, middle, f"{max(sides):.2f}", small, (*_PAPER, 255), "rm")
+        tall = 0.7 * small / len(sides)
+        for side, value in enumerate(sides):
+            top = middle - 0.35 * small + side * tall
+            edges = top + 0.04 * small, top + tall - 0.04 * small
+            canvas.box((start, edges[0], start + bar, edges[1]), 0.12 * small, _TRACK)
+            length = max(0.24 * small, bar * min(1.0, value))
+            canvas.box((start, edges[0], start + length, edges[1]), 0.12 * small, (*_MOVED, 255))
     return canvas.done()
 
 

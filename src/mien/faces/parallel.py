@@ -15,12 +15,15 @@ from dataclasses import replace
 from itertools import islice
 from multiprocessing import connection
 from threading import Thread
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mien.errors import MienError
 from mien.io.inputs import Source
 from mien.io.outputs import Outputs, Settings
 from mien.types import Analysis
+
+if TYPE_CHECKING:
+    from mien.faces.annotate import Show
 
 _WRITTEN = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # what mien.io.images.write can write
 
@@ -28,8 +31,11 @@ Work = Callable[[Iterable[Source]], Iterator[Analysis]]
 """Analyses pictures in order."""
 
 
-def work(options: dict[str, Any], marks: Outputs | None = None, threads: int = 1) -> Work:
-    """What a worker does: `mien.load(**options)`, and an annotated picture beside each answer if `marks` says where.
+def work(
+    options: dict[str, Any], marks: Outputs | None = None, threads: int = 1, show: Show = "labels"
+) -> Work:
+    """What a worker does: `mien.load(**options)`, and an annotated picture beside each answer if `marks` says where;
+    it shows what `show` says, see `mien.faces.annotate`.
 
     Raises:
         MienError: an option is wrong or weights are not sound.
@@ -47,7 +53,7 @@ def work(options: dict[str, Any], marks: Outputs | None = None, threads: int = 1
         else:
             for source in sources:
                 for analysis in pipeline.stream([source]):
-                    yield _annotated(analysis, source, marks)
+                    yield _annotated(analysis, source, marks, show)
 
     return answer
 
@@ -102,7 +108,7 @@ def mark_name(name: str) -> str:
     return name if name.lower().endswith(_WRITTEN) else name + ".jpg"
 
 
-def _annotated(analysis: Analysis, source: Source, marks: Outputs) -> Analysis:
+def _annotated(analysis: Analysis, source: Source, marks: Outputs, show: Show) -> Analysis:
     """Write the annotated picture; a failure becomes the analysis's error, what was read of the faces stays."""
     from mien.faces.annotate import draw
     from mien.io import images
@@ -112,7 +118,7 @@ def _annotated(analysis: Analysis, source: Source, marks: Outputs) -> Analysis:
     try:
         if not isinstance(source, str):
             source.seek(0)
-        data = images.encode(marks.path(source), draw(images.read(source), analysis))
+        data = images.encode(marks.path(source), draw(images.read(source), analysis, show))
         marks.write(source, data, lambda target: images.replace(target, data))
     except (MienError, OSError) as problem:
         return replace(analysis, error=f"{analysis.source}: not annotated: {problem}")

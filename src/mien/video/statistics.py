@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.actions import ACTIONS
 from mien.types import Frame, TrackedFace
 
 STRETCHES: Final = 600
@@ -57,6 +58,10 @@ class Person:
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
     curve: NDArray[np.float64] = field(default_factory=lambda: np.zeros((STRETCHES, 3)))
     """For each stretch: sums of smoothed valence and arousal, and the number of frames."""
+    actions: NDArray[np.float32] = field(
+        default_factory=lambda: np.zeros((STRETCHES, len(ACTIONS)), dtype=np.float32)
+    )
+    """For each stretch: sums of the actions, not smoothed; NaN where one is not measured."""
     peaks: dict[str, Peak] = field(default_factory=lambda: {name: Peak() for name in PEAKS})
 
     @property
@@ -135,7 +140,12 @@ class Tally:
         smooth = face.smoothed
         values = np.array([smooth.valence, smooth.arousal], dtype=float)  # NaN for None
         person.last, person.frames, person.sums = time, person.frames + 1, person.sums + values
-        person.curve[min(int(max(time, 0.0) / self.stretch), STRETCHES - 1)] += (*values, 1)
+        stretch = min(int(max(time, 0.0) / self.stretch), STRETCHES - 1)
+        person.curve[stretch] += (*values, 1)
+        # NaN for None; without actions all are.
+        person.actions[stretch] += np.array(
+            list(face.actions.values()) or [None] * len(ACTIONS), dtype=np.float32
+        )
         for name, value in zip(PEAKS, (values[0], -values[0], values[1], smooth.intensity), strict=True):
             peak = person.peaks[name]
             if value is not None and value > peak.value:
@@ -151,8 +161,8 @@ class Tally:
     def _widen(self) -> None:
         self.stretch *= 2
         for person in self.people.values():
-            joined = person.curve.reshape(STRETCHES // 2, 2, 3).sum(axis=1)
-            person.curve = np.concatenate([joined, np.zeros((STRETCHES // 2, 3))])
+            person.curve = _joined(person.curve)
+            person.actions = _joined(person.actions)
 
     def _still(self, time: float, rgb: NDArray[np.uint8]) -> None:
         if self.stills and time < self.stills[-1][0] + self._spacing:
@@ -166,6 +176,15 @@ class Tally:
         if len(self.stills) > STILLS:
             self._spacing *= 2
             self.stills = self.stills[::2]
+
+
+Kind = TypeVar("Kind", np.float32, np.float64)
+
+
+def _joined(curves: NDArray[Kind]) -> NDArray[Kind]:
+    """Sums [STRETCHES, n] over stretches of twice the length; the second half is empty again."""
+    half = curves.reshape(STRETCHES // 2, 2, -1).sum(axis=1, dtype=curves.dtype)
+    return np.concatenate([half, np.zeros_like(half)])
 
 
 def _portrait(rgb: NDArray[np.uint8], face: TrackedFace, side: int = 112) -> NDArray[np.uint8]:

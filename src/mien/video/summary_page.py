@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.colours import colour
+from mien.actions import ACTIONS, GAZE, SIDES
+from mien.colours import SERIES, colour
 from mien.io import atomic, pages
 from mien.io.images import describe
 from mien.io.pages import FAINT
@@ -35,6 +36,12 @@ _WIDE, _LEFT, _RIGHT = 920, 46, 12
 _TALL, _TOP, _BOTTOM = 150, 8, 128
 """Of the curves: height of the picture, and where 1 and -1 are; widths and heights are in units of the picture."""
 _STILLS: Final = 9
+
+_MOVES: Final = 5
+"""Actions with a curve, at most."""
+
+_VARIES: Final = 0.03
+"""Least standard deviation over the stretches of an action with a curve."""
 
 
 def write(path: str | Path, tally: Tally, source: str, model: str, lag: float) -> None:
@@ -74,6 +81,7 @@ def html(tally: Tally, source: str, model: str, lag: float) -> str:
         cuts=[_x(cut, tally) for cut in tally.shots],
         ticks=[(_x(time, tally), clock(time).removesuffix(".0")) for time in _ticks(tally.end)],
         levels=[(value, _y(value)) for value in (-1, 0, 1)],
+        shares=[(share, _y(2 * share - 1)) for share in (0, 0.5, 1)],
         wide=_WIDE,
         tall=_TALL,
         left=_LEFT,
@@ -160,6 +168,7 @@ def _person(person: Person, tally: Tally) -> dict[str, Any]:
         "number": person.number,
         "summary": summary,
         "curves": list(_curves(person, tally)) if rated else [],
+        "actions": _actions(person, tally),
         "labels": _labels(person),
         "peaks": [_peak(name, peak) for name, peak in peaks],
     }
@@ -195,16 +204,46 @@ def _peak(name: str, peak: Peak) -> dict[str, str]:
 
 def _curves(person: Person, tally: Tally) -> Iterable[tuple[str, str]]:
     """Unbroken lines: (valence or arousal, points as an SVG polyline has them)."""
-    counts = person.curve[:, 2]
     for column, name in enumerate(("valence", "arousal")):
-        for stretch in _runs(counts):
-            points = [
-                (_x((index + 0.5) * tally.stretch, tally), _y(person.curve[index, column] / counts[index]))
-                for index in stretch
-            ]
-            if len(points) == 1:
-                points.append((points[0][0] + 2, points[0][1]))
-            yield name, " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        for points in _lines(person.curve[:, column], person, tally):
+            yield name, points
+
+
+def _lines(sums: NDArray[Any], person: Person, tally: Tally, low: float = -1.0) -> Iterable[str]:
+    """The means over stretches as unbroken lines, from `low` at the bottom to 1 at the top."""
+    counts = person.curve[:, 2]
+    for stretch in _runs(counts):
+        points = [
+            (
+                _x((index + 0.5) * tally.stretch, tally),
+                _y(1 - 2 * (1 - sums[index] / counts[index]) / (1 - low)),
+            )
+            for index in stretch
+        ]
+        if len(points) == 1:
+            points.append((points[0][0] + 2, points[0][1]))
+        yield " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
+def _actions(person: Person, tally: Tally) -> list[dict[str, Any]]:
+    """The movements that vary most over time, each with its colour and its lines; the mean of both sides.
+
+    Where a person looks is left out: it says little of the expression and varies more than most.
+    """
+    seen = person.curve[:, 2] > 0
+    sums = {
+        name: person.actions[:, [ACTIONS.index(side) for side in sides]].mean(axis=1)
+        for name, sides in SIDES.items()
+        if not name.startswith(GAZE)
+    }
+    spread = {name: float((some[seen] / person.curve[seen, 2]).std()) for name, some in sums.items()}
+    moved = sorted((name for name in sums if spread[name] >= _VARIES), key=lambda name: -spread[name])[
+        :_MOVES
+    ]
+    return [
+        {"name": name, "colour": colour, "lines": list(_lines(sums[name], person, tally, low=0.0))}
+        for name, colour in zip(moved, SERIES, strict=False)
+    ]
 
 
 def _runs(counts: NDArray[np.float64]) -> Iterable[list[int]]:
