@@ -62,6 +62,11 @@ def columns(
 
     for column in tables.columns(scheme, video):
         typer.echo(column)
+    if scheme == "mien":
+        typer.echo(
+            "\nWith --baseline there are also a column 'baseline' and, behind the names of probabilities, valence, "
+            "arousal,\nactions and action units, columns ending in '_change': the change from the person's neutral face."
+        )
     typer.echo(
         "\nWhat made a table (version, weights by their hash, detector, options, content of the pictures) is not in "
         "columns:\nit is in the metadata of a .parquet file (key 'mien'), and beside .csv and .jsonl in NAME.mien.json."
