@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
@@ -137,7 +136,6 @@ class _Worker:
         self.share = 0.0
         arguments = (theirs, work, device, threads)
         self.process = context.Process(target=_serve, args=arguments, name="mien sweep", daemon=True)
-        resource_tracker.ensure_running()  # started with the first process, it would let Ctrl-C through to that one
         with interrupts_held():
             self.process.start()
         theirs.close()
