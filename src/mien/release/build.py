@@ -15,7 +15,6 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,7 +35,7 @@ from mien.evaluation import intervals, metrics
 from mien.evaluation.evaluate import plain
 from mien.evaluation.subgroups import SMALLEST_GROUP, grouped
 from mien.faces.recognise import HEADS, OnnxRecogniser, softmax
-from mien.io import cards
+from mien.io import atomic, cards
 from mien.labels import EXPRESSIONS, UNLABELLED, listed
 from mien.methods.base import AffectHead, Recognition, ccc
 from mien.release import export
@@ -176,13 +175,8 @@ def build(config: ReleaseConfig, out: Path, progress: Progress) -> Path:
     for split in ("train", "valid", "test"):
         progress(f"aligning {split} by the shipped landmark network")
         splits[split] = _samples(_of(records, split, data), run, labels, data)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".release-") as unfinished:
-        made = _make(config, method, run, stored, labels, known, splits, Path(unfinished), progress)
-        for path in sorted(
-            made.parent.iterdir(), key=lambda path: path.suffix == ".onnx"
-        ):  # the network last
-            path.replace(out / path.name)
+    with atomic.adding(out, last=".onnx") as unfinished:
+        made = _make(config, method, run, stored, labels, known, splits, unfinished, progress)
     return out / made.name
 
 
@@ -281,10 +275,7 @@ def own(
     source = run.data.model_copy(update={"points": None, **({"root": data} if data else {})})
     run = run.model_copy(update={"data": source})
     records = source_records(source, labels)
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with atomic.folder(out) as part:
         target = part / OWN_FILE
         progress("aligning the validation pictures by the shipped landmark network")
         valid = _samples(_of(records, "valid", source), run, labels, source)
@@ -324,9 +315,6 @@ def own(
         heads = _heads(stored.card, run, records, labels)
         _write_card(target, stated, stored, method, run, labels, heads, temperature, records, judged, figures)
         shutil.rmtree(out, ignore_errors=True)
-        part.replace(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return out
 
 

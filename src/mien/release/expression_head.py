@@ -10,7 +10,6 @@ logits follow uniform shares; the card states these and the shares of the first 
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from mien.data.duplicates import without_copies
 from mien.errors import WeightsError
 from mien.evaluation.evaluate import plain
 from mien.faces.recognise import OnnxRecogniser, softmax
-from mien.io import cards
+from mien.io import atomic, cards
 from mien.labels import EXPRESSIONS, UNLABELLED
 from mien.release import export
 from mien.release.build import ElsewhereConfig, Progress, accuracy_of, elsewhere, measured
@@ -225,15 +224,10 @@ def build(config: HeadConfig, out: Path, progress: Progress) -> Path:
         sets.append(_embedded(config.network, source, run))
     progress("fitting the head")
     weights, offsets = fit(sets, config.penalty)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".release-") as unfinished:
-        target = Path(unfinished) / f"{config.name}.onnx"
+    with atomic.adding(out, last=".onnx") as unfinished:
+        target = unfinished / f"{config.name}.onnx"
         target.write_bytes(replaced(content, weights, offsets))
         _write_card(config, card, run, sets, target, progress)
-        for path in sorted(
-            target.parent.iterdir(), key=lambda path: path.suffix == ".onnx"
-        ):  # the network last
-            path.replace(out / path.name)
     return out / target.name
 
 

@@ -14,6 +14,7 @@ import copy
 import hashlib
 import json
 import math
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, cast
@@ -227,11 +228,12 @@ class ActionTask(Task):
 
     def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
         if epoch.step % JUDGED == 0:
-            path = self.folder / "actions.part.onnx"
-            export(copy.deepcopy(cast(ActionNet, epoch.network)), path)
-            for name, values in measure.figures(_runner(path), self.held).items():
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "actions.onnx"
+                export(copy.deepcopy(cast(ActionNet, epoch.network)), path)
+                figures = measure.figures(_runner(path), self.held)
+            for name, values in figures.items():
                 self.say(f"step {epoch.step:,}  {name}: {_summary(name, values)}")
-            path.unlink()
         return epoch.means
 
 

@@ -105,10 +105,8 @@ def build(
         path = place / f"{number:03}.npz"
         if not path.is_file():
             made: dict[str, Any] = _part(*drawn_by, chosen[start : start + PART], points, [seed, number])
-            part = path.with_suffix(".part")
-            with part.open("wb") as file:
-                np.savez(file, **made)
-            atomic.replace(part, path)
+            with atomic.writing(path) as part:
+                np.savez(part, **made)
             say(f"edits drawn: {min(start + PART, len(chosen))} of {len(chosen)}")
         with np.load(path) as stored:
             parts.append({name: stored[name] for name in stored.files})

@@ -14,6 +14,7 @@ import copy
 import hashlib
 import json
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, cast
@@ -242,10 +243,10 @@ class LandmarkTask(Task):
 
     def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
         if epoch.step % JUDGED == 0:  # on few faces
-            path = self.folder / "landmarks.part.onnx"
-            export(copy.deepcopy(cast(LandmarkNet, epoch.network)), path)
-            figures = judge(Landmarker(session(str(path), 1)), self.held, limit=200)
-            path.unlink()
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "landmarks.onnx"
+                export(copy.deepcopy(cast(LandmarkNet, epoch.network)), path)
+                figures = judge(Landmarker(session(str(path), 1)), self.held, limit=200)
             for name, values in figures["error_percent"].items():
                 self.say(f"step {epoch.step:,}  {name}: error {values} %")
         return epoch.means
