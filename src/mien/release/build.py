@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,13 +41,12 @@ from mien.methods.base import AffectHead, Recognition, ccc
 from mien.release import export
 from mien.training import checkpoint
 from mien.training.config import RunConfig
+from mien.types import LineProgress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mien.data.records import Record, Split
-
-Progress = Callable[[str], None]
 
 UNCERTAIN_BELOW = 0.5
 """A label less probable than not is called uncertain. Our choice: it needs no second threshold once calibrated."""
@@ -156,7 +155,7 @@ def rate(head: AffectHead, embedding: NDArray[np.float32]) -> NDArray[np.float32
     return guess
 
 
-def build(config: ReleaseConfig, out: Path, progress: Progress) -> Path:
+def build(config: ReleaseConfig, out: Path, progress: LineProgress) -> Path:
     """Write `<out>/<name>.onnx` and its card, and return the network's path.
 
     Raises:
@@ -189,7 +188,7 @@ def _make(
     records: list[Record],
     splits: dict[Split, Samples],
     out: Path,
-    progress: Progress,
+    progress: LineProgress,
 ) -> Path:
     """Export, calibrate and measure into a folder that is thrown away where something is refused."""
     plain = out / f"{config.name}.fp32.onnx"
@@ -247,7 +246,7 @@ def _make(
 
 
 def own(
-    folder: Path, out: Path, progress: Progress, data: Path | None = None, overwrite: bool = False
+    folder: Path, out: Path, progress: LineProgress, data: Path | None = None, overwrite: bool = False
 ) -> Path:
     """Make a folder of weights from a run: `<out>/recogniser.onnx` with its card, for `mien predict --weights <out>`.
 
@@ -569,7 +568,7 @@ def _affect(
     run: RunConfig,
     splits: dict[Split, Samples],
     outputs: dict[Split, dict[str, NDArray[np.float32]]],
-    progress: Progress,
+    progress: LineProgress,
 ) -> tuple[dict[str, Any], AffectHead | None]:
     """Refit the affect head; its decay is chosen on validation, each labelled set is judged by cross-validation."""
     main = (outputs["train"]["embedding"], splits["train"].affect)
