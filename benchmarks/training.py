@@ -123,7 +123,7 @@ def measure(config: RunConfig, steps: int) -> tuple[list[Clock], list[Clock], li
             left = None if values["step"] % steps == 0 else Clock.now()
 
         with mock.patch.object(recognition, "load_split", return_value=samples):
-            loop.run(config.model_copy(update={"runs": folder / "runs"}), validate, report=told)
+            loop.run(config.model_copy(update={"runs": folder / "runs"}), validate, progress=told)
     return whole, bare, memory
 
 

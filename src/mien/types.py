@@ -13,6 +13,7 @@ A picture without a face is an `Analysis` with empty `faces`.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,6 +24,15 @@ from mien.wording import signed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+CountProgress = Callable[[int, int], None]
+"""The `progress` of work that is counted: called with (done, total)."""
+LineProgress = Callable[[str], None]
+"""The `progress` of work in few long steps: called with a line of text as each begins."""
+ShareProgress = Callable[[float], None]
+"""The `progress` of a job: called with the share of it that is done, 0 to 1."""
+EventProgress = Callable[[str, dict[str, Any]], None]
+"""The `progress` of a training: called with ("crops" | "step" | "epoch" | "note", values)."""
 
 # Read by pydantic in `Analysis.from_dict`: a field that a class does not have is an error, not ignored.
 _CLOSED = {"extra": "forbid"}

@@ -499,20 +499,3 @@ def test_linked_folders_and_empty_names_are_said(
         ran = command(*arguments)
         assert (ran.code, ran.err.count("\n")) == (2, 1)
         assert "empty" in ran.err
-
-
-@linux
-def test_processes_started_while_interrupts_are_held_never_see_one() -> None:
-    from mien.faces.parallel import interrupts_held
-
-    with interrupts_held():
-        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    blocked = next(
-        int(line.split()[1], 16)
-        for line in Path(f"/proc/{child.pid}/status").read_text().splitlines()
-        if line.startswith("SigBlk")
-    )
-    assert blocked >> (signal.SIGINT - 1) & 1
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    child.communicate(b"\n")
-    assert child.returncode == 0

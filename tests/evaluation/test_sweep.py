@@ -243,11 +243,11 @@ def test_a_terminal_has_one_line(
     monkeypatch.setattr(command.sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    with command._watched() as report:
-        report("crops", 5, 10)
-        report("crops", 10, 10)
+    with command._watched() as progress:
+        progress("crops", 5, 10)
+        progress("crops", 10, 10)
         command.tell("plain-s0: 7 s")
-        report("runs", QueueStatus(1, 0, 4, ((type("Job", (), {"label": "fast-s0"}), 0.5),)))
+        progress("runs", QueueStatus(1, 0, 4, ((type("Job", (), {"label": "fast-s0"}), 0.5),)))
     drawn = capsys.readouterr().err
     assert "plain-s0: 7 s" in drawn
     assert "1 of 4 runs, fast-s0 50%" in drawn.split("aligned")[-1]

@@ -32,6 +32,7 @@ from mien.errors import ConfigError, ExtraMissing
 from mien.faces.parallel import made_with
 from mien.io.inputs import unchanged
 from mien.io.tables import TableError, key, made_of
+from mien.types import CountProgress
 from mien.urls import without_secrets
 
 START_LIMIT: Final = 180.0
@@ -48,9 +49,6 @@ TAIL: Final = 4000
 
 TOLD: Final = 10
 """Errors that a `Summary` repeats; all of them are in the table."""
-
-Progress = Callable[[int, int], None]
-"""Called with how many pictures are done, and of how many."""
 
 
 @dataclass
@@ -91,7 +89,7 @@ def run(
     workers: int | None = None,
     address: str | None = None,
     size: int | None = None,
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
     note: Callable[[Path], None] | None = None,
 ) -> Summary:
     """Analyse any number of pictures into a folder of Parquet files; finished pictures are not analysed again.

@@ -22,7 +22,8 @@ from mien.cli.terminal import bar, interruptible, tell_links
 from mien.wording import several
 
 if TYPE_CHECKING:
-    from mien.batch.engine import Progress, Summary
+    from mien.batch.engine import Summary
+    from mien.types import CountProgress
 
 
 def batch(
@@ -124,7 +125,7 @@ def _line(summary: Summary, out: str) -> str:
 
 
 @contextmanager
-def _watched() -> Iterator[Progress | None]:
+def _watched() -> Iterator[CountProgress | None]:
     """A bar where someone watches, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield None

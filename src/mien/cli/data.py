@@ -12,10 +12,7 @@ from mien.cli.terminal import counted
 from mien.wording import several
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     from mien.data.checking import Diagnosis
-    from mien.data.records import Record
 
 app = typer.Typer(name="data", help="List, examine and look at datasets.", no_args_is_help=True)
 
@@ -87,9 +84,7 @@ def check(
     if manifest is not None:
         outputs.check(manifest, overwrite=overwrite, reads=[root])
     with counted("looking at pictures") as progress:
-        diagnosis, usable = checking.examine(
-            root, chosen, near, faces, options, lambda records: _reported(records, progress), names
-        )
+        diagnosis, usable = checking.examine(root, chosen, near, faces, options, progress, names)
     if manifest is not None:
         source = (tables.made_of(root) if chosen.name == "manifest" else None) or chosen.name
         tables.write(usable, manifest, {**options, tables.READER_KEY: source}, names)
@@ -107,15 +102,6 @@ def _end(usable: int, manifest: Path | None) -> str:
     if manifest is None:
         return f"{counted}; write them as a table with --manifest FILE"
     return f"wrote {manifest}: {counted}; train on it with data.reader=manifest"
-
-
-def _reported(records: Iterable[Record], progress: Callable[[int, int], None] | None) -> Iterator[Record]:
-    """The records, each reported when it is done."""
-    listed = list(records)
-    for number, record in enumerate(listed, start=1):
-        yield record
-        if progress is not None:
-            progress(number, len(listed))
 
 
 def _print(diagnosis: Diagnosis) -> None:

@@ -39,11 +39,11 @@ def release(
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
 
-    def say(text: str) -> None:
+    def progress(text: str) -> None:
         typer.echo(text, err=True)
 
     if source.is_dir():
-        typer.echo(making.own(source, out, say, data, overwrite))
+        typer.echo(making.own(source, out, progress, data, overwrite))
         return
     if data is not None:
         raise ConfigError("--data goes with a run folder: a configuration names its own run and sets")
@@ -51,8 +51,8 @@ def release(
     if "network" in tree:
         head = expression_head.load(tree, str(source))
         outputs.check_folder(out, [f"{head.name}.onnx"], overwrite=overwrite)
-        typer.echo(expression_head.build(head, out, say))
+        typer.echo(expression_head.build(head, out, progress))
         return
     wanted = making.load(source)
     outputs.check_folder(out, [f"{wanted.name}.onnx"], overwrite=overwrite)  # written last
-    typer.echo(making.build(wanted, out, say))
+    typer.echo(making.build(wanted, out, progress))

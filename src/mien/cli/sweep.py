@@ -50,8 +50,8 @@ def sweep(
         _print_plan(settings)
         return
     remedy = f": finished runs and the states of others are in {settings.out}: go on with the same command"
-    with interruptible(remedy), _watched() as report:
-        result = sweeping.run(settings, draws, partial(report, "runs"), tell, partial(report, "crops"))
+    with interruptible(remedy), _watched() as progress:
+        result = sweeping.run(settings, draws, partial(progress, "runs"), tell, partial(progress, "crops"))
     for name, comparison in result.comparisons.items():
         comparison_report.write(comparison, settings.out / name)
     own = result.comparisons.get("")
@@ -86,12 +86,12 @@ LINE_SECONDS = 60.0
 """The time between two lines in a log."""
 
 
-Report = Callable[..., None]
+SweepProgress = Callable[..., None]
 """Told ("runs", status) or ("crops", done, total)."""
 
 
 @contextmanager
-def _watched() -> Iterator[Report]:
+def _watched() -> Iterator[SweepProgress]:
     """One line that is drawn anew on a terminal, a line a minute elsewhere."""
     if not sys.stderr.isatty():
         yield _lines()
@@ -101,7 +101,7 @@ def _watched() -> Iterator[Report]:
     with bar(TextColumn("{task.description}"), BarColumn(bar_width=20), TimeRemainingColumn()) as display:
         tasks: dict[str, Any] = {}
 
-        def report(kind: str, *values: Any) -> None:
+        def progress(kind: str, *values: Any) -> None:
             if kind not in tasks:  # runs begin when crops are done
                 for other in tasks.values():
                     display.remove_task(other)
@@ -110,14 +110,14 @@ def _watched() -> Iterator[Report]:
             described = shortened(_words(kind, *values), max(20, display.console.width - 32))
             display.update(tasks[kind], description=described, completed=_share(kind, *values))
 
-        yield report
+        yield progress
 
 
-def _lines() -> Report:
+def _lines() -> SweepProgress:
     told = time.monotonic()
     begun: dict[str, float] = {}
 
-    def report(kind: str, *values: Any) -> None:
+    def progress(kind: str, *values: Any) -> None:
         nonlocal told
         now = time.monotonic()
         begun.setdefault(kind, now)
@@ -127,7 +127,7 @@ def _lines() -> Report:
             left = (now - begun[kind]) * (1 / share - 1) / 60 if share else 0.0
             tell(f"{_words(kind, *values)}{f', about {left:.0f} min left' if left else ''}")
 
-    return report
+    return progress
 
 
 def _share(kind: str, *values: Any) -> float:

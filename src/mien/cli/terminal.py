@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from mien.types import CountProgress
 
 _bars: list[Any] = []
 """The bar that is drawn now, if any."""
@@ -44,9 +47,7 @@ def bar(*columns: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def counted(
-    what: str, watched: bool = True, total: int | None = None
-) -> Iterator[Callable[[int, int], None] | None]:
+def counted(what: str, watched: bool = True, total: int | None = None) -> Iterator[CountProgress | None]:
     """Yield a progress callback (done, total) of a bar; None without a terminal or where `watched` is off."""
     if not watched or not sys.stderr.isatty():
         yield None

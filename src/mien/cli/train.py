@@ -34,9 +34,9 @@ def train(
     run = _own(name, tree, config) if name in _OWN else _recogniser(config, assignments or [])
     try:
         alone = os.environ.get("RANK", "0") == "0"  # of several processes under torchrun, one speaks
-        drawn = _drawn() if alone and sys.stderr.isatty() else nullcontext(_lines() if alone else None)
-        with drawn as report:
-            folder = run(resume, report)
+        drawn = _drawn() if alone and sys.stderr.isatty() else nullcontext(_lines() if alone else _silent)
+        with drawn as progress:
+            folder = run(resume, progress)
     except KeyboardInterrupt:
         typer.echo("stopped; the state is saved: go on with --resume", err=True)
         raise typer.Exit(130) from None
@@ -82,7 +82,7 @@ def _lines() -> Any:
     """One plain line an epoch, and between them one a minute."""
     told = time.monotonic()
 
-    def report(kind: str, values: dict[str, Any]) -> None:
+    def progress(kind: str, values: dict[str, Any]) -> None:
         nonlocal told
         if kind == "note":
             tell(values["text"])
@@ -93,11 +93,15 @@ def _lines() -> Any:
         elif kind == "crops":
             tell(f"aligned {values['done']:,} of {values['of']:,}")
         else:
-            spent = f"{values['progress']:.0%}, {values['seconds'] / 60:.0f} min"
+            spent = f"{values['share']:.0%}, {values['seconds'] / 60:.0f} min"
             tell(f"step {values['step']:,}, {spent}  {_numbers(values['losses'])}")
         told = time.monotonic()
 
-    return report
+    return progress
+
+
+def _silent(kind: str, values: dict[str, Any]) -> None:
+    """What the other processes under torchrun show."""
 
 
 def _numbers(values: dict[str, Any]) -> str:
@@ -108,19 +112,19 @@ def _numbers(values: dict[str, Any]) -> str:
 def _drawn() -> Iterator[Any]:
     """A progress bar over crops, then over steps, with the epochs' lines above it."""
     plain = _lines()
-    with bar() as progress:
+    with bar() as display:
         tasks: dict[str, Any] = {}
 
-        def report(kind: str, values: dict[str, Any]) -> None:
+        def progress(kind: str, values: dict[str, Any]) -> None:
             if kind not in ("crops", "step"):
                 plain(kind, values)
                 return
             if kind not in tasks:
-                tasks[kind] = progress.add_task("aligning" if kind == "crops" else "training", total=1.0)
-            share = values["done"] / values["of"] if kind == "crops" else values["progress"]
-            progress.update(tasks[kind], completed=round(share * values["of"]), total=values["of"])
+                tasks[kind] = display.add_task("aligning" if kind == "crops" else "training", total=1.0)
+            share = values["done"] / values["of"] if kind == "crops" else values["share"]
+            display.update(tasks[kind], completed=round(share * values["of"]), total=values["of"])
 
-        yield report
+        yield progress
 
 
 def runs(

@@ -9,7 +9,7 @@ its protocol.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,6 +20,7 @@ from mien.data.readers.base import PICTURES, Reader
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound, ImageError
 from mien.labels import EXPRESSIONS, HOW_TO_OWN, OWN, UNLABELLED, in_order, label_set, listed
+from mien.types import CountProgress
 from mien.wording import several
 
 EXAMPLES = 5
@@ -27,9 +28,6 @@ EXAMPLES = 5
 
 SHOWN = 4
 """How many names of a group of copies an example shows."""
-
-Progress = Callable[[Iterable[Record]], Iterable[Record]]
-"""Wraps the records that are looked at, as a progress bar does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +140,7 @@ def examine(
     near: int = NEAR,
     faces: bool = False,
     options: dict[str, Any] | None = None,
-    progress: Progress = lambda records: records,
+    progress: CountProgress | None = None,
     labels: tuple[str, ...] = EXPRESSIONS,
 ) -> tuple[Diagnosis, list[Record]]:
     """Decode every picture once and look for whatever is wrong; returns the diagnosis and the usable records.
@@ -153,7 +151,7 @@ def examine(
         near: largest Hamming distance of near duplicates, 0 to 64.
         faces: also look for a face in every picture, with the shipped detector and landmarks (slow).
         options: handed to the reader, as a protocol asks for.
-        progress: wraps the records while they are looked at.
+        progress: told (done, total) as each picture is looked at.
         labels: what the set's pictures are called.
 
     Raises:
@@ -178,7 +176,9 @@ def examine(
     finder = _face_finder() if faces else None
     from mien.io import images
 
-    for record in progress(records):
+    for number, record in enumerate(records, start=1):
+        if progress is not None:
+            progress(number, len(records))
         if record.path.suffix.lower() not in PICTURES:
             usable.append(record)
             continue

@@ -38,6 +38,7 @@ from mien.labels import (
     label_set,
     listed,
 )
+from mien.types import CountProgress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,8 +50,6 @@ VERSION = "crops-2"
 
 FULL_FACE = np.array([[0.32, 0.37], [0.68, 0.37], [0.50, 0.62]])
 """Eye centres and nose base in a tight face picture, in shares of its sides; used where no landmarks are accepted."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +165,7 @@ def load_crops(
     colour: bool,
     cache: Path,
     points: Path | None = None,
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
     find: bool = False,
 ) -> Crops:
     """Cut each record's face, from the cache if these were cut before.
@@ -242,7 +241,7 @@ def _cut(
     points: Path | None,
     pixels: Path,
     facts: Path,
-    progress: Progress | None,
+    progress: CountProgress | None,
     find: bool = False,
 ) -> None:
     locate = _stored(points) if points is not None else _network(find)
@@ -434,7 +433,7 @@ def _limited(records: list[Record], crops: Crops, limit: int) -> tuple[list[Reco
 def load_split(
     config: DataConfig,
     splits: tuple[Split, ...],
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
     labels: tuple[str, ...] = EXPRESSIONS,
 ) -> dict[Split, list[Samples]]:
     """Samples of the wanted splits of a configuration's sets; further sets join only "train".

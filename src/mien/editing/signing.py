@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from mien.errors import ExtraMissing, MienError
+from mien.io import atomic
 
 SELF_MADE: Final = "mien self-made key (not a trusted identity)"
 
@@ -160,22 +159,20 @@ def _keep(folder: Path, chain: bytes, key: bytes) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".signing-", dir=folder.parent))  # accessible to its owner only
     try:
-        for name, data in (("chain.pem", chain), ("key.pem", key)):
-            # A private key is readable to its owner only, from the first byte on.
-            with os.fdopen(os.open(made / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        try:
-            made.rename(folder)  # fails if the folder exists and is not empty
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+        with atomic.folder(folder) as made:  # fails if the folder exists and is not empty
+            made.chmod(0o700)
+            for name, data in (("chain.pem", chain), ("key.pem", key)):
+                # A private key is readable to its owner only, from the first byte on.
+                with os.fdopen(
+                    os.open(made / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+                ) as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+    except OSError:
+        if not folder.is_dir():
+            raise
 
 
 @cache

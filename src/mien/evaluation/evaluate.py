@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,7 @@ from mien.evaluation.intervals import DRAWS, Interval
 from mien.evaluation.subgroups import SMALLEST_GROUP, UNITS, grouped
 from mien.faces.recognise import softmax
 from mien.labels import UNLABELLED, listed
+from mien.types import CountProgress
 from mien.wording import several
 
 if TYPE_CHECKING:
@@ -249,7 +250,7 @@ def run(
     threads: int | None = None,
     prior: Prior | None = None,
     adapt: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CountProgress | None = None,
 ) -> tuple[Report, Predictions]:
     """Judge weights on a dataset; see `mien.evaluation.inference` for what `weights`, `root` and `points` may be.
 

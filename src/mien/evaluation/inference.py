@@ -24,6 +24,7 @@ from mien.data.config import SourceConfig
 from mien.data.predictions import Predictions, RunInfo
 from mien.errors import ConfigError, DatasetNotFound, ExtraMissing, MienError, WeightsError
 from mien.labels import EXPRESSIONS, UNLABELLED
+from mien.types import CountProgress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -396,7 +397,7 @@ def predict(
     batch: int = BATCH,
     limit: int | None = None,
     mirror: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CountProgress | None = None,
     read: Read | None = None,
 ) -> Predictions:
     """Run a model over one split of a dataset.

@@ -29,6 +29,7 @@ from mien.evaluation.intervals import DRAWS, Interval
 from mien.faces.recognise import softmax
 from mien.io import atomic
 from mien.labels import UNLABELLED
+from mien.types import CountProgress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,7 +131,7 @@ def run(
     prior: Prior | None = None,
     draws: int = DRAWS,
     threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CountProgress | None = None,
 ) -> list[SetFigures]:
     """Judge every set under every shift.
 

@@ -22,9 +22,10 @@ from mien.evaluation.validation import validate
 from mien.io import atomic
 from mien.labels import EXPRESSIONS
 from mien.training import job_queue, loop, run_folder, sweep
-from mien.training.job_queue import Outcome, QueueStatus, Tell
+from mien.training.job_queue import Outcome, QueueStatus
 from mien.training.recognition import with_labels
 from mien.training.sweep import SweepConfig, SweepRun
+from mien.types import CountProgress, LineProgress, ShareProgress
 
 TABLE: Final = "runs.csv"
 """In the sweep's folder: one row for each run, failed ones with their error."""
@@ -46,8 +47,8 @@ def run(
     config: SweepConfig,
     draws: int = DRAWS,
     progress: Callable[[QueueStatus], None] | None = None,
-    note: Callable[[str], None] | None = None,
-    crops: Callable[[int, int], None] | None = None,
+    note: LineProgress | None = None,
+    crops: CountProgress | None = None,
 ) -> Result:
     """Do what is left of a sweep, and compare its arms.
 
@@ -90,7 +91,7 @@ def is_done(job: SweepRun) -> bool:
     return (job.folder / FILE).is_file()
 
 
-def train_and_predict(job: SweepRun, device: str, tell: Tell) -> float:
+def train_and_predict(job: SweepRun, device: str, progress: ShareProgress) -> float:
     """Train a run, or go on with it, write its predictions and leave only what is to be kept; returns the seconds.
 
     Raises:
@@ -98,12 +99,12 @@ def train_and_predict(job: SweepRun, device: str, tell: Tell) -> float:
     """
     begun = time.monotonic()
 
-    def report(kind: str, values: dict[str, Any]) -> None:
+    def passed_on(kind: str, values: dict[str, Any]) -> None:
         if kind == "step":
-            tell(values["progress"])
+            progress(values["share"])
 
     read, load = _readers()
-    loop.run(job.config, validate, resume=True, report=report, device=device, load=load)
+    loop.run(job.config, validate, resume=True, progress=passed_on, device=device, load=load)
     weights = "last.safetensors" if job.judge.weights == "last" else "weights.safetensors"
     where = loop.fabric_of(job.config.precision, device).device
     model = inference.open_weights(job.folder / weights, device=str(where))
@@ -157,7 +158,7 @@ def _tidy(job: SweepRun) -> None:
         (job.folder / name).unlink(missing_ok=True)
 
 
-def _prepared(jobs: Sequence[SweepRun], progress: Callable[[int, int], None] | None) -> list[Outcome]:
+def _prepared(jobs: Sequence[SweepRun], progress: CountProgress | None) -> list[Outcome]:
     """Cut the crops that runs need, each set once, so that workers only read them; jobs whose data cannot be read."""
     problems: dict[Any, str] = {}
     failed = []
@@ -182,7 +183,7 @@ def _needs(job: SweepRun) -> Any:
     return (*sources, *also, data.size, data.colour, data.cache, data.drop_duplicates, job.config.labels)
 
 
-def _cut(job: SweepRun, progress: Callable[[int, int], None] | None) -> None:
+def _cut(job: SweepRun, progress: CountProgress | None) -> None:
     config = with_labels(job.config)
     labels = config.labels or EXPRESSIONS
     data = config.data

@@ -27,7 +27,7 @@ from mien.errors import ConfigError, MienError, NoFace
 from mien.faces.operating_point import Adaptation, Shares, unit
 from mien.faces.recognise import softmax
 from mien.io import images
-from mien.types import Box, Detection
+from mien.types import Box, CountProgress, Detection, LineProgress
 
 if TYPE_CHECKING:
     from mien.faces.pipeline import Pipeline
@@ -115,8 +115,8 @@ def read(
     examples: Sequence[LabelledPicture],
     labels: tuple[str, ...],
     pipeline: Pipeline,
-    progress: Callable[[int, int], None] | None = None,
-    report: Callable[[str], None] | None = None,
+    progress: CountProgress | None = None,
+    note: LineProgress | None = None,
 ) -> Labelled:
     """Read the face of each picture; pictures that cannot be used are reported and left out.
 
@@ -125,7 +125,7 @@ def read(
         labels: what their labels refer to: those of the pipeline's recogniser, or labels of one's own.
         pipeline: loaded with `embeddings=True` and `prior="trained"`, without an adaptation.
         progress: told (pictures done, n).
-        report: told one line about each picture that is left out.
+        note: told one line about each picture that is left out.
     """
     own = labels != pipeline.labels
     logs: list[list[float]] = []
@@ -135,8 +135,8 @@ def read(
         try:
             reading = _reading(example, pipeline)
         except MienError as problem:
-            if report is not None:
-                report(str(problem))
+            if note is not None:
+                note(str(problem))
         else:
             logs.append([reading.probabilities[name] for name in pipeline.labels])
             vectors.append(reading.embedding)
@@ -185,7 +185,7 @@ class FittedCorrection:
 
 
 def fit(
-    faces: Labelled, weights: str, seed: int = 0, progress: Callable[[int, int], None] | None = None
+    faces: Labelled, weights: str, seed: int = 0, progress: CountProgress | None = None
 ) -> FittedCorrection:
     """Choose, fit and judge a correction.
 

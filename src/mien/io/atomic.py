@@ -1,16 +1,23 @@
 """Write files whole or not at all, also through a crash or a loss of power.
 
-`write` takes bytes; `writing` gives a path to whatever writes a file itself. Output that takes long is written to
-`<name>.part`, which a user can see, and put in its place by `replace`.
+`write` takes bytes; `writing` gives a path to whatever writes a file itself, `folder` and `adding` one to whatever
+writes several. A killed process leaves hidden `.mien-*` files, which no later run reads; `clear` removes them. Output
+that takes long is written to `<name>.part`, which a user can see, and put in its place by `replace`.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+HIDDEN: Final = ".mien-"
+"""What the names of temporary files and folders begin with."""
 
 
 def replace(temporary: Path, path: Path) -> None:
@@ -29,7 +36,7 @@ def replace(temporary: Path, path: Path) -> None:
 
 def _temporary(path: Path) -> Path:
     """A new hidden path in the same folder, with the same suffix, which some writers go by."""
-    return path.with_name(f".mien-{secrets.token_hex(6)}.part{path.suffix}")
+    return path.with_name(f"{HIDDEN}{secrets.token_hex(6)}.part{path.suffix}")
 
 
 @contextmanager
@@ -64,3 +71,46 @@ def write(files: Mapping[Path, bytes]) -> None:
     finally:
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[Path]:
+    """Give the block a temporary folder, which is then renamed to `path`; it is deleted if the block raises.
+
+    The folders above it are made. The files in it are not synchronised one by one, as there may be tens of thousands.
+
+    Raises:
+        OSError: it cannot be made, or cannot be put in its place, as for a folder there that is not empty.
+    """
+    temporary = _temporary(path)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def adding(path: Path, last: str) -> Iterator[Path]:
+    """Give the block a temporary folder, of which the files then go to the folder `path`; none does if it raises.
+
+    Files with the suffix `last`, by which others find the rest, are moved after the others.
+
+    Raises:
+        OSError: a file cannot be put in its place.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=HIDDEN, dir=path) as temporary:
+        yield Path(temporary)
+        for file in sorted(Path(temporary).iterdir(), key=lambda file: file.suffix == last):
+            replace(file, path / file.name)
+
+
+def clear(path: Path) -> None:
+    """Delete what killed processes left in a folder that no other process writes to now."""
+    for left in path.glob(f"{HIDDEN}*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)

@@ -15,8 +15,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,19 +35,18 @@ from mien.evaluation import intervals, metrics
 from mien.evaluation.evaluate import plain
 from mien.evaluation.subgroups import SMALLEST_GROUP, grouped
 from mien.faces.recognise import HEADS, OnnxRecogniser, softmax
-from mien.io import cards
+from mien.io import atomic, cards
 from mien.labels import EXPRESSIONS, UNLABELLED, listed
 from mien.methods.base import AffectHead, Recognition, ccc
 from mien.release import export
 from mien.training import checkpoint
 from mien.training.config import RunConfig
+from mien.types import LineProgress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mien.data.records import Record, Split
-
-Progress = Callable[[str], None]
 
 UNCERTAIN_BELOW = 0.5
 """A label less probable than not is called uncertain. Our choice: it needs no second threshold once calibrated."""
@@ -157,7 +155,7 @@ def rate(head: AffectHead, embedding: NDArray[np.float32]) -> NDArray[np.float32
     return guess
 
 
-def build(config: ReleaseConfig, out: Path, progress: Progress) -> Path:
+def build(config: ReleaseConfig, out: Path, progress: LineProgress) -> Path:
     """Write `<out>/<name>.onnx` and its card, and return the network's path.
 
     Raises:
@@ -176,13 +174,8 @@ def build(config: ReleaseConfig, out: Path, progress: Progress) -> Path:
     for split in ("train", "valid", "test"):
         progress(f"aligning {split} by the shipped landmark network")
         splits[split] = _samples(_of(records, split, data), run, labels, data)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".release-") as unfinished:
-        made = _make(config, method, run, stored, labels, known, splits, Path(unfinished), progress)
-        for path in sorted(
-            made.parent.iterdir(), key=lambda path: path.suffix == ".onnx"
-        ):  # the network last
-            path.replace(out / path.name)
+    with atomic.adding(out, last=".onnx") as unfinished:
+        made = _make(config, method, run, stored, labels, known, splits, unfinished, progress)
     return out / made.name
 
 
@@ -195,7 +188,7 @@ def _make(
     records: list[Record],
     splits: dict[Split, Samples],
     out: Path,
-    progress: Progress,
+    progress: LineProgress,
 ) -> Path:
     """Export, calibrate and measure into a folder that is thrown away where something is refused."""
     plain = out / f"{config.name}.fp32.onnx"
@@ -253,7 +246,7 @@ def _make(
 
 
 def own(
-    folder: Path, out: Path, progress: Progress, data: Path | None = None, overwrite: bool = False
+    folder: Path, out: Path, progress: LineProgress, data: Path | None = None, overwrite: bool = False
 ) -> Path:
     """Make a folder of weights from a run: `<out>/recogniser.onnx` with its card, for `mien predict --weights <out>`.
 
@@ -281,10 +274,7 @@ def own(
     source = run.data.model_copy(update={"points": None, **({"root": data} if data else {})})
     run = run.model_copy(update={"data": source})
     records = source_records(source, labels)
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with atomic.folder(out) as part:
         target = part / OWN_FILE
         progress("aligning the validation pictures by the shipped landmark network")
         valid = _samples(_of(records, "valid", source), run, labels, source)
@@ -324,9 +314,6 @@ def own(
         heads = _heads(stored.card, run, records, labels)
         _write_card(target, stated, stored, method, run, labels, heads, temperature, records, judged, figures)
         shutil.rmtree(out, ignore_errors=True)
-        part.replace(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return out
 
 
@@ -581,7 +568,7 @@ def _affect(
     run: RunConfig,
     splits: dict[Split, Samples],
     outputs: dict[Split, dict[str, NDArray[np.float32]]],
-    progress: Progress,
+    progress: LineProgress,
 ) -> tuple[dict[str, Any], AffectHead | None]:
     """Refit the affect head; its decay is chosen on validation, each labelled set is judged by cross-validation."""
     main = (outputs["train"]["embedding"], splits["train"].affect)

@@ -10,7 +10,6 @@ logits follow uniform shares; the card states these and the shares of the first 
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,13 @@ from mien.data.duplicates import without_copies
 from mien.errors import WeightsError
 from mien.evaluation.evaluate import plain
 from mien.faces.recognise import OnnxRecogniser, softmax
-from mien.io import cards
+from mien.io import atomic, cards
 from mien.labels import EXPRESSIONS, UNLABELLED
 from mien.release import export
-from mien.release.build import ElsewhereConfig, Progress, accuracy_of, elsewhere, measured
+from mien.release.build import ElsewhereConfig, accuracy_of, elsewhere, measured
 from mien.training import checkpoint
 from mien.training.config import RunConfig
+from mien.types import LineProgress
 
 SMALLEST_SHARE = 2e-3
 """A label's prior in a set is not taken to be smaller: of so few faces its logarithm says nothing."""
@@ -148,7 +148,7 @@ def fit(sets: list[Embedded], penalty: float) -> tuple[Floats, Floats]:
 
 
 def left_out(
-    sets: list[Embedded], penalty: float, shift: NDArray[np.float64], progress: Progress
+    sets: list[Embedded], penalty: float, shift: NDArray[np.float64], progress: LineProgress
 ) -> dict[str, Any]:
     """Accuracy and macro recall on each set but the first of a head that did not learn from it, and of the old head.
 
@@ -209,7 +209,7 @@ def replaced(network: bytes, weights: Floats, offsets: Floats) -> bytes:
     return data
 
 
-def build(config: HeadConfig, out: Path, progress: Progress) -> Path:
+def build(config: HeadConfig, out: Path, progress: LineProgress) -> Path:
     """Write `<out>/<name>.onnx` and its card, and return the network's path.
 
     Raises:
@@ -225,15 +225,10 @@ def build(config: HeadConfig, out: Path, progress: Progress) -> Path:
         sets.append(_embedded(config.network, source, run))
     progress("fitting the head")
     weights, offsets = fit(sets, config.penalty)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".release-") as unfinished:
-        target = Path(unfinished) / f"{config.name}.onnx"
+    with atomic.adding(out, last=".onnx") as unfinished:
+        target = unfinished / f"{config.name}.onnx"
         target.write_bytes(replaced(content, weights, offsets))
         _write_card(config, card, run, sets, target, progress)
-        for path in sorted(
-            target.parent.iterdir(), key=lambda path: path.suffix == ".onnx"
-        ):  # the network last
-            path.replace(out / path.name)
     return out / target.name
 
 
@@ -271,7 +266,7 @@ def _write_card(
     run: RunConfig,
     sets: list[Embedded],
     target: Path,
-    progress: Progress,
+    progress: LineProgress,
 ) -> None:
     """Calibrate at the default prior, measure, and write the card beside the network."""
     records, learnt = source_records(config.main), sets[0].prior

@@ -66,10 +66,9 @@ class Checkpoint:
 def save(path: Path, method: nn.Module, card: dict[str, Any]) -> None:
     """Write weights and card to `path`, whole or not at all."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in method.state_dict().items()}
-    part = path.with_suffix(".part")
     words = json.dumps(card)
-    save_file(tensors, part, metadata={"format": FORMAT, "card": words, "sha256": _hash(words, tensors)})
-    atomic.replace(part, path)
+    with atomic.writing(path) as part:
+        save_file(tensors, part, {"format": FORMAT, "card": words, "sha256": _hash(words, tensors)})
 
 
 def load(path: Path | str) -> Checkpoint:

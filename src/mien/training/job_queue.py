@@ -17,23 +17,22 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
 from mien.errors import MienError
 from mien.faces.parallel import end_with_parent, interrupts_held
 from mien.io.onnx import available
+from mien.types import ShareProgress
 
 TELL_SECONDS: Final = 0.5
 """How often a worker tells how far its job is, at most."""
 STOP_SECONDS: Final = 120.0
 """How long workers may take to save what they have before they are killed."""
 
-Tell = Callable[[float], None]
-"""Told the share of a job that is done, 0 to 1, as often as one likes."""
-Work = Callable[[Any, str, Tell], Any]
-"""Does one job on a device; a function at the top of a module, as it is sent to other processes."""
+Work = Callable[[Any, str, ShareProgress], Any]
+"""Does one job on a device and tells its share as often as it likes; a function at the top of a module, as it is sent
+to other processes."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,6 @@ class _Worker:
         self.share = 0.0
         arguments = (theirs, work, device, threads)
         self.process = context.Process(target=_serve, args=arguments, name="mien sweep", daemon=True)
-        resource_tracker.ensure_running()  # started with the first process, it would let Ctrl-C through to that one
         with interrupts_held():
             self.process.start()
         theirs.close()
@@ -217,7 +215,7 @@ def _serve(pipe: Connection, work: Work, device: str, threads: int) -> None:
     cv2.setNumThreads(threads)
     told = 0.0
 
-    def tell(share: float) -> None:
+    def progress(share: float) -> None:
         nonlocal told
         if time.monotonic() - told >= TELL_SECONDS:
             told = time.monotonic()
@@ -225,15 +223,15 @@ def _serve(pipe: Connection, work: Work, device: str, threads: int) -> None:
 
     try:
         while True:
-            pipe.send(_answer(work, pipe.recv(), device, tell))
+            pipe.send(_answer(work, pipe.recv(), device, progress))
             gc.collect()  # networks and optimisers refer to each other
     except (EOFError, OSError, KeyboardInterrupt):  # the parent is done, or has asked for an end
         return
 
 
-def _answer(work: Work, job: Any, device: str, tell: Tell) -> tuple[str, Any]:
+def _answer(work: Work, job: Any, device: str, progress: ShareProgress) -> tuple[str, Any]:
     try:
-        return "value", work(job, device, tell)
+        return "value", work(job, device, progress)
     except (MienError, OSError, RuntimeError) as problem:
         first = next(iter(str(problem).strip().splitlines()), "")
         return "error", first if isinstance(problem, MienError) else f"{type(problem).__name__}: {first}"

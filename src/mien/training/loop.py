@@ -32,6 +32,7 @@ from mien.errors import ConfigError, TrainingError
 from mien.io import torch_files
 from mien.training import optim, processor, recognition, run_folder, run_log
 from mien.training.task import Epoch, Task
+from mien.types import EventProgress, LineProgress
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,8 +50,14 @@ On a CPU, where reading costs nothing, it is found before its step, as it must: 
 on coordinates that are NaN.
 """
 
-Report = Callable[[str, dict[str, Any]], None]
-"""Told ("crops" | "step" | "epoch" | "note", values) so that a surface can draw progress."""
+
+def silent(kind: str, values: dict[str, Any]) -> None:
+    """The `progress` that shows nothing."""
+
+
+def notes(progress: EventProgress) -> LineProgress:
+    """Lines as events of a training."""
+    return lambda line: progress("note", {"text": line})
 
 
 def folder_of(config: RunConfig) -> Path:
@@ -62,7 +69,7 @@ def run(
     config: RunConfig,
     validate: Validate,
     resume: bool = False,
-    report: Report | None = None,
+    progress: EventProgress = silent,
     device: str = "auto",
     load: Load = load_split,
 ) -> Path:
@@ -73,7 +80,7 @@ def run(
         validate: judges the method on the validation pictures after each epoch, as
             `mien.evaluation.validation.validate` does; `config.select` names the value that chooses the kept weights.
         resume: go on from `state.pt` if it is there; a finished run, stopped early or not, returns at once.
-        report: told of progress.
+        progress: told how far it is.
         device: what to train on, see `fabric_of`.
         load: reads the data, as `mien.data.cropping.load_split` does.
 
@@ -89,7 +96,7 @@ def run(
     first = os.environ.get("RANK", "0") == "0"
     claim = run_folder.claimed(folder, "runs") if first else contextlib.nullcontext()
     with claim, processor.settings(config.threads):
-        return _train(config, folder, validate, resume, report or (lambda kind, values: None), device, load)
+        return _train(config, folder, validate, resume, progress, device, load)
 
 
 def _train(
@@ -97,7 +104,7 @@ def _train(
     folder: Path,
     validate: Validate,
     resume: bool,
-    report: Report,
+    progress: EventProgress,
     device: str,
     load: Load,
 ) -> Path:
@@ -108,15 +115,15 @@ def _train(
     run_folder.admit(folder, stored, config.model_dump(mode="json"), resume)
     fabric.barrier()  # no process writes into the folder before all have looked
     if (folder / "finished").is_file():
-        report("note", {"text": f"{folder} is finished: nothing is left to train"})
+        notes(progress)(f"{folder} is finished: nothing is left to train")
         return folder
     fresh = not (resume and (folder / run_folder.STATE).is_file())
     task = recognition.RecogniserTask(
-        config, folder, validate, report, fresh, fabric.global_rank, fabric.world_size, load
+        config, folder, validate, progress, fresh, fabric.global_rank, fabric.world_size, load
     )
     if config.compile:
-        _compile(task.method, fabric.device, report)
-    training = Run(task, fabric, report, resume)
+        _compile(task.method, fabric.device, progress)
+    training = Run(task, fabric, progress, resume)
     training.train()
     if fabric.is_global_zero:
         task.finish(training.position.step, training.position.seconds)
@@ -138,7 +145,7 @@ class Run:
     Args:
         task: what is trained.
         fabric: the device and the processes, see `fabric_of`; the method is moved to its device.
-        report: told of each step.
+        progress: told of each step.
         resume: go on from the state in the run folder, if there is one.
 
     Raises:
@@ -146,8 +153,8 @@ class Run:
         TrainingError: the state is another training's.
     """
 
-    def __init__(self, task: Task, fabric: Any, report: Report, resume: bool) -> None:
-        self.task, self.report = task, report
+    def __init__(self, task: Task, fabric: Any, progress: EventProgress, resume: bool) -> None:
+        self.task, self.progress = task, progress
         self._fabric, self._resume = fabric, resume
         self._module = fabric.setup_module(task.method)
         self.optimisers = {turn: optim.build(task.method, turn, task.optim) for turn in task.method.turns}
@@ -169,9 +176,9 @@ class Run:
         self._clock_start = task.budget.clock() - self.position.seconds
 
     @property
-    def progress(self) -> float:
+    def share(self) -> float:
         """From 0 to 1: how much of the budget is spent."""
-        return self.task.budget.progress(self.position.step, self.position.seconds)
+        return self.task.budget.share(self.position.step, self.position.seconds)
 
     @property
     def network(self) -> nn.Module:
@@ -198,7 +205,7 @@ class Run:
 
     @property
     def _over(self) -> bool:
-        return self.progress >= 1 or self.task.stopped
+        return self.share >= 1 or self.task.stopped
 
     def epoch(self, batches: Iterator[Any], interrupted: Callable[[], bool] = lambda: False) -> None:
         """Train to the end of the current epoch, have it judged, log it and save the state, as the task wishes."""
@@ -247,7 +254,7 @@ class Run:
         self._fabric.backward(total)
         if task.optim.clip is not None:
             torch.nn.utils.clip_grad_norm_(list(task.method.parameters_for(turn)), task.optim.clip)
-        factor = task.rate(self.position.step, self.progress)
+        factor = task.rate(self.position.step, self.share)
         for group in self.optimisers[turn].param_groups:
             group["lr"] = factor * group["initial_lr"]
         self.optimisers[turn].step()
@@ -277,13 +284,13 @@ class Run:
         )
 
     def _tell(self) -> None:
-        self.report(
+        self.progress(
             "step",
             {
                 "step": self.position.step,
                 "of": self.task.budget.steps,
                 "seconds": self.position.seconds,
-                "progress": self.progress,
+                "share": self.share,
                 "losses": self._losses,
             },
         )
@@ -341,7 +348,7 @@ def _precise(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def _compile(method: Method, device: torch.device, report: Report) -> None:
+def _compile(method: Method, device: torch.device, progress: EventProgress) -> None:
     """Have the pretrained networks of a method compiled at their first call, or say why they are not.
 
     They take most of a step, and theirs is the code without branches; a method's own losses stay as they are.
@@ -350,12 +357,9 @@ def _compile(method: Method, device: torch.device, report: Report) -> None:
         torch.compile(torch.exp)(torch.zeros(4, device=device))
     except RuntimeError as problem:  # no C++ compiler, or none of the device: torch names many kinds
         reason = next(iter(str(problem).strip().splitlines()), type(problem).__name__)
-        report(
-            "note",
-            {
-                "text": f"compile: this machine cannot ({reason[:150]}): training goes on without; install a C++ "
-                "compiler, or set compile: false"
-            },
+        notes(progress)(
+            f"compile: this machine cannot ({reason[:150]}): training goes on without; install a C++ compiler, or set "
+            "compile: false"
         )
         return
     for name in method.pretrained:

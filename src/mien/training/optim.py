@@ -59,9 +59,9 @@ def schedule(config: OptimConfig, steps: int) -> Callable[[int], float]:
     return factor
 
 
-def warm_cosine(step: int, progress: float, warmup: int = 200) -> float:
-    """The factor of a rate that rises over `warmup` steps and falls as a cosine of the budget's `progress` (0 to 1)."""
-    return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+def warm_cosine(step: int, share: float, warmup: int = 200) -> float:
+    """The factor of a rate that rises over `warmup` steps and falls as a cosine of the budget's `share` (0 to 1)."""
+    return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
 def average(network: nn.Module, decay: float) -> AveragedModel:

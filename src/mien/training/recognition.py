@@ -24,6 +24,7 @@ from mien.training import checkpoint, distillation, initialise, optim, run_folde
 from mien.training.batches import Feed
 from mien.training.config import RunConfig
 from mien.training.task import Budget, Epoch, Task
+from mien.types import EventProgress
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,7 +44,7 @@ class RecogniserTask(Task):
         config: the run, its labels by name.
         folder: the run folder.
         validate: judges the method after each epoch.
-        report: told of progress.
+        progress: told how far it is.
         fresh: whether the run starts anew, so that norms have to be estimated.
         rank, world: this process, and how many train.
         load: reads the data, as `mien.data.cropping.load_split` does.
@@ -60,16 +61,16 @@ class RecogniserTask(Task):
         config: RunConfig,
         folder: Path,
         validate: Validate,
-        report: Callable[[str, dict[str, Any]], None],
+        progress: EventProgress,
         fresh: bool = True,
         rank: int = 0,
         world: int = 1,
         load: Load = load_split,
     ) -> None:
-        self.config, self.folder, self.report = config, folder, report
+        self.config, self.folder, self.progress = config, folder, progress
         self._validate, self._rank, self._world = validate, rank, world
         self.method, self.optim, self.seed = _method(config), config.optim, config.seed
-        splits = _splits(config, report, load)
+        splits = _splits(config, progress, load)
         self._held = splits["valid"]
         self.feed = Feed(splits["train"], config.batch, config.data.balance, config.seed)
         if config.batch % world:
@@ -103,7 +104,7 @@ class RecogniserTask(Task):
     def prepare(self, batch: Batch, step: int) -> Batch:
         return prepare(self.config, batch, step, self._rank, self._world)
 
-    def rate(self, step: int, progress: float) -> float:
+    def rate(self, step: int, share: float) -> float:
         return self.rate_of(step)
 
     def train(self) -> None:
@@ -115,7 +116,7 @@ class RecogniserTask(Task):
         number = epoch.step // self.epoch_steps - 1
         means = {f"train_{name}": value for name, value in epoch.means.items()}
         if self.config.validation == "end" and number + 1 < self.config.epochs:
-            self.report("epoch", {"epoch": number, "epochs": self.config.epochs, "best": False, **means})
+            self.progress("epoch", {"epoch": number, "epochs": self.config.epochs, "best": False, **means})
             return {"epoch": number, **means}
         values = self._validate(epoch.network, self._held, self.config.batch)
         reached = run_log.score(self.config.select, values[self.config.select])
@@ -126,9 +127,9 @@ class RecogniserTask(Task):
         else:
             self.state["stale"] += 1
         told = {"epoch": number, "epochs": self.config.epochs, "best": better}
-        self.report("epoch", {**told, **means, **values})
+        self.progress("epoch", {**told, **means, **values})
         if self.stopped:
-            self.report("note", {"text": f"no better epoch for {self.config.patience}: stopping"})
+            self.progress("note", {"text": f"no better epoch for {self.config.patience}: stopping"})
         return {"epoch": number, **means, **values}
 
     def finish(self, steps: int, seconds: float) -> None:
@@ -253,9 +254,7 @@ def _method(config: RunConfig) -> Recognition:
     return method.to(memory_format=torch.channels_last) if config.channels_last else method
 
 
-def _splits(
-    config: RunConfig, report: Callable[[str, dict[str, Any]], None], load: Load
-) -> dict[Any, list[Samples]]:
+def _splits(config: RunConfig, progress: EventProgress, load: Load) -> dict[Any, list[Samples]]:
     """Training and validation sets, the former with their teachers' answers.
 
     Raises:
@@ -265,7 +264,7 @@ def _splits(
     splits = load(
         config.data,
         ("train", "valid"),
-        lambda done, total: report("crops", {"done": done, "of": total}),
+        lambda done, total: progress("crops", {"done": done, "of": total}),
         labels,
     )
     if not splits["valid"]:

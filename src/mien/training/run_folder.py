@@ -38,7 +38,8 @@ class OwnConfig(Protocol):
 def claimed(folder: Path, option: str) -> Iterator[None]:
     """Hold a run folder against other processes; `option` is what places it, for the message.
 
-    The folders above it are made, and removed again if nothing came into them.
+    The folders above it are made, and removed again if nothing came into them. Half-written files of a killed process
+    are deleted.
 
     Raises:
         FileLocked: another process trains this run now.
@@ -53,6 +54,7 @@ def claimed(folder: Path, option: str) -> Iterator[None]:
             f"{folder}: cannot be written ({problem.strerror}): choose another `{option}`"
         ) from None
     try:
+        atomic.clear(folder)
         yield
     finally:
         claim.release()
@@ -86,12 +88,10 @@ def write(save: Callable[[Path], None], path: Path) -> None:
     Raises:
         TrainingError: it could not be written, for want of space say; the old file stays.
     """
-    part = path.with_name(f"{path.stem}.new{path.suffix}")
     try:
-        save(part)
-        atomic.replace(part, path)
+        with atomic.writing(path) as part:
+            save(part)
     except (OSError, RuntimeError) as problem:
-        part.unlink(missing_ok=True)
         raise TrainingError(
             f"{path}: could not be written ({problem}): free some space and add --resume; the last good file is kept"
         ) from None

@@ -81,9 +81,7 @@ class RunLog:
     def _forget_after(self, step: int) -> None:
         """Drop events that the resumed run will write again, and a torn last line."""
         kept = [event for event in read(self.path) if event["step"] <= step]
-        part = self.path.with_suffix(".part")
-        part.write_text("".join(json.dumps(event) + "\n" for event in kept), encoding="utf-8")
-        atomic.replace(part, self.path)
+        atomic.write({self.path: "".join(json.dumps(event) + "\n" for event in kept).encode()})
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Record one event of a kind ("step", "epoch") at a step."""

@@ -24,7 +24,7 @@ class Budget:
     minutes: float | None = None
     clock: Callable[[], float] = time.monotonic
 
-    def progress(self, step: int, seconds: float) -> float:
+    def share(self, step: int, seconds: float) -> float:
         """From 0 to 1, by steps or by time, whichever is further."""
         by_time = seconds / (60 * self.minutes) if self.minutes else 0.0
         return max(step / self.steps, by_time)
@@ -96,8 +96,8 @@ class Task(ABC):
         return batch
 
     @abstractmethod
-    def rate(self, step: int, progress: float) -> float:
-        """What the peak learning rates are multiplied by at a step; `progress` is that of the budget."""
+    def rate(self, step: int, share: float) -> float:
+        """What the peak learning rates are multiplied by at a step; `share` is what of the budget is spent."""
 
     def train(self) -> None:
         """Put the method into training mode, before each step."""

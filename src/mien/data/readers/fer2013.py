@@ -26,6 +26,7 @@ from mien.data.label_codes import FER2013
 from mien.data.readers.base import Reader, class_of, on_disk, pictures, rows, split_folders, whole
 from mien.data.records import Record, Split
 from mien.errors import DatasetDamaged, DatasetNotFound
+from mien.io import atomic
 from mien.labels import UnknownExpression, index_of
 
 if TYPE_CHECKING:
@@ -159,14 +160,12 @@ def extract(path: Path, folder: Path) -> None:
     """
     from PIL import Image
 
-    unfinished = folder.with_name(folder.name + ".part")
     try:
-        unfinished.mkdir(parents=True, exist_ok=True)
+        with atomic.folder(folder) as unfinished:
+            for number, row in enumerate(pixel_rows(path)):
+                Image.fromarray(row.pixels).save(unfinished / f"{number:05d}.png")
     except PermissionError:
         raise DatasetNotFound(f"cannot write beside {path}: pass a folder of yours with this file") from None
-    for number, row in enumerate(pixel_rows(path)):
-        Image.fromarray(row.pixels).save(unfinished / f"{number:05d}.png")
-    unfinished.rename(folder)
 
 
 READER = Reader(

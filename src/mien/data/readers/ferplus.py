@@ -21,6 +21,7 @@ out. The folders' `label.csv` hold slightly older votes (1,602 rows differ): ask
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from itertools import zip_longest
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from mien.data.readers.base import Reader, on_disk, rows, whole
 from mien.data.readers.fer2013 import pixel_rows
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
+from mien.io import atomic
 from mien.labels import EXPRESSIONS, UNLABELLED
 
 FOLDERS: dict[str, Split] = {"FER2013Train": "train", "FER2013Valid": "valid", "FER2013Test": "test"}
@@ -140,27 +142,26 @@ def extract(source: Path, target: Path) -> None:
     from PIL import Image
 
     pixel_file, vote_file = source / "fer2013.csv", source / "fer2013new.csv"
-    unfinished = {folder: target / f"{folder}.part" for folder in FOLDERS}
     try:
-        for folder in unfinished.values():
-            folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            folders = {name: stack.enter_context(atomic.folder(target / name)) for name in FOLDERS}
+            for faces, votes in zip_longest(pixel_rows(pixel_file), rows(vote_file, VOTE_FILE)):
+                if faces is None or votes is None:
+                    raise DatasetDamaged(
+                        f"{pixel_file} and {vote_file.name} differ in length: download both again"
+                    )
+                line, row = votes
+                if row["Usage"] != faces.usage or row["Usage"] not in USAGES:
+                    raise DatasetDamaged(
+                        f"{vote_file}:{line}: usage '{row['Usage']}', but '{faces.usage}' in {pixel_file.name}"
+                    )
+                name = row["Image name"].strip()
+                if name:
+                    Image.fromarray(faces.pixels).save(folders[USAGES[row["Usage"]]] / name)
     except PermissionError:
         raise DatasetNotFound(
             f"cannot write beside {pixel_file}: pass a folder of yours with both csv files"
         ) from None
-    for faces, votes in zip_longest(pixel_rows(pixel_file), rows(vote_file, VOTE_FILE)):
-        if faces is None or votes is None:
-            raise DatasetDamaged(f"{pixel_file} and {vote_file.name} differ in length: download both again")
-        line, row = votes
-        if row["Usage"] != faces.usage or row["Usage"] not in USAGES:
-            raise DatasetDamaged(
-                f"{vote_file}:{line}: usage '{row['Usage']}', but '{faces.usage}' in {pixel_file.name}"
-            )
-        name = row["Image name"].strip()
-        if name:
-            Image.fromarray(faces.pixels).save(unfinished[USAGES[row["Usage"]]] / name)
-    for name, written in unfinished.items():
-        written.rename(target / name)
 
 
 READER = Reader(

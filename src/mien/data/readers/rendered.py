@@ -23,7 +23,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,7 @@ from mien.data.readers.base import Reader
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged
 from mien.labels import UNLABELLED
+from mien.types import CountProgress
 
 if TYPE_CHECKING:
     from mien.data.synthetic.head import Renderer, Rendering
@@ -55,8 +55,6 @@ TEST, VALID, OF = 0, 1, 7
 
 KEPT = 5
 """Every fifth picture of a person learnt from is kept for the test."""
-
-Progress = Callable[[int, int], None]
 
 
 def part_of(identity: int, number: int, each: int) -> tuple[Split, str]:
@@ -110,7 +108,7 @@ def write(
     each: int,
     seed: int = 0,
     head: str = "",
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
 ) -> list[Record]:
     """Render `identities` persons in `each` pictures into the folder `out`, and return its records.
 

@@ -41,6 +41,7 @@ from mien.evaluation.editor.metrics import ASKED, GROUPED, POOLED, EditFunction,
 from mien.evaluation.editor.table import StageCache, Table
 from mien.evaluation.intervals import Interval, wilson
 from mien.io import atomic, images
+from mien.types import LineProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,7 @@ IDENTIFIED: Final = ("happiness", "surprise", "anger")
 
 
 def ferplus(
-    root: Path, editor: Editor, count: int, progress: Callable[[str], None]
+    root: Path, editor: Editor, count: int, progress: LineProgress
 ) -> tuple[LocatedFaces, dict[str, Pixels]]:
     """Located neutral faces and, by expression, real pictures as the judge sees them, of validation and test together;
     under "train/..." pictures of the training split, `count` of each pooled expression, for the floor."""
@@ -359,7 +360,7 @@ def run(
     count: int = 550,
     every: int = 1,
     threads: int | None = None,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: LineProgress = lambda line: None,
 ) -> Table:
     """Measure, and write `table.md`, `table.json` and the stages' store into `out`.
 

@@ -35,6 +35,7 @@ from mien.landmarks import POINTS
 from mien.training.actions.teacher import ActionTeacher, Answer
 from mien.training.landmarks.crops import held_out
 from mien.training.landmarks.teacher import FACES, save
+from mien.types import LineProgress
 
 Floats = NDArray[Any]  # float32 or float64
 Pixels = NDArray[Any]  # uint8
@@ -165,7 +166,7 @@ def complete(
     roots: Mapping[str, Path],
     task: Path | None,
     renders: Path | None,
-    say: Callable[[str], None],
+    progress: LineProgress,
 ) -> None:
     """Write the files that `folder` lacks.
 
@@ -174,7 +175,7 @@ def complete(
         roots: the folder of each set, by its name in `mien.training.landmarks.teacher.FACES`.
         task: the teacher's file; may be None where every set is labelled.
         renders: a folder of `mien data render --actions`.
-        say: told of each file before it is made.
+        progress: told of each file before it is made.
 
     Raises:
         ConfigError: labels are missing and there is no teacher.
@@ -190,11 +191,11 @@ def complete(
         )
     teacher = ActionTeacher(task) if task is not None and (missing or renders is not None) else None
     if renders is not None and not (folder / "rendered.npz").is_file():
-        say("reading the renderings")
+        progress("reading the renderings")
         save(folder / "rendered.npz", known(renders, teacher))
     for name in missing:
         if teacher is not None:
-            say(f"asking the teacher about {name}")
+            progress(f"asking the teacher about {name}")
             save(folder / f"{name}.npz", ask(teacher, _some(name, roots[name]), _measured(name)))
 
 

@@ -14,6 +14,7 @@ import copy
 import hashlib
 import json
 import math
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, cast
@@ -40,8 +41,9 @@ from mien.training.actions.network import ActionNet, action_loss, export, spread
 from mien.training.actions.teacher import TAUGHT
 from mien.training.config import OptimConfig
 from mien.training.landmarks.teacher import FACES
-from mien.training.loop import Report, Run, fabric_of
+from mien.training.loop import Run, fabric_of, notes, silent
 from mien.training.task import Budget, Epoch, Task
+from mien.types import EventProgress, LineProgress
 
 NAME: Final = "actions"
 """`method.name` of a configuration of this training."""
@@ -116,7 +118,7 @@ def configured(tree: dict[str, Any], source: str) -> ActionsConfig:
     return config
 
 
-def run(config: ActionsConfig, resume: bool = False, report: Report | None = None) -> Path:
+def run(config: ActionsConfig, resume: bool = False, progress: EventProgress = silent) -> Path:
     """Ask the teacher, train, export, measure; return the run folder.
 
     It then holds actions.onnx, its card actions.json, actions.safetensors, metrics.jsonl, and state.pt to go on from.
@@ -124,7 +126,7 @@ def run(config: ActionsConfig, resume: bool = False, report: Report | None = Non
     Args:
         config: the run.
         resume: go on from `state.pt` if it is there.
-        report: told of progress.
+        progress: told how far it is.
 
     Raises:
         FileLocked: another process trains this run now.
@@ -132,25 +134,21 @@ def run(config: ActionsConfig, resume: bool = False, report: Report | None = Non
         DatasetNotFound: a folder does not hold its set.
         TrainingError: a loss is not finite, or the folder cannot be written.
     """
-    tell = report or (lambda kind, values: None)
-
-    def say(line: str) -> None:
-        tell("note", {"text": line})
-
+    note = notes(progress)
     with run_folder.held(config, resume, free=_MAY_CHANGE), processor.settings(config.threads):
-        faces.complete(config.labels, config.roots, config.teacher, config.rendered, say)
+        faces.complete(config.labels, config.roots, config.teacher, config.rendered, note)
         held = faces.read(config.labels, config.roots, config.rendered is not None)
         photographs, renderings = held.pop("photographs"), held.pop("renderings")
         told = ", ".join(f"{len(some)} of {name}" for name, some in held.items())
-        say(f"{len(photographs)} photographs, {len(renderings)} renderings; held out: {told}")
-        task = ActionTask(config, photographs, renderings, held, say)
-        training = Run(task, fabric_of("float32", "cpu"), tell, resume)
+        note(f"{len(photographs)} photographs, {len(renderings)} renderings; held out: {told}")
+        task = ActionTask(config, photographs, renderings, held, note)
+        training = Run(task, fabric_of("float32", "cpu"), progress, resume)
         training.train()
         card = finish(
             config, cast(ActionNet, training.network), held, training, len(photographs), len(renderings)
         )
     measured = [name for name, stated in card["actions"].items() if stated["measured"]]
-    say(f"{len(measured)} of {len(ACTIONS)} actions are measured; {card['metrics']['summary']}")
+    note(f"{len(measured)} of {len(ACTIONS)} actions are measured; {card['metrics']['summary']}")
     return config.out
 
 
@@ -196,10 +194,10 @@ class ActionTask(Task):
         photographs: ActionFaces,
         renderings: ActionFaces,
         held: dict[str, ActionFaces],
-        say: Callable[[str], None],
+        note: LineProgress,
     ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.held, self.say = config, held, say
+        self.config, self.held, self.note = config, held, note
         self._data = (photographs, renderings, config.batch, config.share, config.seed)
         self.folder, self.seed, self.state = config.out, config.seed, {}
         self.method = ActionMethod(config)
@@ -222,16 +220,17 @@ class ActionTask(Task):
         cv2.setNumThreads(1)
         return iter(ActionDraws(*self._data, step))
 
-    def rate(self, step: int, progress: float) -> float:
-        return optim.warm_cosine(step, progress)
+    def rate(self, step: int, share: float) -> float:
+        return optim.warm_cosine(step, share)
 
     def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
         if epoch.step % JUDGED == 0:
-            path = self.folder / "actions.part.onnx"
-            export(copy.deepcopy(cast(ActionNet, epoch.network)), path)
-            for name, values in measure.figures(_runner(path), self.held).items():
-                self.say(f"step {epoch.step:,}  {name}: {_summary(name, values)}")
-            path.unlink()
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "actions.onnx"
+                export(copy.deepcopy(cast(ActionNet, epoch.network)), path)
+                figures = measure.figures(_runner(path), self.held)
+            for name, values in figures.items():
+                self.note(f"step {epoch.step:,}  {name}: {_summary(name, values)}")
         return epoch.means
 
 

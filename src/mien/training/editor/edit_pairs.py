@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -29,7 +29,7 @@ from mien.errors import DatasetNotFound
 from mien.faces.landmarker import box_of_points
 from mien.io import atomic, images
 from mien.labels import EXPRESSIONS, NEUTRAL
-from mien.types import Box, Reading
+from mien.types import Box, LineProgress, Reading
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,7 +74,7 @@ def build(
     points: dict[str, NDArray[np.float32]],
     count: int,
     seed: int,
-    say: Callable[[str], None],
+    progress: LineProgress,
 ) -> Bank:
     """The bank in `folder`; what is missing of it is made.
 
@@ -84,7 +84,7 @@ def build(
         points: landmarks [P, 2] of each in pixels, by the record's name; faces without are left out.
         count: faces to take; fewer if there are fewer.
         seed: of the choice of faces and edits.
-        say: told of progress, a line at a time.
+        progress: told how many edits are drawn.
 
     Raises:
         DatasetNotFound: no record has votes and points.
@@ -105,11 +105,9 @@ def build(
         path = place / f"{number:03}.npz"
         if not path.is_file():
             made: dict[str, Any] = _part(*drawn_by, chosen[start : start + PART], points, [seed, number])
-            part = path.with_suffix(".part")
-            with part.open("wb") as file:
-                np.savez(file, **made)
-            atomic.replace(part, path)
-            say(f"edits drawn: {min(start + PART, len(chosen))} of {len(chosen)}")
+            with atomic.writing(path) as part:
+                np.savez(part, **made)
+            progress(f"edits drawn: {min(start + PART, len(chosen))} of {len(chosen)}")
         with np.load(path) as stored:
             parts.append({name: stored[name] for name in stored.files})
     return Bank(**{f.name: np.concatenate([part[f.name] for part in parts]) for f in fields(Bank)})

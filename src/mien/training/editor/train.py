@@ -39,8 +39,9 @@ from mien.training.editor import edit_pairs
 from mien.training.editor.edit_pairs import Bank
 from mien.training.editor.losses import WITNESS_SIDE, EditedFaces, Game, Guide, Guided, Star, Witness, axes_of
 from mien.training.editor.networks import Change, Corrector, Skip, StarGenerator
-from mien.training.loop import Report, Run, fabric_of
+from mien.training.loop import Run, fabric_of, notes, silent
 from mien.training.task import Budget, Epoch, Task
+from mien.types import EventProgress
 
 NAME: Final = "editor"
 """`method.name` of a configuration of this training."""
@@ -109,7 +110,7 @@ def configured(tree: dict[str, Any], source: str) -> EditorConfig:
     return config
 
 
-def run(config: EditorConfig, resume: bool = False, report: Report | None = None) -> Path:
+def run(config: EditorConfig, resume: bool = False, progress: EventProgress = silent) -> Path:
     """Draw the bank, train, export; return the run folder.
 
     It then holds editor.onnx, its card editor.json, editor.safetensors, metrics.jsonl, and state.pt to go on from.
@@ -117,7 +118,7 @@ def run(config: EditorConfig, resume: bool = False, report: Report | None = None
     Args:
         config: the run.
         resume: go on from `state.pt` if it is there.
-        report: told of progress.
+        progress: told how far it is.
 
     Raises:
         FileLocked: another process trains this run now.
@@ -127,7 +128,6 @@ def run(config: EditorConfig, resume: bool = False, report: Report | None = None
         DatasetNotFound, DatasetDamaged: FERPlus or the points are not there.
         TrainingError: a loss is not finite, or the folder cannot be written.
     """
-    tell = report or (lambda kind, values: None)
     with run_folder.held(config, resume), processor.settings(config.threads):
         records = [
             record
@@ -135,11 +135,9 @@ def run(config: EditorConfig, resume: bool = False, report: Report | None = None
             if record.split == "train"
         ]
         points = read_points(config.points)
-        faces = edit_pairs.build(
-            config.bank, records, points, config.faces, config.seed, lambda line: tell("note", {"text": line})
-        )
+        faces = edit_pairs.build(config.bank, records, points, config.faces, config.seed, notes(progress))
         task = EditorTask(config, faces)
-        training = Run(task, fabric_of("float32", "cpu"), tell, resume)
+        training = Run(task, fabric_of("float32", "cpu"), progress, resume)
         training.train()
         task.export(config.out / "editor.onnx", training)
     return config.out
@@ -245,8 +243,8 @@ class EditorTask(Task):
             chosen = random.choice(self._rows, min(self.config.batch, len(self._rows)), replace=False)
             yield self.rows(chosen, random.random(len(chosen)) < 0.5)
 
-    def rate(self, step: int, progress: float) -> float:
-        return min(1.0, (step + 1) / 50, max(0.0, 2 * (1 - progress)) + 1e-3)
+    def rate(self, step: int, share: float) -> float:
+        return min(1.0, (step + 1) / 50, max(0.0, 2 * (1 - share)) + 1e-3)
 
     def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
         return epoch.means

@@ -30,6 +30,7 @@ from mien.data.synthetic.head import Renderer, load_head, pose_of
 from mien.errors import ConfigError, DatasetNotFound
 from mien.io import atomic, images
 from mien.landmarks import GROUPS, LEFT_IRIS, MIRROR, POINTS, RIGHT_IRIS
+from mien.types import LineProgress
 
 Floats = NDArray[Any]  # float32 or float64
 Pixels = NDArray[Any]  # uint8
@@ -301,7 +302,7 @@ def complete(
     models: Path | None,
     head: Path | None,
     identities: int,
-    say: Callable[[str], None],
+    progress: LineProgress,
 ) -> None:
     """Write the label files that are missing in `folder`.
 
@@ -310,7 +311,7 @@ def complete(
         roots: the folder of each set, by its name in `FACES`.
         models: the teacher's folder; may be None where every set is labelled.
         head: ict_facekit.npz, to render three pictures each of `identities` people, and a tenth as many for the test.
-        say: told of each file before it is made.
+        progress: told of each file before it is made.
 
     Raises:
         ConfigError: labels are missing and there is no teacher, or renderings were made of something else.
@@ -327,7 +328,7 @@ def complete(
     if missing and models is not None:
         teacher = Teacher(models)
         for name in missing:
-            say(f"labelling {name}")
+            progress(f"labelling {name}")
             save(folder / f"{name}.npz", label_all(teacher, FACES[name](roots[name])))
     rendered = {"train": range(identities), "test": range(10_000, 10_000 + max(1, identities // 10))}
     for split, people in rendered.items() if head is not None else ():
@@ -339,7 +340,7 @@ def complete(
                         f"{path}: was rendered from another head or of other people: remove it to render it anew"
                     )
         elif head is not None:
-            say(f"rendering {3 * len(people)} heads for {split}")
+            progress(f"rendering {3 * len(people)} heads for {split}")
             save(path, render_all(head, people, 3))
 
 

@@ -14,7 +14,8 @@ import copy
 import hashlib
 import json
 import signal
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, cast
 
@@ -39,8 +40,9 @@ from mien.training.config import OptimConfig
 from mien.training.landmarks import teacher
 from mien.training.landmarks.crops import Draws, LandmarkCrops, LandmarkFaces, read_backgrounds, read_faces
 from mien.training.landmarks.network import MODES, LandmarkNet, export, point_loss, point_weights, pose_loss
-from mien.training.loop import Report, Run, fabric_of
+from mien.training.loop import Run, fabric_of, notes, silent
 from mien.training.task import Budget, Epoch, Task
+from mien.types import EventProgress, LineProgress
 
 Floats = NDArray[Any]  # float32 or float64
 
@@ -115,7 +117,7 @@ def configured(tree: dict[str, Any], source: str) -> LandmarksConfig:
     return config
 
 
-def run(config: LandmarksConfig, resume: bool = False, report: Report | None = None) -> Path:
+def run(config: LandmarksConfig, resume: bool = False, progress: EventProgress = silent) -> Path:
     """Label, render, train, export, measure; return the run folder.
 
     It then holds landmarks.onnx, its card landmarks.json, metrics.jsonl, and state.pt to go on from.
@@ -123,7 +125,7 @@ def run(config: LandmarksConfig, resume: bool = False, report: Report | None = N
     Args:
         config: the run.
         resume: go on from `state.pt` if it is there.
-        report: told of progress.
+        progress: told how far it is.
 
     Raises:
         FileLocked: another process trains this run now.
@@ -131,22 +133,18 @@ def run(config: LandmarksConfig, resume: bool = False, report: Report | None = N
         DatasetNotFound: a folder does not hold its set.
         TrainingError: a loss is not finite, or the folder cannot be written.
     """
-    tell = report or (lambda kind, values: None)
-
-    def say(line: str) -> None:
-        tell("note", {"text": line})
-
+    note = notes(progress)
     with run_folder.held(config, resume, free=_MAY_CHANGE), processor.settings(config.threads):
-        teacher.complete(config.labels, config.roots, config.teacher, config.head, config.identities, say)
+        teacher.complete(config.labels, config.roots, config.teacher, config.head, config.identities, note)
         sets = read_faces(config.labels, config.roots, config.head is not None)
         faces = sets.pop("train")
         backgrounds = read_backgrounds(config.backgrounds)
         held = ", ".join(f"{len(some.images)} of {name}" for name, some in sets.items())
-        say(f"{len(faces.images)} faces, {len(backgrounds)} backgrounds; held out: {held}")
-        task = LandmarkTask(config, faces, sets, backgrounds, say)
+        note(f"{len(faces.images)} faces, {len(backgrounds)} backgrounds; held out: {held}")
+        task = LandmarkTask(config, faces, sets, backgrounds, note)
         if not (resume and (config.out / run_folder.STATE).is_file()):
             task.start()
-        training = Run(task, fabric_of("float32", "cpu"), tell, resume)
+        training = Run(task, fabric_of("float32", "cpu"), progress, resume)
         training.train()
         weights = config.out / "landmarks.onnx"
         export(cast(LandmarkNet, training.network), weights)
@@ -155,7 +153,7 @@ def run(config: LandmarksConfig, resume: bool = False, report: Report | None = N
         text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
         atomic.write({weights.with_suffix(".json"): text.encode()})
     for name, values in figures["error_percent"].items():
-        say(f"{name}: error {values} %")
+        note(f"{name}: error {values} %")
     return config.out
 
 
@@ -200,10 +198,10 @@ class LandmarkTask(Task):
         faces: LandmarkFaces,
         held: dict[str, LandmarkFaces],
         backgrounds: list[tuple[NDArray[Any], Floats]],
-        say: Callable[[str], None],
+        note: LineProgress,
     ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.held, self.say = config, held, say
+        self.config, self.held, self.note = config, held, note
         self._data = (faces, backgrounds, config.batch, config.negatives, config.seed)
         self.folder, self.seed, self.state = config.out, config.seed, {}
         self.method = LandmarkMethod(config)
@@ -237,17 +235,17 @@ class LandmarkTask(Task):
             )
         )
 
-    def rate(self, step: int, progress: float) -> float:
-        return optim.warm_cosine(step, progress)
+    def rate(self, step: int, share: float) -> float:
+        return optim.warm_cosine(step, share)
 
     def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
         if epoch.step % JUDGED == 0:  # on few faces
-            path = self.folder / "landmarks.part.onnx"
-            export(copy.deepcopy(cast(LandmarkNet, epoch.network)), path)
-            figures = judge(Landmarker(session(str(path), 1)), self.held, limit=200)
-            path.unlink()
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "landmarks.onnx"
+                export(copy.deepcopy(cast(LandmarkNet, epoch.network)), path)
+                figures = judge(Landmarker(session(str(path), 1)), self.held, limit=200)
             for name, values in figures["error_percent"].items():
-                self.say(f"step {epoch.step:,}  {name}: error {values} %")
+                self.note(f"step {epoch.step:,}  {name}: error {values} %")
         return epoch.means
 
 
