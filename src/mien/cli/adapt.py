@@ -26,11 +26,11 @@ def adapt(
     min_face: options.MinFace = None,
     min_confidence: options.MinConfidence = None,
     tiled: options.Tiled = False,
-    seed: Annotated[int, typer.Option(help="Of the parts of the cross-validation.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the cross-validation's parts.")] = 0,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Fit the smallest correction of the recogniser that your labelled pictures can bear, and say what it brings."""
+    """Fit the smallest correction of the recogniser that your labelled pictures support, and print what it gains."""
     from mien.data.labelled import examples
     from mien.faces import adapt as fitting
     from mien.faces.pipeline import load
@@ -66,7 +66,7 @@ _KINDS = {
 
 
 def _lines(faces: Labelled, outcome: FittedCorrection) -> list[str]:
-    """What is printed: what was learnt from, before and after, and whether more pictures would help."""
+    """The printed lines: faces learnt from, figures before and after, and whether more pictures would help."""
     import numpy as np
 
     people = len(np.unique(faces.persons))

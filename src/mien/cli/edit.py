@@ -82,7 +82,7 @@ def edit(
         ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Edit where the quality will be poor.")] = False,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")] = 95,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Quality of JPEG and WebP files.")] = 95,
     detector: options.Detector = "auto",
     model: options.DetectorModel = None,
     weights: options.Weights = None,

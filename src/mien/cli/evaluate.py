@@ -25,7 +25,7 @@ def evaluate(
     split: options.Split = "test",
     fold: Annotated[int, typer.Option(help="The tested fold of a protocol with folds.")] = 0,
     by: Annotated[
-        str, typer.Option(help="Slices, comma-separated: gender,race,age,brightness,yaw,size.")
+        str, typer.Option(help="Subgroups, comma-separated: gender,race,age,brightness,yaw,size.")
     ] = "",
     undetected: Annotated[
         Literal["keep", "error", "drop"],

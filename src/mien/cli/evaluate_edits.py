@@ -36,12 +36,12 @@ def evaluate_edits(
     ),
     editors: Annotated[
         str,
-        typer.Option(help="Ways to edit: geometry, analytic, full, or files editor.onnx of mien train."),
+        typer.Option(help="Editors: geometry, analytic, full, or files editor.onnx of mien train."),
     ] = "geometry,full",
     count: Annotated[
         int, typer.Option(min=4, help="Sources of each expression; the FED takes four times as many.")
     ] = 550,
-    every: Annotated[int, typer.Option(min=1, help="Take each n-th London pair.")] = 1,
+    every: Annotated[int, typer.Option(min=1, help="Take every n-th London pair.")] = 1,
     threads: options.Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
     overwrite: options.Overwrite = False,

@@ -148,7 +148,7 @@ def _places(out: Path | None, annotate: Path | None) -> str:
 
 
 def _labels(weights: Path | None, adapt: Path | None, annotated: bool) -> tuple[str, ...]:
-    """The labels of weights; says which of them pictures show by number, for want of a font."""
+    """The labels of weights; lists on standard error those drawn as numbers because no font has their letters."""
     from mien.faces.recognise import labels_of
     from mien.io.lettering import numbered
 

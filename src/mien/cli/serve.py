@@ -32,7 +32,7 @@ GRACE: Final = 3
 
 def serve(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; others than loopback ask for a key.")
+        str, typer.Option(help="Address to listen on; any but loopback needs a key.")
     ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
@@ -60,7 +60,7 @@ def serve(
     ] = None,
     max_bytes: Annotated[int, typer.Option(min=1, help="Largest upload, bytes.")] = 16 * 2**20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture, pixels.")] = 64_000_000,
-    max_faces: Annotated[int, typer.Option(min=1, help="Most faces in a picture.")] = 100,
+    max_faces: Annotated[int, typer.Option(min=1, help="Largest number of faces in a picture.")] = 100,
     max_seconds: Annotated[
         float, typer.Option(min=0.001, help="Longest time for an upload, and for an answer.")
     ] = 30.0,
@@ -95,7 +95,7 @@ def serve(
     local = host in LOOPBACK
     if not local and key is None and not without_key:
         raise ConfigError(
-            f"listening on {host} without a key lets everybody on the network in: set {KEY_VARIABLE} or pass "
+            f"listening on {host} without a key lets anyone on the network in: set {KEY_VARIABLE} or pass "
             "--api-key-file, or --without-key behind a proxy that asks for one"
         )
     finding = options.pipeline_options(
@@ -161,7 +161,7 @@ def application() -> FastAPI:
 
 
 def read_key(file: Path | None) -> str | None:
-    """The key to ask for: from the file if one is named, else from the environment; None asks nobody.
+    """The key to ask for: from the file if one is named, else from the environment; None for no key.
 
     Raises:
         ConfigError: the file cannot be read or holds no key of at least 16 characters.
@@ -213,7 +213,7 @@ def _free(host: str, port: int) -> None:
             raise ConfigError(f"port {port} is reserved: take one from 1024 on with --port") from None
         reason = (problem.strerror or str(problem)).lower()
         raise ConfigError(
-            f"--host {host}: cannot be listened on ({reason}): pass an address of this machine"
+            f"--host {host}: cannot listen there ({reason}): pass an address of this machine"
         ) from None
 
 

@@ -46,7 +46,7 @@ def video(
     page: Annotated[
         Path | None, typer.Option(help="Write one HTML page: curves, time shares, peaks, pictures.")
     ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Analyse each so many-th frame only.")] = 1,
+    every: Annotated[int, typer.Option(min=1, help="Analyse only every Nth frame.")] = 1,
     smooth: options.Smooth = 0.25,
     columns: options.Columns = "mien",
     resume: options.Resume = False,
@@ -101,7 +101,7 @@ def _loader(finding: dict[str, Any], threads: int | None) -> partial[Pipeline]:
 
 
 class _Brake:
-    """Turns the first Ctrl-C into a stop after the frame in hand, so that table and film end with the same frame.
+    """Turns the first Ctrl-C into a stop after the current frame, so that table and video end with the same frame.
 
     A second one stops at once.
     """

@@ -291,7 +291,7 @@ Locate = Callable[
 
 
 def _network(find: bool = False) -> Locate:
-    """Ask the shipped landmark network, where told about the face that the default detector finds."""
+    """Landmarks by the shipped network, on the face that the default detector finds."""
     network = landmarker.Landmarker.load()
     detector = detect.build("auto") if find else None
 

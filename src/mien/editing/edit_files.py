@@ -139,7 +139,7 @@ def resolve(
 def _video(
     paths: Sequence[str], out: Path | None, animate: Path | None, request: EditSettings, overwrite: bool
 ) -> Path | None:
-    """The video among the paths; None without one."""
+    """The video if there is one among the paths, else None."""
     videos = [Path(path) for path in paths if Path(path).suffix.lower() in SUFFIXES]
     if not videos:
         return None

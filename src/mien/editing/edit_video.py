@@ -139,7 +139,7 @@ class Order:
         return np.where(np.abs(missing) < 1e-9, 0.0, np.where(missing < 0, np.maximum(guess, missing), guess))
 
     def lips(self, current: Array, gap: float) -> tuple[float, float, bool]:
-        """The lip gap `gap` becomes `gap * keep + opening`; and whether the mouth interior is replaced."""
+        """(keep, opening, refill): the lip gap becomes `gap * keep + opening`; `refill` replaces the mouth interior."""
         auto = self.mouth == "auto" and not self.relative
         leaving = smile_leaves(self.target, current, self.intensity) if auto else 0.0
         base = gap * (1 - leaving)

@@ -536,8 +536,8 @@ def _notes(rows: Sequence[Row], people: int, undetected: str, lost: bool) -> tup
         )
         notes.append(
             f"Corrected intervals hold for all {several(len(rows) - 1, 'comparison')} together (max-t over shared "
-            "draws). `seen from` is the smallest true difference whose corrected interval would leave out 0 in 80 of "
-            "100 repeats."
+            "draws). `seen from` is the smallest true difference that a repeat would detect with probability 0.8 (its "
+            "corrected interval excludes 0)."
         )
     if undetected == "error":
         notes.append(

@@ -141,15 +141,15 @@ def calibration_interval(
     seed: int = 0,
     subjects: Sequence[str | None] | None = None,
 ) -> Interval:
-    """How far shares right and confidences lie apart: root mean square over equally filled bins, without the bias.
+    """Root mean square calibration error over equally filled bins, debiased, with its interval.
 
     The gap of a bin has a variance of its own, so squared gaps are too large on average, and the usual ECE, a mean of
     absolute gaps, never comes near zero: of a perfectly calibrated model its bootstrap interval holds the truth in no
     case. Here each bin's squared gap is lessened by its variance over the resamples (Kumar, Liang & Ma 2019, "Verified
     uncertainty calibration", with the bootstrap's variance in place of the binomial's, so that subjects count).
 
-    The interval, our choice, inverts a test: it holds each error with which gaps of these proportions and this noise
-    would give a figure like this one. `tests/test_coverage.py` simulates how often it holds the truth.
+    The interval, our choice, inverts a test: it contains each error at which gaps of these proportions and this noise
+    would give an error like the one measured. `tests/test_coverage.py` simulates how often it holds the truth.
     """
     sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     if not len(sure) or not np.isfinite(sure).all():

@@ -158,7 +158,8 @@ def _tidy(job: SweepRun) -> None:
 
 
 def _prepared(jobs: Sequence[SweepRun], progress: Callable[[int, int], None] | None) -> list[Outcome]:
-    """Cut the crops that runs need, each set once, so that workers only read them; jobs whose data cannot be read."""
+    """Cut the crops that runs need, each set once, so that workers only read them; return the jobs with unreadable
+    data."""
     problems: dict[Any, str] = {}
     failed = []
     for job in jobs:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def validate(method: Recognition, samples: list[Samples], batch: int) -> dict[str, float]:
-    """Judge a method on crops as they are, without augmentation, whatever mode it is in.
+    """Evaluate a method on crops without augmentation, in evaluation mode.
 
     Args:
         method: the weights to judge; its mode is left as it was.

@@ -27,7 +27,8 @@ SIZE: Final = 80
 """Side of the network's input, pixels."""
 
 _BATCH: Final = 8
-"""Faces that one thread takes at once, as for the recogniser, whose maps are as large."""
+"""Faces per run of the network on one thread; the same as for the recogniser, which has feature maps of the same
+size."""
 
 
 class ActionReader:

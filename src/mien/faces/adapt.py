@@ -1,4 +1,4 @@
-"""Fit the smallest correction of a recogniser that a few labelled pictures can bear.
+"""Fit the smallest correction of a recogniser that a few labelled pictures support.
 
 Three families, each a multinomial logistic regression with a normal prior around "no correction" on its parameters, so
 that few pictures change little:
@@ -266,8 +266,8 @@ def _chosen(
     """The candidate to use, by the log loss on left-out persons.
 
     Offsets are used where they are better than none. A larger family must be better than the smaller one by more than
-    a standard error of their paired difference (our choice: it is what keeps a head off a dozen pictures). With one
-    person a label every part of a cross-validation leaves a label out, so that it can only speak against offsets: they
+    a standard error of their paired difference (our choice: a dozen pictures then never get a head). With one
+    person a label every part of a cross-validation leaves a label out, so that it can only count against offsets: they
     are then taken with a prior of width 2 (our choice by `benchmarks/adapt.py`).
     """
     pairs = np.unique(np.stack((faces.truth.astype(str), faces.persons.astype(str))), axis=1)

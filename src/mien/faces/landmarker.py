@@ -110,7 +110,7 @@ class Landmarker:
 
 
 def grey_cut(image: Pixels, centre: Floats, side: float, angle: float = 0.0) -> tuple[Pixels, Floats]:
-    """`cut` of an RGB picture as luma; only the part that is needed is touched."""
+    """`cut` of an RGB picture as luma; only the pixels under the crop are converted."""
     half = side * 0.8 + 2
     low = np.clip(np.floor(centre - half), 0, np.array(image.shape[1::-1]) - 1).astype(int)
     high = np.maximum(np.clip(np.ceil(centre + half), 0, image.shape[1::-1]).astype(int), low + 1)

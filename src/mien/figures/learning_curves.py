@@ -97,7 +97,7 @@ def several(runs: Mapping[str, Sequence[Mapping[str, Any]]], key: str = "accurac
 
 
 def learning_intensity(runs: Mapping[str, Sequence[Mapping[str, float]]], title: str = "") -> Figure:
-    """How strongly each layer is taught: gradient size by layer, relative to the deepest, over epochs and runs.
+    """Draw the gradient size of each layer, and its ratio to the deepest layer's over the epochs of each run.
 
     `runs` gives, for each run's name, one mapping a recorded epoch from layer name (shallow to deep) to
     g = E ||dL/dx||_2 / sqrt(numel(x)). Left: g by layer at the last epoch, one line for each run, logarithmic. Right:

@@ -145,7 +145,7 @@ def shipped() -> list[Card]:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Something inside this package that is not code: its `file`, `what` it is, and its `terms` in a line."""
+    """A data file of this package with terms of its own: its `file`, `what` it is, and its `terms` in a line."""
 
     file: str
     what: str

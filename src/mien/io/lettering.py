@@ -86,14 +86,14 @@ def _has(candidate: Any, words: str) -> bool:
 
 
 def shown(name: str, labels: Iterable[str]) -> str:
-    """A label as it is drawn among `labels`."""
+    """The text drawn for a label: the label, shortened, or "#" and its index in `labels` if no font has its letters."""
     if font_file(name) is None:
         return f"#{list(labels).index(name)}"
     return short(name)
 
 
 def short(name: str, longest: int = LONGEST) -> str:
-    """A name, or the beginning of one that is longer."""
+    """A name, cut to `longest` characters with an ellipsis."""
     return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
 
 

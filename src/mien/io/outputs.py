@@ -184,7 +184,8 @@ class Outputs:
         self._versions.setdefault(file, set()).add(str(entry["wrote"]))
 
     def _whole(self, place: str) -> str:
-        """A place from its entry in the record, which is relative to the folder, so that a project can be moved."""
+        """The absolute path of an entry in the record; entries are relative to the folder, so that a project can be
+        moved."""
         return place if place == StandardInput.name else os.path.normpath(Path(self._home, place))
 
     def _relative(self, place: str) -> str:

@@ -115,7 +115,7 @@ class MECA(Recognition):
             self.gate = nn.Parameter(torch.zeros(()))
 
     def encode(self, images: Float[Tensor, "n 3 h w"]) -> Code:
-        """The code of faces and everything it was made from."""
+        """The codes of faces, with the values they are computed from."""
         top = self.backbone(images)[1][-1]
         tokens = self.token(top.flatten(2).transpose(1, 2))
         feature = tokens.mean(dim=1)

@@ -14,7 +14,7 @@ from mien.labels import OWN, label_set
 
 
 class OptimConfig(Frozen):
-    """One schedule for all players: linear warm-up, then cosine to zero."""
+    """The optimiser, with one schedule for all turns: linear warm-up, then cosine to zero."""
 
     name: Literal["adamw", "sgd"] = "adamw"
     rate: float = Field(1e-3, gt=0, description="peak learning rate of new layers")
@@ -56,8 +56,8 @@ class RunConfig(Frozen):
     epochs: int = Field(10, ge=1)
     validation: Literal["epochs", "end"] = Field(
         "epochs",
-        description="when validation pictures are judged: after each epoch, or after the last alone, whose weights are "
-        "then the ones kept",
+        description="when to evaluate the validation pictures: after each epoch (the best weights are kept), or only "
+        "after the last (the last weights are kept)",
     )
     batch: int = Field(64, ge=1, description="images a step, over all processes; 256 keeps a GPU busy")
     compile: bool = Field(

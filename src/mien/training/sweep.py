@@ -1,7 +1,7 @@
-"""The plan of a sweep: arms, seeds and folds as one list of runs, and the folder that it may go on in.
+"""Plan a sweep: its arms, seeds and folds as one list of runs, and whether it may continue in an existing folder.
 
-An arm is a set of changes to one base configuration. Runs of arms whose configurations are equal are trained once.
-`mien.evaluation.sweep` trains, judges and compares them.
+An arm is a set of changes to one base configuration. Arms with equal configurations are trained once.
+`mien.evaluation.sweep` trains, evaluates and compares the runs.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class SweepConfig(Frozen):
         description="by name, what each changes of the base; the first is the reference", min_length=1
     )
     ladder: str | None = Field(
-        None, description="a method whose rungs (those of `mien ablate`) are arms too, before the others"
+        None,
+        description="a method: the rungs of its ladder (see `mien ablate`) become arms too, before the others",
     )
     rungs: tuple[str, ...] = Field((), description="only these rungs of the ladder")
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
@@ -195,7 +196,7 @@ def plan(sweep: SweepConfig) -> list[SweepRun]:
 
 
 def admit(sweep: SweepConfig) -> None:
-    """Take the sweep's folder, or refuse one whose runs were made with other options.
+    """Create the sweep's folder, or check that an existing one has runs made with the same options.
 
     Arms, seeds and folds may be added; workers, devices, threads and what is kept may change.
 

@@ -202,7 +202,7 @@ def _claim(out: Path, made: dict[str, Any]) -> None:
 
 
 def _row(name: str, rendering: Rendering, number: int, each: int, shapes: tuple[str, ...]) -> dict[str, Any]:
-    """What a record says of a picture, its path excepted; `shapes` are the names of the head's blendshapes."""
+    """The manifest row of a rendering, without its path; `shapes` are the names of the head's blendshapes."""
     from mien.data.synthetic.head import arkit
 
     split, person = part_of(rendering.identity, number, each)

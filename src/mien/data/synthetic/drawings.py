@@ -123,7 +123,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A drawn face and everything that is true of it.
+    """A drawn face with its exact labels.
 
     Attributes:
         pixels: uint8 [size, size, 3], RGB; the three channels are equal for a grey drawing.

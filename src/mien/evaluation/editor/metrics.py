@@ -64,7 +64,7 @@ class EditFunction(Protocol):
 
 
 def by_editor(editor: Editor, force: bool) -> EditFunction:
-    """The editor as a way to edit."""
+    """The editor as an `EditFunction`."""
 
     def draw(
         photo: Photo, face: Located, target: str, strength: float, lips: float | None
@@ -247,8 +247,8 @@ def response(
 
 
 def lips_error(find: Callable[[Pixels, Located], Array], rgb: Pixels, face: Located, real: Array) -> float:
-    """Mean distance of the lips' points in a picture to those of a real smile (canonical [P, 2]), in eye distances; of
-    the points that `find` has."""
+    """Mean distance of the lips' points in a picture to those of a real smile (canonical [P, 2]), in eye distances;
+    over the points that `find` returns."""
     seen = FaceFrame.of(face.points).to_canonical(find(rgb, face))
     lips = [*range(OUTER_LIPS.start, OUTER_LIPS.stop), *range(INNER_LIPS.start, INNER_LIPS.stop)]
     return float(np.nanmean(np.linalg.norm(seen[lips] - real[lips], axis=1)))
@@ -261,7 +261,7 @@ def psnr(first: Pixels, second: Pixels) -> float:
 
 
 def fill_error(photo: Photo, points: Array) -> tuple[float, float] | None:
-    """How far a filled mouth is from the one that is there: (error, that of the mouth's own mean colour).
+    """Error of a filled mouth against the real one, and the error of a fill with the real mouth's mean colour.
 
     Mean absolute difference of luma inside the inner lips of landmarks [P, 2], over the standard deviation of luma in
     the lower half of the face; None for closed lips.

@@ -73,7 +73,7 @@ class EditedFaces(NamedTuple):
 
 
 class Game(Method):
-    """Two players: what each wants of a step. The editor answers the critic on the edits that the critic judged."""
+    """The losses of an editor and its critic, trained in turns; both turns of a step use the same edits."""
 
     turns: ClassVar[tuple[str, ...]] = ("critic", "editor")
     pretrained: ClassVar[tuple[str, ...]] = ()

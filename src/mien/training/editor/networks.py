@@ -160,7 +160,7 @@ class StarGenerator(nn.Module):
         self.leave = nn.Conv2d(width, 1, 7, padding=3)
 
     def code(self, strengths: Float[Tensor, "n k"]) -> Float[Tensor, "n 2"]:
-        """The place of strengths of `ACTIVE` in the plane; none at all is its origin."""
+        """Map strengths of `ACTIVE` to a point in the plane; all zeros give the origin."""
         return strengths @ functional.normalize(self.axes, dim=1)
 
     def forward(self, picture: Float[Tensor, "n 1 64 64"], code: Float[Tensor, "n 2"]) -> Tensor:

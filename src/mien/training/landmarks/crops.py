@@ -326,7 +326,7 @@ class Draws(torch.utils.data.IterableDataset[LandmarkCrops]):
         return image.astype(np.uint8)
 
     def spoil(self, crop: Pixels, occlude: float) -> Pixels:
-        """Loss of resolution, blur, light, noise, JPEG, and something in front."""
+        """Degrade a crop: an occluder (with probability `occlude`), low resolution, blur, light, noise and JPEG."""
         random = self.random
         crop = np.ascontiguousarray(crop)
         if random.random() < occlude:
