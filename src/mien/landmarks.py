@@ -37,7 +37,7 @@ _SIZES: Final = {
     "nose_bridge": 6,  # from between the eyes down to the tip
     "nose_base": 7,  # right wing, right nostril (2), base below the septum, left nostril (2), left wing
     "outer_lips": 20,  # right corner, along the upper edge to the left corner (point 10), back along the lower edge
-    "inner_lips": 20,  # the same round of the inner contour
+    "inner_lips": 20,  # the inner contour in the same order
 }
 
 

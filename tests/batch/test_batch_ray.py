@@ -270,7 +270,7 @@ def test_an_interrupted_and_then_killed_run_goes_on_where_it_was(
     os.killpg(run.pid, signal.SIGINT)
     _, err = run.communicate(timeout=PATIENCE)
     assert run.returncode == 130, err
-    assert err == f"mien: interrupted: finished parts are in {out}: go on with the same command\n"
+    assert err == f"mien: interrupted: finished parts are in {out}: continue with the same command\n"
     interrupted = len(parts(out))
     assert 2 <= interrupted < 30
 

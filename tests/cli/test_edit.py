@@ -1,4 +1,4 @@
-"""`mien edit` and `mien verify`: what is written, what is refused, and what goes on where it was stopped."""
+"""`mien edit` and `mien verify`: what is written, what is refused, and what continues where it stopped."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_folder_of_edits_goes_on_rightly(
     assert (
         sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.suffix in (".jpg", ".png")) == names
     )
-    assert "pass --overwrite to replace it, --resume to go on" in invoke()[2]
+    assert "pass --overwrite to replace it, --resume to continue" in invoke()[2]
     for more in (["--intensity", "0.5"], ["--mouth", "open"], ["--detector", "whole"]):
         code, _, refused, did = invoke("--resume", *more)
         assert (code, did) == (1, [])

@@ -100,7 +100,7 @@ class Worker:
 
         Returns:
             `number`; how many `pictures`, `faces` and `failed` pictures there are; the first `errors`; the `seconds` it
-            took and those of them on the `processor`; and `failure`, why the batch cannot go on, or None.
+            took and those of them on the `processor`; and `failure`, why the batch cannot continue, or None.
         """
         begun, worked = time.monotonic(), time.process_time()
         try:

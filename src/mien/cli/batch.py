@@ -62,7 +62,7 @@ def batch(
     on_no_face: options.OnNoFace = "row",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as one line of JSON.")] = False,
 ) -> None:
-    """Describe every face in very many pictures, on all processors or a Ray cluster; goes on where it was stopped."""
+    """Describe every face in very many pictures, on all processors or a Ray cluster; continues where it stopped."""
     from mien.batch import run
     from mien.urls import without_secrets
 
@@ -70,7 +70,7 @@ def batch(
     linked: list[Path] = []
     try:
         with (
-            interruptible(f": finished parts are in {shown}: go on with the same command"),
+            interruptible(f": finished parts are in {shown}: continue with the same command"),
             _watched() as progress,
         ):
             summary = run(

@@ -133,7 +133,7 @@ def edit(
     if job.several:
         settings = request.settings(finding)
         outcomes = edit_files.edit_folder(editor, job, request, settings, resume=resume, overwrite=overwrite)
-        with interruptible(f": go on with  --resume --out {out}"), closing(outcomes):
+        with interruptible(f": continue with  --resume --out {out}"), closing(outcomes):
             _report_all(outcomes, out, as_json)
     else:
         done = edit_files.edit_one(editor, job, request, overwrite)

@@ -1,7 +1,7 @@
 """`mien predict`: pictures in, a table out.
 
 Exit code 0: every picture was analysed. 1: some were not; each has its row with the error, and one line on standard
-error. 2: the command itself was wrong. 130: interrupted; what was written stays, and `--resume` goes on.
+error. 2: the command itself was wrong. 130: interrupted; what was written stays, and `--resume` continues.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def predict(
         workers=workers,
     )
     count = Count()
-    again = f": go on with  --resume --out {out}" if out is not None else ""
+    again = f": continue with  --resume --out {out}" if out is not None else ""
     with interruptible(again), analysing(job) as answers:
         _show(answers, job, as_json, count)
     if out is not None or annotate is not None:

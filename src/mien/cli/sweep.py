@@ -1,7 +1,7 @@
 """`mien sweep`: many runs of one configuration as a queue over processes and devices.
 
 Exit code 0: every run is done. 1: some failed; each has its row with the error in `runs.csv`. 2: the command itself was
-wrong. 130: interrupted; the same command goes on.
+wrong. 130: interrupted; the same command continues.
 
 Tests: tests/evaluation/test_sweep.py.
 """
@@ -36,7 +36,7 @@ def sweep(
     plan: Annotated[bool, typer.Option("--plan", help="Print the runs, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
-    """Train, judge and compare arms over seeds and folds on all processors or devices; goes on where it was stopped."""
+    """Train, judge and compare arms over seeds and folds on all processors or devices; continues where it stopped."""
     from mien.training.sweep import load_sweep
 
     settings = load_sweep(config, assignments or [])
@@ -49,7 +49,7 @@ def sweep(
     if plan:
         _print_plan(settings)
         return
-    remedy = f": finished runs and the states of others are in {settings.out}: go on with the same command"
+    remedy = f": finished runs and the states of others are in {settings.out}: continue with the same command"
     with interruptible(remedy), _watched() as report:
         result = sweeping.run(settings, draws, partial(report, "runs"), tell, partial(report, "crops"))
     for name, comparison in result.comparisons.items():
@@ -92,7 +92,7 @@ Report = Callable[..., None]
 
 @contextmanager
 def _watched() -> Iterator[Report]:
-    """One line that is drawn anew on a terminal, a line a minute elsewhere."""
+    """One line that is redrawn on a terminal; elsewhere one line per minute."""
     if not sys.stderr.isatty():
         yield _lines()
         return

@@ -38,7 +38,7 @@ def train(
         with drawn as report:
             folder = run(resume, report)
     except KeyboardInterrupt:
-        typer.echo("stopped; the state is saved: go on with --resume", err=True)
+        typer.echo("stopped; the state is saved: continue with --resume", err=True)
         raise typer.Exit(130) from None
     if alone:
         if name not in _OWN:

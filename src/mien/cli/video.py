@@ -1,7 +1,7 @@
 """`mien video` and `mien live`: a clip or a camera in; a table, a film and a page out.
 
 Exit code 0: all was analysed. 2: the command was wrong, or the video is damaged; then the frames before the damage are
-in the table. 130: interrupted; the table has been finished with the frames so far, and `--resume` goes on.
+in the table. 130: interrupted; the table has been finished with the frames so far, and `--resume` continues.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def video(
         clip, out, annotate, page, every, smooth, columns, resume, threads, overwrite, made, sound=sound
     )
     load = _loader(finding, threads)
-    kept = f": {out} holds the frames so far, go on with --resume" if out is not None else ""
+    kept = f": {out} holds the frames so far, continue with --resume" if out is not None else ""
     with interruptible(kept), _watched(as_json) as show, _Brake() as brake:
 
         def watch(clip: VideoReader, frame: Frame, recalled: bool) -> None:

@@ -26,7 +26,7 @@ def train_and_judge(run: RunConfig, by: str, write: Callable[[Report, Prediction
 
     Raises:
         ConfigError: the folder holds a run of other options.
-        MienError: training or judging cannot go on.
+        MienError: training or judging cannot continue.
     """
     folder = loop.folder_of(run)
     loop.run(run, validate, resume=True)  # a finished one returns at once

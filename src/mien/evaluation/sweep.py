@@ -94,7 +94,7 @@ def train_and_predict(job: SweepRun, device: str, tell: Tell) -> float:
     """Train a run, or go on with it, write its predictions and leave only what is to be kept; returns the seconds.
 
     Raises:
-        MienError: training or judging cannot go on.
+        MienError: training or judging cannot continue.
     """
     begun = time.monotonic()
 

@@ -1,7 +1,7 @@
 """Encoders behind one shape: pictures in, one pooled vector and the maps of every stage out.
 
 - `mobilefacenet`: the face-recognition network of Chen et al. 2018 (arXiv 1804.07573), in the ReLU6 form of the weights
-  published under Apache-2.0 by foamliu/MobileFaceNet. `weights` names that file; the network is written anew here
+  published under Apache-2.0 by foamliu/MobileFaceNet. `weights` names that file; the network is reimplemented here
   and the file's 307 tensors are matched to it strictly, in order and by shape.
 - `dlib`: the face-recognition residual network of dlib (King 2017, CC0) without its last level: plain 3 x 3 filters,
   4.4 million numbers, which a CPU trains three times as fast as `mobilefacenet`. `weights` names the manifest of

@@ -259,7 +259,7 @@ def own(
 
     Args:
         folder: the run folder.
-        out: appears whole or not at all.
+        out: written atomically.
         progress: called with a line of text at each step.
         data: where the run's dataset is, if not where it was.
         overwrite: replace weights that an earlier call made at `out`.
@@ -605,7 +605,7 @@ def _affect(
                 for split in ("train", "valid", "test")
             }
             part = {split: (embedding[some], samples.affect[some]) for split, some in rows.items()}
-            # Chosen anew in each fold: one fold's validation pictures are another's test pictures.
+            # Chosen separately in each fold: one fold's validation pictures are another's test pictures.
             decays.append(_decay([*rest, part["train"]], [part["valid"], held]))
             seen = np.concatenate([rows["train"], rows["valid"]])
             head = fit_affect([*rest, (embedding[seen], samples.affect[seen])], decays[-1])

@@ -361,5 +361,7 @@ def write(report: Report, predictions: Predictions, folder: Path | str, embeddin
     folder.mkdir(parents=True, exist_ok=True)
     texts = (report.to_json(indent=1) + "\n", markdown(report), html(report, predictions))
     atomic.write({folder / name: text.encode() for name, text in zip(FILES, texts, strict=False)})
-    predictions.save(folder / FILE, embeddings)  # last, and whole or not at all: it says that all is there
+    predictions.save(
+        folder / FILE, embeddings
+    )  # last and atomically: its presence shows that the report is complete
     return folder / "report.html"

@@ -152,7 +152,7 @@ def _check_unchanged(orders: Orders, table: Writer, source: str) -> None:
     content = table.contents.get(source)
     if content is not None and not inputs.unchanged(orders.video, content):
         raise TableError(
-            f"{describe(source)}: has changed since {describe(table.path)} was begun: start anew with --overwrite, or "
+            f"{describe(source)}: has changed since {describe(table.path)} was begun: start again with --overwrite, or "
             "name another --out"
         )
 

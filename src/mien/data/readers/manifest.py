@@ -209,7 +209,7 @@ def _options(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(noted)) if noted else {}
     except (ValueError, TypeError, RecursionError):
-        raise DatasetDamaged(f"{path}: its note of reader options is damaged: make it anew") from None
+        raise DatasetDamaged(f"{path}: its note of reader options is damaged: make it again") from None
 
 
 def _text(value: Any) -> str:

@@ -8,7 +8,7 @@ Two sets of pictures that no part of the editor was fitted on:
   motion, refusals, mouths, and the comparison with a real smile.
 
 Every stage is stored in the results' folder as soon as it is measured, and is not measured again unless the editor's
-weights, its code or the counts change: an interrupted evaluation goes on where it stopped.
+weights, its code or the counts change: an interrupted evaluation continues where it stopped.
 """
 
 from __future__ import annotations

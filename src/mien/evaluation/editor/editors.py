@@ -1,8 +1,8 @@
 """The ways to edit that `mien evaluate-edits` compares: the editor, parts of it, and generators to compare it with.
 
 Generators are what `mien train` exported, applied to photos as their authors apply theirs: `skip` adds its light and
-dark to the photo, enlarged; `stargan` draws the face anew at 64 pixels, and that is pasted over the luma of the photo
-with a soft rim, its colours staying. Neither ships.
+dark to the photo, enlarged; `stargan` generates the face at 64 pixels, and the result is pasted over the luma of the
+photo with a soft rim, its colours staying. Neither ships.
 """
 
 from __future__ import annotations
