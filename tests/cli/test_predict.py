@@ -474,7 +474,7 @@ def test_annotate_overwrites_nothing_of_yours(
     for more in ([], ["--overwrite"]):
         ran = command("predict", "../pics/sub", "--annotate", "../pics", *base, *more)
         assert (ran.code, ran.err.count("\n")) == (2, 1)
-        assert "not what mien wrote there" in ran.err
+        assert "mien did not write it" in ran.err
     # An output folder inside the input folder, and gone on with: annotated pictures are not taken for pictures.
     for more in ([], ["--resume"], ["--overwrite"]):
         table = ("--out", tmp_path / "t.csv")

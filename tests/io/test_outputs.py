@@ -79,7 +79,7 @@ def test_other_suffixes_do_not_meet(here: Path) -> None:
 def test_inputs_and_strangers_are_never_replaced(here: Path, overwrite: bool) -> None:
     inner = made(here / "pics" / "sub" / "x.jpg")
     original = made(here / "pics" / "x.jpg")
-    with pytest.raises(OutputExists, match="not what mien wrote"):  # somebody else's
+    with pytest.raises(OutputExists, match="mien did not write it"):  # somebody else's
         Outputs(here / "pics", [inner], same, overwrite=overwrite)
     with pytest.raises(OutputExists, match="overwrite an input"):
         Outputs(here / "pics", [inner, original], same, overwrite=overwrite)
@@ -115,7 +115,7 @@ def test_a_file_put_there_meanwhile_is_kept(here: Path) -> None:
     given = made(here / "in" / "a.jpg")
     plan = pickle.loads(pickle.dumps(Outputs(here / "out", [given], same)))
     mine = made(here / "out" / "a.jpg", "mine")
-    with pytest.raises(OutputExists, match="not what mien wrote"):
+    with pytest.raises(OutputExists, match="mien did not write it"):
         done(plan, given)
     assert Path(mine).read_text() == "mine"
 
@@ -128,7 +128,7 @@ def test_earlier_results_are_replaced_only_if_asked_and_only_untouched(here: Pat
         Outputs(out, [given], same)
     done(Outputs(out, [given], same, overwrite=True), given)
     (out / "a.jpg").write_text("retouched by hand")
-    with pytest.raises(OutputExists, match="not what mien wrote"):
+    with pytest.raises(OutputExists, match="mien did not write it"):
         Outputs(out, [given], same, overwrite=True)
 
 

@@ -75,7 +75,7 @@ class RunConfig(Frozen):
     mixup: float = Field(0.0, ge=0, description="Beta parameter; 0 turns mixup off")
     smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
     select: str = Field(
-        "accuracy", description="validation metric that selects the best epoch, whose weights are kept"
+        "accuracy", description="validation metric that selects the epoch with the weights that are kept"
     )
     patience: int | None = Field(None, ge=1, description="stop after this many epochs without a better one")
     runs: Path = Path("runs")
