@@ -188,7 +188,7 @@ def test_an_affect_only_set_has_no_class_figures() -> None:
     assert (only.scores, only.per_class, only.confusion, only.calibration) == ({}, (), (), None)
     assert set(only.affect) == {"valence", "arousal"}
     nothing = Predictions(("a",), np.array([-1]), np.full((1, 8), 0.125))
-    with pytest.raises(EvaluationError, match="no image carries"):
+    with pytest.raises(EvaluationError, match="no image has an expression"):
         evaluate.report(nothing)
 
 

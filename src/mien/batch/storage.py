@@ -76,7 +76,7 @@ def _system(scheme: str, host: str) -> Any:
 
 
 def open_url(url: str) -> tuple[Any, str]:
-    """The fsspec file system that a URL lies on, and its path there.
+    """The fsspec file system of a URL, and the path within it.
 
     Raises:
         BatchError: no installed library handles this scheme, or the server cannot be reached.
@@ -190,7 +190,7 @@ class Store:
                 atomic.write({Path(self.place, name): data})
         except _FAILURES as problem:
             raise BatchError(
-                f"{describe(self.place)}: cannot be written: {reason(problem)}: what was finished is safe there; "
+                f"{describe(self.place)}: cannot be written: {reason(problem)}: finished parts are kept; "
                 "fix it and give the same command again"
             ) from None
 

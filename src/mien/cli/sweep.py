@@ -1,4 +1,4 @@
-"""`mien sweep`: many runs of one configuration as a queue over processes and devices.
+"""`mien sweep`: train many runs of one configuration, queued over processes and devices.
 
 Exit code 0: every run is done. 1: some failed; each has its row with the error in `runs.csv`. 2: the command itself was
 wrong. 130: interrupted; the same command continues.
@@ -36,7 +36,8 @@ def sweep(
     plan: Annotated[bool, typer.Option("--plan", help="Print the runs, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
-    """Train, judge and compare arms over seeds and folds on all processors or devices; continues where it stopped."""
+    """Train, evaluate and compare arms over seeds and folds on all processors or devices; continues where it
+    stopped."""
     from mien.training.sweep import load_sweep
 
     settings = load_sweep(config, assignments or [])
@@ -61,7 +62,7 @@ def sweep(
 
 
 def _print_plan(settings: SweepConfig) -> None:
-    """Print every run, and what became of it so far."""
+    """Print every run and its state."""
     from mien.evaluation.sweep import is_done
     from mien.training.sweep import equal_arms, plan
 
@@ -73,7 +74,7 @@ def _print_plan(settings: SweepConfig) -> None:
 
 
 def _end(settings: SweepConfig, result: Result) -> None:
-    """Say where everything is, and exit with 1 where runs failed."""
+    """Print where the results are, and exit with 1 if runs failed."""
     for outcome in result.failed:
         typer.echo(f"mien: {outcome.job.label} failed: {outcome.error}", err=True)
     done = result.runs - len(result.failed)
@@ -83,11 +84,11 @@ def _end(settings: SweepConfig, result: Result) -> None:
 
 
 LINE_SECONDS = 60.0
-"""The time between two lines in a log."""
+"""Time between two lines in a log."""
 
 
 Report = Callable[..., None]
-"""Told ("runs", status) or ("crops", done, total)."""
+"""Called with ("runs", status) or ("crops", done, total)."""
 
 
 @contextmanager
@@ -131,12 +132,12 @@ def _lines() -> Report:
 
 
 def _share(kind: str, *values: Any) -> float:
-    """From 0 to 1: how far it is."""
+    """The share that is done, 0 to 1."""
     return float(values[0].share if kind == "runs" else values[0] / max(1, values[1]))
 
 
 def _words(kind: str, *values: Any) -> str:
-    """How far it is in a line: runs that are done or failed, and how far the running ones are."""
+    """The progress in a line: runs that are done or failed, and the progress of the running ones."""
     if kind == "crops":
         return f"aligned {values[0]:,} of {values[1]:,}"
     status: QueueStatus = values[0]

@@ -1,4 +1,4 @@
-"""`mien train` and `mien runs`."""
+"""`mien train` and `mien runs`: train a method, and list training runs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from mien.training import run_log
 def train(
     config: Annotated[Path, typer.Argument(help="A run configuration, e.g. configs/baseline-ferplus.yaml.")],
     assignments: options.Assignments = None,
-    resume: Annotated[bool, typer.Option(help="Go on with this run if it was interrupted.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue this run if it was interrupted.")] = False,
 ) -> None:
-    """Train a method; the run folder then holds weights, card, metrics and curve."""
+    """Train a method; the run folder gets the weights with their card, the metrics and the learning curve."""
     from mien.config import read_tree
 
     tree = read_tree(config, assignments or [])
@@ -33,7 +33,7 @@ def train(
     name = section.get("name") if isinstance(section, dict) else None
     run = _own(name, tree, config) if name in _OWN else _recogniser(config, assignments or [])
     try:
-        alone = os.environ.get("RANK", "0") == "0"  # of several processes under torchrun, one speaks
+        alone = os.environ.get("RANK", "0") == "0"  # of several processes under torchrun, only one prints
         drawn = _drawn() if alone and sys.stderr.isatty() else nullcontext(_lines() if alone else None)
         with drawn as report:
             folder = run(resume, report)
@@ -51,7 +51,7 @@ _OWN = {
     "landmarks": "mien.training.landmarks.train",
     "editor": "mien.training.editor.train",
 }
-"""Trainings with a configuration of their own."""
+"""Trainings with their own kind of configuration."""
 
 
 def _own(name: str, tree: dict[str, Any], config: Path) -> Callable[[bool, Any], Path]:
@@ -75,11 +75,11 @@ def _recogniser(config: Path, assignments: list[str]) -> Callable[[bool, Any], P
 
 
 LINE_SECONDS = 60.0
-"""The longest silence of a training in a log."""
+"""Longest time between two lines of a training in a log."""
 
 
 def _lines() -> Any:
-    """One plain line an epoch, and between them one a minute."""
+    """One plain line per epoch, and one per minute in between."""
     told = time.monotonic()
 
     def report(kind: str, values: dict[str, Any]) -> None:
@@ -106,7 +106,7 @@ def _numbers(values: dict[str, Any]) -> str:
 
 @contextmanager
 def _drawn() -> Iterator[Any]:
-    """A progress bar over crops, then over steps, with the epochs' lines above it."""
+    """A progress bar over crops and then steps, with a line for each epoch above it."""
     plain = _lines()
     with bar() as progress:
         tasks: dict[str, Any] = {}
@@ -127,7 +127,7 @@ def runs(
     folder: Annotated[Path, typer.Argument(help="The folder that holds the run folders.")] = Path("runs"),
     curves: Annotated[
         Path | None,
-        typer.Option(help="Also draw their accuracy on validation, epoch by epoch, here."),
+        typer.Option(help="Also draw their validation accuracy by epoch into this file."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     overwrite: options.Overwrite = False,
@@ -165,12 +165,12 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         cells = ("yes" if cell is True else "" if cell is False else str(cell) for cell in row.values())
         table.add_row(*cells)
-    # A log has no width: nothing is cut there.
+    # A log has no width, so nothing is cut.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _curve(folder: Path) -> None:
-    """Draw the learning curve where matplotlib is installed."""
+    """Draw the learning curve if matplotlib is installed."""
     try:
         from mien.figures import learning_curves
     except ModuleNotFoundError:

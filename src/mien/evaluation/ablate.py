@@ -21,7 +21,7 @@ def train_and_judge(run: RunConfig, by: str, write: Callable[[Report, Prediction
 
     Args:
         run: the configuration of one rung and seed.
-        by: the attribute whose groups are also evaluated separately; "" for none.
+        by: an attribute to evaluate by group as well; "" for none.
         write: writes the report into the run's folder `evaluation`.
 
     Raises:
