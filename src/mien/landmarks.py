@@ -1,7 +1,7 @@
 """The 112 facial landmarks: names, groups, mirroring, and the conventions of pose and presence.
 
 **Left and right are the subject's own.** In a picture that is not mirrored the subject's left eye has the larger x.
-Every group runs in a fixed direction (from the subject's right to their left, or round a contour), so a group can
+Every group runs in a fixed direction (from the subject's right to their left, or around a contour), so a group can
 be drawn as a line, and :data:`MIRROR` gives the point that each point becomes when the picture is mirrored.
 
 **Pose** is (yaw, pitch, roll) in degrees, 0 for a head that looks straight into the camera. Yaw is positive when the

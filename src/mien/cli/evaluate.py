@@ -68,9 +68,7 @@ def evaluate(
     from mien.reports import evaluation_report as page
 
     if leave_out:
-        options.refuse_others(
-            context, _TABLE, "--leave-out takes the options of each set from its configuration"
-        )
+        options.refuse_others(context, _TABLE, "--leave-out reads options of sets from the configuration")
         _table(weights, data, out, cache, prior, draws, threads, as_json, overwrite)
         return
     if out is None and Path(weights).is_dir():

@@ -43,7 +43,7 @@ def evaluate_edits(
     count: Annotated[
         int, typer.Option(min=4, help="Source pictures per expression; the FED uses four times as many.")
     ] = 550,
-    every: Annotated[int, typer.Option(min=1, help="Take every n-th London pair.")] = 1,
+    every: Annotated[int, typer.Option(min=1, help="Take every Nth London pair.")] = 1,
     threads: options.Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
     overwrite: options.Overwrite = False,

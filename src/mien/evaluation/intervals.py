@@ -47,7 +47,7 @@ def resamples(
 ) -> Iterator[NDArray[np.int32]]:
     """Yield blocks [some, count] of resample counts, `draws` rows in all, the same for the same seed.
 
-    With `subjects`, whole subjects are drawn; images of an unknown subject (None) are subjects of their own.
+    With `subjects`, whole subjects are drawn; images of an unknown subject (None) count as separate subjects.
     """
     generator = np.random.default_rng(seed)
     cluster = np.arange(count)
@@ -146,7 +146,7 @@ def calibration_interval(
     The gap of a bin has a variance of its own, so squared gaps are too large on average, and the usual ECE, a mean of
     absolute gaps, is never near zero: for a perfectly calibrated model its bootstrap interval never contains the truth.
     Here each bin's squared gap is reduced by its variance over the resamples (Kumar, Liang & Ma 2019, "Verified
-    uncertainty calibration", with the bootstrap's variance in place of the binomial's, so that subjects count).
+    uncertainty calibration", with the bootstrap's variance instead of the binomial's, so that subjects count).
 
     The interval, our choice, inverts a test: it contains each error at which gaps of these proportions and this noise
     would give an error like the one measured. `tests/test_coverage.py` simulates how often it contains the truth.

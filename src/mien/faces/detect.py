@@ -6,7 +6,7 @@ factors measured on the composed scenes of the Face Research Lab London Set, whe
 
 For all detectors: boxes are in pixels of the picture that was passed in, whatever size it was searched at; duplicates
 are merged; faces are sorted largest first; and a picture without a face gives an empty list. None of them returns the
-whole picture in place of a face; use `WholeImage` for pre-cropped data.
+whole picture as a face; use `WholeImage` for pre-cropped data.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def name_points(axis: Axes, names: Sequence[str], places: Sequence[tuple[float, 
 
 
 def series(index: int) -> dict[str, Any]:
-    """Colour and line style of the n-th line: distinct in colour first, then also in dashes."""
+    """Colour and line style of the line with this index: distinct in colour first, then also in dashes."""
     return {
         "color": SERIES[index % len(SERIES)],
         "linestyle": DASHES[(index // len(SERIES) + index) % len(DASHES)],

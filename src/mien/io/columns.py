@@ -315,7 +315,7 @@ def columns_of(
     if labels != EXPRESSIONS:
         if layout == "deepface":
             raise ConfigError(
-                f"--columns deepface has columns for seven expressions of its own, and these weights say "
+                f"--columns deepface has columns for seven expressions of its own, but these weights have "
                 f"{listed(labels)}: use --columns mien"
             )
         named = _of_own(named, labels)
@@ -324,7 +324,7 @@ def columns_of(
 
 @lru_cache(maxsize=32)
 def _of_own(columns: tuple[Column, ...], labels: tuple[str, ...]) -> tuple[Column, ...]:
-    """The same columns with own labels in place of the eight expressions."""
+    """The same columns with own labels instead of the eight expressions."""
     replaced: list[Column] = []
     for column in columns:
         if column.name in ("expression", "expression_smooth"):

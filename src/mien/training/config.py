@@ -49,7 +49,7 @@ class RunConfig(Frozen):
     )
     labels: tuple[str, ...] | None = Field(
         None,
-        description="own labels in place of the eight: a list of names, or `own` for the folders' or manifest's names",
+        description="own labels instead of the eight: a list of names, or `own` for the folders' or manifest's names",
     )
     data: DataConfig
     optim: OptimConfig = OptimConfig()

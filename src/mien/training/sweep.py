@@ -46,7 +46,7 @@ class JudgeConfig(Frozen):
     by: tuple[str, ...] = Field(
         (), description="attributes kept with the predictions; the table is also parted by the first"
     )
-    also: dict[str, JudgedSet] = Field({}, description="further sets by name, each with a table of its own")
+    also: dict[str, JudgedSet] = Field({}, description="further sets by name, each with its own table")
 
 
 class SweepConfig(Frozen):

@@ -28,7 +28,7 @@ Floats = NDArray[Any]  # float32 or float64
 Ints = NDArray[np.intp]
 Pixels = NDArray[Any]  # uint8
 
-# Blendshapes of each expression at full intensity; a name without _L or _R stands for both sides.
+# Blendshapes of each expression at full intensity; a name without _L or _R means both sides.
 RECIPES: Final[dict[str, dict[str, float]]] = {
     "neutral": {},
     "happiness": {
@@ -58,7 +58,7 @@ RECIPES: Final[dict[str, dict[str, float]]] = {
     "contempt": {"mouthSmile_L": 0.6, "mouthDimple_L": 0.9, "mouthPress": 0.3},
 }
 
-# Movements that are drawn singly and combined, without gaze; a name without _L or _R stands for both sides.
+# Movements that are drawn singly and combined, without gaze; a name without _L or _R means both sides.
 MOVEMENTS: Final = (
     "browDown", "browInnerUp", "browOuterUp", "cheekPuff", "cheekSquint", "eyeBlink", "eyeSquint", "eyeWide",
     "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthDimple", "mouthFrown", "mouthFunnel",
@@ -216,7 +216,7 @@ class Renderer:
 
     `fill` is the share of the side that the points span, `turn` the largest yaw, pitch and roll in degrees, `play` how
     far (0..1) blendshapes stray from the recipes. `backgrounds` are RGB pictures to put behind the head. With
-    `movements` faces show combinations of the single `MOVEMENTS` in place of the eight expressions.
+    `movements` faces show combinations of the single `MOVEMENTS` instead of the eight expressions.
     """
 
     def __init__(

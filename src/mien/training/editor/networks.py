@@ -11,7 +11,7 @@ Three editors, to be compared after equal training time:
 *Given* (their published code): StarGAN's plan of 7 x 7 convolution, two halvings, residual blocks, two doublings,
 instance normalisation and tanh; GANmut's unit axes, its random angles and its strengths from 0.2 to 1. *Chosen*: a
 third of their widths and 64 px, so that they train in minutes on one core; spectral normalisation and the hinge in
-place of the gradient penalty, which needs a second derivative; log gains in place of colours, as in
+place of the gradient penalty, which needs a second derivative; log gains instead of colours, as in
 `mien.editing.shading`.
 """
 
