@@ -82,7 +82,8 @@ def test_pages_use_none_of_the_words(path: Path) -> None:
 def test_the_words_are_found(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text(
-        '"""What shall be."""\n\nlacking = "whence"  # mend it\nraise ValueError(f"{lacking} lacks `whilst`")\nrate = "3 faces a second, 2 per face"\n',
+        '"""What shall be."""\n\nlacking = "whence"  # mend it\nraise ValueError(f"{lacking} lacks `whilst`")\n'
+        'rate = "3 faces a second, 2 per face"\n',
         encoding="utf-8",
     )
     assert found(path) == [

@@ -14,10 +14,10 @@ import pytest
 
 from mien.errors import MienError
 from mien.training import job_queue
-from mien.training.job_queue import Outcome, QueueStatus, Tell
+from mien.training.job_queue import Outcome, QueueStatus, ReportShare
 
 
-def work(job: Any, device: str, tell: Tell) -> Any:
+def work(job: Any, device: str, tell: ReportShare) -> Any:
     """What the jobs below ask for."""
     what, number = job
     if what == "square":

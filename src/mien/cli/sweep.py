@@ -115,15 +115,15 @@ def _watched() -> Iterator[Report]:
 
 
 def _lines() -> Report:
-    told = time.monotonic()
+    printed = time.monotonic()
     begun: dict[str, float] = {}
 
     def report(kind: str, *values: Any) -> None:
-        nonlocal told
+        nonlocal printed
         now = time.monotonic()
         begun.setdefault(kind, now)
-        if now - told >= LINE_SECONDS:
-            told = now
+        if now - printed >= LINE_SECONDS:
+            printed = now
             share = _share(kind, *values)
             left = (now - begun[kind]) * (1 / share - 1) / 60 if share else 0.0
             tell(f"{_words(kind, *values)}{f', about {left:.0f} min left' if left else ''}")

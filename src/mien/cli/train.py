@@ -80,22 +80,22 @@ LINE_SECONDS = 60.0
 
 def _lines() -> Any:
     """One plain line per epoch, and one per minute in between."""
-    told = time.monotonic()
+    printed = time.monotonic()
 
     def report(kind: str, values: dict[str, Any]) -> None:
-        nonlocal told
+        nonlocal printed
         if kind == "note":
             tell(values["text"])
         elif kind == "epoch":
             tell(f"epoch {values['epoch'] + 1}/{values['epochs']}  {_numbers(values)}")
-        elif time.monotonic() - told < LINE_SECONDS:
+        elif time.monotonic() - printed < LINE_SECONDS:
             return
         elif kind == "crops":
             tell(f"aligned {values['done']:,} of {values['of']:,}")
         else:
             spent = f"{values['progress']:.0%}, {values['seconds'] / 60:.0f} min"
             tell(f"step {values['step']:,}, {spent}  {_numbers(values['losses'])}")
-        told = time.monotonic()
+        printed = time.monotonic()
 
     return report
 

@@ -224,9 +224,7 @@ def compare(
         )
     aligned, lost = _aligned(runs), False
     names = _names([run.provenance for run in aligned])
-    if (
-        undetected == "error"
-    ):  # valence and arousal are evaluated where all runs found a face, so that images pair
+    if undetected == "error":  # valence and arousal are compared where all runs found a face
         everywhere = np.logical_and.reduce([run.found for run in aligned])
         lost = any(not np.array_equal(run.found, everywhere) for run in aligned)
         aligned = [replace(run, affect=np.where(everywhere[:, None], run.affect, np.nan)) for run in aligned]

@@ -22,7 +22,7 @@ from mien.evaluation.validation import validate
 from mien.io import atomic
 from mien.labels import EXPRESSIONS
 from mien.training import job_queue, loop, run_folder, sweep
-from mien.training.job_queue import Outcome, QueueStatus, Tell
+from mien.training.job_queue import Outcome, QueueStatus, ReportShare
 from mien.training.recognition import with_labels
 from mien.training.sweep import SweepConfig, SweepRun
 
@@ -90,7 +90,7 @@ def is_done(job: SweepRun) -> bool:
     return (job.folder / FILE).is_file()
 
 
-def train_and_predict(job: SweepRun, device: str, tell: Tell) -> float:
+def train_and_predict(job: SweepRun, device: str, progress: ReportShare) -> float:
     """Train a run or continue it, write its predictions and remove files that are not kept; return the seconds it took.
 
     Raises:
@@ -100,7 +100,7 @@ def train_and_predict(job: SweepRun, device: str, tell: Tell) -> float:
 
     def report(kind: str, values: dict[str, Any]) -> None:
         if kind == "step":
-            tell(values["progress"])
+            progress(values["progress"])
 
     read, load = _readers()
     loop.run(job.config, validate, resume=True, report=report, device=device, load=load)

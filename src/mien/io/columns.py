@@ -175,8 +175,8 @@ def _unit(name: str, column: str = "", scale: float = 1.0) -> Column:
     meaning = f"{UNITS[code].name}{where}; action unit of map {VERSION}, see mien.actions"
 
     def value(analysis: Analysis, number: int, face: Face) -> float | None:
-        said = unit(face.actions, name)
-        return None if said is None else scale * said
+        strength = unit(face.actions, name)
+        return None if strength is None else scale * strength
 
     return Column(column or name, float, "", f"0..{scale:g}", meaning, value)
 

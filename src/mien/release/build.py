@@ -458,19 +458,19 @@ def measured(
         return {"images": 0}
     truth, logits = samples.expression[named], test["logits"][named]
     if people is not None:
-        people = [who for who, known in zip(people, named, strict=True) if known]
+        people = [person for person, known in zip(people, named, strict=True) if known]
     probabilities = softmax(logits, temperature)
     answer = probabilities.argmax(axis=1)
     sure = probabilities.max(axis=1)
     right = answer == truth
-    who = people if people is not None and any(people) else None
+    subjects = people if people is not None and any(people) else None
     found: dict[str, Any] = {
         name: asdict(value)
         for name, value in intervals.classification_intervals(
-            truth, answer, len(labels), subjects=who
+            truth, answer, len(labels), subjects=subjects
         ).items()
     }
-    found["calibration_error"] = asdict(intervals.calibration_interval(sure, right, subjects=who))
+    found["calibration_error"] = asdict(intervals.calibration_interval(sure, right, subjects=subjects))
     found["expected_calibration_error"] = metrics.calibration_error(sure, right)
     keep = sure >= UNCERTAIN_BELOW
     found["certain"] = {
@@ -568,9 +568,9 @@ def happier(
             one pair, else a bootstrap over people.
     """
     rows: dict[str | None, tuple[list[float], list[float]]] = {}
-    for value, label, who in zip(happiness, expression, people, strict=True):
+    for value, label, person in zip(happiness, expression, people, strict=True):
         if label in (NEUTRAL, HAPPY):
-            rows.setdefault(who, ([], []))[int(label == HAPPY)].append(float(value))
+            rows.setdefault(person, ([], []))[int(label == HAPPY)].append(float(value))
     pairs = [[smile > calm for calm in calms for smile in smiles] for calms, smiles in rows.values()]
     shares = np.array([np.mean(each) for each in pairs if each])
     if all(len(each) <= 1 for each in pairs):

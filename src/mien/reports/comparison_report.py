@@ -121,12 +121,12 @@ def heading_of(comparison: Comparison) -> str:
     what = comparison.provenance
     rule = f", protocol {what.protocol} version {what.protocol_version}" if what.protocol else ""
     rows = comparison.rows
-    who = (
+    methods = (
         several(len(rows), "method")
         if len(rows) > 1
         else f"{rows[0].name}, {several(len(rows[0].seeds), 'seed')}"
     )
-    return f"{who} on {what.dataset or 'one set'}, {what.split or 'all'} split{rule}"
+    return f"{methods} on {what.dataset or 'one set'}, {what.split or 'all'} split{rule}"
 
 
 def ours(comparison: Comparison) -> published_results.Ours:
@@ -274,13 +274,15 @@ def ledger_cells(lines: Sequence[published_results.Line]) -> Cells:
     heading += ["paper rests on", "ours rests on", "why different", "read in"]
     rows: list[list[str]] = []
     above = ["", "", ""]
-    for one in lines:
-        long = [one.rests_on, one.ours_rests_on, one.why]
-        said = [
+    for line in lines:
+        long = [line.rests_on, line.ours_rests_on, line.why]
+        cells = [
             "as above" if text == last and len(text) > 12 else text
             for text, last in zip(long, above, strict=True)
         ]
-        rows.append([one.method, one.dataset, one.metric, one.paper, one.code, one.ours, *said, one.source])
+        rows.append(
+            [line.method, line.dataset, line.metric, line.paper, line.code, line.ours, *cells, line.source]
+        )
         above = long
     return heading, rows
 

@@ -359,7 +359,5 @@ def write(report: Report, predictions: Predictions, folder: Path | str, embeddin
     folder.mkdir(parents=True, exist_ok=True)
     texts = (report.to_json(indent=1) + "\n", markdown(report), html(report, predictions))
     atomic.write({folder / name: text.encode() for name, text in zip(FILES, texts, strict=False)})
-    predictions.save(
-        folder / FILE, embeddings
-    )  # last and atomically: its presence shows that the report is complete
+    predictions.save(folder / FILE, embeddings)  # last: it shows that the report is complete
     return folder / "report.html"

@@ -20,7 +20,7 @@ _FIELDS: Final = ("images", "expression", "affect", "votes", "subject")
 """Fields of `Samples`, in the order of `Batch`."""
 
 
-class Feed:
+class BatchLoader:
     """Training batches in an order that depends only on the seed, the epoch and the step.
 
     Args:

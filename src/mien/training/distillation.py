@@ -42,33 +42,34 @@ def taught(
     """
     rows = {name: (part, row) for part, one in enumerate(samples) for row, name in enumerate(one.names)}
     totals = [np.zeros_like(one.votes) for one in samples]
-    spoken = [np.zeros((len(one), 1), dtype=np.float32) for one in samples]
+    teacher_counts = [np.zeros((len(one), 1), dtype=np.float32) for one in samples]
     for path in teachers:
-        said = Predictions.load(path)
-        if said.classes != labels:
+        teacher = Predictions.load(path)
+        if teacher.classes != labels:
             raise ConfigError(
-                f"teachers: {path} {difference(labels, said.classes)}: a teacher has the student's labels in its order"
+                f"teachers: {path} {difference(labels, teacher.classes)}: a teacher has the student's labels in its "
+                "order"
             )
-        met = 0
-        for name, shares in zip(said.names, said.probabilities, strict=True):
+        matched = 0
+        for name, shares in zip(teacher.names, teacher.probabilities, strict=True):
             if name in rows:
                 part, row = rows[name]
                 totals[part][row] += shares.astype(np.float32)
-                spoken[part][row] += 1
-                met += 1
-        if not met:
+                teacher_counts[part][row] += 1
+                matched += 1
+        if not matched:
             raise ConfigError(f"teachers: {path} names no training picture: evaluate with --split train")
     return [
-        replace(one, votes=_mix(one, total / np.maximum(voices, 1), voices > 0, weight))
-        for one, total, voices in zip(samples, totals, spoken, strict=True)
+        replace(one, votes=_mix(one, total / np.maximum(count, 1), count > 0, weight))
+        for one, total, count in zip(samples, totals, teacher_counts, strict=True)
     ]
 
 
 def _mix(
-    samples: Samples, said: NDArray[np.floating], seen: NDArray[np.bool_], weight: float
+    samples: Samples, predicted: NDArray[np.floating], seen: NDArray[np.bool_], weight: float
 ) -> NDArray[np.float32]:
     label = np.eye(samples.votes.shape[1], dtype=np.float32)[np.maximum(samples.expression, 0)]
     label[samples.expression == UNLABELLED] = np.nan
     own = np.where(np.isfinite(samples.votes), samples.votes, label)
-    mixed = np.where(np.isfinite(own), (1 - weight) * own + weight * said, said)
+    mixed = np.where(np.isfinite(own), (1 - weight) * own + weight * predicted, predicted)
     return np.where(seen, mixed, samples.votes).astype(np.float32)

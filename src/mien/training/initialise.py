@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mien.methods.base import Backbone, Method, Recognition
-    from mien.training.batches import Feed
+    from mien.training.batches import BatchLoader
     from mien.training.config import RunConfig
 
 NORM_STEPS = 50
@@ -40,7 +40,7 @@ def freeze_norms(method: Method) -> None:
         norm.eval()
 
 
-def adapt_norms(method: Recognition, feed: Feed, config: RunConfig) -> None:
+def adapt_norms(method: Recognition, feed: BatchLoader, config: RunConfig) -> None:
     """Re-estimate the statistics of the backbone's batch norms as plain means over the first `NORM_STEPS` augmented
     batches."""
     norms = _norms(method)
@@ -57,7 +57,7 @@ def adapt_norms(method: Recognition, feed: Feed, config: RunConfig) -> None:
         norm.momentum = momentum
 
 
-def restore_norms(method: Method, feed: Feed, config: RunConfig) -> None:
+def restore_norms(method: Method, feed: BatchLoader, config: RunConfig) -> None:
     """Turn a backbone's fixed factors and offsets (`affine`) back into batch norms, with the statistics of the first
     `NORM_STEPS` augmented batches."""
     backbone = getattr(method, "backbone", None)

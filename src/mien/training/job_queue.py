@@ -26,14 +26,14 @@ from mien.errors import MienError
 from mien.faces.parallel import end_with_parent, interrupts_held
 from mien.io.onnx import available
 
-TELL_SECONDS: Final = 0.5
+REPORT_SECONDS: Final = 0.5
 """Shortest time between two progress reports of a worker."""
 STOP_SECONDS: Final = 120.0
 """How long workers may take to save what they have before they are killed."""
 
-Tell = Callable[[float], None]
+ReportShare = Callable[[float], None]
 """Called with the share of a job that is done, 0 to 1, at any rate."""
-Work = Callable[[Any, str, Tell], Any]
+Work = Callable[[Any, str, ReportShare], Any]
 """Does one job on a device; must be a function at the top of a module, because it is pickled."""
 
 
@@ -217,29 +217,25 @@ def _serve(pipe: Connection, work: Work, device: str, threads: int) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    told = 0.0
+    reported = 0.0
 
-    def tell(share: float) -> None:
-        nonlocal told
-        if time.monotonic() - told >= TELL_SECONDS:
-            told = time.monotonic()
+    def report(share: float) -> None:
+        nonlocal reported
+        if time.monotonic() - reported >= REPORT_SECONDS:
+            reported = time.monotonic()
             pipe.send(("share", share))
 
     try:
         while True:
-            pipe.send(_answer(work, pipe.recv(), device, tell))
+            pipe.send(_answer(work, pipe.recv(), device, report))
             gc.collect()  # networks and optimisers refer to each other
-    except (
-        EOFError,
-        OSError,
-        KeyboardInterrupt,
-    ):  # the parent has finished, or has asked this process to end
+    except (EOFError, OSError, KeyboardInterrupt):  # the parent has finished, or asked this process to end
         return
 
 
-def _answer(work: Work, job: Any, device: str, tell: Tell) -> tuple[str, Any]:
+def _answer(work: Work, job: Any, device: str, report: ReportShare) -> tuple[str, Any]:
     try:
-        return "value", work(job, device, tell)
+        return "value", work(job, device, report)
     except (MienError, OSError, RuntimeError) as problem:
         first = next(iter(str(problem).strip().splitlines()), "")
         return "error", first if isinstance(problem, MienError) else f"{type(problem).__name__}: {first}"

@@ -21,7 +21,7 @@ from mien.io import atomic
 from mien.labels import EXPRESSIONS
 from mien.methods.base import Batch, Method, Recognition, expression_target
 from mien.training import checkpoint, distillation, initialise, optim, run_folder, run_log
-from mien.training.batches import Feed
+from mien.training.batches import BatchLoader
 from mien.training.config import RunConfig
 from mien.training.task import Budget, Epoch, Task
 
@@ -72,7 +72,7 @@ class RecogniserTask(Task):
         self.method, self.optim, self.seed = _method(config), config.optim, config.seed
         splits = _splits(config, report, load)
         self._held = splits["valid"]
-        self.feed = Feed(splits["train"], config.batch, config.data.balance, config.seed)
+        self.feed = BatchLoader(splits["train"], config.batch, config.data.balance, config.seed)
         if config.batch % world:
             raise ConfigError(f"batch {config.batch} does not divide over {world} processes")
         self.epoch_steps = self.feed.steps
@@ -183,7 +183,7 @@ def prepare(config: RunConfig, batch: Batch, step: int, rank: int = 0, world: in
 
     Args:
         config: the settings of augmentation, smoothing and mixup.
-        batch: from `mien.training.batches.Feed`: raw crops and targets of all processes.
+        batch: from `mien.training.batches.BatchLoader`: raw crops and targets of all processes.
         step: the step of the training; with the seed it determines everything random.
         rank, world: the number of this process, and how many train; each keeps its contiguous share of the rows.
     """

@@ -171,9 +171,7 @@ def _render(renderer: Renderer, out: Path, person: int, each: int, seed: int, kn
     from mien.io import images
 
     folder = out / "pictures" / f"{person:05d}"
-    shutil.rmtree(
-        folder, ignore_errors=True
-    )  # remains of a killed process, perhaps with an incomplete picture
+    shutil.rmtree(folder, ignore_errors=True)  # remains of a killed process
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     points: list[Any] = []

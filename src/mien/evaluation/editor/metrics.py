@@ -184,9 +184,9 @@ def mean_by_source(values: Array, sources: Sequence[int], draws: int = 1000) -> 
     kept = values[known]
     if not len(kept):
         return Interval(float("nan"))
-    who = [str(source) for source, use in zip(sources, known, strict=True) if use]
+    subjects = [str(source) for source, use in zip(sources, known, strict=True) if use]
     sample = np.concatenate(
-        [counts @ kept / counts.sum(axis=1) for counts in resamples(len(kept), draws, subjects=who)]
+        [counts @ kept / counts.sum(axis=1) for counts in resamples(len(kept), draws, subjects=subjects)]
     )
     return interval(float(kept.mean()), sample)
 
