@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Terms = dict[str, torch.Tensor]
-"""Weighted scalar losses by name. The loop sums them for the step and logs each; a term without a gradient is only
-logged."""
+"""Weighted scalar losses by name. The loop sums and logs them; a term without a gradient is only logged."""
 
 
 class MethodConfig(BaseModel):
@@ -84,8 +83,7 @@ class Method(nn.Module, ABC):
         return self.parameters()
 
     def advance(self, step: int) -> None:
-        """Called before each step with the number of steps so far, for methods that change over steps. Does nothing by
-        default."""
+        """Called before each step with the number of steps so far; does nothing by default."""
 
 
 class Recognition(Method):
