@@ -34,7 +34,7 @@ from mien.data.synthetic import drawings
 from mien.evaluation import inference
 from mien.evaluation import sweep as sweeping
 from mien.training import checkpoint, job_queue, optim, recognition, run_log
-from mien.training.batches import Feed
+from mien.training.batches import BatchLoader
 from mien.training.sweep import SweepConfig, SweepRun, plan
 from mien.types import ShareProgress
 
@@ -97,7 +97,7 @@ def _steps(job: SweepRun, count: int) -> tuple[float, float]:
     torch.manual_seed(0)
     method = methods.build(config.method, config.data.size).to(memory_format=torch.channels_last).train()
     optimiser = optim.build(method, "model", config.optim)
-    feed = Feed([_samples(config.data)], config.batch, 0.0, 0)
+    feed = BatchLoader([_samples(config.data)], config.batch, 0.0, 0)
     batch = recognition.prepare(config, next(feed.epoch(0)), 0)
     torch.set_flush_denormal(True)  # as in a training
     begun = (time.perf_counter(), time.process_time())

@@ -197,7 +197,7 @@ def test_a_stopped_sweep_goes_on_within_its_runs_and_ends_as_an_undisturbed_one(
     _, told = process.communicate(timeout=60)
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert told.rstrip().endswith("go on with the same command")
+        assert told.rstrip().endswith("continue with the same command")
         assert "Traceback" not in told
     steps = {arm: len(run_log.read(runs / f"{arm}-s0" / "metrics.jsonl")) for arm in ("plain", "fast")}
     assert all(0 < count < 30 for count in steps.values()), "both were stopped in the middle"

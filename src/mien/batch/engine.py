@@ -2,7 +2,7 @@
 
 Ray Data starts the workers (one processor, one thread and one `Pipeline` each), hands them parts, and restarts dead
 ones with the same part. On one machine it is a child of this process and ends with it; with an address it belongs to
-the cluster. It is controlled from a process of its own, see `mien.batch.driver`. `docs/scale.md` compares Ray Data with
+the cluster. It is controlled from its own process, see `mien.batch.driver`. `docs/scale.md` compares Ray Data with
 Daft.
 """
 
@@ -168,7 +168,7 @@ def _todo(store: Store, parts: Sequence[plan.Part]) -> list[tuple[plan.Part, lis
     todo: list[tuple[plan.Part, list[str] | None]] = []
     for part in parts:
         replaced = _replaced(store, part) if part.digest in finished else None
-        if replaced is None:  # not there, or damaged
+        if replaced is None:  # missing, or damaged
             todo.append((part, None))
             continue
         noted = {*failed.get(part.digest, ()), *replaced}
@@ -295,7 +295,7 @@ def _done(
                 raise BatchError(unusable(address, why))
             raise BatchError(
                 "Ray has ended itself, as it does when one of its processes or a cluster's first machine dies: "
-                "what was finished is kept: give the same command again"
+                "finished parts are kept: give the same command again"
             )
         finally:
             limit.cancel()

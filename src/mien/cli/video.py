@@ -1,7 +1,7 @@
-"""`mien video` and `mien live`: a clip or a camera in; a table, a film and a page out.
+"""`mien video` and `mien live`: describe faces in a video or camera, as a table, an annotated video and a page.
 
 Exit code 0: all was analysed. 2: the command was wrong, or the video is damaged; then the frames before the damage are
-in the table. 130: interrupted; the table has been finished with the frames so far, and `--resume` goes on.
+in the table. 130: interrupted; the table has been finished with the frames so far, and `--resume` continues.
 """
 
 from __future__ import annotations
@@ -35,18 +35,19 @@ if TYPE_CHECKING:
 def video(
     clip: Annotated[Path, typer.Argument(metavar="VIDEO", help="Any video file that FFmpeg reads.")],
     out: Annotated[
-        Path | None, typer.Option(help="Write the table here, a row for each face: .csv, .parquet or .jsonl.")
+        Path | None, typer.Option(help="Write the table here, one row per face: .csv, .parquet or .jsonl.")
     ] = None,
     annotate: Annotated[
-        Path | None, typer.Option(help="Write the video with what was found drawn on it: .mp4, .mov or .mkv.")
+        Path | None, typer.Option(help="Write an annotated copy of the video here: .mp4, .mov or .mkv.")
     ] = None,
     sound: Annotated[
         bool, typer.Option("--sound/--no-sound", help="Copy the video's sound into --annotate.")
     ] = True,
     page: Annotated[
-        Path | None, typer.Option(help="Write one HTML page: curves, time shares, peaks, pictures.")
+        Path | None,
+        typer.Option(help="Write a summary page here (.html): curves, time shares, peaks, pictures."),
     ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Analyse each so many-th frame only.")] = 1,
+    every: Annotated[int, typer.Option(min=1, help="Analyse only every Nth frame.")] = 1,
     smooth: options.Smooth = 0.25,
     columns: options.Columns = "mien",
     resume: options.Resume = False,
@@ -61,7 +62,7 @@ def video(
     min_confidence: options.MinConfidence = None,
     threads: options.Threads = None,
 ) -> None:
-    """Describe every face in every frame of a video, which person it is, and how it changes."""
+    """Describe every face in every frame of a video: its person, expression, and changes over time."""
     from mien.faces.parallel import made_with
     from mien.video.process import Orders, run
 
@@ -74,7 +75,7 @@ def video(
         clip, out, annotate, page, every, smooth, columns, resume, threads, overwrite, made, sound=sound
     )
     load = _loader(finding, threads)
-    kept = f": {out} holds the frames so far, go on with --resume" if out is not None else ""
+    kept = f": {out} holds the frames so far, continue with --resume" if out is not None else ""
     with interruptible(kept), _watched(as_json) as show, _Brake() as brake:
 
         def watch(clip: VideoReader, frame: Frame, recalled: bool) -> None:
@@ -101,7 +102,7 @@ def _loader(finding: dict[str, Any], threads: int | None) -> partial[Pipeline]:
 
 
 class _Brake:
-    """Turns the first Ctrl-C into a stop after the frame in hand, so that table and film end with the same frame.
+    """Turns the first Ctrl-C into a stop after the current frame, so that table and video end with the same frame.
 
     A second one stops at once.
     """
@@ -124,10 +125,10 @@ class _Brake:
         self._pulled = True
 
     def check(self) -> None:
-        """To be called after each frame.
+        """Raise the interrupt, if there was one; to be called after each frame.
 
         Raises:
-            KeyboardInterrupt: it was asked for meanwhile.
+            KeyboardInterrupt: Ctrl-C was pressed.
         """
         if self._pulled:
             raise KeyboardInterrupt
@@ -135,7 +136,7 @@ class _Brake:
 
 @contextmanager
 def _watched(as_json: bool) -> Iterator[Watch | None]:
-    """What is shown while it runs: JSON on standard output, or a bar with the time left on a terminal."""
+    """The output during a run: JSON on standard output, or a bar with the time left on a terminal."""
     if as_json:
         yield lambda clip, frame, recalled: typer.echo(frame.to_json())
     elif sys.stderr.isatty():
@@ -146,7 +147,7 @@ def _watched(as_json: bool) -> Iterator[Watch | None]:
 
 
 def bar_columns() -> tuple[Any, ...]:
-    """What the bar shows; made when needed, as rich takes time to import."""
+    """The columns of the bar; made when needed, as rich takes time to import."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     return (
@@ -159,7 +160,7 @@ def bar_columns() -> tuple[Any, ...]:
 
 
 class Bar:
-    """Moves a progress bar by the time within the video: that is known where the number of frames is not."""
+    """Moves a progress bar by the time within the video, which is known even if the number of frames is not."""
 
     def __init__(self, progress: Any, task: Any) -> None:
         self._progress, self._task = progress, task
@@ -179,7 +180,7 @@ class Bar:
 
 
 def _tell(tally: Tally, lag: float) -> None:
-    """The summary in a few lines."""
+    """Print the summary in a few lines."""
     from mien.video.summary_page import clock
 
     faces = tally.frames - tally.empty
@@ -207,7 +208,7 @@ def live(
     ] = None,
     overwrite: options.Overwrite = False,
     seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="Stop after so long; else with Ctrl-C.")
+        float | None, typer.Option(min=0.1, help="Stop after this time; by default with Ctrl-C.")
     ] = None,
     smooth: options.Smooth = 0.25,
     detector: options.Detector = "auto",
@@ -219,7 +220,7 @@ def live(
     min_confidence: options.MinConfidence = None,
     threads: options.Threads = None,
 ) -> None:
-    """Watch a camera: who is in the picture and what their faces show, in the terminal or a window."""
+    """Describe the faces in a camera's picture live, in the terminal or a window."""
     from mien.faces.parallel import made_with
     from mien.io import outputs
     from mien.video import camera as showing
@@ -236,4 +237,4 @@ def live(
             device, load(), out=out, seconds=seconds, lag=smooth, overwrite=overwrite, made_with=made
         )
     rate = watched.frames / max(watched.seconds, 1e-9)
-    typer.echo(f"{several(watched.frames, 'frame')} in {watched.seconds:.1f} s, {rate:.0f} a second")
+    typer.echo(f"{several(watched.frames, 'frame')} in {watched.seconds:.1f} s, {rate:.0f} per second")

@@ -51,7 +51,7 @@ class Signer:
         """The key of this installation, made at first use in the user's configuration folder.
 
         If it cannot be stored or read there (no home folder, or not writable), a key of this process is used, and a
-        warning is logged once: it proves as little as a stored one.
+        warning is logged once: like a stored one, it does not identify a person.
 
         Raises:
             ExtraMissing: `cryptography` is not installed.
@@ -77,7 +77,9 @@ class Signer:
             if (
                 b"-----BEGIN " not in data or b"-----END " not in data
             ):  # `sign` checks the content if signing fails
-                raise ProvenanceError(f"{folder / name}: is {'torn' if data.strip() else 'empty'}: {remedy}")
+                raise ProvenanceError(
+                    f"{folder / name}: is {'incomplete' if data.strip() else 'empty'}: {remedy}"
+                )
         return signer
 
 
@@ -154,7 +156,7 @@ def _pair_in(folder: Path) -> tuple[bytes, bytes]:
 
 
 def _keep(folder: Path, chain: bytes, key: bytes) -> None:
-    """Store a new pair in `folder`, whole or not at all; a pair that another process stored meanwhile is kept.
+    """Store a new pair in `folder`, atomically; a pair that another process stored meanwhile is kept.
 
     Raises:
         OSError: it cannot be written.
@@ -198,13 +200,13 @@ def _fault(chain: bytes, key: bytes) -> str:
     try:
         leaf = load_pem_x509_certificates(chain)[0].public_key()
     except (ValueError, IndexError):
-        return "the certificate chain is empty, torn or no PEM file"
+        return "the certificate chain is empty, incomplete or not a PEM file"
     try:
         private = serialization.load_pem_private_key(key, password=None)
     except TypeError:
-        return "the private key asks for a passphrase, which mien cannot give"
+        return "the private key needs a passphrase, which mien does not support"
     except (ValueError, UnsupportedAlgorithm):
-        return "the private key is empty, torn or no PEM file"
+        return "the private key is empty, incomplete or not a PEM file"
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
-        return "the private key is not one for ES256, on the curve P-256"
-    return "" if private.public_key() == leaf else "the private key is another certificate's"
+        return "the private key is not for ES256 (curve P-256)"
+    return "" if private.public_key() == leaf else "the private key belongs to another certificate"

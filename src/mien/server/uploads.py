@@ -195,7 +195,7 @@ async def _parsed(request: Request, body: bytes) -> Upload:
             elif key == "file":
                 data, name = await value.read(), value.filename or ""
             else:
-                raise Refusal(422, "wrong_form", f"the picture stands in field '{key[:40]}': call it 'file'")
+                raise Refusal(422, "wrong_form", f"the picture is in field '{key[:40]}': call it 'file'")
     finally:
         await form.close()
     return Upload(data, _shown(name), fields)

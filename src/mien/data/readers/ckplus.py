@@ -14,7 +14,7 @@ or "ck48", the common copy of the last three frames as 48x48 faces:
     anger/S010_004_00000017.png ... contempt/ disgust/ fear/ happy/ sadness/ surprise/          981 pictures
 
 Of each labelled sequence the last three frames take the class and the first is neutral, the usual choice. There are
-no official splits: all is "train" until the protocol makes ten folds by subject.
+no official splits: all records are "train" until the protocol makes ten folds by subject.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _ck48(root: Path) -> list[Record]:
             expression = index_of(folder.name)
         except UnknownExpression:
             raise DatasetDamaged(
-                f"{folder} is no class of CK+: expected {', '.join(CKPLUS.classes)}"
+                f"{folder} is not a class of CK+: expected {', '.join(CKPLUS.classes)}"
             ) from None
         records += [_record(path, expression) for path in pictures(folder)]
     return records

@@ -1,11 +1,11 @@
-"""Train the landmark network: from the teacher's two files and sets of faces to weights with their card.
+"""Train the landmark network from the teacher's two files and sets of faces; write its weights and card.
 
     mien train configs/landmarks.yaml [--resume]
 
-One command does it all: it labels each set with the teacher (`mien.training.landmarks.teacher`) and renders heads, both
-kept, so that a second run starts at once; trains (`mien.training.loop`); exports to ONNX; measures what was exported on
-faces that training did not see; and writes the card. `mien.faces.landmarker.Landmarker.load(out / "landmarks.onnx")`
-opens the result.
+One command labels each set with the teacher (`mien.training.landmarks.teacher`) and renders heads, and keeps both so
+that a second run starts at once; trains (`mien.training.loop`); exports to ONNX; measures the exported network on faces
+that training did not see; and writes the card. `mien.faces.landmarker.Landmarker.load(out / "landmarks.onnx")` opens
+the result.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ NAME: Final = "landmarks"
 """`method.name` of a configuration of this training."""
 
 MEASURED: Final = 1000
-"""Faces of each held-out set that the card's figures are of, at most."""
+"""Largest number of faces of each held-out set that the card's figures are measured on."""
 
 JUDGED: Final = 1000
 """Steps between two measurements of the network in training."""
@@ -64,7 +64,7 @@ class LandmarkNetworkConfig(Frozen):
 
 
 class LandmarksConfig(Frozen):
-    """The numbers of the landmark network's training, and where its data lie. A set without a folder is left out."""
+    """The options of the landmark network's training, and the paths of its data. A set without a folder is left out."""
 
     method: LandmarkNetworkConfig
     labels: Path = Field(description="folder of the label files; those that are missing are made")
@@ -120,15 +120,15 @@ def configured(tree: dict[str, Any], source: str) -> LandmarksConfig:
 def run(config: LandmarksConfig, resume: bool = False, progress: EventProgress = silent) -> Path:
     """Label, render, train, export, measure; return the run folder.
 
-    It then holds landmarks.onnx, its card landmarks.json, metrics.jsonl, and state.pt to go on from.
+    The folder holds landmarks.onnx, its card landmarks.json, metrics.jsonl, and state.pt for --resume.
 
     Args:
         config: the run.
-        resume: go on from `state.pt` if it is there.
-        progress: told how far it is.
+        resume: continue from `state.pt` if there is one.
+        progress: called with progress.
 
     Raises:
-        FileLocked: another process trains this run now.
+        FileLocked: another process is training this run.
         ConfigError: labels are missing and cannot be made, or the folder has a run and `resume` is off.
         DatasetNotFound: a folder does not hold its set.
         TrainingError: a loss is not finite, or the folder cannot be written.
@@ -158,7 +158,7 @@ def run(config: LandmarksConfig, resume: bool = False, progress: EventProgress =
 
 
 _MAY_CHANGE: Final = ("steps", "minutes", "workers", "threads", "out")
-"""Options that a run may be resumed with in another value: how long, and on how much of the machine."""
+"""Options that may differ when a run is resumed: how long it trains, and with how many threads and processes."""
 
 
 class LandmarkMethod(Method):
@@ -209,7 +209,7 @@ class LandmarkTask(Task):
         self.budget, self.epoch_steps = Budget(config.steps, config.minutes), 100
 
     def start(self) -> None:
-        """Give a fresh network the principal modes of the points."""
+        """Set the principal modes of the points in a new network."""
         mean, modes = point_modes(Draws(*self._data))
         self.averaged.mean.copy_(mean)
         self.averaged.modes.copy_(modes)
@@ -307,7 +307,7 @@ def interval(values: Floats, seed: int = 0) -> str:
 
 
 def judge(landmarker: Landmarker, held: dict[str, LandmarkFaces], limit: int = MEASURED) -> dict[str, Any]:
-    """What a card says of a network: error, faces kept and pose error on each held-out set, at 128 and 48 px."""
+    """The figures of a card: error, faces kept and pose error on each held-out set, at 128 and 48 px."""
     error, kept, pose = {}, {}, {}
     for name, faces in held.items():
         if not faces.images:
@@ -338,7 +338,7 @@ def card_of(
     training: Run,
     figures: dict[str, Any],
 ) -> dict[str, Any]:
-    """What `landmarks.json` states."""
+    """The content of `landmarks.json`."""
     used = [text for name, text in _SOURCES.items() if getattr(config, name) is not None]
     if config.head is not None:
         used.append(f"ICT-FaceKit (MIT): renderings of {config.identities} people with exact points and pose")
@@ -396,4 +396,4 @@ def card_of(
 
 
 _PLACES: Final = ("labels", "teacher", "ferplus", "muxspace", "diffusionfer", "head", "backgrounds", "out")
-"""Keys of the configuration that say where things lie on one machine; a card does not repeat them."""
+"""Keys of the configuration that are paths on one machine; the card leaves them out."""
