@@ -147,6 +147,59 @@ def test_faces_are_read_alike(
     assert faces_of(frame) == faces_of(expected)
 
 
+def test_faces_are_compared_alike(examples: Path, command: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("pyarrow")
+    from fastapi.testclient import TestClient
+    from pyarrow import parquet
+
+    from mien.batch import plan, worker
+    from mien.server.app import create_app
+    from mien.video import analyser
+
+    neutral, photo = (examples / f"portrait_{name}.jpg" for name in ("neutral", "smiling"))
+    plain = mien.load(threads=1)
+    expected = plain(photo).relative_to(plain.baseline(neutral))
+    assert expected.faces[0].change is not None
+    assert expected.faces[0].change.baseline == "portrait_neutral.jpg"
+    pipeline = mien.load(baseline=neutral, threads=1)
+    assert pipeline(photo) == pipeline([photo])[0] == expected
+
+    ran = command("predict", photo, "--json", "--baseline", neutral)
+    assert Analysis.from_json(ran.out) == expected
+
+    with TestClient(create_app(plain)) as client:
+        answer = client.post(
+            "/v1/analyses",
+            files={
+                "file": ("p.jpg", photo.read_bytes(), "image/jpeg"),
+                "baseline": (neutral.name, neutral.read_bytes(), "image/jpeg"),
+            },
+        )
+    assert answer.status_code == 200, answer.text
+    assert Analysis.from_dict({**answer.json(), "source": str(photo)}) == expected
+
+    options = {"baseline": [str(neutral)]}
+    job = worker.Job(str(tmp_path / "table"), str(tmp_path), options, "mien", "row")
+    store = worker.Store(job.out)
+    store.make(plan.FOLDER)
+    plan.claim(store, {})
+    done = worker.Worker(job, worker.Ledger())(0, [str(photo)])
+    assert done["failure"] is None, done
+    written = parquet.read_table(tmp_path / "table" / plan.Part(0, (str(photo),)).name).to_pylist()
+    assert written == tables.rows(expected, changes=True)
+
+    clip = one_frame(images.read(photo), tmp_path / "photo.mkv")
+    (frame,) = analyser.analyse(clip, pipeline)
+    assert faces_of(frame) == faces_of(expected)
+    ran = command("video", clip, "--baseline", neutral, "--out", tmp_path / "film.parquet")
+    assert ran.code == 0, ran.err
+    (row,) = tables.load(tmp_path / "film.parquet")
+    assert {name: row[name] for name in written[0] if name.endswith("_change")} == {
+        name: value for name, value in written[0].items() if name.endswith("_change")
+    }
+
+
 @pytest.fixture(scope="module")
 def portrait(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A photo in a format that is written without loss; of an even number of pixels, as videos have."""

@@ -13,9 +13,9 @@ A picture without a face is an `Analysis` with empty `faces`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mien.actions import units
@@ -176,11 +176,104 @@ class Reading:
         return {name: self.probabilities[name] / total if total > 0 else 1 / len(BASIC) for name in BASIC}
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How far a face differs from the neutral face of its person: each value of the reading less the baseline's.
+
+    Attributes:
+        baseline: what the face was compared with, see `Baseline`.
+        probabilities: in [-1, 1], by label.
+        valence, arousal: in [-2, 2]; None where the network was not trained on them.
+        actions: in [-1, 1], by the names of `mien.actions.ACTIONS`; None where one cannot be measured.
+        units: the FACS action units likewise: those of the face less those of the baseline's actions.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
+
+    baseline: str
+    probabilities: dict[str, float]
+    valence: float | None
+    arousal: float | None
+    actions: dict[str, float | None]
+    units: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A person's own neutral face: the mean of one or more readings, which other readings are compared with.
+
+    `Pipeline.baseline` makes one of pictures, `mien.video.CalmestSecond` and `mien.video.Span` of a video's frames.
+
+    Attributes:
+        name: what it was made of, for people: "neutral.jpg", "anna", "calmest 1.20-2.20 s".
+        probabilities, valence, arousal, actions: means, each as in `Reading`.
+    """
+
+    name: str
+    probabilities: dict[str, float]
+    valence: float | None
+    arousal: float | None
+    actions: dict[str, float | None]
+
+    @classmethod
+    def of(cls, readings: Sequence[Reading], name: str) -> Self:
+        """The mean of one or more readings of one person, all of one recogniser."""
+        return cls(
+            name,
+            {
+                label: sum(reading.probabilities[label] for reading in readings) / len(readings)
+                for label in readings[0].probabilities
+            },
+            _mean([reading.valence for reading in readings]),
+            _mean([reading.arousal for reading in readings]),
+            {
+                action: _mean([reading.actions[action] for reading in readings])
+                for action in readings[0].actions
+            },
+        )
+
+    @cached_property
+    def units(self) -> dict[str, float | None]:
+        """The action units that follow from the mean actions."""
+        return units(self.actions) if self.actions else {}
+
+    def change(self, reading: Reading) -> Change:
+        """How far a reading differs from this.
+
+        Raises:
+            ConfigError: the reading has other labels.
+        """
+        if reading.probabilities.keys() != self.probabilities.keys():
+            from mien.errors import ConfigError
+
+            raise ConfigError(
+                f"the baseline '{self.name}' was read with other labels: read it with the same weights"
+            )
+        return Change(
+            self.name,
+            {name: value - self.probabilities[name] for name, value in reading.probabilities.items()},
+            _less(reading.valence, self.valence),
+            _less(reading.arousal, self.arousal),
+            {name: _less(value, self.actions.get(name)) for name, value in reading.actions.items()},
+            {name: _less(value, self.units.get(name)) for name, value in reading.units.items()},
+        )
+
+
+def _less(value: float | None, base: float | None) -> float | None:
+    return None if value is None or base is None else value - base
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean of one or more values; None where one is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Face:
     """One face of a picture. `quality` in [0, 1] combines visibility, size, sharpness, frontality and presence, see
     `mien.faces.pipeline.quality`. Below 0.4 the picture is too poor for a reliable reading, which is then marked
-    `uncertain`.
+    `uncertain`. `change` is the difference from the person's own neutral face; None if there is no baseline.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
@@ -190,6 +283,7 @@ class Face:
     pose: Pose
     reading: Reading
     quality: float
+    change: Change | None = field(default=None, kw_only=True)
 
     def __repr__(self) -> str:
         box, name = self.box, self.expression + "?" * self.reading.uncertain
@@ -277,8 +371,22 @@ class Analysis:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """A plain nested dict of JSON types; `from_dict` reads it back."""
-        return asdict(self)
+        """A plain nested dict of JSON types; `from_dict` reads it back. Without a baseline a face has no `change`."""
+        values = asdict(self)
+        for face in values["faces"]:
+            if face["change"] is None:
+                del face["change"]
+        return values
+
+    def relative_to(self, baseline: Baseline) -> Self:
+        """The same with each face's `change` from a baseline.
+
+        Raises:
+            ConfigError: the baseline has other labels.
+        """
+        return replace(
+            self, faces=tuple(replace(face, change=baseline.change(face.reading)) for face in self.faces)
+        )
 
     def to_json(self) -> str:
         """One line of JSON; numbers keep full precision."""
@@ -376,6 +484,27 @@ class Frame(Analysis):
     shot: int = 0
     searched: bool = True
     lag: float = 0.0
+
+    def relative_to(self, baseline: Baseline | Mapping[int, Baseline]) -> Self:
+        """The same with each face's `change` from one baseline, or from that of its person.
+
+        Args:
+            baseline: for all faces, or by the number of a person; a person without one has no change.
+
+        Raises:
+            ConfigError: a baseline has other labels.
+        """
+        if isinstance(baseline, Baseline):
+            return super(Frame, self).relative_to(baseline)
+        return replace(
+            self,
+            faces=tuple(
+                replace(face, change=baseline[face.person].change(face.reading))
+                if face.person in baseline
+                else face
+                for face in self.faces
+            ),
+        )
 
 
 @cache

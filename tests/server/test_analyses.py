@@ -69,6 +69,35 @@ def test_form_and_body_answer_with_the_pipelines_own_json(
     assert form.json()["source"] == "me.jpg"
 
 
+def test_a_second_picture_is_what_faces_are_compared_with(
+    serve: Serve, pipeline: Pipeline, portrait: bytes, examples: Path
+) -> None:
+    client, form = serve(), ("file", ("me.jpg", portrait, "image/jpeg"))
+    neutral = (examples / "portrait_neutral.jpg").read_bytes()
+    answer = client.post("/v1/analyses", files=[form, ("baseline", ("../rest.jpg", neutral, "image/jpeg"))])
+    expected = pipeline(portrait).relative_to(pipeline.baseline(neutral, "rest.jpg"))
+    assert Analysis.from_json(answer.text).faces == expected.faces
+    for data, status, code, words in (
+        (picture(), 422, "no_face", ("baseline: ", "neutral face")),
+        (
+            (examples / "group_1.jpg").read_bytes(),
+            422,
+            "wrong_value",
+            ("baseline: ", "6 faces", "one person"),
+        ),
+        (b"no picture", 415, "not_a_picture", ("baseline: ",)),
+        (b"", 422, "damaged_picture", ("baseline: ", "empty")),
+    ):
+        answer = client.post("/v1/analyses", files=[form, ("baseline", ("rest.jpg", data, "image/jpeg"))])
+        refused(answer, status, code, *words)
+    only = client.post("/v1/analyses", files={"baseline": ("rest.jpg", neutral, "image/jpeg")})
+    refused(only, 422, "no_picture")
+    both = [form, ("baseline", ("rest.jpg", neutral, "image/jpeg"))]
+    edit = client.post("/v1/edits", files=both, data={"target": "anger"})
+    assert edit.status_code in (422, 501)
+    assert "baseline" in edit.text or "cannot edit" in edit.text
+
+
 def test_a_photo_lying_on_its_side_is_read_upright(serve: Serve, pipeline: Pipeline, portrait: bytes) -> None:
     upright = Image.open(io.BytesIO(portrait)).convert("RGB").crop((0, 0, 512, 480))
     exif = Image.Exif()

@@ -157,8 +157,9 @@ def _checked(options: dict[str, Any], columns: str) -> dict[str, Any]:
     from mien.faces.pipeline import load
     from mien.io.columns import columns_of
 
-    columns_of(columns)
-    columns_of(columns, labels=load(**options, threads=1).labels)
+    changes = options.get("baseline") is not None
+    columns_of(columns, changes=changes)
+    columns_of(columns, labels=load(**options, threads=1).labels, changes=changes)
     return made_with(options)
 
 

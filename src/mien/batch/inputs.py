@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Iterator
-from io import BytesIO, StringIO
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 from mien.batch.storage import BatchError, is_url, open_url, read, reason
-from mien.errors import ConfigError, ExtraMissing
+from mien.errors import ConfigError
 from mien.io.images import SUFFIXES, describe
 from mien.io.inputs import PATH_COLUMNS, gather
+from mien.io.manifests import MANIFESTS, Manifest
 from mien.urls import without_secrets
 
-MANIFESTS: Final = (".csv", ".parquet")
 COLUMNS: Final = (*PATH_COLUMNS, "input", "url")
 """Names accepted for the column of pictures, in order of preference."""
 
@@ -82,9 +81,15 @@ def _folder(url: str) -> list[str]:
 def _manifest(path: str, suffix: str) -> Iterator[str]:
     try:
         data = read(path) if is_url(path) else Path(path).read_bytes()
-        rows = _csv(data) if suffix == ".csv" else _parquet(data)
+        table = Manifest(data, suffix)
+        column = table.column(COLUMNS)
+        if column is None:
+            raise ConfigError(
+                f"{describe(path)}: no column names the pictures, it has {', '.join(table.names) or 'none'}: "
+                f"call one of them '{COLUMNS[0]}'"
+            )
         folder = _path(path).rpartition("/")[0] if is_url(path) else str(Path(path).parent)
-        for line, name in rows:
+        for line, (name,) in table.rows(column):
             if not name:
                 raise ConfigError(
                     f"{describe(path)}: row {line} names no picture: fill it in, or take it out"
@@ -92,50 +97,7 @@ def _manifest(path: str, suffix: str) -> Iterator[str]:
             yield name if is_url(name) else _within(folder, name)
     except (OSError, ValueError, csv.Error) as problem:  # ValueError: UTF-8 and Arrow
         raise BatchError(f"{describe(path)}: this manifest cannot be read: {reason(problem)}") from None
-    except _NoColumn as problem:
-        raise ConfigError(
-            f"{describe(path)}: no column names the pictures, it has {', '.join(problem.found) or 'none'}: "
-            f"call one of them '{COLUMNS[0]}'"
-        ) from None
 
 
 def _within(folder: str, name: str) -> str:
     return f"{folder}/{name}" if is_url(folder) and not name.startswith("/") else str(Path(folder) / name)
-
-
-class _NoColumn(Exception):
-    """A manifest without a column that names the pictures."""
-
-    def __init__(self, columns: Iterable[str]) -> None:
-        super().__init__()
-        self.found = [str(name) for name in columns]
-
-
-def _csv(data: bytes) -> Iterator[tuple[int, str]]:
-    table = csv.DictReader(StringIO(data.decode("utf-8-sig"), newline=""), skipinitialspace=True)
-    column = _column(table.fieldnames or ())
-    for row in table:
-        yield table.line_num, (row[column] or "").strip()
-
-
-def _parquet(data: bytes) -> Iterator[tuple[int, str]]:
-    try:
-        from pyarrow import parquet
-    except ModuleNotFoundError:
-        raise ExtraMissing("batch", "pyarrow") from None
-    table: Any = parquet.ParquetFile(BytesIO(data))
-    column = _column(table.schema_arrow.names)
-    number = 0
-    for chunk in table.iter_batches(columns=[column]):
-        for value in chunk.column(0).to_pylist():
-            number += 1
-            yield number, str(value).strip() if value is not None else ""
-
-
-def _column(columns: Iterable[str]) -> str:
-    names = list(columns)
-    plain = {name.strip().lower(): name for name in reversed(names)}
-    column = next((plain[name] for name in COLUMNS if name in plain), None)
-    if column is None:
-        raise _NoColumn(names)
-    return column

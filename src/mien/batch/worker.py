@@ -218,17 +218,20 @@ def _file(
 
     labels = labels_of(job.options.get("weights"), job.options.get("adapt"))
     no_face: Any = "skip" if job.on_no_face == "skip" else "row"
+    changes = job.options.get("baseline") is not None
 
     def lines() -> Iterator[Row]:
         for picture in pictures:
             if picture in done:
-                yield from rows(done[picture], job.columns, on_no_face=no_face, labels=labels)
+                yield from rows(
+                    done[picture], job.columns, on_no_face=no_face, labels=labels, changes=changes
+                )
             else:
                 yield from kept.get(key(without_secrets(picture)), ())
 
     table = BytesIO()
     made = {"made_with": job.made_with, "pictures": contents}
-    columns = columns_of(job.columns, labels=labels)
+    columns = columns_of(job.columns, labels=labels, changes=changes)
     write_parquet(table, columns, lines(), made if job.made_with is not None else None)
     return table.getvalue()
 

@@ -59,6 +59,7 @@ def batch(
     weights: options.Weights = None,
     prior: options.Prior = None,
     adapt: options.Adapt = None,
+    baseline: options.Baseline = None,
     min_face: options.MinFace = None,
     min_confidence: options.MinConfidence = None,
     tiled: options.Tiled = False,
@@ -70,6 +71,7 @@ def batch(
     from mien.urls import without_secrets
 
     shown = without_secrets(out)
+    rows = options.table_of(baseline)
     linked: list[Path] = []
     try:
         with (
@@ -77,11 +79,11 @@ def batch(
             _watched() as progress,
         ):
             summary = run(
-                given or [],
+                given or rows,
                 out,
                 options=_plain(
                     options.pipeline_options(
-                        detector, model, weights, min_face, min_confidence, tiled, prior, adapt
+                        detector, model, weights, min_face, min_confidence, tiled, prior, adapt, baseline
                     )
                 ),
                 columns=columns,
@@ -101,9 +103,12 @@ def batch(
 
 def _plain(finding: dict[str, Any]) -> dict[str, Any]:
     """The options with absolute paths, so that every process can open the files."""
-    return {
+    plain = {
         name: str(value.absolute()) if isinstance(value, Path) else value for name, value in finding.items()
     }
+    if "baseline" in plain:
+        plain["baseline"] = [str(Path(name).absolute()) for name in plain["baseline"]]
+    return plain
 
 
 def _tell(summary: Summary, shown: str, as_json: bool) -> None:

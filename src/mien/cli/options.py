@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mien.errors import ConfigError
+from mien.labels import listed
 
 # Finding and reading faces ------------------------------------------------------------------------------------------
 
@@ -27,6 +28,14 @@ Prior = Annotated[
 ]
 Adapt = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A correction that `mien adapt` fitted on your pictures.")
+]
+Baseline = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE",
+        help="The person's neutral face, to give changes from it: pictures (repeat the option), or a table with path, "
+        "person, neutral.",
+    ),
 ]
 MinFace = Annotated[float | None, typer.Option(min=1, help="Smallest height of a face, pixels.")]
 MinConfidence = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest detector score.")]
@@ -47,6 +56,7 @@ def pipeline_options(
     tiled: bool = False,
     prior: str | None = None,
     adapt: Path | None = None,
+    baseline: list[str] | None = None,
 ) -> dict[str, Any]:
     """The options above in the form of those of `mien.load`.
 
@@ -55,7 +65,7 @@ def pipeline_options(
     """
     from mien.faces.operating_point import read_prior
 
-    return {
+    return ({"baseline": baseline} if baseline else {}) | {
         "detector": detector,
         "detector_model": model,
         "weights": weights,
@@ -65,6 +75,24 @@ def pipeline_options(
         "prior": None if prior is None else read_prior(prior),
         "adapt": adapt,
     }
+
+
+def table_of(baseline: list[str] | None) -> list[str]:
+    """The pictures of a baseline's table, analysed if no others are named; reports people without a neutral one.
+
+    Raises:
+        ConfigError: there is a table, and it is invalid.
+    """
+    from mien.cli.terminal import tell
+
+    if not baseline:
+        return []
+    from mien.faces.baseline import NeutralPictures
+
+    pictures = NeutralPictures.read(baseline)
+    if people := pictures.without_neutral:
+        tell(f"mien: {pictures.table}: no neutral picture of {listed(people)}: their faces have no changes")
+    return list(pictures.pictures)
 
 
 # Output -------------------------------------------------------------------------------------------------------------

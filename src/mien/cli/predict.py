@@ -54,6 +54,7 @@ def predict(
     weights: options.Weights = None,
     prior: options.Prior = None,
     adapt: options.Adapt = None,
+    baseline: options.Baseline = None,
     min_face: options.MinFace = None,
     min_confidence: options.MinConfidence = None,
     tiled: options.Tiled = False,
@@ -82,11 +83,12 @@ def predict(
 
     begun = time.monotonic()
     finding = options.pipeline_options(
-        detector, model, weights, min_face, min_confidence, tiled, prior, adapt
+        detector, model, weights, min_face, min_confidence, tiled, prior, adapt, baseline
     )
+    rows = options.table_of(baseline)
     labels = EXPRESSIONS if weights is adapt is None else _labels(weights, adapt, annotate is not None)
     job = AnalysisJob(
-        sources=_gathered(paths, listed, annotate),
+        sources=_gathered(paths or ([] if listed else rows), listed, annotate),
         options={**finding, "embeddings": embeddings},
         out=out,
         annotate=annotate,
@@ -109,13 +111,13 @@ def predict(
         raise typer.Exit(1)
 
 
-def _gathered(paths: list[str] | None, listed: str | None, annotate: Path | None) -> list[Source]:
+def _gathered(paths: list[str], listed: str | None, annotate: Path | None) -> list[Source]:
     """Expand the paths given, without the pictures that earlier runs wrote into `annotate`."""
     from mien.io import inputs, outputs
 
     linked: list[Path] = []
     leave_out = outputs.written_in(annotate) if annotate is not None else set()
-    sources = inputs.gather(paths or [], listed, leave_out, linked.append)
+    sources = inputs.gather(paths, listed, leave_out, linked.append)
     tell_links(linked)
     return sources
 

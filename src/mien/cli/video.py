@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mien.cli import options
 from mien.cli.terminal import bar, interruptible
+from mien.errors import ConfigError
+from mien.types import Frame
 from mien.wording import several, signed
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
     from mien.faces.pipeline import Pipeline
     from mien.io.video import VideoReader
-    from mien.types import Frame
+    from mien.video.baseline import VideoBaseline
     from mien.video.process import Watch
     from mien.video.statistics import Tally
 
@@ -58,6 +61,14 @@ def video(
     weights: options.Weights = None,
     prior: options.Prior = None,
     adapt: options.Adapt = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHERE",
+            help="Neutral faces, to give changes from them: calmest (each person's calmest second), 0:02-0:04, or a "
+            "person's picture (may be repeated).",
+        ),
+    ] = None,
     min_face: options.MinFace = None,
     min_confidence: options.MinConfidence = None,
     threads: options.Threads = None,
@@ -67,16 +78,18 @@ def video(
     from mien.video.process import Orders, run
 
     options.check_resume(resume, overwrite)
+    within, pictures = _baseline(baseline or [])
     finding = options.pipeline_options(
-        detector, model, weights, min_face, min_confidence, prior=prior, adapt=adapt
+        detector, model, weights, min_face, min_confidence, prior=prior, adapt=adapt, baseline=pictures
     )
     made = made_with(finding)
     orders = Orders(
-        clip, out, annotate, page, every, smooth, columns, resume, threads, overwrite, made, sound=sound
-    )
+        clip, out, annotate, page, every, smooth, columns, resume, threads, overwrite, made, sound=sound,
+        baseline=within, changes=bool(baseline),
+    )  # fmt: skip
     load = _loader(finding, threads)
     kept = f": {out} holds the frames so far, continue with --resume" if out is not None else ""
-    with interruptible(kept), _watched(as_json) as show, _Brake() as brake:
+    with interruptible(kept), _watched(as_json, within) as show, _Brake() as brake:
 
         def watch(clip: VideoReader, frame: Frame, recalled: bool) -> None:
             if show is not None:
@@ -88,6 +101,28 @@ def video(
         typer.echo(f"mien: {clip}: {note}", err=True)
     if not as_json:
         _tell(tally, smooth)
+
+
+def _baseline(given: list[str]) -> tuple[VideoBaseline | None, list[str]]:
+    """What `--baseline` names: a place within the video, or else pictures.
+
+    Raises:
+        ConfigError: a place beside something else, or a table.
+    """
+    from mien.faces.baseline import NeutralPictures
+    from mien.video.baseline import parsed
+
+    places = [None if Path(text).exists() else parsed(text) for text in given]
+    if len(given) == 1 and places[0] is not None:
+        return places[0], []
+    if any(places):
+        raise ConfigError("--baseline calmest, or a span such as 0:02-0:04, stands alone: give one of them")
+    if given and NeutralPictures.read(given).table is not None:
+        raise ConfigError(
+            f"{given[0]}: a table says who is in which picture, not in a video: give a picture, calmest, or a span "
+            "such as 0:02-0:04"
+        )
+    return None, given
 
 
 def _loader(finding: dict[str, Any], threads: int | None) -> partial[Pipeline]:
@@ -135,9 +170,21 @@ class _Brake:
 
 
 @contextmanager
-def _watched(as_json: bool) -> Iterator[Watch | None]:
-    """The output during a run: JSON on standard output, or a bar with the time left on a terminal."""
-    if as_json:
+def _watched(as_json: bool, within: VideoBaseline | None) -> Iterator[Watch | None]:
+    """The output during a run: JSON on standard output, or a bar with the time left on a terminal.
+
+    If the baseline is known only at the end of the video, the lines of JSON wait for it in a temporary file.
+    """
+    if as_json and within is not None:
+        with TemporaryFile("w+", encoding="utf-8") as held:
+            try:
+                yield lambda clip, frame, recalled: print(frame.to_json(), file=held)
+            finally:
+                held.seek(0)
+                baselines = within.baselines()
+                for line in held:
+                    typer.echo(Frame.from_json(line).relative_to(baselines).to_json())
+    elif as_json:
         yield lambda clip, frame, recalled: typer.echo(frame.to_json())
     elif sys.stderr.isatty():
         with bar(*bar_columns()) as progress:

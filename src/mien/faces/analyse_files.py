@@ -118,6 +118,7 @@ def _table(job: AnalysisJob, out: Path) -> Writer:
         made_with={**made_with(job.options), "on_no_face": job.on_no_face},
         overwrite=job.overwrite,
         labels=job.labels,
+        changes=job.options.get("baseline") is not None,
     )
 
 

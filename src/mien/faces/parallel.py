@@ -55,7 +55,7 @@ def work(options: dict[str, Any], marks: Outputs | None = None, threads: int = 1
 
 def made_with(options: Settings) -> Settings:
     """Everything that determines the results of `mien.load(**options)`: version, hashes of weights, the detector and
-    its options.
+    its options, and the baseline if there is one.
 
     Raises:
         WeightsError: a card is missing or damaged.
@@ -76,7 +76,7 @@ def made_with(options: Settings) -> Settings:
         recognise.labels_of(None, adapt)  # raises if there is no such file
     if model is not None and content is None:
         raise ConfigError(f"{model}: the detector's model cannot be read: check --model")
-    return {
+    made = {
         "version": __version__,
         "model": recogniser.name,
         "weights": recogniser.fields["sha256"],
@@ -91,6 +91,11 @@ def made_with(options: Settings) -> Settings:
         "prior": options.get("prior") or (recognise.check(recogniser).prior if adapt is None else "trained"),
         "adapt": None if adapt is None else (inputs.identity(adapt) or "").partition("-")[0],
     }
+    if options.get("baseline") is not None:
+        from mien.faces.baseline import NeutralPictures
+
+        made["baseline"] = NeutralPictures.read(options["baseline"]).settings()
+    return made
 
 
 def mark_name(name: str) -> str:

@@ -28,11 +28,12 @@ from mien.errors import ConfigError, MienError, NoFace, loading, shortened
 from mien.faces import align
 from mien.io import images
 from mien.labels import EXPRESSIONS
-from mien.types import Analysis, Box, Detection, Face, Landmarks, Pose, Reading
+from mien.types import Analysis, Baseline, Box, Detection, Face, Landmarks, Pose, Reading
 from mien.urls import without_secrets
 
 if TYPE_CHECKING:
     from mien.faces.action_reader import ActionReader
+    from mien.faces.baseline import Baselines, Given
     from mien.faces.detect import Detector
     from mien.faces.landmarker import Landmarker
     from mien.faces.operating_point import Prior
@@ -44,6 +45,8 @@ Picture = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]
 tensor, or anything else that `mien.io.images.check` accepts."""
 
 OnNoFace = Literal["row", "skip", "error"]
+
+Comparable = TypeVar("Comparable", bound=Analysis)
 
 AHEAD: Final = 32
 """Largest number of pictures read, and of crops gathered, before the crops are recognised together; it limits the
@@ -88,6 +91,7 @@ class _Seen:
     qualities: tuple[Quality, ...] = ()
     crops: tuple[NDArray[np.uint8], ...] = ()
     error: str | None = None
+    person: str | None = None
 
 
 class Pipeline:
@@ -108,11 +112,12 @@ class Pipeline:
         max_pixels: int = images.MAX_PIXELS,
         visibility: Visibility | None = None,
         actions: ActionReader | None = None,
+        baselines: Baselines | None = None,
     ) -> None:
         """Combine the given parts; see `load` for the meaning and defaults of the options.
 
         `visibility` measures how much of a face is visible; None opens the shipped weights. `actions` reads facial
-        actions; None reads none.
+        actions; None reads none. `baselines` are the neutral faces to compare with; None compares none.
         """
         if not 0 <= presence <= 1:
             raise ConfigError(f"presence is {presence}: it is a probability, pass 0 to 1")
@@ -123,6 +128,7 @@ class Pipeline:
         self.recogniser = recogniser
         self.visibility = visibility or _visibility()
         self.actions = actions
+        self.baselines = baselines
         self.presence = presence
         self.on_no_face = on_no_face
         self.embeddings = embeddings
@@ -150,11 +156,12 @@ class Pipeline:
         Raises:
             ImageError: a single picture cannot be read, or an array is not RGB uint8 [height, width, 3].
             NoFace: a single picture has no face and `on_no_face` is "error".
+            MienError: a single picture has no baseline that can be used, see `baseline`.
         """
         if isinstance(pictures, list | tuple):
             return list(self.stream(pictures))
         seen = self._see(pictures)  # type: ignore[arg-type]
-        return self._read([seen])[0]
+        return self.compared(self._read([seen])[0], seen.person)
 
     def stream(self, pictures: Iterable[Picture], ahead: int = AHEAD) -> Iterator[Analysis]:
         """Analyse any number of pictures in constant memory, in order; errors become analyses with `error` set.
@@ -177,9 +184,57 @@ class Pipeline:
         yield from self._settle(waiting)
 
     def _settle(self, waiting: list[_Seen]) -> Iterator[Analysis]:
-        for analysis in self._read(waiting):
-            if analysis.faces or analysis.error or self.on_no_face != "skip":
-                yield analysis
+        for analysis, seen in zip(self._read(waiting), waiting, strict=True):
+            if not (analysis.faces or analysis.error or self.on_no_face != "skip"):
+                continue
+            try:
+                yield self.compared(analysis, seen.person)
+            except MienError as problem:
+                error = f"{images.describe(analysis.source)}: not compared: {problem}"
+                yield replace(analysis, error=error)
+
+    def baseline(self, pictures: Picture | Sequence[Picture], name: str = "") -> Baseline:
+        """The neutral face of one person from one or more pictures of it, their readings averaged.
+
+        Compare with it by `analysis.relative_to(baseline)`.
+
+        Args:
+            pictures: each shows one face.
+            name: how it is called; that of the pictures unless told.
+
+        Raises:
+            ImageError: a picture cannot be read.
+            NoFace: a picture has no face.
+            ConfigError: a picture has several faces, or there is no picture.
+        """
+        listed = list(pictures) if isinstance(pictures, list | tuple) else [cast("Picture", pictures)]
+        if not listed:
+            raise ConfigError("a baseline of no pictures: pass one of the person's neutral face")
+        seen = [self._neutral(picture) for picture in listed]
+        if not name:
+            name = Path(seen[0].source).name + (f" and {len(seen) - 1} more" if len(seen) > 1 else "")
+        readings = self._readings([one.crops[0] for one in seen], [one.landmarks[0] for one in seen])
+        return Baseline.of(readings, name)
+
+    def _neutral(self, picture: Picture) -> _Seen:
+        """A baseline's picture, which shows one face."""
+        seen = self._see(picture)
+        if len(seen.crops) == 1:
+            return seen
+        shown = images.describe(seen.source)
+        if not seen.crops:
+            raise NoFace(f"{shown}: no face found: a baseline needs a picture of the person's neutral face")
+        raise ConfigError(
+            f"{shown}: {len(seen.crops)} faces found: a baseline needs a picture of one person alone, so cut it to "
+            "that face"
+        )
+
+    def compared(self, analysis: Comparable, person: str | None = "") -> Comparable:
+        """An analysis with the changes from this pipeline's baseline, if it has one; see `Baselines.of`."""
+        if self.baselines is None or not analysis.faces:
+            return analysis
+        baseline = self.baselines.of(person, self)
+        return analysis if baseline is None else analysis.relative_to(baseline)
 
     def _see(self, picture: Picture) -> _Seen:
         """Run every step before the recogniser."""
@@ -199,7 +254,8 @@ class Pipeline:
         if given and faces:
             _warn_if_bgr(rgb, faces[0][0])
         detections, landmarks, poses, qualities, crops = zip(*faces, strict=True) if faces else ((),) * 5
-        return _Seen(source, width, height, detections, landmarks, poses, qualities, crops)
+        person = None if self.baselines is None else self.baselines.pictures.person_of(picture)
+        return _Seen(source, width, height, detections, landmarks, poses, qualities, crops, person=person)
 
     def find(self, rgb: images.Rgb) -> list[MeasuredFace]:
         """Every face of a picture, largest first, which is also the order of their numbers."""
@@ -298,6 +354,7 @@ def load(
     weights: Path | str | None = None,
     prior: Prior | None = None,
     adapt: Path | str | None = None,
+    baseline: Given | None = None,
     presence: float = PRESENCE,
     on_no_face: OnNoFace = "row",
     embeddings: bool = False,
@@ -318,6 +375,8 @@ def load(
         prior: the label shares to expect: "trained", "uniform", or a share for each label; labels that are not named
             share the rest. None is what the weights' card recommends; see `mien.faces.operating_point`.
         adapt: a file of `mien adapt`: a correction fitted on your own labelled pictures.
+        baseline: one or more pictures of a person's neutral face, or a table of them for several people: each face then
+            has its `change` from it; see `mien.faces.baseline`.
         presence: lowest face-presence score of the landmark network kept, in [0, 1].
         on_no_face: "row" gives an `Analysis` without faces, "skip" leaves it out of lists and streams, "error" makes it
             an error.
@@ -329,9 +388,16 @@ def load(
     Raises:
         WeightsError: weights are missing, damaged or do not match their card.
         ConfigError: an option is wrong.
+        NoFace, ImageError: a picture of the baseline has no face, or cannot be read.
         LoadError: a library cannot be imported, or there is not enough memory.
     """
     from mien.faces import detect
+
+    baselines = None
+    if baseline is not None:
+        from mien.faces.baseline import Baselines, NeutralPictures
+
+        baselines = Baselines(NeutralPictures.read(baseline))
 
     def make_detector() -> Detector:
         if not isinstance(detector, str):
@@ -361,7 +427,7 @@ def load(
     visibility, action_reader = _Opening(_visibility), _Opening(make_actions)
     with loading("mien"):
         found, opened, reader = make_detector(), landmarker.result(), recogniser.result()
-    return Pipeline(
+    pipeline = Pipeline(
         found,
         opened,
         reader,
@@ -371,7 +437,11 @@ def load(
         max_pixels=max_pixels,
         visibility=visibility.result(),
         actions=action_reader.result(),
+        baselines=baselines,
     )
+    if baselines is not None and baselines.pictures.persons is None:
+        baselines.of("", pipeline)  # a picture that cannot be used is an error now
+    return pipeline
 
 
 def _visibility() -> Visibility:

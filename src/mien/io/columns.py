@@ -19,7 +19,7 @@ from mien.actions import ACTIONS, UNIT_NAMES, UNITS, VERSION, unit
 from mien.errors import ConfigError, MienError, NoFace, nearest
 from mien.io.images import describe
 from mien.labels import EXPRESSIONS, listed
-from mien.types import Analysis, Face, Frame, TrackedFace
+from mien.types import Analysis, Change, Face, Frame, TrackedFace
 
 POINTS: Final = 112
 """Number of facial points: the length of `mien.landmarks.POINTS`, which `io` does not import."""
@@ -290,6 +290,36 @@ VIDEO: Final = (
 """Additional columns of the tables of `mien video` and `mien live`, in every layout; their faces are `TrackedFace`."""
 
 
+def _changed(column: Column, value: Callable[[Change], float | None]) -> Column:
+    """The column of a value's change from the baseline."""
+    low, high = column.range.split("..")
+    wide = float(high) - float(low)
+
+    def change(analysis: Analysis, number: int, face: Face) -> float | None:
+        return None if face.change is None else value(face.change)
+
+    meaning = f"change of {column.name} from the person's neutral face; empty where there is no baseline"
+    return Column(f"{column.name}_change", float, "", f"{-wide:g}..{wide:g}", meaning, change)
+
+
+def _changed_part(part: str, name: str, column: Column) -> Column:
+    return _changed(column, lambda change: cast("dict[str, float | None]", getattr(change, part)).get(name))
+
+
+CHANGES: Final = (
+    Column(
+        "baseline", str, "", "", "the neutral face that the columns ending in _change compare with",
+        lambda a, i, f: None if f.change is None else f.change.baseline,
+    ),
+    *(_changed_part("probabilities", name, _probability(name, name)) for name in EXPRESSIONS),
+    _changed(_AFFECT[0], lambda change: change.valence),
+    _changed(_AFFECT[1], lambda change: change.arousal),
+    *(_changed_part("actions", name, _action(name)) for name in ACTIONS),
+    *(_changed_part("units", name, _unit(name)) for name in UNIT_NAMES),
+)  # fmt: skip
+"""Additional columns of the layout "mien" where faces are compared with a baseline."""
+
+
 def points_of(layout: str) -> tuple[int, ...]:
     """The indices of our facial points that a layout has as x_0, y_0, x_1, ..., in this order."""
     return DLIB if layout in ("pyfeat", "openface") else tuple(range(POINTS))
@@ -300,18 +330,24 @@ def columns_of(
     landmarks: bool = True,
     video: bool = False,
     labels: tuple[str, ...] = EXPRESSIONS,
+    changes: bool = False,
 ) -> tuple[Column, ...]:
-    """All columns of a layout: those of `COLUMNS`, those of `VIDEO` and x_0 ... y_0 ... of the facial points if
-    requested.
+    """All columns of a layout: those of `COLUMNS`; those of `VIDEO`, of `CHANGES` and x_0 ... y_0 ... of the facial
+    points if requested.
 
-    With own labels the columns `p_<label>` and `smoothed_<label>` replace those of the eight expressions.
+    With own labels the columns `p_<label>`, `smoothed_<label>` and `p_<label>_change` replace those of the eight
+    expressions.
 
     Raises:
-        ConfigError: no such layout, or own labels in a layout with seven fixed classes.
+        ConfigError: no such layout, own labels in a layout with seven fixed classes, or changes in another tool's.
     """
     if layout not in COLUMNS:
         raise ConfigError(f"no column layout '{layout}': {nearest(layout, list(COLUMNS))}")
-    named = (*COLUMNS[layout], *(VIDEO if video else ()))
+    if changes and layout != "mien":
+        raise ConfigError(
+            f"--columns {layout} has the columns of another tool, which compares with no baseline: use --columns mien"
+        )
+    named = (*COLUMNS[layout], *(VIDEO if video else ()), *(CHANGES if changes else ()))
     if labels != EXPRESSIONS:
         if layout == "deepface":
             raise ConfigError(
@@ -339,7 +375,11 @@ def _of_own(columns: tuple[Column, ...], labels: tuple[str, ...]) -> tuple[Colum
                 replace(_smooth(name), name=f"smoothed_{name}", meaning=f"smoothed probability of {name}")
                 for name in labels
             ]
-        elif column.name.removesuffix("_smooth") not in EXPRESSIONS:
+        elif column.name == f"{EXPRESSIONS[0]}_change":
+            replaced += [
+                _changed_part("probabilities", name, _probability(name, f"p_{name}")) for name in labels
+            ]
+        elif column.name.removesuffix("_smooth").removesuffix("_change") not in EXPRESSIONS:
             replaced.append(column)
     return tuple(replaced)
 
@@ -374,18 +414,19 @@ def rows(
     on_no_face: OnNoFace = "row",
     video: bool = False,
     labels: tuple[str, ...] = EXPRESSIONS,
+    changes: bool = False,
 ) -> list[Row]:
     """One row for each face of a picture, all with the same keys, in the order of `columns_of`.
 
     A picture without a face, or one that could not be analysed, gives a single row with empty face columns ("row") or
-    none at all ("skip"); an error is never skipped. `video` adds the columns of a `Frame`. `labels` are those of the
-    recogniser.
+    none at all ("skip"); an error is never skipped. `video` adds the columns of a `Frame`, `changes` those of a
+    baseline. `labels` are those of the recogniser.
 
     Raises:
         NoFace: there is no face and `on_no_face` is "error".
         TableError: points are requested and a face does not have `POINTS` of them.
     """
-    layout = columns_of(columns, landmarks, video, labels)
+    layout = columns_of(columns, landmarks, video, labels, changes)
     if not analysis.faces and analysis.error is None:
         if on_no_face == "skip":
             return []
@@ -449,9 +490,14 @@ def to_frame(
     except ModuleNotFoundError:
         raise TableError("to_frame needs 'pandas': install it with  pip install pandas") from None
     listed = list(analyses)
+    faces = [face for analysis in listed for face in analysis.faces]
     if labels is None:
-        faces = (face for analysis in listed for face in analysis.faces)
         labels = next((tuple(face.probabilities) for face in faces), EXPRESSIONS)
-    layout = columns_of(columns, landmarks, labels=labels)
-    table = [row for analysis in listed for row in rows(analysis, columns, landmarks, labels=labels)]
+    changes = any(face.change is not None for face in faces)
+    layout = columns_of(columns, landmarks, labels=labels, changes=changes)
+    table = [
+        row
+        for analysis in listed
+        for row in rows(analysis, columns, landmarks, labels=labels, changes=changes)
+    ]
     return pandas.DataFrame(table, columns=[column.name for column in layout])

@@ -20,7 +20,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, BinaryIO, Final
@@ -90,6 +90,7 @@ class Writer:
         resume: continue an unfinished table, or add to a finished one.
         video: `Frame`s are written, with their additional columns.
         labels: those of the recogniser.
+        changes: faces are compared with a baseline, and the table has the columns of their change.
         made_with: how the rows are made, plain JSON values; stored with the table and compared by `resume`.
         overwrite: replace a table, finished or not. The old one stays until the new one is finished.
         writes: places (see `mien.io.inputs.place`) of other files that the run writes, stored with the table.
@@ -119,6 +120,7 @@ class Writer:
         made_with: dict[str, Any] | None = None,
         overwrite: bool = False,
         writes: Sequence[str] = (),
+        changes: bool = False,
     ) -> None:
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part")
@@ -133,8 +135,8 @@ class Writer:
         self._empty = True
         self._again: dict[str, int] = {}
         self._layout, self._landmarks, self._on_no_face, self._video = columns, landmarks, on_no_face, video
-        self._labels = labels
-        self._columns = columns_of(columns, landmarks, video, labels)
+        self._labels, self._changes = labels, changes
+        self._columns = columns_of(columns, landmarks, video, labels, changes)
         names = [column.name for column in self._columns]
         if self.path.suffix.lower() not in FORMATS:
             raise TableError(
@@ -270,7 +272,15 @@ class Writer:
             NoFace: as `rows`.
             TableError: the disk is full or gone; earlier rows are kept.
         """
-        table = rows(analysis, self._layout, self._landmarks, self._on_no_face, self._video, self._labels)
+        table = rows(
+            analysis,
+            self._layout,
+            self._landmarks,
+            self._on_no_face,
+            self._video,
+            self._labels,
+            self._changes,
+        )
         source = key(analysis.source)
         line = {"source": source, "frame": analysis.frame, "rows": [list(row.values()) for row in table]}
         if analysis.error is not None:
@@ -303,8 +313,11 @@ class Writer:
                 self.part.unlink(missing_ok=True)
         self._lock.release()
 
-    def finish(self) -> None:
+    def finish(self, complete: Callable[[Row], Row] | None = None) -> None:
         """Turn the part file into the table, in one step, and remove it.
+
+        Args:
+            complete: fills in what is known only at the end, called with each row of the table.
 
         Raises:
             TableError: the table cannot be written; the part file is kept.
@@ -321,7 +334,8 @@ class Writer:
             made["writes"] = sorted(map(self._from_here, self.wrote.union(self._writes)))
         try:
             with atomic.writing(self.path) as temporary:
-                _write(temporary, suffix, self._columns, self.written(), made)
+                table = self.written() if complete is None else map(complete, self.written())
+                _write(temporary, suffix, self._columns, table, made)
                 if suffix != ".parquet":
                     _write_beside(self.path, made)
             self.part.unlink()
@@ -497,7 +511,11 @@ def load(path: str | Path) -> Iterator[Row]:
         raise _unreadable(path, problem) from None
 
 
-_KINDS: Final = {column.name: column.kind for layout in COLUMNS for column in columns_of(layout, video=True)}
+_KINDS: Final = {
+    column.name: column.kind
+    for layout in COLUMNS
+    for column in columns_of(layout, video=True, changes=layout == "mien")
+}
 
 
 def _parsed(name: str, text: str | None) -> Any:
@@ -585,8 +603,8 @@ def _same_columns(path: Path, wanted: list[str], columns: list[str]) -> None:
     # A JSON lines table without rows does not name its columns.
     if columns and columns != wanted:
         raise TableError(
-            f"{describe(path)} was written with other columns: give the same --columns, --weights and landmarks, or "
-            "another file"
+            f"{describe(path)} was written with other columns: give the same --columns, --weights, --baseline and "
+            "landmarks, or another file"
         )
 
 

@@ -17,6 +17,7 @@ from mien.server.limits import Limits, Refusal, TooManyFaces
 
 if TYPE_CHECKING:
     from mien.editing.results import Edit
+    from mien.types import Analysis
 
 Answer = tuple[dict[str, Any], bytes]
 """The metadata of an answer (`media_type`, `headers`, `faces`; or `refusal`) as JSON types, and its body."""
@@ -43,7 +44,7 @@ class Answers:
                 return self._edit(
                     schema.EditRequest.model_validate(request["edit"]), data, request["as_json"]
                 )
-            analysis = self._models.pipeline(data)
+            analysis = self._analysis(request, data)
         except Refusal as refusal:
             return _refused(refusal)
         except MienError as problem:
@@ -53,6 +54,19 @@ class Answers:
             return _refused(Refusal(413, "too_costly", message))
         text = replace(analysis, source=request["name"] or analysis.source).to_json()
         return {"media_type": "application/json", "faces": len(analysis.faces)}, text.encode()
+
+    def _analysis(self, request: dict[str, Any], data: bytes) -> Analysis:
+        pipeline = self._models.pipeline
+        if "baseline" not in request:
+            return pipeline(data)
+        at, name = request["baseline"]["at"], request["baseline"]["name"]
+        picture, neutral = data[:at], data[at:]
+        try:
+            baseline = pipeline.baseline(neutral, name or "baseline")
+        except MienError as problem:
+            refusal = _refusal(problem, neutral)
+            raise Refusal(refusal.status, refusal.code, f"baseline: {refusal.message}") from None
+        return pipeline(picture).relative_to(baseline)
 
     def _edit(self, asked: schema.EditRequest, data: bytes, as_json: bool) -> Answer:
         from mien.editing import provenance, signing

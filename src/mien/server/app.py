@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -159,10 +159,13 @@ def _pictures(service: ServerState, guards: Sequence[Any]) -> APIRouter:
             **schema.refusals(*_COMMON),
         },
         response_model=None,
-        openapi_extra=schema.body(),
+        openapi_extra=schema.body(baseline=True),
     )
     async def analyses(request: Request) -> Response:
-        """The picture is a form's field `file`, or the body itself. A picture without a face has an empty `faces`."""
+        """The picture is a form's field `file`, or the body itself. A picture without a face has an empty `faces`.
+
+        With a picture of the person's neutral face in field `baseline` each face has its `change` from it.
+        """
         service.pool.check()
         upload = await uploads.receive(request, service.uploads)
         if upload.fields:
@@ -171,7 +174,12 @@ def _pictures(service: ServerState, guards: Sequence[Any]) -> APIRouter:
                 "wrong_value",
                 f"no field '{next(iter(upload.fields))}': an analysis takes a file only",
             )
-        return await service.answer(request, upload, {"name": upload.name})
+        asked: dict[str, Any] = {"name": upload.name}
+        if upload.baseline is not None:
+            data, name = upload.baseline
+            asked["baseline"] = {"name": name, "at": len(upload.data)}
+            upload = replace(upload, data=upload.data + data)
+        return await service.answer(request, upload, asked)
 
     @router.post(
         "/edits",
@@ -193,6 +201,10 @@ def _pictures(service: ServerState, guards: Sequence[Any]) -> APIRouter:
         if service.lacking:
             raise Refusal(501, "no_editor", f"this server cannot edit: {service.lacking}")
         upload = await uploads.receive(request, service.uploads)
+        if upload.baseline is not None:
+            raise Refusal(
+                422, "wrong_form", "no field 'baseline': an edit compares with nothing, leave it out"
+            )
         asked = _asked(upload.fields).model_dump()
         as_json = "application/json" in request.headers.get("accept", "")
         return await service.answer(request, upload, {"edit": asked, "as_json": as_json})

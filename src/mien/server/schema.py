@@ -132,10 +132,20 @@ PICTURE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _FILE = {"file": {"type": "string", "format": "binary", "description": "the picture"}}
 
 
-def body(fields: type[BaseModel] | None = None) -> dict[str, Any]:
-    """The OpenAPI request body of an endpoint that takes a picture, optionally with further fields."""
+_BASELINE = {
+    "baseline": {
+        "type": "string",
+        "format": "binary",
+        "description": "a picture of the person's neutral face, to compare the faces with",
+    }
+}
+
+
+def body(fields: type[BaseModel] | None = None, baseline: bool = False) -> dict[str, Any]:
+    """The OpenAPI request body of an endpoint that takes a picture, optionally with a baseline and further fields."""
     properties = {} if fields is None else fields.model_json_schema()["properties"]
-    form = {"type": "object", "required": ["file"], "properties": _FILE | properties}
+    pictures = _FILE | (_BASELINE if baseline else {})
+    form = {"type": "object", "required": ["file"], "properties": pictures | properties}
     content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
     content |= dict.fromkeys((*MEDIA_TYPES.values(), "application/octet-stream"), PICTURE)
     extra: dict[str, Any] = {"requestBody": {"required": True, "content": content}}

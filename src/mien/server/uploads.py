@@ -37,11 +37,13 @@ FIELD_BYTES = 4096
 
 @dataclass(frozen=True)
 class Upload:
-    """A received picture: its bytes, its name as sent ("" for none), and the other fields of the form."""
+    """A received picture: its bytes, its name as sent ("" for none), and the other fields of the form; and the bytes
+    and name of the picture in the field `baseline`, if there is one."""
 
     data: bytes
     name: str = ""
     fields: dict[str, str] = field(default_factory=dict)
+    baseline: tuple[bytes, str] | None = None
 
 
 class _InMemory(MultiPartParser):
@@ -181,24 +183,26 @@ async def _parsed(request: Request, body: bytes) -> Upload:
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
-    parser = _InMemory(request.headers, stream(), max_files=1, max_fields=FIELDS, max_part_size=FIELD_BYTES)
+    parser = _InMemory(request.headers, stream(), max_files=2, max_fields=FIELDS, max_part_size=FIELD_BYTES)
     try:
         form = await parser.parse()
     except MultiPartException as problem:
         raise Refusal(422, "wrong_form", f"the form cannot be read: {problem.message}") from None
     fields: dict[str, str] = {}
-    data, name = b"", ""
+    pictures: dict[str, tuple[bytes, str]] = {}
     try:
         for key, value in form.multi_items():
             if not isinstance(value, UploadFile):
                 fields[key] = value
-            elif key == "file":
-                data, name = await value.read(), value.filename or ""
+            elif key in pictures:
+                raise Refusal(422, "wrong_form", f"two pictures stand in field '{key}': send one")
+            elif key in ("file", "baseline"):
+                pictures[key] = await value.read(), _shown(value.filename or "")
             else:
                 raise Refusal(422, "wrong_form", f"the picture is in field '{key[:40]}': call it 'file'")
     finally:
         await form.close()
-    return Upload(data, _shown(name), fields)
+    return Upload(*pictures.get("file", (b"", "")), fields, pictures.get("baseline"))
 
 
 def _shown(name: str) -> str:

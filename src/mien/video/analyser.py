@@ -37,7 +37,7 @@ class Analyser:
     """
 
     def __init__(self, pipeline: Pipeline, source: str, lag: float = LAG) -> None:
-        self._source, self._model = source, pipeline.recogniser.name
+        self._source, self._pipeline = source, pipeline
         self._shots, self._persons = Shots(), Persons()
         self._follower, self._smoother = Follower(pipeline), Smoother(lag)
 
@@ -63,7 +63,7 @@ class Analyser:
             self._follower.recall(faces, time, searched)
         persons = self._persons(rgb, faces, time, self._shots.scene)
         smoothed = self._smoother(time, persons, [face.reading for face in faces])
-        return Frame(
+        frame = Frame(
             self._source,
             rgb.shape[1],
             rgb.shape[0],
@@ -75,11 +75,12 @@ class Analyser:
             ),
             frame=number,
             time=time,
-            model=self._model,
+            model=self._pipeline.recogniser.name,
             shot=self._shots.number,
             searched=searched,
             lag=self._smoother.lag,
         )
+        return self._pipeline.compared(frame)
 
 
 def analyse(

@@ -17,13 +17,14 @@ from mien.errors import ConfigError, MienError
 from mien.faces.pipeline import Pipeline, name_of
 from mien.io import inputs, outputs
 from mien.io.images import describe
-from mien.io.tables import TableError, Writer
+from mien.io.tables import Row, TableError, Writer
 from mien.io.video import FORMATS, VideoError, VideoReader, VideoWriter
 from mien.types import Frame
 from mien.video import summary_page
 from mien.video.analyser import Analyser
 from mien.video.annotate import draw
-from mien.video.resume import LAYOUT, Recall
+from mien.video.baseline import VideoBaseline
+from mien.video.resume import LAYOUT, Recall, changed
 from mien.video.smoothing import LAG
 from mien.video.statistics import Tally
 
@@ -40,7 +41,9 @@ class Orders:
             smoothed values, seconds. columns: layout of the table. resume: continue the table of an earlier run.
             threads: for decoding; None uses all. overwrite: replace existing files. Without it only `resume` replaces
             an annotated video and a page, those of the same run. made_with: how the pipeline was made, stored with the
-            table and compared by `resume`. sound: copy the sound into the annotated video.
+            table and compared by `resume`. sound: copy the sound into the annotated video. baseline: what gives each
+            person's neutral face at the end of the video; None for none, or where the pipeline has one. changes: the
+            table has the columns of the changes from either.
     """
 
     video: str | Path
@@ -55,6 +58,8 @@ class Orders:
     overwrite: bool = False
     made_with: dict[str, Any] | None = None
     sound: bool = True
+    baseline: VideoBaseline | None = None
+    changes: bool = False
 
     def check(self) -> None:
         """Check the options before anything is opened.
@@ -116,10 +121,11 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
             film = VideoWriter(orders.annotate, clip.width, clip.height, clip.rate, clip, orders.sound)
             stack.callback(film.drop)
         analyser = Analyser(pipeline, source, orders.lag)
+        watching = [*_collecting(orders.baseline), *([] if watch is None else [watch])]
 
         def settle(whole: bool = True) -> None:
             if table is not None:
-                table.finish()
+                table.finish(_complete(orders.baseline))
             tally.finish()
             if film is not None:
                 film.finish(whole)
@@ -136,8 +142,8 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
                 tally(frame, picture.rgb)
                 if film is not None:
                     film.add(draw(picture.rgb, frame), picture.time)
-                if watch is not None:
-                    watch(clip, frame, known is not None)
+                for watcher in watching:
+                    watcher(clip, frame, known is not None)
             if recall is not None:
                 recall.finish()
         except (KeyboardInterrupt, VideoError):
@@ -145,6 +151,16 @@ def run(orders: Orders, load: Callable[[], Pipeline], watch: Watch | None = None
             raise
         settle()
     return tally
+
+
+def _collecting(baseline: VideoBaseline | None) -> list[Watch]:
+    """What gives the frames to the baseline of a video."""
+    return [] if baseline is None else [lambda clip, frame, recalled: baseline(frame)]
+
+
+def _complete(baseline: VideoBaseline | None) -> Callable[[Row], Row] | None:
+    """What fills in the changes from the baseline of a video, in each row of its table."""
+    return None if baseline is None else changed(baseline.baselines())
 
 
 def _check_unchanged(orders: Orders, table: Writer, source: str) -> None:
@@ -168,6 +184,8 @@ def _table(orders: Orders, out: Path, labels: tuple[str, ...]) -> Writer:
     made = orders.made_with
     if made is not None:
         made = {**made, "every": orders.every, "smooth": orders.lag}
+        if orders.baseline is not None:
+            made["baseline"] = orders.baseline.settings
     table = Writer(
         out,
         orders.columns,
@@ -177,6 +195,7 @@ def _table(orders: Orders, out: Path, labels: tuple[str, ...]) -> Writer:
         overwrite=orders.overwrite,
         writes=list(written),
         labels=labels,
+        changes=orders.changes,
     )
     try:
         for place, path in written.items():

@@ -7,14 +7,16 @@ all earlier frames, come out exactly as in an uninterrupted run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
 
 from mien.actions import ACTIONS
+from mien.io.columns import columns_of, finite
 from mien.io.tables import Row, TableError
 from mien.io.video import Picture
 from mien.labels import EXPRESSIONS
-from mien.types import Box, Detection, Face, Landmarks, Pose, Reading
+from mien.types import Analysis, Baseline, Box, Detection, Face, Landmarks, Pose, Reading
 
 LAYOUT = "mien"
 """The layout that can be read back."""
@@ -85,6 +87,26 @@ class Recall:
             )
 
 
+def changed(baselines: Mapping[int, Baseline]) -> Callable[[Row], Row]:
+    """A function that fills in the changes of a row from the baseline of its person; of other people they are empty."""
+
+    def complete(row: Row) -> Row:
+        baseline = None if row["face"] is None else baselines.get(row["person"])
+        face = None if baseline is None else _face(row)
+        if baseline is None or face is None:
+            return row | {name: None for name in row if name == "baseline" or name.endswith("_change")}
+        face = replace(face, change=baseline.change(face.reading))
+        columns = columns_of(labels=tuple(face.probabilities), landmarks=False, changes=True)
+        analysis = Analysis(row["input"], 0, 0, (face,))
+        return row | {
+            column.name: finite(column.value(analysis, 0, face))
+            for column in columns
+            if column.value is not None and (column.name == "baseline" or column.name.endswith("_change"))
+        }
+
+    return complete
+
+
 def faces(rows: Iterable[Row]) -> tuple[Face, ...]:
     """Rebuild the faces from the rows of one frame; none for a row without a face."""
     return tuple(_face(row) for row in rows if row["face"] is not None)
@@ -100,7 +122,7 @@ def _face(row: Row) -> Face:
     points: list[tuple[float, float]] = []
     while (x := row.get(f"x_{len(points)}")) is not None:
         points.append((x, row[f"y_{len(points)}"]))
-    own = [name for name in row if name.startswith("p_")]
+    own = [name for name in row if name.startswith("p_") and not name.endswith("_change")]
     reading = Reading(
         {name.removeprefix("p_"): row[name] for name in own or EXPRESSIONS},
         row["valence"],
