@@ -25,14 +25,14 @@ from mien.data.transforms import augment, normalise, to_float
 from mien.methods import build
 from mien.methods.base import Method, Recognition, ccc
 from mien.training import optim
-from mien.training.batches import Feed
+from mien.training.batches import BatchLoader
 from mien.training.config import OptimConfig
 
 ARMS = ("regression:critic=false", "match:adversary=match", "raise:adversary=raise")
 OPTIM = OptimConfig(rate=1e-3, ema=None)
 
 
-def train(method: Method, feed: Feed, data: DataConfig, epochs: int) -> None:
+def train(method: Method, feed: BatchLoader, data: DataConfig, epochs: int) -> None:
     """Play every turn of every step, with live norms and without a weight average."""
     players = {turn: optim.build(method, turn, OPTIM) for turn in method.turns}
     schedules = {turn: optim.schedule(one, OPTIM, epochs * feed.steps) for turn, one in players.items()}
@@ -98,7 +98,7 @@ def main() -> None:
             torch.manual_seed(seed)
             method = build(section, chosen.size)
             assert isinstance(method, Recognition)
-            train(method, Feed(splits["train"], chosen.batch, 0, seed), data, chosen.epochs)
+            train(method, BatchLoader(splits["train"], chosen.batch, 0, seed), data, chosen.epochs)
             reached.append(judge(method, splits["valid"][0]))
         table = np.array(reached)
         held = int((table < np.median(table, axis=0) / 3).any(axis=1).sum())

@@ -28,7 +28,7 @@ from mien.data.transforms import augment
 from mien.labels import NEUTRAL
 from mien.methods.base import Batch, Method, expression_target
 from mien.training import initialise, optim
-from mien.training.batches import Feed
+from mien.training.batches import BatchLoader
 from mien.training.config import load_config
 
 
@@ -113,7 +113,7 @@ def main() -> None:
     name = str(config.method["name"])
     if config.start is not None:
         initialise.fill(method, config.start, config.start_part)
-    feed = Feed(load_split(config.data, (chosen.split,))[chosen.split], config.batch, 0, config.seed)
+    feed = BatchLoader(load_split(config.data, (chosen.split,))[chosen.split], config.batch, 0, config.seed)
     players = {turn: optim.build(method, turn, config.optim) for turn in method.turns}
     schedules = {turn: optim.schedule(one, config.optim, chosen.steps) for turn, one in players.items()}
     if config.norms == "frozen":

@@ -34,9 +34,9 @@ from mien.data.synthetic import drawings
 from mien.evaluation import inference
 from mien.evaluation import sweep as sweeping
 from mien.training import checkpoint, job_queue, optim, recognition, run_log
-from mien.training.batches import Feed
-from mien.training.job_queue import Tell
+from mien.training.batches import BatchLoader
 from mien.training.sweep import SweepConfig, SweepRun, plan
+from mien.types import ShareProgress
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ def _samples(data: DataConfig) -> Samples:
     return cropping.load_split(data, ("train",))["train"][0]
 
 
-def both(job: SweepRun, device: str, tell: Tell) -> Measured:
+def both(job: SweepRun, device: str, progress: ShareProgress) -> Measured:
     """One run, then as many bare steps."""
     begun = _before[-1] if _before else (time.perf_counter(), time.process_time())
-    sweeping.train_and_predict(job, device, tell)
+    sweeping.train_and_predict(job, device, progress)
     events = run_log.read(job.folder / "metrics.jsonl")
     ended = (time.perf_counter(), time.process_time())
     bare, processor = _steps(job, events[-1]["step"])
@@ -97,7 +97,7 @@ def _steps(job: SweepRun, count: int) -> tuple[float, float]:
     torch.manual_seed(0)
     method = methods.build(config.method, config.data.size).to(memory_format=torch.channels_last).train()
     optimiser = optim.build(method, "model", config.optim)
-    feed = Feed([_samples(config.data)], config.batch, 0.0, 0)
+    feed = BatchLoader([_samples(config.data)], config.batch, 0.0, 0)
     batch = recognition.prepare(config, next(feed.epoch(0)), 0)
     torch.set_flush_denormal(True)  # as in a training
     begun = (time.perf_counter(), time.process_time())

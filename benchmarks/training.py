@@ -30,7 +30,7 @@ from mien.data.cropping import Samples
 from mien.evaluation import inference
 from mien.evaluation.validation import validate
 from mien.training import checkpoint, initialise, loop, optim, recognition
-from mien.training.batches import Feed
+from mien.training.batches import BatchLoader
 from mien.training.config import OptimConfig, RunConfig
 
 
@@ -74,7 +74,9 @@ class Bare:
         if config.norms == "frozen":
             initialise.freeze_norms(self.method)
         self.optimiser = optim.build(self.method, "model", config.optim)
-        self.batch = recognition.prepare(config, next(Feed([samples], config.batch, 0.0, 0).epoch(0)), 0)
+        self.batch = recognition.prepare(
+            config, next(BatchLoader([samples], config.batch, 0.0, 0).epoch(0)), 0
+        )
 
     def step(self) -> Clock:
         """Take one step; what it took."""
@@ -123,7 +125,7 @@ def measure(config: RunConfig, steps: int) -> tuple[list[Clock], list[Clock], li
             left = None if values["step"] % steps == 0 else Clock.now()
 
         with mock.patch.object(recognition, "load_split", return_value=samples):
-            loop.run(config.model_copy(update={"runs": folder / "runs"}), validate, report=told)
+            loop.run(config.model_copy(update={"runs": folder / "runs"}), validate, progress=told)
     return whole, bare, memory
 
 

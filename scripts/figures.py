@@ -3,7 +3,7 @@
     python scripts/figures.py           # writes what has changed
     python scripts/figures.py --check   # only says what differs, and exits with 1
 
-A number in a page stands between two comments, which a reader does not see:
+A number in a page is between two comments, which a reader does not see:
 
     accuracy <!-- recogniser:metrics/accuracy = percent interval -->86.6 % [85.3, 87.7]<!-- -->
 
@@ -88,7 +88,7 @@ def pages() -> list[Path]:
 
 
 def main() -> None:
-    """Write the pages anew, or with --check only name those that differ."""
+    """Write the pages again, or with --check only name those that differ."""
     stale = [
         page
         for page in pages()

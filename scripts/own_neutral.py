@@ -9,7 +9,7 @@ baseline).
 
 The baseline differs in nothing from itself, and there is no second neutral photograph. So false alarms are counted on
 `looks`: the neutral photograph mirrored, turned, moved, enlarged, dimmed, reduced and compressed, five pictures of a
-person, which are found, aligned and read anew. Both ways are judged on the same pictures. What this cannot show: how
+person, which are found, aligned and read again. Both ways are judged on the same pictures. What this cannot show: how
 a neutral face differs between two photographs of a person (another day, light, or mood). The threshold is the least
 value that at most 1 % of the looks exceed. Intervals: 2,000 draws of people, each with a threshold of its own.
 """

@@ -188,7 +188,7 @@ def test_an_affect_only_set_has_no_class_figures() -> None:
     assert (only.scores, only.per_class, only.confusion, only.calibration) == ({}, (), (), None)
     assert set(only.affect) == {"valence", "arousal"}
     nothing = Predictions(("a",), np.array([-1]), np.full((1, 8), 0.125))
-    with pytest.raises(EvaluationError, match="no image carries"):
+    with pytest.raises(EvaluationError, match="no image has an expression"):
         evaluate.report(nothing)
 
 
@@ -242,7 +242,7 @@ def test_the_seven_class_view_renormalises_and_refuses_to_lose_labels() -> None:
     np.testing.assert_allclose(seven.probabilities[1], 1 / 7)
     with pytest.raises(PredictionsError, match="'contempt', the label of 1 image"):
         Predictions(("a",), np.array([7]), shares[:1]).over(BASIC)
-    with pytest.raises(PredictionsError, match="does not know 'joy'"):
+    with pytest.raises(PredictionsError, match="has no class 'joy'"):
         given.over(("joy",))
 
 

@@ -163,7 +163,7 @@ def test_a_release_that_was_killed_is_made_again_and_never_taken_for_one(tmp_pat
     finished(command(tmp_path / "whole"))
     out = tmp_path / "out"
     network = out / "drawn.onnx"
-    assert killed(command(out), there(out, ".release-*/*.onnx"))
+    assert killed(command(out), there(out, ".mien-*/*.onnx"))
     assert not network.exists()
     with pytest.raises(WeightsError):
         OnnxRecogniser.load(network)

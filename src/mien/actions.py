@@ -1,12 +1,12 @@
 """The 52 facial actions: names, sides, mirroring, and the action units that follow from them.
 
-An **action** is one movement of a face in 0..1, under the name that ARKit gave it and that others took over: 0 is a
-face at rest, 1 the movement at its full. `Left` and `Right` are the subject's own. **Action units** are those of the
-Facial Action Coding System (Ekman, Friesen and Hager 2002), derived from the actions by `UNITS`, a fixed and numbered
-map: `AU12` is both sides together, `AU12_L` and `AU12_R` are the subject's left and right.
+An **action** is one movement of a face in 0..1, under ARKit's name, which others have adopted: 0 is a face at rest, 1
+the movement at its maximum. `Left` and `Right` are the subject's own. **Action units** are those of the Facial Action
+Coding System (Ekman, Friesen and Hager 2002), derived from the actions by `UNITS`, a fixed and numbered map: `AU12` is
+both sides together, `AU12_L` and `AU12_R` are the subject's left and right.
 
-An action that cannot be measured has no value (None), and so has every unit that needs it; the card of the weights
-and `docs/actions.md` say of each action how well it is measured.
+An action that cannot be measured has the value None, and so has every unit that needs it; the card of the weights and
+`docs/actions.md` state how accurately each action is measured.
 
 Tests: tests/test_actions.py.
 """
@@ -37,7 +37,7 @@ ACTIONS: Final[tuple[str, ...]] = (
 
 
 def other_side(name: str) -> str:
-    """The action that this one becomes in a mirrored picture; itself where it has no side.
+    """The action that this one becomes in a mirrored picture; the same action if it has no side.
 
     >>> other_side("mouthSmileLeft"), other_side("jawRight"), other_side("jawOpen")
     ('mouthSmileRight', 'jawLeft', 'jawOpen')
@@ -66,15 +66,15 @@ GAZE: Final = "eyeLook"
 """How the actions begin that say where a face looks."""
 
 VERSION: Final = 1
-"""Of `UNITS`: a change of the map is a new number, which tables and cards state."""
+"""Version of `UNITS`, stated in tables and cards; any change of the map gets a new number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """An action unit: its FACS name, and the actions that it is the mean of.
+    """An action unit: its FACS name, and the actions of which it is the mean.
 
-    `left` and `right` are empty where FACS has the unit on both sides together only; then `both` says what it is. Where
-    they are given, the unit is the stronger of its sides.
+    `left` and `right` are empty for units that FACS defines only for both sides together; those are the mean of `both`.
+    Otherwise the unit is the larger of its sides.
     """
 
     name: str
@@ -88,7 +88,7 @@ def _pair(name: str, action: str) -> Unit:
 
 
 PARTED: Final = "AU25"
-"""Lips part: no action of its own, see `unit`."""
+""""Lips part", the unit without an action of its own, see `unit`."""
 
 UNITS: Final[Mapping[str, Unit]] = {
     "AU01": Unit("inner brow raiser", both=("browInnerUp",)),
@@ -121,12 +121,12 @@ UNITS: Final[Mapping[str, Unit]] = {
     "AU63": Unit("eyes up", both=_sided("eyeLookUp")),
     "AU64": Unit("eyes down", both=_sided("eyeLookDown")),
 }
-"""Our choice of the action that shows each unit, after the descriptions of both; the units that no action shows (such
-as AU11 and AU23) are left out. In a still picture a blink (AU45) and closed eyes (AU43) are the same."""
+"""Our choice of the actions for each unit, from the descriptions of both; units without a matching action (such as AU11
+and AU23) are left out. In a still picture a blink (AU45) and closed eyes (AU43) are the same."""
 
 
 def units(actions: Mapping[str, float | None]) -> dict[str, float | None]:
-    """The action units of a face: `AU01`, `AU02_L`, `AU02_R`, `AU02`, ... as `unit` has them, in the order of `UNITS`.
+    """The action units of a face: `AU01`, `AU02_L`, `AU02_R`, `AU02`, ... by `unit`, in the order of `UNITS`.
 
     Args:
         actions: values by the names of `ACTIONS`; a name that is absent counts as None.
@@ -135,10 +135,10 @@ def units(actions: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def unit(actions: Mapping[str, float | None], name: str) -> float | None:
-    """One action unit in 0..1, or None where an action that it needs has no value.
+    """One action unit in 0..1, or None if an action that it needs has no value.
 
-    AU25 is how far the lips are apart: the largest of jawOpen less mouthClose (which counts how far the lips stay
-    together over an open jaw), mouthLowerDown and mouthUpperUp, each the mean of its sides.
+    AU25 measures how far the lips are apart: the maximum of jawOpen - mouthClose (mouthClose measures how far the lips
+    stay together while the jaw is open), mouthLowerDown and mouthUpperUp, each the mean of its sides.
 
     Args:
         actions: as for `units`.

@@ -1,4 +1,4 @@
-"""A colour for every label and line, the same in every figure and on every page.
+"""Colours of labels and lines, the same in every figure and on every page.
 
 Tests: tests/test_labels.py and tests/figures/test_palette.py.
 """
@@ -23,7 +23,8 @@ COLOURS: dict[str, str] = {
 """A colour for each expression: Okabe-Ito, and grey for neutral."""
 
 GOLDEN = 0.618034
-"""Step round the colour circle between further labels: hues of any number of them lie well apart."""
+"""Step on the colour circle between further labels, the golden ratio: the hues of any number of labels are well
+apart."""
 
 SERIES: tuple[str, ...] = (
     "#0072B2",
@@ -35,11 +36,11 @@ SERIES: tuple[str, ...] = (
     "#666666",
     "#F0E442",
 )
-"""Colours of lines that are no expressions (runs, layers), in order of use."""
+"""Colours of lines other than expressions (runs, layers), in order of use."""
 
 
 def colour(name: str, labels: Iterable[str] = EXPRESSIONS) -> str:
-    """The colour of a label among `labels`: that of `COLOURS` among the eight, else by its place."""
+    """The colour of a label among `labels`: from `COLOURS` if all are of the eight, else by its index."""
     if (known := COLOURS.get(name)) is not None and (labels is EXPRESSIONS or set(labels) <= COLOURS.keys()):
         return known
     place = list(labels).index(name)

@@ -1,4 +1,4 @@
-"""Read configuration from YAML and `--set a.b=c`; it is checked, frozen, and stored with every result."""
+"""Read and check configurations from YAML and `--set a.b=c`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def parse_yaml(text: str, what: str) -> Any:
     """
     try:
         return yaml.load(text, _Loader)
-    # The constructors of PyYAML pass on what Python raises for invalid dates, wrong tags, too many digits or deep
+    # The constructors of PyYAML do not catch Python's errors for invalid dates, wrong tags, too many digits or deep
     # nesting.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as problem:
         first = next(iter(str(problem).splitlines()), type(problem).__name__)

@@ -81,7 +81,7 @@ class ExtraMissing(MienError):
 
 
 class TrainingError(MienError):
-    """Training cannot go on (NaN loss, disk full); the last good checkpoint is kept."""
+    """Training cannot continue (NaN loss, disk full); the last good checkpoint is kept."""
 
 
 @contextmanager

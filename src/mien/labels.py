@@ -3,8 +3,8 @@
 Inside `mien` an expression is an index into `EXPRESSIONS` (the FERPlus order). Every dataset's own numbering is
 translated when it is read (`mien.data.label_codes`).
 
-A network can be trained on any other label set instead (`label_set`): own labels, in any language. What depends on the
-eight (vote-derived affect, the circumplex, neutral, the editor) is then omitted or refused.
+A network can be trained on any other label set instead (`label_set`): own labels, in any language. Features that need
+the eight expressions (vote-derived affect, the circumplex, neutral, the editor) are then omitted or refused.
 
 An expression label describes what a face shows to an observer. It does not say what the person feels.
 """
@@ -67,7 +67,7 @@ _SYNONYMS: dict[str, str] = {
 
 
 class UnknownExpression(MienError, ValueError):
-    """A word or code that names no expression in this vocabulary."""
+    """A word or code that is not an expression of this vocabulary."""
 
 
 def canonical(word: str) -> str:
@@ -96,7 +96,7 @@ OWN: Final = "own"
 """Value of `labels` in a configuration that takes the label names from the data."""
 
 LONGEST: Final = 200
-"""Longest label, letters: enough for a sentence, and less than file systems accept as a folder's name."""
+"""Maximum length of a label in letters: enough for a sentence, and short enough for a folder's name."""
 
 
 def label_set(names: Iterable[object], where: str) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ def label_set(names: Iterable[object], where: str) -> tuple[str, ...]:
 
     Raises:
         ConfigError: fewer than two names, an empty one, one with control characters or of more than `LONGEST` letters,
-            or two that differ in nothing but case, spaces or Unicode form. The message begins with `where`.
+            or two that differ only in case, spaces or Unicode form. The message begins with `where`.
     """
     by_form: dict[str, str] = {}
     for given in names:
@@ -149,7 +149,7 @@ def form(name: str) -> str:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Names in alphabetical order, numbers in them by size: "pain 2" before "pain 10"."""
+    """Names in natural order, with numbers by value: "pain 2" before "pain 10"."""
 
     def parts(name: str) -> list[tuple[str, int, str]]:
         parts = re.findall(r"(\D*)(\d*)", name)
@@ -159,9 +159,9 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def finder(labels: Sequence[str]) -> Callable[[str], int]:
-    """A function from a word to its index in `labels`; synonyms are understood where these are `EXPRESSIONS`.
+    """A function from a word to its index in `labels`; synonyms are accepted if these are `EXPRESSIONS`.
 
-    The function raises UnknownExpression for a word that is none of them, with what to do about it.
+    The function raises UnknownExpression, with the remedy, for a word that is not among them.
     """
     if tuple(labels) == EXPRESSIONS:
         return index_of
@@ -178,7 +178,7 @@ def finder(labels: Sequence[str]) -> Callable[[str], int]:
 
 
 def listed(labels: Sequence[str], most: int = 8) -> str:
-    """Labels for a message: the first of many, and how many more."""
+    """Labels for a message: the first `most`, and the number of further ones."""
     more = f" and {len(labels) - most} more" if len(labels) > most else ""
     return ", ".join(name if len(name) <= 40 else name[:39] + "…" for name in labels[:most]) + more
 

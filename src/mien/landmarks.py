@@ -1,7 +1,7 @@
 """The 112 facial landmarks: names, groups, mirroring, and the conventions of pose and presence.
 
 **Left and right are the subject's own.** In a picture that is not mirrored the subject's left eye has the larger x.
-Every group runs in a fixed direction (from the subject's right to their left, or round a contour), so a group can
+Every group runs in a fixed direction (from the subject's right to their left, or around a contour), so a group can
 be drawn as a line, and :data:`MIRROR` gives the point that each point becomes when the picture is mirrored.
 
 **Pose** is (yaw, pitch, roll) in degrees, 0 for a head that looks straight into the camera. Yaw is positive when the
@@ -37,7 +37,7 @@ _SIZES: Final = {
     "nose_bridge": 6,  # from between the eyes down to the tip
     "nose_base": 7,  # right wing, right nostril (2), base below the septum, left nostril (2), left wing
     "outer_lips": 20,  # right corner, along the upper edge to the left corner (point 10), back along the lower edge
-    "inner_lips": 20,  # the same round of the inner contour
+    "inner_lips": 20,  # the inner contour in the same order
 }
 
 

@@ -13,7 +13,7 @@ A picture without a face is an `Analysis` with empty `faces`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,6 +24,15 @@ from mien.wording import signed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+CountProgress = Callable[[int, int], None]
+"""The `progress` of work that is counted: called with (done, total)."""
+LineProgress = Callable[[str], None]
+"""The `progress` of work in few long steps: called with a line of text as each begins."""
+ShareProgress = Callable[[float], None]
+"""The `progress` of a job: called with the share of it that is done, 0 to 1."""
+EventProgress = Callable[[str, dict[str, Any]], None]
+"""The `progress` of a training: called with ("crops" | "step" | "epoch" | "note", values)."""
 
 # Read by pydantic in `Analysis.from_dict`: a field that a class does not have is an error, not ignored.
 _CLOSED = {"extra": "forbid"}
@@ -74,7 +83,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """Where a detector saw a face: `box` and a confidence `score` in [0, 1] on that detector's own scale."""
+    """A face found by a detector: its `box` and a confidence `score` in [0, 1] on that detector's own scale."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
 
@@ -117,16 +126,16 @@ class Reading:
         probabilities: calibrated probability of each label, summing to 1: the eight `EXPRESSIONS`, or own labels.
         valence: apparent valence in [-1, 1], negative to positive; None where the network was not trained on it.
         arousal: apparent arousal in [-1, 1], calm to activated; None likewise.
-        intensity: how probably the expression is not neutral: 1 - P(neutral), in [0, 1]. It says whether there is an
-            expression, not how strong it is: nine of ten clear smiles are above 0.98. For strength compare
+        intensity: the probability that the expression is not neutral, 1 - P(neutral), in [0, 1]. It measures whether
+            there is an expression, not how strong it is: nine of ten clear smiles are above 0.98. For strength compare
             sqrt(valence^2 + arousal^2), which has no such ceiling; see `docs/evaluation.md`. None where no label is
             "neutral".
         uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card), or, in a
             `Face`, when the face's quality is below 0.4.
-        doubts: why it is uncertain, for people: "between happiness and neutral", or what of the face's picture is
-            poorest ("covered", "small", "blurred", "turned", "hardly a face"); empty where it is not.
+        doubts: why it is uncertain, in words: "between happiness and neutral", or the main fault of the face's picture
+            ("covered", "small", "blurred", "turned", "hardly a face"); empty if it is not uncertain.
         embedding: the recogniser's feature vector; empty unless embeddings were asked for.
-        actions: each of `mien.actions.ACTIONS` in [0, 1], from the face at rest to the movement at its fullest, by
+        actions: each of `mien.actions.ACTIONS` in [0, 1], from the face at rest to the movement at its maximum, by
             ARKit's name; None where an action cannot be measured. Empty where actions were not asked for.
     """
 
@@ -161,7 +170,7 @@ class Reading:
         """The seven-class view: contempt left out and the rest renormalised to sum to 1.
 
         Raises:
-            KeyError: the labels are others than the eight.
+            KeyError: the labels are not the eight `EXPRESSIONS`.
         """
         total = sum(self.probabilities[name] for name in BASIC)
         return {name: self.probabilities[name] / total if total > 0 else 1 / len(BASIC) for name in BASIC}
@@ -263,8 +272,8 @@ def _mean(values: Sequence[float | None]) -> float | None:
 @dataclass(frozen=True, slots=True, repr=False)
 class Face:
     """One face of a picture. `quality` in [0, 1] combines visibility, size, sharpness, frontality and presence, see
-    `mien.faces.pipeline.quality`. Below 0.4 the picture is too poor to be read, and the reading is `uncertain`.
-    `change` is the difference from the person's own neutral face; None where there is no baseline.
+    `mien.faces.pipeline.quality`. Below 0.4 the picture is too poor for a reliable reading, which is then marked
+    `uncertain`. `change` is the difference from the person's own neutral face; None if there is no baseline.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
@@ -335,7 +344,7 @@ class Analysis:
     """Everything found in one picture or one video frame.
 
     `source` is the path as given (or "array"), `width` and `height` the upright picture's size in pixels, `frame` and
-    `time` the frame number and seconds for video, `error` one line for a picture that could not be analysed.
+    `time` the frame number and seconds for video, `error` a one-line reason for a picture that could not be analysed.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
@@ -350,7 +359,7 @@ class Analysis:
     model: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
-        """One line for each face; `to_json` keeps everything."""
+        """A summary with one line for each face; `to_json` gives everything."""
         kind, at = type(self).__name__, "" if self.frame is None else f", frame {self.frame}"
         if self.error is not None:
             return f"{kind}({self.source!r}, error {self.error!r})"
@@ -408,7 +417,7 @@ class Analysis:
         """Rebuild and validate an analysis from `to_json`'s line.
 
         Raises:
-            ConfigError: it is not JSON, or as `from_dict`.
+            ConfigError: it is not JSON, or `from_dict` rejects it.
         """
         from mien.errors import ConfigError
 
@@ -455,7 +464,8 @@ class Smoothed:
 class TrackedFace(Face):
     """One face of a video frame, with its person and its smoothed reading.
 
-    `person` numbers the people of a clip from 0 in the order in which they appear; it means nothing outside the video.
+    `person` numbers the people of a clip from 0 in the order in which they appear; the number has no meaning outside
+    the video.
     """
 
     person: int
@@ -466,8 +476,8 @@ class TrackedFace(Face):
 class Frame(Analysis):
     """Everything found in one video frame.
 
-    `shot` counts the cuts before it, `searched` says whether the detector looked at this frame (where it did not, faces
-    were followed by their landmarks), and `lag` is the delay of the smoothed values in seconds.
+    `shot` counts the cuts before it, `searched` tells whether the detector ran on this frame (otherwise faces were
+    tracked by their landmarks), and `lag` is the delay of the smoothed values in seconds.
     """
 
     faces: tuple[TrackedFace, ...] = ()

@@ -1,6 +1,6 @@
 """Remove passwords, tokens and signatures from URLs before they reach a table, a log or a message.
 
-The rest identifies the object however often its URL is signed again, so it serves as the name of a picture.
+What remains is the same each time a URL is signed, so it serves as the name of a picture.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _query(match: re.Match[str]) -> str:
     from hashlib import sha256
     from urllib.parse import unquote
 
-    whole = match[0].rstrip("'\":,.)]}")  # what follows a URL in a sentence
+    whole = match[0].rstrip("'\":,.)]}")  # punctuation after a URL in a sentence
     marks, parts = re.findall("[?&;#]", whole), re.split("[?&;#]", whole)[1:]
     signed = _SIGNATURE.search(unquote(whole)) is not None
     kept = []

@@ -22,7 +22,7 @@ def fixed(value: float, digits: int = 2) -> str:
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """`fixed` with its sign; "-" for what was not measured (None or NaN).
+    """`fixed` with its sign; "-" for a missing value (None or NaN).
 
     >>> signed(0.714), signed(-0.004), signed(None)
     ('+0.71', '+0.00', '-')

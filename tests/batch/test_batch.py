@@ -369,7 +369,7 @@ def test_a_worker_that_is_killed_once_costs_no_picture(
 def test_what_stops_the_batch_is_told_not_raised(job: worker.Job, examples: Path, tmp_path: Path) -> None:
     elsewhere = worker.Job(str(tmp_path / "nowhere"), job.folder, job.options, job.columns, "row")
     failure = worker.Worker(elsewhere, worker.Ledger())(0, [str(examples / "astronaut.png")])["failure"]
-    assert "not there on every machine" in failure
+    assert "does not exist on every machine" in failure
     unsound = worker.Job(job.out, job.folder, {"weights": tmp_path / "none.onnx"}, job.columns, "row")
     failure = worker.Worker(unsound, worker.Ledger())(0, [str(examples / "astronaut.png")])["failure"]
     assert "none.json" in failure

@@ -39,9 +39,11 @@ RAY = Path(sys.executable).with_name("ray")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
-    """Pictures: most with a face, one damaged, enough of them that a run can be disturbed."""
+    """Pictures: most with a face, one damaged, enough and large enough that a run can be disturbed before its end."""
     root = tmp_path_factory.mktemp("pictures")
-    portrait = images.read(examples / "portrait_smiling.jpg")[60:460, 60:460]
+    portrait = (
+        images.read(examples / "portrait_smiling.jpg")[60:460, 60:460].repeat(4, axis=0).repeat(4, axis=1)
+    )
     for number in range(12):
         images.write(root / f"{number:02}.jpg", np.roll(portrait, number, axis=1))
     (root / "05.jpg").write_bytes(b"damaged")
@@ -270,7 +272,7 @@ def test_an_interrupted_and_then_killed_run_goes_on_where_it_was(
     os.killpg(run.pid, signal.SIGINT)
     _, err = run.communicate(timeout=PATIENCE)
     assert run.returncode == 130, err
-    assert err == f"mien: interrupted: finished parts are in {out}: go on with the same command\n"
+    assert err == f"mien: interrupted: finished parts are in {out}: continue with the same command\n"
     interrupted = len(parts(out))
     assert 2 <= interrupted < 30
 

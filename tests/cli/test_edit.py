@@ -1,4 +1,4 @@
-"""`mien edit` and `mien verify`: what is written, what is refused, and what goes on where it was stopped."""
+"""`mien edit` and `mien verify`: what is written, what is refused, and what continues where it stopped."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_folder_of_edits_goes_on_rightly(
     assert (
         sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.suffix in (".jpg", ".png")) == names
     )
-    assert "pass --overwrite to replace it, --resume to go on" in invoke()[2]
+    assert "pass --overwrite to replace it, --resume to continue" in invoke()[2]
     for more in (["--intensity", "0.5"], ["--mouth", "open"], ["--detector", "whole"]):
         code, _, refused, did = invoke("--resume", *more)
         assert (code, did) == (1, [])
@@ -133,7 +133,7 @@ def test_a_folder_of_edits_goes_on_rightly(
     assert (code, did) == (0, ["tuesday/a.jpg", "tuesday/b.bmp"]), told
     assert "2 photos edited, 2 done before; " in told
     (out / "monday" / "a.jpg").write_bytes(b"retouched by hand")
-    assert "not what mien wrote there" in invoke("--overwrite")[2]
+    assert "mien did not write it" in invoke("--overwrite")[2]
     assert (out / "monday" / "a.jpg").read_bytes() == b"retouched by hand"
 
 

@@ -14,16 +14,16 @@ def test_a_log_has_a_line_a_minute_and_one_an_epoch(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(train.time, "monotonic", lambda: now)
-    report = train._lines()
+    progress = train._lines()
     for second in range(1, 301):
         now = float(second)
         if second <= 100:
-            report("crops", {"done": 20 * second, "of": 3000})
+            progress("crops", {"done": 20 * second, "of": 3000})
         else:
-            values = {"step": second, "of": 1000, "seconds": now, "progress": second / 1000}
-            report("step", {**values, "losses": {"expression": 2.0}})
+            values = {"step": second, "of": 1000, "seconds": now, "share": second / 1000}
+            progress("step", {**values, "losses": {"expression": 2.0}})
         if second == 230:
-            report("epoch", {"epoch": 0, "epochs": 4, "best": True, "accuracy": 0.5})
+            progress("epoch", {"epoch": 0, "epochs": 4, "best": True, "accuracy": 0.5})
     assert capsys.readouterr().err.splitlines() == [
         "aligned 1,200 of 3,000",
         "step 120, 12%, 2 min  expression 2.0000",

@@ -200,7 +200,7 @@ def test_a_manifest_remembers_the_options_it_was_made_with(miniature) -> None:
     assert len(cropping.source_records(source)) == len(whole)
     for reader, where in (("manifest", table), ("folder", root)):
         other = SourceConfig(reader=reader, root=Path(where), protocol="rafdb-basic")
-        with pytest.raises(ConfigError, match="rafdb-basic is of 'rafdb'"):
+        with pytest.raises(ConfigError, match="rafdb-basic belongs to 'rafdb'"):
             cropping.source_records(other)
 
 

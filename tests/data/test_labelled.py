@@ -52,5 +52,5 @@ def test_what_is_no_labelled_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFound, match="does not exist: pass a folder with a sub-folder"):
         examples(tmp_path / "none", EXPRESSIONS)
     (tmp_path / "photo.jpg").write_bytes(b"")
-    with pytest.raises(DatasetNotFound, match="is no table"):
+    with pytest.raises(DatasetNotFound, match="is not a table"):
         examples(tmp_path / "photo.jpg", EXPRESSIONS)

@@ -458,7 +458,7 @@ def test_a_manifest_is_read_as_other_programs_write_it(tmp_path: Path, separator
     [
         (b"path,valence\nC:\\faces\\1.png,0\n", "Windows drive"),
         (b"path,valence\nNaN,0\n", "'path' is empty"),
-        ("path,note\nfaces/00000.png,gr\u00fcn\n".encode("latin-1"), "no text in UTF-8"),
+        ("path,note\nfaces/00000.png,gr\u00fcn\n".encode("latin-1"), "not UTF-8 text"),
         (b"path,valence\nfaces/00000.png,0,5\n", "3 cells where the first line has 2"),
         (b"path;valence\nfaces/00000.png;much\n", "'much' is not a number"),
     ],

@@ -315,7 +315,7 @@ def test_nothing_is_overwritten(smile: Edit, tmp_path: Path) -> None:
     provenance.write_edit(smile, path, overwrite=True)
     assert provenance.verify(path).sidecar == "fits"
     (tmp_path / "b.png.mien.json").write_text("my own notes")
-    with pytest.raises(OutputExists, match="no record of an edit"):
+    with pytest.raises(OutputExists, match="not a record of an edit"):
         provenance.write_edit(smile, tmp_path / "b.png", overwrite=True)
     assert (tmp_path / "b.png.mien.json").read_text() == "my own notes"
 

@@ -245,19 +245,19 @@ def test_the_key_is_its_owners_alone_from_the_first_byte(
     ("damage", "words"),
     [
         (lambda folder: (folder / "chain.pem").write_bytes(b""), "chain.pem: is empty"),
-        (lambda folder: (folder / "chain.pem").write_bytes(b"-----BEGIN CERT"), "chain.pem: is torn"),
+        (lambda folder: (folder / "chain.pem").write_bytes(b"-----BEGIN CERT"), "chain.pem: is incomplete"),
         (lambda folder: (folder / "key.pem").write_bytes(b"\n"), "key.pem: is empty"),
         (lambda folder: (folder / "key.pem").unlink(), "key.pem: is missing"),
         (lambda folder: (folder / "chain.pem").unlink(), "chain.pem: is missing"),
         (
             lambda folder: (folder / "key.pem").write_bytes(signing._make_chain()[1]),
-            "the private key is another certificate's",
+            "the private key belongs to another certificate",
         ),
         (
             lambda folder: (folder / "chain.pem").write_bytes(
                 b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
             ),
-            "the certificate chain is empty, torn or no PEM file",
+            "the certificate chain is empty, incomplete or not a PEM file",
         ),
     ],
 )
@@ -285,7 +285,7 @@ def test_a_pair_of_ones_own_is_looked_at_at_the_door(tmp_path: Path) -> None:
     key.write_bytes(made[1])
     assert Signer.of_files(chain, key).key == made[1]
     key.write_bytes(other[1])
-    with pytest.raises(ProvenanceError, match="another certificate's"):
+    with pytest.raises(ProvenanceError, match="belongs to another certificate"):
         Signer.of_files(chain, key)
     key.write_bytes(b"")
     with pytest.raises(ProvenanceError, match="the private key is empty"):

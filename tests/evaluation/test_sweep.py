@@ -197,7 +197,7 @@ def test_a_stopped_sweep_goes_on_within_its_runs_and_ends_as_an_undisturbed_one(
     _, told = process.communicate(timeout=60)
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert told.rstrip().endswith("go on with the same command")
+        assert told.rstrip().endswith("continue with the same command")
         assert "Traceback" not in told
     steps = {arm: len(run_log.read(runs / f"{arm}-s0" / "metrics.jsonl")) for arm in ("plain", "fast")}
     assert all(0 < count < 30 for count in steps.values()), "both were stopped in the middle"
@@ -243,11 +243,11 @@ def test_a_terminal_has_one_line(
     monkeypatch.setattr(command.sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    with command._watched() as report:
-        report("crops", 5, 10)
-        report("crops", 10, 10)
+    with command._watched() as progress:
+        progress("crops", 5, 10)
+        progress("crops", 10, 10)
         command.tell("plain-s0: 7 s")
-        report("runs", QueueStatus(1, 0, 4, ((type("Job", (), {"label": "fast-s0"}), 0.5),)))
+        progress("runs", QueueStatus(1, 0, 4, ((type("Job", (), {"label": "fast-s0"}), 0.5),)))
     drawn = capsys.readouterr().err
     assert "plain-s0: 7 s" in drawn
     assert "1 of 4 runs, fast-s0 50%" in drawn.split("aligned")[-1]

@@ -6,6 +6,7 @@ Each case is a process of its own with a time limit: what goes wrong here hangs.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -76,4 +77,34 @@ def test_another_process_reads_and_edits_alike(
         text=True,
         timeout=LIMIT,
     )
+    assert done.returncode == 0, done.stderr
+
+
+HELD = """
+import multiprocessing, signal
+from mien.faces.parallel import interrupts_held
+
+def blocked(pipe):
+    pipe.send(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    pipe, end = context.Pipe()
+    for number in range(2):
+        with interrupts_held():
+            process = context.Process(target=blocked, args=(end,))
+            process.start()
+            assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()), "here, after the start"
+        assert pipe.recv(), f"in process {number}"
+        process.join()
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="POSIX")
+def test_processes_started_while_interrupts_are_held_never_see_one(tmp_path: Path) -> None:
+    # The first one too, with which multiprocessing starts its resource tracker.
+    script = tmp_path / "script.py"
+    script.write_text(HELD)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stderr

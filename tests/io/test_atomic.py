@@ -45,3 +45,69 @@ def test_files_that_belong_together_are_all_new_or_all_old(tmp_path: Path) -> No
     second.parent.mkdir()
     atomic.write({first: b"new", second: b"new"})
     assert first.read_bytes() == second.read_bytes() == b"new"
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "pictures"
+    with atomic.folder(path) as temporary:
+        (temporary / "0.png").write_bytes(b"0")
+        assert not path.exists()
+    assert [file.name for file in path.iterdir()] == ["0.png"]
+
+    def again() -> None:
+        with atomic.folder(path) as temporary:
+            (temporary / "1.png").write_bytes(b"1")
+
+    with pytest.raises(OSError, match="pictures"):
+        again()  # what is there is not replaced
+    assert [file.name for file in path.iterdir()] == ["0.png"]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_files_are_added_to_a_folder_together(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_bytes(b"mine")
+    (tmp_path / "a.json").write_bytes(b"old")
+
+    def torn() -> None:
+        with atomic.adding(tmp_path, last=".onnx") as temporary:
+            (temporary / "a.json").write_bytes(b"new")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        torn()
+    assert (tmp_path / "a.json").read_bytes() == b"old"
+    with atomic.adding(tmp_path, last=".onnx") as temporary:
+        for name in ("a.onnx", "b.json", "a.json"):
+            (temporary / name).write_bytes(b"new")
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {
+        "mine.txt": b"mine",
+        **dict.fromkeys(("a.json", "a.onnx", "b.json"), b"new"),
+    }
+
+
+def test_files_are_added_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = []
+    monkeypatch.setattr(atomic, "replace", lambda file, path: moved.append(path.suffix))
+    with atomic.adding(tmp_path, last=".json") as temporary:
+        for name in ("a.json", "b.onnx", "b.json", "c.png"):
+            (temporary / name).write_bytes(b"")
+    assert sorted(moved[:2]) == [".onnx", ".png"]
+    assert moved[2:] == [".json", ".json"]
+
+
+def test_what_killed_processes_left_is_cleared(tmp_path: Path) -> None:
+    kept = tmp_path / "state.pt"
+    with atomic.writing(kept) as file, atomic.folder(tmp_path / "pictures") as folder:
+        file.write_bytes(b"half")
+        (folder / "0.png").write_bytes(b"0")
+        left = {path.name: path.is_dir() for path in tmp_path.iterdir()}
+    atomic.clear(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"state.pt", "pictures"}
+    for name, is_folder in left.items():  # as if it had been killed within the block
+        if is_folder:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "0.png").write_bytes(b"0")
+        else:
+            (tmp_path / name).write_bytes(b"half")
+    atomic.clear(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"state.pt", "pictures"}

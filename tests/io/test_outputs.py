@@ -79,14 +79,14 @@ def test_other_suffixes_do_not_meet(here: Path) -> None:
 def test_inputs_and_strangers_are_never_replaced(here: Path, overwrite: bool) -> None:
     inner = made(here / "pics" / "sub" / "x.jpg")
     original = made(here / "pics" / "x.jpg")
-    with pytest.raises(OutputExists, match="not what mien wrote"):  # somebody else's
+    with pytest.raises(OutputExists, match="mien did not write it"):  # somebody else's
         Outputs(here / "pics", [inner], same, overwrite=overwrite)
-    with pytest.raises(OutputExists, match="overwrite what is read"):
+    with pytest.raises(OutputExists, match="overwrite an input"):
         Outputs(here / "pics", [inner, original], same, overwrite=overwrite)
-    with pytest.raises(OutputExists, match="overwrite what is read"):
+    with pytest.raises(OutputExists, match="overwrite an input"):
         Outputs(here / "pics" / "sub", [inner], same, overwrite=overwrite)
     (here / "away").symlink_to(here / "pics")
-    with pytest.raises(OutputExists, match="overwrite what is read"):
+    with pytest.raises(OutputExists, match="overwrite an input"):
         Outputs(here / "away", [original], same, overwrite=overwrite)
     (here / "out").mkdir()
     (here / "out" / "x.jpg").symlink_to(original)
@@ -115,7 +115,7 @@ def test_a_file_put_there_meanwhile_is_kept(here: Path) -> None:
     given = made(here / "in" / "a.jpg")
     plan = pickle.loads(pickle.dumps(Outputs(here / "out", [given], same)))
     mine = made(here / "out" / "a.jpg", "mine")
-    with pytest.raises(OutputExists, match="not what mien wrote"):
+    with pytest.raises(OutputExists, match="mien did not write it"):
         done(plan, given)
     assert Path(mine).read_text() == "mine"
 
@@ -124,11 +124,11 @@ def test_earlier_results_are_replaced_only_if_asked_and_only_untouched(here: Pat
     given = made(here / "in" / "a.jpg")
     out = here / "out"
     done(Outputs(out, [given], same), given)
-    with pytest.raises(OutputExists, match="pass --overwrite to replace it, --resume to go on"):
+    with pytest.raises(OutputExists, match="pass --overwrite to replace it, --resume to continue"):
         Outputs(out, [given], same)
     done(Outputs(out, [given], same, overwrite=True), given)
     (out / "a.jpg").write_text("retouched by hand")
-    with pytest.raises(OutputExists, match="not what mien wrote"):
+    with pytest.raises(OutputExists, match="mien did not write it"):
         Outputs(out, [given], same, overwrite=True)
 
 

@@ -295,7 +295,7 @@ def test_an_unfinished_run_is_not_overwritten_and_other_columns_are_refused(tmp_
     begun = tables.Writer(path)
     begun.write(PICTURES[0])
     begun.close()
-    with pytest.raises(OutputExists, match="--resume, or start anew with --overwrite"):
+    with pytest.raises(OutputExists, match="--resume, or start again with --overwrite"):
         tables.Writer(path)
     with pytest.raises(tables.TableError, match="other columns"):
         tables.Writer(path, columns="openface", resume=True)
@@ -424,7 +424,7 @@ def test_a_table_says_what_made_it_and_goes_on_with_nothing_else(tmp_path: Path,
     assert set(tables.made_of(path)["pictures"]) == {"one.jpg", "none.jpg"}
     written(path, PICTURES[:1], overwrite=True)  # by a program that does not say
     assert tables.made_of(path) == {}
-    with pytest.raises(tables.TableError, match="does not say what made it"):
+    with pytest.raises(tables.TableError, match="does not record how it was made"):
         tables.Writer(path, resume=True, made_with=MADE)
 
 

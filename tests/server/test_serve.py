@@ -136,7 +136,7 @@ def test_a_port_in_use_is_one_line_with_the_remedy() -> None:
         with pytest.raises(ConfigError, match=r"port \d+ is in use: .* --port"):
             serve._free("127.0.0.1", busy.getsockname()[1])
     serve._free("127.0.0.1", 0)
-    with pytest.raises(ConfigError, match="cannot be listened on"):  # an address for documentation
+    with pytest.raises(ConfigError, match="cannot listen there"):  # an address for documentation
         serve._free("192.0.2.9", 0)
 
 

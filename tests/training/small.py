@@ -12,7 +12,7 @@ from torch import nn
 
 from mien.methods.base import Method
 from mien.training.config import OptimConfig
-from mien.training.loop import Run, fabric_of
+from mien.training.loop import Run, fabric_of, silent
 from mien.training.task import Budget, Epoch, Task
 
 
@@ -76,17 +76,17 @@ class LineTask(Task):
         self.prepared.append(batch)
         return batch
 
-    def rate(self, step: int, progress: float) -> float:
-        return 1 - progress
+    def rate(self, step: int, share: float) -> float:
+        return 1 - share
 
     def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
         self.epochs.append(epoch)
         return epoch.means
 
 
-def begun(task: Task, resume: bool = False, fabric: Any = None, report: Any = None) -> Run:
+def begun(task: Task, resume: bool = False, fabric: Any = None, progress: Any = silent) -> Run:
     """A run of a task."""
-    return Run(task, fabric or fabric_of("float32"), report or (lambda kind, values: None), resume)
+    return Run(task, fabric or fabric_of("float32"), progress, resume)
 
 
 class Doubling:

@@ -10,7 +10,7 @@ import pytest
 
 from mien.data.cropping import Samples
 from mien.errors import ConfigError
-from mien.training.batches import Feed
+from mien.training.batches import BatchLoader
 
 
 def samples(count: int, offset: int = 0) -> Samples:
@@ -28,7 +28,7 @@ def samples(count: int, offset: int = 0) -> Samples:
 
 
 def test_an_epoch_draws_every_picture_once_with_its_own_targets() -> None:
-    feed = Feed([samples(20), samples(12, offset=20)], batch=8, balance=0.0, seed=3)
+    feed = BatchLoader([samples(20), samples(12, offset=20)], batch=8, balance=0.0, seed=3)
     seen = []
     for batch in feed.epoch(0):
         numbers = batch.affect[:, 0].long()
@@ -37,13 +37,15 @@ def test_an_epoch_draws_every_picture_once_with_its_own_targets() -> None:
         seen += numbers.tolist()
     assert sorted(seen) == list(range(32))
     assert not np.array_equal(feed.order(0), feed.order(1))
-    assert np.array_equal(feed.order(1), Feed([samples(20), samples(12, offset=20)], 8, 0.0, 3).order(1))
+    assert np.array_equal(
+        feed.order(1), BatchLoader([samples(20), samples(12, offset=20)], 8, 0.0, 3).order(1)
+    )
 
 
 def test_a_set_is_drawn_as_often_as_it_asks_with_its_weight_and_prior() -> None:
     often = replace(samples(20), repeat=2.5, weight=0.5)
     seldom = replace(samples(40, 100), repeat=0.5)
-    feed = Feed([often, seldom], 7, 0.0, 0)
+    feed = BatchLoader([often, seldom], 7, 0.0, 0)
     assert feed.steps == (50 + 20) // 7
     rows = np.concatenate([feed.order(epoch) for epoch in range(40)])
     assert len(rows) == 40 * 70
@@ -59,7 +61,7 @@ def test_a_set_is_drawn_as_often_as_it_asks_with_its_weight_and_prior() -> None:
 
 
 def test_an_epoch_can_start_in_its_middle() -> None:
-    feed = Feed([samples(32)], batch=8, balance=0.0, seed=3)
+    feed = BatchLoader([samples(32)], batch=8, balance=0.0, seed=3)
     whole = [batch.affect[:, 0].tolist() for batch in feed.epoch(5)]
     assert [batch.affect[:, 0].tolist() for batch in feed.epoch(5, start=2)] == whole[2:]
 
@@ -69,17 +71,17 @@ def test_balance_draws_rare_classes_more_often() -> None:
     label = np.zeros(400, dtype=np.int64)
     label[:20] = 1
     rare = Samples(rare.images, rare.found, label, rare.votes, rare.affect, rare.subject, rare.names)
-    assert (label[Feed([rare], 8, 0.0, 0).order(0)] == 1).mean() == pytest.approx(0.05)
-    assert (label[Feed([rare], 8, 1.0, 0).order(0)] == 1).mean() == pytest.approx(0.5, abs=0.1)
+    assert (label[BatchLoader([rare], 8, 0.0, 0).order(0)] == 1).mean() == pytest.approx(0.05)
+    assert (label[BatchLoader([rare], 8, 1.0, 0).order(0)] == 1).mean() == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("step", [0, 3, 4, 9])
 def test_batches_go_on_from_any_step_over_the_ends_of_epochs(step: int) -> None:
-    feed = Feed([samples(32)], batch=8, balance=0.0, seed=3)
+    feed = BatchLoader([samples(32)], batch=8, balance=0.0, seed=3)
     whole = [batch.affect[:, 0].tolist() for epoch in range(4) for batch in feed.epoch(epoch)]
     assert [batch.affect[:, 0].tolist() for batch in islice(feed.batches(step), 6)] == whole[step : step + 6]
 
 
 def test_a_batch_larger_than_the_set_is_refused() -> None:
     with pytest.raises(ConfigError, match="lower it"):
-        Feed([samples(4)], batch=8, balance=0.0, seed=0)
+        BatchLoader([samples(4)], batch=8, balance=0.0, seed=0)

@@ -11,7 +11,7 @@ from mien import methods
 from mien.data import cropping
 from mien.errors import ConfigError
 from mien.training import checkpoint, initialise
-from mien.training.batches import Feed
+from mien.training.batches import BatchLoader
 from mien.training.config import RunConfig
 
 from .drawn import events, trained, tree
@@ -70,7 +70,7 @@ def test_frozen_norms_keep_the_statistics_that_were_estimated_at_the_start(
     tensors = checkpoint.load(folder / "last.safetensors").tensors
     torch.manual_seed(config.seed)
     fresh = methods.build(config.method, config.data.size)
-    feed = Feed(cropping.load_split(config.data, ("train",))["train"], config.batch, 0.0, config.seed)
+    feed = BatchLoader(cropping.load_split(config.data, ("train",))["train"], config.batch, 0.0, config.seed)
     initialise.adapt_norms(fresh, feed, config)
     for name, value in fresh.state_dict().items():
         if name.startswith("backbone.") and name.endswith(("running_mean", "running_var")):

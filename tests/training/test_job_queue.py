@@ -14,14 +14,15 @@ import pytest
 
 from mien.errors import MienError
 from mien.training import job_queue
-from mien.training.job_queue import Outcome, QueueStatus, Tell
+from mien.training.job_queue import Outcome, QueueStatus
+from mien.types import ShareProgress
 
 
-def work(job: Any, device: str, tell: Tell) -> Any:
+def work(job: Any, device: str, progress: ShareProgress) -> Any:
     """What the jobs below ask for."""
     what, number = job
     if what == "square":
-        tell(0.5)
+        progress(0.5)
         return number**2, device, os.getpid()
     if what == "refuse":
         raise MienError("the data are not there: look for them")
@@ -81,15 +82,15 @@ import signal, sys, time
 from pathlib import Path
 from mien.training import job_queue
 
-def work(job, device, tell):
+def work(job, device, progress):
     asked = []
     signal.signal(signal.SIGTERM, lambda *given: asked.append(1))
     Path(sys.argv[1], f"begun-{job}").touch()
     while not asked:
-        tell(0.5)
+        progress(0.5)
         time.sleep(0.01)
     time.sleep(0.3)
-    tell(0.6)  # a training tells how far it is once more before it saves
+    progress(0.6)  # a training tells how far it is once more before it saves
     Path(sys.argv[1], f"saved-{job}-{len(asked)}").touch()
     raise KeyboardInterrupt
 

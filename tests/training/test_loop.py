@@ -72,7 +72,7 @@ def test_ctrl_c_saves_and_the_resumed_run_is_bit_for_bit_the_undisturbed_one(
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        trained(config, report=interrupt)
+        trained(config, progress=interrupt)
     folder = loop.folder_of(config)
     assert not (folder / "finished").exists()
     trained(config, resume=True)
@@ -158,7 +158,7 @@ def test_a_stop_at_the_end_of_an_epoch_loses_neither_its_validation_nor_its_loss
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        trained(config, report=interrupt)
+        trained(config, progress=interrupt)
     assert events(trained(config, resume=True)) == events(undisturbed)
 
 
@@ -303,7 +303,7 @@ def test_a_task_resumes_bit_for_bit_at_any_step(tmp_path: Path, stop: int) -> No
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        begun(LineTask(tmp_path / "halves"), report=interrupt).train()
+        begun(LineTask(tmp_path / "halves"), progress=interrupt).train()
     task = LineTask(tmp_path / "halves")
     again = begun(task, resume=True)
     assert (again.position.step, again.average is None) == (stop, False)
@@ -320,10 +320,10 @@ def test_time_ends_a_training_and_brings_its_schedule_to_the_end(tmp_path: Path)
     task = LineTask(tmp_path / "run", budget=Budget(1000, 1.0, lambda: next(clock)))
     run = begun(task)
     seen: list[dict[str, Any]] = []
-    run.report = lambda kind, values: seen.append(values)
+    run.progress = lambda kind, values: seen.append(values)
     run.train()
     assert run.position.step == 10
-    assert [values["progress"] for values in seen] == pytest.approx(np.linspace(0.1, 1.0, 10))
+    assert [values["share"] for values in seen] == pytest.approx(np.linspace(0.1, 1.0, 10))
     assert run.optimisers["line"].param_groups[0]["lr"] == pytest.approx(0.05 * 0.1)
     further = LineTask(tmp_path / "run", budget=Budget(1000, 2.0, lambda: next(clock)))
     longer = begun(further, resume=True)
@@ -383,7 +383,7 @@ def test_without_a_compiler_training_says_so_and_goes_on(
 
     torch.compiler.reset()
     with inductor.patch({"cpp.cxx": (None, "/nonexistent"), "force_disable_caches": True}):
-        folder = trained(RunConfig(**tree(faces, tmp_path, compile=True)), report=heard, device="cpu")
+        folder = trained(RunConfig(**tree(faces, tmp_path, compile=True)), progress=heard, device="cpu")
     assert len(notes) == 1
     assert notes[0].startswith("compile: this machine cannot")
     assert "set compile: false" in notes[0]
@@ -400,7 +400,7 @@ def test_a_compiled_run_resumes_bit_for_bit(faces: Path, tmp_path: Path) -> None
     whole = trained(RunConfig(**tree(faces, tmp_path / "whole", compile=True, epochs=2)), device="cpu")
     config = RunConfig(**tree(faces, tmp_path / "parts", compile=True, epochs=2))
     with pytest.raises(KeyboardInterrupt):
-        trained(config, device="cpu", report=stop)
+        trained(config, device="cpu", progress=stop)
     folder = trained(config, device="cpu", resume=True)
     assert events(folder) == events(whole)
     first, second = (checkpoint.load(one / "last.safetensors").tensors for one in (folder, whole))

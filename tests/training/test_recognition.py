@@ -19,14 +19,14 @@ from mien.evaluation import evaluate, inference
 from mien.evaluation.validation import validate
 from mien.labels import UNLABELLED
 from mien.training import checkpoint, loop, recognition
-from mien.training.batches import Feed
+from mien.training.batches import BatchLoader
 from mien.training.config import RunConfig
 
 from .drawn import events, trained, tree
 
 
-def feed_of(config: RunConfig) -> Feed:
-    return Feed(cropping.load_split(config.data, ("train",))["train"], config.batch, 0.0, config.seed)
+def feed_of(config: RunConfig) -> BatchLoader:
+    return BatchLoader(cropping.load_split(config.data, ("train",))["train"], config.batch, 0.0, config.seed)
 
 
 def test_mixup_smoothing_and_votes_keep_shares_that_sum_to_one(faces: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mien.errors import ConfigError, TrainingError
+from mien.io import atomic
 from mien.io.locks import FileLocked
 from mien.training import run_folder
 from mien.training.config import RunConfig
@@ -47,6 +48,16 @@ def test_one_process_at_a_time_and_no_empty_folders_stay(tmp_path: Path) -> None
     with run_folder.claimed(folder, "runs"):
         folder.mkdir()
     assert folder.is_dir()
+
+
+def test_what_a_killed_process_was_writing_is_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with atomic.writing(folder / "state.pt") as part:
+        part.write_bytes(b"a state")
+    (folder / part.name).write_bytes(b"half a state")  # as after a kill within the block
+    with run_folder.claimed(folder, "runs"):
+        assert [path.name for path in folder.iterdir()] == ["state.pt"]
 
 
 def test_what_fails_before_it_kept_anything_leaves_nothing_and_later_everything(tmp_path: Path) -> None:

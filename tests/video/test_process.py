@@ -110,7 +110,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_table_film_and_page(
         _, errors = process.communicate()
     if disturbance == signal.SIGINT:
         assert process.returncode == 130
-        assert errors == f"mien: interrupted: {table} holds the frames so far, go on with --resume\n"
+        assert errors == f"mien: interrupted: {table} holds the frames so far, continue with --resume\n"
         kept = list(tables.load(table))
         assert kept == list(tables.load(undisturbed / "t.csv"))[: len(kept)]
         with VideoReader(tmp_path / "film.mp4") as film:
@@ -225,7 +225,7 @@ def test_nothing_is_replaced_unless_told(
     assert film.read_text() == "mine"
     assert command(*base, *more, "--overwrite").code == 0
     assert command(*base, *more, "--resume").code == 0
-    assert "t.csv: exists: pass --overwrite to replace it, --resume to go on" in command(*base, *more).err
+    assert "t.csv: exists: pass --overwrite to replace it, --resume to continue" in command(*base, *more).err
 
 
 def test_damage_keeps_the_frames_before_it(

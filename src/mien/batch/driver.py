@@ -1,4 +1,4 @@
-"""Run Ray in a process of its own: start or join it, let its workers do the parts, and report progress.
+"""Run Ray in its own process: start or join it, let its workers do the parts, and report progress.
 
 Ray gets its own process for three reasons. It exits the process it is in, silently and with exit code 1, when one of
 its own processes dies; some of its waits have no timeout; and it changes the environment, the signal handlers and the
@@ -193,7 +193,7 @@ def _each(ray: Any, task: RemoteTask, workers: int) -> Iterator[dict[str, Any]]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    # A list of names is small: one part a block, so that a lost worker costs one part.
+    # A list of names is small: one part per block, so that a lost worker costs one part.
     rows = [
         {"number": number, "pictures": json.dumps(pictures), "only": json.dumps(only)}
         for number, pictures, only in task.parts

@@ -2,7 +2,7 @@
 
 Ray Data starts the workers (one processor, one thread and one `Pipeline` each), hands them parts, and restarts dead
 ones with the same part. On one machine it is a child of this process and ends with it; with an address it belongs to
-the cluster. It is controlled from a process of its own, see `mien.batch.driver`. `docs/scale.md` compares Ray Data with
+the cluster. It is controlled from its own process, see `mien.batch.driver`. `docs/scale.md` compares Ray Data with
 Daft.
 """
 
@@ -32,6 +32,7 @@ from mien.errors import ConfigError, ExtraMissing
 from mien.faces.parallel import made_with
 from mien.io.inputs import unchanged
 from mien.io.tables import TableError, key, made_of
+from mien.types import CountProgress
 from mien.urls import without_secrets
 
 START_LIMIT: Final = 180.0
@@ -48,9 +49,6 @@ TAIL: Final = 4000
 
 TOLD: Final = 10
 """Errors that a `Summary` repeats; all of them are in the table."""
-
-Progress = Callable[[int, int], None]
-"""Called with how many pictures are done, and of how many."""
 
 
 @dataclass
@@ -91,7 +89,7 @@ def run(
     workers: int | None = None,
     address: str | None = None,
     size: int | None = None,
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
     note: Callable[[Path], None] | None = None,
 ) -> Summary:
     """Analyse any number of pictures into a folder of Parquet files; finished pictures are not analysed again.
@@ -171,7 +169,7 @@ def _todo(store: Store, parts: Sequence[plan.Part]) -> list[tuple[plan.Part, lis
     todo: list[tuple[plan.Part, list[str] | None]] = []
     for part in parts:
         replaced = _replaced(store, part) if part.digest in finished else None
-        if replaced is None:  # not there, or damaged
+        if replaced is None:  # missing, or damaged
             todo.append((part, None))
             continue
         noted = {*failed.get(part.digest, ()), *replaced}
@@ -298,7 +296,7 @@ def _done(
                 raise BatchError(unusable(address, why))
             raise BatchError(
                 "Ray has ended itself, as it does when one of its processes or a cluster's first machine dies: "
-                "what was finished is kept: give the same command again"
+                "finished parts are kept: give the same command again"
             )
         finally:
             limit.cancel()

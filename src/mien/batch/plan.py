@@ -1,10 +1,10 @@
 """The plan of a batch, stored beside its table, so that a later run can continue from any state.
 
     table/
-        part-00000-5f0c1d2e7a31.parquet       one file a part, whole or not there
+        part-00000-5f0c1d2e7a31.parquet       one file per part, written atomically
         part-00001-90ab34cd55f0.parquet
         _mien/job.json                        the options that every part is made with
-        _mien/plan-0000-7d1e02aa9c4b.jsonl.gz one line a part: the names of its pictures
+        _mien/plan-0000-7d1e02aa9c4b.jsonl.gz one line per part: the names of its pictures
         _mien/failed-5f0c1d2e7a31.json        names of the pictures of that part that could not be analysed
     _mien/lock
 
@@ -75,7 +75,7 @@ def size_for(pictures: int) -> int:
 
 
 def claim(store: Store, job: dict[str, Any]) -> None:
-    """FileLock a folder for this job, or check that it belongs to it.
+    """Claim a folder for this job, or check that it belongs to it.
 
     Raises:
         BatchError: it holds a table of other options or another tool's, or cannot be written.
@@ -91,7 +91,7 @@ def claim(store: Store, job: dict[str, Any]) -> None:
     strangers = sorted(name for name in store.names() if name.endswith(".parquet"))
     if strangers:
         raise BatchError(
-            f"{describe(store.place)} holds {strangers[0]}, which no mien batch wrote: name an empty folder with --out"
+            f"{describe(store.place)} holds {strangers[0]}, not of mien batch: name an empty folder with --out"
         )
     store.write(JOB, json.dumps(job, indent=2).encode())
 
@@ -204,7 +204,7 @@ def _lines(store: Store, name: str) -> list[list[str]]:
     except (OSError, EOFError, ValueError, zlib.error) as problem:
         raise _damaged(store, name, problem) from None
     if not all(isinstance(line, list) and all(isinstance(name, str) for name in line) for line in lines):
-        raise _damaged(store, name, TypeError("a line is no list of names"))
+        raise _damaged(store, name, TypeError("a line is not a list of names"))
     return lines
 
 
@@ -225,7 +225,7 @@ def _damaged(store: Store, name: str, problem: Exception) -> BatchError:
 
 
 def _digest(names: Sequence[str]) -> str:
-    # JSON in ASCII: also names that are no UTF-8 have one.
+    # JSON in ASCII: names that are not UTF-8 also have one.
     return hashlib.sha256(json.dumps([without_secrets(name) for name in names]).encode("ascii")).hexdigest()[
         :12
     ]

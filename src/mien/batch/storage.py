@@ -4,7 +4,7 @@
 (`sftp://`, `http://`, ...) by fsspec. Credentials come from their usual sources (environment, profile, role of the
 machine); another S3-compatible server is set in `AWS_ENDPOINT_URL`.
 
-A file appears whole or not at all: locally by renaming, remotely because an object does not exist before its upload is
+Files are written atomically: locally by renaming, remotely because an object does not exist before its upload is
 complete.
 """
 
@@ -40,7 +40,7 @@ _FAILURES = (OSError, ValueError, NotImplementedError, RuntimeError)
 
 
 class BatchError(MienError):
-    """A batch cannot be started or cannot go on; the parts that were finished stay."""
+    """A batch cannot be started or cannot continue; the parts that were finished stay."""
 
 
 def is_url(name: str) -> bool:
@@ -76,7 +76,7 @@ def _system(scheme: str, host: str) -> Any:
 
 
 def open_url(url: str) -> tuple[Any, str]:
-    """The fsspec file system that a URL lies on, and its path there.
+    """The fsspec file system of a URL, and the path within it.
 
     Raises:
         BatchError: no installed library handles this scheme, or the server cannot be reached.
@@ -176,7 +176,7 @@ class Store:
             raise BatchError(f"{describe(self.place)}: {name} cannot be read: {reason(problem)}") from None
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file whole or not at all.
+        """Write a file atomically.
 
         Raises:
             BatchError: it cannot be written, or the disk is full.
@@ -190,7 +190,7 @@ class Store:
                 atomic.write({Path(self.place, name): data})
         except _FAILURES as problem:
             raise BatchError(
-                f"{describe(self.place)}: cannot be written: {reason(problem)}: what was finished is safe there; "
+                f"{describe(self.place)}: cannot be written: {reason(problem)}: finished parts are kept; "
                 "fix it and give the same command again"
             ) from None
 

@@ -100,7 +100,7 @@ class Worker:
 
         Returns:
             `number`; how many `pictures`, `faces` and `failed` pictures there are; the first `errors`; the `seconds` it
-            took and those of them on the `processor`; and `failure`, why the batch cannot go on, or None.
+            took and those of them on the `processor`; and `failure`, why the batch cannot continue, or None.
         """
         begun, worked = time.monotonic(), time.process_time()
         try:
@@ -156,7 +156,7 @@ def _pipeline(job: Job) -> Any:
     store = Store(job.out)
     if plan.JOB.rpartition("/")[2] not in store.names(plan.FOLDER):
         raise BatchError(
-            f"{job.out}: this folder is not there on every machine of the cluster: name a shared one, or a URL"
+            f"{job.out}: this folder does not exist on every machine of the cluster: name a shared one, or a URL"
         )
     cv2.setNumThreads(1)
     return load(**job.options, on_no_face="error" if job.on_no_face == "error" else "row", threads=1)
@@ -237,7 +237,7 @@ def _file(
 
 
 class RayWorker:
-    """Adapts `Worker` to Ray Data: blocks of one row in and out, and the ledger in a process of its own."""
+    """Adapts `Worker` to Ray Data: blocks of one row in and out, and the ledger in its own process."""
 
     def __init__(self, job: Job, ledger: Any) -> None:
         import logging

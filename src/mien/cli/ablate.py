@@ -1,4 +1,4 @@
-"""`mien ablate`: every component of a method, switched on one after the other, in one table."""
+"""`mien ablate`: train and compare the rungs of a method's ablation ladder."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def ablate(
     out: options.ComparisonFolder = None,
     draws: options.Draws = 1000,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print the runs and what each stands for, and stop.")
+        bool, typer.Option("--plan", help="Print the runs with a description of each, and stop.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Train, judge and compare each rung of a method's ladder; what is finished is not done again."""
+    """Train, evaluate and compare each rung of a method's ablation ladder; finished runs are kept."""
     try:
         from mien.evaluation import ablate as judging
         from mien.training import ablation, loop

@@ -1,4 +1,4 @@
-"""`mien adapt`: a few labelled pictures in, a correction for them out."""
+"""`mien adapt`: fit a correction of the recogniser to a few labelled pictures."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def adapt(
     min_face: options.MinFace = None,
     min_confidence: options.MinConfidence = None,
     tiled: options.Tiled = False,
-    seed: Annotated[int, typer.Option(help="Of the parts of the cross-validation.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the cross-validation's parts.")] = 0,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Fit the smallest correction of the recogniser that your labelled pictures can bear, and say what it brings."""
+    """Fit the smallest correction of the recogniser that your labelled pictures support, and print what it gains."""
     from mien.data.labelled import examples
     from mien.faces import adapt as fitting
     from mien.faces.pipeline import load
@@ -51,22 +51,20 @@ def adapt(
         outcome.adaptation.save(out)
         typer.echo(f"{out}: use it with  mien predict PHOTOS --adapt {out}", err=True)
     else:
-        typer.echo(
-            f"mien: no correction is better than none on these pictures: {out} is not written", err=True
-        )
+        typer.echo(f"mien: no correction improves on these pictures: {out} is not written", err=True)
         raise typer.Exit(1)
 
 
 _KINDS = {
     "none": "none",
-    "bias": "an offset of each label",
-    "scale": "an offset and a factor of each label",
+    "bias": "an offset for each label",
+    "scale": "an offset and a factor for each label",
     "head": "a linear head on the embedding",
 }
 
 
 def _lines(faces: Labelled, outcome: FittedCorrection) -> list[str]:
-    """What is printed: what was learnt from, before and after, and whether more pictures would help."""
+    """The printed lines: faces learnt from, figures before and after, and whether more pictures would help."""
     import numpy as np
 
     people = len(np.unique(faces.persons))
@@ -95,10 +93,10 @@ def _advice(faces: Labelled, outcome: FittedCorrection) -> str:
     counts = np.bincount(faces.truth, minlength=len(faces.labels))
     absent = [name for name, count in zip(faces.labels, counts, strict=True) if not count]
     if absent and not faces.own:
-        return f"no picture of {', '.join(absent)}: label a few of each, or they will be answered less often"
+        return f"no picture of {', '.join(absent)}: label a few of each, or they will be predicted less often"
     after = outcome.figures["accuracy"][1]
     if np.isnan(outcome.half):
-        return "too few people to say what more pictures would bring: label four or more"
+        return "too few people to estimate the gain from more pictures: label at least four"
     gain = after - outcome.half
     if gain >= 0.01:
         return (

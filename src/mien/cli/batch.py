@@ -22,7 +22,8 @@ from mien.cli.terminal import bar, interruptible, tell_links
 from mien.wording import several
 
 if TYPE_CHECKING:
-    from mien.batch.engine import Progress, Summary
+    from mien.batch.engine import Summary
+    from mien.types import CountProgress
 
 
 def batch(
@@ -40,7 +41,7 @@ def batch(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Join this running Ray cluster; auto is the one this machine belongs to.",
+            help="Join this running Ray cluster; auto means the one this machine belongs to.",
         ),
     ] = None,
     workers: Annotated[
@@ -48,7 +49,9 @@ def batch(
     ] = None,
     part: Annotated[
         int | None,
-        typer.Option(min=1, help="Pictures in one file of the table; 32 to 1024 by their number."),
+        typer.Option(
+            min=1, help="Pictures per file of the table; by default 32 to 1024, by their total number."
+        ),
     ] = None,
     columns: options.Columns = "mien",
     detector: options.Detector = "auto",
@@ -63,7 +66,7 @@ def batch(
     on_no_face: options.OnNoFace = "row",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as one line of JSON.")] = False,
 ) -> None:
-    """Describe every face in very many pictures, on all processors or a Ray cluster; goes on where it was stopped."""
+    """Describe every face in very many pictures, on all processors or a Ray cluster; continues where it stopped."""
     from mien.batch import run
     from mien.urls import without_secrets
 
@@ -72,7 +75,7 @@ def batch(
     linked: list[Path] = []
     try:
         with (
-            interruptible(f": finished parts are in {shown}: go on with the same command"),
+            interruptible(f": finished parts are in {shown}: continue with the same command"),
             _watched() as progress,
         ):
             summary = run(
@@ -99,7 +102,7 @@ def batch(
 
 
 def _plain(finding: dict[str, Any]) -> dict[str, Any]:
-    """The options with each file's path as every process can open it, wherever it runs."""
+    """The options with absolute paths, so that every process can open the files."""
     plain = {
         name: str(value.absolute()) if isinstance(value, Path) else value for name, value in finding.items()
     }
@@ -114,7 +117,7 @@ def _tell(summary: Summary, shown: str, as_json: bool) -> None:
         typer.echo(f"mien: {error}", err=True)
     if summary.failed > len(summary.errors):
         more = summary.failed - len(summary.errors)
-        typer.echo(f"mien: and {more} more: they are the rows of the table that have an error", err=True)
+        typer.echo(f"mien: and {more} more: see the rows with an error in the table", err=True)
     typer.echo(json.dumps(asdict(summary)) if as_json else _line(summary, shown))
 
 
@@ -129,8 +132,8 @@ def _line(summary: Summary, out: str) -> str:
 
 
 @contextmanager
-def _watched() -> Iterator[Progress | None]:
-    """A bar where someone watches, nothing elsewhere."""
+def _watched() -> Iterator[CountProgress | None]:
+    """A progress bar on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -25,7 +25,7 @@ def compare(
         str, typer.Option(help="Also compare within the groups of an attribute used with evaluate --by.")
     ] = "",
     average: Annotated[
-        bool, typer.Option(help="Also judge the mean answer of all runs, as an ensemble.")
+        bool, typer.Option(help="Also evaluate the mean of all runs, as an ensemble.")
     ] = False,
     out: options.ComparisonFolder = None,
     draws: options.Draws = 1000,

@@ -8,9 +8,7 @@ import typer
 
 
 def completion(
-    shell: Annotated[
-        Literal["bash", "zsh", "fish"], typer.Argument(help="The shell that will read the script.")
-    ],
+    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell to complete in.")],
 ) -> None:
     """Print the script that completes `mien` in your shell; writes nothing.
 
@@ -22,7 +20,7 @@ def completion(
 
 
 def answer() -> None:
-    """Teach the command parser the protocols of these shells; it then answers what the script asks."""
+    """Register the completion protocols of these shells with the command parser."""
     from typer.completion import completion_init  # type: ignore[attr-defined]
 
     completion_init()

@@ -1,4 +1,4 @@
-"""`mien data`: list the datasets that can be read, examine one on disk, look at its pictures."""
+"""`mien data`: list the supported datasets, check one on disk, show its pictures, render a synthetic one."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ from mien.cli.terminal import counted
 from mien.wording import several
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     from mien.data.checking import Diagnosis
-    from mien.data.records import Record
 
-app = typer.Typer(name="data", help="List, examine and look at datasets.", no_args_is_help=True)
+app = typer.Typer(name="data", help="List, check and show datasets.", no_args_is_help=True)
 
 
 @app.command("list")
 def listing(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the datasets that can be read, which folder to pass, and their protocols."""
+    """List the supported datasets with the folder to pass and their protocols."""
     from mien.data import protocols
     from mien.data.readers import READERS
 
@@ -56,24 +53,22 @@ def listing(
 def check(
     root: options.Root,
     reader: options.DatasetName = None,
-    protocol: Annotated[
-        str | None, typer.Option(help="Read with the options that this protocol asks for.")
-    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="Read with the options of this protocol.")] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(help="Write the table of usable pictures here; without it nothing is written."),
+        typer.Option(help="Write the table of usable pictures here; otherwise nothing is written."),
     ] = None,
     near: Annotated[
-        int, typer.Option(min=0, max=64, help="Bits by which near copies may differ, of 64.")
+        int, typer.Option(min=0, max=64, help="Largest number of different bits, of 64, between near copies.")
     ] = 4,
     faces: Annotated[
-        bool, typer.Option("--faces", help="Also look for a face in every picture (slow).")
+        bool, typer.Option("--faces", help="Also detect a face in every picture (slow).")
     ] = False,
     labels: options.OwnLabels = None,
     json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Examine a dataset: what it is, whether it is whole and official, what leaks. Exits with 1 when it is damaged."""
+    """Check a dataset: which it is, missing or damaged files, leaks between splits. Exit code 1 if it is damaged."""
     import json as encoder
 
     from mien.data import checking, protocols
@@ -86,10 +81,8 @@ def check(
     options = rule.options if rule else {}
     if manifest is not None:
         outputs.check(manifest, overwrite=overwrite, reads=[root])
-    with counted("looking at pictures") as progress:
-        diagnosis, usable = checking.examine(
-            root, chosen, near, faces, options, lambda records: _reported(records, progress), names
-        )
+    with counted("reading pictures") as progress:
+        diagnosis, usable = checking.examine(root, chosen, near, faces, options, progress, names)
     if manifest is not None:
         source = (tables.made_of(root) if chosen.name == "manifest" else None) or chosen.name
         tables.write(usable, manifest, {**options, tables.READER_KEY: source}, names)
@@ -107,15 +100,6 @@ def _end(usable: int, manifest: Path | None) -> str:
     if manifest is None:
         return f"{counted}; write them as a table with --manifest FILE"
     return f"wrote {manifest}: {counted}; train on it with data.reader=manifest"
-
-
-def _reported(records: Iterable[Record], progress: Callable[[int, int], None] | None) -> Iterator[Record]:
-    """The records, each reported when it is done."""
-    listed = list(records)
-    for number, record in enumerate(listed, start=1):
-        yield record
-        if progress is not None:
-            progress(number, len(listed))
 
 
 def _print(diagnosis: Diagnosis) -> None:
@@ -142,10 +126,10 @@ def show(
     out: Annotated[Path, typer.Option(help="The picture to write, .png or .jpg.")],
     reader: options.DatasetName = None,
     protocol: Annotated[
-        str | None, typer.Option(help="Show what this protocol keeps, as it labels it.")
+        str | None, typer.Option(help="Show the pictures that this protocol keeps, with its labels.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only train, valid or test.")] = None,
-    columns: Annotated[int, typer.Option(min=1, max=100, help="Pictures of each class.")] = 12,
+    columns: Annotated[int, typer.Option(min=1, max=100, help="Pictures per class.")] = 12,
     labels: options.OwnLabels = None,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -176,8 +160,8 @@ def show(
 def render(
     head: Annotated[Path, typer.Argument(help="The head model: ICT-FaceKit packed as one .npz.")],
     out: Annotated[Path, typer.Argument(help="The folder to write; read it with data.reader=rendered.")],
-    identities: Annotated[int, typer.Option(min=3, help="How many persons.")] = 2000,
-    images: Annotated[int, typer.Option(min=2, max=100, help="Pictures of each.")] = 10,
+    identities: Annotated[int, typer.Option(min=3, help="Number of persons.")] = 2000,
+    images: Annotated[int, typer.Option(min=2, max=100, help="Pictures per person.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pixels.")] = 0,
     size: Annotated[int, typer.Option(min=32, max=512, help="Side of the pictures, pixels.")] = 112,
     actions: Annotated[
@@ -186,13 +170,13 @@ def render(
     ] = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Render a data set of heads: train, valid, and a test of persons that training has seen and has not."""
+    """Render a dataset of heads: train, valid, and a test of seen and of unseen persons."""
     from collections import Counter
 
     from mien.data.readers import rendered as heads
     from mien.io import outputs
 
-    if not (out / heads.BEGUN).is_file():  # else it goes on
+    if not (out / heads.BEGUN).is_file():  # else it continues
         outputs.check_folder(out, [heads.FILE], overwrite=overwrite)
     renderer, digest = heads.renderer(head, size, movements=actions)
     with counted("rendering") as progress:

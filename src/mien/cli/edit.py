@@ -1,4 +1,4 @@
-"""`mien edit` and `mien verify`: change the expression shown in a photo, and read what a file says of such a change.
+"""`mien edit` and `mien verify`: change the expression shown in a photo, and check a file's record of such a change.
 
 Exit code 0: everything was written. 1: of several pictures some were refused or failed, one line each on standard
 error. 2: the command itself was wrong, or the one picture was refused.
@@ -34,7 +34,9 @@ def edit(
     paths: Annotated[
         list[str], typer.Argument(metavar="PHOTO...", help="Photos, folders of photos, or one video.")
     ],
-    out: Annotated[Path | None, typer.Option(help="The edited picture; for several photos a folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the edited picture here; for several photos a folder.")
+    ] = None,
     to: Annotated[
         str | None, typer.Option(help="An expression, neutral, or a blend: happiness:0.5,surprise:0.5")
     ] = None,
@@ -49,10 +51,13 @@ def edit(
     intensity: Annotated[
         float, typer.Option(min=0, max=1.25, help="0 to 1.25; 1 is a full expression.")
     ] = 1.0,
-    relative: Annotated[bool, typer.Option("--relative", help="Add to what the face shows now.")] = False,
-    face: Annotated[str, typer.Option(help="Which face, 0 is the largest; or all.")] = "0",
+    relative: Annotated[
+        bool, typer.Option("--relative", help="Add to the current expression instead of replacing it.")
+    ] = False,
+    face: Annotated[str, typer.Option(help="Number of the face, 0 is the largest; or all.")] = "0",
     mouth: Annotated[
-        Literal["auto", "keep", "open", "close"], typer.Option(help="What the lips do.")
+        Literal["auto", "keep", "open", "close"],
+        typer.Option(help="How to set the lips: auto, keep, close or open."),
     ] = "auto",
     grid: Annotated[
         Literal["expressions", "affect"] | None,
@@ -61,15 +66,17 @@ def edit(
     animate: Annotated[Path | None, typer.Option(help="Also write the change as a .gif or .mp4.")] = None,
     smooth: Annotated[
         bool,
-        typer.Option("--smooth/--no-smooth", help="Of a video: smooth the face's points in time."),
+        typer.Option("--smooth/--no-smooth", help="For a video: smooth the face's points in time."),
     ] = True,
-    sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Of a video: copy its sound.")] = True,
+    sound: Annotated[bool, typer.Option("--sound/--no-sound", help="For a video: copy its sound.")] = True,
     label: Annotated[
-        bool, typer.Option("--label", help="Print a visible notice into the lower right corner.")
+        bool, typer.Option("--label", help="Draw a visible notice in the lower right corner.")
     ] = False,
     provenance: Annotated[
         bool,
-        typer.Option("--provenance/--no-provenance", help="Say in the file that it was edited (C2PA, XMP)."),
+        typer.Option(
+            "--provenance/--no-provenance", help="Record in the file that it was edited (C2PA, XMP)."
+        ),
     ] = True,
     certificate: Annotated[
         Path | None, typer.Option(help="Sign with this certificate chain (PEM, ES256), with --key.")
@@ -78,11 +85,12 @@ def edit(
     i_have_consent: Annotated[
         bool,
         typer.Option(
-            "--i-have-consent", help="The people shown agreed; needed for several photos, and recorded."
+            "--i-have-consent",
+            help="The people shown have agreed; required for several photos, and recorded.",
         ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Edit where the quality will be poor.")] = False,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")] = 95,
+    force: Annotated[bool, typer.Option("--force", help="Edit even if the quality will be poor.")] = False,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Quality of JPEG and WebP files.")] = 95,
     detector: options.Detector = "auto",
     model: options.DetectorModel = None,
     weights: options.Weights = None,
@@ -95,12 +103,12 @@ def edit(
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print what was done as JSON, one line a photo.")
+        bool, typer.Option("--json", help="Print the results as JSON, one line per photo.")
     ] = False,
 ) -> None:
-    """Change the expression a face shows in a photo, and say so in the file.
+    """Change the expression that a face shows in a photo or video, and record that in the file.
 
-    Edit pictures of yourself or of people who agreed. The result shows an expression; it is no evidence of a feeling.
+    Edit pictures of yourself or of people who agreed. The result shows an expression; it is not evidence of a feeling.
     """
     target = _target(to, valence, arousal, grid)
     options.check_resume(resume, overwrite)
@@ -133,7 +141,7 @@ def edit(
     if job.several:
         settings = request.settings(finding)
         outcomes = edit_files.edit_folder(editor, job, request, settings, resume=resume, overwrite=overwrite)
-        with interruptible(f": go on with  --resume --out {out}"), closing(outcomes):
+        with interruptible(f": continue with  --resume --out {out}"), closing(outcomes):
             _report_all(outcomes, out, as_json)
     else:
         done = edit_files.edit_one(editor, job, request, overwrite)
@@ -147,7 +155,7 @@ def _target(to: str | None, valence: float | None, arousal: float | None, grid: 
     if to is not None and not to.strip():
         raise ConfigError("--to is empty: name an expression, neutral, or a blend")
     if (to is None) == (not affect) and grid is None:
-        raise ConfigError("say what the face is to show: --to EXPRESSION, or --valence and --arousal")
+        raise ConfigError("choose an expression with --to, or --valence and --arousal")
     if affect:
         return Target.of_affect(valence or 0.0, arousal or 0.0)
     return Target.parse(to or "neutral")
@@ -172,7 +180,7 @@ def _signer(certificate: Path | None, key: Path | None) -> Signer | None:
 
 
 def _report_all(outcomes: Iterable[FileOutcome], out: Path | None, as_json: bool) -> None:
-    """Print what becomes of each of several photos, and counts at the end; exit with 1 if one failed."""
+    """Print the outcome for each of several photos, and counts at the end; exit with 1 if one failed."""
     begun, edited, failed, before = time.monotonic(), 0, 0, 0
     for outcome in outcomes:
         if outcome.problem is not None:
@@ -204,13 +212,13 @@ def _report(done: Edit, photo: Path, out: Path | None, as_json: bool) -> None:
             if face.after.expression not in asked:
                 parts.append(f"that is not yet {' or '.join(asked)}: {_more(face.intensity)}")
         elif face.before is not None:
-            parts.append("afterwards no face is found there")
+            parts.append("no face is found there afterwards")
         typer.echo("; ".join([*parts, *face.flags]))
     typer.echo(f"wrote {out}")
 
 
 def _read(reading: Reading, asked: list[str]) -> str:
-    """The most probable label, and the probabilities of what was asked for."""
+    """The most probable label, and the probabilities of the requested expressions."""
     names = dict.fromkeys([reading.expression, *asked])
     return " and ".join(f"{name} {fixed(reading.probabilities[name])}" for name in names)
 
@@ -222,17 +230,17 @@ def _more(intensity: float) -> str:
         return f"asked at {intensity:g}, full is --intensity 1"
     if intensity < MAX_INTENSITY:
         return f"--intensity goes up to {MAX_INTENSITY:g}"
-    return "this face does not take more"
+    return "more is not possible on this face"
 
 
 def verify(
     path: Annotated[Path, typer.Argument(help="A picture, GIF or MP4.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Read what a file says of how it was edited, and check that it still holds.
+    """Read a file's record of how it was edited, and check that it is valid.
 
-    Nothing is fetched. Exit code 0: it carries provenance that holds, and so did what it was made from. 1: it carries
-    none, only names one elsewhere, or it does not hold.
+    Nothing is fetched. Exit code 0: its provenance is valid, and so was that of the files it was made from. 1: it has
+    none, only a reference to a remote one, or it is not valid.
     """
     from mien.editing.provenance import verify as read
 
@@ -247,7 +255,7 @@ def verify(
 
 
 def _credentials(verdict: Verification) -> list[str]:
-    """What the signed manifest says, if there is one."""
+    """The content of the signed manifest, if there is one."""
     if not verdict.manifest:
         elsewhere = verdict.elsewhere and f"names a manifest elsewhere, not fetched: {verdict.elsewhere}"
         return [f"content credentials: {elsewhere or 'none'}"]
@@ -265,7 +273,7 @@ def _credentials(verdict: Verification) -> list[str]:
 
 
 def _edits(verdict: Verification) -> list[str]:
-    """What the file and the JSON beside it say of the edit."""
+    """The record of the edit in the file and in the JSON beside it."""
     lines = [
         f"XMP digital source type: {verdict.source_type.rsplit('/', 1)[-1] or 'none'}",
         f"JSON beside the file: {verdict.sidecar}",

@@ -1,4 +1,4 @@
-"""`mien evaluate`: judge weights on a dataset and write the report."""
+"""`mien evaluate`: evaluate weights on a dataset and write the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mien.cli import options
 from mien.cli.terminal import counted
 
 _TABLE = ("weights", "data", "leave_out", "out", "cache", "prior", "draws", "threads", "as_json", "overwrite")
-"""What counts for the table of `--leave-out`."""
+"""The options that apply to the table of `--leave-out`."""
 
 
 _ACTIONS = ("weights", "data", "task", "reader", "out", "draws", "limit", "threads", "as_json", "overwrite")
@@ -33,7 +33,7 @@ def evaluate(
     split: options.Split = "test",
     fold: Annotated[int, typer.Option(help="The tested fold of a protocol with folds.")] = 0,
     by: Annotated[
-        str, typer.Option(help="Slices, comma-separated: gender,race,age,brightness,yaw,size.")
+        str, typer.Option(help="Subgroups, comma-separated: gender,race,age,brightness,yaw,size.")
     ] = "",
     undetected: Annotated[
         Literal["keep", "error", "drop"],
@@ -44,13 +44,15 @@ def evaluate(
     ] = False,
     leave_out: Annotated[
         bool,
-        typer.Option("--leave-out", help="Judge several sets, each as it is and under three made shifts."),
+        typer.Option(
+            "--leave-out", help="Evaluate several sets, each unchanged and under three simulated shifts."
+        ),
     ] = False,
     mirror: Annotated[
-        bool, typer.Option(help="Average each face's answers with its mirror image's.")
+        bool, typer.Option(help="Average each face's outputs with those of its mirror image.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the report; for a run folder its 'evaluation'.")
+        Path | None, typer.Option(help="Folder for the report; for a run folder by default its 'evaluation'.")
     ] = None,
     points: options.Points = None,
     cache: options.Cache = Path("cache"),
@@ -59,15 +61,15 @@ def evaluate(
     embeddings: Annotated[
         bool, typer.Option(help="Keep the feature vectors in predictions.parquet.")
     ] = False,
-    draws: Annotated[int, typer.Option(min=0, help="Bootstrap resamples behind each interval.")] = 1000,
+    draws: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for each interval.")] = 1000,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Judge only this many images (for trials).")
+        int | None, typer.Option(min=1, help="Evaluate only this many images (for trials).")
     ] = None,
     threads: options.Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Judge a model on a dataset: figures with intervals, and a report to read and print."""
+    """Evaluate a model on a dataset: figures with intervals, and a report to read and print."""
     from mien.evaluation import evaluate as judge
     from mien.faces.operating_point import read_prior
     from mien.reports import evaluation_report as page
@@ -77,7 +79,7 @@ def evaluate(
         _units(weights, data, reader, out, draws, limit, threads, as_json, overwrite)
         return
     if leave_out:
-        options.refuse_others(context, _TABLE, "--leave-out judges each set as its configuration says")
+        options.refuse_others(context, _TABLE, "--leave-out reads options of sets from the configuration")
         _table(weights, data, out, cache, prior, draws, threads, as_json, overwrite)
         return
     out = _report_folder(weights, out, overwrite)

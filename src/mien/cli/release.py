@@ -1,4 +1,4 @@
-"""`mien release`: a trained run becomes weights to predict with."""
+"""`mien release`: make weights for prediction from a trained run."""
 
 from __future__ import annotations
 
@@ -19,16 +19,14 @@ def release(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the network and its card.")] = Path("release"),
-    data: Annotated[
-        Path | None, typer.Option(help="Where the run's dataset is now, if it was moved.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="The run's dataset, if it was moved.")] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Make weights to predict with from a trained run: `mien predict PHOTOS --weights OUT` reads them.
+    """Make weights for prediction from a trained run: `mien predict PHOTOS --weights OUT` reads them.
 
     The network is exported to ONNX, calibrated on the validation pictures, and described by a card. A configuration
     such as configs/recogniser.yaml makes those of this package: it also refits the affect head and exports to int8. One
-    with `network`, such as configs/recogniser-head.yaml, gives weights that exist a new expression head.
+    with `network`, such as configs/recogniser-head.yaml, fits a new expression head to existing weights.
     """
     from mien.config import read_tree
     from mien.io import outputs
@@ -39,20 +37,20 @@ def release(
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
 
-    def say(text: str) -> None:
+    def progress(text: str) -> None:
         typer.echo(text, err=True)
 
     if source.is_dir():
-        typer.echo(making.own(source, out, say, data, overwrite))
+        typer.echo(making.own(source, out, progress, data, overwrite))
         return
     if data is not None:
-        raise ConfigError("--data goes with a run folder: a configuration names its own run and sets")
+        raise ConfigError("--data is for run folders: a configuration names its own run and sets")
     tree = read_tree(source)
     if "network" in tree:
         head = expression_head.load(tree, str(source))
         outputs.check_folder(out, [f"{head.name}.onnx"], overwrite=overwrite)
-        typer.echo(expression_head.build(head, out, say))
+        typer.echo(expression_head.build(head, out, progress))
         return
     wanted = making.load(source)
     outputs.check_folder(out, [f"{wanted.name}.onnx"], overwrite=overwrite)  # written last
-    typer.echo(making.build(wanted, out, say))
+    typer.echo(making.build(wanted, out, progress))

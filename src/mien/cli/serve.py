@@ -1,7 +1,7 @@
-"""`mien serve`: the HTTP API and the page, on this machine unless told otherwise.
+"""`mien serve`: serve the HTTP API and the web page, by default only on this machine.
 
-Nothing is written to disk but, with several workers, request counts in a temporary folder; pictures stay in memory
-until they are answered. SIGTERM or Ctrl-C gives requests in flight three seconds to finish.
+Nothing is written to disk except, with several workers, request counts in a temporary folder; pictures are held in
+memory until they are answered. SIGTERM or Ctrl-C gives requests in flight three seconds to finish.
 """
 
 from __future__ import annotations
@@ -23,52 +23,52 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE: Final = "MIEN_API_KEY"
 SETTINGS: Final = "MIEN_SERVE"
-"""Environment variable by which `mien serve` tells its worker processes their limits and hosts, as JSON."""
+"""Environment variable with the limits and hosts for the worker processes of `mien serve`, as JSON."""
 
 
 GRACE: Final = 3
-"""Seconds that requests in flight get to finish after SIGTERM; with what ends the processes it stays below 5."""
+"""Seconds that requests in flight get to finish after SIGTERM; with the end of the processes less than 5 in total."""
 
 
 def serve(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; others than loopback ask for a key.")
+        str, typer.Option(help="Address to listen on; any but loopback needs a key.")
     ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = 8000,
     workers: Annotated[
-        int, typer.Option(min=1, help="Servers that share the port, each with its own limits.")
+        int, typer.Option(min=1, help="Number of servers that share the port, each with its own limits.")
     ] = 1,
     api_key_file: Annotated[
         Path | None,
-        typer.Option(help=f"File that holds the key to ask for; the variable {KEY_VARIABLE} does the same."),
+        typer.Option(help=f"File with the key that clients must send; or set the variable {KEY_VARIABLE}."),
     ] = None,
     without_key: Annotated[
         bool,
         typer.Option(
             "--without-key",
-            help="Listen beyond this machine without a key, behind a proxy that asks for one.",
+            help="Listen beyond this machine without a key, behind a proxy that requires one.",
         ),
     ] = False,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
             "--allow-host",
-            help="A name by which the server may be called; may be repeated. On loopback: localhost.",
+            help="Accepted host name; may be repeated. On loopback: localhost.",
         ),
     ] = None,
     max_bytes: Annotated[int, typer.Option(min=1, help="Largest upload, bytes.")] = 16 * 2**20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture, pixels.")] = 64_000_000,
-    max_faces: Annotated[int, typer.Option(min=1, help="Most faces in a picture.")] = 100,
+    max_faces: Annotated[int, typer.Option(min=1, help="Largest number of faces in a picture.")] = 100,
     max_seconds: Annotated[
-        float, typer.Option(min=0.001, help="Longest time for an upload, and for an answer.")
+        float, typer.Option(min=0.001, help="Time limit in seconds for an upload, and for an answer.")
     ] = 30.0,
     running: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Requests worked on at once, each in a process of its own (about 140 MB); by default one a processor, "
+            help="Requests processed at once, each in its own process (about 140 MB); by default one per processor, "
             "at most 8.",
         ),
     ] = None,
@@ -95,8 +95,8 @@ def serve(
     local = host in LOOPBACK
     if not local and key is None and not without_key:
         raise ConfigError(
-            f"listening on {host} without a key lets everybody on the network in: set {KEY_VARIABLE} or pass "
-            "--api-key-file, or --without-key behind a proxy that asks for one"
+            f"listening on {host} without a key lets anyone on the network in: set {KEY_VARIABLE} or pass "
+            "--api-key-file, or --without-key behind a proxy that requires one"
         )
     finding = options.pipeline_options(
         detector, model, weights, min_face, min_confidence, tiled, prior, adapt
@@ -144,7 +144,7 @@ def _run(host: str, port: int, workers: int) -> None:
 
 
 def application() -> FastAPI:
-    """The application of one worker process, as `mien serve` described it in the environment."""
+    """The application of one worker process, with the options that `mien serve` stored in the environment."""
     import json
 
     from mien.server.app import create_app
@@ -161,7 +161,7 @@ def application() -> FastAPI:
 
 
 def read_key(file: Path | None) -> str | None:
-    """The key to ask for: from the file if one is named, else from the environment; None asks nobody.
+    """The key to ask for: from the file if one is named, else from the environment; None for no key.
 
     Raises:
         ConfigError: the file cannot be read or holds no key of at least 16 characters.
@@ -185,10 +185,10 @@ def read_key(file: Path | None) -> str | None:
 
 
 def _free(host: str, port: int) -> None:
-    """Say in one line that one cannot listen there, rather than in every process.
+    """Check that the port is free, for one clear error instead of one in every process.
 
     Raises:
-        ConfigError: another program listens there, it is not allowed, or the address is none of this machine.
+        ConfigError: another program listens there, it is not allowed, or the address is not one of this machine.
     """
     import errno
     import socket
@@ -200,7 +200,7 @@ def _free(host: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as probe:
             if (
                 os.name == "posix"
-            ):  # a port of a server that ended just now is free; elsewhere the option means more
+            ):  # reuses the port of a server that has just ended; on Windows the option would allow more
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as problem:
@@ -213,7 +213,7 @@ def _free(host: str, port: int) -> None:
             raise ConfigError(f"port {port} is reserved: take one from 1024 on with --port") from None
         reason = (problem.strerror or str(problem)).lower()
         raise ConfigError(
-            f"--host {host}: cannot be listened on ({reason}): pass an address of this machine"
+            f"--host {host}: cannot listen there ({reason}): pass an address of this machine"
         ) from None
 
 
@@ -226,7 +226,7 @@ def _tell_workers(settings: dict[str, Any], key: str | None) -> None:
 
 
 def _check(options: dict[str, Any]) -> None:
-    """Fail here, with one line, rather than in every process; and make the signing key once, not once a process."""
+    """Fail here, with one line, instead of in every process; also make the signing key once, not in every process."""
     from mien.editing.signing import Signer
     from mien.faces import detect
     from mien.faces.recognise import SHIPPED
@@ -245,6 +245,6 @@ def _check(options: dict[str, Any]) -> None:
     try:
         Signer.of_install()
     except ExtraMissing:
-        pass  # an installation that does not edit
-    except MienError as problem:  # reading needs no key
+        pass  # an installation without the editor
+    except MienError as problem:  # analyses do not need the signing key
         typer.echo(f"mien: edits will be refused: {problem}", err=True)

@@ -1,7 +1,7 @@
-"""`mien sweep`: many runs of one configuration as a queue over processes and devices.
+"""`mien sweep`: train many runs of one configuration, queued over processes and devices.
 
 Exit code 0: every run is done. 1: some failed; each has its row with the error in `runs.csv`. 2: the command itself was
-wrong. 130: interrupted; the same command goes on.
+wrong. 130: interrupted; the same command continues.
 
 Tests: tests/evaluation/test_sweep.py.
 """
@@ -36,7 +36,8 @@ def sweep(
     plan: Annotated[bool, typer.Option("--plan", help="Print the runs, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
-    """Train, judge and compare arms over seeds and folds on all processors or devices; goes on where it was stopped."""
+    """Train, evaluate and compare arms over seeds and folds on all processors or devices; continues where it
+    stopped."""
     from mien.training.sweep import load_sweep
 
     settings = load_sweep(config, assignments or [])
@@ -49,9 +50,9 @@ def sweep(
     if plan:
         _print_plan(settings)
         return
-    remedy = f": finished runs and the states of others are in {settings.out}: go on with the same command"
-    with interruptible(remedy), _watched() as report:
-        result = sweeping.run(settings, draws, partial(report, "runs"), tell, partial(report, "crops"))
+    remedy = f": finished runs and the states of others are in {settings.out}: continue with the same command"
+    with interruptible(remedy), _watched() as progress:
+        result = sweeping.run(settings, draws, partial(progress, "runs"), tell, partial(progress, "crops"))
     for name, comparison in result.comparisons.items():
         comparison_report.write(comparison, settings.out / name)
     own = result.comparisons.get("")
@@ -61,7 +62,7 @@ def sweep(
 
 
 def _print_plan(settings: SweepConfig) -> None:
-    """Print every run, and what became of it so far."""
+    """Print every run and its state."""
     from mien.evaluation.sweep import is_done
     from mien.training.sweep import equal_arms, plan
 
@@ -73,7 +74,7 @@ def _print_plan(settings: SweepConfig) -> None:
 
 
 def _end(settings: SweepConfig, result: Result) -> None:
-    """Say where everything is, and exit with 1 where runs failed."""
+    """Print where the results are, and exit with 1 if runs failed."""
     for outcome in result.failed:
         typer.echo(f"mien: {outcome.job.label} failed: {outcome.error}", err=True)
     done = result.runs - len(result.failed)
@@ -83,16 +84,16 @@ def _end(settings: SweepConfig, result: Result) -> None:
 
 
 LINE_SECONDS = 60.0
-"""The time between two lines in a log."""
+"""Time between two lines in a log."""
 
 
-Report = Callable[..., None]
-"""Told ("runs", status) or ("crops", done, total)."""
+SweepProgress = Callable[..., None]
+"""Called with ("runs", status) or ("crops", done, total)."""
 
 
 @contextmanager
-def _watched() -> Iterator[Report]:
-    """One line that is drawn anew on a terminal, a line a minute elsewhere."""
+def _watched() -> Iterator[SweepProgress]:
+    """One line that is redrawn on a terminal; elsewhere one line per minute."""
     if not sys.stderr.isatty():
         yield _lines()
         return
@@ -101,7 +102,7 @@ def _watched() -> Iterator[Report]:
     with bar(TextColumn("{task.description}"), BarColumn(bar_width=20), TimeRemainingColumn()) as display:
         tasks: dict[str, Any] = {}
 
-        def report(kind: str, *values: Any) -> None:
+        def progress(kind: str, *values: Any) -> None:
             if kind not in tasks:  # runs begin when crops are done
                 for other in tasks.values():
                     display.remove_task(other)
@@ -110,33 +111,33 @@ def _watched() -> Iterator[Report]:
             described = shortened(_words(kind, *values), max(20, display.console.width - 32))
             display.update(tasks[kind], description=described, completed=_share(kind, *values))
 
-        yield report
+        yield progress
 
 
-def _lines() -> Report:
-    told = time.monotonic()
+def _lines() -> SweepProgress:
+    printed = time.monotonic()
     begun: dict[str, float] = {}
 
-    def report(kind: str, *values: Any) -> None:
-        nonlocal told
+    def progress(kind: str, *values: Any) -> None:
+        nonlocal printed
         now = time.monotonic()
         begun.setdefault(kind, now)
-        if now - told >= LINE_SECONDS:
-            told = now
+        if now - printed >= LINE_SECONDS:
+            printed = now
             share = _share(kind, *values)
             left = (now - begun[kind]) * (1 / share - 1) / 60 if share else 0.0
             tell(f"{_words(kind, *values)}{f', about {left:.0f} min left' if left else ''}")
 
-    return report
+    return progress
 
 
 def _share(kind: str, *values: Any) -> float:
-    """From 0 to 1: how far it is."""
+    """The share that is done, 0 to 1."""
     return float(values[0].share if kind == "runs" else values[0] / max(1, values[1]))
 
 
 def _words(kind: str, *values: Any) -> str:
-    """How far it is in a line: runs that are done or failed, and how far the running ones are."""
+    """The progress in a line: runs that are done or failed, and the progress of the running ones."""
     if kind == "crops":
         return f"aligned {values[0]:,} of {values[1]:,}"
     status: QueueStatus = values[0]

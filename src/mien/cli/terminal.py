@@ -1,21 +1,24 @@
-"""What commands show on a terminal beside their results: messages and progress bars, both on standard error."""
+"""Messages and progress bars of commands, both on standard error."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from mien.types import CountProgress
+
 _bars: list[Any] = []
-"""The bar that is drawn now, if any."""
+"""The bar that is currently drawn, if any."""
 
 
 def tell(message: str) -> None:
-    """Print a line on standard error: above the progress bar, where one is drawn."""
+    """Print a line on standard error, above the progress bar if there is one."""
     if _bars:
         _bars[-1].console.print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
     else:
@@ -24,7 +27,7 @@ def tell(message: str) -> None:
 
 @contextmanager
 def bar(*columns: Any) -> Iterator[Any]:
-    """A progress bar on standard error, erased when it is done; by default with a count and the time left."""
+    """A progress bar on standard error, erased at the end; by default with a count and the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -34,7 +37,7 @@ def bar(*columns: Any) -> Iterator[Any]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    # Standard output may be a file: it is not drawn into the bar.
+    # Standard output may be a file, so the bar is not drawn there.
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
         _bars.append(progress)
         try:
@@ -44,10 +47,8 @@ def bar(*columns: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def counted(
-    what: str, watched: bool = True, total: int | None = None
-) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a progress callback (done, total) of a bar; None without a terminal or where `watched` is off."""
+def counted(what: str, watched: bool = True, total: int | None = None) -> Iterator[CountProgress | None]:
+    """Yield a progress callback (done, total) of a bar; None without a terminal or if `watched` is false."""
     if not watched or not sys.stderr.isatty():
         yield None
         return
@@ -58,7 +59,7 @@ def counted(
 
 @contextmanager
 def interruptible(remedy: str) -> Iterator[None]:
-    """Within the block Ctrl-C ends the command with one line, which ends with `remedy`, and exit code 130."""
+    """Make Ctrl-C within the block end the command with exit code 130 and a line that ends with `remedy`."""
     try:
         yield
     except KeyboardInterrupt:
@@ -67,7 +68,7 @@ def interruptible(remedy: str) -> Iterator[None]:
 
 
 def tell_links(linked: Sequence[Path]) -> None:
-    """Say that links to folders were not followed."""
+    """Print that links to folders were not followed."""
     if linked:
         from mien.io.images import describe
 
@@ -77,7 +78,7 @@ def tell_links(linked: Sequence[Path]) -> None:
 
 
 def shortened(text: str, width: int) -> str:
-    """The text, its middle left out where it is longer than `width` characters."""
+    """The text, without its middle if it is longer than `width` characters."""
     if len(text) <= width:
         return text
     ahead = (width - 1) // 2

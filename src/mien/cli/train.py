@@ -1,4 +1,4 @@
-"""`mien train` and `mien runs`."""
+"""`mien train` and `mien runs`: train a method, and list training runs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from mien.training import run_log
 def train(
     config: Annotated[Path, typer.Argument(help="A run configuration, e.g. configs/baseline-ferplus.yaml.")],
     assignments: options.Assignments = None,
-    resume: Annotated[bool, typer.Option(help="Go on with this run if it was interrupted.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue this run if it was interrupted.")] = False,
 ) -> None:
-    """Train a method; the run folder then holds weights, card, metrics and curve."""
+    """Train a method; the run folder gets the weights with their card, the metrics and the learning curve."""
     from mien.config import read_tree
 
     tree = read_tree(config, assignments or [])
@@ -33,12 +33,12 @@ def train(
     name = section.get("name") if isinstance(section, dict) else None
     run = _own(name, tree, config) if name in _OWN else _recogniser(config, assignments or [])
     try:
-        alone = os.environ.get("RANK", "0") == "0"  # of several processes under torchrun, one speaks
-        drawn = _drawn() if alone and sys.stderr.isatty() else nullcontext(_lines() if alone else None)
-        with drawn as report:
-            folder = run(resume, report)
+        alone = os.environ.get("RANK", "0") == "0"  # of several processes under torchrun, only one prints
+        drawn = _drawn() if alone and sys.stderr.isatty() else nullcontext(_lines() if alone else _silent)
+        with drawn as progress:
+            folder = run(resume, progress)
     except KeyboardInterrupt:
-        typer.echo("stopped; the state is saved: go on with --resume", err=True)
+        typer.echo("stopped; the state is saved: continue with --resume", err=True)
         raise typer.Exit(130) from None
     if alone:
         if name not in _OWN:
@@ -51,7 +51,7 @@ _OWN = {
     "landmarks": "mien.training.landmarks.train",
     "editor": "mien.training.editor.train",
 }
-"""Trainings with a configuration of their own."""
+"""Trainings with their own kind of configuration."""
 
 
 def _own(name: str, tree: dict[str, Any], config: Path) -> Callable[[bool, Any], Path]:
@@ -75,29 +75,33 @@ def _recogniser(config: Path, assignments: list[str]) -> Callable[[bool, Any], P
 
 
 LINE_SECONDS = 60.0
-"""The longest silence of a training in a log."""
+"""Longest time between two lines of a training in a log."""
 
 
 def _lines() -> Any:
-    """One plain line an epoch, and between them one a minute."""
-    told = time.monotonic()
+    """One plain line per epoch, and one per minute in between."""
+    printed = time.monotonic()
 
-    def report(kind: str, values: dict[str, Any]) -> None:
-        nonlocal told
+    def progress(kind: str, values: dict[str, Any]) -> None:
+        nonlocal printed
         if kind == "note":
             tell(values["text"])
         elif kind == "epoch":
             tell(f"epoch {values['epoch'] + 1}/{values['epochs']}  {_numbers(values)}")
-        elif time.monotonic() - told < LINE_SECONDS:
+        elif time.monotonic() - printed < LINE_SECONDS:
             return
         elif kind == "crops":
             tell(f"aligned {values['done']:,} of {values['of']:,}")
         else:
-            spent = f"{values['progress']:.0%}, {values['seconds'] / 60:.0f} min"
+            spent = f"{values['share']:.0%}, {values['seconds'] / 60:.0f} min"
             tell(f"step {values['step']:,}, {spent}  {_numbers(values['losses'])}")
-        told = time.monotonic()
+        printed = time.monotonic()
 
-    return report
+    return progress
+
+
+def _silent(kind: str, values: dict[str, Any]) -> None:
+    """The progress callback of the other processes under torchrun: they print nothing."""
 
 
 def _numbers(values: dict[str, Any]) -> str:
@@ -106,28 +110,28 @@ def _numbers(values: dict[str, Any]) -> str:
 
 @contextmanager
 def _drawn() -> Iterator[Any]:
-    """A progress bar over crops, then over steps, with the epochs' lines above it."""
+    """A progress bar over crops and then steps, with a line for each epoch above it."""
     plain = _lines()
-    with bar() as progress:
+    with bar() as display:
         tasks: dict[str, Any] = {}
 
-        def report(kind: str, values: dict[str, Any]) -> None:
+        def progress(kind: str, values: dict[str, Any]) -> None:
             if kind not in ("crops", "step"):
                 plain(kind, values)
                 return
             if kind not in tasks:
-                tasks[kind] = progress.add_task("aligning" if kind == "crops" else "training", total=1.0)
-            share = values["done"] / values["of"] if kind == "crops" else values["progress"]
-            progress.update(tasks[kind], completed=round(share * values["of"]), total=values["of"])
+                tasks[kind] = display.add_task("aligning" if kind == "crops" else "training", total=1.0)
+            share = values["done"] / values["of"] if kind == "crops" else values["share"]
+            display.update(tasks[kind], completed=round(share * values["of"]), total=values["of"])
 
-        yield report
+        yield progress
 
 
 def runs(
     folder: Annotated[Path, typer.Argument(help="The folder that holds the run folders.")] = Path("runs"),
     curves: Annotated[
         Path | None,
-        typer.Option(help="Also draw their accuracy on validation, epoch by epoch, here."),
+        typer.Option(help="Also draw their validation accuracy by epoch into this file."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     overwrite: options.Overwrite = False,
@@ -165,12 +169,12 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         cells = ("yes" if cell is True else "" if cell is False else str(cell) for cell in row.values())
         table.add_row(*cells)
-    # A log has no width: nothing is cut there.
+    # A log has no width, so nothing is cut.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _curve(folder: Path) -> None:
-    """Draw the learning curve where matplotlib is installed."""
+    """Draw the learning curve if matplotlib is installed."""
     try:
         from mien.figures import learning_curves
     except ModuleNotFoundError:

@@ -1,7 +1,7 @@
-"""`mien video` and `mien live`: a clip or a camera in; a table, a film and a page out.
+"""`mien video` and `mien live`: describe faces in a video or camera, as a table, an annotated video and a page.
 
 Exit code 0: all was analysed. 2: the command was wrong, or the video is damaged; then the frames before the damage are
-in the table. 130: interrupted; the table has been finished with the frames so far, and `--resume` goes on.
+in the table. 130: interrupted; the table has been finished with the frames so far, and `--resume` continues.
 """
 
 from __future__ import annotations
@@ -38,18 +38,19 @@ if TYPE_CHECKING:
 def video(
     clip: Annotated[Path, typer.Argument(metavar="VIDEO", help="Any video file that FFmpeg reads.")],
     out: Annotated[
-        Path | None, typer.Option(help="Write the table here, a row for each face: .csv, .parquet or .jsonl.")
+        Path | None, typer.Option(help="Write the table here, one row per face: .csv, .parquet or .jsonl.")
     ] = None,
     annotate: Annotated[
-        Path | None, typer.Option(help="Write the video with what was found drawn on it: .mp4, .mov or .mkv.")
+        Path | None, typer.Option(help="Write an annotated copy of the video here: .mp4, .mov or .mkv.")
     ] = None,
     sound: Annotated[
         bool, typer.Option("--sound/--no-sound", help="Copy the video's sound into --annotate.")
     ] = True,
     page: Annotated[
-        Path | None, typer.Option(help="Write one HTML page: curves, time shares, peaks, pictures.")
+        Path | None,
+        typer.Option(help="Write a summary page here (.html): curves, time shares, peaks, pictures."),
     ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Analyse each so many-th frame only.")] = 1,
+    every: Annotated[int, typer.Option(min=1, help="Analyse only every Nth frame.")] = 1,
     smooth: options.Smooth = 0.25,
     columns: options.Columns = "mien",
     resume: options.Resume = False,
@@ -72,7 +73,7 @@ def video(
     min_confidence: options.MinConfidence = None,
     threads: options.Threads = None,
 ) -> None:
-    """Describe every face in every frame of a video, which person it is, and how it changes."""
+    """Describe every face in every frame of a video: its person, expression, and changes over time."""
     from mien.faces.parallel import made_with
     from mien.video.process import Orders, run
 
@@ -87,7 +88,7 @@ def video(
         baseline=within, changes=bool(baseline),
     )  # fmt: skip
     load = _loader(finding, threads)
-    kept = f": {out} holds the frames so far, go on with --resume" if out is not None else ""
+    kept = f": {out} holds the frames so far, continue with --resume" if out is not None else ""
     with interruptible(kept), _watched(as_json, within) as show, _Brake() as brake:
 
         def watch(clip: VideoReader, frame: Frame, recalled: bool) -> None:
@@ -136,7 +137,7 @@ def _loader(finding: dict[str, Any], threads: int | None) -> partial[Pipeline]:
 
 
 class _Brake:
-    """Turns the first Ctrl-C into a stop after the frame in hand, so that table and film end with the same frame.
+    """Turns the first Ctrl-C into a stop after the current frame, so that table and video end with the same frame.
 
     A second one stops at once.
     """
@@ -159,10 +160,10 @@ class _Brake:
         self._pulled = True
 
     def check(self) -> None:
-        """To be called after each frame.
+        """Raise the interrupt, if there was one; to be called after each frame.
 
         Raises:
-            KeyboardInterrupt: it was asked for meanwhile.
+            KeyboardInterrupt: Ctrl-C was pressed.
         """
         if self._pulled:
             raise KeyboardInterrupt
@@ -170,9 +171,9 @@ class _Brake:
 
 @contextmanager
 def _watched(as_json: bool, within: VideoBaseline | None) -> Iterator[Watch | None]:
-    """What is shown while it runs: JSON on standard output, or a bar with the time left on a terminal.
+    """The output during a run: JSON on standard output, or a bar with the time left on a terminal.
 
-    Where a baseline is known only at the end of the video, the lines of JSON wait for it in a temporary file.
+    If the baseline is known only at the end of the video, the lines of JSON wait for it in a temporary file.
     """
     if as_json and within is not None:
         with TemporaryFile("w+", encoding="utf-8") as held:
@@ -193,7 +194,7 @@ def _watched(as_json: bool, within: VideoBaseline | None) -> Iterator[Watch | No
 
 
 def bar_columns() -> tuple[Any, ...]:
-    """What the bar shows; made when needed, as rich takes time to import."""
+    """The columns of the bar; made when needed, as rich takes time to import."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     return (
@@ -206,7 +207,7 @@ def bar_columns() -> tuple[Any, ...]:
 
 
 class Bar:
-    """Moves a progress bar by the time within the video: that is known where the number of frames is not."""
+    """Moves a progress bar by the time within the video, which is known even if the number of frames is not."""
 
     def __init__(self, progress: Any, task: Any) -> None:
         self._progress, self._task = progress, task
@@ -226,7 +227,7 @@ class Bar:
 
 
 def _tell(tally: Tally, lag: float) -> None:
-    """The summary in a few lines."""
+    """Print the summary in a few lines."""
     from mien.video.summary_page import clock
 
     faces = tally.frames - tally.empty
@@ -254,7 +255,7 @@ def live(
     ] = None,
     overwrite: options.Overwrite = False,
     seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="Stop after so long; else with Ctrl-C.")
+        float | None, typer.Option(min=0.1, help="Stop after this time; by default with Ctrl-C.")
     ] = None,
     smooth: options.Smooth = 0.25,
     detector: options.Detector = "auto",
@@ -266,7 +267,7 @@ def live(
     min_confidence: options.MinConfidence = None,
     threads: options.Threads = None,
 ) -> None:
-    """Watch a camera: who is in the picture and what their faces show, in the terminal or a window."""
+    """Describe the faces in a camera's picture live, in the terminal or a window."""
     from mien.faces.parallel import made_with
     from mien.io import outputs
     from mien.video import camera as showing
@@ -283,4 +284,4 @@ def live(
             device, load(), out=out, seconds=seconds, lag=smooth, overwrite=overwrite, made_with=made
         )
     rate = watched.frames / max(watched.seconds, 1e-9)
-    typer.echo(f"{several(watched.frames, 'frame')} in {watched.seconds:.1f} s, {rate:.0f} a second")
+    typer.echo(f"{several(watched.frames, 'frame')} in {watched.seconds:.1f} s, {rate:.0f} per second")

@@ -1,15 +1,15 @@
-"""Examine a dataset on disk: is it the set it claims to be, whole, official, and free of leaks between its splits?
+"""Check a dataset on disk: which set it is, whether it is complete and undamaged, and whether its splits share
+pictures.
 
-`examine` returns a `Diagnosis` and the records that are fit for use; written by `mien.data.readers.manifest` they
-are one table that training reads as fast as the originals. Training records with a copy or near copy in valid or test
-stay in that table, marked by the attribute `copy_in`: whether to drop them is the experiment's choice, and part of
-its protocol.
+`examine` returns a `Diagnosis` and the usable records; written by `mien.data.readers.manifest`, these are one table
+that training reads as fast as the originals. Training records with a copy or near copy in valid or test stay in that
+table, marked by the attribute `copy_in`: the experiment decides whether to drop them, as part of its protocol.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,21 +20,19 @@ from mien.data.readers.base import PICTURES, Reader
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound, ImageError
 from mien.labels import EXPRESSIONS, HOW_TO_OWN, OWN, UNLABELLED, in_order, label_set, listed
+from mien.types import CountProgress
 from mien.wording import several
 
 EXAMPLES = 5
-"""How many file names a finding shows."""
+"""Number of file names that a finding shows."""
 
 SHOWN = 4
-"""How many names of a group of copies an example shows."""
-
-Progress = Callable[[Iterable[Record]], Iterable[Record]]
-"""Wraps the records that are looked at, as a progress bar does."""
+"""Number of names that an example of a group of copies shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to know: `grave` findings mean damage, others are for judgement. `examples` are names."""
+    """One result of a check: `grave` findings mean damage, others need a decision. `examples` are file names."""
 
     kind: str
     count: int
@@ -45,11 +43,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What a folder holds.
+    """The result of examining a folder.
 
     Attributes:
-        reader, title, variant: the dataset and its form.
-        counts: records fit for use by split; official: the published ones, where known.
+        reader, title, variant: the dataset and its layout.
+        counts: usable records by split; official: the published ones, where known.
         classes: by split, records of each expression; "unlabelled" for those without.
         rated: by split, records with valence and arousal.
         findings: in the order of the examination.
@@ -76,7 +74,7 @@ class Diagnosis:
 
 
 def identify(root: Path, name: str | None = None, labels: tuple[str, ...] = EXPRESSIONS) -> Reader:
-    """The reader for a folder: the named one, or the first of `READERS` that recognises it, with own labels if told.
+    """The reader for a folder: the named one, or the first of `READERS` that recognises it, with own labels if given.
 
     Raises:
         ConfigError: no reader of that name.
@@ -97,8 +95,8 @@ def identify(root: Path, name: str | None = None, labels: tuple[str, ...] = EXPR
     names = READERS["folder"].label_names
     if names is not None and root.is_dir() and len(found := dict.fromkeys(names(root))) > 1:
         raise DatasetNotFound(
-            f"{root}: its folders are called {listed(in_order(found))}, which are no expression labels: where they are "
-            f"labels of your own, add --labels {OWN}; {HOW_TO_OWN}"
+            f"{root}: its folders are called {listed(in_order(found))}, which are not expression labels: if they are "
+            f"your own labels, add --labels {OWN}; {HOW_TO_OWN}"
         )
     raise DatasetNotFound(
         f"{root} is none of {', '.join(READERS)}: 'mien data list' says which folder to pass for each"
@@ -106,11 +104,11 @@ def identify(root: Path, name: str | None = None, labels: tuple[str, ...] = EXPR
 
 
 def labels_for(root: Path, reader: str | None, text: str | None) -> tuple[str, ...]:
-    """The labels that `--labels` means: the eight for None, those of the data for "own", else a list with commas.
+    """The labels given by `--labels`: the eight for None, those of the data for "own", else a comma-separated list.
 
     Raises:
-        ConfigError: the names make no label set, or the reader has no own labels.
-        DatasetNotFound, DatasetDamaged: as the reader says.
+        ConfigError: the names are not a valid label set, or the reader has no own labels.
+        DatasetNotFound, DatasetDamaged: raised by the reader.
     """
     if text is None:
         return EXPRESSIONS
@@ -129,7 +127,7 @@ def labels_for(root: Path, reader: str | None, text: str | None) -> tuple[str, .
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What decoding one picture showed."""
+    """The result of decoding one picture."""
 
     size: tuple[int, int]
     pixels: str
@@ -142,22 +140,22 @@ def examine(
     near: int = NEAR,
     faces: bool = False,
     options: dict[str, Any] | None = None,
-    progress: Progress = lambda records: records,
+    progress: CountProgress | None = None,
     labels: tuple[str, ...] = EXPRESSIONS,
 ) -> tuple[Diagnosis, list[Record]]:
-    """Decode every picture once and look for whatever is wrong; returns the diagnosis and the usable records.
+    """Decode every picture once and look for problems; return the diagnosis and the usable records.
 
     Args:
         root: the dataset's folder, or a manifest.
-        reader: which dataset; None finds out.
+        reader: the dataset's reader; None detects it.
         near: largest Hamming distance of near duplicates, 0 to 64.
-        faces: also look for a face in every picture, with the shipped detector and landmarks (slow).
-        options: handed to the reader, as a protocol asks for.
-        progress: wraps the records while they are looked at.
-        labels: what the set's pictures are called.
+        faces: also detect a face in every picture, with the shipped detector and landmarks (slow).
+        options: passed to the reader, as required by a protocol.
+        progress: called with (pictures read, total).
+        labels: the label names of the set.
 
     Raises:
-        DatasetNotFound: it is no dataset that we know.
+        DatasetNotFound: it is not a known dataset.
         DatasetDamaged: its label files cannot be read at all.
     """
     reader = reader or identify(root)
@@ -178,7 +176,9 @@ def examine(
     finder = _face_finder() if faces else None
     from mien.io import images
 
-    for record in progress(records):
+    for number, record in enumerate(records, start=1):
+        if progress is not None:
+            progress(number, len(records))
         if record.path.suffix.lower() not in PICTURES:
             usable.append(record)
             continue
@@ -257,7 +257,7 @@ def _numbers(records: list[Record], reader: Reader) -> list[Finding]:
     names = Counter((record.video, record.name) for record in records)
     double = [name for (_, name), times in names.items() if times > 1]
     if double:
-        findings.append(_finding("name twice", double, "names stand on more than one record"))
+        findings.append(_finding("name twice", double, "names occur on more than one record"))
     return findings
 
 
@@ -276,13 +276,13 @@ def _crops(records: list[Record], looks: dict[int, _Look], reader: Reader) -> li
 
 
 Marks = dict[int, Literal["valid", "test"]]
-"""For each training record that leaks, by index, the split that it leaks into."""
+"""The split that a training record leaks into, by the record's index."""
 
 
 def _copies(
     records: list[Record], looks: dict[int, _Look], near: int, labels: tuple[str, ...]
 ) -> tuple[list[Finding], Marks]:
-    """Findings on exact and near copies, and which training records leak."""
+    """Findings on exact and near copies, and the training records that leak."""
     by_pixels: dict[str, list[int]] = defaultdict(list)
     for index, look in looks.items():
         by_pixels[look.pixels].append(index)
@@ -333,7 +333,7 @@ def _copies_between(records: list[Record], groups: list[list[int]], marks: Marks
     leaking = [index for group in groups if any(one in marks for one in group) for index in group]
     held = Counter(records[index].split for index in leaking if records[index].split != "train")
     detail = ", ".join(f"{number} {split}" for split, number in sorted(held.items()))
-    message = f"groups of identical pixels stand in more than one split ({detail} pictures also in train)"
+    message = f"groups of identical pixels occur in more than one split ({detail} pictures also in train)"
     return [_finding("copies across splits", across, message)]
 
 
@@ -361,7 +361,8 @@ def _near_copies(records: list[Record], looks: dict[int, _Look], near: int, mark
 
 
 def _face_finder() -> Callable[[Any, Record], bool]:
-    """Whether a face is found in a picture: the detector's box, or the whole of a tight crop, that landmarks accept."""
+    """A function that tells whether a picture has a face: the landmark network accepts the detector's box or the whole
+    crop."""
     import numpy as np
 
     from mien.faces import detect

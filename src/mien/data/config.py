@@ -11,7 +11,7 @@ from mien.config import Frozen
 
 
 class SourceConfig(Frozen):
-    """One dataset: which reader, where, under which protocol."""
+    """One dataset: its reader, folder and protocol."""
 
     reader: str = Field(description="a name in mien.data.readers.READERS")
     root: Path = Field(description="the dataset's folder")
@@ -21,19 +21,23 @@ class SourceConfig(Frozen):
     fold: int = Field(0, ge=0, description="the tested fold of a protocol with folds")
     points: Path | None = Field(
         None,
-        description="an .npz of `names` and `points` [n, 112, 2]; None asks the shipped landmark network",
+        description="an .npz of `names` and `points` [n, 112, 2]; None uses the shipped landmark network",
     )
     faces: Literal["whole", "find"] | None = Field(
         None,
-        description="whole: pictures without a box are cut to the face already; find: look for the largest face first, "
-        "as prediction does. None finds faces for own labels, and takes the sets of the eight whole",
+        description="whole: pictures without a box are already cropped to the face; find: detect the largest face "
+        "first, as prediction does. None means find for own labels, and whole for sets with the eight",
     )
-    repeat: float = Field(1.0, gt=0, description="how often an epoch draws each training picture, on average")
-    weight: float = Field(1.0, gt=0, description="of each picture's expression loss, against other sets'")
+    repeat: float = Field(
+        1.0, gt=0, description="how often each training picture is drawn per epoch, on average"
+    )
+    weight: float = Field(
+        1.0, gt=0, description="weight of each picture's expression loss, relative to other sets"
+    )
 
 
 class DataConfig(SourceConfig):
-    """The set that is learnt and validated on, more sets to learn from, and how crops are made and augmented."""
+    """The set for training and validation, further training sets, and how crops are made and augmented."""
 
     also: tuple[SourceConfig, ...] = Field((), description="further sets; only their training part is used")
     vote_affect: bool = Field(

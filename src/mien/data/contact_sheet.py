@@ -1,4 +1,4 @@
-"""A contact sheet: some pictures of every class in one image, with the class's name and count, to see what is there."""
+"""A contact sheet: some pictures of every class in one image, with the class's name and count."""
 
 from __future__ import annotations
 

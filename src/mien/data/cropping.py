@@ -1,8 +1,8 @@
-"""Records to aligned crops in one memory-mapped file, and crops to the batches of a training step.
+"""Cut records into aligned crops in one memory-mapped file, and join crops with the targets of training.
 
-Pictures are read, aligned and cut once; training then reads only a uint8 array on disk; the system keeps its
-pages in memory while there is room. The file's name is a hash of everything that went into it, the pictures' bytes
-included: two sets with equal names, or one set before and after its pictures changed, never share crops.
+Pictures are read, aligned and cut once; training then reads only a uint8 array on disk, which the system caches in
+memory while there is room. The file's name is a hash of everything that determines its content, including the pictures'
+bytes: two sets with equal names, or one set before and after its pictures changed, never share crops.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from mien.labels import (
     label_set,
     listed,
 )
+from mien.types import CountProgress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,12 +46,10 @@ if TYPE_CHECKING:
     from mien.data.protocols import Protocol
 
 VERSION = "crops-2"
-"""Of the code that cuts: any change of it that changes a crop is a new version."""
+"""Version of the cropping code; increased by every change that alters a crop."""
 
 FULL_FACE = np.array([[0.32, 0.37], [0.68, 0.37], [0.50, 0.62]])
-"""Eye centres and nose base in a tight face picture, in shares of its sides; used where no landmarks are accepted."""
-
-Progress = Callable[[int, int], None]
+"""Eye centres and nose base in a tight face picture, as shares of its sides; used if no landmarks are accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class Crops:
 
     Attributes:
         images: uint8 [n, s, s] luma or [n, s, s, 3] RGB, memory-mapped.
-        found: bool [n], False where no landmarks were accepted and the whole picture was taken as the face.
+        found: bool [n], False where no landmarks were accepted and the whole picture was used as the face.
         pose: float32 [n, 3] yaw, pitch, roll in degrees; NaN where unknown.
     """
 
@@ -69,11 +68,11 @@ class Crops:
 
 
 def label_names(labels: Sequence[str] | None, data: DataConfig) -> tuple[str, ...]:
-    """The labels that a run learns: the eight, the names it lists, or, for `own`, those that stand in its data.
+    """The labels of a run: the eight, the names it lists, or, for `own`, those found in its data.
 
     Raises:
-        ConfigError: the data hold no own labels, or their names make no label set.
-        DatasetNotFound, DatasetDamaged: as the reader says.
+        ConfigError: the data have no own labels, or their names are not a valid label set.
+        DatasetNotFound, DatasetDamaged: raised by the reader.
     """
     if labels is None or tuple(labels) != (OWN,):
         return tuple(labels or EXPRESSIONS)
@@ -90,14 +89,14 @@ def label_names(labels: Sequence[str] | None, data: DataConfig) -> tuple[str, ..
 
 
 def finds_faces(source: SourceConfig, labels: tuple[str, ...]) -> bool:
-    """Whether the faces of a source are looked for before they are cut, see `SourceConfig.faces`."""
+    """Whether the faces of a source are detected before they are cut, see `SourceConfig.faces`."""
     if source.faces is not None:
         return source.faces == "find"
     return labels != EXPRESSIONS and READERS[source.reader].label_names is not None
 
 
 def _translated(records: list[Record], labels: tuple[str, ...], source: SourceConfig) -> list[Record]:
-    """Records of one of the eight expressions as records of own labels of that meaning; those of others are left out.
+    """Convert records of the eight expressions to own labels with the same meaning; others are left out.
 
     Raises:
         ConfigError: none of the labels names one of the eight.
@@ -127,7 +126,7 @@ def source_records(config: SourceConfig, labels: tuple[str, ...] = EXPRESSIONS) 
 
     Raises:
         ConfigError: no such reader, protocol or fold, or a source that cannot have these labels.
-        DatasetNotFound, DatasetDamaged: as the reader says.
+        DatasetNotFound, DatasetDamaged: raised by the reader.
     """
     if config.reader not in READERS:
         from mien.errors import nearest
@@ -143,10 +142,10 @@ def source_records(config: SourceConfig, labels: tuple[str, ...] = EXPRESSIONS) 
 
 
 def protocol_of(name: str, reader: str, root: Path) -> Protocol:
-    """The protocol of that name, where it is of the dataset that a reader gives or that a manifest was made of.
+    """The protocol of that name, if it belongs to the reader's dataset or to the one that a manifest was made from.
 
     Raises:
-        ConfigError: no such protocol, or it is of another dataset.
+        ConfigError: no such protocol, or it belongs to another dataset.
     """
     from mien.data.readers import manifest
 
@@ -156,7 +155,7 @@ def protocol_of(name: str, reader: str, root: Path) -> Protocol:
     fitting = [one for one in protocols.names() if protocols.load(one).dataset == reader]
     instead = f"use {', '.join(fitting)}, or none" if fitting else "use none"
     raise ConfigError(
-        f"protocol {name} is of '{protocol.dataset}', not of '{reader}': leave out the reader, or {instead}"
+        f"protocol {name} belongs to '{protocol.dataset}', not to '{reader}': leave out the reader, or {instead}"
     )
 
 
@@ -166,19 +165,19 @@ def load_crops(
     colour: bool,
     cache: Path,
     points: Path | None = None,
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
     find: bool = False,
 ) -> Crops:
-    """Cut each record's face, from the cache if these were cut before.
+    """Cut each record's face, or load the crops from the cache.
 
     Args:
         records: in the order of the rows.
         size: side of the crops, pixels.
         colour: keep RGB; else luma.
-        cache: folder of the cache; made if absent. A killed run leaves no half-written file under the final name.
+        cache: folder of the cache; made if missing. A killed run leaves no incomplete file under the final name.
         points: landmarks by record name, see `SourceConfig.points`.
-        progress: told (done, total) after each picture.
-        find: look for the largest face in pictures without a box, see `SourceConfig.faces`.
+        progress: called with (done, total) after each picture.
+        find: detect the largest face in pictures without a box, see `SourceConfig.faces`.
 
     Raises:
         DatasetDamaged: a picture cannot be read; the message names the file.
@@ -194,10 +193,10 @@ def load_crops(
 
 
 def content_hashes(paths: Iterable[Path]) -> dict[Path, str]:
-    """The hash of each file's bytes; a file is read once, however many records (frames) name it.
+    """The hash of each file's bytes; a file is read once, even if several records (frames) name it.
 
-    Bytes, because a picture can be replaced by another of equal name, size and time. It costs little beside decoding:
-    half a second against six for FERPlus's 35,710 pictures on one core.
+    The bytes are hashed because a picture can be replaced by another of equal name, size and time. It takes little time
+    compared with decoding: half a second against six for FERPlus's 35,710 pictures on one core.
 
     Raises:
         DatasetDamaged: a file cannot be read; the message names it.
@@ -218,13 +217,14 @@ def content_hashes(paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def _key(records: Sequence[Record], size: int, colour: bool, points: Path | None, find: bool = False) -> str:
-    """The hash of all that decides the crops: what is in the files, how they are read, aligned and cut."""
+    """The hash of everything that determines the crops: the content of the files, how they are read, aligned and
+    cut."""
     import cv2
 
     network = points if points is not None else cards.FOLDER / "landmarks.onnx"
     content = content_hashes([network, *(record.path for record in records)])
     rows = [
-        # A name decides nothing but which stored landmarks are taken.
+        # A name only selects the stored landmarks.
         [content[one.path], one.name if points else "", one.frame, is_frame(one), one.box]
         for one in records
     ]
@@ -242,7 +242,7 @@ def _cut(
     points: Path | None,
     pixels: Path,
     facts: Path,
-    progress: Progress | None,
+    progress: CountProgress | None,
     find: bool = False,
 ) -> None:
     locate = _stored(points) if points is not None else _network(find)
@@ -291,7 +291,7 @@ Locate = Callable[
 
 
 def _network(find: bool = False) -> Locate:
-    """Ask the shipped landmark network, where told about the face that the default detector finds."""
+    """Landmarks by the shipped network, on the face that the default detector finds."""
     network = landmarker.Landmarker.load()
     detector = detect.build("auto") if find else None
 
@@ -307,7 +307,7 @@ def _network(find: bool = False) -> Locate:
 
 
 def _stored(path: Path) -> Locate:
-    """Look points up by record name."""
+    """Look up points by record name."""
     with np.load(path) as stored:
         if not {"names", "points"} <= set(stored.files):
             raise ConfigError(f"{path}: no landmarks: an .npz with `names` and `points` is needed")
@@ -337,11 +337,11 @@ def vote_affect(votes: NDArray[Any]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Crops with their targets, row by row; what a split becomes for training.
+    """Crops with their targets, row by row: a split in the form that training uses.
 
     `images` as in `Crops`; `expression` int64 [n] with `UNLABELLED` for none; `votes` float32 [n, k] shares or NaN;
-    `affect` float32 [n, 2] or NaN; `subject` int64 [n], -1 unknown; `names` the records' names; `repeat` how often an
-    epoch draws each; `weight` of their expression loss.
+    `affect` float32 [n, 2] or NaN; `subject` int64 [n], -1 unknown; `names` the records' names; `repeat` how often each
+    is drawn per epoch; `weight` the weights of their expression loss.
     """
 
     images: NDArray[np.uint8]
@@ -358,7 +358,7 @@ class Samples:
         return len(self.images)
 
     def log_prior(self) -> NDArray[np.float32]:
-        """Log of the mean share of each class [k] among these pictures, each class at least one in ten thousand."""
+        """Log of the mean share of each class [k] among these pictures, with a minimum of 1e-4 per class."""
         known = self.expression >= 0
         classes = self.votes.shape[1]
         hard = np.eye(classes, dtype=np.float32)[np.maximum(self.expression, 0)]
@@ -371,10 +371,10 @@ class Samples:
 
 
 def graded(expression: int, intensity: float) -> NDArray[np.float32]:
-    """Class shares [8] of an expression shown at a known strength 0..1: the rest is neutral.
+    """Class shares [8] of an expression shown at a known strength 0..1; the rest is neutral.
 
-    From half of the full strength on it is the expression alone (our choice: observers name a posed expression of half
-    strength as surely as a full one).
+    From half of the full strength on, the expression's share is 1 (our choice: observers recognise a posed expression
+    at half strength as reliably as a full one).
     """
     shares = np.zeros(len(EXPRESSIONS), dtype=np.float32)
     shares[EXPRESSIONS.index("neutral")] = 1 - min(1.0, 2 * intensity)
@@ -389,7 +389,8 @@ def to_samples(
     soft_votes: bool = True,
     labels: tuple[str, ...] = EXPRESSIONS,
 ) -> Samples:
-    """Join crops and targets. Votes and an attribute `intensity` mean affect and shares for the eight alone."""
+    """Join crops and targets. Affect and shares are derived from votes and from `intensity` only for the eight
+    expressions."""
     counts = np.array(
         [record.votes or [np.nan] * len(labels) for record in records], dtype=np.float32
     ).reshape(-1, len(labels))
@@ -434,12 +435,12 @@ def _limited(records: list[Record], crops: Crops, limit: int) -> tuple[list[Reco
 def load_split(
     config: DataConfig,
     splits: tuple[Split, ...],
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
     labels: tuple[str, ...] = EXPRESSIONS,
 ) -> dict[Split, list[Samples]]:
-    """Samples of the wanted splits of a configuration's sets; further sets join only "train".
+    """Samples of the given splits of a configuration's sets; further sets only add to "train".
 
-    Training copies of validation and test pictures are left out when the configuration says so.
+    Training copies of validation and test pictures are left out if the configuration says so.
     """
     records = source_records(config, labels)
     if config.drop_duplicates and "train" in splits:

@@ -1,4 +1,5 @@
-"""Copies of a picture: the same pixels, or nearly, under two names. They leak from training into a test."""
+"""Find copies of a picture, with identical or similar pixels under two names; such copies leak test pictures into
+training."""
 
 from __future__ import annotations
 
@@ -62,7 +63,7 @@ def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
 def pixel_copies(records: Iterable[Record]) -> list[tuple[Record, ...]]:
     """Group the records with identical decoded pixels; only groups of two and more, in order of appearance.
 
-    Records of videos are passed over.
+    Records of videos are skipped.
     """
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -74,7 +75,7 @@ def pixel_copies(records: Iterable[Record]) -> list[tuple[Record, ...]]:
 def without_copies(records: list[Record]) -> tuple[list[Record], int]:
     """Leave out the training records with pixels that are also in valid or test, and return their number too.
 
-    Validation and test pictures all stay: it is the training set that may be chosen freely.
+    All validation and test pictures stay, because only the training set may be chosen freely.
     """
     leaking = {id(record) for group in pixel_copies(records) for record in leaks(group)}
     return [record for record in records if id(record) not in leaking], len(leaking)

@@ -1,4 +1,4 @@
-"""How each dataset numbers its expressions, and what the numbers mean.
+"""The numbering of expressions in each dataset.
 
 Tests: tests/test_labels.py.
 """
@@ -28,7 +28,7 @@ class LabelSchema:
         return tuple(name for name in EXPRESSIONS if name in present)
 
     def index_of(self, code: int) -> int:
-        """Translate a dataset's code to an index in `EXPRESSIONS`; `UNLABELLED` for a code that is no expression.
+        """Translate a dataset's code to an index in `EXPRESSIONS`; `UNLABELLED` for a code that is not an expression.
 
         >>> RAFDB.index_of(4) == index_of("happiness")
         True

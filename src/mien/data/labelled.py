@@ -1,4 +1,4 @@
-"""Labelled pictures of one's own, as examples for `mien adapt`: class folders or a manifest."""
+"""Your own labelled pictures, as examples for `mien adapt`: class folders or a manifest."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ WANTS = (
 
 
 def examples(root: Path | str, known: Sequence[str]) -> tuple[tuple[str, ...], list[LabelledPicture]]:
-    """Read labelled pictures; none is opened.
+    """List labelled pictures, without opening them.
 
     Args:
         root: see `WANTS`.
         known: the recogniser's labels. If every name is one of them, or a synonym, the examples refer to these; else
-            the names are labels of one's own.
+            the names are own labels.
 
     Returns:
-        The labels, and an example for each picture that has one. Without a subject a picture is a person of its own.
+        The labels, and an example for each labelled picture. A picture without a subject counts as a separate person.
 
     Raises:
-        DatasetNotFound, DatasetDamaged: there is nothing of the kind, or it cannot be read.
-        ConfigError: the names make no label set.
+        DatasetNotFound, DatasetDamaged: there are no such pictures, or the table cannot be read.
+        ConfigError: the names are not a valid label set.
     """
     root = Path(root)
     reader = MANIFEST if MANIFEST.variant(root) else FOLDER
     assert reader.label_names is not None
     if not root.exists() or (reader is FOLDER and not root.is_dir()):
-        raise DatasetNotFound(f"{root} {'is no table' if root.exists() else 'does not exist'}: pass {WANTS}")
+        raise DatasetNotFound(
+            f"{root} {'is not a table' if root.exists() else 'does not exist'}: pass {WANTS}"
+        )
     names = reader.label_names(root)
     find = finder(known)
     try:

@@ -1,20 +1,16 @@
-"""What a model said of every image of a set, beside the truth: the file between running a network and judging it.
+"""A model's predictions for every image of a set, with the labels: the file between running a network and evaluating
+it.
 
 `mien evaluate` writes one `predictions.parquet` beside each report. Every figure of the report, and every comparison
 between models, can be computed again from it without the network or the pictures. One row is one image:
 
-| column | meaning |
-|---|---|
-| `name` | the dataset's own name of the picture |
-| `truth` | expression word, or null where unlabelled |
-| `p_<label>` | probability of each class, summing to 1 over a row |
-| `valence`, `arousal` | apparent affect in [-1, 1]; NaN where the model has none |
-| `valence_true`, `arousal_true` | the label, NaN where there is none |
-| `votes_<label>` | annotators' vote shares, NaN where there are none (absent for sets without votes) |
-| `subject` | who it is, where the set says |
-| `found` | whether a face was found; where not, the whole picture was judged |
-| `by_<key>` | an attribute for slices: a word, or a number |
-| `embedding` | the feature vector (only when asked for) |
+| column | meaning | |---|---| | `name` | the dataset's own name of the picture | | `truth` | expression word, or null
+where unlabelled | | `p_<label>` | probability of each class, summing to 1 over a row | | `valence`, `arousal` |
+apparent affect in [-1, 1]; NaN where the model has none | | `valence_true`, `arousal_true` | the label, NaN where there
+is none | | `votes_<label>` | annotators' vote shares, NaN where there are none (absent for sets without votes) | |
+`subject` | the person's name or number, if the set states it | | `found` | whether a face was found; otherwise the
+whole picture was evaluated | | `by_<key>` | an attribute for subgroups: a word, or a number | | `embedding` | the
+feature vector (only if requested) |
 
 The schema's metadata holds the `RunInfo` as JSON under `mien.provenance`.
 """
@@ -48,31 +44,31 @@ _KEY = b"mien.provenance"
 
 
 class PredictionsError(MienError, ValueError):
-    """Predictions that contradict themselves, or a file that holds none."""
+    """Inconsistent predictions, or a file without predictions."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """Where a set of predictions comes from. Empty or None is "not known", and is printed as such.
+    """Where a set of predictions comes from. Empty or None means unknown, and is printed so.
 
     Attributes:
-        model: what a reader calls it, such as the run's name.
-        method: key in `mien.methods.METHODS`, or the file's own name.
+        model: the name to display, such as the run's name.
+        method: key in `mien.methods.METHODS`, or the file's name.
         weights_hash: SHA-256 of the weight file.
         group: runs with the same group differ only in their seed; a hash of the configuration without the seed.
         seed: the training seed.
-        dataset, split: the reader's name and the split judged.
-        protocol, protocol_version: the rule that chose the images and classes.
-        digest: hash of the file list, so that two results are known to speak of the same images.
-        commit, date, machine: of the evaluation.
+        dataset, split: the reader's name and the split evaluated.
+        protocol, protocol_version: the rule that selects the images and classes.
+        digest: hash of the file list; equal if two results are of the same images.
+        commit, date, machine: those of the evaluation.
         parameters, bytes: number of weights and size of the file.
-        images_per_second: the network alone on `machine`, `threads` threads, in its fastest batch of `batch`.
+        images_per_second: of the network only, on `machine` with `threads` threads, in its fastest batch of `batch`.
         size: side of the input, pixels.
-        pretraining, selection: what the weights started from, and what chose the kept epoch.
-        alignment: which landmarks the faces were aligned by.
-        views: number of crops of each face that the answers are averaged over: 2 with its mirror image.
-        prior, adapt: the operating point that was asked for, and the correction's file; empty for the weights' own.
-        learnt: images that the weights learnt from, so that the figures say nothing of new ones.
+        pretraining, selection: the initial weights, and how the kept epoch was selected.
+        alignment: the landmarks by which the faces were aligned.
+        views: number of crops per face over which outputs are averaged: 2 with its mirror image.
+        prior, adapt: the requested operating point, and the correction's file; empty for the weights' default.
+        learnt: number of images that the weights were trained on, for which the figures say nothing about new images.
     """
 
     model: str
@@ -104,14 +100,14 @@ class RunInfo:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunInfo:
-        """Rebuild from `dataclasses.asdict`'s form; unknown keys of a later version are left out."""
+        """Rebuild from `dataclasses.asdict`'s form; unknown keys of a later version are ignored."""
         known = {entry.name for entry in fields(cls)}
         return cls(**{key: value for key, value in values.items() if key in known})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """Everything the judgement needs, checked on construction; n images, k classes.
+    """Everything that an evaluation needs, checked on construction; n images, k classes.
 
     Attributes:
         names: [n] the dataset's names.
@@ -121,10 +117,10 @@ class Predictions:
         affect, affect_truth: [n, 2] (valence, arousal), NaN where there is none.
         votes: [n, k] vote shares, NaN where there are none.
         embedding: [n, d]; d is 0 for none.
-        subjects: [n] who it is, None where not known.
+        subjects: [n] the person's name or number, None if unknown.
         found: [n] whether a face was found.
-        attributes: by key, [n] words or numbers to slice by.
-        provenance: where it comes from.
+        attributes: by key, [n] words or numbers for subgroups.
+        provenance: where the predictions come from.
 
     Raises:
         PredictionsError: lengths differ, a class is out of range, or a row is not a probability vector.
@@ -193,7 +189,7 @@ class Predictions:
         return len(self.names)
 
     def rows(self, kept: NDArray[Any]) -> Predictions:
-        """The images that a mask or index array keeps."""
+        """The images selected by a mask or index array."""
         index = np.flatnonzero(kept) if kept.dtype == bool else kept
         return replace(
             self,
@@ -210,16 +206,18 @@ class Predictions:
         )
 
     def over(self, classes: Sequence[str]) -> Predictions:
-        """The same over fewer classes, as when an eight-class network meets a seven-class protocol.
+        """The same over fewer classes, for example for an eight-class network under a seven-class protocol.
 
         The other classes' probabilities are left out and the rest renormalised, as `Reading.basic` does.
 
         Raises:
-            PredictionsError: a class is not there, or an image's true class would be lost.
+            PredictionsError: a class is missing, or an image's true class would be left out.
         """
         missing = [name for name in classes if name not in self.classes]
         if missing:
-            raise PredictionsError(f"the model does not know '{missing[0]}': it knows {listed(self.classes)}")
+            raise PredictionsError(
+                f"the model has no class '{missing[0]}': its classes are {listed(self.classes)}"
+            )
         if tuple(classes) == self.classes:
             return self
         columns = [self.classes.index(name) for name in classes]
@@ -241,7 +239,7 @@ class Predictions:
         return replace(self, classes=tuple(classes), truth=truth, probabilities=shares, votes=votes)
 
     def save(self, path: Path | str, embeddings: bool = False) -> Path:
-        """Write the Parquet file that the module describes; the feature vectors only when asked for."""
+        """Write the Parquet file described above; the feature vectors only if `embeddings` is set."""
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -329,20 +327,20 @@ class Predictions:
 
 
 def hash_of_all(hashes: Iterable[str]) -> str:
-    """SHA-256 of several hashes together, whatever their order."""
+    """SHA-256 of several hashes together, independent of their order."""
     return hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
 
 
 def pooled(parts: Sequence[Predictions]) -> Predictions:
-    """One set of predictions from several: folds of a cross-validation, each judged by the model that had not seen it,
-    or several splits judged by one model.
+    """Pool several sets of predictions: folds of a cross-validation, each predicted by the model that had not seen it,
+    or several splits predicted by one model.
 
-    Figures of a pooled set take all images at once, as the definitions of valence and arousal figures ask; the mean of
-    the folds' figures is another number. Digest and weights hash are hashes of the folds' own. Embeddings are left out:
-    the folds' networks share no axes.
+    Figures of a pooled set are computed over all images at once, as the definitions for valence and arousal require;
+    they differ from the mean of the folds' figures. Digest and weights hash are hashes of the folds' own. Embeddings
+    are left out, because the folds' networks do not share a feature space.
 
     Raises:
-        PredictionsError: no part, an image in two folds, or folds of different protocols, classes or settings.
+        PredictionsError: no parts, an image in two folds, or folds of different protocols, classes or settings.
     """
     if not parts:
         raise PredictionsError("no predictions to pool: name the file of each fold")
@@ -359,7 +357,7 @@ def pooled(parts: Sequence[Predictions]) -> Predictions:
             )
     names = tuple(name for part in parts for name in part.names)
     if len(set(names)) < len(names):
-        raise PredictionsError("an image stands in two folds: pool each fold once")
+        raise PredictionsError("an image is in two folds: pool each fold once")
 
     def hashed(key: str) -> str:
         return hash_of_all(getattr(part.provenance, key) for part in parts)

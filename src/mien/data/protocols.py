@@ -1,12 +1,12 @@
-"""Protocols are data: which pictures of a dataset count, as what, in which split, judged how.
+"""Evaluation protocols: the pictures of a dataset that count, their classes, splits and the headline metric.
 
 A protocol is a YAML file in `mien/data/protocol_files/`. Applied to a reader's records it filters them, gives each
 its class
 (and vote shares), and assigns the splits. A result names the protocol, its version and `digest`, the hash of the file
-list: two results are comparable exactly when those three agree.
+list: two results are comparable if and only if those three agree.
 
-Splits that a dataset does not define are made by hashing the pictures' own names: the same files give the same split
-on every machine, whatever their order, with no random seed to lose.
+Splits that a dataset does not define are made by hashing the pictures' own names: the same files give the same split on
+every machine, in any order, without a random seed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SPLIT_NAMES: tuple[Split, ...] = ("train", "valid", "test")
 
 
 class Holdout(Frozen):
-    """Move a share of one split to another, chosen by hash; by whole groups when `by` names one."""
+    """Move a share of one split to another, chosen by hash; whole groups if `by` names one."""
 
     source: Split = "train"
     target: Split = "valid"
@@ -43,7 +43,7 @@ class Folds(Frozen):
     """k-fold cross-validation: fold i is "test", fold i+1 "valid", the rest "train".
 
     `by` keeps all pictures of a subject or video in one fold. `order` is "balanced" (largest group to the smallest
-    fold), "dealt" (group names sorted and dealt round, the usual way for CK+).
+    fold), "dealt" (sorted group names are assigned to the folds in turn, as usual for CK+).
     """
 
     count: int = Field(ge=2)
@@ -52,20 +52,20 @@ class Folds(Frozen):
 
 
 class Protocol(Frozen):
-    """One way to judge on one dataset.
+    """One way to evaluate on one dataset.
 
     Attributes:
-        name, version: what a result carries; any change of the fields below is a new version.
+        name, version: stored with every result; any change of the fields below is a new version.
         dataset: a name in `mien.data.readers.READERS`; `options` go to that reader.
-        task: "expression" keeps what has a class, "affect" what has valence and arousal.
+        task: "expression" keeps pictures with a class, "affect" those with valence and arousal.
         rule: how votes become a class, a name in `mien.data.vote_rules.RULES`; None takes the dataset's own label.
-        train_rule: another rule for the pictures that are learnt from; None takes `rule`.
+        train_rule: another rule for the training pictures; None takes `rule`.
         classes: the expressions kept, in `EXPRESSIONS` order.
-        split: the reader's splits by what they become here; a split left out is dropped.
-        holdout, folds: made after `split`.
-        crop: which picture a published number assumes. metric: the headline one. selection: how the weights are chosen.
-        expected: pictures in each split on an undamaged copy; empty when folds or gated data leave it open.
-        published: the numbers that its authors state, where they count otherwise (see `notes`).
+        split: maps the reader's splits to those of the protocol; a split left out is dropped.
+        holdout, folds: applied after `split`.
+        crop: the picture that published numbers assume. metric: the headline metric. selection: how weights are chosen.
+        expected: pictures in each split on an undamaged copy; empty if it depends on folds or on gated data.
+        published: the numbers that its authors state, if they count differently (see `notes`).
     """
 
     name: str
@@ -103,12 +103,12 @@ class Protocol(Frozen):
         """Keep the pictures that count, with their class, vote shares (summing to 1) and split under this protocol.
 
         Args:
-            records: what the dataset's reader returned.
-            fold: which fold is tested, from 0; only for a protocol with folds.
-            labels: what the records' expressions refer to. Of own labels all are kept.
+            records: the records that the dataset's reader returned.
+            fold: the tested fold, from 0; only for a protocol with folds.
+            labels: the labels that the records' expressions refer to. With own labels all are kept.
 
         Raises:
-            ConfigError: no such fold, or a protocol of vote rules or chosen classes where labels are own ones.
+            ConfigError: no such fold, or own labels with a protocol that has a vote rule or classes.
             DatasetDamaged: no picture is left, or the rule needs votes and a record has none.
         """
         if not 0 <= fold < (self.folds.count if self.folds else 1):
@@ -118,8 +118,8 @@ class Protocol(Frozen):
         if labels != EXPRESSIONS:
             if self.rule is not None or self.classes != EXPRESSIONS:
                 raise ConfigError(
-                    f"{self.name}: its {'vote rule' if self.rule else 'classes'} rest on the eight expressions: own "
-                    "labels take a protocol without `rule` and `classes`, or none"
+                    f"{self.name}: its {'vote rule' if self.rule else 'classes'} need the eight expressions: own "
+                    "labels need a protocol without `rule` and `classes`, or none"
                 )
             wanted = set(range(len(labels)))
         else:
@@ -163,7 +163,7 @@ class Protocol(Frozen):
     def digest(self, records: Iterable[Record]) -> str:
         """SHA-256 of the applied file list: split, name, class, shares and affect of each picture, sorted by name.
 
-        Paths do not count: the same dataset elsewhere has the same digest.
+        Paths are not included: the same dataset elsewhere has the same digest.
         """
         lines = sorted(
             f"{record.split}\t{record.name}\t{record.frame}\t{record.expression}\t"
@@ -207,7 +207,7 @@ def load(name: str | Path) -> Protocol:
 
 
 def _order(text: str) -> str:
-    """Where a name stands in the hashed order."""
+    """The sort key of a name in the hashed order."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -226,7 +226,7 @@ def held_out(
     """Move `share` of the `source` records to `target`; order kept.
 
     By "name" the share is taken within each class (stratified), by "subject" or "video" whole groups are taken, in
-    hashed order, until the share is reached. However small the set, something is held out.
+    hashed order, until the share is reached. At least one record or group is always moved.
     """
     candidates = [record for record in records if record.split == source]
     chosen: set[str] = set()
@@ -253,9 +253,9 @@ def held_out(
 
 
 def in_folds(records: list[Record], folds: Folds, tested: int) -> list[Record]:
-    """Assign the splits of one turn of k-fold cross-validation; order kept.
+    """Assign the splits of one round of k-fold cross-validation; order kept.
 
-    By "name" each class is dealt over the folds in hashed order; see `Folds` for groups.
+    By "name" each class is distributed over the folds in hashed order; see `Folds` for groups.
 
     Raises:
         DatasetDamaged: fewer groups than folds.
@@ -265,7 +265,7 @@ def in_folds(records: list[Record], folds: Folds, tested: int) -> list[Record]:
         strata: dict[int, set[str]] = defaultdict(set)
         for record in records:
             strata[record.expression].add(_group(record, "name"))
-        dealt = 0  # goes on over the classes, so that small classes do not all fill fold 0
+        dealt = 0  # continues over the classes, so that small classes do not all fill fold 0
         for label in sorted(strata):
             for member in sorted(strata[label], key=_order):
                 place[member] = dealt % folds.count

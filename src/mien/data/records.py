@@ -1,4 +1,4 @@
-"""The two words of data: a `Record` is one labelled picture on disk, a `Batch` is what a method trains on."""
+"""The basic types of data: a `Record` is one labelled picture on disk, a `Batch` is the input of a training step."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Record:
 
     Attributes:
         path: the picture's file; for a video frame, the video.
-        split: "train", "valid" or "test" as the dataset's protocol says.
+        split: "train", "valid" or "test" by the dataset's protocol.
         expression: index into `mien.labels.EXPRESSIONS`, or `UNLABELLED`.
         valence, arousal: in [-1, 1], or None.
         votes: one non-negative count or share for each of `EXPRESSIONS`, or () for none.
-        subject: who it is, where the set says; video: which clip; frame: its number in the clip, from 0.
-        box: (left, top, right, bottom) in pixels where the set gives one; None means find it, or the whole picture.
+        subject: the person, if the set states it; video: the clip; frame: its number in the clip, from 0.
+        box: (left, top, right, bottom) in pixels if the set gives one; None means detect it, or the whole picture.
         name: the dataset's own name of the picture, stable across machines; sorts and hashes file lists.
-        attributes: anything else the set states, such as gender, race and age codes for slices.
+        attributes: anything else the set states, such as gender, race and age codes for subgroups.
     """
 
     path: Path

@@ -1,8 +1,8 @@
 """Augmentation of whole batches on the tensor device, drawn from one generator so that a resumed run repeats it.
 
 Pictures arrive as uint8 crops and leave as normalised floats. Rotation, zoom, shift and mirroring are one bilinear
-warp; then light, resolution and erasing. Every draw is made for the whole batch in one order, whatever the rank, so
-that two processes see together exactly what one would.
+warp; then light, resolution and erasing. Every random draw is made for the whole batch in one order on every rank, so
+that several processes together use exactly the same crops as one would.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _warp(images: Tensor, config: DataConfig, draw: Tensor) -> Tensor:
 
 
 def _soften(images: Tensor, share: float, draw: Tensor) -> Tensor:
-    """Lower the resolution of a share of the crops: photographs are sharper than the sets that networks learn from."""
+    """Lower the resolution of a share of the crops: photographs are sharper than the training sets."""
     side = images.shape[-1]
     levels = (0.4, 0.55, 0.75)
     level = (draw / share * len(levels)).long()  # the rest of the crops keep their resolution
@@ -81,7 +81,7 @@ def _shade(images: Tensor, amount: float, draw: Tensor) -> Tensor:
 
 
 def _sharpen(images: Tensor, share: float, draw: Tensor) -> Tensor:
-    """Add to a share of the crops what a blur takes away, up to 1.5 times."""
+    """Sharpen a share of the crops: add up to 1.5 times the difference from a blurred copy."""
     chosen = draw < share
     if chosen.any():
         some = images[chosen]
@@ -107,7 +107,7 @@ def _erase(images: Tensor, probability: float, draw: Tensor) -> Tensor:
 def augment(
     crops: UInt8[Tensor, "n h w *c"], config: DataConfig, generator: Generator, part: slice = slice(None)
 ) -> Float[Tensor, "n 3 h w"]:
-    """Randomly warped, lit, softened and erased crops, normalised.
+    """Randomly warp, relight, blur and erase crops, and normalise them.
 
     Args:
         crops: the whole step's crops over all processes.

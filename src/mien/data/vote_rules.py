@@ -2,7 +2,7 @@
 
 All take the counts for the eight `EXPRESSIONS` followed by "unknown" and "not a face" and return a `Verdict`.
 "majority" and "crossentropy" are FERPlus's own (github.com/microsoft/FERPlus, src/ferplus.py, MIT: read for its
-behaviour); the two "argmax" rules are what papers use that quote other picture counts. Papers rarely say which: a
+behaviour); the two "argmax" rules are used by papers with other picture counts. Papers rarely state the rule; a
 protocol does.
 """
 
@@ -32,12 +32,12 @@ def shares_of(votes: Sequence[float]) -> tuple[float, ...]:
 
 
 def without_single(votes: Sequence[float]) -> list[float]:
-    """Set counts of one to zero: a single vote among ten is taken for a slip."""
+    """Set counts of one to zero: a single vote among ten is treated as a mistake."""
     return [vote if vote > 1 else 0.0 for vote in votes]
 
 
 def majority(votes: Sequence[float]) -> Verdict | None:
-    """FERPlus "majority": drop single votes, then the top entry needs more than half of what is left.
+    """FERPlus "majority": drop single votes, then the top entry needs more than half of the rest.
 
     None when no entry has that, or when the entry is unknown or not a face.
 
@@ -88,7 +88,8 @@ def crossentropy(votes: Sequence[float]) -> Verdict | None:
 def argmax8(votes: Sequence[float]) -> Verdict | None:
     """The most voted of the eight classes, the first on a tie; drops nothing.
 
-    A picture without a vote for any of the eight becomes class 0, as in the code of those who count so (3 in FERPlus).
+    A picture without a vote for any of the eight becomes class 0, as in code that uses this rule (3 pictures in
+    FERPlus).
     """
     eight = list(votes[:CLASSES])
     return Verdict(eight.index(max(eight)), shares_of(eight))
@@ -103,8 +104,8 @@ def argmax10(votes: Sequence[float]) -> Verdict | None:
 def shares8(votes: Sequence[float]) -> Verdict | None:
     """The most voted of the eight classes with the shares of all their votes, single ones too.
 
-    None where unknown and not-a-face together have more than half. Our choice, for training: the single votes and the
-    pictures without a majority carry much of what the data say of rare classes.
+    None if unknown and not-a-face together have more than half. Our choice, for training: the single votes and the
+    pictures without a majority contain much of the information about rare classes.
     """
     if sum(votes[:CLASSES]) <= 0.5 * sum(votes):
         return None

@@ -32,14 +32,14 @@ class EditSettings:
     """The edit of every photo or video of one command, and what is recorded in its file.
 
     Attributes:
-        target: the expression that the faces are to show.
+        target: the requested expression.
         intensity: 0 to 1.25; 1 is a full expression.
         face, mouth, relative, force: as of `mien.editing.editor.Editor`.
         grid: write a sheet of many edits instead: expressions by strengths, or the valence/arousal plane.
         label: print a visible notice into the picture.
-        quality: of JPEG and WebP, 1 to 100.
-        smooth: of a video: smooth the face's points in time.
-        sound: of a video: copy its sound.
+        quality: quality of JPEG and WebP files, 1 to 100.
+        smooth: for a video: smooth the face's points in time.
+        sound: for a video: copy its sound.
         provenance, signer, consent: as of `mien.editing.provenance.write_edit`.
     """
 
@@ -139,7 +139,7 @@ def resolve(
 def _video(
     paths: Sequence[str], out: Path | None, animate: Path | None, request: EditSettings, overwrite: bool
 ) -> Path | None:
-    """The video among the paths; None without one."""
+    """The video if there is one among the paths, else None."""
     videos = [Path(path) for path in paths if Path(path).suffix.lower() in SUFFIXES]
     if not videos:
         return None
@@ -149,14 +149,14 @@ def _video(
             "a video is edited alone, one face at a time: name one video and --out, without --grid and --animate"
         )
     if out.suffix.lower() != ".mp4":
-        raise ImageError(f"{out}: an edited video is written as .mp4, which can say that it was edited")
+        raise ImageError(f"{out}: an edited video is written as .mp4, which can record that it was edited")
     room = videos[0].stat().st_size / 4 if videos[0].is_file() else 0
     outputs.check(out, overwrite=overwrite, reads=videos, room=max(room, 1_000_000))
     return videos[0]
 
 
 def edited_name(name: str) -> str:
-    """The name of a photo's edit: its own where that format can be written, else with .png behind it."""
+    """The name of a photo's edit: its own name if that format can be written, else with .png appended."""
     return name if Path(name).suffix.lower() in WRITABLE else name + ".png"
 
 
@@ -235,7 +235,7 @@ def _labelled(photo: Photo) -> Photo:
 
 @dataclass(frozen=True)
 class FileOutcome:
-    """What became of one of several photos: an `edit` in the file `out`, a `problem`, or neither if done before."""
+    """The outcome for one of several photos: an `edit` in the file `out`, a `problem`, or neither if done before."""
 
     photo: str
     edit: Edit | None = None
@@ -252,7 +252,7 @@ def edit_folder(
     resume: bool = False,
     overwrite: bool = False,
 ) -> Generator[FileOutcome]:
-    """Edit several photos into the folder `job.out`; yields one outcome a photo, in order.
+    """Edit several photos into the folder `job.out`; yields one outcome per photo, in order.
 
     Args:
         editor: the editor.

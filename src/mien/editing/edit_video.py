@@ -3,8 +3,8 @@
 The video is read twice. The first pass tracks the face and reads its expression in every frame, which keeps 112 points
 and a few numbers per frame in memory. Five times a second the edit is tried on a small picture of the face and read
 back, and the change is adjusted until it reads as requested. Changes, lips and points are then smoothed in time,
-symmetrically, so without lag, and in the second pass the frames are drawn and written one by one. What the person does
-meanwhile (talk, blink, turn) is kept; a frame that already shows what is requested is not changed.
+symmetrically, so without lag, and in the second pass the frames are drawn and written one by one. The person's own
+movements (talking, blinking, turning) are kept; a frame that already shows what is requested is not changed.
 
 Frames without a face, or with a head turned too far, are not edited; the edit fades over the frames before and after.
 """
@@ -71,9 +71,9 @@ CORRECTION: Final = 0.6
 NEAR: Final = 0.15
 """A frame counts as reached if it reads this close to the request."""
 CHANGE_SPREAD: Final = 0.06
-"""Standard deviation in seconds of the smoothing of changes; ..."""
+"""Standard deviation in seconds of the smoothing of changes."""
 LIPS_SPREAD: Final = 0.2
-"""... and of the lip gap that they are based on, so that speech is kept."""
+"""Standard deviation in seconds of the smoothing of the lip gap on which changes are based; short, to keep speech."""
 UNSEEN: Final = 0.02
 """Sum of changed strengths below which a frame is not edited."""
 SHAPE_SPREAD: Final = 0.08
@@ -139,7 +139,7 @@ class Order:
         return np.where(np.abs(missing) < 1e-9, 0.0, np.where(missing < 0, np.maximum(guess, missing), guess))
 
     def lips(self, current: Array, gap: float) -> tuple[float, float, bool]:
-        """The lip gap `gap` becomes `gap * keep + opening`; and whether the mouth interior is replaced."""
+        """(keep, opening, refill): the lip gap becomes `gap * keep + opening`; `refill` replaces the mouth interior."""
         auto = self.mouth == "auto" and not self.relative
         leaving = smile_leaves(self.target, current, self.intensity) if auto else 0.0
         base = gap * (1 - leaving)
@@ -472,7 +472,7 @@ class ReadBack:
 
     def __str__(self) -> str:
         return (
-            f"reads {np.median(self.shown):.2f} in the middle, within {NEAR} of what was asked in {self.reached:.0%} "
+            f"reads {np.median(self.shown):.2f} in the middle, within {NEAR} of the request in {self.reached:.0%} "
             f"of {len(self.shown)} edited frames that were read back"
         )
 
@@ -575,7 +575,7 @@ def edit_video(
         notes = [*clip.notes, *film.notes]
     if first is None:
         raise EditRefused(
-            f"{path}: every frame shows {target} at {intensity:g} already: ask for something else"
+            f"{path}: every frame shows {target} at {intensity:g} already: request another expression or strength"
         )
     flags = [
         f"{edited:,} of {several(count, 'frame')} edited",

@@ -82,8 +82,8 @@ class Editor:
         labels = getattr(self.recogniser, "labels", EXPRESSIONS)
         if labels != EXPRESSIONS:
             raise ConfigError(
-                f"the editor judges its edits by the eight expressions, and these weights say {listed(labels)}: edit "
-                "with the shipped weights"
+                f"the editor measures its edits by the eight expressions, but these weights have {listed(labels)}: "
+                "edit with the shipped weights"
             )
 
     @property

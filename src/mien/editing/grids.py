@@ -107,7 +107,8 @@ def ramp(
     longest: int = 720,
     **options: Any,
 ) -> tuple[list[Rgb], Edit]:
-    """Frames from the unedited face to the edited one and back, at most `longest` pixels a side, and the full edit."""
+    """Frames from the unedited face to the edited one and back, at most `longest` pixels per side, and the full
+    edit."""
     scale = min(1.0, longest / max(photo.colour.shape[:2]))
 
     def small(rgb: Rgb) -> Rgb:

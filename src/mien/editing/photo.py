@@ -1,7 +1,7 @@
 """Photos for editing: everything that the file holds, and an 8-bit RGB view for detection.
 
 `mien.io.images.read` reduces pictures to 8-bit RGB on white. The editor must preserve what it does not change: alpha,
-16 bits a channel, a grey photo's single channel, the colour profile, and EXIF (orientation applied and removed, the
+16 bits per channel, a grey photo's single channel, the colour profile, and EXIF (orientation applied and removed, the
 preview dropped, since it would show the unedited face).
 """
 
@@ -72,7 +72,7 @@ class Photo:
 
 
 def open_photo(source: images.Source | images.Pixels, max_pixels: int = images.MAX_PIXELS) -> Photo:
-    """Read a photo for editing from a path, bytes, an open file, or pixels as `mien.io.images.check` takes them.
+    """Read a photo for editing from a path, bytes, an open file, or pixels as `mien.io.images.check` accepts them.
 
     Alpha of an 8-bit array or a Pillow picture is kept.
 
@@ -240,7 +240,7 @@ def encode(photo: Photo, suffix: str, xmp: bytes = b"", quality: int = 95) -> by
         OSError,
         ValueError,
         struct.error,
-    ) as problem:  # too many pixels a side, or more EXIF than the format holds
+    ) as problem:  # too many pixels per side, or more EXIF than the format holds
         raise ImageError(f"{photo.source}: cannot be written as '{suffix}' ({problem}): use .png") from None
     return stream.getvalue()
 

@@ -1,4 +1,4 @@
-"""Record in the file itself that it was edited, how, and by what: C2PA, XMP/IPTC, and a JSON file beside it.
+"""Record in an edited file that it was edited, how, and by which software: C2PA, XMP/IPTC, and a JSON file beside it.
 
 - **C2PA** (Content Credentials): a signed manifest with the action `c2pa.edited`, the digital source type
   `compositeWithTrainedAlgorithmicMedia`, the target and strength, the version of the tool and of its weights, and the
@@ -7,7 +7,7 @@
 - **XMP**: IPTC's `DigitalSourceType`, which many platforms read.
 - **JSON**: the same facts and the SHA-256 of both files, also if nothing could be written into the picture.
 
-The signing key is made on this machine at first use and identifies nobody: readers rightly report
+The signing key is made on this machine at first use and does not identify a person, so readers rightly report
 `signingCredential.untrusted`. It proves that the file is unchanged, not who made it. Use your own certificate with
 `Signer.of_files`. No time stamp server is contacted and no remote manifest is fetched: nothing leaves the machine.
 """
@@ -54,7 +54,7 @@ _MIME: Final = {
 
 
 def facts(edit: Edit, consent: bool = False) -> dict[str, Any]:
-    """The facts stated of an edit, as JSON types; no pixels, no landmarks, no name."""
+    """The recorded facts of an edit, as JSON types; no pixels, no landmarks, no name."""
     return {
         "tool": f"mien {__version__}",
         "weights": weights_digest(),
@@ -152,7 +152,7 @@ def free(path: Path, overwrite: bool = False, reads: Sequence[str | Path] = ()) 
         record = None
     if not isinstance(record, dict) or record.get("file", path.name) != path.name:
         raise OutputExists(
-            f"{images.describe(beside)}: exists, and is no record of an edit: move it away, or name another --out"
+            f"{images.describe(beside)}: exists, and is not a record of an edit: move it away, or name another --out"
         )
 
 
@@ -273,7 +273,7 @@ def _media_type(data: bytes) -> str | None:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a file states about its origin, verified.
+    """The origin that a file states, and whether it is valid.
 
     Attributes:
         manifest: whether it holds a C2PA manifest.
@@ -281,10 +281,10 @@ class Verification:
         trusted: the signer is on this machine's C2PA trust list; False for keys that `mien` made.
         signer: the name on the certificate.
         edited: it states that it is an edit of a facial expression by `mien`.
-        facts: what it states of the edit (see `facts`).
+        facts: the stated facts of the edit (see `facts`).
         source_type: IPTC digital source type found in the XMP, or "".
         sidecar: "fits", "does not fit", or "none": the JSON beside the file.
-        problems: validation codes of what is wrong.
+        problems: validation codes of the problems found.
         elsewhere: URL of the manifest if it is remote; it is not fetched.
         history: validation codes of problems in the manifests of its originals, recursively, when they were edited.
         unread: an original has a remote manifest, which was not fetched.

@@ -82,6 +82,6 @@ def _shipped() -> Shading:
         maps, mean, amount = arrays["maps"], arrays["mean"], float(arrays["amount"])
     if maps.shape != (len(ACTIVE), GRID, GRID):
         raise WeightsError(
-            "the shading maps have another form: refit it with mien.training.editor.fit_blendshapes"
+            "the shading maps have the wrong form: fit them again with mien.training.editor.fit_blendshapes"
         )
     return Shading(maps.astype(np.float32), mean.astype(np.float64), amount)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from mien.errors import ExtraMissing, MienError
+from mien.io import atomic
 
 SELF_MADE: Final = "mien self-made key (not a trusted identity)"
 
@@ -52,7 +51,7 @@ class Signer:
         """The key of this installation, made at first use in the user's configuration folder.
 
         If it cannot be stored or read there (no home folder, or not writable), a key of this process is used, and a
-        warning is logged once: it proves as little as a stored one.
+        warning is logged once: like a stored one, it does not identify a person.
 
         Raises:
             ExtraMissing: `cryptography` is not installed.
@@ -78,7 +77,9 @@ class Signer:
             if (
                 b"-----BEGIN " not in data or b"-----END " not in data
             ):  # `sign` checks the content if signing fails
-                raise ProvenanceError(f"{folder / name}: is {'torn' if data.strip() else 'empty'}: {remedy}")
+                raise ProvenanceError(
+                    f"{folder / name}: is {'incomplete' if data.strip() else 'empty'}: {remedy}"
+                )
         return signer
 
 
@@ -155,27 +156,25 @@ def _pair_in(folder: Path) -> tuple[bytes, bytes]:
 
 
 def _keep(folder: Path, chain: bytes, key: bytes) -> None:
-    """Store a new pair in `folder`, whole or not at all; a pair that another process stored meanwhile is kept.
+    """Store a new pair in `folder`, atomically; a pair that another process stored meanwhile is kept.
 
     Raises:
         OSError: it cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".signing-", dir=folder.parent))  # accessible to its owner only
     try:
-        for name, data in (("chain.pem", chain), ("key.pem", key)):
-            # A private key is readable to its owner only, from the first byte on.
-            with os.fdopen(os.open(made / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        try:
-            made.rename(folder)  # fails if the folder exists and is not empty
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+        with atomic.folder(folder) as made:  # fails if the folder exists and is not empty
+            made.chmod(0o700)
+            for name, data in (("chain.pem", chain), ("key.pem", key)):
+                # A private key is readable to its owner only, from the first byte on.
+                with os.fdopen(
+                    os.open(made / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+                ) as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+    except OSError:
+        if not folder.is_dir():
+            raise
 
 
 @cache
@@ -201,13 +200,13 @@ def _fault(chain: bytes, key: bytes) -> str:
     try:
         leaf = load_pem_x509_certificates(chain)[0].public_key()
     except (ValueError, IndexError):
-        return "the certificate chain is empty, torn or no PEM file"
+        return "the certificate chain is empty, incomplete or not a PEM file"
     try:
         private = serialization.load_pem_private_key(key, password=None)
     except TypeError:
-        return "the private key asks for a passphrase, which mien cannot give"
+        return "the private key needs a passphrase, which mien does not support"
     except (ValueError, UnsupportedAlgorithm):
-        return "the private key is empty, torn or no PEM file"
+        return "the private key is empty, incomplete or not a PEM file"
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
-        return "the private key is not one for ES256, on the curve P-256"
-    return "" if private.public_key() == leaf else "the private key is another certificate's"
+        return "the private key is not for ES256 (curve P-256)"
+    return "" if private.public_key() == leaf else "the private key belongs to another certificate"

@@ -2,7 +2,7 @@
 
 The flow is a thin-plate spline in the canonical frame of `mien.editing.geometry`. The mouth is a cut in the face:
 one spline moves everything above the line between the lips, another everything below it, so that lips can part and
-meet without tearing or smearing. Beyond the mouth's corners the two agree and are blended.
+meet without tearing or smearing. Outside the mouth's corners the two agree and are blended.
 
 A map that folds would show a part of the face twice. `Warp.folding` is the smallest Jacobian determinant of the map
 where it is used; `mien.editing.editor` weakens an edit until it is at least `FOLD_LIMIT`.
@@ -255,7 +255,7 @@ class Region:
         return self.enlarge(self.coarse(grid))
 
     def enlarge_part(self, coarse: Pixels, window: tuple[slice, slice]) -> NDArray[np.float32]:
-        """What `enlarge` gives in a window of the region."""
+        """The result of `enlarge` in a window of the region."""
         height, width = coarse.shape[:2]
         rows, columns = (
             ((np.arange(part.start, part.stop) + 0.5) * few / many - 0.5).clip(0, few - 1)

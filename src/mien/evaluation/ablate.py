@@ -1,4 +1,4 @@
-"""Train and judge one rung of an ablation; what is finished is not done again.
+"""Train and evaluate one rung of an ablation; finished steps are not repeated.
 
 Tests: tests/cli/test_ablate.py.
 """
@@ -17,16 +17,16 @@ from mien.training.config import RunConfig
 
 
 def train_and_judge(run: RunConfig, by: str, write: Callable[[Report, Predictions, Path], object]) -> Path:
-    """Train a run unless it is finished, judge it unless its present weights were, and return its folder.
+    """Train a run unless it is finished, evaluate it unless its current weights were, and return its folder.
 
     Args:
         run: the configuration of one rung and seed.
-        by: the attribute to judge groups by, each on its own; "" for none.
+        by: an attribute to evaluate by group as well; "" for none.
         write: writes the report into the run's folder `evaluation`.
 
     Raises:
         ConfigError: the folder holds a run of other options.
-        MienError: training or judging cannot go on.
+        MienError: training or evaluation cannot continue.
     """
     folder = loop.folder_of(run)
     loop.run(run, validate, resume=True)  # a finished one returns at once
@@ -47,12 +47,12 @@ def train_and_judge(run: RunConfig, by: str, write: Callable[[Report, Prediction
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the training in a run folder has come to its end."""
+    """Whether the training in a run folder is finished."""
     return (folder / "finished").is_file()
 
 
 def is_judged(folder: Path, by: str) -> bool:
-    """Whether a run was judged by the weights that it holds now, and with the attribute asked for."""
+    """Whether a run was evaluated with its current weights and with this attribute."""
     path = folder / "evaluation" / FILE
     if not path.is_file():
         return False

@@ -1,11 +1,12 @@
-"""Which method is better, and how sure we are: several runs on the same images, seeds within methods.
+"""Compare methods over several runs on the same images, with intervals over images and seeds.
 
 Runs are grouped by method: the seeds of one setting are one row. A difference between two methods is uncertain for two
-reasons, the images that happened to be tested and the seeds that happened to be trained, so its interval holds both:
-every draw takes the same images for all methods, and sways each method's mean as far as other seeds might.
+reasons, the sample of test images and the sample of training seeds, so its interval includes both: every bootstrap draw
+uses the same images for all methods, and shifts each method's mean by as much as other seeds might.
 
-Runs are compared only when they judged the same file list under the same protocol. Published numbers are not: they come
-from other pretraining, other crops and often the best epoch on the test set. They stand in a column of their own.
+Runs are compared only if they were evaluated on the same file list under the same protocol. Published numbers are not
+compared: they have other pretraining, other crops and often the best epoch on the test set. They are in a separate
+column.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 FIGURES: tuple[str, ...] = ("accuracy", "macro_accuracy", "macro_f1")
-"""The expression figures of a comparison; valence and arousal add `ccc_valence` and `ccc_arousal` where labelled."""
+"""The expression figures of a comparison; `ccc_valence` and `ccc_arousal` are added if labels for them exist."""
 
 
 class ComparisonError(MienError, ValueError):
@@ -70,7 +71,7 @@ class Pair:
     """A method against the reference: differences (method - reference) and McNemar's test for each pair of seeds.
 
     `corrected` are the differences with intervals that hold for all pairs of the comparison together, and `visible` the
-    smallest true differences that would be seen in 80 of 100 repeats: see `_joint`.
+    smallest true differences that would be detected with probability 0.8: see `_joint`.
     """
 
     name: str
@@ -82,7 +83,7 @@ class Pair:
 
     @property
     def largest_p(self) -> float:
-        """The least convincing mid-p among the pairs of seeds; `nan` without expression labels."""
+        """The largest mid-p among the pairs of seeds; `nan` without expression labels."""
         return max((test.p_mid for test in self.tests), default=math.nan)
 
 
@@ -99,7 +100,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """How much better one method does on the first of two groups than on the second; `changes` of that to the
+    """One method's figures on the first of two groups minus those on the second; `changes` are the differences from the
     reference's gap, empty for the reference itself."""
 
     name: str
@@ -112,8 +113,8 @@ class Gap:
 class Comparison:
     """Several methods on the same images. `rows` keep the order in which the runs were given.
 
-    `groups` parts them by the attribute `by`, and `gaps` holds the differences where these are two; both are empty
-    unless asked for.
+    `groups` has the figures per group of the attribute `by`, and `gaps` the differences if there are two groups; both
+    are empty without `by`.
     """
 
     rows: tuple[Row, ...]
@@ -142,7 +143,7 @@ class Comparison:
 
 
 def load(path: Path | str) -> Predictions:
-    """The predictions of a run: a run folder that was evaluated, a report's folder, or the file itself.
+    """Load the predictions of a run from its evaluated run folder, a report's folder, or the file itself.
 
     Raises:
         ComparisonError: the folder holds no predictions.
@@ -158,16 +159,16 @@ def load(path: Path | str) -> Predictions:
 
 
 def average(runs: Sequence[Predictions]) -> Predictions:
-    """The mean answer of several runs to each image, as one more run: what an ensemble of them would say.
+    """The predictions of the ensemble of several runs, as one more run.
 
-    Probabilities, valence and arousal are means over the runs. Its size is that of all networks together, its rate that
+    Probabilities, valence and arousal are means over the runs. The size is that of all networks together, the rate that
     of running one after the other.
 
     Raises:
-        ComparisonError: fewer than two runs, or runs that judged something else.
+        ComparisonError: fewer than two runs, or runs on different images or protocols.
     """
     if len(runs) < 2:
-        raise ComparisonError("one run alone cannot be averaged: name two or more")
+        raise ComparisonError("one run cannot be averaged: name two or more")
     aligned = _aligned(runs)
     sources = [run.provenance for run in aligned]
     sizes = [source.bytes for source in sources if source.bytes is not None]
@@ -204,26 +205,26 @@ def compare(
     """Compare runs on the same images.
 
     Args:
-        runs: in the order of the table.
+        runs: the predictions, in the order of the table.
         reference: the method that the others are compared with; None takes the first run's.
         undetected: "keep" or "error", see `mien.evaluation.evaluate.UNDETECTED`.
         draws: resamples behind each interval.
-        seed: of the resamples.
-        by: an attribute that the runs were evaluated with: also compare within its groups.
+        seed: the seed of the resamples.
+        by: an attribute that the runs were evaluated with, to compare also within its groups.
 
     Raises:
         ComparisonError: fewer than two runs, different images, truths or protocols, an unknown reference, or an
             attribute that a run was not evaluated with.
     """
     if len(runs) < 2:
-        raise ComparisonError("one run alone cannot be compared: name two or more")
+        raise ComparisonError("one run cannot be compared: name two or more")
     if undetected not in ("keep", "error"):
         raise ComparisonError(
             f"undetected is '{undetected}': a comparison needs all images: use keep or error"
         )
     aligned, lost = _aligned(runs), False
     names = _names([run.provenance for run in aligned])
-    if undetected == "error":  # valence and arousal are judged where all found a face, so that images pair
+    if undetected == "error":  # valence and arousal are compared where all runs found a face
         everywhere = np.logical_and.reduce([run.found for run in aligned])
         lost = any(not np.array_equal(run.found, everywhere) for run in aligned)
         aligned = [replace(run, affect=np.where(everywhere[:, None], run.affect, np.nan)) for run in aligned]
@@ -236,7 +237,7 @@ def compare(
     for name, members in groups.items():
         hashes = [member.provenance.weights_hash for member in members if member.provenance.weights_hash]
         if len(set(hashes)) < len(hashes):
-            raise ComparisonError(f"'{name}': the same weights stand there twice: name each run once")
+            raise ComparisonError(f"'{name}': the same weights are given twice: name each run once")
     sampled = {name: _sampled(members, undetected, draws, seed) for name, members in groups.items()}
     rows = tuple(
         Row(name, tuple(m.provenance.seed for m in members), members[0].provenance, _figures(*sampled[name]))
@@ -283,7 +284,7 @@ def compare(
 
 
 POWER = 0.8416 / 1.96
-"""What 80 % power adds to a difference at the edge of its interval, in half-widths: normal quantiles of .8 and .975."""
+"""The addition, in half-widths of an interval, for 80 % power: the normal quantile of .8 over that of .975."""
 
 
 def _joint(
@@ -291,10 +292,10 @@ def _joint(
 ) -> tuple[dict[str, dict[str, Interval]], dict[str, dict[str, float]]]:
     """For each pair and figure, the interval that holds for all pairs together, and the smallest visible difference.
 
-    Single-step max-t (Romano and Wolf 2005) over draws that all pairs share: every half-width is stretched by the same
-    factor, the 95 % quantile over draws of the pairs' largest deviation in half-widths. It keeps what pairs have in
-    common, the reference and the images, which Bonferroni's division of .05 does not. Half-widths, not standard
-    deviations, are the unit, as the draws of few seeds have the tails of Student's t.
+    Single-step max-t (Romano and Wolf 2005) over draws that all pairs share: every half-width is multiplied by the same
+    factor, the 95 % quantile over draws of the pairs' largest deviation in half-widths. Unlike Bonferroni's division of
+    .05, it accounts for the correlation of the pairs, which share the reference and the images. The unit is the
+    half-width, not the standard deviation, because the draws of few seeds have the tails of Student's t.
 
     Args:
         drawn: by pair and figure, the difference and its draws [draws].
@@ -310,7 +311,7 @@ def _joint(
         largest = [
             np.abs(drawn[name][key][1] - drawn[name][key][0]) / half
             for name, half in halves.items()
-            if half > 0  # of twins it is 0, of an undefined figure NaN
+            if half > 0  # 0 for identical runs, NaN for an undefined figure
         ]
         stretch = 1.0
         if len(largest) > 1:
@@ -325,9 +326,9 @@ def _joint(
 def _parted(
     methods: dict[str, list[Predictions]], base: str, by: str, undetected: str, draws: int, seed: int
 ) -> tuple[tuple[Group, ...], tuple[Gap, ...]]:
-    """The methods within each group of the attribute `by`, and what lies between two groups.
+    """The figures of the methods within each group of the attribute `by`, and the gaps between two groups.
 
-    Groups share no image, so their images are resampled independently; a method's seeds are drawn alike for all groups.
+    Groups share no images, so these are resampled independently; a method's seeds are drawn identically for all groups.
 
     Raises:
         ComparisonError: a run does not have the attribute, or all groups are too small.
@@ -393,7 +394,7 @@ def _aligned(runs: Sequence[Predictions]) -> list[Predictions]:
     """The runs over the same images in the order of the first.
 
     Raises:
-        ComparisonError: they judged something else.
+        ComparisonError: they were evaluated on different images, labels or protocols.
     """
     first = runs[0]
     place = {name: index for index, name in enumerate(first.names)}
@@ -416,7 +417,7 @@ def _aligned(runs: Sequence[Predictions]) -> list[Predictions]:
                 f"{both} {difference(first.classes, run.classes)}: only models of the same labels can be compared"
             )
         if set(run.names) != set(place) or len(run) != len(first):
-            raise ComparisonError(f"{both} judged different images: evaluate both on the same")
+            raise ComparisonError(f"{both} were evaluated on different images: evaluate both on the same")
         order = np.argsort([place[name] for name in run.names])
         same = run.rows(order)
         if not np.array_equal(same.truth, first.truth):
@@ -426,7 +427,7 @@ def _aligned(runs: Sequence[Predictions]) -> list[Predictions]:
 
 
 def _names(sources: Sequence[RunInfo]) -> list[str]:
-    """One name for each run; seeds of one setting share theirs, different settings never do."""
+    """One name for each run; seeds of one setting share it, different settings never do."""
     plain = [without_seed(what.model) if what.seed is not None else what.model for what in sources]
     keys = [what.group or name for what, name in zip(sources, plain, strict=True)]
     names: dict[str, str] = {}
@@ -440,9 +441,10 @@ def _names(sources: Sequence[RunInfo]) -> list[str]:
 def _sampled(
     members: Sequence[Predictions], undetected: str, draws: int, seed: int, part: int = 0
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """(value of each seed [seeds], mean over the seeds on resampled images, swayed by seeds, [draws]) by figure.
+    """By figure: (value of each seed [seeds], mean over the seeds on resampled images with the variation of seeds
+    [draws]).
 
-    The images of another `part` are drawn from another stream, the sway of seeds from the same.
+    The images of different `part`s are drawn from different streams, the variation of seeds from the same one.
     """
     images = seed + 7919 * part
     values: dict[str, list[float]] = {}
@@ -471,12 +473,12 @@ def _sampled(
 
 
 def _seed_sway(seeds: int, draws: int, stream: Sequence[int]) -> Floats:
-    """Weights [draws, seeds] that turn the seeds' values about their mean into what the mean of other seeds may be off.
+    """Weights [draws, seeds] that turn the seeds' deviations from their mean into deviations of the mean of new seeds.
 
-    Few seeds drawn with replacement vary by much less than new seeds would: three by two thirds of the variance, with
-    no allowance for how little three say of it. The sum over seeds has Student's t distribution with seeds - 1 degrees
-    of freedom, scaled to the standard error of the mean. The same weights serve all figures and groups of a method, and
-    another method has others; a single seed has none, since its spread is not known.
+    Few seeds drawn with replacement vary much less than new seeds would: three have two thirds of the variance, and the
+    uncertainty of the variance itself is ignored. The sum over seeds has Student's t distribution with seeds - 1
+    degrees of freedom, scaled to the standard error of the mean. The same weights serve all figures and groups of a
+    method, and each method has its own; a single seed has none, since its spread is unknown.
     """
     random = np.random.default_rng(stream)
     if seeds < 2:
@@ -522,30 +524,34 @@ def _notes(rows: Sequence[Row], people: int, undetected: str, lost: bool) -> tup
     if taught:
         notes.insert(
             0,
-            f"LEARNT FROM some of these images: {', '.join(taught)}. Their figures say nothing of new faces.",
+            f"LEARNT FROM some of these images: {', '.join(taught)}. Their figures say nothing about new faces.",
         )
     alone = [row.name for row in rows if len(row.seeds) == 1]
     if alone:
-        notes.append(f"One seed only: {', '.join(alone)}. Their intervals do not hold the spread over seeds.")
+        notes.append(
+            f"One seed only: {', '.join(alone)}. Their intervals do not include the variation over seeds."
+        )
     few = [row.name for row in rows if 1 < len(row.seeds) < 5]
     if few:
-        notes.append(f"Fewer than five seeds: {', '.join(few)}. The spread over seeds is itself uncertain.")
+        notes.append(
+            f"Fewer than five seeds: {', '.join(few)}. The variation over seeds is itself uncertain."
+        )
     if len(rows) > 1:
         notes.append(
             "p is McNemar's mid-p, the largest over the pairs of seeds, without correction for several methods."
         )
         notes.append(
             f"Corrected intervals hold for all {several(len(rows) - 1, 'comparison')} together (max-t over shared "
-            "draws). `seen from` is the smallest true difference whose corrected interval would leave out 0 in 80 of "
-            "100 repeats."
+            "draws). `seen from` is the smallest true difference that a repeat would detect with probability 0.8 (its "
+            "corrected interval excludes 0)."
         )
     if undetected == "error":
         notes.append(
-            "Pictures without a found face count as errors; valence and arousal are judged on the others."
+            "Pictures without a found face count as errors; valence and arousal are evaluated on the others."
         )
     if lost:
         notes.append(
-            "The runs found different faces: valence and arousal are judged on those that all found."
+            "The runs found different faces: valence and arousal are evaluated on those that all found."
         )
     machines = {row.provenance.machine for row in rows}
     if len(machines) > 1 or len({(row.provenance.threads, row.provenance.batch) for row in rows}) > 1:

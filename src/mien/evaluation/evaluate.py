@@ -1,14 +1,14 @@
-"""How good a model is on a set of images, with how sure each figure is: the `Report`.
+"""Evaluate a model on a set of images: every figure with its interval, in a `Report`.
 
-`report` is pure arithmetic on `Predictions`; `run` makes the predictions from weights and a dataset. A report always
-names the rule that chose the images and the hash of their list, because a figure without them cannot be compared.
+`report` only computes on `Predictions`; `run` makes the predictions from weights and a dataset. A report always names
+the rule that selected the images and the hash of their list, because a figure without them cannot be compared.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,7 @@ from mien.evaluation.intervals import DRAWS, Interval
 from mien.evaluation.subgroups import SMALLEST_GROUP, UNITS, grouped
 from mien.faces.recognise import softmax
 from mien.labels import UNLABELLED, listed
+from mien.types import CountProgress
 from mien.wording import several
 
 if TYPE_CHECKING:
@@ -33,28 +34,28 @@ if TYPE_CHECKING:
 Undetected = Literal["keep", "error", "drop"]
 
 UNDETECTED: dict[str, str] = {
-    "keep": "judged on the whole picture",
+    "keep": "evaluated on the whole picture",
     "error": "counted as errors",
     "drop": "left out, which flatters the figures",
 }
-"""What is done with pictures in which no face was found."""
+"""How pictures without a found face are treated."""
 
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-"""Shares of the images that are answered, at which the report prints the error rate."""
+"""Coverages (shares of the images that are answered) at which the report prints the error rate."""
 
 SMALL = 30
-"""Classes with fewer images are named as small: their figures move with single images."""
+"""Classes with fewer images are reported as small: single images change their figures."""
 
 DIMENSIONS = ("valence", "arousal")
 
 
 class EvaluationError(MienError, ValueError):
-    """An evaluation was asked for something that its images or weights cannot give."""
+    """The images or weights do not allow the requested evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """One class: `support` true images, the share of calls that are right, the share of images found, their F1."""
+    """One class: `support` (number of true images), precision, recall and F1."""
 
     name: str
     support: int
@@ -65,9 +66,9 @@ class ClassScore:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How far a probability can be taken at its word; over the images with a found or whole-picture prediction.
+    """How well probabilities match frequencies, over the images with a found or whole-picture prediction.
 
-    `error` is the root mean square gap without bias, see `intervals.calibration_interval`; `ece` is what papers print,
+    `error` is the debiased root mean square gap, see `intervals.calibration_interval`; `ece` is the figure in papers,
     biased upwards on few images and therefore without an interval. `temperature` is fitted on the validation split, and
     `ece_scaled` is the ECE after dividing the logits by it; both are None when no validation predictions were given.
     """
@@ -83,7 +84,8 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Selective:
-    """Error rate when only the surest share of images is answered: (coverage, risk) pairs, and their mean AURC."""
+    """Error rate if only the most confident share of images is answered: (coverage, risk) pairs, and their mean
+    AURC."""
 
     aurc: float
     points: tuple[tuple[float, float], ...]
@@ -107,22 +109,22 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The judgement of one model on one set. `to_json` is what `mien evaluate --json` prints.
+    """The evaluation of one model on one set. `mien evaluate --json` prints `to_json`.
 
     Attributes:
         provenance: model, weights, protocol, file list, commit and machine.
         classes: the expression words, in the order of `confusion`.
         images, labelled, not_found, people: counts; `people` is None where subjects are not known.
-        undetected: what was done with pictures without a face.
+        undetected: how pictures without a found face were treated.
         scores: accuracy, macro_accuracy, macro_f1, weighted_f1, each with its 95 % interval.
         per_class: one row for each class.
         confusion: counts [k, k + 1], rows are the truth; the last column is "no face".
         calibration, selective: None when no image has an expression label.
         affect: for valence and arousal: ccc, pcc, rmse, sagr; empty without labels.
         separation: silhouette, nmi, recall_at_1 of the embedding; empty without one.
-        annotators: agreement with the votes that the protocol's rule kept; empty for sets without.
-        slices: groups asked for with `by`.
-        notes: what a reader must know to read the figures right.
+        annotators: agreement with the votes that the protocol's rule kept; empty for sets without votes.
+        slices: the groups requested with `by`.
+        notes: remarks needed to interpret the figures.
     """
 
     provenance: RunInfo
@@ -173,19 +175,19 @@ def report(
     seed: int = 0,
     smallest_group: int = SMALLEST_GROUP,
 ) -> Report:
-    """Judge predictions.
+    """Evaluate predictions.
 
     Args:
-        predictions: what the model said, and the truth.
+        predictions: the model's predictions, with the labels.
         by: keys of `predictions.attributes`; numbers are cut at their quartiles.
         undetected: see `UNDETECTED`.
         validation: predictions on validation images, on which the temperature is fitted.
-        draws: bootstrap resamples behind each interval.
-        seed: of the resamples.
+        draws: number of bootstrap resamples for each interval.
+        seed: the seed of the resamples.
         smallest_group: labelled images below which a group is not scored.
 
     Raises:
-        EvaluationError: no image carries a label, or `by` names an attribute that the set does not have.
+        EvaluationError: no image has a label, or `by` names an attribute that the set does not have.
     """
     if undetected not in UNDETECTED:
         raise EvaluationError(f"undetected is '{undetected}': use one of {', '.join(UNDETECTED)}")
@@ -193,13 +195,13 @@ def report(
         if key not in predictions.attributes:
             known = list(predictions.attributes)
             hint = nearest(key, known) if known else "this set has none"
-            raise EvaluationError(f"no attribute '{key}' to slice by: {hint}")
+            raise EvaluationError(f"no attribute '{key}' to group by: {hint}")
     missing = int((~predictions.found).sum())
     whole = predictions.rows(predictions.found) if undetected == "drop" else predictions
     labelled = whole.rows(np.flatnonzero(whole.truth != UNLABELLED))
     with_affect = rated_of(whole, undetected)
     if not len(labelled) and not len(with_affect):
-        raise EvaluationError("no image carries an expression or affect label: nothing can be judged")
+        raise EvaluationError("no image has an expression or affect label, so there is nothing to evaluate")
     predicted = predicted_classes(labelled, undetected)
     people = count_subjects(whole)
     matrix = metrics.confusion(labelled.truth, predicted, len(labelled.classes))
@@ -249,38 +251,38 @@ def run(
     threads: int | None = None,
     prior: Prior | None = None,
     adapt: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CountProgress | None = None,
 ) -> tuple[Report, Predictions]:
-    """Judge weights on a dataset; see `mien.evaluation.inference` for what `weights`, `root` and `points` may be.
+    """Evaluate weights on a dataset; see `mien.evaluation.inference` for what `weights`, `root` and `points` may be.
 
     Args:
         weights: a checkpoint, an ONNX file, a run folder, or "shipped".
         root: the dataset's folder.
         protocol: a name in `mien/data/protocol_files`; None takes every record of the reader.
-        reader: how the folder is read, where no protocol says it.
-        split: the part that is judged.
+        reader: the reader of the folder, if no protocol names it.
+        split: the split to evaluate.
         fold: the tested fold of a protocol with folds.
         points: stored landmarks (.npz) instead of the shipped network.
-        cache: where aligned crops are kept.
-        by: attributes to slice by.
+        cache: folder for aligned crops.
+        by: attributes to group by.
         undetected: see `UNDETECTED`.
         calibrate: also run the validation split, and fit a temperature on it.
-        draws: bootstrap resamples behind each interval.
-        limit: judge only this many images.
-        mirror: average each face's answers with its mirror image's.
+        draws: number of bootstrap resamples for each interval.
+        limit: evaluate only this many images.
+        mirror: average each face's outputs with those of its mirror image.
         threads: processor threads of the network.
         prior: the label shares to expect, see `mien.faces.operating_point`; `adapt` a correction of `mien adapt`.
         progress: called with (done, total) while crops are aligned.
 
     Raises:
         WeightsError, ConfigError, DatasetNotFound, DatasetDamaged: see `mien.evaluation.inference`.
-        EvaluationError: see `report`; or the temperature would be fitted on the images that are judged.
+        EvaluationError: see `report`; or the temperature would be fitted on the evaluated images.
     """
     from mien.evaluation import inference
 
     if calibrate and split == "valid":
         raise EvaluationError(
-            "a temperature fitted on the validation images cannot be judged on them: judge another split, or leave out "
+            "a temperature fitted on the validation images cannot be evaluated on them: use another split, or drop "
             "--calibrate"
         )
     model = inference.open_weights(weights, threads, prior, adapt)
@@ -297,13 +299,13 @@ def run(
 
 
 def predicted_classes(predictions: Predictions, undetected: str) -> NDArray[np.int64]:
-    """The predicted class [n]; `metrics.NOT_DETECTED` where no face was found and that counts as an error."""
+    """The predicted class [n]; `metrics.NOT_DETECTED` where no face was found, if that counts as an error."""
     best = predictions.probabilities.argmax(axis=1).astype(np.int64)
     return np.where(predictions.found, best, metrics.NOT_DETECTED) if undetected == "error" else best
 
 
 def subjects_of(predictions: Predictions) -> tuple[str | None, ...] | None:
-    """The subjects to resample by, or None where no image names one."""
+    """The subjects to resample by, or None if no image has one."""
     return predictions.subjects if any(subject is not None for subject in predictions.subjects) else None
 
 
@@ -332,7 +334,7 @@ def _classes(
             hit = (predicted[inside] == index).astype(np.int64)
             recall = intervals.wilson(int(hit.sum()), len(hit))
             if subjects is not None:
-                # Recall of one class is the accuracy of "found it" among its own images.
+                # Recall of one class is the share of its images with a correct prediction.
                 group = [subjects[i] for i in np.flatnonzero(inside)]
                 ones = np.ones_like(hit)
                 recall = intervals.classification_intervals(ones, hit, 2, draws, seed, group)["accuracy"]
@@ -384,9 +386,9 @@ def _affect(with_affect: Predictions, draws: int, seed: int) -> dict[str, dict[s
 
 
 def _annotators(answered: Predictions) -> dict[str, float]:
-    """How the protocol's vote shares meet label and model, on the images with votes.
+    """Agreement of the protocol's vote shares with label and model, on the images with votes.
 
-    Rules drop stray votes first, so a raw annotator agrees with the label less often than these shares say.
+    Rules drop single votes first, so a raw annotator agrees with the label less often than these shares suggest.
     """
     voted = answered.rows(np.flatnonzero(np.isfinite(answered.votes).all(axis=1)))
     if not len(voted):
@@ -403,7 +405,7 @@ def _annotators(answered: Predictions) -> dict[str, float]:
 
 
 def rated_of(predictions: Predictions, undetected: str) -> Predictions:
-    """The images with true and predicted affect; where a missed face is an error, those with a found face."""
+    """The images with true and predicted affect; if a missed face is an error, those with a found face."""
     known = np.asarray(np.isfinite(predictions.affect_truth + predictions.affect).all(axis=1))
     return predictions.rows(known & predictions.found if undetected == "error" else known)
 
@@ -439,8 +441,8 @@ def _notes(
     notes = []
     if learnt := whole.provenance.learnt:
         notes.append(
-            f"These weights LEARNT FROM {min(learnt, len(whole))} of these {len(whole)} images: the figures say how "
-            "well they are remembered, not how well new faces are read."
+            f"These weights LEARNT FROM {min(learnt, len(whole))} of these {len(whole)} images: the figures show "
+            "how well the images are memorised, not how well new faces are read."
         )
     notes += [f"Intervals are 95 % percentile bootstraps over {unit}, {draws} resamples.{single}"]
     if missing:
@@ -461,6 +463,6 @@ def _notes(
     ]
     if small:
         notes.append(
-            f"Small classes: {listed(small)}. Their figures, and the macro figures, move with single images."
+            f"Small classes: {listed(small)}. Single images change their figures and the macro figures."
         )
     return tuple(notes)

@@ -1,7 +1,7 @@
-"""From weights and a dataset to `Predictions`: the same crops, protocol and file list for every kind of weights.
+"""Run weights on a dataset to get `Predictions`, with the same crops, protocol and file list for every kind of weights.
 
 Weights are a checkpoint (`.safetensors`), a network exported to ONNX (`.onnx` with its card), a run folder, or the word
-`shipped`. All of them see faces that `mien.data.cropping` cut, so that two models differ in nothing but themselves.
+`shipped`. All of them get the crops of `mien.data.cropping`, so that results differ only by the models.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from mien.data.config import SourceConfig
 from mien.data.predictions import Predictions, RunInfo
 from mien.errors import ConfigError, DatasetNotFound, ExtraMissing, MienError, WeightsError
 from mien.labels import EXPRESSIONS, UNLABELLED
+from mien.types import CountProgress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,20 +33,20 @@ if TYPE_CHECKING:
     from mien.faces.operating_point import Prior
 
 BATCH = 64
-"""Crops in one run of a network, unless asked otherwise."""
+"""Default number of crops in one run of a network."""
 
 MEASURED: tuple[str, ...] = ("brightness", "yaw", "size")
-"""What slices can use beside the set's own attributes: mean luma of the crop (0-255), absolute head yaw (degrees), and
+"""Attributes for subgroups besides the set's own: mean luma of the crop (0-255), absolute head yaw (degrees), and
 the face box's longer side (pixels of the picture)."""
 
-# Keys that move files or processes about without changing what is learnt.
+# Keys for paths and processes, which do not change what is learnt.
 _NO_PART = {"seed", "runs", "threads", "name"}
 _NO_PART_OF_DATA = {"root", "cache"}
-# Keys that runs of before do not have, with the value that stands for what those did.
+# Keys that older runs do not have, with the value that corresponds to their behaviour.
 _YOUNGER = {"labels": None, "validation": "epochs", "compile": False}
 
 Read = Callable[[SourceConfig, tuple[str, ...]], "list[Record]"]
-"""Reads a source under its protocol, with these labels."""
+"""Reads a source under its protocol, with the given labels."""
 
 Answers = tuple["NDArray[np.float64]", "NDArray[np.float64]", "NDArray[np.float32]"]
 """Log-probabilities or logits [n, k], affect [n, 2] (NaN where it was not trained), embedding [n, d] of some crops."""
@@ -55,9 +56,9 @@ Answers = tuple["NDArray[np.float64]", "NDArray[np.float64]", "NDArray[np.float3
 class Model:
     """Opened weights: `read` takes uint8 crops [n, s, s] or [n, s, s, 3]; `source` is the set it was trained on.
 
-    `learnt` are all the sets with a training part that it learnt from, `whole` those that it saw every picture of.
-    `labels` says whether expression labels were among what it learnt; where affect was not, `read` gives NaN for it.
-    `classes` are what its logits stand for, in order. `uncertain_below` is the probability below which a label is
+    `learnt` are the sets of which it was trained on the training split, `whole` those of which it was trained on every
+    picture. `labels` tells whether it was trained on expression labels; without affect labels `read` returns NaN for
+    affect. `classes` are the names of its logits, in order. `uncertain_below` is the probability below which a label is
     marked uncertain, 0 for weights without a card.
     """
 
@@ -83,11 +84,12 @@ def open_weights(
 ) -> Model:
     """Open a checkpoint, an ONNX file, a run folder or "shipped".
 
-    `prior` and `adapt` are those of `OnnxRecogniser.load`, for released weights; `device` is where a checkpoint runs.
+    `prior` and `adapt` are those of `OnnxRecogniser.load`, for released weights; `device` is the device of a
+    checkpoint.
 
     Raises:
-        ConfigError: a prior or a correction does not fit, or is asked of a checkpoint.
-        WeightsError: there is nothing of the kind, or it is damaged.
+        ConfigError: a prior or a correction does not fit, or is used with a checkpoint.
+        WeightsError: the weights are missing or damaged.
         ExtraMissing: a checkpoint needs torch, which is not installed.
     """
     if str(weights) == "shipped":
@@ -162,20 +164,20 @@ def _onnx(path: Path, threads: int | None, prior: Prior | None, adapt: Path | No
 
 
 def _head_sources(recipe: dict[str, Any]) -> list[dict[str, Any]]:
-    """The sets that an expression head was fitted to after the run, as `mien release` writes them on a card: all of a
-    set without a protocol."""
+    """The sets to which an expression head was fitted after the run, as `mien release` writes them on a card; a set
+    without a protocol was used completely."""
     head = recipe.get("head")
     return [one for one in head.get("sources", ()) if isinstance(one, dict)] if isinstance(head, dict) else []
 
 
 def _learnt(config: dict[str, Any]) -> tuple[SourceConfig, ...]:
-    """The sets that a run's configuration learns from."""
+    """The training sets of a run's configuration."""
     data = config.get("data") if isinstance(config, dict) else None
     return _sources([data, *data.get("also", ())]) if isinstance(data, dict) else ()
 
 
 def _sources(listed: Sequence[Any]) -> tuple[SourceConfig, ...]:
-    """Sets as a card or a configuration states them; keys of other versions are left out."""
+    """Sets from a card or a configuration; keys of other versions are ignored."""
     known = set(SourceConfig.model_fields)
     return tuple(
         SourceConfig(**{key: value for key, value in one.items() if key in known})
@@ -187,9 +189,9 @@ def _sources(listed: Sequence[Any]) -> tuple[SourceConfig, ...]:
 def learnt_from(
     model: Model, source: SourceConfig, records: Sequence[Record], read: Read | None = None
 ) -> int:
-    """How many of the records are in a training part that the model learnt from, by the names that the set gives.
+    """The number of records that are in the model's training data, by the names that the set gives.
 
-    A set is known by its reader; class folders and manifests, which may be any set, by their folder too.
+    A set is identified by its reader; class folders and manifests, which may be any set, also by their folder.
     """
     from mien.data import cropping
 
@@ -201,7 +203,7 @@ def learnt_from(
             continue
         try:
             listed = read(one.model_copy(update={"root": source.root}), model.classes)
-        except MienError:  # of another protocol or layout than this copy has: the split must do
+        except MienError:  # this copy has another protocol or layout: use the split
             listed = [record for record in records if record.split == "train"]
         every = one in model.whole
         seen.update((record.name, record.frame) for record in listed if every or record.split == "train")
@@ -264,7 +266,7 @@ def _checkpoint(path: Path, name: str, threads: int | None, device: str) -> Mode
 
 
 def _selection(card: dict[str, Any]) -> str:
-    """What chose the weights of a run, in words."""
+    """How the weights of a run were selected, in words."""
     if not card.get("valid"):
         return "none: the last step"
     if card["config"].get("validation") == "end":
@@ -273,7 +275,7 @@ def _selection(card: dict[str, Any]) -> str:
 
 
 def _started_from(card: dict[str, Any]) -> str:
-    """What a run's weights were before its first step, in words."""
+    """The initial weights of a run, in words."""
     config = card.get("config", {})
     if config.get("start"):
         start = Path(config["start"])
@@ -285,9 +287,9 @@ def _started_from(card: dict[str, Any]) -> str:
 
 
 def group_of(config: dict[str, Any]) -> str:
-    """A run's name and a hash of what decides it apart from the seed: equal for the seeds of one setting.
+    """A run's name and a hash of its configuration without the seed: equal for the seeds of one setting.
 
-    Runs that each start from the run of their own seed share a setting too.
+    Runs that each start from another run of the same seed also share a setting.
     """
     if not config:
         return ""
@@ -307,7 +309,7 @@ def group_of(config: dict[str, Any]) -> str:
 
 
 def _as_before(source: dict[str, Any]) -> dict[str, Any]:
-    """A source's configuration without keys that are younger than some runs and say nothing."""
+    """A source's configuration without newer keys that have the value which corresponds to older runs."""
     return {key: value for key, value in source.items() if key != "faces" or value is not None}
 
 
@@ -320,10 +322,10 @@ def source_of(
     like: SourceConfig | None = None,
     labels: tuple[str, ...] = EXPRESSIONS,
 ) -> SourceConfig:
-    """Decide how a folder is read: by the protocol's dataset, the named reader, or what the folder turns out to hold.
+    """Determine the reader of a folder: by the protocol's dataset, the named reader, or the folder's layout.
 
-    `like` is the set that the model was trained on: its stored landmarks serve again when the reader is the same and
-    none are given, so that evaluation sees the crops that training saw. `labels` are the model's.
+    `like` is the set that the model was trained on: its stored landmarks are used if the reader is the same and none
+    are given, so that evaluation uses the same crops as training. `labels` are the model's.
 
     Raises:
         ConfigError: no such protocol, or it belongs to another reader than the one named.
@@ -337,14 +339,14 @@ def source_of(
         cropping.protocol_of(protocol, reader, Path(root))
     if reader is None:
         folder = Path(root)
-        # Class folders and manifests are so plain that many sets look like them: they are asked last.
+        # Many sets look like class folders and manifests, so these are tried last.
         order = sorted(READERS, key=lambda name: name in ("folder", "manifest"))
         matches = [
             name for name in order if folder.is_dir() and READERS[name].holds(folder, labels) is not None
         ]
         if not matches:
             raise DatasetNotFound(
-                f"{root} is no dataset known here: pass --reader, one of {', '.join(READERS)}"
+                f"{root} is not a known dataset: pass --reader, one of {', '.join(READERS)}"
             )
         reader = matches[0]
     if (
@@ -368,8 +370,7 @@ def records_of(
     labels: tuple[str, ...] = EXPRESSIONS,
     read: Read | None = None,
 ) -> list[Record]:
-    """The records of one split under the source's protocol; at most `limit`, evenly picked. `read` is that of
-    `predict`.
+    """The records of one split under the source's protocol; at most `limit`, evenly picked. `read` as for `predict`.
 
     Raises:
         ConfigError: the split is empty.
@@ -396,7 +397,7 @@ def predict(
     batch: int = BATCH,
     limit: int | None = None,
     mirror: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CountProgress | None = None,
     read: Read | None = None,
 ) -> Predictions:
     """Run a model over one split of a dataset.
@@ -406,16 +407,16 @@ def predict(
         source: opened by `source_of`.
         split: "train", "valid" or "test".
         cache: folder of the aligned crops.
-        by: attributes to keep for slices: the set's own, or one of `MEASURED`.
+        by: attributes to keep for subgroups: the set's own, or one of `MEASURED`.
         batch: crops in one run of the network.
-        limit: judge only this many images, evenly picked; the digest then differs, so that nobody compares them.
-        mirror: average what the model says of each crop and of its mirror image.
-        progress: told (done, total) while crops are cut.
+        limit: use only this many images, evenly picked; the digest then differs, so that results are not compared.
+        mirror: average the model's outputs for each crop and its mirror image.
+        progress: called with (done, total) while crops are cut.
         read: reads a source; None takes `mien.data.cropping.source_records`.
 
     Raises:
         ConfigError: the split is empty.
-        DatasetNotFound, DatasetDamaged: as the reader says.
+        DatasetNotFound, DatasetDamaged: raised by the reader.
     """
     from mien.data import cropping, protocols
     from mien.data.readers import READERS
@@ -433,7 +434,7 @@ def predict(
             ((answers[2] + turned[2]) / 2).astype(np.float32),
         )
     rule = protocols.load(source.protocol) if source.protocol else None
-    # Of own labels a protocol keeps all, if the set can have any; else its own eight are what is judged.
+    # A protocol keeps all own labels if the set can have any; otherwise its own classes are evaluated.
     own = model.classes != EXPRESSIONS and READERS[source.reader].label_names is not None
     provenance = dataclasses.replace(
         model.provenance,
@@ -451,7 +452,7 @@ def predict(
         alignment="stored landmarks" if source.points else "shipped landmark network",
         learnt=learnt_from(model, source, records, read),
     )
-    # A head that was never trained says nothing: no label is judged by it, and its shares are all alike.
+    # An untrained head is not evaluated: labels are dropped, and its probabilities are uniform.
     found = Predictions.of_logits(
         samples.names,
         samples.expression if model.labels else np.full_like(samples.expression, UNLABELLED),
@@ -472,9 +473,10 @@ def predict(
 
 
 def read_all(model: Model, images: NDArray[np.uint8], batch: int = BATCH) -> tuple[Answers, float | None]:
-    """All answers in order, and images a second in the fastest full batch: other work on a machine can only slow it.
+    """All outputs in order, and images per second in the fastest full batch, since other work on the machine can only
+    slow it.
 
-    One thread's seconds are counted as processor time, which other work does not stretch at all.
+    With one thread, processor time is used, which is not affected by other work.
     """
     clock = time.process_time if model.provenance.threads == 1 else time.perf_counter
     parts: list[Answers] = []
@@ -494,14 +496,14 @@ def _attribute(key: str, records: Sequence[Record], crops: Any) -> NDArray[Any]:
     """One attribute of every record, as words or numbers.
 
     Raises:
-        ConfigError: neither the set nor we know it.
+        ConfigError: neither the set nor `MEASURED` has it.
     """
     if key == "brightness":
         return np.array([float(np.asarray(crop).mean()) for crop in crops.images])
     if key == "yaw":
         yaw = np.asarray(np.abs(crops.pose[:, 0]), dtype=np.float64)
         if not np.isfinite(yaw).any():
-            if any("yaw" in record.attributes for record in records):  # rendered heads know theirs
+            if any("yaw" in record.attributes for record in records):  # rendered heads have exact values
                 return np.array([abs(float(record.attributes.get("yaw", np.nan))) for record in records])
             raise ConfigError(
                 "--by yaw: yaw is not known with stored landmarks: evaluate with the landmark network"
@@ -514,7 +516,7 @@ def _attribute(key: str, records: Sequence[Record], crops: Any) -> NDArray[Any]:
             name
             for record in records
             for name, value in record.attributes.items()
-            if isinstance(value, str | int | float)  # a list, such as RAF-DB's points, makes no groups
+            if isinstance(value, str | int | float)  # a list, such as RAF-DB's points, cannot define groups
         }
     )
     if key not in known:
@@ -528,7 +530,7 @@ def _attribute(key: str, records: Sequence[Record], crops: Any) -> NDArray[Any]:
 
 
 def _side(record: Record) -> float:
-    """The longer side of the face box, or of the picture where the set gives no box; pixels."""
+    """The longer side of the face box, or of the picture if the set gives no box; pixels."""
     if record.box is not None:
         left, top, right, bottom = record.box
         return max(right - left, bottom - top)
@@ -539,7 +541,7 @@ def _side(record: Record) -> float:
 
 
 def _digest(records: Sequence[Record]) -> str:
-    """The hash of a file list that no protocol chose."""
+    """The hash of a file list without a protocol."""
     lines = sorted(
         f"{record.split}\t{record.name}\t{record.frame}\t{record.expression}" for record in records
     )
@@ -549,7 +551,7 @@ def _digest(records: Sequence[Record]) -> str:
 def _commit() -> str:
     try:
         from mien.training import checkpoint
-    except ModuleNotFoundError:  # the core install has no safetensors, and is no checkout either
+    except ModuleNotFoundError:  # the core install has no safetensors, and is not a checkout
         return ""
     return checkpoint.commit()
 

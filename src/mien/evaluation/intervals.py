@@ -1,8 +1,8 @@
-"""How sure a figure is: percentile intervals from resampled images, or from resampled people.
+"""Confidence intervals of figures: percentile intervals from resampled images, or from resampled people.
 
-A resample is a vector of counts, one for each image: how often it was drawn. Drawing *subjects* with all their images
-widens the interval to what a new set of people would give, so it is used wherever the set says who is who. The same
-resamples serve two models on the same images: the difference of the two is then a paired comparison.
+A resample is a vector with the number of times each image was drawn. Drawing *subjects* with all their images widens
+the interval to cover a new sample of people, so it is used if the set identifies subjects. The same resamples are used
+for two models on the same images, so their difference is a paired comparison.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 DRAWS = 1000
-"""Resamples behind an interval, unless a caller asks for another number."""
+"""Default number of resamples for an interval."""
 
 _CHUNK = 4_000_000
-"""Counts held at once, so that a set of a million frames does not need draws x images numbers."""
+"""Largest number of counts held at once, so that a set of a million frames does not need draws x images numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def resamples(
 ) -> Iterator[NDArray[np.int32]]:
     """Yield blocks [some, count] of resample counts, `draws` rows in all, the same for the same seed.
 
-    With `subjects`, whole subjects are drawn; images of an unknown subject (None) are subjects of their own.
+    With `subjects`, whole subjects are drawn; images of an unknown subject (None) count as separate subjects.
     """
     generator = np.random.default_rng(seed)
     cluster = np.arange(count)
@@ -84,9 +84,9 @@ def interval(value: float, sample: ArrayLike) -> Interval:
 
 
 def wilson(hits: int, count: int) -> Interval:
-    """A share with its 95 % score interval (Wilson 1927), which is honest where a bootstrap is not: near 0 and 1.
+    """A share with its 95 % score interval (Wilson 1927), which is valid near 0 and 1, where a bootstrap is not.
 
-    None of 16 found is 0 to 0.19, where resampling the same 16 could only give 0 to 0.
+    For 0 of 16 the interval is 0 to 0.19, while resampling the same 16 could only give 0 to 0.
     """
     if not count:
         return Interval(math.nan)
@@ -111,7 +111,7 @@ def classification_draws(
     found: dict[str, list[Floats]] = {}
     for counts in resamples(len(place), draws, seed, subjects):
         table = np.zeros((len(counts), classes * (classes + 1)))
-        # One weighted count of cells for each row: cheaper than a one-hot product as most cells are empty.
+        # One weighted count of cells for each row: cheaper than a one-hot product, as most cells are empty.
         for cell in np.unique(place):
             table[:, cell] = counts[:, place == cell].sum(axis=1)
         for name, values in classification(table.reshape(-1, classes, classes + 1)).items():
@@ -141,15 +141,15 @@ def calibration_interval(
     seed: int = 0,
     subjects: Sequence[str | None] | None = None,
 ) -> Interval:
-    """How far shares right and confidences lie apart: root mean square over equally filled bins, without the bias.
+    """Root mean square calibration error over equally filled bins, debiased, with its interval.
 
     The gap of a bin has a variance of its own, so squared gaps are too large on average, and the usual ECE, a mean of
-    absolute gaps, never comes near zero: of a perfectly calibrated model its bootstrap interval holds the truth in no
-    case. Here each bin's squared gap is lessened by its variance over the resamples (Kumar, Liang & Ma 2019, "Verified
-    uncertainty calibration", with the bootstrap's variance in place of the binomial's, so that subjects count).
+    absolute gaps, is never near zero: for a perfectly calibrated model its bootstrap interval never contains the truth.
+    Here each bin's squared gap is reduced by its variance over the resamples (Kumar, Liang & Ma 2019, "Verified
+    uncertainty calibration", with the bootstrap's variance instead of the binomial's, so that subjects count).
 
-    The interval, our choice, inverts a test: it holds each error with which gaps of these proportions and this noise
-    would give a figure like this one. `tests/test_coverage.py` simulates how often it holds the truth.
+    The interval, our choice, inverts a test: it contains each error at which gaps of these proportions and this noise
+    would give an error like the one measured. `tests/test_coverage.py` simulates how often it contains the truth.
     """
     sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     if not len(sure) or not np.isfinite(sure).all():
@@ -173,7 +173,8 @@ def calibration_interval(
     linear, squared = (2 * gap * noise / share).sum(axis=1), ((noise**2 - spread) / share).sum(axis=1)
 
     def limit(percent: float) -> float:
-        """The error, as a multiple of the gaps seen, at which this percentile of the figure is the one found."""
+        """The error, as a multiple of the observed gaps, at which this percentile of the figure equals the observed
+        one."""
 
         def off(factor: float) -> float:
             return factor**2 * plain + float(np.percentile(factor * linear + squared, percent)) - value

@@ -1,9 +1,9 @@
-"""Leave-one-set-out: how good a recogniser is on sets that it never learnt from, a table over sets and made shifts.
+"""Leave-one-set-out evaluation: a table of a recogniser's figures on sets it was not trained on, with simulated shifts.
 
-Figures on the set that was learnt from say little about other pictures. Here each set is judged by weights that did
-not see it: a configuration may name other weights for a set than for the rest, and a row says how many of its pictures
-the weights learnt from. Three shifts are made on the aligned crops (our choice): a face of 48 px, and low and high
-contrast. Crops are luma, so that colour against grey changes nothing and is no row.
+Figures on the training set say little about other pictures. Here each set is evaluated with weights that were not
+trained on it: a configuration may name separate weights for a set, and each row states how many of its pictures the
+weights were trained on. Three shifts are simulated on the aligned crops (our choice): a face of 48 px, and low and high
+contrast. Crops are luma, so removing colour would change nothing and is not included.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from mien.evaluation.intervals import DRAWS, Interval
 from mien.faces.recognise import softmax
 from mien.io import atomic
 from mien.labels import UNLABELLED
+from mien.types import CountProgress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
     from mien.faces.operating_point import Prior
 
 FILES: Final = ("leave-out.md", "leave-out.json")
-"""What `write` writes."""
+"""The files that `write` writes."""
 
 SMALL_FACE: Final = 48
-"""Pixels of the side of a crop in the shift `48 px`."""
+"""Side of a crop in the shift `48 px`, pixels."""
 
 
 def _small(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -51,7 +52,7 @@ def _small(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _contrast(gain: float) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    """Differences from each crop's mean times `gain`."""
+    """A function that multiplies differences from each crop's mean by `gain`."""
 
     def change(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
         mean = crops.mean(axis=(1, 2), keepdims=True)
@@ -67,19 +68,15 @@ SHIFTS: Final[dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = {
     "low contrast": _contrast(0.4),
     "high contrast": _contrast(1.8),
 }
-"""What is done to the crops, uint8 luma [n, s, s], of each set."""
+"""The shifts: functions applied to the crops, uint8 luma [n, s, s], of each set."""
 
 
 class LeftOutSet(SourceConfig):
-    """A set to judge; `name` is what the table calls it."""
+    """A set to evaluate; `name` is its name in the table."""
 
     name: str
-    split: Split | None = Field(
-        None, description="the part that is judged; None takes every labelled picture"
-    )
-    weights: str | None = Field(
-        None, description="weights that did not learn from it, instead of the command's"
-    )
+    split: Split | None = Field(None, description="the split to evaluate; None takes every labelled picture")
+    weights: str | None = Field(None, description="weights not trained on it, instead of the command's")
 
 
 class LeaveOutConfig(Frozen):
@@ -90,11 +87,12 @@ class LeaveOutConfig(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class SetFigures:
-    """One set under one shift: `images` judged by the `weights` of that SHA-256, which learnt from `learnt` of them.
+    """One set under one shift: `images` pictures, evaluated with `weights` (SHA-256), which were trained on `learnt` of
+    them.
 
     `accuracy` and `macro_recall` in [0, 1] with 95 % intervals over pictures, or over people where these are known;
-    `calibration_error` (ECE) in [0, 1]; `flagged` is the share of pictures marked uncertain for their probability
-    and `caught` the share of all errors among these, both NaN for weights without that threshold.
+    `calibration_error` (ECE) in [0, 1]; `flagged` is the share of pictures marked uncertain by their probability and
+    `caught` the share of all errors among these, both NaN for weights without that threshold.
     """
 
     set: str
@@ -130,16 +128,16 @@ def run(
     prior: Prior | None = None,
     draws: int = DRAWS,
     threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CountProgress | None = None,
 ) -> list[SetFigures]:
-    """Judge every set under every shift.
+    """Evaluate every set under every shift.
 
     Args:
-        weights: for sets that name none; as for `inference.open_weights`.
+        weights: used for sets that name none; as for `inference.open_weights`.
         config: the sets.
-        cache: where aligned crops are kept.
-        prior: the label shares to expect; None is the weights' own.
-        draws: bootstrap resamples behind each interval.
+        cache: folder for aligned crops.
+        prior: the label shares to expect; None is the weights' default.
+        draws: number of bootstrap resamples for each interval.
         threads: processor threads of the networks.
         progress: called with (done, total) while crops are aligned.
 
@@ -177,7 +175,8 @@ def run(
 def _shifted(
     model: inference.Model, change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 ) -> inference.Model:
-    """The model behind a shift, made batch by batch: a set's changed crops are never all in memory."""
+    """The model with a shift applied before it, batch by batch, so that a set's changed crops are never all in
+    memory."""
     return replace(model, read=lambda crops: model.read(change(crops)))
 
 
@@ -203,7 +202,7 @@ def _judged(
 
 
 def markdown(rows: list[SetFigures]) -> str:
-    """The table; figures of a set that the weights learnt from are marked."""
+    """The table; figures of a set that the weights were trained on are marked."""
 
     def share(value: float) -> str:
         return f"{value:.1%}" if np.isfinite(value) else "-"
@@ -230,7 +229,7 @@ def to_json(rows: list[SetFigures]) -> str:
 
 
 def write(rows: list[SetFigures], out: Path) -> None:
-    """Keep the table in the folder `out`, as `FILES`."""
+    """Write the table into the folder `out`, as `FILES`."""
     out.mkdir(parents=True, exist_ok=True)
     contents = (markdown(rows), to_json(rows))
     atomic.write({out / name: f"{text}\n".encode() for name, text in zip(FILES, contents, strict=True)})

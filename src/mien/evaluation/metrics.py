@@ -1,14 +1,14 @@
-"""Every number that a result is judged by, with its exact definition: numpy arrays in, floats out.
+"""The metrics, with their exact definitions: functions of numpy arrays that return floats.
 
-Three habits keep the numbers comparable between runs and papers:
+Three rules keep the numbers comparable between runs and papers:
 
 - a metric is computed once over the whole set, never averaged over batches;
 - a metric that is not defined for its input (a constant, an absent class) is `nan`, or the value its docstring names,
-  and never raises a warning;
-- a face that was not found can be counted as an error: its predicted class is `NOT_DETECTED`, which is never right.
+  without a warning;
+- a face that was not found can be counted as an error: its predicted class is `NOT_DETECTED`, which is never correct.
 
-scikit-learn and scipy do the work where they have the definition. They belong to the `train` extra and
-are imported inside the functions, so that this module costs numpy alone.
+scikit-learn and scipy are used where they have the definition. They belong to the `train` extra and are imported inside
+the functions, so that this module itself needs only numpy.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 NOT_DETECTED = -1
-"""The predicted class of a face that was not found: wrong whatever the truth is."""
+"""The predicted class of a face that was not found: always wrong."""
 
 BINS = 15
 """Equal-width confidence bins of the expected calibration error."""
@@ -40,7 +40,7 @@ class MetricError(MienError, ValueError):
 
 
 def _module(name: str) -> Any:
-    """Import a module of the `train` extra, or say how to install it."""
+    """Import a module of the `train` extra, with an error that tells how to install it."""
     from importlib import import_module
 
     try:
@@ -124,7 +124,8 @@ def classification(matrix: ArrayLike) -> dict[str, Floats]:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """One bin of a reliability diagram: confidences in [low, high), how many, their mean, and the share right."""
+    """One bin of a reliability diagram: confidences in [low, high), their number and mean, and the share of correct
+    ones."""
 
     low: float
     high: float
@@ -134,7 +135,7 @@ class ReliabilityBin:
 
 
 def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
-    """Equal-width bins over [0, 1], empty ones left out; the last bin holds confidence 1 as well."""
+    """Equal-width bins over [0, 1], empty ones left out; the last bin includes confidence 1."""
     sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     edges = np.linspace(0.0, 1.0, bins + 1)
     place = np.clip(np.searchsorted(edges, sure, side="right") - 1, 0, bins - 1)
@@ -148,7 +149,7 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> 
 
 
 def equal_mass(confidence: ArrayLike, bins: int = BINS) -> Ints:
-    """The bin [n] of each confidence, from 0, where bins hold equally many; equal confidences share one."""
+    """The bin [n] of each confidence, from 0, in bins of equal counts; equal confidences share a bin."""
     sure = np.asarray(confidence, dtype=np.float64)
     edges = np.unique(np.quantile(sure, np.linspace(0, 1, bins + 1)))[1:-1]
     _, place = np.unique(np.searchsorted(edges, sure, side="right"), return_inverse=True)
@@ -156,10 +157,10 @@ def equal_mass(confidence: ArrayLike, bins: int = BINS) -> Ints:
 
 
 def calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> float:
-    """Expected calibration error (ECE): mean over images of their bin's |share right - mean confidence|.
+    """Expected calibration error (ECE): mean over images of |accuracy - mean confidence| of their bin.
 
     15 equal-width bins by default; `nan` for no image, or where a confidence is not finite. Guo et al. 2017, "On
-    calibration of modern neural networks". It is biased upwards, the more the fewer images: 0.03 for a calibrated model
+    calibration of modern neural networks". It is biased upwards, more so for fewer images: 0.03 for a calibrated model
     on 300. `mien.evaluation.intervals.calibration_interval` is not.
     """
     if not np.isfinite(np.asarray(confidence, dtype=np.float64)).all():
@@ -180,7 +181,7 @@ def brier(probabilities: ArrayLike, truth: ArrayLike) -> float:
 
 
 def log_loss(probabilities: ArrayLike, truth: ArrayLike) -> float:
-    """Mean of -log p(true class) in nats; p is clipped at 1e-12, so that one hopeless image stays finite."""
+    """Mean of -log p(true class) in nats; p is clipped at 1e-12, so that the mean stays finite."""
     shares, true = np.asarray(probabilities, dtype=np.float64), np.asarray(truth, dtype=np.int64)
     if not len(true):
         return math.nan
@@ -188,10 +189,10 @@ def log_loss(probabilities: ArrayLike, truth: ArrayLike) -> float:
 
 
 def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> tuple[Floats, Floats, float]:
-    """Coverage [n], risk [n] and AURC when only the surest images are answered.
+    """Coverage [n], risk [n] and AURC if only the most confident images are answered.
 
-    `risk[i]` is the error rate among the i + 1 surest images and AURC its mean (Geifman & El-Yaniv 2017). Images of
-    equal confidence share their mean error, so that the order of the images does not matter.
+    `risk[i]` is the error rate among the i + 1 most confident images and AURC its mean (Geifman & El-Yaniv 2017).
+    Images of equal confidence share their mean error, so that the order of the images does not matter.
     """
     sure, wrong = np.asarray(confidence, dtype=np.float64), 1.0 - np.asarray(correct, dtype=np.float64)
     count = len(sure)
@@ -231,7 +232,7 @@ def fit_temperature(logits: ArrayLike, truth: ArrayLike) -> float:
 
 @dataclass(frozen=True, slots=True)
 class McNemar:
-    """Images that only the first, or only the second classifier gets right, and two-sided p-values."""
+    """Numbers of images that only the first or only the second classifier gets right, and two-sided p-values."""
 
     first_only: int
     second_only: int
@@ -243,7 +244,7 @@ def mcnemar(first_correct: ArrayLike, second_correct: ArrayLike) -> McNemar:
     """McNemar's test on the discordant images by the exact binomial, and its less conservative mid-p variant.
 
     Raises:
-        MetricError: the two do not speak of the same number of images.
+        MetricError: the two have different numbers of images.
     """
     first, second = np.asarray(first_correct, dtype=bool), np.asarray(second_correct, dtype=bool)
     if first.shape != second.shape:
@@ -297,7 +298,7 @@ def affect(predicted: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = N
     if not p.size or not np.isfinite(p + y).all():
         return {"ccc": math.nan, "pcc": math.nan, "rmse": math.nan, "sagr": math.nan}
     each = each / each.sum()
-    # Whether a value is constant is asked of the values: their mean is rounded, and would leave a variance.
+    # Constancy is tested on the values themselves: their rounded mean would leave a variance.
     off_p, off_y = (value - (value[0] if (value == value[0]).all() else each @ value) for value in (p, y))
     var_p, var_y, cov = each @ off_p**2, each @ off_y**2, each @ (off_p * off_y)
     gap = var_p + var_y + (each @ (p - y)) ** 2
@@ -337,9 +338,9 @@ def frechet(first: ArrayLike, second: ArrayLike) -> float:
 
     ||mean_a - mean_b||^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2), S with divisor n - 1.
 
-    It is the Frechet *Emotion* Distance (FED) when the features are the penultimate layer of an
-    expression classifier trained on real training images only, taken per target class over real test images of that
-    class against edits towards it, and averaged over classes. Name the network with the number: it is no standard.
+    It is the Frechet *Emotion* Distance (FED) when the features are the penultimate layer of an expression classifier
+    trained on real training images only, taken per target class over real test images of that class against edits
+    towards it, and averaged over classes. State the network with the number: there is no standard one.
 
     The estimate is biased upwards, strongly for few samples (64-d Gaussians of one distribution: 44 at n = 50, 1.1 at
     n = 2000). So use equal n of at least 10 d everywhere, and print two references beside it: the *floor* between two
@@ -365,7 +366,7 @@ def separation(features: ArrayLike, labels: ArrayLike, seed: int = 0, most: int 
     - `recall_at_1`: share of images that have the same label as the nearest other image by cosine.
 
     More than `most` images are thinned to a seeded random subset, since the cost grows with the square. All are `nan`
-    when fewer than two classes, or no more images than classes, are there.
+    if there are fewer than two classes, or no more images than classes.
     """
     x, y = np.asarray(features, dtype=np.float64), np.asarray(labels)
     if len(y) > most:

@@ -1,9 +1,8 @@
-"""The reproduction ledger: paper, authors' code, ours, and why they differ; generated from data, never typed.
+"""The reproduction ledger: figures of the paper, of the authors' code and of ours, and why they differ.
 
-What others report stands in `mien/evaluation/published/<method>.yaml`, each number with where it was read. Ours
-comes from the runs
-that are compared. A published number is never set against ours as if the two were comparable: its pretraining, its
-input and what chose its epoch stand beside it.
+Published figures are in `mien/evaluation/published/<method>.yaml`, each with its source. Ours come from the runs that
+are compared. A published figure is never shown as directly comparable with ours: its pretraining, its input and the
+selection of its epoch are shown beside it.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ class Entry(Frozen):
     """One figure of a paper.
 
     Attributes:
-        dataset: a reader's name (see `mien.data.readers.READERS`), or the paper's own word for a set we do not read.
-        metric: "accuracy" in per cent, or "ccc_valence", "ccc_arousal" and their like on their own scale.
-        paper: the published value; None where no text with the number could be read.
-        code: what others measured with the authors' released code or weights; None where nobody reports it.
+        dataset: a reader's name (see `mien.data.readers.READERS`), or the paper's name of a set without a reader.
+        metric: "accuracy" in per cent, or "ccc_valence", "ccc_arousal" and similar ones on their own scale.
+        paper: the published value; None if no text with the number could be read.
+        code: the value that others measured with the authors' released code or weights; None if not reported.
         setting: backbone and size of the model.
-        source: where `paper` was read.
-        code_source: where `code` was read.
+        source: the source of `paper`.
+        code_source: the source of `code`.
     """
 
     dataset: str
@@ -49,10 +48,10 @@ class Paper(Frozen):
 
     Attributes:
         method: a key of `mien.methods.METHODS`, or the name of a peer.
-        kind: "seed" for a paper that is implemented here, "peer" for a system that stands beside.
-        pretraining, input, selection: what the published numbers rest on.
-        why: why ours differ, in sentences.
-        reconstruction: True where the paper's text could not be read, so that parts of the method are ours.
+        kind: "seed" for a paper that is implemented here, "peer" for another system.
+        pretraining, input, selection: the conditions of the published numbers.
+        why: the reasons why ours differ, in sentences.
+        reconstruction: True if the paper's text could not be read, so that parts of the method are ours.
     """
 
     method: str
@@ -90,7 +89,7 @@ def papers() -> tuple[Paper, ...]:
 
 
 def figures(method: str, dataset: str, metric: str = "accuracy") -> list[tuple[Paper, Entry]]:
-    """What is published about a method on a dataset."""
+    """The published entries of a method on a dataset."""
     return [
         (paper, entry)
         for paper in papers()
@@ -119,9 +118,9 @@ Ours = dict[tuple[str, str, str], tuple[Interval, RunInfo]]
 
 
 def lines(ours: Ours, kind: Literal["seed", "peer"] | None = None) -> list[Line]:
-    """The ledger over all papers; `ours` fills the lines of the methods, datasets and metrics it holds.
+    """The ledger of all papers; `ours` fills the lines of its methods, datasets and metrics.
 
-    Our figures on sets for which a paper reports nothing get a line of their own.
+    Our figures on sets for which a paper reports nothing get separate lines.
     """
     made: list[Line] = []
     used: set[tuple[str, str, str]] = set()

@@ -1,4 +1,4 @@
-"""Groups of images to judge apart: by the words of an attribute, or by a number cut at its quartiles."""
+"""Groups of images that are evaluated separately: by the words of an attribute, or by a number cut at its quartiles."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SMALLEST_GROUP = 20
-"""Groups with fewer labelled images are named but not scored: their intervals would span most of the scale."""
+"""Groups with fewer labelled images are listed but not scored: their intervals would span most of the scale."""
 
 UNITS: dict[str, str] = {"brightness": "of 255", "yaw": "degrees", "size": "pixels"}
-"""What stands behind the numbers of an attribute, where we know it."""
+"""Units of the numbers of an attribute, if known."""
 
 FEW = 6
-"""Numbers with no more different values than this are taken as they are, not cut."""
+"""Numbers with at most this many different values are used as groups, not cut."""
 
 UNKNOWN = "unknown"
 
 
 def grouped(values: NDArray[Any], unit: str = "") -> dict[str, NDArray[np.bool_]]:
-    """Masks by group name: words as they are, numbers cut at their quartiles; unknown (None, NaN) stands last."""
+    """Masks by group name: words as they are, numbers cut at their quartiles; unknown (None, NaN) is last."""
     if values.dtype.kind in "fiu" and len(np.unique(values[np.isfinite(values)])) > FEW:
         finite = np.isfinite(values)
         edges = np.unique(np.quantile(values[finite], [0, 0.25, 0.5, 0.75, 1]))
@@ -39,13 +39,13 @@ def grouped(values: NDArray[Any], unit: str = "") -> dict[str, NDArray[np.bool_]
 
 
 def _natural(word: str) -> list[tuple[int, str]]:
-    """A sorting key that takes digits as the number they write: "4-19" stands before "20-39"."""
+    """A sorting key that compares digits as numbers: "4-19" comes before "20-39"."""
     parts = re.split(r"(\d+)", word)
     return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
 
 
 def _ranges(edges: NDArray[np.float64], unit: str) -> list[str]:
-    """ "low to high unit" for neighbouring edges: three digits of their span, more where two would read the same."""
+    """ "low to high unit" for neighbouring edges: three digits of their span, more if two would otherwise be equal."""
     digits = max(0, 2 - math.floor(math.log10(edges[-1] - edges[0])))
     while True:
         names = [f"{low:.{digits}f} to {high:.{digits}f} {unit}".strip() for low, high in pairwise(edges)]

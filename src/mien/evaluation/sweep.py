@@ -1,4 +1,4 @@
-"""Train, judge and compare the runs of a sweep over worker processes; what is finished is not done again."""
+"""Train, evaluate and compare the runs of a sweep in worker processes; finished runs are not repeated."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from mien.evaluation.validation import validate
 from mien.io import atomic
 from mien.labels import EXPRESSIONS
 from mien.training import job_queue, loop, run_folder, sweep
-from mien.training.job_queue import Outcome, QueueStatus, Tell
+from mien.training.job_queue import Outcome, QueueStatus
 from mien.training.recognition import with_labels
 from mien.training.sweep import SweepConfig, SweepRun
+from mien.types import CountProgress, LineProgress, ShareProgress
 
 TABLE: Final = "runs.csv"
-"""In the sweep's folder: one row for each run, failed ones with their error."""
+"""The table in the sweep's folder: one row for each run, failed ones with their error."""
 
 _WEIGHTS: Final = (run_folder.STATE, "weights.safetensors", "last.safetensors")
 
 
 @dataclass(frozen=True)
 class Result:
-    """A sweep as far as it came: comparisons by set ("" is the runs' own), and the runs that failed."""
+    """The result of a sweep: comparisons by set ("" is the runs' own), and the runs that failed."""
 
     comparisons: dict[str, compare.Comparison]
     failed: tuple[Outcome, ...]
@@ -46,22 +47,22 @@ def run(
     config: SweepConfig,
     draws: int = DRAWS,
     progress: Callable[[QueueStatus], None] | None = None,
-    note: Callable[[str], None] | None = None,
-    crops: Callable[[int, int], None] | None = None,
+    note: LineProgress | None = None,
+    crops: CountProgress | None = None,
 ) -> Result:
-    """Do what is left of a sweep, and compare its arms.
+    """Do the remaining runs of a sweep, and compare its arms.
 
     Args:
         config: the sweep.
-        draws: resamples behind each interval.
-        progress: told how far the queue is.
-        note: told of each run that ends, in a line.
-        crops: told (done, total) while crops are cut, before any run starts.
+        draws: number of resamples for each interval.
+        progress: called with the status of the queue.
+        note: called with a line about each run that ends.
+        crops: called with (done, total) while crops are cut, before any run starts.
 
     Raises:
-        ConfigError: the sweep's folder holds one of other options.
-        FileLocked: another process works on this sweep.
-        KeyboardInterrupt: it was interrupted; the same call goes on, within the runs that had begun.
+        ConfigError: the sweep's folder holds one with other options.
+        FileLocked: another process is running this sweep.
+        KeyboardInterrupt: it was interrupted; the same call continues, also within unfinished runs.
     """
     note = note or (lambda text: None)
     with run_folder.claimed(config.out, "out"):
@@ -80,30 +81,30 @@ def run(
                 note(f"{outcome.job.label}: {outcome.error or f'{outcome.value:.0f} s'}")
         for job in jobs:
             if is_done(job):
-                _tidy(job)  # one that was killed right after its predictions were written
+                _tidy(job)  # in case it was killed right after its predictions were written
         _write_table(config.out / TABLE, jobs, failed)
         return _compared(config, jobs, tuple(failed.values()), draws)
 
 
 def is_done(job: SweepRun) -> bool:
-    """Whether the predictions of a run are there."""
+    """Whether the predictions of a run exist."""
     return (job.folder / FILE).is_file()
 
 
-def train_and_predict(job: SweepRun, device: str, tell: Tell) -> float:
-    """Train a run, or go on with it, write its predictions and leave only what is to be kept; returns the seconds.
+def train_and_predict(job: SweepRun, device: str, progress: ShareProgress) -> float:
+    """Train a run or continue it, write its predictions and remove files that are not kept; return the seconds it took.
 
     Raises:
-        MienError: training or judging cannot go on.
+        MienError: training or judging cannot continue.
     """
     begun = time.monotonic()
 
-    def report(kind: str, values: dict[str, Any]) -> None:
+    def passed_on(kind: str, values: dict[str, Any]) -> None:
         if kind == "step":
-            tell(values["progress"])
+            progress(values["share"])
 
     read, load = _readers()
-    loop.run(job.config, validate, resume=True, report=report, device=device, load=load)
+    loop.run(job.config, validate, resume=True, progress=passed_on, device=device, load=load)
     weights = "last.safetensors" if job.judge.weights == "last" else "weights.safetensors"
     where = loop.fabric_of(job.config.precision, device).device
     model = inference.open_weights(job.folder / weights, device=str(where))
@@ -119,7 +120,7 @@ def train_and_predict(job: SweepRun, device: str, tell: Tell) -> float:
 
 @cache
 def _readers() -> tuple[inference.Read, Callable[..., Any]]:
-    """Readers that keep what they read, for the runs of one process: reading a set can take as long as training."""
+    """Readers that cache what they read for the runs of one process: reading a set can take as long as training."""
     records = lru_cache(maxsize=8)(cropping.source_records)
     splits = lru_cache(maxsize=4)(lambda data, parts, labels: cropping.load_split(data, parts, None, labels))
 
@@ -130,8 +131,8 @@ def _readers() -> tuple[inference.Read, Callable[..., Any]]:
 
 
 def _judged(job: SweepRun) -> dict[str, tuple[SourceConfig, Sequence[Any]]]:
-    """What a run is judged on: each set and its splits by name; the run's own, "", comes last, as its file says that
-    all is done."""
+    """The sets on which a run is evaluated, with their splits, by name; the run's own, "", comes last, as its file
+    shows that the run is complete."""
     data = job.config.data
     own = SourceConfig(**{key: getattr(data, key) for key in SourceConfig.model_fields})
     also = {
@@ -142,7 +143,7 @@ def _judged(job: SweepRun) -> dict[str, tuple[SourceConfig, Sequence[Any]]]:
 
 
 def _named(predictions: Predictions, job: SweepRun) -> Predictions:
-    """The predictions under the arm's name, and in one group with those of other seeds and folds."""
+    """The predictions under the arm's name, in one group with those of other seeds and folds."""
     arm = job.config.model_copy(
         update={"name": job.arm, "data": job.config.data.model_copy(update={"fold": 0})}
     )
@@ -152,13 +153,14 @@ def _named(predictions: Predictions, job: SweepRun) -> Predictions:
 
 
 def _tidy(job: SweepRun) -> None:
-    """Remove the weights of a run that is judged, unless they are to be kept, and its state in any case."""
+    """Remove the weights of an evaluated run, unless they are kept, and its state in any case."""
     for name in _WEIGHTS if job.keep == "predictions" else _WEIGHTS[:1]:
         (job.folder / name).unlink(missing_ok=True)
 
 
-def _prepared(jobs: Sequence[SweepRun], progress: Callable[[int, int], None] | None) -> list[Outcome]:
-    """Cut the crops that runs need, each set once, so that workers only read them; jobs whose data cannot be read."""
+def _prepared(jobs: Sequence[SweepRun], progress: CountProgress | None) -> list[Outcome]:
+    """Cut the crops that runs need, each set once, so that workers only read them; return the jobs with unreadable
+    data."""
     problems: dict[Any, str] = {}
     failed = []
     for job in jobs:
@@ -175,14 +177,14 @@ def _prepared(jobs: Sequence[SweepRun], progress: Callable[[int, int], None] | N
 
 
 def _needs(job: SweepRun) -> Any:
-    """What decides which crops a run needs."""
+    """The options that determine the crops of a run."""
     data = job.config.data
     sources = [one.model_dump_json() for one, _ in _judged(job).values()]
     also = [one.model_dump_json() for one in data.also]
     return (*sources, *also, data.size, data.colour, data.cache, data.drop_duplicates, job.config.labels)
 
 
-def _cut(job: SweepRun, progress: Callable[[int, int], None] | None) -> None:
+def _cut(job: SweepRun, progress: CountProgress | None) -> None:
     config = with_labels(job.config)
     labels = config.labels or EXPRESSIONS
     data = config.data
@@ -208,7 +210,7 @@ def _write_table(path: Path, jobs: Sequence[SweepRun], failed: dict[str, Outcome
 def _compared(
     config: SweepConfig, jobs: Sequence[SweepRun], failed: tuple[Outcome, ...], draws: int
 ) -> Result:
-    """The comparison on each set, of the seeds of which every fold is there."""
+    """The comparison on each set, over the seeds with all folds."""
     trained = sweep.equal_arms(config)
     notes = [
         f"{arm} is the same setting as {first}, and was trained once."

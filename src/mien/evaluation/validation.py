@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def validate(method: Recognition, samples: list[Samples], batch: int) -> dict[str, float]:
-    """Judge a method on crops as they are, without augmentation, whatever mode it is in.
+    """Evaluate a method on crops without augmentation, in evaluation mode.
 
     Args:
-        method: the weights to judge; its mode is left as it was.
-        samples: the validation sets, taken together.
+        method: the method to evaluate; its mode is restored.
+        samples: the validation sets, pooled.
         batch: crops in one run of the network.
 
     Returns accuracy, macro_accuracy and cross_entropy (nats) where pictures have an expression label, and ccc_valence,

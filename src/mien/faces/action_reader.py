@@ -1,8 +1,8 @@
-"""What moved in a face, and how much: the 52 actions of `mien.actions`, from the aligned crop and the landmarks.
+"""Measure the 52 facial actions of `mien.actions` from the aligned crop and the landmarks.
 
-The network looks at the crop and at its mirror image and answers the mean of both, so a mirrored picture gives the
-mirrored answer. `mien train configs/actions.yaml` makes it; its card says of every action how well it is measured, and
-those that are not have no value.
+The network returns the mean over the crop and its mirror image, so a mirrored picture gives the mirrored answer.
+`mien train configs/actions.yaml` trains it; its card states how accurately each action is measured, and those that are
+not measured have no value.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ SIZE: Final = 80
 """Side of the network's input, pixels."""
 
 _BATCH: Final = 8
-"""Faces that one thread takes at once, as for the recogniser, whose maps are as large."""
+"""Faces per run of the network on one thread; the same as for the recogniser, which has feature maps of the same
+size."""
 
 
 class ActionReader:
     """The network on ONNX Runtime. Make one with `load`; calling it is thread-safe."""
 
     def __init__(self, network: Any, measured: NDArray[np.bool_], threads: int | None = 1) -> None:
-        """`network`: a `Network`, or anything with its `run`; `measured` [52]: which of its answers have a meaning."""
+        """`network`: a `Network`, or anything with its `run`; `measured` [52]: mask of its outputs that are valid."""
         self._network, self.measured = network, measured
         self._team = ThreadedBatches(threads, most=_BATCH)
 
@@ -76,7 +77,7 @@ class ActionReader:
         return values
 
     def named(self, crops: NDArray[np.uint8], points: NDArray[Any]) -> list[dict[str, float | None]]:
-        """The same as a dictionary for each face, with None for what is not measured."""
+        """The same as one dictionary per face, with None for actions that are not measured."""
         rows = self(crops, points).tolist()
         return [
             {name: None if math.isnan(value) else value for name, value in zip(ACTIONS, row, strict=True)}

@@ -1,16 +1,16 @@
-"""Fit the smallest correction of a recogniser that a few labelled pictures can bear.
+"""Fit the smallest correction of a recogniser that a few labelled pictures support.
 
 Three families, each a multinomial logistic regression with a normal prior around "no correction" on its parameters, so
 that few pictures change little:
 
-- `bias`: one offset a label and one factor for all (k + 1 numbers): which labels are to be expected, and how certain
-  the recogniser may be;
-- `scale`: an offset and a factor a label (2k): vector scaling (Guo et al. 2017);
+- `bias`: one offset per label and one factor for all (k + 1 numbers): how frequent each label is, and how confident the
+  recogniser is;
+- `scale`: an offset and a factor per label (2k): vector scaling (Guo et al. 2017);
 - `head`: the offsets and factor of `bias`, then a linear head on the embedding at unit length (k (d + 1) more).
 
-Which family, and how wide its prior, is chosen by the log loss of cross-validation over persons; what is reported is
-measured on persons that had no part in that choice either (nested cross-validation). Our choice, because a correction
-that is fitted and judged on the same faces always looks good.
+The family and the width of its prior are chosen by the log loss of cross-validation over persons; the reported figures
+are measured on persons that were not used for that choice either (nested cross-validation). Our choice, because a
+correction evaluated on the faces it was fitted to always looks good.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mien.errors import ConfigError, MienError, NoFace
 from mien.faces.operating_point import Adaptation, Shares, unit
 from mien.faces.recognise import softmax
 from mien.io import images
-from mien.types import Box, Detection
+from mien.types import Box, CountProgress, Detection, LineProgress
 
 if TYPE_CHECKING:
     from mien.faces.pipeline import Pipeline
@@ -51,13 +51,13 @@ CANDIDATES: Final[tuple[tuple[Kind, float], ...]] = (
 """Families and the standard deviations of their parameters' prior, the smallest correction first."""
 
 _FEWEST: Final[tuple[Kind, float]] = ("bias", 2.0)
-"""The candidate for one person a label."""
+"""The candidate used when each label has one person."""
 
 FOLDS: Final = 10
-"""Parts of the persons in a cross-validation, at most."""
+"""Largest number of folds of the persons in a cross-validation."""
 
 DRAWS: Final = 2000
-"""Draws of persons for an interval."""
+"""Number of bootstrap draws of persons for an interval."""
 
 
 class LabelledPicture(NamedTuple):
@@ -80,9 +80,9 @@ class Labelled:
         logs: [n, k0] the recogniser's log probabilities.
         embeddings: [n, d].
         truth: [n] index of the label.
-        persons: [n] who it is.
+        persons: [n] the person's name or number.
         labels: the k labels that `truth` refers to.
-        own: whether they are labels of one's own and not the recogniser's.
+        own: whether they are own labels instead of the recogniser's.
     """
 
     logs: Floats
@@ -94,7 +94,7 @@ class Labelled:
 
     @cached_property
     def basis(self) -> tuple[Floats, Basis]:
-        """Mean [d] of the embeddings at unit length, and the singular value decomposition of what is left of them."""
+        """Mean [d] of the unit-length embeddings, and the singular value decomposition of the centred embeddings."""
         vectors = unit(self.embeddings)
         centre = vectors.mean(axis=0)
         return centre, np.linalg.svd(vectors - centre, full_matrices=False)
@@ -115,17 +115,17 @@ def read(
     examples: Sequence[LabelledPicture],
     labels: tuple[str, ...],
     pipeline: Pipeline,
-    progress: Callable[[int, int], None] | None = None,
-    report: Callable[[str], None] | None = None,
+    progress: CountProgress | None = None,
+    note: LineProgress | None = None,
 ) -> Labelled:
     """Read the face of each picture; pictures that cannot be used are reported and left out.
 
     Args:
         examples: n labelled pictures.
-        labels: what their labels refer to: those of the pipeline's recogniser, or labels of one's own.
+        labels: the names that their labels index: those of the pipeline's recogniser, or own labels.
         pipeline: loaded with `embeddings=True` and `prior="trained"`, without an adaptation.
-        progress: told (pictures done, n).
-        report: told one line about each picture that is left out.
+        progress: called with (pictures done, n).
+        note: called with one line about each picture that is left out.
     """
     own = labels != pipeline.labels
     logs: list[list[float]] = []
@@ -135,8 +135,8 @@ def read(
         try:
             reading = _reading(example, pipeline)
         except MienError as problem:
-            if report is not None:
-                report(str(problem))
+            if note is not None:
+                note(str(problem))
         else:
             logs.append([reading.probabilities[name] for name in pipeline.labels])
             vectors.append(reading.embedding)
@@ -168,13 +168,13 @@ def _reading(example: LabelledPicture, pipeline: Pipeline) -> Reading:
 
 @dataclass(frozen=True)
 class FittedCorrection:
-    """An adaptation with what cross-validation says of it.
+    """An adaptation with its cross-validated figures.
 
     Attributes:
-        adaptation: to be saved; None where no correction is better than none.
+        adaptation: the correction to save; None if none improves on the uncorrected recogniser.
         kind: the family that was chosen.
         figures: name -> (before, after, low, high): the figure without and with a correction, on persons that it was
-            not fitted to, and the 95 % interval of the difference. Before is NaN with labels of one's own.
+            not fitted to, and the 95 % interval of the difference. Before is NaN with own labels.
         half: accuracy after fitting on half of the persons; NaN where there are too few.
     """
 
@@ -185,31 +185,29 @@ class FittedCorrection:
 
 
 def fit(
-    faces: Labelled, weights: str, seed: int = 0, progress: Callable[[int, int], None] | None = None
+    faces: Labelled, weights: str, seed: int = 0, progress: CountProgress | None = None
 ) -> FittedCorrection:
-    """Choose, fit and judge a correction.
+    """Choose, fit and evaluate a correction.
 
     Args:
-        faces: what was labelled.
+        faces: the labelled faces.
         weights: SHA-256 of the recogniser.
-        seed: of the folds and intervals.
-        progress: told (folds done, folds).
+        seed: the seed of the folds and intervals.
+        progress: called with (folds done, folds).
 
     Raises:
-        ConfigError: there is one person or one label only, or labels of one's own without an embedding.
+        ConfigError: there is only one person or one label, or own labels are used without an embedding.
     """
     present = np.unique(faces.truth)
     if len(present) < 2:
         only = f"only '{faces.labels[present[0]]}'" if len(present) else "no label"
-        raise ConfigError(f"the pictures have {only}: label pictures of two expressions or more")
+        raise ConfigError(f"the pictures have {only}: label pictures of at least two expressions")
     if len(np.unique(faces.persons)) < 2:
         raise ConfigError(
-            "all pictures are of one person: nothing can be said of others; label two people or more"
+            "all pictures show one person, so the result cannot be tested on others: label at least two people"
         )
     if faces.own and not faces.embeddings.shape[1]:
-        raise ConfigError(
-            "the recogniser has no embedding, which labels of one's own need: pass other weights"
-        )
+        raise ConfigError("the recogniser has no embedding, which own labels need: pass other weights")
     candidates = [
         one
         for one in CANDIDATES
@@ -236,7 +234,7 @@ def fit(
 
 
 def _folds(persons: NDArray[Any], generator: np.random.Generator, most: int = FOLDS) -> list[tuple[Any, Any]]:
-    """(rows to learn from, rows to judge) of each fold; a person is in one part alone."""
+    """(training rows, test rows) of each fold; all rows of a person are in the same part."""
     names, codes = np.unique(persons, return_inverse=True)
     count = min(most, len(names))
     # Persons with many pictures first, each into the smallest part.
@@ -265,10 +263,10 @@ def _chosen(
 ) -> tuple[Kind, float]:
     """The candidate to use, by the log loss on left-out persons.
 
-    Offsets are used where they are better than none. A larger family must be better than the smaller one by more than
-    a standard error of their paired difference (our choice: it is what keeps a head off a dozen pictures). With one
-    person a label every part of a cross-validation leaves a label out, so that it can only speak against offsets: they
-    are then taken with a prior of width 2 (our choice by `benchmarks/adapt.py`).
+    Offsets are used where they are better than none. A larger family must be better than the smaller one by more than a
+    standard error of their paired difference (our choice: a dozen pictures then never get a head). With one person per
+    label every fold of a cross-validation leaves a label out, so it always counts against offsets; these are then used
+    with a prior of width 2 (our choice by `benchmarks/adapt.py`).
     """
     pairs = np.unique(np.stack((faces.truth.astype(str), faces.persons.astype(str))), axis=1)
     if len(pairs[0]) == len(np.unique(faces.truth)):
@@ -314,7 +312,7 @@ class _Fitted:
 
 
 def _shares(faces: Labelled) -> Shares:
-    """Shares of the labels among the faces; one imagined face more of each, so that none is 0."""
+    """Shares of the labels among the faces, with one face added per label so that no share is 0."""
     counts = np.bincount(faces.truth, minlength=len(faces.labels)) + 1.0
     return np.asarray(counts / counts.sum())
 
@@ -338,7 +336,7 @@ def _fitted(faces: Labelled, candidate: tuple[Kind, float]) -> _Fitted:
 
 
 _HEAD_OFFSETS: Final = 2.0
-"""Width of the prior of the offsets that a head begins with."""
+"""Width of the prior of the offsets that are fitted before a head."""
 
 
 def _scaled(logs: Floats, truth: NDArray[np.int64], width: float, shared: bool) -> tuple[Floats, Floats]:
@@ -347,7 +345,7 @@ def _scaled(logs: Floats, truth: NDArray[np.int64], width: float, shared: bool) 
     The prior of an offset is normal around 0 with standard deviation `width`, of a factor around 1 with one of 0.5.
     """
     count = logs.shape[1]
-    logs = np.maximum(logs, -30.0)  # a probability of 0 must not decide
+    logs = np.maximum(logs, -30.0)  # limits the influence of a probability of 0
     # Each parameter's effect on the scores: an offset adds to its own, a factor multiplies its own log probabilities.
     factors = np.ones((1, count)) if shared else np.eye(count)
     precision = np.append(np.full(count, width**-2), np.full(len(factors), 0.5**-2))
@@ -386,7 +384,7 @@ def _linear(base: Floats, basis: Basis, truth: NDArray[np.int64], width: float) 
 
     `basis` is the vectors' singular value decomposition. Böhning's bound (1992): the curvature of
     the log loss is nowhere above half of that of a least-squares fit. In the singular directions it is diagonal, so
-    each step divides by a number a direction. Nesterov's momentum (1983) makes the steps few.
+    each step divides by one number per direction. Nesterov's momentum (1983) reduces the number of steps.
     """
     left, sizes, right = basis
     directions = np.concatenate((left * sizes, np.ones((len(left), 1))), axis=1)
@@ -418,7 +416,7 @@ def _figures(
         float
     )
     onehot = np.eye(len(faces.labels))[faces.truth]
-    # Sums over a person's faces, so that a draw of persons is a product of matrices.
+    # Sums over each person's faces, so that a bootstrap draw of persons is a matrix product.
     hits = np.zeros((len(names), len(faces.labels), 2))
     np.add.at(hits, codes, onehot[:, :, None] * right[:, None, :])
     totals = np.zeros((len(names), len(faces.labels)))

@@ -1,12 +1,12 @@
-"""The one similarity warp: from a face in a picture to an upright square, and back.
+"""Align faces: the similarity transform from a face in a picture to an upright square, and back.
 
-Training, evaluation, prediction and editing all see a face through this module, so that they see the same thing. Three
-anchors that expressions hardly move (both eye centres and the base of the nose) are brought to fixed places of a
-square by rotation, uniform scale and translation.
+Training, evaluation, prediction and editing all use this module, so they see the same crops. Three anchors that
+expressions hardly move (both eye centres and the base of the nose) are moved to fixed positions in a square by
+rotation, uniform scale and translation.
 
 A **matrix** here is [2, 3] and maps picture pixels (the centre of the top left pixel is (0, 0)) to *unit coordinates*
-of the square: (0, 0) its top left corner, (1, 1) its bottom right. It does not depend on the size of the crop, so one
-matrix serves a 112 px and a 64 px network alike.
+of the square: (0, 0) its top left corner, (1, 1) its bottom right. It does not depend on the size of the crop, so the
+same matrix is used for a 112 px and a 64 px network.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ Matrix = NDArray[np.float64]
 """[2, 3]: picture pixels to unit coordinates."""
 
 TEMPLATE: Final[NDArray[np.float64]] = np.array([[0.33, 0.38], [0.67, 0.38], [0.50, 0.625]])
-"""Where the anchors go: the subject's right eye centre (image left), left eye centre, nose base.
+"""Positions of the anchors: the subject's right eye centre (image left), left eye centre, nose base.
 
 Our choice: eyes 0.34 of the side apart leave room for raised brows above and a dropped chin below.
 """
 TEMPLATE.setflags(write=False)
 
 _SHARPEST: Final = 6
-"""At most this many samples a crop pixel in each direction; beyond that anti-aliasing gains nothing visible."""
+"""Largest number of samples per crop pixel in each direction; more would bring no visible anti-aliasing."""
 
 
 class DegenerateFace(MienError, ValueError):
-    """Anchors that fix no similarity: they coincide, are not finite, or form a mirrored face."""
+    """Anchors that do not determine a similarity: they coincide, are not finite, or form a mirrored face."""
 
 
 def face_anchors(points: ArrayLike) -> NDArray[np.float64]:
     """The three anchors [..., 3, 2], in the order of `TEMPLATE`, of facial points [..., 112, 2] in pixels.
 
-    An eye's centre is the mean of its corners: unlike the iris or the lids these do not move when it looks or blinks.
+    An eye's centre is the mean of its corners: unlike the iris or the lids they do not move with gaze or blinks.
     """
     values = np.asarray(points, dtype=np.float64)
     right = values[..., list(RIGHT_EYE_CORNERS), :].mean(axis=-2)
@@ -121,7 +121,7 @@ def invert(matrix: ArrayLike) -> Matrix:
     (a, b, c), (d, e, f) = linear
     determinant = a * e - b * d
     if not np.isfinite(determinant) or determinant == 0:
-        raise DegenerateFace("this matrix cannot be inverted: fit it to sound anchors first")
+        raise DegenerateFace("this matrix cannot be inverted: fit it to valid anchors first")
     inverse: Matrix = np.array([[e, -b, b * f - e * c], [-d, a, d * c - a * f]]) / determinant
     return inverse
 
@@ -142,7 +142,7 @@ def scale_of(matrix: ArrayLike) -> float:
 def crop(image: NDArray[np.uint8], matrix: ArrayLike, size: int, grey: bool = False) -> NDArray[np.uint8]:
     """Cut an aligned square out of a picture.
 
-    Faces larger than the crop are averaged, not skipped over: several bilinear samples are taken for each pixel when
+    Faces larger than the crop are anti-aliased: several bilinear samples are averaged for each pixel when
     the magnification is below a half. Outside the picture its border pixels are repeated.
 
     Args:
@@ -201,7 +201,7 @@ def _shifted(warp: Matrix, left: int, top: int) -> Matrix:
 
 
 def _region(image: NDArray[np.uint8], warp: Matrix, size: int) -> tuple[NDArray[np.uint8], Matrix]:
-    """The picture, or where it is wider than OpenCV can warp (32,767 px) the part of it that the warp touches."""
+    """The picture, or if it is too large for OpenCV to warp (32,767 px), the part of it that the warp touches."""
     height, width = image.shape[:2]
     if max(height, width) < 32_000:
         return image, warp

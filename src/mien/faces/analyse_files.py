@@ -1,7 +1,7 @@
 """Analyse picture files into a table and annotated copies; an interrupted run can be resumed.
 
-Each analysis is written to the table, and its annotated copy to disk, before it is yielded: whatever ends a run, the
-analyses yielded so far are kept.
+Each analysis is written to the table, and its annotated copy to disk, before it is yielded, so the analyses yielded so
+far are kept however a run ends.
 
 Tests: tests/cli/test_predict.py.
 """
@@ -29,27 +29,27 @@ if TYPE_CHECKING:
 Taken = TypeVar("Taken", bound=Source)
 
 MANY: Final = 64
-"""From this number of pictures on, worker processes are started unasked. A worker's start costs about 0.35 s of
-processor time and halves the 11 ms a picture of 512 px takes on two processors: it pays from about 64 on."""
+"""From this number of pictures on, worker processes are started by default. Starting a worker costs about 0.35 s of
+processor time; two halve the 11 ms that a picture of 512 px takes on two processors: this pays off from about 64 on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisJob:
-    """Pictures to analyse, and what to write of them.
+    """Pictures to analyse, and the outputs to write.
 
     Attributes:
         sources: the pictures, from `mien.io.inputs.gather`.
-        options: of `mien.load`, without `on_no_face`.
+        options: the options of `mien.load`, without `on_no_face`.
         out: the table; None writes none.
         annotate: the folder of annotated copies; None writes none.
         show: what they show, see `mien.faces.annotate`.
         columns: layout of the table.
-        on_no_face: what a picture without a face becomes; "skip" gives it no row, though it counts as done.
+        on_no_face: how to treat a picture without a face; "skip" gives it no row but counts it as done.
         labels: the recogniser's labels.
         resume: continue the table of an earlier run.
-        overwrite: replace what is there.
-        threads: of one process; None takes all processors.
-        workers: processes of one thread each; None starts them from `MANY` pictures on.
+        overwrite: replace existing outputs.
+        threads: threads of one process; None uses all processors.
+        workers: number of processes, of one thread each; None starts them from `MANY` pictures on.
     """
 
     sources: Sequence[Source]
@@ -79,10 +79,10 @@ def analysing(job: AnalysisJob) -> Iterator[PendingAnalyses]:
     """Open the outputs, find the pictures not yet analysed, and analyse them lazily.
 
     Raises:
-        OutputExists: something is there that may not be replaced.
-        ConfigError: something cannot be written, or the table is of other pictures or options.
+        OutputExists: an output exists and may not be replaced.
+        ConfigError: an output cannot be written, or the table is of other pictures or options.
         TableError: the table cannot be resumed.
-        WeightsError: weights are not sound.
+        WeightsError: weights are missing or damaged.
     """
     if job.out is not None and not job.resume:
         files = (source for source in job.sources if isinstance(source, str))
@@ -126,7 +126,7 @@ def _table(job: AnalysisJob, out: Path) -> Writer:
 
 
 def _names_in(table: Writer) -> dict[str, str]:
-    """How the table calls the picture at each place."""
+    """The table's name of the picture at each path."""
     folder = Path(table.folder or "")
     return {
         name if name == inputs.StandardInput.name else inputs.name(inputs.place(folder / name)): name
@@ -135,10 +135,10 @@ def _names_in(table: Writer) -> dict[str, str]:
 
 
 def _is_wanted(source: Source, table: Writer, names: dict[str, str], marks: outputs.Outputs | None) -> bool:
-    """Whether a picture is still to be done: it is new, had an error, was replaced, or has no annotated copy yet.
+    """Whether a picture must be analysed: it is new, had an error, was replaced, or has no annotated copy yet.
 
     Raises:
-        ConfigError: the table has another picture of this name, of another folder.
+        ConfigError: the table has another picture of this name, from another folder.
     """
     name = names.get(inputs.name(inputs.place(source)))
     if name is None:
@@ -149,7 +149,7 @@ def _is_wanted(source: Source, table: Writer, names: dict[str, str], marks: outp
                 "another --out"
             )
         return name not in table.done
-    gone = isinstance(source, str) and not Path(source).exists()  # what was read of it stays
+    gone = isinstance(source, str) and not Path(source).exists()  # its row stays
     return (
         name not in table.done
         or not (gone or inputs.unchanged(source, table.contents.get(name)))
@@ -163,7 +163,7 @@ def _answers(
     marks: outputs.Outputs | None,
     contents: dict[str, str | None] | None,
 ) -> Generator[Analysis]:
-    """Analyse in this process, or in several where that is asked for or pays; note what each picture's content is."""
+    """Analyse in this process, or in several if requested or worthwhile; record each picture's content hash."""
 
     def noted(pictures: Iterable[Taken]) -> Iterator[Taken]:
         for picture in pictures:
@@ -174,7 +174,7 @@ def _answers(
     options = {**job.options, "on_no_face": "row" if job.on_no_face == "skip" else job.on_no_face}
     paths = [source for source in given if isinstance(source, str)]
     workers = job.workers
-    if len(paths) < len(given):  # standard input is read here and nowhere else
+    if len(paths) < len(given):  # standard input is read only here
         workers = 1
     elif workers is None:
         workers = available() if job.threads is None and len(paths) >= MANY else 1
@@ -193,10 +193,10 @@ def _written(
     names: dict[str, str],
     contents: dict[str, str | None],
 ) -> Generator[Analysis]:
-    """Yield the analyses, each after it was written to the table."""
+    """Yield the analyses, each after it has been written to the table."""
     for analysis, source in zip(answers, sources, strict=False):
         place = inputs.name(inputs.place(source))
-        # A picture that is named otherwise than before keeps the name that its rows have.
+        # A picture that is now given under another name keeps the name of its rows.
         named = replace(analysis, source=names[place]) if names.get(place) else analysis
         table.write(named, contents.pop(place, None))
         yield analysis

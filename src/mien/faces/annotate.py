@@ -1,14 +1,11 @@
-"""A picture with what was found drawn on it, fit for a slide.
+"""Draw an analysis on its picture.
 
-Every face gets a rounded frame in its expression's colour and a label with the probability, and of several faces its
-number; faces that are large enough also get bars for the three most probable expressions and a small dial of apparent
-valence (across) and arousal (up), and, if asked, a strip of bars for the largest facial actions.
-Everything scales with the picture, stays inside it, and gives way to the faces: panels go where they cover no face, and
-are left out where there is no such place, so that a group photo shows frames and labels only.
-
-Lettering is Pillow's own font, so that no font file is needed (see `mien.io.lettering` for names that it cannot
-write); edges are smoothed by drawing small parts at twice
-their size.
+Every face gets a rounded frame in its expression's colour, a label with the probability and, if there are several
+faces, its number; faces that are large enough also get bars for the three most probable expressions and a small dial of
+apparent valence (across) and arousal (up) and, if asked for, a strip of bars for the largest facial actions. Everything
+scales with the picture and stays inside it. Panels are placed where they cover no face, and left out where there is no
+such place, so a group photo shows only frames and labels. The font is Pillow's own, so no font file is needed (see
+`mien.io.lettering` for names that it cannot write); edges are smoothed by drawing small parts at twice their size.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ Rectangle = tuple[float, float, float, float]
 
 _INK: Final = (18, 20, 24)
 _PAPER: Final = (255, 255, 255)
-# Pillow replaces what it draws over, alpha included, so the tones on a card are mixed beforehand.
+# Pillow overwrites pixels, including their alpha, so the tones on a card are mixed beforehand.
 _SHADE: Final = (18, 20, 24, 215)
 _TRACK: Final = (84, 86, 90, 230)
 _PALE: Final = (205, 207, 210)
@@ -43,13 +40,14 @@ _LINE: Final = (142, 144, 147, 240)
 _MOVED: Final = (86, 180, 233)
 _BARS: Final = 3
 _CROWD: Final = 8
-"""More faces than this get frames and labels only: a few panels among many faces would look like a mistake."""
+"""With more faces than this, only frames and labels are drawn: panels on a few of many faces would look like a
+mistake."""
 
 _FINE: Final = 800
-"""Drawings up to this side are made at twice their size; beyond, a pixel's edge is too fine to see."""
+"""Drawings up to this side, in pixels, are made at twice their size; on larger ones jagged edges are not visible."""
 
 _SMALLEST: Final = 9.0
-"""Smallest lettering, pixels."""
+"""Smallest font size, pixels."""
 
 
 Show = Literal["labels", "actions"]
@@ -67,14 +65,14 @@ def draw(image: NDArray[np.uint8], analysis: Analysis, show: Show = "labels") ->
 
     Args:
         image: the picture that was analysed, RGB uint8 [height, width, 3]; it is not changed.
-        analysis: its faces; a picture without any comes back as it is.
+        analysis: its faces; a picture without faces is returned unchanged.
         show: "actions" also draws a strip of the largest actions beside each face with room for it.
 
     Returns:
         A new picture of the same shape.
 
     Raises:
-        ImageError: the array is no picture.
+        ImageError: the array is not a picture.
     """
     picture = check(image).copy()
     if not analysis.faces:
@@ -85,10 +83,10 @@ def draw(image: NDArray[np.uint8], analysis: Analysis, show: Show = "labels") ->
     taken: list[Rectangle] = [face.box.corners for face in faces]
     for face in faces:
         _frame(picture, face, _line_width(face, width, height))
-    # Numbered as in every table, and only where there is something to tell apart.
+    # Numbered as in every table, and only if there are several faces.
     numbers = {id(face): f"{number} " for number, face in enumerate(analysis.faces)} if len(faces) > 1 else {}
     texts = {id(face): max(_SMALLEST, min(usual, face.box.height / 3)) for face in faces}
-    # The largest face chooses its places first, and every label before any panel.
+    # The largest face is placed first, and all labels before any panel.
     for face in reversed(faces):
         label = _label(face, texts[id(face)], width, height, numbers.get(id(face), ""))
         spots = _around(face, label.size, texts[id(face)])
@@ -123,7 +121,7 @@ class _Stamp:
 
 
 def _lettering(faces: Sequence[Face], width: int, height: int) -> float:
-    """Size of lettering for the whole picture: by its own size, less where the typical face is small."""
+    """Font size for the whole picture: from its size, smaller if the typical face is small."""
     whole = math.sqrt(width * height) / 34
     typical = sorted(face.box.height for face in faces)[len(faces) // 2]
     return max(_SMALLEST, min(whole, max(typical / 5.5, whole * 0.5)))
@@ -134,19 +132,19 @@ def _line_width(face: Face, width: int, height: int) -> float:
 
 
 def _colour(face: Face, label: str = "") -> tuple[int, int, int]:
-    """The colour of a label of the face, of its most probable one unless told."""
+    """The colour of `label`, by default of the face's most probable label."""
     text = colour_of(label or face.expression, face.probabilities).lstrip("#")
     return int(text[0:2], 16), int(text[2:4], 16), int(text[4:6], 16)
 
 
 def _filling(face: Face, label: str) -> tuple[int, int, int]:
-    """The colour of a bar: on a card the palette's grey for neutral would be that of the empty track."""
+    """The colour of a bar: not the palette's grey for neutral, which is the colour of an empty bar."""
     colour = _colour(face, label)
     return _PALE if max(colour) - min(colour) < 8 else colour
 
 
 def _on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Ink or paper, whichever contrasts more with this background (WCAG 2 relative luminance)."""
+    """Dark or light text colour, whichever contrasts more with this background (WCAG 2 relative luminance)."""
 
     def luminance(rgb: Sequence[int]) -> float:
         linear = [(c / 255 / 12.92) if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
@@ -232,7 +230,7 @@ def _label(face: Face, text: float, width: int, height: int, number: str = "") -
     name = number + shown(face.expression, face.probabilities) + ("?" if face.reading.uncertain else "")
     words, share = name, f"{face.probability:.0%}"
     pad = 0.5 * text
-    # In a narrow picture the lettering gives way, then the probability.
+    # In a narrow picture the font shrinks first, then the probability is left out.
     for candidate in (text, 0.85 * text, 0.7 * text):
         text = candidate
         extent = _measure(words, text) + _measure(share, text) + 0.4 * text + 2 * pad
@@ -319,7 +317,7 @@ def _strip(moved: Sequence[tuple[str, list[float]]], text: float) -> _Stamp:
 
 
 def _dial(canvas: _Canvas, x: float, y: float, radius: float, face: Face) -> None:
-    """The circumplex: a cross, a circle, and a dot at (valence, arousal); nothing where these are not known."""
+    """The circumplex: a cross, a circle, and a dot at (valence, arousal); nothing if these are unknown."""
     if face.valence is None or face.arousal is None:
         return
     thin = max(0.5, radius / 24)
@@ -327,7 +325,7 @@ def _dial(canvas: _Canvas, x: float, y: float, radius: float, face: Face) -> Non
     canvas.line((x - radius, y), (x + radius, y), _LINE, thin)
     canvas.line((x, y - radius), (x, y + radius), _LINE, thin)
     dot = 0.17 * radius
-    # The square of values is brought into the circle by its own length, so that the dot never leaves it.
+    # The square of values is mapped into the circle by scaling its length, so that the dot stays inside.
     valence, arousal = face.valence or 0.0, face.arousal or 0.0
     length = max(1.0, math.hypot(valence, arousal))
     reach = radius - dot
@@ -357,9 +355,9 @@ def _place(
     whole: tuple[int, int],
     own: Rectangle,
 ) -> tuple[float, float]:
-    """The spot, moved into the picture, that covers least of what is taken; earlier ones win ties.
+    """The spot, moved into the picture, that covers the least of what is already placed; earlier ones win ties.
 
-    Covering one's own face counts half: better that than a neighbour's.
+    Covering the label's own face counts half, so that it is preferred to covering a neighbour's.
     """
     moved = [_inside(spot, size, whole) for spot in spots]
     left, top, right, bottom = np.array(taken).T
@@ -377,7 +375,7 @@ def _place(
 def _free(
     size: tuple[int, int], face: Face, text: float, taken: list[Rectangle], whole: tuple[int, int]
 ) -> tuple[float, float] | None:
-    """A spot beside or under the face that covers nothing taken; None if there is none."""
+    """A spot beside or under the face that covers nothing already placed; None if there is none."""
     box, gap = face.box, 0.5 * text
     wide, tall = size
     centre = box.x + box.width / 2 - wide / 2
@@ -423,7 +421,7 @@ def _stamp(picture: NDArray[np.uint8], stamp: _Stamp, spot: tuple[float, float])
         return
     part = stamp.pixels[y0 - top : y1 - top, x0 - left : x1 - left]
     region = picture[y0:y1, x0:x1]
-    drawn = part[..., 3] > 0  # of a frame nearly nothing: the rest of a large face is not worth computing
+    drawn = part[..., 3] > 0  # a frame covers few pixels: skips the inside of large faces
     over = part[drawn].astype(np.float32)
     share = over[:, 3:] / 255
     region[drawn] = np.rint(region[drawn] * (1 - share) + over[:, :3] * share).astype(np.uint8)

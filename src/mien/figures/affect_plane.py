@@ -1,4 +1,4 @@
-"""The plane of apparent valence and arousal: where a model puts faces, where the truth is, and the eight prototypes."""
+"""Figures of the plane of apparent valence and arousal: predictions, labels, and the eight prototypes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def draw(affect: ArrayLike, words: Sequence[str | None] | None = None, title: st
     """
     points = np.asarray(affect, dtype=np.float64).reshape(-1, 2)
     kept = np.isfinite(points).all(axis=1)
-    # The prototypes are of the eight expressions: own labels have none, and are points without a word.
+    # The prototypes belong to the eight expressions: own labels are points without a word.
     named = np.array(
         [word if word in CIRCUMPLEX else "" for word in words] if words is not None else [""] * len(points)
     )[kept]
     points = points[kept]
-    # Room for the key beside the square, or it would push the label of arousal out of the picture.
+    # Space for the legend beside the square, or it would push the label of arousal out of the picture.
     figure, (axis,) = palette.canvas(5.9 if any(named) else 5.0, 4.3)
     frame(axis)
     if len(points) >= 50:
@@ -78,7 +78,7 @@ def frame(axis: Axes, names: bool = True) -> None:
     axis.axhline(0, color=pages.FAINT, linewidth=0.6, alpha=0.6, zorder=0)
     axis.axvline(0, color=pages.FAINT, linewidth=0.6, alpha=0.6, zorder=0)
     if names:
-        # Anger and fear, and happiness and its ring, lie close together: their names go to opposite sides.
+        # Anger and fear, and happiness and its ring, are close together: their names go to opposite sides.
         offsets = {
             "anger": (-6, -9),
             "fear": (-6, 5),
@@ -132,5 +132,5 @@ def _scatter(axis: Axes, points: np.ndarray, named: np.ndarray) -> None:
 
 
 def _alpha(count: int) -> float:
-    """Opacity at which a crowd of points still shows its density."""
+    """Opacity at which many points still show their density."""
     return float(np.clip(60 / max(count, 1) ** 0.7, 0.25, 0.85))

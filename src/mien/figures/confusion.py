@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture: rows are the truth and sum to 100 %, the diagonal is what was right."""
+"""The confusion matrix as a picture: rows are the true classes and sum to 100 %, the diagonal is correct."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 NUMBERED = 24
-"""Classes up to which every cell holds its numbers."""
+"""Largest number of classes for which every cell shows its numbers."""
 
 WIDEST = 14.0
-"""Inches of the largest matrix."""
+"""Side of the largest matrix in inches."""
 
 
 def draw(matrix: ArrayLike, classes: Sequence[str], title: str = "") -> Figure:
-    """Draw counts [k, k] or [k, k + 1] (last column "no face", shown when it holds any).
+    """Draw counts [k, k] or [k, k + 1] (last column "no face", shown if it is not empty).
 
     A cell's shade and upper number are the share of its true class in per cent, its lower number is the count. Rows of
-    a class without any image stay blank. More than `NUMBERED` classes have smaller cells that are shaded only, and the
-    figure grows no further than `WIDEST` inches.
+    a class without images stay blank. With more than `NUMBERED` classes, cells are smaller and only shaded, and the
+    figure is at most `WIDEST` inches wide.
     """
     counts = np.asarray(matrix, dtype=np.int64)
     names = palette.readable(classes)
@@ -47,7 +47,7 @@ def draw(matrix: ArrayLike, classes: Sequence[str], title: str = "") -> Figure:
             if not total[row]:
                 continue
             share, count = shares[row, column], counts[row, column]
-            # Above 55 % the map is dark enough for white text to have more contrast than ink.
+            # Above 55 % the map is so dark that white text has more contrast.
             tint = "white" if share > 0.55 else "#1A1A1A"
             text = f"{100 * share:.0f}" if count == 0 or share >= 0.005 else "<1"
             weight = "bold" if row == column else "normal"

@@ -1,4 +1,4 @@
-"""What figures are drawn from: a trained network, its predictions on a set of faces, and the faces themselves."""
+"""The data of figures: a trained network, its predictions on a set of faces, and the faces themselves."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from mien.methods.base import Batch
 
 MOST_FACES = 600
-"""Faces in a scatter; more are thinned to a seeded subset."""
+"""Largest number of faces in a scatter plot; of more, a seeded subset is drawn."""
 
 ROWS = 8
-"""Faces in a figure with a row for each."""
+"""Number of faces in a figure with one row per face."""
 
 BATCHES, BATCH = 8, 64
-"""Batches that learning intensity is measured on, and faces in each."""
+"""Number of batches on which learning intensity is measured, and faces in each."""
 
 CROWD = 256
-"""Faces in the figure of CAL's groups: a large batch."""
+"""Number of faces in the figure of CAL's groups: a large batch."""
 
 PERSONS = 8
-"""Persons with a colour of their own."""
+"""Largest number of persons with separate colours."""
 
 
 def some_of(scene: Scene, rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
@@ -54,7 +54,7 @@ def some_of(scene: Scene, rows: NDArray[np.int64], most: int) -> NDArray[np.int6
 
 
 def affect_of(scene: Scene, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(valence, arousal) [n, 2] of faces: the label, else what votes for the eight expressions say, else NaN."""
+    """(valence, arousal) [n, 2] of faces: the label, else derived from votes for the eight expressions, else NaN."""
     from mien.data.cropping import vote_affect
 
     p = scene.predictions
@@ -65,7 +65,7 @@ def affect_of(scene: Scene, rows: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _votes(scene: Scene, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Vote shares [n, k] over all labels of the model; classes that the protocol leaves out have none."""
+    """Vote shares [n, k] over all labels of the model; 0 for classes that the protocol leaves out."""
     p, labels = scene.predictions, scene.model.classes
     votes = np.zeros((len(rows), len(labels)))
     votes[:, [labels.index(name) for name in p.classes]] = p.votes[rows]
@@ -74,14 +74,14 @@ def _votes(scene: Scene, rows: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def labels_of(scene: Scene, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Expressions [n] as indices into the model's labels, whatever the protocol's classes."""
+    """Expressions [n] as indices into the model's labels, independent of the protocol's classes."""
     place = np.array([*(scene.model.classes.index(name) for name in scene.predictions.classes), UNLABELLED])
     labels: NDArray[np.int64] = place[scene.predictions.truth[rows]]
     return labels
 
 
 def batch_of(scene: Scene, rows: NDArray[np.int64]) -> Batch:
-    """The faces with their labels, as training would see them but without augmentation."""
+    """The faces with their labels as a training batch, without augmentation."""
     import torch
 
     from mien.methods.base import Batch
@@ -97,11 +97,11 @@ def batch_of(scene: Scene, rows: NDArray[np.int64]) -> Batch:
 
 
 MOST_POINTS = 3000
-"""Embeddings in a layout; more are thinned to a seeded subset, as t-SNE's time grows fast."""
+"""Largest number of embeddings in a layout; of more, a seeded subset is used, as t-SNE's time grows fast."""
 
 
 class Scene:
-    """What the figures are drawn from; each method draws one, or returns None where there is nothing to draw."""
+    """The data of all figures; each method draws one, or returns None if there is nothing to draw."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Scene:
         return [None if p.truth[i] == UNLABELLED else p.classes[p.truth[i]] for i in rows]
 
     def drawn(self, rows: NDArray[np.int64]) -> list[str]:
-        """The same as matplotlib can draw them; "" for none."""
+        """The same words in a form that matplotlib can draw; "" for none."""
         p = self.predictions
         names = palette.readable(p.classes)
         return ["" if p.truth[i] == UNLABELLED else names[p.truth[i]] for i in rows]
@@ -174,7 +174,7 @@ class Scene:
         return embedding.draw(flat, self.words(kept), spots, names, title=under, classes=p.classes)
 
     def images(self, rows: NDArray[np.int64]) -> Tensor:
-        """The crops of some rows as a network takes them."""
+        """The crops of some rows as network input."""
         import torch
 
         from mien.data.transforms import normalise, to_float
@@ -182,7 +182,7 @@ class Scene:
         return normalise(to_float(torch.from_numpy(np.array(self.crops.images[rows]))))
 
     def chosen(self, count: int) -> NDArray[np.int64]:
-        """Faces for a grid: classes in turn, at random within each, so that rare ones are seen too."""
+        """Faces for a grid: classes alternate, at random within each, so that rare ones are included."""
         random, p = np.random.default_rng(self.seed), self.predictions
         queues = [random.permutation(np.flatnonzero(p.truth == k)).tolist() for k in np.unique(p.truth)]
         chosen: list[int] = []
@@ -228,7 +228,7 @@ class Scene:
 
 
 def _batch_of(folder: Path | None) -> int:
-    """The batch that a run was trained with; the published 128 where it is not known."""
+    """The batch that a run was trained with; the published 128 if it is unknown."""
     from mien.training.config import load_config
 
     written = folder / "config.yaml" if folder is not None else None

@@ -1,7 +1,7 @@
-"""A feature space on paper: t-SNE (or UMAP) of embeddings with a colour and marker for each expression.
+"""Plot a feature space: t-SNE (or UMAP) of embeddings with a colour and marker for each expression.
 
-Distances between clusters on such a picture mean little, and cluster sizes nothing. Judge separation by
-`mien.evaluation.metrics.separation`, which works in the feature space itself; its figures belong under the picture.
+Distances between clusters in such a plot mean little, and cluster sizes nothing. Measure separation with
+`mien.evaluation.metrics.separation`, which works in the feature space itself, and state its figures below the plot.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PERPLEXITY = 30.0
 """t-SNE's number of effective neighbours; lowered to a third of the points for small sets."""
 
 NAMED = 24
-"""Labels that have a place in the key; of more, colours and markers alone are drawn."""
+"""Largest number of labels in the legend; with more, only colours and markers are drawn."""
 
 COMPONENTS = 50
 """Principal components kept before t-SNE or UMAP."""
@@ -39,7 +39,7 @@ def project(
     how: Literal["tsne", "umap"] = "tsne",
     seed: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lay features [n, d] and prototypes [p, d] out on the plane together: ([n, 2], [p, 2]).
+    """Project features [n, d] and prototypes [p, d] to the plane together: ([n, 2], [p, 2]).
 
     PCA to at most 50 dimensions, then t-SNE with perplexity 30 from the PCA start, or UMAP with its defaults. The same
     features and seed give the same picture.
@@ -54,7 +54,7 @@ def project(
     )
     whole = np.concatenate([points, anchors])
     if len(whole) < 4:
-        raise MienError(f"{len(whole)} points cannot be laid out: pass four or more embeddings")
+        raise MienError(f"{len(whole)} points are too few for a layout: pass at least four embeddings")
     try:
         from sklearn.decomposition import PCA
         from sklearn.manifold import TSNE
@@ -91,9 +91,9 @@ def draw(
     title: str = "",
     classes: Sequence[str] = EXPRESSIONS,
 ) -> Figure:
-    """Draw laid-out points [n, 2] by expression word, with prototypes [p, 2] as large outlined markers with names.
+    """Draw projected points [n, 2] by expression word, with prototypes [p, 2] as large outlined markers with names.
 
-    `classes` are all labels there are. Of many, more than `NAMED`, only colours and markers are shown.
+    `classes` are all labels. With more than `NAMED`, only colours and markers are shown.
     """
     points, called = np.asarray(flat, dtype=np.float64), np.array([word or "" for word in words])
     figure, (axis,) = palette.canvas(5.2, 4.2)
@@ -130,7 +130,7 @@ def draw(
 
 
 def by_person(flat: ArrayLike, intensity: ArrayLike, people: Sequence[str], most: int = 8) -> Figure:
-    """Draw laid-out points [n, 2] twice: coloured by intensity in [0, 1], and by person.
+    """Draw projected points [n, 2] twice: coloured by intensity in [0, 1], and by person.
 
     The `most` persons with the most points have a colour and a marker each, the others are grey.
     """

@@ -1,4 +1,4 @@
-"""Figures with their intervals as dots on lines: one line for each method, the reference as a thin rule."""
+"""A forest plot: values with their intervals as dots on lines, one line for each method."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def draw(
     """Draw one dot and 95 % line for each name, the first on top.
 
     Args:
-        names: of the methods.
-        intervals: one each; an undefined one stays empty.
-        label: of the axis.
-        each: single seeds, drawn as small ticks.
-        rule: where the vertical reference line stands, such as 0 for differences.
+        names: the names of the methods.
+        intervals: one for each; an undefined one stays empty.
+        label: label of the axis.
+        each: values of single seeds, drawn as small ticks.
+        rule: position of the vertical reference line, such as 0 for differences.
         scale: multiplies every number (100 for per cent).
     """
     figure, (axis,) = palette.canvas(5.2, 0.75 + 0.42 * max(len(names), 1))

@@ -32,20 +32,20 @@ def draw(
     Args:
         images: the pictures; any sizes.
         captions: a line under each, or none.
-        columns: pictures in a row.
+        columns: pictures per row.
         row_names, column_names: headings at the left and on top.
-        marks: True draws a frame round the picture (the caption says it too, so colour is not alone).
+        marks: True draws a frame around the picture (the caption states it too, so colour is not the only cue).
         cell: side of a picture in inches.
-        title: of the whole.
+        title: title of the figure.
 
     Raises:
-        MienError: no image, or captions of another number.
+        MienError: no image, or another number of captions.
     """
     if not len(images):
         raise MienError("a grid needs a picture: the selection is empty")
     for name, given in (("captions", captions), ("marks", marks)):
         if given and len(given) != len(images):
-            raise MienError(f"{len(given)} {name} for {len(images)} pictures: pass one each")
+            raise MienError(f"{len(given)} {name} for {len(images)} pictures: pass one for each")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     below = 0.17 * (max(caption.count("\n") for caption in captions) + 1) if captions else 0.0

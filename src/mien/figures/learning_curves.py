@@ -1,4 +1,4 @@
-"""Lines over training: losses and validation metrics by epoch, and the learning intensity of each layer."""
+"""Curves over training: losses and validation metrics by epoch, and the learning intensity of each layer."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def draw(
     x: str = "epoch",
     best: float | None = None,
 ) -> Figure:
-    """Draw learning curves from metric rows (one mapping an epoch), one panel for each group of keys.
+    """Draw learning curves from metric rows (one mapping per epoch), one panel for each group of keys.
 
-    Keys that no row holds are left out. `best` marks the epoch that the kept weights are from.
+    Keys that no row has are left out. `best` marks the epoch of the kept weights.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -52,7 +52,7 @@ def draw(
 
 
 def learning(events: Sequence[Mapping[str, Any]], path: Path | str) -> None:
-    """Write a run's learning curves as one PNG: training terms, validation scores, and affect where it is labelled.
+    """Write a run's learning curves as one PNG: training terms, validation scores, and affect if there are labels.
 
     `events` are the lines of a run's `metrics.jsonl`; epochs count from 0.
     """
@@ -63,7 +63,7 @@ def learning(events: Sequence[Mapping[str, Any]], path: Path | str) -> None:
 def of_run(events: Sequence[Mapping[str, Any]], kept: int | None = None) -> Figure:
     """The learning curves of a run's events, with the panels of `learning`; epochs count from 1.
 
-    `kept` is the epoch, from 0, that the kept weights are from.
+    `kept` is the epoch of the kept weights, from 0.
     """
     rows = [{**event, "epoch": event["epoch"] + 1} for event in events if event.get("kind") == "epoch"]
     terms = sorted({key for row in rows for key in row if key.startswith("train_")})
@@ -72,7 +72,8 @@ def of_run(events: Sequence[Mapping[str, Any]], kept: int | None = None) -> Figu
 
 
 def several(runs: Mapping[str, Sequence[Mapping[str, Any]]], key: str = "accuracy") -> Figure:
-    """One validation metric over the epochs of several runs; seeds of one name (`NAME-s0`, `NAME-s1`) look alike.
+    """One validation metric over the epochs of several runs; seeds of one name (`NAME-s0`, `NAME-s1`) have the same
+    style.
 
     `runs` gives, for each run's folder name, the lines of its `metrics.jsonl`.
     """
@@ -97,9 +98,9 @@ def several(runs: Mapping[str, Sequence[Mapping[str, Any]]], key: str = "accurac
 
 
 def learning_intensity(runs: Mapping[str, Sequence[Mapping[str, float]]], title: str = "") -> Figure:
-    """How strongly each layer is taught: gradient size by layer, relative to the deepest, over epochs and runs.
+    """Draw the gradient size of each layer, and its ratio to the deepest layer's over the epochs of each run.
 
-    `runs` gives, for each run's name, one mapping a recorded epoch from layer name (shallow to deep) to
+    `runs` gives, for each run's name, one mapping per recorded epoch from layer name (shallow to deep) to
     g = E ||dL/dx||_2 / sqrt(numel(x)). Left: g by layer at the last epoch, one line for each run, logarithmic. Right:
     g of each layer but the deepest, divided by g of the deepest, over epochs (colour: layer; dashes: run).
     """

@@ -1,10 +1,10 @@
-"""One look for every picture: a colour and a marker per expression, a quiet frame, PNG and SVG of the same figure.
+"""The common style of all figures: a colour and a marker per expression, plain axes, PNG and SVG of the same figure.
 
-The colours are those of Okabe and Ito (2008), chosen to be told apart with any common colour vision; neutral takes a
-grey in place of their black, so that it shows on dark paper as well. In a greyscale print the markers tell them apart.
+The colours are those of Okabe and Ito (2008), which can be distinguished with any common colour vision; neutral is grey
+instead of their black, so that it is visible on dark backgrounds too. In greyscale prints the markers distinguish them.
 
-Figures are made with matplotlib's objects on the Agg canvas, never with pyplot: nothing global changes, and a server or
-a notebook can draw at the same time.
+Figures are made with matplotlib's objects on the Agg canvas, never with pyplot, so no global state changes, and a
+server or a notebook can draw at the same time.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ MARKERS: dict[str, str] = dict(zip(EXPRESSIONS, ("o", "^", "s", "v", "D", "P", "
 """A matplotlib marker for each expression."""
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
-"""Line styles that go with `SERIES`, so that lines differ without colour."""
+"""Line styles used with `SERIES`, so that lines differ without colour."""
 
 INK = "#1B1C1E"
-"""Text and axes. A dark page replaces it by its own text colour, see `markup`."""
+"""Colour of text and axes. A dark page replaces it by its own text colour, see `markup`."""
 
 PAPER = "#FEFEFD"
-"""The colour behind a figure, for rims round text. A dark page replaces it by its own."""
+"""The background colour of a figure, for outlines of text. A dark page replaces it by its own."""
 
 DENSITY = "Blues"
 """Sequential colour map of counts and shares."""
 
 HEAT = "inferno"
-"""Sequential colour map of saliency: rises in lightness, so that it reads in greyscale too."""
+"""Sequential colour map of saliency: rises in lightness, so that it works in greyscale too."""
 
 DPI = 200
-"""Dots an inch of PNG files."""
+"""Dots per inch of PNG files."""
 
 _SETTINGS = threading.Lock()
 
 
 NAME_WIDTH, NAME_HEIGHT = 48.0, 10.0
-"""Points on paper that the longest name beside a point takes."""
+"""Width in points of the longest name beside a point."""
 
 
 def marker(name: str, labels: Sequence[str] = EXPRESSIONS) -> str:
@@ -62,9 +62,9 @@ def marker(name: str, labels: Sequence[str] = EXPRESSIONS) -> str:
 
 
 def readable(labels: Sequence[str]) -> list[str]:
-    """Names of labels as matplotlib can draw them: letters missing in its font, and long names, as in `lettering`.
+    """Names of labels in a form that matplotlib can draw: missing letters and long names as in `lettering`.
 
-    A dollar sign stays a dollar sign and does not begin a formula.
+    Dollar signs are escaped, so that they do not begin a formula.
     """
     own = "DejaVuSans.ttf"
     drawn = []
@@ -77,7 +77,7 @@ def readable(labels: Sequence[str]) -> list[str]:
 def canvas(
     width: float = 4.2, height: float = 3.6, rows: int = 1, columns: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `width` x `height` inches and its rows x columns axes in reading order, in the package's look.
+    """A figure of `width` x `height` inches and its rows x columns axes in reading order, in the package's style.
 
     Raises:
         ExtraMissing: matplotlib is not installed.
@@ -96,7 +96,7 @@ def canvas(
 
 
 def dress(axis: Axes) -> None:
-    """Give an axis the package's look: two thin spines, no tick marks shouting."""
+    """Apply the package's style to an axis: two thin spines, unobtrusive tick marks."""
     axis.set_facecolor("none")
     for side, spine in axis.spines.items():
         spine.set_visible(side in ("left", "bottom"))
@@ -109,30 +109,30 @@ def dress(axis: Axes) -> None:
 
 
 def legend(axis: Axes, **options: Any) -> Legend:
-    """A frameless legend in ink."""
+    """A frameless legend in the text colour."""
     return axis.legend(
         **{"frameon": False, "fontsize": 8, "labelcolor": INK, "handletextpad": 0.5, **options}
     )
 
 
 def opaque(key: Legend) -> None:
-    """Draw a legend's markers at full strength, however faint the crowd they stand for."""
+    """Draw a legend's markers opaque, even if those in the plot are faint."""
     for handle in key.legend_handles:
         if handle is not None:
             handle.set_alpha(1.0)
 
 
 def halo() -> list[Any]:
-    """Path effects that keep a small label readable over points: a thin rim in the paper's colour."""
+    """Path effects that keep a small label readable over points: a thin outline in the background colour."""
     from matplotlib.patheffects import withStroke
 
     return [withStroke(linewidth=2, foreground=PAPER)]
 
 
 def name_points(axis: Axes, names: Sequence[str], places: Sequence[tuple[float, float]]) -> None:
-    """Write a name beside each point (data coordinates); names that would lie on one another are moved apart.
+    """Write a name beside each point (data coordinates); overlapping names are moved apart.
 
-    Call it when everything else is drawn: it goes by the axis limits of that moment.
+    Call it after everything else is drawn, because it depends on the axis limits.
     """
     axis.autoscale_view()
     dots: Any = axis.transData.transform(list(places)) * 72 / axis.figure.dpi if len(places) else []
@@ -157,7 +157,7 @@ def name_points(axis: Axes, names: Sequence[str], places: Sequence[tuple[float, 
 
 
 def series(index: int) -> dict[str, Any]:
-    """Colour and line style of the n-th line: distinct in colour first, then also in dashes."""
+    """Colour and line style of the line with this index: distinct in colour first, then also in dashes."""
     return {
         "color": SERIES[index % len(SERIES)],
         "linestyle": DASHES[(index // len(SERIES) + index) % len(DASHES)],
@@ -169,7 +169,7 @@ def _written(figure: Figure, form: str) -> bytes:
     from matplotlib import rc_context
 
     memory = io.BytesIO()
-    # matplotlib takes the salt of its ids from global settings alone, so two threads must not set them at once.
+    # matplotlib takes the salt of its ids only from global settings, so two threads must not set them at once.
     metadata = {"Date": None} if form == "svg" else {"Software": None}
     with _SETTINGS, rc_context({"svg.hashsalt": "mien", "svg.fonttype": "path"}):
         figure.savefig(
@@ -179,7 +179,7 @@ def _written(figure: Figure, form: str) -> bytes:
 
 
 FORMS: Final = ("png", "svg")
-"""Endings of the files of a figure."""
+"""Suffixes of the files of a figure."""
 
 
 def save(figure: Figure, stem: Path | str, forms: tuple[str, ...] = FORMS) -> tuple[Path, ...]:
@@ -194,7 +194,7 @@ def save(figure: Figure, stem: Path | str, forms: tuple[str, ...] = FORMS) -> tu
 def markup(figure: Figure, name: str, description: str) -> str:
     """The figure as an inline `<svg>` for a page: ink follows the page's text colour, ids are unique under `name`.
 
-    `description` is what a screen reader says in place of the picture.
+    `description` is the alternative text for screen readers.
     """
     from html import escape
 

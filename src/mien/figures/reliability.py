@@ -1,4 +1,4 @@
-"""Can a probability be taken at its word, and what does answering only the sure ones buy: two pictures."""
+"""The reliability diagram, and the risk-coverage curve."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def draw(bins: Sequence[ReliabilityBin], error: float | None = None, title: str = "") -> Figure:
-    """The reliability diagram: share right against mean confidence, a bar for each bin, its area under `count` below.
+    """The reliability diagram: accuracy against mean confidence, with a bar for each bin.
 
-    Bars under the diagonal are over-confident. The strip below shows how many images each bin holds.
+    Bars below the diagonal are over-confident. The strip below shows the number of images in each bin.
     """
     figure, (axis, strip) = _tall()
     low = np.array([part.low for part in bins])
@@ -72,7 +72,7 @@ def draw(bins: Sequence[ReliabilityBin], error: float | None = None, title: str 
 
 
 def risk_coverage(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], title: str = "") -> Figure:
-    """Error rate among the surest share of images, one line for each name; each curve is (coverage, risk)."""
+    """Error rate among the most confident share of images, one line for each name; each curve is (coverage, risk)."""
     from matplotlib.ticker import MaxNLocator
 
     figure, (axis,) = palette.canvas(4.2, 3.4)
@@ -87,7 +87,7 @@ def risk_coverage(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], title: str 
     axis.set_ylim(bottom=0)
     axis.xaxis.set_major_formatter(_percent())
     axis.yaxis.set_major_formatter(_percent())
-    axis.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # whole per cents
+    axis.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # integer percentages
     axis.grid(color=pages.FAINT, alpha=0.25, linewidth=0.6)
     if len(curves) > 1:
         palette.legend(axis, loc="upper left")
@@ -95,7 +95,7 @@ def risk_coverage(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], title: str 
 
 
 def _tall() -> tuple[Figure, tuple[Axes, Axes]]:
-    """A large panel over a strip."""
+    """A figure with a large panel above a strip."""
     figure, (axis,) = palette.canvas(4.2, 4.4)
     axis.remove()
     inner = figure.add_gridspec(2, 1, height_ratios=[4, 1])

@@ -1,10 +1,10 @@
-"""Where a network looks: attention maps and Grad-CAM heat maps laid over faces.
+"""Saliency: attention maps and Grad-CAM heat maps overlaid on faces.
 
-A saliency map shows what moves the network's answer, not what a person felt, and not that the network is right.
+A saliency map shows which regions influence the network's output, not what a person felt, and not that it is correct.
 `grad_cam` is Grad-CAM (Selvaraju et al. 2017) in its element-wise form (HiResCAM, Draelos and Carin 2020): feature map
-times the class score's gradient, cell by cell. Behind average pooling both are the same. Behind a learnt pooling
-filter, as MobileFaceNet's, the gradient changes sign from place to place, so that its mean over the map says nothing. A
-cell that is hot in every face holds a constant part of the score, not something seen in that face.
+times the class score's gradient, cell by cell. With average pooling both are the same. With a learnt pooling filter,
+such as MobileFaceNet's, the gradient changes sign from place to place, so its mean over the map is meaningless. A cell
+that is hot in every face contributes a constant part of the score, not something specific to that face.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from mien.methods.base import Recognition
 
 MIXED = 0.45
-"""How opaque the heat map lies over the face at its hottest."""
+"""Opacity of the heat map at its maximum."""
 
 
 def scores_of(method: Recognition) -> Callable[[Tensor], Tensor]:
-    """The method's logits as a function that keeps gradients; `predict` itself forbids them by a decorator."""
+    """The method's logits as a function that keeps gradients; `predict` disables them by a decorator."""
     plain = inspect.unwrap(type(method).predict)
     return lambda images: plain(method, images).logits
 
@@ -72,10 +72,10 @@ def grad_cam(
     Args:
         score: images to logits [n, k], with gradients; images must not influence each other.
         layer: the module that gives the feature map [n, c, h, w], see `last_map`.
-        images: as the network takes them.
-        classes: [n] the class to explain; None takes each image's best.
+        images: the network's input.
+        classes: [n] the class to explain; None means each image's most probable one.
 
-    Each map is scaled so that its hottest pixel is 1; a map without any positive evidence stays 0.
+    Each map is scaled to a maximum of 1; a map without positive evidence stays 0.
     """
     import torch
 
@@ -91,7 +91,7 @@ def grad_cam(
     finally:
         handle.remove()
     if not kept or kept[-1].grad_fn is None:
-        raise MienError("the layer took no part in the answer: pass one that the logits depend on")
+        raise MienError("the logits do not depend on this layer: pass one that they depend on")
     best = (
         logits.argmax(dim=1)
         if classes is None
@@ -107,9 +107,9 @@ def grad_cam(
 
 
 def overlay(crops: NDArray[np.uint8], maps: ArrayLike, mixed: float = MIXED) -> NDArray[np.uint8]:
-    """Lay maps [n, h, w] in [0, 1] over faces, uint8 [n, s, s] or [n, s, s, 3]: RGB uint8 [n, s, s, 3].
+    """Overlay maps [n, h, w] in [0, 1] on faces, uint8 [n, s, s] or [n, s, s, 3]: RGB uint8 [n, s, s, 3].
 
-    The maps are enlarged smoothly. Cold places leave the face as it is, hot ones are tinted.
+    The maps are enlarged smoothly. Regions near 0 stay unchanged, high ones are tinted.
 
     Raises:
         MienError: numbers of faces and maps differ.
@@ -132,7 +132,7 @@ def overlay(crops: NDArray[np.uint8], maps: ArrayLike, mixed: float = MIXED) -> 
 
 
 def draw(crops: NDArray[np.uint8], maps: ArrayLike, captions: Sequence[str] = (), columns: int = 8) -> Figure:
-    """A grid with each face above the same face under its heat map; captions stand under the lower one."""
+    """A grid with each face above the same face under its heat map; captions are under the lower one."""
     hot, pictures, texts = overlay(crops, maps), [], []
     columns = min(columns, len(crops))
     for start in range(0, len(crops), columns):

@@ -31,19 +31,19 @@ REQUIRED = (
     "limits",
     "must_not",
 )
-"""What every card states."""
+"""The fields that every card has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One card. `fields` holds everything it states, as read; `path` is the card's own file."""
+    """One card. `fields` holds its content as read; `path` is the card's own file."""
 
     path: Path
     fields: dict[str, Any]
 
     @property
     def name(self) -> str:
-        """The weights' name, as in `mien methods`."""
+        """The name of the weights, as listed by `mien methods`."""
         return str(self.fields["name"])
 
     @property
@@ -81,7 +81,7 @@ def read(path: Path | str) -> Card:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such card: weights need their card beside them; {_REMEDY}") from None
-    except (OSError, ValueError, RecursionError) as problem:  # ValueError: also 5,000 digits
+    except (OSError, ValueError, RecursionError) as problem:  # ValueError also for numbers of 5,000 digits
         raise WeightsError(f"{path}: not a readable card ({problem}): {_REMEDY}") from None
     if not isinstance(fields, dict):
         raise WeightsError(f"{path}: a card is a JSON object: {_REMEDY}")
@@ -101,7 +101,7 @@ def weights_file(path: Path | str) -> Path:
     if path.suffix == ".safetensors" or (path / "weights.safetensors").is_file():
         run = path.parent if path.suffix == ".safetensors" else path
         raise WeightsError(
-            f"{path}: is a training run's, which only `mien evaluate` reads: make weights to predict with by  mien "
+            f"{path}: is from a training run, which only `mien evaluate` reads: make weights for prediction with  mien "
             f"release {run} --out my-model"
         )
     if not path.is_dir():
@@ -110,13 +110,13 @@ def weights_file(path: Path | str) -> Path:
     if len(files) != 1:
         there = "none" if not files else ", ".join(file.name for file in files)
         raise WeightsError(
-            f"{path}: a folder of weights holds one .onnx file with its card (.json), this one {there}: name the file"
+            f"{path}: a folder of weights holds one .onnx file with its card (.json); here: {there}: name the file"
         )
     return files[0]
 
 
 def verified(weights: Path | str) -> tuple[bytes, Card]:
-    """Read a weight file and its card, and return both once the hash agrees; see `weights_file` for folders.
+    """Read a weight file and its card, check the hash, and return both; see `weights_file` for folders.
 
     Raises:
         WeightsError: either file is missing or unreadable, or the weights are not those the card describes.
@@ -145,7 +145,7 @@ def shipped() -> list[Card]:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Something inside this package that is not code: its `file`, `what` it is, and its `terms` in a line."""
+    """A data file of this package with terms of its own: its `file`, `what` it is, and its `terms` in a line."""
 
     file: str
     what: str
@@ -174,7 +174,7 @@ def terms() -> list[Terms]:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    """The card in the head of a `.safetensors` file, which is JSON after eight bytes of length."""
+    """The card in the header of a `.safetensors` file, which is JSON after eight bytes that give its length."""
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     fields: dict[str, Any] = json.loads(header["__metadata__"]["card"])

@@ -1,8 +1,8 @@
-"""What every column of a table means: name, type, unit and range, in the four layouts that `mien` writes.
+"""The columns of tables: name, type, unit, range and meaning, in the four layouts that `mien` writes.
 
 The default layout, `mien`, holds everything, mostly under the names that py-feat uses. `pyfeat` and `openface` are
-tables as `read_feat` and `read_openface` of py-feat 2.1 take them: 68 facial points in dlib's order, action units under
-their names, and empty columns for what `mien` does not measure and those readers expect. `deepface` has that tool's
+tables for `read_feat` and `read_openface` of py-feat 2.1: 68 facial points in dlib's order, action units under their
+names, and empty columns for values that those readers expect and `mien` does not measure. `deepface` has that tool's
 names (nested keys are joined by dots, as `pandas.json_normalize` does). Expression columns say what a face shows to an
 observer, not what the person feels.
 """
@@ -22,7 +22,7 @@ from mien.labels import EXPRESSIONS, listed
 from mien.types import Analysis, Face, FaceChange, Frame, TrackedFace
 
 POINTS: Final = 112
-"""How many facial points there are: those of `mien.landmarks.POINTS`, which `io` does not import."""
+"""Number of facial points: the length of `mien.landmarks.POINTS`, which `io` does not import."""
 
 # fmt: off
 DLIB: Final = (
@@ -34,8 +34,7 @@ DLIB: Final = (
     92, 95, 97, 99, 102, 105, 107, 109,  # inner lips likewise
 )
 # fmt: on
-"""Our point for each of the 68 that dlib, OpenFace and py-feat number: the nearest, as the contours are sampled
-differently."""
+"""Our nearest point for each of the 68 of dlib, OpenFace and py-feat, which sample the contours differently."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Column:
     range: str
     meaning: str
     value: Callable[[Analysis, int, Face], Any] | None = None
-    """Takes (analysis, number of the face, face); None for columns that a picture without a face has too."""
+    """A function of (analysis, number of the face, face); None for columns that a picture without a face also has."""
 
     def __str__(self) -> str:
         unit, span = self.unit or "-", self.range or "-"
@@ -77,7 +76,7 @@ _COMMON: Final = (
         lambda a, i, f: "; ".join(f.reading.doubts) or None,
     ),
     Column(
-        "quality", float, "", "0..1", "how much can be seen of the face, its size, sharpness, frontality and presence",
+        "quality", float, "", "0..1", "combines visibility, size, sharpness, frontality and presence of the face",
         lambda a, i, f: f.quality,
     ),
     Column(
@@ -108,7 +107,7 @@ def _probability(name: str, column: str) -> Column:
 
 
 def _share(name: str, column: str) -> Column:
-    meaning = f"{name} in the seven-class view (without contempt, which is shared out); the seven sum to 100"
+    meaning = f"{name} in the seven-class view (without contempt, renormalised); the seven sum to 100"
     return Column(column, float, "%", "0..100", meaning, lambda a, i, f: 100 * f.reading.basic()[name])
 
 
@@ -176,8 +175,8 @@ def _unit(name: str, column: str = "", scale: float = 1.0) -> Column:
     meaning = f"{UNITS[code].name}{where}; action unit of map {VERSION}, see mien.actions"
 
     def value(analysis: Analysis, number: int, face: Face) -> float | None:
-        said = unit(face.actions, name)
-        return None if said is None else scale * said
+        strength = unit(face.actions, name)
+        return None if strength is None else scale * strength
 
     return Column(column or name, float, "", f"0..{scale:g}", meaning, value)
 
@@ -265,13 +264,13 @@ VIDEO: Final = (
     Column("shot", int, "", "0, 1, ...", "number of cuts before this frame"),
     Column(
         "searched", bool, "", "True, False",
-        "the detector looked at this frame; otherwise faces were followed by their landmarks",
+        "the detector ran on this frame; otherwise faces were tracked by their landmarks",
     ),
     Column(
         "person", int, "", "0, 1, ...", "the same person throughout the clip, in order of appearance",
         lambda a, i, f: _tracked(f).person,
     ),
-    Column("smooth_lag", float, "s", ">= 0", "how far the columns ending in _smooth lag behind the others"),
+    Column("smooth_lag", float, "s", ">= 0", "delay of the columns ending in _smooth behind the others"),
     Column(
         "valence_smooth", float, "", "-1..1", "smoothed valence", lambda a, i, f: _tracked(f).smoothed.valence
     ),
@@ -322,7 +321,7 @@ CHANGES: Final = (
 
 
 def points_of(layout: str) -> tuple[int, ...]:
-    """Which of our facial points a layout holds, as x_0, y_0, x_1, ... in this order."""
+    """The indices of our facial points that a layout has as x_0, y_0, x_1, ..., in this order."""
     return DLIB if layout in ("pyfeat", "openface") else tuple(range(POINTS))
 
 
@@ -334,7 +333,7 @@ def columns_of(
     changes: bool = False,
 ) -> tuple[Column, ...]:
     """All columns of a layout: those of `COLUMNS`; those of `VIDEO`, of `CHANGES` and x_0 ... y_0 ... of the facial
-    points if asked.
+    points if requested.
 
     With own labels the columns `p_<label>`, `smoothed_<label>` and `p_<label>_change` replace those of the eight
     expressions.
@@ -352,7 +351,7 @@ def columns_of(
     if labels != EXPRESSIONS:
         if layout == "deepface":
             raise ConfigError(
-                f"--columns deepface has columns for seven expressions of its own, and these weights say "
+                f"--columns deepface has columns for seven expressions of its own, but these weights have "
                 f"{listed(labels)}: use --columns mien"
             )
         named = _of_own(named, labels)
@@ -361,7 +360,7 @@ def columns_of(
 
 @lru_cache(maxsize=32)
 def _of_own(columns: tuple[Column, ...], labels: tuple[str, ...]) -> tuple[Column, ...]:
-    """The same columns with own labels in place of the eight expressions."""
+    """The same columns with own labels instead of the eight expressions."""
     replaced: list[Column] = []
     for column in columns:
         if column.name in ("expression", "expression_smooth"):
@@ -464,12 +463,12 @@ def rows(
 
 
 def key(source: str) -> str:
-    """A source's name as tables hold it: bytes that are not UTF-8 are written as backslash escapes."""
+    """A source's name in tables: bytes that are not UTF-8 are written as backslash escapes."""
     return source.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def finite(value: Any) -> Any:
-    """The value, or None for a number that no table can hold: NaN or infinity."""
+    """The value, or None for NaN and infinity, which tables cannot hold."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

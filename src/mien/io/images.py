@@ -42,10 +42,10 @@ Rgb = NDArray[np.uint8]
 """A picture: [height, width, 3], uint8, RGB, upright."""
 
 Pixels = Any
-"""What `check` takes: a numpy array, a Pillow picture or a torch tensor."""
+"""The types that `check` accepts: a numpy array, a Pillow picture or a torch tensor."""
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
-"""What `read` takes: a path, a file's bytes, or an open binary file."""
+"""The types that `read` accepts: a path, a file's bytes, or an open binary file."""
 
 # fmt: off
 SUFFIXES: Final = (
@@ -53,7 +53,7 @@ SUFFIXES: Final = (
     ".heic", ".heif", ".avif", ".ppm", ".pgm", ".pbm", ".pnm",
 )
 # fmt: on
-"""File name endings, in lower case, that `mien.io.inputs.find` takes for pictures when it looks into a folder."""
+"""File name suffixes, in lower case, of the pictures that `mien.io.inputs.find` searches for in a folder."""
 
 
 LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
@@ -212,7 +212,7 @@ def _of_pillow(picture: PillowImage.Image, max_pixels: int) -> Rgb:
 
 
 def write(path: str | Path, rgb: Rgb, quality: int = 95) -> None:
-    """Write a picture in the format of its suffix; the file appears whole or not at all.
+    """Write a picture in the format of its suffix, atomically.
 
     `quality` (1 to 100) is for JPEG and WebP. JPEG is written without chroma subsampling, so that text stays sharp.
 
@@ -256,7 +256,7 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def describe(source: object) -> str:
-    """Name a source on one line: a path in quotes with newlines escaped, or what else it is."""
+    """Name a source on one line: a path in quotes with newlines escaped, or its kind."""
     if isinstance(source, bytes | bytearray | memoryview):
         return f"<{len(source)} bytes>"
     if isinstance(source, str | os.PathLike):
@@ -517,10 +517,8 @@ DAMAGE: Final = (
 def _damaged(name: str, kind: str, problem: Exception) -> ImageError:
     reason = " ".join(str(problem).split())
     if "cannot identify image file" in reason or not reason:
-        reason = "its header makes no sense"
-    return ImageError(
-        f"{name}: damaged {kind} file ({reason}): copy or download it again, or convert it anew"
-    )
+        reason = "its header is invalid"
+    return ImageError(f"{name}: damaged {kind} file ({reason}): copy, download or convert it again")
 
 
 def _read_pillow(data: bytes, name: str, max_pixels: int) -> Rgb:

@@ -20,7 +20,7 @@ from mien.urls import without_secrets
 
 
 class StandardInput(BytesIO):
-    """The bytes of one picture that came through standard input."""
+    """The bytes of one picture read from standard input."""
 
     name = "<stdin>"
 
@@ -29,7 +29,7 @@ LIST_SUFFIXES: Final = (".txt", ".lst")
 """Suffixes of list files, which are expanded wherever a picture may be named."""
 
 Source = str | StandardInput
-"""A picture's path, or the picture that came through standard input."""
+"""A picture's path, or a picture read from standard input."""
 
 
 def name(source: Source) -> str:
@@ -40,7 +40,7 @@ def name(source: Source) -> str:
 
 
 def place(source: Source | Path) -> str:
-    """A picture's path in its real folder: the same for every way to write the path.
+    """A picture's path in its real folder, the same however the path is written.
 
     A link to a picture keeps its own name, as it is another entry of its folder and of a table.
     """
@@ -143,11 +143,11 @@ def gather(
 
 
 def read_list(path: str | Path) -> list[str]:
-    """The paths in a list file: separated by null bytes if there is one (`find -print0`), else one a line.
+    """The paths in a list file: separated by null bytes if there is one (`find -print0`), else one per line.
 
     The text is UTF-8 or, with a byte order mark, UTF-16; other bytes in a name are kept. Blank lines are skipped, and
     spaces around a name are removed unless a file of that exact name exists. Relative paths start from the list's
-    folder; from the current one if the list came through standard input ("-").
+    folder; from the current one if the list was read from standard input ("-").
 
     Raises:
         ImageError: the list cannot be read, or has another encoding.
@@ -184,7 +184,9 @@ def _entries(data: bytes, name: str) -> list[str]:
             except UnicodeDecodeError:
                 raise ImageError(f"{name}: this list is damaged {coding.upper()}: save it as UTF-8") from None
             if "\0" in text:
-                raise ImageError(f"{name}: this list has null bytes in it: save it as UTF-8, one path a line")
+                raise ImageError(
+                    f"{name}: this list has null bytes in it: save it as UTF-8, one path per line"
+                )
             return re.split(r"\r\n|\r|\n", text)
     data = data.removeprefix(b"\xef\xbb\xbf")
     if b"\0" not in data:
@@ -192,7 +194,7 @@ def _entries(data: bytes, name: str) -> list[str]:
     parts = data.removesuffix(b"\0").split(b"\0")
     # UTF-16 without its mark is single characters between null bytes, which no list of names is.
     if len(parts) > 1 and 2 * sum(len(part) < 2 for part in parts) >= len(parts):
-        raise ImageError(f"{name}: this list seems to be UTF-16: save it as UTF-8, one path a line")
+        raise ImageError(f"{name}: this list seems to be UTF-16: save it as UTF-8, one path per line")
     return [os.fsdecode(part) for part in parts]
 
 
@@ -202,7 +204,7 @@ def find(
     leave_out: Collection[str] = (),
     note: Callable[[Path], None] | None = None,
 ) -> Iterator[Path]:
-    """Yield every picture that the arguments mean, each once, in an order that is the same on every machine.
+    """Yield every picture that the arguments refer to, once each, in an order that is the same on every machine.
 
     - a file is yielded whatever its name, and so is one that does not exist: `mien.io.images.read` reports it;
     - a list file (.txt, .lst) gives the paths in it, see `read_list`;
@@ -213,7 +215,7 @@ def find(
     - anything with `*`, `?` or `[` that is not an existing path is a pattern (`**` crosses folders).
 
     Raises:
-        ConfigError: a name is empty, as an unset variable of a shell is.
+        ConfigError: a name is empty, for example an unset shell variable.
         ImageError: a list cannot be read.
     """
     seen: set[str] = set()

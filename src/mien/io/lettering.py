@@ -1,4 +1,4 @@
-"""Fonts and short forms for label names in drawings: a font that has their letters, cut where too long, else a number.
+"""Label names in drawings: find a font that has their letters, shorten long ones, or draw a number.
 
 Pillow's built-in font has English letters only. Others are searched for in the system's font folders; if none has all
 letters of a name, the label is drawn as "#3", its index among the labels.
@@ -34,7 +34,7 @@ _NEVER: Final = "\U0010ffff"  # in no font: it is drawn as the font's mark for a
 
 @lru_cache(maxsize=256)
 def font(size: int, words: str = "") -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """A font of that many pixels that has the letters of `words`; Pillow's own where none has."""
+    """A font of `size` pixels that has the letters of `words`; Pillow's own if no font has them."""
     from PIL import ImageFont
 
     file = font_file(words)
@@ -86,23 +86,23 @@ def _has(candidate: Any, words: str) -> bool:
 
 
 def shown(name: str, labels: Iterable[str]) -> str:
-    """A label as it is drawn among `labels`."""
+    """The text drawn for a label: the label, shortened, or "#" and its index in `labels` if no font has its letters."""
     if font_file(name) is None:
         return f"#{list(labels).index(name)}"
     return short(name)
 
 
 def short(name: str, longest: int = LONGEST) -> str:
-    """A name, or the beginning of one that is longer."""
+    """A name, cut to `longest` characters with an ellipsis."""
     return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
 
 
 def cells(text: str) -> int:
-    """Columns of a terminal that a text takes: letters of Chinese, Japanese and Korean, and emoji, take two."""
+    """Width of a text in terminal columns: Chinese, Japanese and Korean letters and emoji take two."""
     seen = [c for c in text if not unicodedata.combining(c) and unicodedata.category(c) != "Cf"]
     return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in seen)
 
 
 def numbered(labels: Sequence[str]) -> dict[str, str]:
-    """The labels that are drawn as numbers here: number by name."""
+    """The labels that are drawn as numbers because no font has their letters: number by name."""
     return {name: f"#{place}" for place, name in enumerate(labels) if font_file(name) is None}

@@ -1,8 +1,8 @@
 """A file lock that the OS releases when the process exits, even on `kill -9`.
 
-One process at a time writes a table, a folder of results or a run; a second one gets an error. The lock file lies
-beside the output and is deleted on release, while the lock is still held. A process that opened the file just before
-finds, once it has the lock, that the path no longer leads to its file, and tries again.
+One process at a time writes a table, a folder of results or a run; a second one gets an error. The lock file is beside
+the output and is deleted on release, while the lock is still held. A process that opened the file just before finds,
+once it has the lock, that the path no longer leads to its file, and tries again.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def _session(model: bytes | str, threads: int | None) -> Any:
 class Network:
     """A network of a weight file on ONNX Runtime, with one thread. Safe to call from several threads.
 
-    It can be pickled and copied: what travels is the file's path and hash, and the session is opened again when it is
+    It can be pickled and copied: only the file's path and hash are pickled, and the session is opened again when it is
     first used. A forked process also opens its own: a session may be in use by another thread while the process forks.
     """
 

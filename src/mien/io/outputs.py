@@ -1,10 +1,10 @@
 """Rules for where commands write, so that no file of the user is lost.
 
 - A file that the user names is written if it does not exist; `--overwrite` replaces it. Inputs are never replaced.
-- In a folder of results each input has its own file: the tree of the inputs below their deepest common folder, with a
-  number where two names would clash (also if they differ in case only). Nothing is written outside the folder, and no
-  file is replaced that `mien` did not write: `RECORD` in the folder lists those, with the hash of the content, the
-  input and the options of each.
+- In a folder of results each input has its own file: the tree repeats that of the inputs below their deepest common
+  folder, with a number where two names would clash (also if they differ in case only). Nothing is written outside the
+  folder, and no file is replaced that `mien` did not write: `RECORD` in the folder lists those, with the hash of the
+  content, the input and the options of each.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def check_folder(folder: str | Path, names: Iterable[str], *, overwrite: bool = 
 
 
 def _exists(path: Path, resumable: bool) -> OutputExists:
-    resume = ", --resume to go on" if resumable else ""
+    resume = ", --resume to continue" if resumable else ""
     return OutputExists(f"{describe(path)}: exists: pass --overwrite to replace it{resume}, or name another")
 
 
@@ -119,8 +119,8 @@ class Outputs:
     Args:
         folder: of the results; it need not exist.
         sources: the inputs.
-        named: the name of a result's file for the name of its input's file.
-        settings: what the results are made with.
+        named: maps the name of an input's file to the name of its result's file.
+        settings: the options that the results are made with.
         overwrite: replace results of earlier runs.
         resume: keep results of earlier runs that are still valid (see `is_done`) and replace the others.
         beside: suffixes of further files that belong to each result.
@@ -184,7 +184,8 @@ class Outputs:
         self._versions.setdefault(file, set()).add(str(entry["wrote"]))
 
     def _whole(self, place: str) -> str:
-        """A place from its entry in the record, which is relative to the folder, so that a project can be moved."""
+        """The absolute path of an entry in the record; entries are relative to the folder, so that a project can be
+        moved."""
         return place if place == StandardInput.name else os.path.normpath(Path(self._home, place))
 
     def _relative(self, place: str) -> str:
@@ -234,7 +235,7 @@ class Outputs:
                 target = Path(f"{self.folder / self._targets[place]}{ending}")
                 if inputs.place(target) in reads or os.path.realpath(target) in real:
                     raise OutputExists(
-                        f"{describe(target)}: the result would overwrite what is read: name another folder"
+                        f"{describe(target)}: the result would overwrite an input: name another folder"
                     )
             target = self.folder / self._targets[place]
             self._keep_inside(target)
@@ -249,7 +250,7 @@ class Outputs:
         parent = os.path.realpath(target.parent)
         if not Path(parent).is_relative_to(self._home):
             raise OutputExists(
-                f"{describe(target)}: lies behind a link that leads out of {describe(self.folder)}: name another folder"
+                f"{describe(target)}: is behind a link that leads out of {describe(self.folder)}: name another folder"
             )
 
     def _is_ours(self, target: Path) -> bool:
@@ -303,7 +304,7 @@ class Outputs:
         Args:
             source: the input.
             data: the file's content; empty if it is not known yet.
-            put: writes the file at the given path, whole or not at all.
+            put: writes the file at the given path, atomically.
 
         Raises:
             OutputExists: a file of another program, or a link out of the folder, appeared there meanwhile.
@@ -363,7 +364,7 @@ def has_record(path: Path) -> bool:
 
 def _stranger(path: Path) -> OutputExists:
     return OutputExists(
-        f"{describe(path)}: exists, and is not what mien wrote there: move it away, or name another folder"
+        f"{describe(path)}: exists, and mien did not write it: move it away, or name another folder"
     )
 
 

@@ -1,8 +1,8 @@
-"""Pages from Jinja2 templates: HTML that stands alone, with styles for light, dark and paper, and Markdown.
+"""Render pages from Jinja2 templates: self-contained HTML with styles for light, dark and print, and Markdown.
 
-A page made here asks for nothing over the network: styles and pictures stand inside it. Tables have captions and
-header cells, pictures have a description in words, and colour is never the only sign. `templates/` beside this module
-holds what pages share: `page.html` to extend, `parts.html` and `parts.md` to import from.
+A page loads nothing over the network: styles and pictures are embedded. Tables have captions and header cells, pictures
+have a text description, and colour is never the only cue. `templates/` beside this module holds the shared parts:
+`page.html` to extend, `parts.html` and `parts.md` to import from.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 FAINT: Final = "#8A8D93"
-"""Grid, reference lines and second-rank text; readable on light and dark paper."""
+"""Colour of grids, reference lines and secondary text; readable on light and dark backgrounds."""
 
 
 def render(template: Path, extra: str, **values: Any) -> str:
-    """A page from a template and what it shows. In an `.html` template every text is escaped that is not markup.
+    """Render a template with its values. In an `.html` template all text that is not `Markup` is escaped.
 
     Args:
-        template: the file; it may extend and import those beside it, and those that all pages share.
-        extra: the extra of `mien` that the page belongs to, named where Jinja2 is not installed.
-        values: the template's variables; it may use each of them, and no other.
+        template: the file; it may extend and import templates beside it and the shared ones.
+        extra: the extra of `mien` that includes Jinja2, named in the error if that is not installed.
+        values: the template's variables; using any other is an error.
 
     Raises:
         ExtraMissing: Jinja2 is not installed.
@@ -57,7 +57,7 @@ def _environment(folder: Path) -> Environment:
 
 
 def interval(cell: str) -> Markup:
-    """Markup of a cell's text; "79.4 ± 1.8 (76.7 to 81.8)" stands on two lines, its interval small."""
+    """Markup of a cell's text; "79.4 ± 1.8 (76.7 to 81.8)" is put on two lines, with the interval in small type."""
     from markupsafe import Markup, escape
 
     found = re.fullmatch(r"(.+?) \((\S+ to \S+)\)", cell)

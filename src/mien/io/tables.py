@@ -5,14 +5,14 @@
 **A killed run loses nothing.** `Writer` appends one line for each *picture* (with all its rows) to `<table>.part`, in a
 single write each. A killed run leaves whole lines and at most one incomplete line at the end, which `resume=True`
 removes; pictures with a whole line are complete, however many faces they have. Only `finish` turns the part file into
-the table, which therefore appears whole or not at all. The same holds for all three formats. (The part file is safe
-from a killed process; it is not synchronised to disk against loss of power.)
+the table, which therefore appears only when complete. The same holds for all three formats. (The part file is safe from
+a killed process; it is not synchronised to disk against loss of power.)
 
 **A table records how it was made**, if the writer gets `made_with`: version, weights, detector and options, in the
 Parquet file's metadata under the key `mien`, and for CSV and JSON lines in a JSON file beside the table, such as
-`table.csv.mien.json`. It also holds an identifier of each picture's content, so that `resume` notices a
-picture that was replaced. Going on with other options is refused; pictures that were replaced, and those with an error,
-are done again.
+`table.csv.mien.json`. It also holds an identifier of each picture's content, so that `resume` notices a picture that
+was replaced. Resuming with other options is refused; pictures that were replaced, and those with an error, are analysed
+again.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ __all__ = [
 ]
 
 ROW_GROUP: Final = 4096
-"""Rows held in memory while Parquet is written, at most."""
+"""Largest number of rows held in memory while Parquet is written."""
 
 
 FORMATS: Final = (".csv", ".jsonl", ".parquet")
@@ -101,7 +101,7 @@ class Writer:
         contents: identifier of each source's content (see `mien.io.inputs.identity`), where known.
         folder: where the names of an earlier run start from, or None.
         wrote: places of other files that earlier runs wrote.
-        frames: for a video the number of its last frame that is there.
+        frames: for a video the number of its last frame in the table.
 
     Raises:
         OutputExists: a table is there, finished or not, and neither `resume` nor `overwrite` was asked for.
@@ -159,7 +159,7 @@ class Writer:
             outputs.check(self.path, resumable=True)
             if _has_pictures(self.part):
                 raise OutputExists(
-                    f"{describe(self.part)} holds an unfinished run: go on with --resume, or start anew with "
+                    f"{describe(self.part)} holds an unfinished run: continue with --resume, or start again with "
                     "--overwrite"
                 )
         self._extends = False
@@ -201,12 +201,12 @@ class Writer:
             before = made.get("made_with")
             if before is None:
                 raise TableError(
-                    f"{describe(self.path)} does not say what made it: start anew with --overwrite, or name "
+                    f"{describe(self.path)} does not record how it was made: start again with --overwrite, or name "
                     "another file"
                 )
             if other := outputs.difference(before, self._made_with):
                 raise TableError(
-                    f"{describe(self.path)} was begun with {other}: give the same options, or start anew with "
+                    f"{describe(self.path)} was begun with {other}: give the same options, or start again with "
                     "--overwrite or another file"
                 )
         else:
@@ -348,9 +348,9 @@ class Writer:
             self._lock.release()
 
     def written(self) -> Iterator[Row]:
-        """Every row so far, in order, from the files: what an earlier run left and what this one has added.
+        """Every row so far, in order, read from the files: those of an earlier run and of this one.
 
-        The new rows of a picture that was analysed again take the place of the old ones.
+        The new rows of a picture that was analysed again replace the old ones.
         """
         names = [column.name for column in self._columns]
 
@@ -389,7 +389,7 @@ class Writer:
 
 
 def columns(layout: str = "mien", video: bool = False) -> tuple[Column, ...]:
-    """The documentation of a layout for people: its columns, and one entry each for all x_i and all y_i."""
+    """The documented columns of a layout, with one entry each for all x_i and all y_i."""
     points = len(points_of(layout))
     order = "mien.landmarks" if points == POINTS else "mien.io.columns.DLIB"
     return (
@@ -454,7 +454,7 @@ def made_of(path: str | Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as problem:
         raise _unreadable(path if path.suffix.lower() == ".parquet" else beside, problem) from None
     if not isinstance(made, dict) or not isinstance(made.get("pictures", {}), dict):
-        raise _unreadable(beside, ValueError("it does not say what made the table"))
+        raise _unreadable(beside, ValueError("it does not record how the table was made"))
     return made
 
 
@@ -596,7 +596,7 @@ def _is_entry(line: dict[str, Any], columns: int) -> bool:
 
 
 def _damaged_line(part: Path, number: int) -> TableError:
-    return TableError(f"{describe(part)}: line {number} is damaged: delete the file and start anew")
+    return TableError(f"{describe(part)}: line {number} is damaged: delete the file and start again")
 
 
 def _same_columns(path: Path, wanted: list[str], columns: list[str]) -> None:
@@ -609,7 +609,7 @@ def _same_columns(path: Path, wanted: list[str], columns: list[str]) -> None:
 
 
 def _identity(path: Path) -> list[int] | None:
-    """What distinguishes one version of a file from the next."""
+    """Inode, size and modification time, which tell versions of a file apart."""
     if not path.exists():
         return None
     status = path.stat()
@@ -650,7 +650,7 @@ def _write(
 
 
 def _arrow() -> Any:
-    """pyarrow, an extra because it is half as large as all the rest."""
+    """Import pyarrow, which is in an extra because it is half as large as all other dependencies."""
     try:
         import pyarrow.parquet
     except ModuleNotFoundError:

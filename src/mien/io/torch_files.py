@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from pickle import UnpicklingError  # what torch raises for a file that asks for anything else
+from pickle import UnpicklingError  # torch raises it for a file that needs anything else
 from typing import Any, Final
 
 from mien.errors import WeightsError
@@ -23,7 +23,7 @@ DAMAGE: Final = (
     AttributeError,
     OSError,
 )
-"""What torch raises for files that are cut off, of another kind, or ask for more than tensors."""
+"""The errors that torch raises for files that are truncated, of another kind, or contain more than tensors."""
 
 
 def read(path: Path | str) -> dict[str, Any]:

@@ -84,12 +84,12 @@ class VideoReader:
     Attributes:
         path: as given.
         width, height: of the upright frames, pixels.
-        rate: mean frames a second; None if the file does not state it.
+        rate: mean frames per second; None if the file does not state it.
         duration: seconds; None if the file does not state it.
         frames: their number as the file states it, or None.
         start: time of the first frame that a player shows, in seconds of the file's clock.
         colour: how to store these frames so that they look the same.
-        notes: what was changed in reading, one sentence each.
+        notes: changes made in reading, one sentence each.
 
     Raises:
         VideoError: no such file, FFmpeg cannot read it, or its video stream is missing or too large.
@@ -179,7 +179,7 @@ class VideoReader:
             self.notes.append(f"HDR ({kind}) is tone-mapped to SDR, BT.709")
             return Colour()
         if (frame.format.components[0].bits if frame.format.components else 8) > 8:
-            self.notes.append("more than 8 bits a channel are read, and written, as 8")
+            self.notes.append("more than 8 bits per channel are read, and written, as 8")
         return self._source
 
     def _decode(self) -> Iterator[VideoFrame]:
@@ -203,11 +203,11 @@ class VideoReader:
                 break
         if reason:
             raise VideoError(
-                f"{self._name}: is damaged ({reason}): copy it again; what is whole was analysed"
+                f"{self._name}: is damaged ({reason}): copy it again; the readable frames were analysed"
             )
 
     def pictures(self, every: int = 1) -> Iterator[Picture]:
-        """Each `every`-th frame, from the first.
+        """Every `every`-th frame, starting with the first.
 
         Raises:
             VideoError: the file is damaged, or ends before it should. The readable frames were yielded before.
@@ -230,8 +230,8 @@ class VideoReader:
         if short:
             whole = several(self.frames, "frame") if self.frames else f"{self.duration:.1f} s"
             raise VideoError(
-                f"{self._name}: ends after {several(number + 1, 'frame')} where it promises {whole}: copy it again; "
-                "what is there was analysed"
+                f"{self._name}: ends after {several(number + 1, 'frame')}, its header states {whole}: copy it again; "
+                "the frames before were analysed"
             )
 
     def picture(self, number: int) -> Picture | None:
@@ -362,10 +362,10 @@ _TICK: Final = Fraction(1, 90_000)
 
 
 class VideoWriter:
-    """Writes a video: `path` appears whole when `finish` is called; until then it is `<path>.part`.
+    """Writes a video to `<path>.part`, which `finish` renames to `path`.
 
     `like` is the video that the frames come from: colours are stored as in it (default BT.709), and its sound is copied
-    if `sound` is set. `notes` has a sentence for each thing that could not be kept.
+    if `sound` is set. `notes` has a sentence for each property that could not be kept.
 
     Raises:
         ConfigError: the suffix is none of `FORMATS`.
@@ -481,7 +481,7 @@ class VideoWriter:
             raise self._unwritable(problem) from None
 
     def drop(self) -> None:
-        """Remove what was written, unless it is finished."""
+        """Remove the part file, unless the video is finished."""
         if self._open:
             with suppress(OSError, self._av.error.FFmpegError):  # it is removed anyway
                 self._close()

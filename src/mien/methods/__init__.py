@@ -29,7 +29,7 @@ ABLATIONS: dict[str, tuple[Ablation, ...]] = {
     name: paper.ABLATION
     for name, paper in (("ke2nt", ke2nt), ("jadfer", jadfer), ("cclls", cclls), ("cal", cal), ("meca", meca))
 }
-"""The ladders of the papers with their controls, lowest rung first."""
+"""The ablation ladders of the methods, with their controls, lowest rung first."""
 
 
 def build(options: dict[str, Any], size: int) -> Method:

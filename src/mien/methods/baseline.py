@@ -1,6 +1,6 @@
 """The baseline: a fine-tuned backbone with one linear layer per task.
 
-*Given:* nothing; this is what every other method is compared with, on the same backbone, size, augmentation and
+*Given:* nothing; every other method is compared with this one, on the same backbone, size, augmentation and
 schedule. *Chosen:* cross-entropy against FERPlus vote shares (Barsoum et al. 2016 found that soft targets beat the
 majority label), dropout 0.2 on the pooled vector, and a linear head with tanh for apparent valence and arousal.
 """

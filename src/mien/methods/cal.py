@@ -2,40 +2,40 @@
 
 AAAI 2021, 35(7):5948-5956; the authors later call it CAF.
 
-*Given* (the authors' poster and public code): regression against labels alone also learns who the person is. So strong
-and weak emotion are made the two sides of a game on features, which needs no identity label. Otsu's threshold on
-valence and on arousal gives a radius that parts a batch into strong and weak faces. A critic draws strong faces
-together and holds weak ones at a margin from them, under a constraint on its second moment as in Fisher GAN. The
-margin is the mutual information of two Gaussians with the pair's correlation eta plus a confidence interval,
-alpha = -1/2 log(1 - eta^2) + log(N / c) / (2 K). The encoder then answers the critic, and the encoder and a small
+*Given* (the authors' poster and public code): regression against labels alone also learns the person's identity. So
+strong and weak emotion become the two sides of adversarial training on features, which needs no identity label. Otsu's
+threshold on valence and on arousal gives a radius that splits a batch into strong and weak faces. A critic pulls strong
+faces together and keeps weak ones at a margin from them, under a constraint on its second moment as in Fisher GAN. The
+margin is the mutual information of two Gaussians with the pair's correlation eta plus a confidence interval, alpha =
+-1/2 log(1 - eta^2) + log(N / c) / (2 K). The encoder is then trained against the critic, and the encoder and a small
 regressor learn valence and arousal by RMSE. At inference the critic is not used.
 
-*Chosen*, where the poster is silent or the code does something else by accident:
+*Chosen*, where the poster does not say or the code deviates by mistake:
 
 - Otsu's histogram has 32 bins between the smallest and the largest magnitude of the batch. The code's own radii (r^2
-  above .65, below .3) are the fallback when a side is empty.
-- Regressor and critic read features less their mean and divided by their spread (batch norm without factors). Pooled
-  features are mostly their mean, so each of eight ReLUs is on for all faces or off for all, and 8 of 64 starts never
-  learn. With the norm all learn in the end, 3 of 64 late; with SiLU in ReLU's place and orthogonal first weights as
-  well, all learn at once. What looked like a collapse of the game was this: regression without a critic did the same.
+  above .65, below .3) are the fallback if a side is empty.
+- Regressor and critic read standardised features (batch norm without factors). Pooled features are dominated by their
+  mean, so each of eight ReLUs is on for all faces or off for all, and 8 of 64 random starts never learn. With the norm
+  all learn in the end, 3 of 64 late; with SiLU instead of ReLU and orthogonal initial weights as well, all learn at
+  once. An apparent collapse of adversarial training was this effect: regression without a critic did the same.
 - eta of a pair is Pearson's correlation of its two critic outputs, held fixed; c = 10 and K = 4 give the poster's
   curve. The code's estimate of mutual information is not one (it can be negative), so it is not offered.
-- Strong faces are drawn together until they are within their own pair's margin, as the poster's hinge says; the code
-  has none there (`legacy`).
+- Strong faces are pulled together until they are within their own pair's margin, as in the poster's hinge; the code has
+  no margin there (`legacy`).
 - The critic's loss is minimised, so the quadratic penalty on the constraint is added. The code subtracts it, as Fisher
-  GAN's maximised loss does: `legacy`. At rho = 1e-6 either is all but invisible.
-- The encoder's turn draws the mean output of the weak to that of the strong (`match`). The code raises the mean output
-  of the weak (`raise`), which knows nothing of the strong: it brings the weak nearer to them about every other time.
-  The critic's output is bounded by tanh: `raise` has no end otherwise.
-- Turns go critic, encoder, affect, as the poster numbers them (the code starts with affect): the weights that are kept
-  have just regressed. Each turn has its own forward pass and optimiser, and all that it holds fixed is detached; the
-  code's critic step also writes into the encoder's gradient.
-- Adam divides a gradient by its own size, so an encoder turn with an optimiser of its own moves the encoder as far as
-  regression does, whatever its weight of .1. The code steps the encoder with one optimiser for both, where .1 counts.
-  `adversary_turn: shared` is that, as one step on the sum of both losses; it also spares a forward and backward pass.
-- `correlation` adds 1 - PCC and 1 - CCC. A comment in the code says that the paper had no such terms: 0 by default.
-- The regressor ends in tanh. Expressions are read by a linear probe on the detached feature, so that they change
-  nothing of the method; `joint` lets them shape it, and `off` answers that all are equally probable.
+  GAN's maximised loss does: `legacy`. At rho = 1e-6 both have almost no effect.
+- The encoder's turn pulls the mean output of the weak faces to that of the strong ones (`match`). The code raises the
+  mean output of the weak (`raise`) independent of the strong: it brings them nearer only about every other time. The
+  critic's output is bounded by tanh; otherwise `raise` is unbounded.
+- The turns are critic, encoder, affect, as numbered in the poster (the code starts with affect), so the last update
+  before weights are kept is regression. Each turn has its own forward pass and optimiser, and everything it holds fixed
+  is detached; the code's critic step also writes into the encoder's gradient.
+- Adam normalises gradients, so an encoder turn with its own optimiser moves the encoder as far as regression does, in
+  spite of its weight of .1. The code uses one optimiser for both, where .1 has an effect. `adversary_turn: shared` does
+  the same, as one step on the sum of both losses; it also saves a forward and backward pass.
+- `correlation` adds 1 - PCC and 1 - CCC. According to a comment in the code the paper had no such terms: 0 by default.
+- The regressor ends in tanh. Expressions are read by a linear probe on the detached feature, so that they do not affect
+  the method; `joint` also trains the feature with them, and `off` predicts equal probabilities.
 """
 
 from __future__ import annotations
@@ -69,27 +69,29 @@ if TYPE_CHECKING:
 class CALConfig(MethodConfig):
     """The poster's method; every part can be switched off."""
 
-    critic: bool = Field(True, description="the game on features; False regresses only")
+    critic: bool = Field(True, description="adversarial training on features; False only regresses")
     grouping: Literal["otsu", "radius"] = Field("otsu", description="radius takes the code's fixed radii")
     margin: Literal["adaptive", "fixed"] = "adaptive"
-    fixed_margin: float = Field(1.0, ge=0, description="the margin where it is fixed, a squared distance")
+    fixed_margin: float = Field(1.0, ge=0, description="the fixed margin, a squared distance")
     margin_c: float = Field(
         10.0, gt=0, description="c: the confidence interval is 0 for batches of c or fewer"
     )
     margin_k: float = Field(4.0, gt=0, description="K: divides the confidence interval")
-    rho: float = Field(1e-6, ge=0, description="weight and step of the second-moment constraint; 0 is none")
+    rho: float = Field(
+        1e-6, ge=0, description="weight and step of the second-moment constraint; 0 turns it off"
+    )
     legacy: bool = Field(
         False,
-        description="subtract the quadratic penalty and draw strong faces together without a margin, as the code",
+        description="subtract the quadratic penalty and pull strong faces together without a margin, as the code does",
     )
     bounded: bool = Field(True, description="tanh on the critic's output")
     adversary: Literal["raise", "match", "off"] = Field(
-        "match", description="what the encoder does about the critic"
+        "match", description="the encoder's loss against the critic"
     )
     adversary_weight: float = Field(0.1, ge=0)
     adversary_turn: Literal["own", "shared"] = Field(
         "own",
-        description="shared adds the encoder's answer to the affect turn: one optimiser, one forward pass",
+        description="shared adds the encoder's adversarial loss to the affect turn: one optimiser, one forward pass",
     )
     correlation: float = Field(
         0.0, ge=0, description="weight of 1 - PCC and of 1 - CCC; 0.5 in the later code"
@@ -104,7 +106,7 @@ class CALConfig(MethodConfig):
 
 
 class Groups(NamedTuple):
-    """Which faces of a batch are strong, which weak, and the radius between them (0 under the fallback)."""
+    """Masks of the strong and the weak faces of a batch, and the radius between them (0 with the fallback)."""
 
     strong: Bool[Tensor, " n"]
     weak: Bool[Tensor, " n"]
@@ -112,18 +114,18 @@ class Groups(NamedTuple):
 
 
 STRONG, WEAK = 0.65, 0.3
-"""The code's fallback, on r^2: stronger is strong, weaker is weak, what lies between is neither."""
+"""The code's fallback limits on r^2: faces above the first are strong, below the second weak, the others neither."""
 
 
 @torch.no_grad()
 def otsu(
     values: Float[Tensor, " n"], bins: int = 32, known: Bool[Tensor, " n"] | None = None
 ) -> Float[Tensor, ""]:
-    """The threshold that parts values into two classes of largest between-class variance (Otsu 1979).
+    """The threshold that splits values into two classes with the largest between-class variance (Otsu 1979).
 
-    Values are counted in equal bins from the smallest to the largest; the answer is the edge between two bins, and the
-    middle of the edges that are equally good, such as those across an empty valley. Equal values: that value, above
-    which nothing lies. Values that are not `known` do not count.
+    Values are counted in equal bins from the smallest to the largest; the result is the best edge between two bins, or
+    the middle of several equally good ones, such as those across an empty range. If all values are equal, it is that
+    value. Values that are not `known` do not count.
     """
     known = torch.ones_like(values, dtype=torch.bool) if known is None else known
     values = values.double()
@@ -145,10 +147,10 @@ def otsu(
 
 @torch.no_grad()
 def group(affect: Float[Tensor, "n 2"], by: str = "otsu") -> Groups:
-    """Part the rated faces of a batch into strong and weak emotion; rows without a rating are in neither.
+    """Split the rated faces of a batch into strong and weak emotion; rows without a rating are in neither.
 
-    By "otsu" strong is sqrt(v^2 + a^2) above sqrt(t_v^2 + t_a^2), with Otsu's t on |v| and on |a|. Where that leaves a
-    side empty, and by "radius", the fixed radii are used. Either side may still come back empty.
+    By "otsu" strong is sqrt(v^2 + a^2) above sqrt(t_v^2 + t_a^2), with Otsu's t on |v| and on |a|. If that leaves a
+    side empty, and by "radius", the fixed radii are used. Either side may still be empty.
     """
     known = torch.isfinite(affect).all(dim=1)
     sizes = torch.where(known[:, None], affect, 0).float().abs()
@@ -164,9 +166,10 @@ def group(affect: Float[Tensor, "n 2"], by: str = "otsu") -> Groups:
 
 
 class StrengthPairs(NamedTuple):
-    """Rows of a batch, of as many as the smaller group holds: strong face i, strong face -i-1 and weak face -i-1.
+    """Row indices, as many as the smaller group has faces: strong face i, strong face -i-1 and weak face -i-1.
 
-    Kept as long as the batch, so that nothing waits for the number of pairs: `used` is 1 for those, then 0.
+    Padded to the length of the batch, so that the device need not report the number of pairs: `used` is 1 for pairs,
+    then 0.
     """
 
     strong: Int[Tensor, " n"]
@@ -177,7 +180,7 @@ class StrengthPairs(NamedTuple):
 
 @torch.no_grad()
 def pairs(groups: Groups) -> StrengthPairs:
-    """Pair equally many strong and weak faces, in the order of the batch."""
+    """Pair equal numbers of strong and weak faces, in the order of the batch."""
     strong, weak = (torch.argsort((~each).byte(), stable=True) for each in (groups.strong, groups.weak))
     count = torch.minimum(groups.strong.sum(), groups.weak.sum())
     place = torch.arange(len(strong), device=strong.device)
@@ -189,14 +192,14 @@ def pairs(groups: Groups) -> StrengthPairs:
 
 
 def pearson(first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-    """Correlation of each row of one with the same row of the other; 0 where a row is constant."""
+    """Correlation of corresponding rows; 0 where a row is constant."""
     first = first - first.mean(dim=1, keepdim=True)
     second = second - second.mean(dim=1, keepdim=True)
     return functional.cosine_similarity(first, second, dim=1, eps=1e-8)
 
 
 LARGEST = 0.985
-"""|eta| is clamped here, so that the margin of a batch of 128 ends at about 2.1, where the poster's curve ends."""
+"""Upper limit of |eta|, so that the margin of a batch of 128 is at most about 2.1, where the poster's curve ends."""
 
 
 def information(eta: Float[Tensor, " n"], largest: float = LARGEST) -> Float[Tensor, " n"]:
@@ -205,7 +208,7 @@ def information(eta: Float[Tensor, " n"], largest: float = LARGEST) -> Float[Ten
 
 
 def confidence(samples: int, c: float = 10.0, k: float = 4.0) -> float:
-    """The part of the margin that no correlation can take away: log(N / c) / (2 K), and 0 where N is below c."""
+    """The part of the margin that is independent of correlation: log(N / c) / (2 K), and 0 if N is below c."""
     return max(0.0, math.log(samples / c) / (2 * k))
 
 
@@ -248,7 +251,7 @@ def contrast(
 
 
 class StrengthCritic(nn.Module):
-    """Features to 16 numbers: linear layers to 64 and 32, ReLU, 16."""
+    """Maps features to 16 numbers: linear layers to 64 and 32, ReLU, 16."""
 
     def __init__(self, width: int, dropout: float, bounded: bool) -> None:
         super().__init__()
@@ -262,7 +265,7 @@ class StrengthCritic(nn.Module):
         return torch.tanh(outputs) if self.bounded else outputs
 
     def judge(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n 16"]:
-        """The same with this critic held fixed: gradients reach the features, not its parameters."""
+        """The same with the critic held fixed: gradients flow to the features, not to its parameters."""
         fixed = {name: parameter.detach() for name, parameter in self.named_parameters()}
         outputs: Tensor = torch.func.functional_call(self, fixed, (features,))
         return outputs
@@ -272,7 +275,7 @@ class StrengthCritic(nn.Module):
 
 
 class Regressor(nn.Module):
-    """Features of mean 0 and spread 1 to (valence, arousal) in [-1, 1]: linear layers to 64, 8 and 2."""
+    """Maps standardised features to (valence, arousal) in [-1, 1]: linear layers to 64, 8 and 2."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -313,7 +316,7 @@ def decorrelation(
 
 
 class CAL(Recognition):
-    """A backbone that regresses affect, and a critic that it plays against on strong and weak emotion."""
+    """A backbone that regresses affect, trained against a critic of strong and weak emotion."""
 
     Config: ClassVar[type[MethodConfig]] = CALConfig
     turns: ClassVar[tuple[str, ...]] = ("critic", "encoder", "affect")
@@ -335,7 +338,7 @@ class CAL(Recognition):
             "encoder": self.answers and config.adversary_turn == "own",
             "affect": True,
         }
-        # A player that is switched off must not be stepped: its optimiser would decay weights without a loss.
+        # A turn that is switched off must not be stepped: its optimiser would decay weights without a loss.
         self.turns = tuple(turn for turn in CAL.turns if played[turn])  # type: ignore[misc]
         if config.expression == "off":
             nn.init.zeros_(self.expression.weight)
@@ -343,7 +346,7 @@ class CAL(Recognition):
             self.expression.requires_grad_(False)
 
     def features(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """The backbone's pooled vector, each number of mean 0 and spread 1."""
+        """The backbone's pooled vector, standardised."""
         standard: Tensor = self.norm(self.backbone(images)[0])
         return standard
 
@@ -370,7 +373,7 @@ class CAL(Recognition):
         return [parameter for module in owned for parameter in module.parameters()]
 
     def critic_terms(self, features: Float[Tensor, "n d"], groups: Groups) -> Terms:
-        """Contrast of equally many strong and weak faces; in training the constraint's multiplier then moves."""
+        """Contrast of equal numbers of strong and weak faces; in training, also updates the constraint's multiplier."""
         config = self.config
         outputs = self.critic(features.detach()).float()
         rows = pairs(groups)
@@ -393,13 +396,13 @@ class CAL(Recognition):
 
     @torch.no_grad()
     def margin(self, first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """alpha of pairs of rows in a batch of n."""
+        """The margin alpha of pairs of rows in a batch of n."""
         if self.config.margin == "fixed":
             return first.new_full((len(first),), self.config.fixed_margin)
         return adaptive_margin(pearson(first, second), len(first), self.config.margin_c, self.config.margin_k)
 
     def encoder_terms(self, features: Float[Tensor, "n d"], groups: Groups) -> Terms:
-        """What the encoder does about the critic, which is held fixed; 0 where a group is empty."""
+        """The encoder's loss against the critic, which is held fixed; 0 if a group is empty."""
         outputs = self.critic.judge(features).float()
         strong, weak = (
             (outputs * each[:, None]).sum(dim=0) / each.sum().clamp(min=1)

@@ -4,28 +4,29 @@ IEEE TIP 33:2514-2529, DOI 10.1109/TIP.2024.3378459.
 
 *Given* (abstract, and the authors' public code and figure): shallow layers receive weak gradients, so they are taught
 by the deepest layer. Clusters found there are matched in two spaces: images of the batch by their vectors (CLBS) and
-channels of one image by where they fire (CLFM); the loss is minus half the cosine between matched cluster means. All
-scales are fused by an attention that rearranges each map to one resolution (MSR); its mean over channels, plus
-its mean over the batch, is the vector that is classified. Released weights of layers 1-3: (0, 0.1, 0).
+channels of one image by the positions of their activations (CLFM); the loss is minus half the cosine between matched
+cluster means. All scales are fused by an attention that rearranges each map to one resolution (MSR); its mean over
+channels, plus its mean over the batch, is the vector that is classified. Released weights of layers 1-3: (0, 0.1, 0).
 
-*Chosen*, mostly to correct what the public code does by accident; `legacy` keeps its literal form of both losses:
+*Chosen*, mostly to correct errors of the public code; `legacy` keeps its form of both losses:
 
-- Everything that is compared is first centred by its mean over the batch, which passes no gradient. Vectors after a
-  ReLU all point one way: uncentred, one constant vector scores -.478 of -.5, and there is nothing left to learn.
+- Everything that is compared is first centred by its detached mean over the batch. Vectors after a ReLU all point in
+  one direction: uncentred, one constant vector scores -.478 of -.5, and there is nothing left to learn.
 - CLBS compares a cluster of faces with the mean shallow vector of *the same faces*. Assigned by cosine, as in the
-  literal form, shuffled faces score the same.
-- CLFM clusters channels by where they fire on all faces of the batch, 4 n numbers, and assigns shallow channels to
-  those clusters by cosine. Within one image there are four numbers and four clusters, and some cluster always fits:
-  with pretrained weights the literal form scores -.498 for the right face and -.498 for another's, ours -.24 and -.12.
-- Channel codes are soft-argmax positions on maps pooled to one size, in [0, 1]. The code's integer indices pass no
-  gradient, so its CLFM only monitors. Cosine is taken over a code's coordinates.
+  public code, shuffled faces score the same.
+- CLFM clusters channels by the positions of their activations on all faces of the batch, 4 n numbers, and assigns
+  shallow channels to those clusters by cosine. Within one image there are four numbers and four clusters, and some
+  cluster always fits: with pretrained weights the public code's form scores -.498 for the right face and -.498 for
+  another's, ours -.24 and -.12.
+- Channel codes are soft-argmax positions on maps pooled to one size, in [0, 1]. The code's integer indices have no
+  gradient, so its CLFM trains nothing. Cosine is taken over a code's coordinates.
 - Vectors of every layer, the deep one included, are convolution, mean over the map, linear layer, ReLU, as in the
-  figure. Which loss trains the deep one is not said: ours reads the expression from it, on a detached map. Centroids
-  pass no gradient, so the deep layer teaches and cannot shrink to please.
+  figure. The loss of the deep one is not stated: ours classifies the expression from it, on a detached map. Centroids
+  are detached, so the deep layer teaches and cannot collapse to reduce the loss.
 - At evaluation a running mean replaces the batch's mean, so that a face's logits do not depend on its neighbours.
 - k-means runs in training only, starts from mutually distant points and re-seeds empty clusters: it cannot give NaN.
 - Kernels follow the map's size: twice the rearrangement ratio, halved on small maps, with the least padding that makes
-  the stride whole. At 224 px this gives exactly the published table.
+  the stride an integer. At 224 px this gives exactly the published table.
 - `pooled` adds the backbone's own pooled vector to the classified one, for backbones with pretrained pooling.
 """
 
@@ -71,7 +72,7 @@ class CCLLSConfig(MethodConfig):
     layer_weights: tuple[float, float, float] = Field((0.0, 0.1, 0.0), description="lambda of layers 1 to 3")
     map_clusters: int = Field(4, ge=2, description="clusters of channels")
     sharpness: float = Field(0.1, gt=0, description="temperature of a channel's soft-argmax")
-    legacy: bool = Field(False, description="both losses as the public code has them, nothing centred")
+    legacy: bool = Field(False, description="both losses as in the public code, without centring")
     dropout: float = Field(0.2, ge=0, lt=1, description="on the embedding, as in the baseline")
 
 
@@ -79,7 +80,7 @@ class CCLLSConfig(MethodConfig):
 
 
 class Fit(NamedTuple):
-    """How one stage map becomes a grid: PixelShuffle ratio, then a convolution's kernel, stride and padding."""
+    """How one stage map is turned into a grid: PixelShuffle ratio, then a convolution's kernel, stride and padding."""
 
     ratio: int
     kernel: int
@@ -88,7 +89,7 @@ class Fit(NamedTuple):
 
 
 def fit(sides: list[int], grid: int) -> list[Fit]:
-    """The geometry that takes square maps of `sides`, shallow to deep, to `grid` x `grid` each.
+    """The geometry that turns square maps of `sides`, shallow to deep, into `grid` x `grid` each.
 
     >>> fit([56, 28, 14, 7], 11)[3]
     Fit(ratio=16, kernel=32, stride=8, padding=0)
@@ -156,7 +157,7 @@ class MultiScale(nn.Module):
 
 
 def centred(items: Tensor) -> Tensor:
-    """Items [n, ...] less the batch's mean, which passes no gradient."""
+    """Items [n, ...] minus the batch's mean, which is detached."""
     return items - items.detach().mean(dim=0)
 
 
@@ -171,8 +172,8 @@ class Clusters(NamedTuple):
 def kmeans(points: Float[Tensor, "b n d"], clusters: int, steps: int = 10) -> Clusters:
     """Clusters of each of b sets of points by Lloyd's algorithm, always `steps` rounds of it.
 
-    Starts from the point nearest the mean and then, each time, the point farthest from those taken. A cluster that
-    loses its members moves to the point worst served, so every centroid is finite whatever the points.
+    Initialised with the point nearest the mean and then repeatedly the point farthest from those chosen. A cluster that
+    loses its members moves to the point farthest from its centroid, so every centroid is always finite.
     """
     points = points.float()
 
@@ -197,7 +198,7 @@ def kmeans(points: Float[Tensor, "b n d"], clusters: int, steps: int = 10) -> Cl
 
 
 def nearest(items: Float[Tensor, "b m d"], centroids: Float[Tensor, "b k d"]) -> Int[Tensor, "b m"]:
-    """The centroid of largest cosine to each item."""
+    """The index of the centroid with the largest cosine to each item."""
     cosine = functional.normalize(items, dim=2) @ functional.normalize(centroids, dim=2).transpose(1, 2)
     return cosine.argmax(dim=2)
 
@@ -205,7 +206,7 @@ def nearest(items: Float[Tensor, "b m d"], centroids: Float[Tensor, "b k d"]) ->
 def misalignment(items: Float[Tensor, "b m d"], clusters: Clusters) -> Float[Tensor, ""]:
     """Minus half the mean cosine between each centroid and the mean of its member items; in [-.5, .5].
 
-    A centroid without members counts as one at right angles: 0.
+    A centroid without members counts as cosine 0.
     """
     shares = functional.one_hot(clusters.member, clusters.centroids.shape[1]).to(items.dtype)
     means = shares.transpose(1, 2) @ items / shares.sum(dim=1)[..., None].clamp(min=1)
@@ -215,8 +216,8 @@ def misalignment(items: Float[Tensor, "b m d"], clusters: Clusters) -> Float[Ten
 def soft_peaks(maps: Float[Tensor, "n c h w"], sharpness: float) -> Float[Tensor, "n c 4"]:
     """(row, column) of the strongest and the second strongest cell of each map, in [0, 1], by soft-argmax.
 
-    Each map is divided by its largest magnitude first, so that `sharpness` means the same at every layer; but by no
-    less than its layer's average of them, or channels that hardly fire would get huge gradients.
+    Each map is divided by its largest magnitude first, so that `sharpness` has the same effect at every layer; but at
+    least by its layer's average of them, or channels with weak activations would get huge gradients.
     """
     height, width = maps.shape[2:]
     flat = maps.flatten(2)
@@ -312,8 +313,8 @@ class CCLLS(Recognition):
         return terms
 
     def code(self, stage: Float[Tensor, "n c h w"]) -> Float[Tensor, "b c d"]:
-        """Where each channel fires, on the deep layer's grid (4 x 4 at least): one set of codes of all faces, 4 n
-        numbers less their mean, or in the literal form a set of four integers for each face."""
+        """The positions of each channel's activations, on the deep layer's grid (4 x 4 at least): one set of codes of
+        all faces, 4 n numbers minus their mean, or with `legacy` a set of four integers for each face."""
         pooled = functional.adaptive_avg_pool2d(stage, self.cells)
         if self.config.legacy:
             return hard_peaks(pooled)
@@ -359,11 +360,11 @@ def learning_intensity(method: CCLLS, batch: Batch) -> Float[Tensor, " layers"]:
 _ALIGNED_NOTHING = {"samples": False, "maps": False}
 
 ABLATION = (
-    Ablation("backbone", "the pooled vector alone", {"fusion": False, **_ALIGNED_NOTHING}),
+    Ablation("backbone", "only the pooled vector", {"fusion": False, **_ALIGNED_NOTHING}),
     Ablation("msr", "multi-scale representation", _ALIGNED_NOTHING),
     Ablation("clbs", "and contrast across the batch", {"maps": False}),
     Ablation("clfm", "or contrast of feature maps", {"samples": False}),
     Ablation("full", "and both"),
-    Ablation("legacy", "both as the public code has them", {"legacy": True}),
+    Ablation("legacy", "both as in the public code", {"legacy": True}),
 )
 """The ladder of `mien ablate`."""

@@ -57,8 +57,8 @@ class DlibResNet(Backbone):
     """dlib's face-recognition network without its last level of two filters, pooled by the mean.
 
     At side s the stage maps are 32 channels at s/4, 64 at s/8, 128 at s/16 and 256 at s/32. The published network has
-    fixed factors and offsets where it had batch norms in training; `affine` says that the norms hold these, so that
-    training makes norms of them again.
+    fixed factors and offsets where it had batch norms in training; `affine` is true while the norms hold these, so that
+    training can turn them back into norms.
     """
 
     def __init__(self, size: int = 112) -> None:
@@ -102,7 +102,7 @@ class DlibResNet(Backbone):
         """Fill from the published file; crops are expected normalised as `mien.data.transforms` does.
 
         Raises:
-            WeightsError: the manifest or its .bin is absent, damaged, or of another network.
+            WeightsError: the manifest or its .bin is missing, damaged, or of another network.
         """
         stored = tensorflow_tensors(Path(path))
         # From ImageNet's normalisation to dlib's: a factor and an offset of each channel, taken into the first filter.
@@ -136,7 +136,7 @@ def tensorflow_tensors(manifest: Path) -> dict[str, Tensor]:
     """Named tensors of a TensorFlow.js weights manifest, with uint8 values scaled back.
 
     Raises:
-        WeightsError: the manifest or a file that it names is absent or damaged.
+        WeightsError: the manifest or a file that it names is missing or damaged.
     """
     try:
         groups = json.loads(manifest.read_text(encoding="utf-8"))

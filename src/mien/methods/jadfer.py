@@ -2,8 +2,8 @@
 
 DOI 10.1109/TAFFC.2024.3454988.
 
-*Given* (abstract; neither text nor code could be read, so this is a reconstruction): a spatial branch of N parallel
-paths, which a Variety loss steers to different regions; a contextual branch of self-attention; an interaction by
+*Given* (abstract; neither text nor code was available, so this is a reconstruction): a spatial branch of N parallel
+paths, which a Variety loss pushes to different regions; a contextual branch of self-attention; an interaction by
 cross-attention with spatial queries and contextual keys and values. Joint Attention Dropping (JAD)
 regulates the attention weight matrix in both by dropping its *similar* activations.
 
@@ -11,17 +11,17 @@ regulates the attention weight matrix in both by dropping its *similar* activati
 
 - A path is the local attention of TransFER, its nearest published relative: 1x1 convolution to a sixteenth of the
   channels, ReLU, 1x1 convolution to one map, batch norm, sigmoid. N = 4.
-- Variety: mean pairwise cosine between path maps less their means over cells. With the means kept, two maps of .5
-  everywhere and a little besides are alike whatever the little is (.84 at the start), and the loss hardly acts. The two
-  other forms found in the literature are options. Maps could satisfy them by dying out, so a mean below 0.1 is
-  penalised too.
-- "Similar" in JAD has three readings, named by what is compared: `heads` (default; several heads look at one place),
-  `queries` (several queries of a head do), `rows` (two queries of a head look alike altogether). JAD is training-only.
-- An activation is joint if it is at least `threshold` times what even attention would give, by the geometric mean over
-  heads or the mean over queries. Without that bound a tenth of the keys is dropped also where attention is even, or
-  where no two heads agree. The mass that is removed is logged as `dropped`.
-- The head reads the backbone's pooled vector beside the branches: the pretrained pooling survives, and the ladder's
-  first rung is the baseline.
+- Variety: mean pairwise cosine between path maps minus their means over cells. Without centring, two maps of .5 plus
+  small differences are always similar (.84 at the start), and the loss has little effect. The two other forms found in
+  the literature are options. Maps could satisfy them by vanishing, so a mean below 0.1 is penalised too.
+- "Similar" in JAD has three interpretations, named by what is compared: `heads` (default; several heads attend to one
+  key), `queries` (several queries of a head do), `rows` (two queries of a head have similar rows). JAD is
+  training-only.
+- An activation is joint if it is at least `threshold` times that of uniform attention, by the geometric mean over heads
+  or the mean over queries. Without that limit a tenth of the keys is dropped even if attention is uniform or no two
+  heads agree. The removed mass is logged as `dropped`.
+- The head also reads the backbone's pooled vector: the pretrained pooling is kept, and the ladder's first rung is the
+  baseline.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Reading = Literal["off", "heads", "queries", "rows"]
 class JADFERConfig(MethodConfig):
     """Sizes for maps of 25 to 100 cells; each branch and each term can be switched off."""
 
-    stage: int = Field(-1, description="which backbone map the branches read, -1 the deepest")
+    stage: int = Field(-1, description="index of the backbone map that the branches read, -1 the deepest")
     width: int = Field(256, ge=8, description="width of a token")
     paths: int = Field(4, ge=0, description="N; 0 leaves the spatial branch out")
     variety: Literal["off", "cosine", "distance", "variance"] = "cosine"
@@ -70,9 +70,13 @@ class JADFERConfig(MethodConfig):
     widen: int = Field(2, ge=1, description="hidden width of a block's feed-forward part, in token widths")
     interaction: bool = Field(True, description="cross-attention from paths to context; needs both branches")
     dropping: Reading = Field("heads", description="what JAD compares")
-    keep: Literal["strongest", "none"] = Field("strongest", description="whether one of the similar survives")
-    share: float = Field(0.1, ge=0, le=1, description="r: share of keys that JAD may drop for a query")
-    threshold: float = Field(1.5, ge=0, description="how many times its even share of attention is joint")
+    keep: Literal["strongest", "none"] = Field(
+        "strongest", description="whether one of the similar activations is kept"
+    )
+    share: float = Field(0.1, ge=0, le=1, description="r: largest share of keys that JAD drops per query")
+    threshold: float = Field(
+        1.5, ge=0, description="factor of uniform attention from which an activation is joint"
+    )
     chance: float = Field(0.5, ge=0, le=1, description="p: probability of dropping, for each sample")
     dropout: float = Field(0.2, ge=0, lt=1, description="on the embedding, as in the baseline")
 
@@ -83,7 +87,7 @@ class JADFERConfig(MethodConfig):
 def similar_heads(
     weights: Float[Tensor, "n h q k"], share: float, keep: str, threshold: float
 ) -> Bool[Tensor, "n h q k"]:
-    """Entries to drop where heads agree: the geometric mean over heads of weights relative to an even row's.
+    """Entries to drop where heads agree: the geometric mean over heads of weights relative to uniform ones.
 
     Of a chosen (query, key), the head with the largest weight keeps it when `keep` is "strongest".
     """
@@ -95,7 +99,7 @@ def similar_heads(
 def similar_queries(
     weights: Float[Tensor, "n h q k"], share: float, keep: str, threshold: float
 ) -> Bool[Tensor, "n h q k"]:
-    """Entries to drop where the queries of a head agree: its keys of largest mean weight, relative to an even row's.
+    """Entries to drop where the queries of a head agree: its keys of largest mean weight, relative to uniform ones.
 
     The query with the largest weight on such a key keeps it when `keep` is "strongest".
     """
@@ -108,7 +112,7 @@ def similar_rows(
 ) -> Bool[Tensor, "n h q k"]:
     """Entries to drop where two whole rows are alike (cosine above 0.9): the largest entries they share.
 
-    The earlier row of the pair keeps them when `keep` is "strongest", else both lose them.
+    The earlier row of the pair keeps them if `keep` is "strongest", else both lose them.
     """
     direction = functional.normalize(weights, dim=3)
     pairs = (direction @ direction.transpose(2, 3) > alike).float()
@@ -122,7 +126,7 @@ def similar_rows(
 
 
 READINGS = {"heads": similar_heads, "queries": similar_queries, "rows": similar_rows}
-"""The three readings of "dropping the similar activations"."""
+"""The three interpretations of "dropping the similar activations"."""
 
 
 class Dropped(NamedTuple):
@@ -135,8 +139,8 @@ class Dropped(NamedTuple):
 def drop_jointly(weights: Float[Tensor, "n h q k"], reading: Reading, config: JADFERConfig) -> Dropped:
     """Zero the similar entries of softmax weights in a `chance` of the samples, and rescale each row to sum 1.
 
-    A row with less than 1e-6 left is not changed, so no query is ever blind. `share` or `chance`
-    of 0, or reading "off", is the identity. Gradient reaches the kept entries only.
+    A row with less than 1e-6 left is not changed, so every query keeps some attention. `share` or `chance`
+    of 0, or reading "off", is the identity. Only the kept entries get a gradient.
     """
     if reading == "off" or config.share == 0 or config.chance == 0:
         return Dropped(weights, weights.new_zeros(()))
@@ -154,19 +158,19 @@ def drop_jointly(weights: Float[Tensor, "n h q k"], reading: Reading, config: JA
 
 
 def _lift(weights: Tensor) -> Tensor:
-    """Weights relative to those of an even row: 1 everywhere where attention is even."""
+    """Weights relative to uniform attention, which gives 1 everywhere."""
     return (weights * weights.shape[-1]).clamp(min=1e-12)
 
 
 def _largest(scores: Float[Tensor, "*rows k"], share: float, threshold: float) -> Bool[Tensor, "*rows k"]:
-    """True at those of the ceil(share * k) largest scores of each row that are `threshold` or more."""
+    """True at the ceil(share * k) largest scores of each row, if they are at least `threshold`."""
     count = math.ceil(round(share * scores.shape[-1], 9))
     mask = torch.zeros_like(scores, dtype=torch.bool)
     return mask.scatter(-1, scores.topk(count, dim=-1).indices, True) & (scores >= threshold)
 
 
 def _strongest(weights: Tensor, dim: int) -> Tensor:
-    """True at the largest entry along `dim`; exactly one, also where entries tie."""
+    """True at the largest entry along `dim`; exactly one, also if entries tie."""
     mask = torch.zeros_like(weights, dtype=torch.bool)
     return mask.scatter(dim, weights.argmax(dim=dim, keepdim=True), True)
 
@@ -175,7 +179,8 @@ def _strongest(weights: Tensor, dim: int) -> Tensor:
 
 
 def path_cosine(maps: Float[Tensor, "n paths h w"]) -> Float[Tensor, ""]:
-    """Mean pairwise cosine between path maps less their means over cells: 1 if all are alike, -1 / (N - 1) at least."""
+    """Mean pairwise cosine between path maps minus their means over cells: 1 if all are equal, at least -1 / (N -
+    1)."""
     return _mean_pair_cosine(maps.flatten(2) - maps.mean(dim=(2, 3))[..., None])
 
 
@@ -193,7 +198,8 @@ def path_variance(tokens: Float[Tensor, "n paths d"]) -> Float[Tensor, ""]:
 
 
 def presence(maps: Float[Tensor, "n paths h w"], floor: float = 0.1) -> Float[Tensor, ""]:
-    """How far the mean of a path map falls below `floor`, averaged: keeps Variety from being met by empty maps."""
+    """The amount by which the mean of a path map is below `floor`, averaged: prevents Variety from being satisfied by
+    empty maps."""
     return (floor - maps.mean(dim=(2, 3))).clamp(min=0).mean()
 
 
@@ -215,7 +221,7 @@ def _mean_pair_cosine(rows: Float[Tensor, "n m d"]) -> Float[Tensor, ""]:
 
 
 class SpatialPath(nn.Module):
-    """One path: an attention map in (0, 1) over the cells, and the token of what it sees."""
+    """One path: an attention map in (0, 1) over the cells, and the token pooled by it."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -268,8 +274,8 @@ class AttentionBlock(nn.Module):
 
 
 class Sight(NamedTuple):
-    """Where the network looked: path maps, their tokens, and of every block, deepest last, the attention weights and
-    the mass that dropping took from them."""
+    """The network's attention: path maps, their tokens, and for every block, deepest last, the attention weights and
+    the mass that dropping removed from them."""
 
     maps: Float[Tensor, "n paths h w"] | None
     tokens: Float[Tensor, "n paths d"] | None
@@ -332,7 +338,7 @@ class JADFER(Recognition):
         return terms
 
     def look(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n d"], Sight]:
-        """The embedding, and where each part looked."""
+        """The embedding, and the attention of each part."""
         pooled, stages = self.backbone(images)
         features, parts = stages[self.config.stage], [pooled]
         maps = spatial = None
@@ -372,4 +378,4 @@ ABLATION = (
     Ablation("full", "and interaction"),
     Ablation("undropped", "all but joint attention dropping", {"dropping": "off"}),
 )
-"""The ladder of `mien ablate`; `undropped` is the partner of the occlusion test."""
+"""The ladder of `mien ablate`; `undropped` is compared in the occlusion test."""

@@ -4,29 +4,30 @@ arXiv 2409.08598; IEEE TMM 2025, DOI 10.1109/TMM.2025.3604916.
 
 *Given* (abstract, and the authors' public script for Swin-T on RAF-DB): an image is classified by the cosine between
 its feature and frozen CLIP embeddings of the expression names, scaled by about 100; a small network 512 -> 128 -> 512
-turns the feature into a neutral version of itself; the difference of the two must point the way from the neutral text
-to the expression's text; the text is the anchor of a contrast between the two versions; all losses have weight 1.
+turns the feature into a neutral version of itself; the difference of the two must point from the neutral text to the
+expression's text; the text is the anchor of a contrast between the two versions; all losses have weight 1.
 
 *Chosen:*
 
-- Both versions, and all texts, have length 1. With free lengths a neutral version of any length turns the difference
-  where it likes: on real faces it grew to 18 times the feature's length, and its direction meant nothing. On the
+- Both versions, and all texts, have length 1. With free lengths, a long neutral version can give the difference any
+  direction: on real faces it grew to 18 times the feature's length, and its direction was meaningless. On the
   sphere the difference points along t_y - t_n only where f_n is f_e mirrored in the plane between the two texts, and
-  then cos(f_n, t_n) = cos(f_e, t_y): a neutral version lies as near neutral as the face lies near its expression.
-- The contrast pushes a neutral version away from its expression's text until it is no nearer than the neutral text is.
-  Without that bound its minimum is the opposite of t_y, which lies far from neutral where texts resemble one another,
-  and at the published weight 1 it overrules the transformation.
+  then cos(f_n, t_n) = cos(f_e, t_y): a neutral version is as near to neutral as the face is to its expression.
+- The contrast pushes a neutral version away from its expression's text until it is no nearer than the neutral text.
+  Without that bound its minimum is the opposite of t_y, which is far from neutral if texts are similar, and at the
+  published weight 1 it dominates the transformation.
 - The contrast is of each image with its own text. The public script averages over all pairs of texts and images, which
-  does not change when labels are shuffled, so cannot teach labels. `legacy` is that form, free lengths and no bound.
+  does not change when labels are shuffled, so it cannot teach labels. `legacy` is that form, with free lengths and no
+  bound.
 - Vote shares: the transformation and contrast terms are averaged over (image, expression) pairs, each weighted by its
-  vote share, neutral left out. One-hot shares give the paper's sums back.
-- Texts are taken less their mean. Sentences that differ in one word share most of their direction (cosines of .72 to
-  .87), which batch-normalised features cannot have: they stay at cosines of .3 to .4 with their own text. `raw` is
-  the paper's.
-- Text: MiniLM's by default, as CLIP's weights do not ship with the package. Its sentences lie closer together than a
-  scale of 100 can bear, so the scale starts at 20 and is learned; 100 and fixed is the published setting.
-- Projection: batch-normalised linear map from the backbone's width to the text's; `double` is the script's pair of
-  them for Swin-T, `none` uses the pooled vector as it is (ResNet-18 with CLIP: 512 = 512).
+  vote share, neutral left out. One-hot shares give the paper's sums.
+- Texts are centred by their mean. Sentences that differ in one word share most of their direction (cosines of .72 to
+  .87), which batch-normalised features cannot have: they stay at cosines of .3 to .4 with their own text. `raw` is the
+  paper's form.
+- Text: MiniLM's by default, as CLIP's weights do not ship with the package. Its sentences are too similar for a scale
+  of 100, so the scale starts at 20 and is learnt; 100 and fixed is the published setting.
+- Projection: batch-normalised linear map from the backbone's width to the text's; `double` is the script's pair of such
+  maps for Swin-T, `none` uses the pooled vector as it is (ResNet-18 with CLIP: 512 = 512).
 - A batch without any emotional sample contributes exactly zero to both terms (the script's mean over nothing is NaN).
 """
 
@@ -63,9 +64,7 @@ if TYPE_CHECKING:
 class KE2NTConfig(MethodConfig):
     """The released weights of the three losses; each part can be switched off."""
 
-    text: str = Field(
-        "minilm-photo", description="a name or file that mien.methods.text_embeddings.load knows"
-    )
+    text: str = Field("minilm-photo", description="a name or file for mien.methods.text_embeddings.load")
     matching: Literal["text", "linear"] = Field(
         "text", description="classify by text or by a free linear layer"
     )
@@ -77,15 +76,15 @@ class KE2NTConfig(MethodConfig):
     contrast_weight: float = Field(1.0, ge=0, description="lambda_c; 0 turns the term off")
     dropout: float = Field(0.2, ge=0, lt=1, description="on the pooled vector, as in the baseline")
     geometry: Literal["centred", "raw", "orthonormal"] = Field(
-        "centred", description="raw is the paper's; orthonormal takes the texts' likeness away, a control"
+        "centred", description="raw is the paper's; orthonormal removes the texts' similarity, a control"
     )
     legacy: bool = Field(
-        False, description="free lengths and a contrast of all pairs, as the public script has them"
+        False, description="free lengths and a contrast of all pairs, as in the public script"
     )
 
 
 class Versions(NamedTuple):
-    """The two versions of a face's feature, of length 1 (of any in the literal form)."""
+    """The two versions of a face's feature, of length 1 (of any length with `legacy`)."""
 
     emotional: Float[Tensor, "n d"]
     neutral: Float[Tensor, "n d"]
@@ -105,12 +104,12 @@ def _projection(kind: str, width: int, dimension: int) -> nn.Module:
 
 
 def _texts(config: KE2NTConfig) -> Float[Tensor, "k d"]:
-    from mien.methods import text_embeddings  # how texts become vectors: the method needs the vectors
+    from mien.methods import text_embeddings  # imported here: the method itself needs only the vectors
 
     table = torch.from_numpy(text_embeddings.load(config.text).embeddings[: config.classes].copy())
     if config.geometry == "centred":
         table = table - table.mean(dim=0)
-    if config.geometry == "orthonormal":  # the nearest such rows (Loewdin 1950)
+    if config.geometry == "orthonormal":  # the nearest orthonormal rows (Loewdin 1950)
         left, _, right = torch.linalg.svd(table, full_matrices=False)
         table = left @ right
     return table if config.legacy else functional.normalize(table, dim=1)
@@ -143,7 +142,7 @@ def self_contrast(
 def self_contrast_all_pairs(
     versions: Versions, texts: Float[Tensor, "k d"], shares: Float[Tensor, "n k"]
 ) -> Float[Tensor, ""]:
-    """The public script's form: every emotional image against the text of every other, whatever its label."""
+    """The public script's form: every emotional image against the text of every other, independent of labels."""
     anchors = functional.normalize(texts, dim=1)
     near = functional.normalize(versions.emotional, dim=1) @ anchors.T
     far = functional.normalize(versions.neutral, dim=1) @ anchors.T
@@ -153,7 +152,7 @@ def self_contrast_all_pairs(
 
 
 def _emotional(shares: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-    """The shares without the neutral class; columns keep their places."""
+    """The shares with the neutral class set to 0."""
     keep = torch.ones_like(shares)
     keep[:, NEUTRAL] = 0
     return shares * keep
@@ -255,8 +254,8 @@ ABLATION = (
     Ablation("transformation", "text and the emotional-to-neutral transformation", _NO_CONTRAST),
     Ablation("contrast", "text and self-contrast", _NO_TRANSFORMATION),
     Ablation("full", "all three"),
-    Ablation("raw", "all three on texts with their common part", {"geometry": "raw"}),
-    Ablation("random", "all three on random directions in place of text", {"text": "random-0"}),
+    Ablation("raw", "all three on texts without centring", {"geometry": "raw"}),
+    Ablation("random", "all three on random directions instead of text", {"text": "random-0"}),
     Ablation("orthonormal", "all three on texts made orthogonal to each other", {"geometry": "orthonormal"}),
 )
 """The ladder of `mien ablate`, with its controls."""

@@ -1,17 +1,17 @@
-"""MECA: a compact embedding: its direction is the emotion, its length the intensity.
+"""MECA: a compact embedding with the emotion as its direction and the intensity as its length.
 
 After Kim and Song, "MECA: Manipulation With Emotional Intensity-Aware Contrastive Learning and Attention-Based
 Discriminative Learning" (IEEE TAFFC 2024, DOI 10.1109/TAFFC.2024.3493416), of which only the abstract is public: this
 is a reconstruction, and no number here can be compared with theirs.
 
 *Given* (abstract): attention-based discriminative learning and emotional intensity-aware contrastive learning, by means
-of self-attention and mutual information, make the latent space compact, which helps both the manipulation of
-expressions and their recognition.
+of self-attention and mutual information, make the latent space compact, which helps both the manipulation and the
+recognition of expressions.
 
-*Chosen:* a polar code z = rho * u. The unit vector u says which emotion, by its cosine to one learned axis per
-expression; rho in [0, 1.2] says how much, and neutral is the origin: its logit falls as rho grows. Votes are soft
-targets. Intensity is what a rating says where there is one, the distance from neutral in valence and arousal, and else
-the votes of the expression that most annotators saw: a face torn between anger and disgust is half intense, not wholly.
+*Chosen:* a polar code z = rho * u. The unit vector u encodes the emotion, by its cosine to one learned axis per
+expression; rho in [0, 1.2] is the intensity, and neutral is the origin: its logit falls as rho grows. Votes are soft
+targets. The labelled intensity is the distance from neutral in valence and arousal if a face is rated, else the share
+of votes for the most frequent expression: a face with votes split between anger and disgust has half the intensity.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class MECAConfig(MethodConfig):
-    """The numbers of MECA; all are ours, as the paper's are not public."""
+    """The options of MECA; all values are ours, as the paper's are not public."""
 
     code: int = Field(32, ge=2, description="length of the code z")
     width: int = Field(128, ge=8, description="length of a token; a multiple of `heads`")
@@ -57,7 +57,9 @@ class MECAConfig(MethodConfig):
     bandwidth: float = Field(0.3, gt=0, description="intensities this far apart hardly attract each other")
     margin: float = Field(0.3, ge=0, description="extra push between strong faces of different expressions")
     attention: bool = Field(True, description="attention-based discriminative learning")
-    separate_weight: float = Field(0.1, ge=0, description="expressions attend to different places")
+    separate_weight: float = Field(
+        0.1, ge=0, description="weight of the loss that makes expressions attend to different places"
+    )
     information_weight: float = Field(0.1, ge=0, description="mutual information between places and code")
     blank_weight: float = Field(0.1, ge=0, description="without its places an expression is less probable")
     compact: bool = Field(True, description="strong faces lie on their axis")
@@ -67,8 +69,8 @@ class MECAConfig(MethodConfig):
 
 
 class Code(NamedTuple):
-    """What the network says of n faces: `logits` [n, k], unit `direction` [n, d], `length` [n], the pooled `feature`
-    [n, w], `tokens` [n, t, w], attention `maps` [n, k - 1, t] (rows sum to 1) and what they gather, `places`
+    """The network's outputs for n faces: `logits` [n, k], unit `direction` [n, d], `length` [n], the pooled `feature`
+    [n, w], `tokens` [n, t, w], attention `maps` [n, k - 1, t] (rows sum to 1) and the vectors they pool, `places`
     [n, k - 1, w]."""
 
     logits: Tensor
@@ -111,11 +113,11 @@ class MECA(Recognition):
             self.key = nn.Linear(width, width, bias=False)
             self.value = nn.Linear(width, width, bias=False)
             self.critic = nn.Linear(width, config.code, bias=False)
-            # Starts at 0: training begins as the plain network and lets attention in as far as it helps (check M1-a).
+            # Starts at 0: training begins as the plain network, and attention is added as far as it helps.
             self.gate = nn.Parameter(torch.zeros(()))
 
     def encode(self, images: Float[Tensor, "n 3 h w"]) -> Code:
-        """The code of faces and everything it was made from."""
+        """The codes of faces, with the values they are computed from."""
         top = self.backbone(images)[1][-1]
         tokens = self.token(top.flatten(2).transpose(1, 2))
         feature = tokens.mean(dim=1)
@@ -167,7 +169,8 @@ class MECA(Recognition):
         return terms
 
     def _attention(self, code: Code, batch: Batch, truth: Tensor, query: Tensor, emotional: Tensor) -> Terms:
-        """Expressions look at different places, places tell of the code of another view, and they are needed."""
+        """Three losses: expressions attend to different places, places predict the code of another view, and they are
+        needed."""
         config = self.config
         row = torch.arange(len(truth), device=truth.device)
         with torch.no_grad():  # the other view: mirrored, its code a fixed target
@@ -198,9 +201,9 @@ _PLACES = torch.tensor([CIRCUMPLEX[name] for name in EXPRESSIONS])
 def intensities(
     batch: Batch, shares: Float[Tensor, "n k"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """(intensity in 0..1, 1 where it is known). A rating, the length of (valence, arousal), counts first, unless it is
-    what the votes themselves give; then the share of the most frequent expression but neutral, so that a face torn
-    between two is not intense. A bare label only tells neutral from the rest: 0 or 1, not known."""
+    """(intensity in 0..1, 1 where it is known). A rating, the length of (valence, arousal), has precedence, unless it
+    was derived from the votes; next is the share of the most frequent expression except neutral, so that a face with
+    split votes is not intense. A label alone only separates neutral from the rest: 0 or 1, with mask 0."""
     known, rating = rated(batch)
     voted = torch.isfinite(batch.votes).all(dim=1)
     derived = voted & ((rating - shares @ _PLACES[: shares.shape[1]].to(shares)).abs().amax(dim=1) < 1e-4)
@@ -211,7 +214,7 @@ def intensities(
 
 
 def masked_mean(values: Float[Tensor, " n"], mask: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """Mean over the rows where `mask` is 1; 0, with a gradient path, where none is."""
+    """Mean over the rows where `mask` is 1; 0, with a gradient path, if there are none."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
@@ -239,9 +242,9 @@ def contrast(
     """Emotional intensity-aware contrastive loss.
 
     Faces attract each other as far as their votes agree (Bhattacharyya) and their intensities are close. Faces of
-    different expressions are compared with a handicap of the margin times the lower of their intensities, so strong
-    ones are pushed apart hardest and weak ones, which do look alike, hardly. The code enters as [z, 0.5], normalised:
-    near neutral all directions are one.
+    different expressions get a margin in proportion to the lower of their intensities, so strong ones are pushed apart
+    most and weak ones, which look similar, hardly. The code enters as [z, 0.5], normalised, so that near neutral
+    directions do not differ.
     """
     similar = _anchored(z) @ _anchored(z).T
     agreement = shares.clamp(min=0).sqrt() @ shares.clamp(min=0).sqrt().T
@@ -264,8 +267,8 @@ def _anchored(z: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
 
 
 def overlap(maps: Float[Tensor, "n q t"]) -> Float[Tensor, ""]:
-    """Mean squared cosine between the attention maps of different expressions: 1 where all look alike, 0 where no two
-    share a place."""
+    """Mean squared cosine between the attention maps of different expressions: 1 if all are equal, 0 if no two
+    overlap."""
     unit = functional.normalize(maps, dim=2)
     cosine = unit @ unit.transpose(1, 2)
     count = maps.shape[1]
@@ -284,7 +287,7 @@ def info_nce(
 
 
 ABLATION = (
-    Ablation("bare", "the polar code alone", {"contrast": False, "attention": False, "compact": False}),
+    Ablation("bare", "only the polar code", {"contrast": False, "attention": False, "compact": False}),
     Ablation("contrast", "and intensity-aware contrast", {"attention": False, "compact": False}),
     Ablation("attention", "or attention-based discrimination", {"contrast": False, "compact": False}),
     Ablation("full", "both, and compactness"),

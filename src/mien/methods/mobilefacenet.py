@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 def _filter(convolution: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
     """A convolution without bias, then its batch norm.
 
-    While the norm keeps its statistics (evaluation, or training with `norms: frozen`) it is a factor and an offset of
-    the convolution, and is computed as such: the same values and gradients without two passes over every map (our
-    choice: it makes a training step 1.6 times as fast on a CPU). An exporter sees the two layers, and so does a hook.
+    While the norm's statistics are frozen (evaluation, or training with `norms: frozen`), it is applied as a factor and
+    an offset of the convolution: the same values and gradients without two passes over every map (our choice: it makes
+    a training step 1.6 times as fast on a CPU). Exporters and hooks still see the two layers.
     """
     watched = bool(norm._forward_pre_hooks)
     if norm.training or watched or torch.compiler.is_exporting():
@@ -94,7 +94,7 @@ class MobileFaceNet(Backbone):
 
     The published network ends in a 7x7 depthwise filter over the whole map of a 112 px crop (learned pooling). For
     another input size that filter is resampled to the map's size and rescaled to the same sum, so that pretrained
-    pooling survives (our choice; a plain average would throw it away).
+    pooling is kept (our choice; a plain average would discard it).
 
     At side s the stage maps are 64 channels at s/4, 128 at s/8, 128 at s/16 and 512 at s/16.
     """
@@ -139,7 +139,7 @@ class MobileFaceNet(Backbone):
         """Fill from the published face-recognition file (307 tensors; its last projection to 128-d is left out).
 
         Raises:
-            WeightsError: the file is absent, is not a plain tensor file, or is another network.
+            WeightsError: the file is missing, is not a plain tensor file, or is of another network.
         """
         if not Path(path).is_file():
             raise WeightsError(

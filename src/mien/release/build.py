@@ -1,13 +1,15 @@
-"""From a trained run to weights to predict with: `own` for a run of one's own, `build` for those of the package.
+"""Make weights for prediction from a trained run: `own` for your own run, `build` for those of the package.
 
-`own` exports what was trained, calibrates it on validation, and writes the card. `build` follows a configuration: it
-refits the affect head, makes int8, and states figures of other sets. Everything is chosen on training and validation
-data; the test split is read at the end, for the card alone. A card is written only if `mien predict` takes it.
+`own` exports the network, calibrates it on validation, and writes the card. `build` follows a configuration: it
+refits the affect head, quantises to int8, and measures figures on other sets. Everything is chosen on training and
+validation data; the test split is only read at the end, for the card. A card is written only if `mien predict` accepts
+it.
 
 *Apparent valence and arousal.* Sets with real valence/arousal labels are small. The head is therefore refitted on the
 frozen embedding against two sources at once, equally weighted: vote-derived affect of the run's own training images
 (the mean circumplex prototype under the votes), and the labels of the sets named in `affect`. For each such set the
-card prints CCC from cross-validation over its folds: the head saw four fifths of the set and is judged on the rest.
+card prints CCC from cross-validation over its folds: the head was fitted to four fifths of the set and is evaluated on
+the rest.
 """
 
 from __future__ import annotations
@@ -15,8 +17,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,47 +37,47 @@ from mien.evaluation import intervals, metrics
 from mien.evaluation.evaluate import plain
 from mien.evaluation.subgroups import SMALLEST_GROUP, grouped
 from mien.faces.recognise import HEADS, OnnxRecogniser, softmax
-from mien.io import cards
+from mien.io import atomic, cards
 from mien.labels import EXPRESSIONS, UNLABELLED, listed
 from mien.methods.base import AffectHead, Recognition, ccc
 from mien.release import export
 from mien.training import checkpoint
 from mien.training.config import RunConfig
+from mien.types import LineProgress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mien.data.records import Record, Split
 
-Progress = Callable[[str], None]
-
 UNCERTAIN_BELOW = 0.5
-"""A label less probable than not is called uncertain. Our choice: it needs no second threshold once calibrated."""
+"""Labels with a lower probability are uncertain. Our choice: 0.5, as calibrated probabilities need no other
+threshold."""
 
 DECAYS = (0.01, 0.1, 1.0, 10.0)
-"""Weight decays of the affect head that are tried on validation."""
+"""Weight decays of the affect head that are compared on validation."""
 
 NEUTRAL, HAPPY = EXPRESSIONS.index("neutral"), EXPRESSIONS.index("happiness")
 
 FILLED = ("name", "input", "sha256", "recipe", "metrics")
-"""What a release states of itself; the rest of `cards.REQUIRED` a person has to write."""
+"""The fields of a card that a release fills; the rest of `cards.REQUIRED` must be written by hand."""
 
 OWN_FILE = "recogniser.onnx"
-"""The network in the folder of a released run of one's own."""
+"""The network's file in the folder that `own` writes."""
 
 INT8_LOSS = 0.003
-"""Largest loss of validation accuracy that int8 may cost."""
+"""Largest accepted loss of validation accuracy by int8."""
 
 
 class ElsewhereConfig(SourceConfig):
-    """A set to report on that nothing was learnt or chosen from."""
+    """A set to report on that was not used for training or selection."""
 
     by: tuple[str, ...] = Field(
         (),
-        description="attributes, such as a manifest's further columns: each of their groups gets figures",
+        description="attributes, such as a manifest's further columns, for figures by group",
     )
     pooled: bool = Field(
-        True, description="also the figures of the whole set; false where its parts are no one population"
+        True, description="also the figures of the whole set; false if its parts are not one population"
     )
 
     @model_validator(mode="after")
@@ -87,13 +88,13 @@ class ElsewhereConfig(SourceConfig):
 
 
 class ReleaseConfig(Frozen):
-    """What to ship and what its card says beyond figures."""
+    """The run to release, and the text of its card."""
 
     name: str
     run: Path = Field(description="a finished run folder")
     affect: tuple[SourceConfig, ...] = ()
     elsewhere: tuple[ElsewhereConfig, ...] = Field(
-        (), description="other sets, never learnt from: the card reports on all their labelled faces"
+        (), description="other sets, not trained on: the card reports on all their labelled faces"
     )
     folds: int = Field(5, ge=2, description="cross-validation folds of each affect source's protocol")
     card: dict[str, Any] = Field(
@@ -120,7 +121,7 @@ def load(path: Path) -> ReleaseConfig:
 def fit_affect(
     sets: list[tuple[NDArray[np.float32], NDArray[np.float32]]], decay: float, steps: int = 300
 ) -> AffectHead:
-    """Fit a linear + tanh head to several (embedding [n, d], affect [n, 2]) sets, each set weighing the same.
+    """Fit a linear + tanh head to several (embedding [n, d], affect [n, 2]) sets, with equal weight for each set.
 
     The loss of a set is its mean squared error plus (1 - CCC) / 2; full batches, Adam, `decay` on the weights.
     """
@@ -157,18 +158,18 @@ def rate(head: AffectHead, embedding: NDArray[np.float32]) -> NDArray[np.float32
     return guess
 
 
-def build(config: ReleaseConfig, out: Path, progress: Progress) -> Path:
+def build(config: ReleaseConfig, out: Path, progress: LineProgress) -> Path:
     """Write `<out>/<name>.onnx` and its card, and return the network's path.
 
     Raises:
-        ConfigError: the configuration leaves out what a card must state.
+        ConfigError: the configuration does not state all that a card must have.
         WeightsError: the export disagrees with the checkpoint, or int8 costs too much accuracy.
     """
     lacking = [key for key in cards.REQUIRED if key not in FILLED and key not in config.card]
     if lacking:
-        raise ConfigError(f"release: 'card' does not state {', '.join(lacking)}: every card must; write them")
+        raise ConfigError(f"release: 'card' does not state {', '.join(lacking)}: every card needs them")
     stored, method, run, labels = _opened(config.run)
-    # Prediction has no stored landmarks, so neither has what is measured here.
+    # Prediction has no stored landmarks, so these measurements use none either.
     data = run.data.model_copy(update={"points": None})
     known = source_records(data, labels)
     records = without_copies(known)[0] if data.drop_duplicates else known
@@ -176,13 +177,8 @@ def build(config: ReleaseConfig, out: Path, progress: Progress) -> Path:
     for split in ("train", "valid", "test"):
         progress(f"aligning {split} by the shipped landmark network")
         splits[split] = _samples(_of(records, split, data), run, labels, data)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".release-") as unfinished:
-        made = _make(config, method, run, stored, labels, known, splits, Path(unfinished), progress)
-        for path in sorted(
-            made.parent.iterdir(), key=lambda path: path.suffix == ".onnx"
-        ):  # the network last
-            path.replace(out / path.name)
+    with atomic.adding(out, last=".onnx") as unfinished:
+        made = _make(config, method, run, stored, labels, known, splits, unfinished, progress)
     return out / made.name
 
 
@@ -195,9 +191,9 @@ def _make(
     records: list[Record],
     splits: dict[Split, Samples],
     out: Path,
-    progress: Progress,
+    progress: LineProgress,
 ) -> Path:
-    """Export, calibrate and measure into a folder that is thrown away where something is refused."""
+    """Export, calibrate and measure into a folder that is deleted if something fails."""
     plain = out / f"{config.name}.fp32.onnx"
     target = out / f"{config.name}.onnx"
     check = np.array(splits["valid"].images[:256])
@@ -253,21 +249,22 @@ def _make(
 
 
 def own(
-    folder: Path, out: Path, progress: Progress, data: Path | None = None, overwrite: bool = False
+    folder: Path, out: Path, progress: LineProgress, data: Path | None = None, overwrite: bool = False
 ) -> Path:
     """Make a folder of weights from a run: `<out>/recogniser.onnx` with its card, for `mien predict --weights <out>`.
 
     Args:
         folder: the run folder.
-        out: appears whole or not at all.
+        out: written atomically.
         progress: called with a line of text at each step.
-        data: where the run's dataset is, if not where it was.
+        data: the run's dataset, if it was moved.
         overwrite: replace weights that an earlier call made at `out`.
 
     Raises:
         ConfigError: `out` holds something already.
         WeightsError: the run cannot be read or exported, or learns from colour.
-        DatasetNotFound, DatasetDamaged: the run's validation pictures, on which the weights are calibrated, are gone.
+        DatasetNotFound, DatasetDamaged: the run's validation pictures, on which the weights are calibrated, are
+            missing.
     """
     stored, method, run, labels = _opened(folder)
     ours = {OWN_FILE, Path(OWN_FILE).with_suffix(".json").name}
@@ -281,10 +278,7 @@ def own(
     source = run.data.model_copy(update={"points": None, **({"root": data} if data else {})})
     run = run.model_copy(update={"data": source})
     records = source_records(source, labels)
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with atomic.folder(out) as part:
         target = part / OWN_FILE
         progress("aligning the validation pictures by the shipped landmark network")
         valid = _samples(_of(records, "valid", source), run, labels, source)
@@ -294,9 +288,9 @@ def own(
         named = valid.expression != UNLABELLED
         logits, truth = outputs["logits"][named], valid.expression[named]
         wrong = int((logits.argmax(axis=1) != truth).sum())
-        # Without an error the likeliest temperature is the smallest there is: everything would be certain.
+        # Without errors the best temperature would be the smallest allowed, and every prediction certain.
         temperature = metrics.fit_temperature(logits, truth) if wrong else 1.0
-        why = "" if wrong else ", kept: none of them is wrong, so they say nothing of confidence"
+        why = "" if wrong else ", kept: none of them is wrong, so confidence cannot be calibrated"
         progress(f"temperature {temperature:.2f} from {len(truth)} validation pictures{why}")
         judged, split = valid, "valid"
         if any(record.split == "test" for record in records):
@@ -306,7 +300,7 @@ def own(
         figures = {**measured(outputs, judged, temperature, labels), "split": split}
         if split == "valid":
             figures["note"] = (
-                "the set has no test split: these figures are of the pictures that chose the weights"
+                "the set has no test split: these figures are of the pictures by which the weights were selected"
             )
         counts = ", ".join(
             f"{sum(record.split == name for record in records)} {name}" for name in ("train", "valid", "test")
@@ -318,32 +312,27 @@ def own(
             "data": f"{source.reader} {source.root.name}, pictures: {counts}{others}",
             "terms": "not stated: those of the training data apply; write them here",
             "intended_use": "not stated: write here what the weights are for",
-            "limits": "measured on these data alone; a label describes a face, not what the person feels",
+            "limits": "measured only on these data; a label describes a face, not what the person feels",
             "must_not": "decisions about a person; inferring emotions of people at work or in education",
         }
         heads = _heads(stored.card, run, records, labels)
         _write_card(target, stated, stored, method, run, labels, heads, temperature, records, judged, figures)
         shutil.rmtree(out, ignore_errors=True)
-        part.replace(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return out
 
 
 def _opened(folder: Path) -> tuple[checkpoint.Checkpoint, Recognition, RunConfig, tuple[str, ...]]:
-    """A run's best weights: the file, the method, its configuration and its labels."""
+    """Open a run's best weights: the file, the method, its configuration and its labels."""
     stored = checkpoint.load(folder / "weights.safetensors")
     method = stored.restore()
     if not isinstance(method, Recognition):
         raise WeightsError(f"{folder}: '{stored.card['method']['name']}' does not recognise expressions")
     if not stored.heads["expression"]:
-        raise WeightsError(
-            f"{folder}: was trained without expression labels: there is nothing to recognise with"
-        )
+        raise WeightsError(f"{folder}: was trained without expression labels, so it cannot recognise them")
     run = RunConfig(**stored.card["config"])
     if run.data.colour:
         raise WeightsError(
-            f"{folder}: learnt from colour, and prediction takes grey: train with data.colour=false"
+            f"{folder}: was trained on colour, but prediction uses grey: train with data.colour=false"
         )
     return stored, method, run, tuple(stored.card["classes"])
 
@@ -360,7 +349,7 @@ def _of(records: list[Record], split: Split, source: SourceConfig) -> list[Recor
 def _heads(
     card: dict[str, Any], run: RunConfig, records: list[Record], labels: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The heads that a checkpoint's card says were trained; where it does not say, those that its data could train."""
+    """The trained heads by a checkpoint's card; if it does not state them, those that its data could train."""
     if heads := card.get("heads"):
         return tuple(head for head in HEADS if heads.get(head, True))
     every = [*records, *(record for also in run.data.also for record in source_records(also, labels))]
@@ -386,10 +375,10 @@ def _write_card(
     figures: dict[str, Any],
     affect: Sequence[SourceConfig] = (),
 ) -> None:
-    """Write the card beside the network, and open both as prediction does.
+    """Write the card beside the network, and check that prediction accepts both.
 
     Raises:
-        WeightsError: prediction refuses them.
+        WeightsError: prediction does not accept them.
     """
     data = run.data
     protocol = protocols.load(data.protocol) if data.protocol else None
@@ -449,26 +438,26 @@ def measured(
 ) -> dict[str, Any]:
     """Accuracy, macro accuracy, F1 and calibration of the test split, each with its 95 % interval.
 
-    Where `people` names who each picture is of, intervals are over people. Recalls have score intervals.
+    If `people` gives the person of each picture, intervals are over people. Recalls have score intervals.
     """
     named = samples.expression != UNLABELLED
     if not named.any():
         return {"images": 0}
     truth, logits = samples.expression[named], test["logits"][named]
     if people is not None:
-        people = [who for who, known in zip(people, named, strict=True) if known]
+        people = [person for person, known in zip(people, named, strict=True) if known]
     probabilities = softmax(logits, temperature)
     answer = probabilities.argmax(axis=1)
     sure = probabilities.max(axis=1)
     right = answer == truth
-    who = people if people is not None and any(people) else None
+    subjects = people if people is not None and any(people) else None
     found: dict[str, Any] = {
         name: asdict(value)
         for name, value in intervals.classification_intervals(
-            truth, answer, len(labels), subjects=who
+            truth, answer, len(labels), subjects=subjects
         ).items()
     }
-    found["calibration_error"] = asdict(intervals.calibration_interval(sure, right, subjects=who))
+    found["calibration_error"] = asdict(intervals.calibration_interval(sure, right, subjects=subjects))
     found["expected_calibration_error"] = metrics.calibration_error(sure, right)
     keep = sure >= UNCERTAIN_BELOW
     found["certain"] = {
@@ -495,7 +484,7 @@ def elsewhere(
     labels: tuple[str, ...],
     shift: NDArray[np.float32] | float = 0.0,
 ) -> dict[str, Any]:
-    """Figures of a set that nothing was learnt or chosen from, and of its groups; `shift` is added to the logits.
+    """Figures of a set not used for training or selection, and of its groups; `shift` is added to the logits.
 
     Raises:
         ConfigError: the set does not have an attribute of `by`.
@@ -530,7 +519,7 @@ def _of_rows(
     temperature: float,
     labels: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Figures of some of a set's pictures; pairs where people show two expressions."""
+    """Figures of some of a set's pictures; also of pairs if people show two expressions."""
     part = replace(
         samples,
         images=samples.images[:0],
@@ -555,18 +544,20 @@ def _of_rows(
 def happier(
     happiness: NDArray[np.floating], expression: NDArray[np.int64], people: Sequence[str | None]
 ) -> intervals.Interval:
-    """How often a person's smiling picture gets more probability of happiness than their neutral one; mean over people.
+    """The share of pairs in which a person's smiling picture gets a higher probability of happiness than their neutral
+    one.
 
     Args:
         happiness: [n] probability of happiness of each picture.
         expression: [n] labels; pictures of other labels than neutral and happiness do not count.
-        people: [n] who each picture is of. A person with several pairs of a neutral and a smiling picture counts with
-            their share. The interval is the score interval where everybody has one pair, else a bootstrap over people.
+        people: [n] the person in each picture. For a person with several pairs of a neutral and a smiling picture the
+            share is used, and the mean over people is returned. The interval is the score interval if every person has
+            one pair, else a bootstrap over people.
     """
     rows: dict[str | None, tuple[list[float], list[float]]] = {}
-    for value, label, who in zip(happiness, expression, people, strict=True):
+    for value, label, person in zip(happiness, expression, people, strict=True):
         if label in (NEUTRAL, HAPPY):
-            rows.setdefault(who, ([], []))[int(label == HAPPY)].append(float(value))
+            rows.setdefault(person, ([], []))[int(label == HAPPY)].append(float(value))
     pairs = [[smile > calm for calm in calms for smile in smiles] for calms, smiles in rows.values()]
     shares = np.array([np.mean(each) for each in pairs if each])
     if all(len(each) <= 1 for each in pairs):
@@ -581,9 +572,9 @@ def _affect(
     run: RunConfig,
     splits: dict[Split, Samples],
     outputs: dict[Split, dict[str, NDArray[np.float32]]],
-    progress: Progress,
+    progress: LineProgress,
 ) -> tuple[dict[str, Any], AffectHead | None]:
-    """Refit the affect head; its decay is chosen on validation, each labelled set is judged by cross-validation."""
+    """Refit the affect head; its decay is chosen on validation, each labelled set is evaluated by cross-validation."""
     main = (outputs["train"]["embedding"], splits["train"].affect)
     others: list[tuple[SourceConfig, list[list[Record]], Samples, NDArray[np.float32]]] = []
     for source in config.affect:
@@ -605,7 +596,7 @@ def _affect(
                 for split in ("train", "valid", "test")
             }
             part = {split: (embedding[some], samples.affect[some]) for split, some in rows.items()}
-            # Chosen anew in each fold: one fold's validation pictures are another's test pictures.
+            # Chosen separately in each fold: one fold's validation pictures are another's test pictures.
             decays.append(_decay([*rest, part["train"]], [part["valid"], held]))
             seen = np.concatenate([rows["train"], rows["valid"]])
             head = fit_affect([*rest, (embedding[seen], samples.affect[seen])], decays[-1])

@@ -1,7 +1,7 @@
-"""From a checkpoint to ONNX: fp32, then static int8, each only if it says what the checkpoint says.
+"""Export a checkpoint to ONNX: fp32, then static int8, each checked against the checkpoint.
 
-The exported network takes uint8 crops and holds the scaling of pixel values, so that nothing about preprocessing is
-left to remember. See `mien.faces.recognise` for its contract.
+The exported network takes uint8 crops and includes the scaling of pixel values, so that no preprocessing is needed. See
+`mien.faces.recognise` for its contract.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from mien.io.onnx import session
 from mien.methods.base import Recognition
 
 CALIBRATION = 256
-"""Crops that int8 ranges are measured on."""
+"""Number of crops on which int8 ranges are measured."""
 
 PERCENTILE = 99.995
-"""Share of the activations, per cent, that int8 ranges cover. Our choice by measurement on FERPlus validation: the
-logits came nearer to fp32 (root mean square difference .113) than with ranges that cover everything (.160)."""
+"""Share of the activations, in per cent, that int8 ranges cover. Our choice by measurement on FERPlus validation: the
+logits were nearer to fp32 (root mean square difference .113) than with ranges that cover everything (.160)."""
 
 TOLERANCE = 1e-3
 """Largest difference of a logit between torch and fp32 ONNX, relative to the largest logit."""
@@ -51,10 +51,10 @@ class _PixelsToOutputs(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far two networks agree on the same crops.
+    """The agreement of two networks on the same crops.
 
     Attributes:
-        crops: how many were compared.
+        crops: number of crops.
         largest: largest absolute difference of a logit.
         relative: `largest` over the largest absolute logit.
         agreement: share of crops with the same first class.
@@ -111,7 +111,7 @@ def to_onnx(method: Recognition, size: int, colour: bool, path: Path, check: NDA
     """Write the fp32 network and compare it with torch on `check` crops.
 
     Raises:
-        WeightsError: the exported network says something else; nothing is left at `path`.
+        WeightsError: the exported network gives other outputs; no file is left at `path`.
     """
     method = method.to(memory_format=torch.contiguous_format).eval()
     shape = (2, size, size, 3) if colour else (2, size, size)
@@ -147,7 +147,7 @@ def quantise(source: Path, target: Path, calibration: NDArray[np.uint8]) -> None
 
     Args:
         source: fp32 network from `to_onnx`.
-        target: where the int8 network goes.
+        target: path of the int8 network.
         calibration: representative uint8 crops, from training data.
     """
     from onnxruntime.quantization import (
@@ -159,7 +159,7 @@ def quantise(source: Path, target: Path, calibration: NDArray[np.uint8]) -> None
     )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    batch = min(32, len(calibration))  # the percentile method wants batches of one size
+    batch = min(32, len(calibration))  # the percentile method needs batches of one size
 
     class CropReader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -197,7 +197,7 @@ def quantise(source: Path, target: Path, calibration: NDArray[np.uint8]) -> None
 
 
 def without_traces(path: Path) -> None:
-    """Take out of a network's file what the exporter notes of the machine: paths of source files, and stacks."""
+    """Remove the exporter's traces of this machine from a network's file: paths of source files, and stacks."""
     import onnx
 
     model = onnx.load(str(path))
@@ -211,7 +211,7 @@ def without_traces(path: Path) -> None:
 
 
 def sensitive_nodes(path: Path, first: int = 3, last: int = 2) -> tuple[str, ...]:
-    """Names of the nodes that int8 would hurt most: matrix products (the heads), the first and the last convolutions.
+    """Names of the nodes that int8 would affect most: matrix products (the heads), the first and the last convolutions.
 
     Our choice, by measurement on a MobileFaceNet at 80 px (FERPlus validation, ranges by percentile). With the stem
     (the first three), the widening convolution and the learned pooling (the last two) in floating point, 98.6 % of the

@@ -1,7 +1,7 @@
-"""A new expression head for weights that exist, trained on their embedding from several sets without their class prior.
+"""Fit a new expression head to the embedding of existing weights, on several sets without their class priors.
 
-A network's embedding knows more than its operating point shows. This recipe keeps the network as it is, fits a linear
-head to the embeddings of several sets, and writes the network again with the head in its place. The loss is the
+A network's embedding contains more information than its own head uses. This recipe keeps the network unchanged, fits a
+linear head to the embeddings of several sets, and writes the network with the new head. The loss is the
 cross-entropy of soft targets with logits adjusted by each set's own log prior (Menon et al. 2021), so that the
 logits follow uniform shares; the card states these and the shares of the first set, and which prior is the default.
 *Chosen:* full batches by L-BFGS, as the problem is convex; a face and its mirror image both count.
@@ -10,7 +10,6 @@ logits follow uniform shares; the card states these and the shares of the first 
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,43 +27,47 @@ from mien.data.duplicates import without_copies
 from mien.errors import WeightsError
 from mien.evaluation.evaluate import plain
 from mien.faces.recognise import OnnxRecogniser, softmax
-from mien.io import cards
+from mien.io import atomic, cards
 from mien.labels import EXPRESSIONS, UNLABELLED
 from mien.release import export
-from mien.release.build import ElsewhereConfig, Progress, accuracy_of, elsewhere, measured
+from mien.release.build import ElsewhereConfig, accuracy_of, elsewhere, measured
 from mien.training import checkpoint
 from mien.training.config import RunConfig
+from mien.types import LineProgress
 
 SMALLEST_SHARE = 2e-3
-"""A label's prior in a set is not taken to be smaller: of so few faces its logarithm says nothing."""
+"""Lower limit of a label's prior in a set: the logarithm of a smaller share, from few faces, would be unreliable."""
 
 SMALLEST_SPREAD = 0.05
-"""A number of the embedding is not scaled as if it varied less than this, in medians over all of them."""
+"""Lower limit of the standard deviation by which a dimension of the embedding is scaled, relative to the median of
+all."""
 
 Floats = NDArray[np.float32]
 
 
 class HeadSource(SourceConfig):
-    """A set to learn the head from; its training part is used, or all of it without a protocol."""
+    """A set to fit the head to; its training split is used, or all of it without a protocol."""
 
-    share: float = Field(1.0, gt=0, description="of the loss, against the other sets'")
+    share: float = Field(1.0, gt=0, description="weight of the loss, relative to other sets")
 
 
 class HeadConfig(Frozen):
-    """Which network gets a new head, what it learns from, and what the card says."""
+    """The network that gets a new head, the sets it is fitted to, and the text of the card."""
 
     name: str
     network: Path = Field(description="an .onnx file with its card, as `mien release` wrote them")
-    main: SourceConfig = Field(description="the set to choose on (validation) and to judge on (test)")
-    sources: tuple[HeadSource, ...] = Field(min_length=1, description="the sets that are learnt from")
-    penalty: float = Field(1e-3, ge=0, description="of the squared weights, on standardised embeddings")
+    main: SourceConfig = Field(description="the set for selection (validation) and evaluation (test)")
+    sources: tuple[HeadSource, ...] = Field(min_length=1, description="the sets to fit the head to")
+    penalty: float = Field(
+        1e-3, ge=0, description="penalty on the squared weights, for standardised embeddings"
+    )
     prior: float = Field(
         1.0, ge=0, le=2, description="the default prior: shares of the first set's votes to this power"
     )
     elsewhere: tuple[ElsewhereConfig, ...] = Field(
-        (), description="sets that are reported on and not learnt from"
+        (), description="sets that are reported on but not fitted to"
     )
-    card: dict[str, Any] = Field({}, description="what changes on the network's card")
+    card: dict[str, Any] = Field({}, description="changes of the network's card")
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,9 @@ class Embedded:
     """Faces of one set.
 
     Attributes:
-        name: the set's.
+        name: the name of the set.
         embeddings: [n, d]; `mirrored` [n, d] of the mirror images.
-        logits: [n, k] of the head that the network has.
+        logits: [n, k] of the network's own head.
         targets: [n, k] soft targets; `truth` [n] index of the label, or `UNLABELLED`.
         share: see `HeadSource`.
     """
@@ -110,12 +113,12 @@ def fit(sets: list[Embedded], penalty: float) -> tuple[Floats, Floats]:
     """Weights [k, d] and offsets [k] of a linear head with logits that follow uniform shares.
 
     Args:
-        sets: each weighs as its share says, however many faces it has.
+        sets: each is weighted by its share, independent of its number of faces.
         penalty: see `HeadConfig`.
     """
     everything = np.concatenate([one.embeddings for one in sets[:1]])
     centre, spread = everything.mean(axis=0), everything.std(axis=0)
-    # A number that hardly varies here would get a large weight, and could decide alone on pictures unlike these.
+    # A dimension that hardly varies here would get a large weight, and could dominate on different pictures.
     spread = np.maximum(spread, SMALLEST_SPREAD * np.median(spread))
     total = sum(one.share for one in sets)
     inputs, targets, weights, offsets = [], [], [], []
@@ -148,9 +151,10 @@ def fit(sets: list[Embedded], penalty: float) -> tuple[Floats, Floats]:
 
 
 def left_out(
-    sets: list[Embedded], penalty: float, shift: NDArray[np.float64], progress: Progress
+    sets: list[Embedded], penalty: float, shift: NDArray[np.float64], progress: LineProgress
 ) -> dict[str, Any]:
-    """Accuracy and macro recall on each set but the first of a head that did not learn from it, and of the old head.
+    """Accuracy and macro recall on each set except the first, of a head that was fitted without it, and of the old
+    head.
 
     "before" is the network's own head, "uniform" the new one, and "default" the new one with `shift` [k] added to its
     logits.
@@ -209,12 +213,12 @@ def replaced(network: bytes, weights: Floats, offsets: Floats) -> bytes:
     return data
 
 
-def build(config: HeadConfig, out: Path, progress: Progress) -> Path:
+def build(config: HeadConfig, out: Path, progress: LineProgress) -> Path:
     """Write `<out>/<name>.onnx` and its card, and return the network's path.
 
     Raises:
         WeightsError: the network or its card is not a recogniser's, or has no linear head.
-        ConfigError, DatasetNotFound, DatasetDamaged: as the sets' readers say.
+        ConfigError, DatasetNotFound, DatasetDamaged: raised by the sets' readers.
     """
     content, card = cards.verified(cards.weights_file(config.network))
     recipe = card.fields["recipe"]
@@ -225,15 +229,10 @@ def build(config: HeadConfig, out: Path, progress: Progress) -> Path:
         sets.append(_embedded(config.network, source, run))
     progress("fitting the head")
     weights, offsets = fit(sets, config.penalty)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".release-") as unfinished:
-        target = Path(unfinished) / f"{config.name}.onnx"
+    with atomic.adding(out, last=".onnx") as unfinished:
+        target = unfinished / f"{config.name}.onnx"
         target.write_bytes(replaced(content, weights, offsets))
         _write_card(config, card, run, sets, target, progress)
-        for path in sorted(
-            target.parent.iterdir(), key=lambda path: path.suffix == ".onnx"
-        ):  # the network last
-            path.replace(out / path.name)
     return out / target.name
 
 
@@ -271,7 +270,7 @@ def _write_card(
     run: RunConfig,
     sets: list[Embedded],
     target: Path,
-    progress: Progress,
+    progress: LineProgress,
 ) -> None:
     """Calibrate at the default prior, measure, and write the card beside the network."""
     records, learnt = source_records(config.main), sets[0].prior
@@ -281,7 +280,7 @@ def _write_card(
         progress(f"judging {split}")
         splits[split] = _samples([one for one in records if one.split == split], config.main, run)
         logits[split] = export.run_onnx(target, splits[split].images)["logits"]
-    # Fitted at the default prior; prediction, too, divides the logits before it adds the prior.
+    # Fitted at the default prior; prediction also divides the logits before it adds the prior.
     temperature = _temperature(logits["valid"], splits["valid"].expression, tempered)
     shift = (temperature * np.log(tempered)).astype(np.float32)
     figures = measured({"logits": logits["test"] + shift}, splits["test"], temperature, EXPRESSIONS)
@@ -333,8 +332,8 @@ def _write_card(
 def _temperature(logits: Floats, truth: NDArray[np.int64], prior: NDArray[np.float64]) -> float:
     """The temperature at which the mean confidence of softmax(logits / temperature + log prior) is the accuracy.
 
-    Our choice: the head learns from votes, which are softer than the labels that it is judged by, and the temperature
-    of lowest log loss leaves it too modest (calibration error 4.5 % on validation, against 2 %).
+    Our choice: the head is fitted to votes, which are softer than the labels of the evaluation, and the temperature of
+    lowest log loss leaves it underconfident (calibration error 4.5 % on validation, against 2 %).
     """
     known = truth != UNLABELLED
     grid = np.geomspace(0.3, 3.0, 231)

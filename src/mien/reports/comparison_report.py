@@ -1,7 +1,7 @@
-"""A `Comparison` to read: one table in Markdown, LaTeX and HTML, and the reproduction ledger beside it.
+"""Write a `Comparison` as Markdown, LaTeX and HTML: one table, and the reproduction ledger.
 
-Every table is generated from the runs' predictions and the ledger's data files. Published numbers stand in a column of
-their own, marked "not comparable".
+Every table is generated from the runs' predictions and the ledger's data files. Published numbers are in a separate
+column, marked "not comparable".
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _against(pair: Pair | None, main: str) -> tuple[str, str]:
 
 
 def _published(row: Row) -> str:
-    """Published accuracy of the row's method on the same set, with what it rests on."""
+    """Published accuracy of the row's method on the same set, with its conditions."""
     what = row.provenance
     found = published_results.figures(what.method, what.dataset)
     parts = [
@@ -90,7 +90,7 @@ def _published(row: Row) -> str:
 
 
 def cells(comparison: Comparison) -> Cells:
-    """(headings, rows) of the one table, as plain text; the last column is the published one."""
+    """(headings, rows) of the main table, as plain text; the last column is the published one."""
     keys = _keys(comparison)
     base = comparison.pairs[0].reference if comparison.pairs else ""
     pairs = {pair.name: pair for pair in comparison.pairs}
@@ -117,16 +117,16 @@ def cells(comparison: Comparison) -> Cells:
 
 
 def heading_of(comparison: Comparison) -> str:
-    """What was compared, in one line."""
+    """A description of the comparison in one line."""
     what = comparison.provenance
     rule = f", protocol {what.protocol} version {what.protocol_version}" if what.protocol else ""
     rows = comparison.rows
-    who = (
+    methods = (
         several(len(rows), "method")
         if len(rows) > 1
         else f"{rows[0].name}, {several(len(rows[0].seeds), 'seed')}"
     )
-    return f"{who} on {what.dataset or 'one set'}, {what.split or 'all'} split{rule}"
+    return f"{methods} on {what.dataset or 'one set'}, {what.split or 'all'} split{rule}"
 
 
 def ours(comparison: Comparison) -> published_results.Ours:
@@ -171,7 +171,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def _values(comparison: Comparison) -> dict[str, Any]:
-    """What the page and the Markdown show, as text; a part that the comparison does not have is empty."""
+    """The texts of the page and the Markdown; a part that the comparison does not have is empty."""
     return {
         "title": heading_of(comparison),
         "under": _under(comparison),
@@ -209,7 +209,7 @@ def _differences(comparison: Comparison) -> Cells:
 
 
 def _corrected(comparison: Comparison) -> Cells:
-    """The differences corrected for their number, and what could be seen."""
+    """The differences with intervals corrected for their number, and the smallest detectable ones."""
     keys = [key for key in _keys(comparison) if key != "macro_f1"]  # macro accuracy says nearly the same
     heading = ["method - reference"]
     for key in keys:
@@ -227,7 +227,7 @@ def _corrected(comparison: Comparison) -> Cells:
 
 
 def _group_tables(comparison: Comparison) -> list[tuple[str, str, list[str], list[list[str]]]]:
-    """(title, caption, headings, rows) of the tables by group; none unless the comparison was parted."""
+    """(title, caption, headings, rows) of the tables by group; none without groups."""
     if not comparison.groups:
         return []
     found = [key for key in _keys(comparison) if any(key in part.figures for part in comparison.groups)]
@@ -269,24 +269,26 @@ def _between(found: Interval | None, percent: bool) -> str:
 
 
 def ledger_cells(lines: Sequence[published_results.Line]) -> Cells:
-    """(headings, rows) of the ledger, as plain text; what a line shares with the one above is not said twice."""
+    """(headings, rows) of the ledger, as plain text; cells equal to those of the line above are "as above"."""
     heading = ["method", "dataset", "figure", "paper", "authors' code, run by others", "ours"]
     heading += ["paper rests on", "ours rests on", "why different", "read in"]
     rows: list[list[str]] = []
     above = ["", "", ""]
-    for one in lines:
-        long = [one.rests_on, one.ours_rests_on, one.why]
-        said = [
+    for line in lines:
+        long = [line.rests_on, line.ours_rests_on, line.why]
+        cells = [
             "as above" if text == last and len(text) > 12 else text
             for text, last in zip(long, above, strict=True)
         ]
-        rows.append([one.method, one.dataset, one.metric, one.paper, one.code, one.ours, *said, one.source])
+        rows.append(
+            [line.method, line.dataset, line.metric, line.paper, line.code, line.ours, *cells, line.source]
+        )
         above = long
     return heading, rows
 
 
 def ledger_markdown() -> str:
-    """The whole ledger with nothing of ours, peers included, as Markdown.
+    """The whole ledger without our figures, peers included, as Markdown.
 
     Raises:
         ExtraMissing: Jinja2 is not installed.
@@ -306,7 +308,7 @@ _TEX = str.maketrans(
 
 
 def latex(comparison: Comparison) -> str:
-    """The one table for a paper: `booktabs` and `adjustbox` are needed in the preamble.
+    """The main table for a paper: `booktabs` and `adjustbox` are needed in the preamble.
 
     Raises:
         ExtraMissing: Jinja2 is not installed.
@@ -332,7 +334,7 @@ def latex(comparison: Comparison) -> str:
 
 
 def html(comparison: Comparison) -> str:
-    """The whole page with its pictures inside.
+    """The whole page with embedded pictures.
 
     Raises:
         ExtraMissing: matplotlib or Jinja2 is not installed.
@@ -363,7 +365,7 @@ def _draw_scores(comparison: Comparison, main: str) -> str:
 
 
 def _draw_differences(comparison: Comparison, main: str) -> str:
-    """The differences to the reference as a picture; "" where there is one method alone."""
+    """The differences to the reference as a picture; "" if there is only one method."""
     from mien.figures import forest_plot, palette
 
     pairs = [pair for pair in comparison.pairs if main in pair.differences]
@@ -383,7 +385,7 @@ def _draw_differences(comparison: Comparison, main: str) -> str:
 
 
 FORMS: Final = ("json", "md", "tex", "html")
-"""Endings of the files of a comparison."""
+"""Suffixes of the files of a comparison."""
 
 FILES: Final = tuple(f"comparison.{form}" for form in FORMS)
 

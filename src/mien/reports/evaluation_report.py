@@ -1,7 +1,7 @@
-"""A `Report` to read: Markdown for a repository, and one HTML page with its pictures inside, to print or attach.
+"""Write a `Report` as Markdown and as one self-contained HTML page.
 
-Both come from Jinja2 templates in `templates/`. The page asks for nothing over the network; its pictures need
-matplotlib (the `figures` extra).
+Both come from Jinja2 templates in `templates/`. The page loads nothing over the network; its pictures need matplotlib
+(the `figures` extra).
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ NAMES: dict[str, str] = {
     "votes_for_answer": "Share of the votes for the model's answer",
     "cross_entropy_to_votes": "Cross-entropy to the votes (nats)",
 }
-"""How a page calls each figure."""
+"""The display name of each figure."""
 
 MATRIX = 24
-"""Classes up to which the confusion matrix is printed as a table."""
+"""Largest number of classes for which the confusion matrix is printed as a table."""
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 
@@ -71,14 +71,14 @@ def spread(found: Interval, percent: bool = False, digits: int | None = None) ->
 
 
 def title(report: Report) -> str:
-    """What the report is about, in one line."""
+    """The title of the report, in one line."""
     what = report.provenance
     where = what.dataset + (f", {what.split} split" if what.split else "")
     return f"{what.model} on {where}" if what.dataset else what.model
 
 
 def identity(what: RunInfo) -> list[tuple[str, str]]:
-    """Everything that identifies the evaluation, as (name, text) pairs; unknown things are left out."""
+    """Everything that identifies the evaluation, as (name, text) pairs; unknown values are left out."""
     rate = what.images_per_second
     speed = (
         f"{rate:.0f} images/s, {what.threads or '?'} threads, batch {what.batch or '?'}, {what.machine}"
@@ -111,7 +111,7 @@ def identity(what: RunInfo) -> list[tuple[str, str]]:
 
 
 def counts(report: Report) -> str:
-    """How many images, people and missed faces, as a sentence."""
+    """The numbers of images, people and missed faces, as a sentence."""
     people = f" of {several(report.people, 'person', 'people')}" if report.people else ""
     labelled = "" if report.labelled == report.images else f", {report.labelled} with an expression label"
     missed = f", no face found in {report.not_found}" if report.not_found else ""
@@ -144,7 +144,7 @@ def html(report: Report, predictions: Predictions) -> str:
 
 
 def _values(report: Report) -> dict[str, Any]:
-    """What both forms of the report show, as text; a part that the report does not have is empty."""
+    """The texts of both forms of the report; a part that the report does not have is empty."""
     further = (("Embedding", report.separation), ("Votes, after the protocol's rule", report.annotators))
     return {
         "report": report,
@@ -194,9 +194,9 @@ def _headline(report: Report) -> list[tuple[str, str, str]]:
 
 
 def _confusion(report: Report, most: int = 30) -> dict[str, Any]:
-    """The confusion matrix as a table, or the most frequent confusions where it has more classes than a page has room.
+    """The confusion matrix as a table, or the most frequent confusions if it has more than `most` classes.
 
-    The column "no face" stands where a face was missed.
+    The column "no face" is included if a face was missed.
     """
     if not report.scores:
         return {"columns": [], "matrix": (), "confused": ()}
@@ -220,7 +220,7 @@ def _confusion(report: Report, most: int = 30) -> dict[str, Any]:
 
 
 def _confidence(report: Report) -> list[tuple[str, str]]:
-    """(name, value) of the figures of calibration and of answering only the surest."""
+    """(name, value) of the figures of calibration and selective prediction."""
     found, selective = report.calibration, report.selective
     if found is None or selective is None:
         return []
@@ -238,7 +238,7 @@ def _confidence(report: Report) -> list[tuple[str, str]]:
 
 
 def _affect(report: Report) -> list[tuple[str, ...]]:
-    """Headings, then a row for each dimension; nothing where valence and arousal are not known."""
+    """Headings, then a row for each dimension; empty if valence and arousal are unknown."""
     if not report.affect:
         return []
     header = ("", *(NAMES[name] for name in next(iter(report.affect.values()))))
@@ -246,7 +246,7 @@ def _affect(report: Report) -> list[tuple[str, ...]]:
 
 
 def _groups(report: Report) -> list[tuple[str, ...]]:
-    """Headings, then a row for each group: expression figures where any group has them, then those of affect."""
+    """Headings, then a row for each group: expression figures if any group has them, then those of affect."""
     if not report.slices:
         return []
     rated = [(dimension, "ccc") for dimension in DIMENSIONS if any(part.affect for part in report.slices)]
@@ -266,7 +266,7 @@ def _groups(report: Report) -> list[tuple[str, ...]]:
 
 
 def _worst(report: Report) -> str:
-    """The largest confusion in words, by share of a class that is not small."""
+    """The largest confusion in words, as a share of its class, without small classes."""
     matrix = np.asarray(report.confusion, dtype=np.float64)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals >= SMALL)
@@ -280,7 +280,7 @@ def _worst(report: Report) -> str:
 
 
 def _draw_confusion(report: Report, values: dict[str, Any]) -> None:
-    """Add the picture of the confusion matrix, what it says, and short names for many classes."""
+    """Add the picture of the confusion matrix, its description, and short names for many classes."""
     from mien.figures import confusion, palette
 
     worst = _worst(report)
@@ -291,7 +291,7 @@ def _draw_confusion(report: Report, values: dict[str, Any]) -> None:
 
 
 def _draw_confidence(report: Report, predictions: Predictions, values: dict[str, Any]) -> None:
-    """Add the reliability diagram and the risk-coverage curve, and what they say."""
+    """Add the reliability diagram and the risk-coverage curve, with descriptions."""
     from mien.figures import palette, reliability
 
     found, selective = report.calibration, report.selective
@@ -305,9 +305,7 @@ def _draw_confidence(report: Report, predictions: Predictions, values: dict[str,
     coverage, risk, _ = metrics.risk_coverage(sure, right)
     share, left = selective.points[-1]
     everything = selective.points[0][1]
-    sentence = (
-        f"Answering only the surest {share:.0%} leaves {left:.1%} errors, against {everything:.1%} for all."
-    )
+    sentence = f"Answering the most confident {share:.0%} leaves {left:.1%} errors, against {everything:.1%} for all."
     gap = float(sure.mean() - right.mean())
     words = f"On average {'over' if gap > 0 else 'under'}-confident by {abs(100 * gap):.1f} points."
     if found.temperature is not None:
@@ -346,7 +344,7 @@ FILES: Final = ("report.json", "report.md", "report.html", FILE)
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether a run that was killed while it wrote left a report there without its predictions."""
+    """Whether a run that was killed while writing left a report without its predictions."""
     if (folder / FILE).exists():
         return False
     try:
@@ -361,5 +359,5 @@ def write(report: Report, predictions: Predictions, folder: Path | str, embeddin
     folder.mkdir(parents=True, exist_ok=True)
     texts = (report.to_json(indent=1) + "\n", markdown(report), html(report, predictions))
     atomic.write({folder / name: text.encode() for name, text in zip(FILES, texts, strict=False)})
-    predictions.save(folder / FILE, embeddings)  # last, and whole or not at all: it says that all is there
+    predictions.save(folder / FILE, embeddings)  # last: it shows that the report is complete
     return folder / "report.html"

@@ -1,8 +1,8 @@
-"""All figures of one model on one dataset, with fixed seeds: what `mien figures` writes.
+"""Draw all figures of one model on one dataset, with fixed seeds, for `mien figures`.
 
-Every recogniser has those of `FIGURES`, and a method its own besides (`METHOD_FIGURES`). Some show pictures of people
-(`grid`, `saliency`, and of the methods' own `paths` and `attention`): many datasets forbid to publish them, so look at
-the dataset's terms before you do.
+Every recogniser has those of `FIGURES`, and some methods have their own (`METHOD_FIGURES`). Some show pictures of
+people (`grid`, `saliency`, and of the methods' own `paths` and `attention`): many datasets forbid publishing them, so
+check the dataset's terms first.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ METHOD_FIGURES: dict[str, dict[str, Callable[[Scene], Figure | None]]] = {
     "cal": {"margin": margin_curve, "groups": strong_and_weak, "persons": persons},
     "meca": {"polar": codes, "attention": attention_maps},
 }
-"""By method: the names of its figures and what draws them."""
+"""By method: its figures' names and drawing functions."""
 
 KNOWN: tuple[str, ...] = (*FIGURES, *(name for figures in METHOD_FIGURES.values() for name in figures))
-"""Those and the methods' own."""
+"""The names of `FIGURES` and of the methods' own figures."""
 
 
 def draw(scene: Scene, name: str) -> Figure | None:
-    """One of `FIGURES` or of the method's own; None where there is nothing to draw."""
+    """Draw one of `FIGURES` or of the method's own; None if there is nothing to draw."""
     brought = METHOD_FIGURES.get(scene.model.provenance.method, {}) if scene.model.module is not None else {}
     if name in brought:
         return brought[name](scene)
@@ -79,21 +79,21 @@ def make(
     seed: int = 0,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Draw the figures and return the files written; what the model or set cannot give is left out.
+    """Draw the figures and return the files written; figures that the model or set does not allow are left out.
 
     Args:
         weights, root, protocol, reader, split, points, cache, limit: as in `mien.evaluation.evaluate.run`.
         out: folder for the PNG and SVG files.
-        only: some of `KNOWN`; none means all that this model offers.
+        only: some of `KNOWN`; empty means all that this model has.
         how: layout of the embedding.
-        faces: in the grid and the saliency figure.
-        seed: of layout and choice.
-        overwrite: replace figures that are there.
+        faces: number of faces in the grid and the saliency figure.
+        seed: seed of the layout and of the choice of faces.
+        overwrite: replace existing figures.
 
     Raises:
         ConfigError: an unknown figure.
-        OutputExists: a figure is there, and `overwrite` was not asked for.
-        MienError: a figure that was asked for by name cannot be drawn from this model and set.
+        OutputExists: a figure exists, and `overwrite` is off.
+        MienError: a figure requested by name cannot be drawn from this model and set.
     """
     from mien.data import cropping
     from mien.evaluation import inference

@@ -1,4 +1,4 @@
-"""The HTTP server: an API that answers with the package's own JSON, and one page that uses it.
+"""The HTTP server: an API that returns the package's own JSON, and a web page that uses it.
 
 `create_app` in `mien.server.app` makes the application; `mien serve` runs it. It needs `pip install 'mien[serve]'`.
 

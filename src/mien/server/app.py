@@ -92,8 +92,8 @@ def create_app(
             so below `if __name__ == "__main__":`. editor: edits pictures; without one (and with a pipeline) edits are
             answered with 501. signer: signs the provenance of edits; None uses this installation's key. limits: on
             requests. api_key: required under /v1 and by /metrics; None requires none. hosts: accepted host names; None
-            accepts any. They prevent DNS rebinding, by which other sites reach a server on the same machine under a
-            name of theirs. options: of `mien.load`, for the shipped models: `{"tiled": True}`.
+            accepts any. They prevent DNS rebinding, by which other sites reach a server on the same machine under their
+            own name. options: of `mien.load`, for the shipped models: `{"tiled": True}`.
 
     Raises:
         ConfigError: `options` are given together with a pipeline.
@@ -196,7 +196,7 @@ def _pictures(service: ServerState, guards: Sequence[Any]) -> APIRouter:
         openapi_extra=schema.body(schema.EditRequest),
     )
     async def edits(request: Request) -> Response:
-        """The file says of itself that it was edited (C2PA manifest and XMP). Headers: `Mien-Applied`, `Mien-Flags`."""
+        """The file records that it was edited (C2PA manifest and XMP). Headers: `Mien-Applied`, `Mien-Flags`."""
         service.pool.check()
         if service.lacking:
             raise Refusal(501, "no_editor", f"this server cannot edit: {service.lacking}")
@@ -225,7 +225,7 @@ def _about(service: ServerState, keyed: Sequence[Any]) -> APIRouter:
     async def cards() -> schema.Cards:
         return schema.Cards(models=service.pool.describe()["cards"])
 
-    @router.get("/v1/service", summary="Limits, labels and what is installed; asks for no key")
+    @router.get("/v1/service", summary="Limits, labels and what is installed; needs no key")
     async def about() -> schema.Service:
         return schema.Service(
             version=__version__,
@@ -238,7 +238,7 @@ def _about(service: ServerState, keyed: Sequence[Any]) -> APIRouter:
             editor_lacking=service.lacking,
         )
 
-    @router.get("/health", summary="Whether the server lives")
+    @router.get("/health", summary="Whether the server is running")
     async def health() -> schema.Status:
         return schema.Status(status="ok")
 
@@ -295,7 +295,7 @@ def _refused(_: Request, refusal: Exception) -> Response:
 def _http(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
     if problem.status_code == 405:
-        message = f"{request.url.path} does not answer to {request.method}: see /openapi.json"
+        message = f"{request.url.path} does not accept {request.method}: see /openapi.json"
     else:
         message = f"there is nothing at {request.url.path[:80]}: see /openapi.json"
     return JSONResponse({"error": "not_found", "message": message}, problem.status_code, problem.headers)

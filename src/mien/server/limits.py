@@ -54,7 +54,7 @@ class Limits:
         pixels: of the picture, from its header, before anything is decoded.
         faces: in one picture; counted after detection, which costs little.
         seconds: for an upload to arrive, and again for the answer, waiting included; work that takes longer is killed.
-        running: requests processed at the same time, each in a process of its own.
+        running: requests processed at the same time, each in its own process.
         waiting: requests that may wait; further ones are refused with 429.
     """
 

@@ -119,7 +119,7 @@ class KeyGuard:
         given = given.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
         if not hmac.compare_digest(_digest(given), self._key):
             raise Refusal(
-                401, "wrong_key", "this server asks for a key: send it as 'Authorization: Bearer KEY'"
+                401, "wrong_key", "this server requires a key: send it as 'Authorization: Bearer KEY'"
             )
 
 

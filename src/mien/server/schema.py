@@ -17,11 +17,11 @@ MEDIA_TYPES: dict[str, str] = {"jpg": "image/jpeg", "png": "image/png", "webp": 
 
 
 class Problem(BaseModel):
-    """Every answer that is not a success."""
+    """Every answer with an error status."""
 
     error: str = Field(description="a code for programs", examples=["too_many_bytes"])
     message: str = Field(
-        description="one line for people: what is wrong, and what to do",
+        description="one line: what is wrong, and what to do",
         examples=[
             "the upload holds 21.3 MB, the limit is 16.0 MB: scale the picture down, or start the server with ..."
         ],
@@ -29,22 +29,26 @@ class Problem(BaseModel):
 
 
 class EditRequest(Frozen):
-    """What to change; form fields beside `file`, or query parameters where the body is the picture."""
+    """The requested edit; form fields beside `file`, or query parameters if the body is the picture."""
 
     target: str | None = Field(
         None,
         description="an expression, 'neutral', or a blend",
         examples=["happiness", "happiness:0.5,surprise:0.5"],
     )
-    valence: float | None = Field(None, ge=-1, le=1, description="with arousal, in place of target")
-    arousal: float | None = Field(None, ge=-1, le=1, description="with valence, in place of target")
+    valence: float | None = Field(None, ge=-1, le=1, description="with arousal, instead of target")
+    arousal: float | None = Field(None, ge=-1, le=1, description="with valence, instead of target")
     intensity: float = Field(1.0, ge=0, le=1.25, description="1 is a full expression")
     face: int | Literal["all"] = Field(0, description="0 is the largest")
     mouth: Literal["auto", "keep", "open", "close"] = "auto"
-    relative: bool = Field(False, description="add to what the face shows, instead of starting from neutral")
-    force: bool = Field(False, description="edit even where the result will be poor")
+    relative: bool = Field(
+        False, description="add to the current expression, instead of starting from neutral"
+    )
+    force: bool = Field(False, description="edit even if the result will be poor")
     consent: bool = Field(False, description="the person agreed; recorded in the picture's provenance")
-    format: Format | None = Field(None, description="of the answer; that of the upload, or PNG, unless told")
+    format: Format | None = Field(
+        None, description="format of the answer; by default that of the upload, or PNG"
+    )
 
     @model_validator(mode="after")
     def _one_target(self) -> EditRequest:
@@ -61,7 +65,7 @@ class EditedFace(BaseModel):
     box: Box
     asked: dict[str, float]
     intensity: float
-    applied: float = Field(description="less than intensity where the skin would have folded")
+    applied: float = Field(description="less than intensity if the skin would have folded")
     flags: list[str]
     before: Reading | None
     after: Reading | None
@@ -74,7 +78,7 @@ class Edited(BaseModel):
     width: int
     height: int
     faces: list[EditedFace]
-    provenance: dict[str, Any] = Field(description="what the picture says of itself, in C2PA and XMP")
+    provenance: dict[str, Any] = Field(description="what the picture's C2PA manifest and XMP state")
     media_type: str
     image: str = Field(description="the picture's file, base64")
 
@@ -86,19 +90,19 @@ class Cards(BaseModel):
 
 
 class Status(BaseModel):
-    """Whether the server lives, or is ready."""
+    """Whether the server is running, or ready."""
 
     status: str
 
 
 class Service(BaseModel):
-    """What the page needs to know before anybody has shown a key."""
+    """What the page needs to know before a key is given."""
 
     version: str
     note: str
     expressions: list[str]
     circumplex: dict[str, list[float]] = Field(
-        description="valence and arousal of each expression at its fullest"
+        description="valence and arousal of each expression at full intensity"
     )
     limits: dict[str, float]
     key_needed: bool
@@ -132,13 +136,13 @@ _BASELINE = {
     "baseline": {
         "type": "string",
         "format": "binary",
-        "description": "a picture of the person's neutral face, which faces are compared with",
+        "description": "a picture of the person's neutral face, to compare the faces with",
     }
 }
 
 
 def body(fields: type[BaseModel] | None = None, baseline: bool = False) -> dict[str, Any]:
-    """The OpenAPI request body of an endpoint that takes a picture, perhaps a baseline, and fields beside it."""
+    """The OpenAPI request body of an endpoint that takes a picture, optionally with a baseline and further fields."""
     properties = {} if fields is None else fields.model_json_schema()["properties"]
     pictures = _FILE | (_BASELINE if baseline else {})
     form = {"type": "object", "required": ["file"], "properties": pictures | properties}
@@ -167,9 +171,9 @@ _REFUSALS = {
     403: "another web site sent the request",
     408: "the upload did not arrive in time",
     413: "too many bytes or pixels",
-    415: "not a picture, or a media type that is not taken",
+    415: "not a picture, or a media type that is not accepted",
     422: "the request is understood and cannot be done: damaged picture, too many faces, a wrong value",
-    429: "too many requests at once; Retry-After says when to come back",
+    429: "too many requests at once; Retry-After states when to try again",
     501: "this installation has no editor",
     503: "the models are not loaded (yet)",
     504: "the answer took too long",

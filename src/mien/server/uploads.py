@@ -199,7 +199,7 @@ async def _parsed(request: Request, body: bytes) -> Upload:
             elif key in ("file", "baseline"):
                 pictures[key] = await value.read(), _shown(value.filename or "")
             else:
-                raise Refusal(422, "wrong_form", f"the picture stands in field '{key[:40]}': call it 'file'")
+                raise Refusal(422, "wrong_form", f"the picture is in field '{key[:40]}': call it 'file'")
     finally:
         await form.close()
     return Upload(*pictures.get("file", (b"", "")), fields, pictures.get("baseline"))

@@ -1,1 +1,1 @@
-"""How weights are made."""
+"""Training of the recogniser, the landmark and action networks and the editor."""

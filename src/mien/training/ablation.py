@@ -1,7 +1,7 @@
-"""Runs of a method's ablation ladder, and the test under occlusion.
+"""Configurations of a method's ablation ladder, and accuracy under occlusion.
 
-One rung of a ladder is the configuration itself; the others list only what they switch off, add or exchange, so one
-configuration carries the ladder on any dataset. `mien ablate METHOD` runs and tabulates it.
+One rung of a ladder is the configuration itself; the others list only what they switch off, add or replace, so the
+same ladder applies to a configuration for any dataset. `mien ablate METHOD` runs and tabulates it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def ladder(method: str, only: Sequence[str] = ()) -> tuple[Ablation, ...]:
-    """The rungs of a method, or those named in `only`, lowest first.
+    """The rungs of a method, lowest first; only those named in `only` unless it is empty.
 
     Raises:
-        ConfigError: the method has no ladder, or no rung of a name.
+        ConfigError: the method has no ladder, or no rung of that name.
     """
     if method not in ABLATIONS:
         raise ConfigError(f"no ladder for '{method}': {nearest(method, list(ABLATIONS))}")
@@ -39,7 +39,7 @@ def ladder(method: str, only: Sequence[str] = ()) -> tuple[Ablation, ...]:
 
 
 def runs(base: RunConfig, rungs: Sequence[Ablation], seeds: Sequence[int]) -> list[RunConfig]:
-    """One configuration a rung and seed: rung by rung, named `<base>-<rung>`."""
+    """One configuration per rung and seed, in the order of the rungs, named `<base>-<rung>`."""
     tree = base.model_dump()
     return [
         RunConfig(
@@ -77,7 +77,8 @@ def occlusion_hits(
     repeats: int = 4,
     seed: int = 0,
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """For each face, 1 where it is read rightly as it is, and in which share of `repeats` draws of the grey square."""
+    """For each face: whether it is classified correctly unoccluded (1 or 0), and the share of `repeats` draws of the
+    grey square in which it is."""
     method.eval()
 
     def right(seen: Tensor) -> Tensor:

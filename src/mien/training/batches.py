@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FIELDS: Final = ("images", "expression", "affect", "votes", "subject")
-"""Of `Samples`, in the order of `Batch`."""
+"""Fields of `Samples`, in the order of `Batch`."""
 
 
-class Feed:
+class BatchLoader:
     """Training batches in an order that depends only on the seed, the epoch and the step.
 
     Args:
         samples: the sets to draw from.
-        batch: rows a step over all processes.
-        balance: 0 draws each picture `repeat` times an epoch; towards 1, classes equally often (with repetition).
-        seed: of the order.
+        batch: rows per step over all processes.
+        balance: 0 draws each picture `repeat` times per epoch; at 1 classes are drawn equally often (with repetition).
+        seed: the seed of the order.
 
     Raises:
         ConfigError: there are fewer pictures than a batch has rows.
@@ -52,7 +52,7 @@ class Feed:
 
     @property
     def steps(self) -> int:
-        """Steps an epoch; an incomplete last batch is dropped."""
+        """Steps per epoch; an incomplete last batch is dropped."""
         return self._drawn // self.batch
 
     def order(self, epoch: int) -> NDArray[np.int64]:
@@ -71,7 +71,7 @@ class Feed:
         return random.choice(len(self), size=self._drawn, p=weight / weight.sum()).astype(np.int64)
 
     def batches(self, step: int) -> Iterator[Batch]:
-        """The batches of all epochs from a step of the training on, without end."""
+        """The batches of all epochs, endlessly, starting at a step of the training."""
         for epoch in count(step // self.steps):
             yield from self.epoch(epoch, step % self.steps)
             step = 0

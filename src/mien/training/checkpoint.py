@@ -1,7 +1,7 @@
-"""A checkpoint is one `.safetensors` file: tensors, and a JSON card in its header that says what they mean.
+"""Checkpoints: one `.safetensors` file with tensors, and a JSON card in its header that describes them.
 
-Tensors only, so that opening a stranger's file runs nothing. What a run needs to go on (optimiser, step, average) is a
-separate file that `mien.training.loop` writes beside it.
+The format holds tensors only, so opening an untrusted file runs no code. The state that a run needs to be resumed
+(optimiser, step, average) is a separate file that `mien.training.loop` writes beside it.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ class Checkpoint:
 
     @property
     def heads(self) -> dict[str, bool]:
-        """Whether the expression head and the affect head were trained; older cards do not say and stand for both."""
+        """Whether the expression head and the affect head were trained; an older card without this entry means both
+        were."""
         told = self.card.get("heads")
         return {name: bool((told or {}).get(name, True)) for name in ("expression", "affect")}
 
     def restore(self) -> Method:
-        """Build the method that the card names and fill it strictly; it comes back in evaluation mode.
+        """Build the method that the card names and load all its tensors; returned in evaluation mode.
 
         Raises:
             WeightsError: the card names no method, or the tensors do not fit it.
@@ -64,12 +65,11 @@ class Checkpoint:
 
 
 def save(path: Path, method: nn.Module, card: dict[str, Any]) -> None:
-    """Write weights and card to `path`, whole or not at all."""
+    """Write weights and card to `path`, atomically."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in method.state_dict().items()}
-    part = path.with_suffix(".part")
     words = json.dumps(card)
-    save_file(tensors, part, metadata={"format": FORMAT, "card": words, "sha256": _hash(words, tensors)})
-    atomic.replace(part, path)
+    with atomic.writing(path) as part:
+        save_file(tensors, part, {"format": FORMAT, "card": words, "sha256": _hash(words, tensors)})
 
 
 def load(path: Path | str) -> Checkpoint:
@@ -92,7 +92,7 @@ def load(path: Path | str) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as problem:
         raise WeightsError(f"{path}: damaged checkpoint ({problem}): copy or train it again") from None
-    # Runs trained before the hash was kept go without.
+    # Older checkpoints have no hash.
     if metadata.get("sha256", "") not in ("", _hash(metadata["card"], tensors)):
         raise WeightsError(
             f"{path}: changed since it was written, its SHA-256 differs: copy or train it again"

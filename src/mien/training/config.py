@@ -14,7 +14,7 @@ from mien.labels import OWN, label_set
 
 
 class OptimConfig(Frozen):
-    """One schedule for all players: linear warm-up, then cosine to zero."""
+    """The optimiser, with one schedule for all turns: linear warm-up, then cosine to zero."""
 
     name: Literal["adamw", "sgd"] = "adamw"
     rate: float = Field(1e-3, gt=0, description="peak learning rate of new layers")
@@ -32,34 +32,34 @@ class OptimConfig(Frozen):
 
 
 class RunConfig(Frozen):
-    """Everything that decides a training run, apart from the data's bytes."""
+    """Everything that determines a training run, except the content of the data."""
 
-    name: str = Field(description="names the run folder")
+    name: str = Field(description="name of the run folder")
     method: dict[str, Any] = Field(
         description="`name` is a key of mien.methods.METHODS; the rest goes to its Config"
     )
     start: Path | None = Field(
         None,
-        description="what to start from: a checkpoint, an .onnx file of `mien release`, or `shipped` for the "
+        description="weights to start from: a checkpoint, an .onnx file of `mien release`, or `shipped` for the "
         "recogniser inside the package",
     )
     start_part: Literal["whole", "backbone"] = Field(
         "whole",
-        description="what is taken of it: all of the same method's, or the backbone alone of any method's",
+        description="which of its weights to load: all (same method), or only the backbone (any method)",
     )
     labels: tuple[str, ...] | None = Field(
         None,
-        description="own labels in place of the eight: a list of names, or `own` for the folders' or manifest's names",
+        description="own labels instead of the eight: a list of names, or `own` for the folders' or manifest's names",
     )
     data: DataConfig
     optim: OptimConfig = OptimConfig()
     epochs: int = Field(10, ge=1)
     validation: Literal["epochs", "end"] = Field(
         "epochs",
-        description="when validation pictures are judged: after each epoch, or after the last alone, whose weights are "
-        "then the ones kept",
+        description="when to evaluate the validation pictures: after each epoch (the best weights are kept), or only "
+        "after the last (the last weights are kept)",
     )
-    batch: int = Field(64, ge=1, description="images a step, over all processes; 256 keeps a GPU busy")
+    batch: int = Field(64, ge=1, description="images per step, over all processes; 256 keeps a GPU busy")
     compile: bool = Field(
         False,
         description="compile the network with torch.compile: a minute at the start, faster steps on a GPU",
@@ -69,12 +69,14 @@ class RunConfig(Frozen):
     channels_last: bool = True
     norms: Literal["batch", "frozen"] = Field(
         "batch",
-        description="statistics of batch norms: of each batch, or estimated once at the start and then kept (faster)",
+        description="batch norm statistics: from each batch, or estimated once at the start and then frozen (faster)",
     )
     threads: int | None = Field(None, ge=1, description="None takes all of the affinity mask")
     mixup: float = Field(0.0, ge=0, description="Beta parameter; 0 turns mixup off")
     smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
-    select: str = Field("accuracy", description="validation metric that chooses the kept weights")
+    select: str = Field(
+        "accuracy", description="validation metric that selects the epoch with the weights that are kept"
+    )
     patience: int | None = Field(None, ge=1, description="stop after this many epochs without a better one")
     runs: Path = Path("runs")
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 def export(
     network: nn.Module, example: tuple[Tensor, ...], path: Path, inputs: Sequence[str], outputs: Sequence[str]
 ) -> None:
-    """Write a network in evaluation mode to `path`; the first dimension of all inputs and outputs is free.
+    """Write a network in evaluation mode to `path`; the first dimension of all inputs and outputs is dynamic.
 
     ONNX Runtime turns the weights into float32 when it opens the file, so only their rounding is lost.
     """
@@ -25,7 +25,7 @@ def export(
     from onnx import TensorProto, helper, numpy_helper
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that this exporter is the older one
+        warnings.simplefilter("ignore")  # a warning that this exporter is the older one
         torch.onnx.export(
             network.eval(),
             example,

@@ -1,4 +1,4 @@
-"""What a training run starts from: another run's weights, and batch norms whose statistics are estimated once."""
+"""Initialise a training run from other weights, and estimate, freeze or restore the statistics of its batch norms."""
 
 from __future__ import annotations
 
@@ -20,33 +20,34 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mien.methods.base import Backbone, Method, Recognition
-    from mien.training.batches import Feed
+    from mien.training.batches import BatchLoader
     from mien.training.config import RunConfig
 
 NORM_STEPS = 50
-"""Batches that frozen norms are estimated on."""
+"""Number of batches on which the statistics of frozen norms are estimated."""
 
 
 def _norms(method: Method) -> list[_BatchNorm]:
-    """Batch norms of the pretrained parts. A method's own heads start from random layers, whose statistics soon change:
-    their norms are always live."""
+    """The batch norms of the pretrained parts. The method's own heads start from random layers with statistics that
+    soon change, so their norms are never frozen."""
     parts = [method.get_submodule(name) for name in method.pretrained]
     return [module for part in parts for module in part.modules() if isinstance(module, _BatchNorm)]
 
 
 def freeze_norms(method: Method) -> None:
-    """Let the backbone's batch norms keep the statistics that they hold; their factors and offsets are still learnt."""
+    """Freeze the running statistics of the backbone's batch norms; their factors and offsets are still trained."""
     for norm in _norms(method):
         norm.eval()
 
 
-def adapt_norms(method: Recognition, feed: Feed, config: RunConfig) -> None:
-    """Estimate the statistics of the backbone's norms anew, as plain means over the first steps' augmented pictures."""
+def adapt_norms(method: Recognition, feed: BatchLoader, config: RunConfig) -> None:
+    """Re-estimate the statistics of the backbone's batch norms as plain means over the first `NORM_STEPS` augmented
+    batches."""
     norms = _norms(method)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch's word for a plain mean
+        norm.momentum = None  # in torch, a cumulative mean
     method.train()
     with torch.no_grad():
         generator = torch.Generator().manual_seed(config.seed)
@@ -56,8 +57,9 @@ def adapt_norms(method: Recognition, feed: Feed, config: RunConfig) -> None:
         norm.momentum = momentum
 
 
-def restore_norms(method: Method, feed: Feed, config: RunConfig) -> None:
-    """Make norms of a backbone's fixed factors and offsets (`affine`), from the first steps' augmented pictures."""
+def restore_norms(method: Method, feed: BatchLoader, config: RunConfig) -> None:
+    """Turn a backbone's fixed factors and offsets (`affine`) back into batch norms, with the statistics of the first
+    `NORM_STEPS` augmented batches."""
     backbone = getattr(method, "backbone", None)
     if getattr(backbone, "affine", False):
         generator = torch.Generator().manual_seed(config.seed)
@@ -67,9 +69,10 @@ def restore_norms(method: Method, feed: Feed, config: RunConfig) -> None:
 
 @torch.no_grad()
 def unfold(backbone: Backbone, batches: Iterable[Tensor]) -> None:
-    """Give norms the statistics of these pictures [n, 3, h, w], and factors and offsets that undo them.
+    """Set the batch norms' statistics to those of these pictures [n, 3, h, w], and their factors and offsets to cancel
+    them.
 
-    In evaluation the network answers as before; in training its norms are norms of their inputs again.
+    In evaluation mode the network's outputs do not change; in training mode the norms normalise their inputs again.
     """
     norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
     sums = {norm: torch.zeros(2, norm.num_features, dtype=torch.float64) for norm in norms}
@@ -98,10 +101,11 @@ def unfold(backbone: Backbone, batches: Iterable[Tensor]) -> None:
 
 
 def fill(method: Method, path: Path, part: str, labels: tuple[str, ...] = EXPRESSIONS) -> None:
-    """Start from a checkpoint's weights instead of fresh ones: from all of them, or from its backbone's alone.
+    """Load a checkpoint's weights into `method`: all of them (`part` "whole") or only those of its backbone
+    ("backbone").
 
     Raises:
-        ConfigError: the weights do not fit, or all of them are asked for and they name other labels than `labels`.
+        ConfigError: the weights do not fit, or `part` is "whole" and they were trained on labels other than `labels`.
     """
     found = opened(path, method)
     tensors, theirs = found.tensors, tuple(found.card.get("classes", EXPRESSIONS))

@@ -1,8 +1,9 @@
-"""A queue of long jobs over worker processes that outlives each of them.
+"""Run long jobs in worker processes; the queue goes on when a job fails or a worker dies.
 
-Every job runs in one of a fixed number of processes, each with its device and its threads. A job that fails, or whose
-process dies, is an outcome like another; a new process takes the place of a dead one. Ctrl-C and a termination request
-reach the workers once, as a termination request that a training answers by saving its state between two steps.
+Every job runs in one of a fixed number of processes, each with its device and its threads. A job fails, with an
+outcome that says so, when it raises an error or its process dies; a new process replaces a dead one. Ctrl-C and
+a termination request reach each worker once, as a termination request; a training then saves its state between two
+steps.
 """
 
 from __future__ import annotations
@@ -17,28 +18,27 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
 from mien.errors import MienError
 from mien.faces.parallel import end_with_parent, interrupts_held
 from mien.io.onnx import available
+from mien.types import ShareProgress
 
-TELL_SECONDS: Final = 0.5
-"""How often a worker tells how far its job is, at most."""
+REPORT_SECONDS: Final = 0.5
+"""Shortest time between two progress reports of a worker."""
 STOP_SECONDS: Final = 120.0
 """How long workers may take to save what they have before they are killed."""
 
-Tell = Callable[[float], None]
-"""Told the share of a job that is done, 0 to 1, as often as one likes."""
-Work = Callable[[Any, str, Tell], Any]
-"""Does one job on a device; a function at the top of a module, as it is sent to other processes."""
+Work = Callable[[Any, str, ShareProgress], Any]
+"""Does one job on a device and reports its share at any rate; must be a function at the top of a module, because it is
+pickled."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One job's end: what `Work` returned, or the error in one line."""
+    """The outcome of one job: what `Work` returned, or the error in one line."""
 
     job: Any
     value: Any = None
@@ -47,8 +47,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class QueueStatus:
-    """How far the queue is: jobs that have ended, those that failed among them, all, and each running one with its
-    share."""
+    """Progress of the queue: the number of jobs that have ended, of those that failed, of all jobs, and the share done
+    of each running job."""
 
     done: int
     failed: int
@@ -57,7 +57,7 @@ class QueueStatus:
 
     @property
     def share(self) -> float:
-        """Of all jobs' work, from 0 to 1, as if all were equally long."""
+        """The share of all work that is done, 0 to 1, if all jobs are equally long."""
         return (self.done + sum(share for _, share in self.running)) / max(1, self.total)
 
 
@@ -89,9 +89,9 @@ def run(
     Args:
         jobs: anything that can be pickled.
         work: does one; it may raise a `MienError`, an `OSError` or a `RuntimeError`, which fail its job alone.
-        devices: of each worker, which is how many there are.
+        devices: one per worker, so it also gives the number of workers.
         threads: processor threads of each worker.
-        progress: told the status with every event, and at least every few seconds.
+        progress: called with the status at every event, and at least every few seconds.
 
     Raises:
         KeyboardInterrupt: it was interrupted; the workers have saved what they could and ended.
@@ -137,19 +137,18 @@ class _Worker:
         self.share = 0.0
         arguments = (theirs, work, device, threads)
         self.process = context.Process(target=_serve, args=arguments, name="mien sweep", daemon=True)
-        resource_tracker.ensure_running()  # started with the first process, it would let Ctrl-C through to that one
         with interrupts_held():
             self.process.start()
         theirs.close()
 
     def give(self, job: Any) -> None:
-        """Hand a job over; a process that has died meanwhile is noticed when it is heard."""
+        """Send a job to the process; if the process has died, `receive` reports it."""
         self.job, self.share, self.busy = job, 0.0, True
         with suppress(OSError):
             self.pipe.send(job)
 
     def receive(self) -> Outcome | None:
-        """What the process says; None where its job goes on."""
+        """The outcome of the job, or None while it is still running."""
         try:
             kind, value = self.pipe.recv()
         except (OSError, EOFError):
@@ -166,11 +165,11 @@ class _Worker:
 
 
 def _end(workers: Sequence[_Worker]) -> None:
-    """Let idle workers go and have busy ones save and end; an impatient second Ctrl-C kills them."""
+    """End idle workers and ask busy ones to save and end; a second Ctrl-C kills them."""
     try:
         for worker in workers:
             if worker.busy:
-                worker.process.terminate()  # its pipe stays open: it may tell how far it is before it saves
+                worker.process.terminate()  # its pipe stays open: it may still report progress before it saves
             else:
                 worker.pipe.close()
         until = time.monotonic() + STOP_SECONDS
@@ -186,7 +185,8 @@ def _end(workers: Sequence[_Worker]) -> None:
 
 @contextmanager
 def _termination_interrupts() -> Iterator[None]:
-    """Have a termination request end the block as Ctrl-C does; only in the main thread, which alone may ask for it."""
+    """Make a termination request raise KeyboardInterrupt within the block, if this is the main thread (only it can set
+    handlers)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -202,9 +202,9 @@ def _interrupt(number: int, frame: Any) -> None:
 
 
 def _serve(pipe: Connection, work: Work, device: str, threads: int) -> None:
-    """A worker's life: one job after another, until the pipe is closed or it is asked to end.
+    """The worker process: do one job after another until the pipe is closed or the process is asked to end.
 
-    It is in a process group of its own, which a terminal does not send Ctrl-C to: the parent alone answers it.
+    It runs in its own process group, to which a terminal does not send Ctrl-C: only the parent handles it.
     """
     import cv2
     import torch
@@ -215,25 +215,25 @@ def _serve(pipe: Connection, work: Work, device: str, threads: int) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    told = 0.0
+    reported = 0.0
 
-    def tell(share: float) -> None:
-        nonlocal told
-        if time.monotonic() - told >= TELL_SECONDS:
-            told = time.monotonic()
+    def progress(share: float) -> None:
+        nonlocal reported
+        if time.monotonic() - reported >= REPORT_SECONDS:
+            reported = time.monotonic()
             pipe.send(("share", share))
 
     try:
         while True:
-            pipe.send(_answer(work, pipe.recv(), device, tell))
+            pipe.send(_answer(work, pipe.recv(), device, progress))
             gc.collect()  # networks and optimisers refer to each other
-    except (EOFError, OSError, KeyboardInterrupt):  # the parent is done, or has asked for an end
+    except (EOFError, OSError, KeyboardInterrupt):  # the parent has finished, or asked this process to end
         return
 
 
-def _answer(work: Work, job: Any, device: str, tell: Tell) -> tuple[str, Any]:
+def _answer(work: Work, job: Any, device: str, progress: ShareProgress) -> tuple[str, Any]:
     try:
-        return "value", work(job, device, tell)
+        return "value", work(job, device, progress)
     except (MienError, OSError, RuntimeError) as problem:
         first = next(iter(str(problem).strip().splitlines()), "")
         return "error", first if isinstance(problem, MienError) else f"{type(problem).__name__}: {first}"

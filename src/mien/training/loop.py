@@ -5,12 +5,12 @@
             terms = method(batch, turn)
             ...step that turn's parameters on their sum
 
-The loop knows no method: a `mien.training.task.Task` says what is trained, on what and for how long, and what follows
-an epoch. Randomness comes only from (seed, step): the order of the pictures, their augmentation and dropout repeat
-exactly after a resume, so a killed run ends with the same losses as an undisturbed one.
+The loop is independent of the method: a `mien.training.task.Task` defines what is trained, on what data and for how
+long, and what follows an epoch. Randomness comes only from (seed, step): the order of the pictures, their augmentation
+and dropout repeat exactly after a resume, so a killed run ends with the same losses as an undisturbed one.
 
 The run folder of a recogniser holds `config.yaml`, `environment.json`, `metrics.jsonl`, `weights.safetensors` (the best
-epoch on validation, with its card), `last.safetensors` (the last step, not averaged) and `state.pt` (to go on from).
+epoch on validation, with its card), `last.safetensors` (the last step, not averaged) and `state.pt` (for --resume).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from mien.errors import ConfigError, TrainingError
 from mien.io import torch_files
 from mien.training import optim, processor, recognition, run_folder, run_log
 from mien.training.task import Epoch, Task
+from mien.types import EventProgress, LineProgress
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,14 +44,21 @@ if TYPE_CHECKING:
 STATE_SECONDS = 300.0
 """How often, besides the end of each epoch, the state to resume from is written."""
 CHECK_STEPS = 50
-"""How often the losses are read from a GPU: a loss that is not finite is found within so many steps.
+"""Number of steps between two readings of the losses from a GPU: a loss that is not finite is found within so many
+steps.
 
-On a CPU, where reading costs nothing, it is found before its step, as it must: torch's `grid_sample` ends the process
-on coordinates that are NaN.
+On a CPU, where reading costs nothing, the losses are read before every step. This is necessary: torch's `grid_sample`
+ends the process on coordinates that are NaN.
 """
 
-Report = Callable[[str, dict[str, Any]], None]
-"""Told ("crops" | "step" | "epoch" | "note", values) so that a surface can draw progress."""
+
+def silent(kind: str, values: dict[str, Any]) -> None:
+    """A `progress` callback that shows nothing."""
+
+
+def notes(progress: EventProgress) -> LineProgress:
+    """A callback that passes lines on as events of a training."""
+    return lambda line: progress("note", {"text": line})
 
 
 def folder_of(config: RunConfig) -> Path:
@@ -62,7 +70,7 @@ def run(
     config: RunConfig,
     validate: Validate,
     resume: bool = False,
-    report: Report | None = None,
+    progress: EventProgress = silent,
     device: str = "auto",
     load: Load = load_split,
 ) -> Path:
@@ -70,26 +78,26 @@ def run(
 
     Args:
         config: the run.
-        validate: judges the method on the validation pictures after each epoch, as
-            `mien.evaluation.validation.validate` does; `config.select` names the value that chooses the kept weights.
-        resume: go on from `state.pt` if it is there; a finished run, stopped early or not, returns at once.
-        report: told of progress.
-        device: what to train on, see `fabric_of`.
+        validate: evaluates the method on the validation pictures after each epoch, as
+            `mien.evaluation.validation.validate` does; `config.select` names the value that selects the kept weights.
+        resume: continue from `state.pt` if there is one; a finished run, stopped early or not, returns at once.
+        progress: called with progress.
+        device: the device to train on, see `fabric_of`.
         load: reads the data, as `mien.data.cropping.load_split` does.
 
     Raises:
-        FileLocked: another process trains this run now.
+        FileLocked: another process is training this run.
         ConfigError: the folder holds another configuration, or has a run and `resume` is off; or there is no such
-            metric to select by. The folder is made once the data were read, so a refused start leaves nothing.
+            metric to select by. The folder is made after the data were read, so a refused start leaves nothing.
         TrainingError: a loss became NaN or infinite, or the disk is full; the last good files are kept.
         KeyboardInterrupt: after the state was saved.
     """
     folder = folder_of(config)
-    # Of several processes of one run, the first holds it for all.
+    # Of several processes of one run, only the first locks the folder.
     first = os.environ.get("RANK", "0") == "0"
     claim = run_folder.claimed(folder, "runs") if first else contextlib.nullcontext()
     with claim, processor.settings(config.threads):
-        return _train(config, folder, validate, resume, report or (lambda kind, values: None), device, load)
+        return _train(config, folder, validate, resume, progress, device, load)
 
 
 def _train(
@@ -97,7 +105,7 @@ def _train(
     folder: Path,
     validate: Validate,
     resume: bool,
-    report: Report,
+    progress: EventProgress,
     device: str,
     load: Load,
 ) -> Path:
@@ -106,17 +114,17 @@ def _train(
     run_log.check_select(config.select)
     stored = recognition.stored_config(folder / "config.yaml")
     run_folder.admit(folder, stored, config.model_dump(mode="json"), resume)
-    fabric.barrier()  # no process writes into the folder before all have looked
+    fabric.barrier()  # no process writes into the folder before all have read it
     if (folder / "finished").is_file():
-        report("note", {"text": f"{folder} is finished: nothing is left to train"})
+        notes(progress)(f"{folder} is finished: nothing is left to train")
         return folder
     fresh = not (resume and (folder / run_folder.STATE).is_file())
     task = recognition.RecogniserTask(
-        config, folder, validate, report, fresh, fabric.global_rank, fabric.world_size, load
+        config, folder, validate, progress, fresh, fabric.global_rank, fabric.world_size, load
     )
     if config.compile:
-        _compile(task.method, fabric.device, report)
-    training = Run(task, fabric, report, resume)
+        _compile(task.method, fabric.device, progress)
+    training = Run(task, fabric, progress, resume)
     training.train()
     if fabric.is_global_zero:
         task.finish(training.position.step, training.position.seconds)
@@ -125,7 +133,7 @@ def _train(
 
 @dataclass
 class Position:
-    """How far a training has come: steps, seconds by the budget's clock, and the step at which the epoch began."""
+    """Progress of a training: steps, seconds by the budget's clock, and the step at which the epoch began."""
 
     step: int = 0
     seconds: float = 0.0
@@ -133,32 +141,32 @@ class Position:
 
 
 class Run:
-    """One training: a task's method with its optimisers and running average, and how far they have come.
+    """One training: a task's method with its optimisers, running average and position.
 
     Args:
         task: what is trained.
         fabric: the device and the processes, see `fabric_of`; the method is moved to its device.
-        report: told of each step.
-        resume: go on from the state in the run folder, if there is one.
+        progress: called at each step.
+        resume: continue from the state in the run folder, if there is one.
 
     Raises:
         WeightsError: the state cannot be read.
-        TrainingError: the state is another training's.
+        TrainingError: the state belongs to another training.
     """
 
-    def __init__(self, task: Task, fabric: Any, report: Report, resume: bool) -> None:
-        self.task, self.report = task, report
+    def __init__(self, task: Task, fabric: Any, progress: EventProgress, resume: bool) -> None:
+        self.task, self.progress = task, progress
         self._fabric, self._resume = fabric, resume
         self._module = fabric.setup_module(task.method)
         self.optimisers = {turn: optim.build(task.method, turn, task.optim) for turn in task.method.turns}
-        # Made from a method that is on its device already, so that it lies there too.
+        # Made after the method was moved, so that it is on the same device.
         self.average = optim.average(task.averaged, task.optim.ema) if task.optim.ema else None
         self.position = Position()
         self._sums: dict[str, Tensor] = {}
         self._losses: dict[str, float] = {}
         self._log: run_log.RunLog | None = None
         self._reads_wait = _reads_wait(fabric.device)
-        # Seeding a GPU that is not used takes half a millisecond a step.
+        # Seeding an unused GPU takes half a millisecond per step.
         on_cpu = fabric.device.type == "cpu"
         self._seed: Callable[[int], Any] = (
             torch.default_generator.manual_seed if on_cpu else torch.manual_seed
@@ -169,13 +177,13 @@ class Run:
         self._clock_start = task.budget.clock() - self.position.seconds
 
     @property
-    def progress(self) -> float:
+    def share(self) -> float:
         """From 0 to 1: how much of the budget is spent."""
-        return self.task.budget.progress(self.position.step, self.position.seconds)
+        return self.task.budget.share(self.position.step, self.position.seconds)
 
     @property
     def network(self) -> nn.Module:
-        """What is judged and kept: the running average, or the method's own part where none is kept."""
+        """The weights that are evaluated and kept: the running average, or without one `Task.averaged` itself."""
         return self.task.averaged if self.average is None else self.average.module
 
     def train(self) -> None:
@@ -198,10 +206,10 @@ class Run:
 
     @property
     def _over(self) -> bool:
-        return self.progress >= 1 or self.task.stopped
+        return self.share >= 1 or self.task.stopped
 
     def epoch(self, batches: Iterator[Any], interrupted: Callable[[], bool] = lambda: False) -> None:
-        """Train to the end of the current epoch, have it judged, log it and save the state, as the task wishes."""
+        """Train to the end of the current epoch, evaluate and log it, and save the state if the task asks for it."""
         position = self.position
         while position.step - position.epoch_start < self.task.epoch_steps and not self._over:
             self.step(next(batches))
@@ -220,9 +228,9 @@ class Run:
             self.save()
 
     def step(self, batch: Any) -> None:
-        """Let every turn of the method learn from one batch."""
+        """Run every turn of the method on one batch."""
         task, position, fabric = self.task, self.position, self._fabric
-        # Of dropout, and of whatever else a method draws.
+        # For dropout and everything else that a method draws at random.
         self._seed((task.seed * 7_919 + position.step) * fabric.world_size + fabric.global_rank)
         batch = task.prepare(fabric.to_device(batch), position.step)
         task.train()
@@ -247,11 +255,11 @@ class Run:
         self._fabric.backward(total)
         if task.optim.clip is not None:
             torch.nn.utils.clip_grad_norm_(list(task.method.parameters_for(turn)), task.optim.clip)
-        factor = task.rate(self.position.step, self.progress)
+        factor = task.rate(self.position.step, self.share)
         for group in self.optimisers[turn].param_groups:
             group["lr"] = factor * group["initial_lr"]
         self.optimisers[turn].step()
-        for name, term in terms.items():  # summed where they are: reading them would wait for the device
+        for name, term in terms.items():  # summed on the device: reading them would wait for it
             value = term.detach().to(_precise(term.device))
             self._sums[name] = self._sums[name] + value if name in self._sums else value
 
@@ -259,7 +267,7 @@ class Run:
         """Read the losses of the epoch so far.
 
         Raises:
-            TrainingError: one was not finite in a step since they were last read.
+            TrainingError: one was not finite in a step since the last reading.
         """
         if not self._sums:
             return
@@ -277,13 +285,13 @@ class Run:
         )
 
     def _tell(self) -> None:
-        self.report(
+        self.progress(
             "step",
             {
                 "step": self.position.step,
                 "of": self.task.budget.steps,
                 "seconds": self.position.seconds,
-                "progress": self.progress,
+                "share": self.share,
                 "losses": self._losses,
             },
         )
@@ -293,7 +301,7 @@ class Run:
         return self.task.folder / run_folder.STATE
 
     def save(self) -> None:
-        """Write what `--resume` goes on from.
+        """Write the state for `--resume`.
 
         Raises:
             TrainingError: a loss was not finite, or the file cannot be written; the one before is kept.
@@ -327,35 +335,32 @@ class Run:
         except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as problem:
             raise TrainingError(
                 f"{self._state_file}: is not this run's state ({type(problem).__name__}): delete it to start the run "
-                "anew"
+                "again"
             ) from None
 
 
 def _reads_wait(device: torch.device) -> bool:
-    """Whether reading a number means waiting until the device has done all that it was given to do."""
+    """Whether reading a number waits until the device has finished all queued work."""
     return device.type != "cpu"
 
 
 def _precise(device: torch.device) -> torch.dtype:
-    """What losses are summed in; Apple's GPUs know no double precision."""
+    """The type in which losses are summed; Apple's GPUs have no double precision."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def _compile(method: Method, device: torch.device, report: Report) -> None:
-    """Have the pretrained networks of a method compiled at their first call, or say why they are not.
+def _compile(method: Method, device: torch.device, progress: EventProgress) -> None:
+    """Compile the pretrained networks of a method at their first call, or report why that is not possible.
 
-    They take most of a step, and theirs is the code without branches; a method's own losses stay as they are.
+    They take most of a step and have no branches; a method's own losses are not compiled.
     """
     try:
         torch.compile(torch.exp)(torch.zeros(4, device=device))
     except RuntimeError as problem:  # no C++ compiler, or none of the device: torch names many kinds
         reason = next(iter(str(problem).strip().splitlines()), type(problem).__name__)
-        report(
-            "note",
-            {
-                "text": f"compile: this machine cannot ({reason[:150]}): training goes on without; install a C++ "
-                "compiler, or set compile: false"
-            },
+        notes(progress)(
+            f"compile: this machine cannot ({reason[:150]}): training continues without; install a C++ compiler, or "
+            "set compile: false"
         )
         return
     for name in method.pretrained:
@@ -395,7 +400,7 @@ def fabric_of(precision: Literal["float32", "bfloat16"], device: str = "auto") -
 
 @contextlib.contextmanager
 def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C and a termination request end the run between two steps; a second Ctrl-C ends it at once."""
+    """Make Ctrl-C and a termination request end the run between two steps; a second Ctrl-C ends it at once."""
     asked = [False]
 
     def remember(number: int, frame: Any) -> None:

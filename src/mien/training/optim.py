@@ -1,4 +1,4 @@
-"""Parameter groups, the schedule and the weight average: all of torch's, put together once."""
+"""Parameter groups, optimiser, learning-rate schedule and weight average, built from torch's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mien.training.config import OptimConfig
 
 
 def groups(method: Method, turn: str, config: OptimConfig) -> list[dict[str, object]]:
-    """Split a player's parameters by learning rate (pretrained or new) and weight decay (matrices only).
+    """Split the parameters of a turn by learning rate (pretrained or new) and weight decay (matrices only).
 
     `initial_lr` keeps the peak rate, which the schedule multiplies.
     """
@@ -37,7 +37,7 @@ def groups(method: Method, turn: str, config: OptimConfig) -> list[dict[str, obj
 
 
 def build(method: Method, turn: str, config: OptimConfig) -> torch.optim.Optimizer:
-    """The optimiser of one player."""
+    """The optimiser of one turn."""
     parameters = groups(method, turn, config)
     if config.name == "sgd":
         return torch.optim.SGD(
@@ -47,8 +47,7 @@ def build(method: Method, turn: str, config: OptimConfig) -> torch.optim.Optimiz
 
 
 def schedule(config: OptimConfig, steps: int) -> Callable[[int], float]:
-    """What the peak rates are multiplied by at a step: linear warm-up over the first share of `steps`, then a cosine to
-    zero."""
+    """The factor of the peak rates by step: linear warm-up over the first share of `steps`, then a cosine to zero."""
     warm = max(1, round(config.warmup * steps))
 
     def factor(step: int) -> float:
@@ -59,21 +58,21 @@ def schedule(config: OptimConfig, steps: int) -> Callable[[int], float]:
     return factor
 
 
-def warm_cosine(step: int, progress: float, warmup: int = 200) -> float:
-    """The factor of a rate that rises over `warmup` steps and falls as a cosine of the budget's `progress` (0 to 1)."""
-    return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+def warm_cosine(step: int, share: float, warmup: int = 200) -> float:
+    """The factor of a rate that rises over `warmup` steps, then falls as a cosine of the budget's `share` (0 to 1)."""
+    return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
 def average(network: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of weights and buffers, on their device; evaluation and the kept weights use it.
 
     Its decay at step t is the smaller of `decay` and (1 + t) / (10 + t), as TensorFlow's average with `num_updates` and
-    timm's warm-up have it: a run of a hundred steps would otherwise keep mostly what it began with.
+    timm's warm-up have it: otherwise a run of a hundred steps would keep mostly its initial weights.
     """
 
     @torch.no_grad()
     def update(means: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        # Of the counter on the CPU: `count` is a copy on the device, for which reading would have to wait.
+        # Uses the counter on the CPU: reading `count`, a copy on the device, would wait for the device.
         step = int(averaged.n_averaged)
         share = 1 - min(decay, (1 + step) / (10 + step))
         if torch.is_floating_point(means[0]):

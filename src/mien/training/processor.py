@@ -1,4 +1,4 @@
-"""Torch's settings of the processor for the time of a training."""
+"""Torch's thread count and denormal mode during a training."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 
 @contextmanager
 def settings(threads: int | None) -> Iterator[None]:
-    """Take `threads` (None: as they are) and treat denormal numbers as zero; afterwards the program has its own again.
+    """Use `threads` threads (None: unchanged) and treat denormal numbers as zero within the block; restore both
+    afterwards.
 
-    Denormal numbers make some steps many times slower, but the switch is the whole process's: a program that trains in
-    between must be able to count on them afterwards.
+    Denormal numbers make some steps many times slower, but the setting applies to the whole process, so it must not
+    stay changed for a program that trains and then does something else.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)

@@ -1,4 +1,4 @@
-"""Training of a recogniser: pictures with labels, validation after each epoch, the best weights kept."""
+"""Train a recogniser on labelled pictures, with validation after each epoch; the best weights are kept."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from mien.io import atomic
 from mien.labels import EXPRESSIONS
 from mien.methods.base import Batch, Method, Recognition, expression_target
 from mien.training import checkpoint, distillation, initialise, optim, run_folder, run_log
-from mien.training.batches import Feed
+from mien.training.batches import BatchLoader
 from mien.training.config import RunConfig
 from mien.training.task import Budget, Epoch, Task
+from mien.types import EventProgress
 
 if TYPE_CHECKING:
     from torch import nn
 
 Validate = Callable[[Any, list[Samples], int], dict[str, float]]
-"""Takes a `Recognition`, the validation sets and the rows of a batch; gives validation metrics by name, of which a run
-selects one (`mien.training.run_log.HIGHER_IS_BETTER`). `mien.evaluation.validation.validate` is ours."""
+"""A function of a `Recognition`, the validation sets and the rows per batch that returns validation metrics by name; a
+run selects by one (`mien.training.run_log.HIGHER_IS_BETTER`). `mien.evaluation.validation.validate` is one."""
 
 Load = Callable[..., dict[Any, list[Samples]]]
 """Reads splits of a set, as `mien.data.cropping.load_split` does."""
@@ -40,16 +41,17 @@ class RecogniserTask(Task):
     """A `RunConfig` with its data read.
 
     Args:
-        config: the run, its labels by name.
+        config: the run, with its labels by name.
         folder: the run folder.
-        validate: judges the method after each epoch.
-        report: told of progress.
-        fresh: whether the run starts anew, so that norms have to be estimated.
-        rank, world: this process, and how many train.
+        validate: evaluates the method after each epoch.
+        progress: called with progress.
+        fresh: whether the run starts from the beginning, so that norms have to be estimated.
+        rank, world: the number of this process, and how many train.
         load: reads the data, as `mien.data.cropping.load_split` does.
 
     Raises:
-        ConfigError: the method is no recogniser, the data do not fit, or nothing is there to select by.
+        ConfigError: the method is not a recogniser, the data do not fit, or no validation picture has what `select`
+            needs.
     """
 
     event: ClassVar[str] = "epoch"
@@ -60,18 +62,18 @@ class RecogniserTask(Task):
         config: RunConfig,
         folder: Path,
         validate: Validate,
-        report: Callable[[str, dict[str, Any]], None],
+        progress: EventProgress,
         fresh: bool = True,
         rank: int = 0,
         world: int = 1,
         load: Load = load_split,
     ) -> None:
-        self.config, self.folder, self.report = config, folder, report
+        self.config, self.folder, self.progress = config, folder, progress
         self._validate, self._rank, self._world = validate, rank, world
         self.method, self.optim, self.seed = _method(config), config.optim, config.seed
-        splits = _splits(config, report, load)
+        splits = _splits(config, progress, load)
         self._held = splits["valid"]
-        self.feed = Feed(splits["train"], config.batch, config.data.balance, config.seed)
+        self.feed = BatchLoader(splits["train"], config.batch, config.data.balance, config.seed)
         if config.batch % world:
             raise ConfigError(f"batch {config.batch} does not divide over {world} processes")
         self.epoch_steps = self.feed.steps
@@ -103,7 +105,7 @@ class RecogniserTask(Task):
     def prepare(self, batch: Batch, step: int) -> Batch:
         return prepare(self.config, batch, step, self._rank, self._world)
 
-    def rate(self, step: int, progress: float) -> float:
+    def rate(self, step: int, share: float) -> float:
         return self.rate_of(step)
 
     def train(self) -> None:
@@ -115,7 +117,7 @@ class RecogniserTask(Task):
         number = epoch.step // self.epoch_steps - 1
         means = {f"train_{name}": value for name, value in epoch.means.items()}
         if self.config.validation == "end" and number + 1 < self.config.epochs:
-            self.report("epoch", {"epoch": number, "epochs": self.config.epochs, "best": False, **means})
+            self.progress("epoch", {"epoch": number, "epochs": self.config.epochs, "best": False, **means})
             return {"epoch": number, **means}
         values = self._validate(epoch.network, self._held, self.config.batch)
         reached = run_log.score(self.config.select, values[self.config.select])
@@ -126,13 +128,13 @@ class RecogniserTask(Task):
         else:
             self.state["stale"] += 1
         told = {"epoch": number, "epochs": self.config.epochs, "best": better}
-        self.report("epoch", {**told, **means, **values})
+        self.progress("epoch", {**told, **means, **values})
         if self.stopped:
-            self.report("note", {"text": f"no better epoch for {self.config.patience}: stopping"})
+            self.progress("note", {"text": f"no better epoch for {self.config.patience}: stopping"})
         return {"epoch": number, **means, **values}
 
     def finish(self, steps: int, seconds: float) -> None:
-        """Keep the last weights and say that the run is finished."""
+        """Keep the last weights and mark the run as finished."""
         self._keep("last.safetensors", self.method, steps // self.epoch_steps - 1, {}, seconds)
         facts = json.dumps({"seconds": seconds, "best_epoch": self.state["best_epoch"]})
         atomic.write({self.folder / "finished": facts.encode()})
@@ -149,7 +151,7 @@ def with_labels(config: RunConfig) -> RunConfig:
     """The same configuration with its own labels by name, and a method with as many classes.
 
     Raises:
-        ConfigError: the method rests on the eight expressions, or `method.classes` says another number.
+        ConfigError: the method needs the eight expressions, or `method.classes` says another number.
     """
     labels = label_names(config.labels, config.data)
     if labels == EXPRESSIONS:
@@ -169,8 +171,8 @@ def with_labels(config: RunConfig) -> RunConfig:
 
 
 def stored_config(path: Path) -> dict[str, Any] | None:
-    """The configuration in a run's `config.yaml`, with today's defaults for keys that are younger than it; None for no
-    file or a broken one."""
+    """The configuration in a run's `config.yaml`, with current defaults for keys that it does not have; None for a
+    missing or broken file."""
     try:
         return RunConfig(**yaml.safe_load(path.read_text(encoding="utf-8"))).model_dump(mode="json")
     except (OSError, UnicodeDecodeError, ValidationError, TypeError, yaml.YAMLError):
@@ -178,13 +180,13 @@ def stored_config(path: Path) -> dict[str, Any] | None:
 
 
 def prepare(config: RunConfig, batch: Batch, step: int, rank: int = 0, world: int = 1) -> Batch:
-    """Augment a step's pictures and finish its targets, on the device that they are on.
+    """Augment a step's pictures and finish its targets, on their device.
 
     Args:
-        config: of augmentation, smoothing and mixup.
-        batch: of `mien.training.batches.Feed`: raw crops and targets of all processes.
-        step: of the training; with the seed it decides all that is random.
-        rank, world: this process, and how many train; each keeps its contiguous share of the rows.
+        config: the settings of augmentation, smoothing and mixup.
+        batch: from `mien.training.batches.BatchLoader`: raw crops and targets of all processes.
+        step: the step of the training; with the seed it determines everything random.
+        rank, world: the number of this process, and how many train; each keeps its contiguous share of the rows.
     """
     generator = torch.Generator().manual_seed((config.seed * 1_000_003 + step) % 2**63)
     share = len(batch.image) // world
@@ -210,7 +212,8 @@ def prepare(config: RunConfig, batch: Batch, step: int, rank: int = 0, world: in
 
 
 def heads_of(config: RunConfig, method: Method, samples: list[Samples]) -> dict[str, bool]:
-    """Which heads the training pictures teach: one without labels, or turned off, is left as it was at the start."""
+    """Which heads are trained: one without labels in the training pictures, or turned off, keeps its initial
+    weights."""
     settings = getattr(method, "config", None)
     labelled = any((one.expression >= 0).any() or np.isfinite(one.votes).all(axis=1).any() for one in samples)
     heads = {
@@ -226,7 +229,7 @@ def heads_of(config: RunConfig, method: Method, samples: list[Samples]) -> dict[
 def card_of(
     config: RunConfig, epoch: int, values: dict[str, float], seconds: float, heads: dict[str, bool]
 ) -> dict[str, Any]:
-    """What a checkpoint says of itself."""
+    """The card of a checkpoint."""
     return {
         "method": config.method,
         "size": config.data.size,
@@ -253,10 +256,8 @@ def _method(config: RunConfig) -> Recognition:
     return method.to(memory_format=torch.channels_last) if config.channels_last else method
 
 
-def _splits(
-    config: RunConfig, report: Callable[[str, dict[str, Any]], None], load: Load
-) -> dict[Any, list[Samples]]:
-    """Training and validation sets, the former with their teachers' answers.
+def _splits(config: RunConfig, progress: EventProgress, load: Load) -> dict[Any, list[Samples]]:
+    """Training and validation sets, the former with the teachers' predictions mixed in.
 
     Raises:
         ConfigError: there are no validation pictures.
@@ -265,7 +266,7 @@ def _splits(
     splits = load(
         config.data,
         ("train", "valid"),
-        lambda done, total: report("crops", {"done": done, "of": total}),
+        lambda done, total: progress("crops", {"done": done, "of": total}),
         labels,
     )
     if not splits["valid"]:
@@ -287,7 +288,7 @@ def _check_selectable(config: RunConfig, held: list[Samples], heads: dict[str, b
     """Refuse to select by a metric of labels that no validation picture has, or of a head that is not trained.
 
     Raises:
-        ConfigError: there are none, or it is not.
+        ConfigError: no validation picture has such labels, or the head is not trained.
     """
     affect = config.select.startswith("ccc")
     instead = "accuracy" if affect else "ccc"

@@ -1,9 +1,9 @@
-"""Released networks as a start of training: an .onnx file's tensors under the names of the method that it came from.
+"""Start a training from a released network: read an .onnx file's tensors under the names of its method's parameters.
 
-A release has each batch norm folded into the convolution before it, and its weights in int8. Both are undone as far as
-they can be: weights are scaled back to floats, and a norm takes the folded offset with the statistics of no change, so
-that the method answers as the release does but for rounding. `mien.training.initialise.restore_norms` then makes norms
-of them again.
+In a release each batch norm is folded into the convolution before it, and the weights are int8. Both are undone as far
+as possible: weights are scaled back to floats, and each norm gets the folded offset and statistics that change nothing,
+so that the method gives the release's outputs up to rounding. `mien.training.initialise.restore_norms` then turns them
+into batch norms again.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from mien.methods.base import Method
 
 SHIPPED = "shipped"
-"""What `start` says for the recogniser inside the package."""
+"""The value of `start` for the recogniser inside the package."""
 
 _PREFIX = "method."
-"""Of the names that `mien.release.export` gives the method's tensors."""
+"""Prefix of the names that `mien.release.export` gives the method's tensors."""
 
 
 def is_release(start: Path) -> bool:
@@ -38,11 +38,11 @@ def is_release(start: Path) -> bool:
 
 
 def load(start: Path, method: Method) -> Checkpoint:
-    """The card of a released network, and all tensors of `method` [as `state_dict`] with what the network holds.
+    """The card of a released network, and its tensors under the names of `method.state_dict()`.
 
     Raises:
-        WeightsError: the file or its card is missing, damaged, or no recogniser's.
-        ConfigError: the network is another method's, backbone's or size's.
+        WeightsError: the file or its card is missing, damaged, or not a recogniser's.
+        ConfigError: the network has another method, backbone or size.
     """
     content, card = cards.verified(recognise.SHIPPED if str(start) == SHIPPED else start)
     stated = recognise.check(card)

@@ -1,4 +1,4 @@
-"""The folder of a run: who may train into it, and files that are there whole or not at all."""
+"""The folder of a run: its lock, the check whether a training may use it, and atomic files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ STATE: Final = "state.pt"
 LOG: Final = "metrics.jsonl"
 BOARD: Final = "tensorboard"
 KEPT: Final = (STATE, "weights.safetensors", "last.safetensors", "finished")
-"""Files that hold something learnt."""
+"""Files with trained weights or training state."""
 BEGUN: Final = (*KEPT, LOG)
-"""Files that show that a folder holds a run; one with less was left by a start that did not get far, and is taken."""
+"""Files that show that a folder holds a run; a folder with fewer was left by a start that failed early, and may be
+used."""
 
 
 class OwnConfig(Protocol):
@@ -36,9 +37,10 @@ class OwnConfig(Protocol):
 
 @contextmanager
 def claimed(folder: Path, option: str) -> Iterator[None]:
-    """Hold a run folder against other processes; `option` is what places it, for the message.
+    """Lock a run folder against other processes; `option` names the option that sets it, for the message.
 
-    The folders above it are made, and removed again if nothing came into them.
+    The folders above it are made, and removed again if nothing came into them. Half-written files of a killed process
+    are deleted.
 
     Raises:
         FileLocked: another process trains this run now.
@@ -53,18 +55,18 @@ def claimed(folder: Path, option: str) -> Iterator[None]:
             f"{folder}: cannot be written ({problem.strerror}): choose another `{option}`"
         ) from None
     try:
+        atomic.clear(folder)
         yield
     finally:
         claim.release()
-        with suppress(OSError):  # one that is not empty stays, and with it those above
+        with suppress(OSError):  # a folder that is not empty stays, and so do those above it
             for parent in made:
                 parent.rmdir()
 
 
 @contextmanager
 def begun(folder: Path, files: Mapping[str, bytes]) -> Iterator[None]:
-    """Make the folder with `files` that say what is trained; a training that fails before it kept anything leaves
-    nothing behind."""
+    """Make the folder with `files` that describe the training; remove them if it fails before it has kept anything."""
     folder.mkdir(parents=True, exist_ok=True)
     done = False
     try:
@@ -76,22 +78,20 @@ def begun(folder: Path, files: Mapping[str, bytes]) -> Iterator[None]:
             for name in (*files, LOG):
                 (folder / name).unlink(missing_ok=True)
             shutil.rmtree(folder / BOARD, ignore_errors=True)
-            with suppress(OSError):  # it holds what is not ours
+            with suppress(OSError):  # it holds other files
                 folder.rmdir()
 
 
 def write(save: Callable[[Path], None], path: Path) -> None:
-    """Write a file by `save`, whole or not at all.
+    """Write a file with `save`, atomically.
 
     Raises:
-        TrainingError: it could not be written, for want of space say; the old file stays.
+        TrainingError: it could not be written, for example because the disk is full; the old file stays.
     """
-    part = path.with_name(f"{path.stem}.new{path.suffix}")
     try:
-        save(part)
-        atomic.replace(part, path)
+        with atomic.writing(path) as part:
+            save(part)
     except (OSError, RuntimeError) as problem:
-        part.unlink(missing_ok=True)
         raise TrainingError(
             f"{path}: could not be written ({problem}): free some space and add --resume; the last good file is kept"
         ) from None
@@ -110,8 +110,8 @@ def admit(
         folder: the run folder.
         stored: the configuration that it holds; None where it is damaged or missing.
         wanted: the configuration to train now, in the same plain types.
-        resume: whether the run may go on.
-        free: keys that may differ, such as how long to train.
+        resume: whether an existing run may be continued.
+        free: keys that may differ, such as the length of the training.
 
     Raises:
         ConfigError: the folder has a run and `resume` is off, or one of another configuration; the message names the
@@ -120,7 +120,7 @@ def admit(
     if not any((folder / name).exists() for name in BEGUN):
         return
     if not resume and stored in (None, wanted):
-        raise ConfigError(f"{folder} holds this run already: add --resume to go on, or delete the folder")
+        raise ConfigError(f"{folder} holds this run already: add --resume to continue, or delete the folder")
     if stored is None:
         raise ConfigError(
             f"{folder} holds a run with a missing or damaged configuration: train into another folder, or delete it"
@@ -132,7 +132,7 @@ def admit(
             f"{'; ...' if len(found) > 3 else ''}): use the same options, train into another folder, or delete this one"
         )
     if not resume:
-        raise ConfigError(f"{folder} holds a run: add --resume to go on, or delete the folder")
+        raise ConfigError(f"{folder} holds a run: add --resume to continue, or delete the folder")
 
 
 def stored(folder: Path) -> dict[str, Any] | None:
@@ -146,7 +146,8 @@ def stored(folder: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def held(config: OwnConfig, resume: bool, free: Sequence[str] = ()) -> Iterator[None]:
-    """Hold the run folder `config.out`, once `admit` takes it, for a training with a configuration of its own.
+    """Lock the run folder `config.out`, after `admit` has accepted it, for a training that has its own kind of
+    configuration.
 
     Raises:
         FileLocked, TrainingError: as for `claimed`.
@@ -163,7 +164,8 @@ def stating(config: OwnConfig) -> dict[str, bytes]:
 
 
 def differences(stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """(key, "key is X there, Y here") of each option that two configurations do not share, sections opened."""
+    """(key, "key is X there, Y here") of each option in which two configurations differ, with sections as dotted
+    keys."""
     found: list[tuple[str, str]] = []
     for key in {**stored, **wanted}:
         here, there, name = wanted.get(key), stored.get(key), f"{prefix}{key}"

@@ -1,6 +1,6 @@
-"""What a run leaves behind while it runs: `metrics.jsonl`, one line an event, and TensorBoard where it is installed.
+"""The log of a run: `metrics.jsonl`, one line per event, and TensorBoard where it is installed.
 
-Also which epoch of a run is the best.
+Also selects the best epoch of a run.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ HIGHER_IS_BETTER: dict[str, bool] = {
 
 
 def score(select: str, value: float) -> float:
-    """A validation metric as a number of which more is always better; NaN, an undefined metric, is the worst."""
+    """A validation metric as a number where higher is better; NaN, an undefined metric, is the worst."""
     if math.isnan(value):
         return -math.inf
     return value if HIGHER_IS_BETTER[select] else -value
 
 
 def best(epochs: list[dict[str, Any]], select: str) -> dict[str, Any]:
-    """The epoch that a run keeps the weights of: the first of the best ones; {} without any."""
+    """The epoch with the weights that a run keeps: the first of the best ones; {} if there are no epochs."""
     told = [event for event in epochs if select in event]
     return max(told, key=lambda event: score(select, event[select]), default={})
 
 
 def check_select(select: str) -> None:
-    """Refuse a validation metric that there is not.
+    """Refuse the name of an unknown validation metric.
 
     Raises:
         ConfigError: no such metric; the message names the nearest.
@@ -55,7 +55,7 @@ def check_select(select: str) -> None:
 
 
 def without_seed(run: str) -> str:
-    """The name that a run shares with those of other seeds: `NAME` of the folder `NAME-s0`."""
+    """The name that a run shares with its other seeds: `NAME` of the folder `NAME-s0`."""
     return re.sub(r"-s\d+$", "", run)
 
 
@@ -74,16 +74,14 @@ class RunLog:
         except ImportError:
             self._board = None
         else:
-            # What an interrupted run wrote after the state that it goes on from is written again.
+            # Events that an interrupted run logged after its last saved state will be logged again.
             again = None if resume_step is None else resume_step + 1
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=again)
 
     def _forget_after(self, step: int) -> None:
-        """Drop events that the resumed run will write again, and a torn last line."""
+        """Drop events that the resumed run will write again, and an incomplete last line."""
         kept = [event for event in read(self.path) if event["step"] <= step]
-        part = self.path.with_suffix(".part")
-        part.write_text("".join(json.dumps(event) + "\n" for event in kept), encoding="utf-8")
-        atomic.replace(part, self.path)
+        atomic.write({self.path: "".join(json.dumps(event) + "\n" for event in kept).encode()})
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Record one event of a kind ("step", "epoch") at a step."""
@@ -102,7 +100,7 @@ class RunLog:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The events of a `metrics.jsonl`; a torn last line is left out."""
+    """The events of a `metrics.jsonl`; an incomplete last line is left out."""
     events: list[dict[str, Any]] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:

@@ -1,7 +1,7 @@
-"""The plan of a sweep: arms, seeds and folds as one list of runs, and the folder that it may go on in.
+"""Plan a sweep: its arms, seeds and folds as one list of runs, and whether it may continue in an existing folder.
 
-An arm is a set of changes to one base configuration. Runs of arms whose configurations are equal are trained once.
-`mien.evaluation.sweep` trains, judges and compares them.
+An arm is a set of changes to one base configuration. Arms with equal configurations are trained once.
+`mien.evaluation.sweep` trains, evaluates and compares the runs.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from mien.training import ablation, run_folder
 from mien.training.config import RunConfig
 
 FILE: Final = "sweep.json"
-"""In the sweep's folder: what its runs were made with."""
+"""The file in the sweep's folder with the options that its runs were made with."""
 
 Splits = Annotated[tuple[Split, ...], Field(min_length=1)]
 
 
 class JudgedSet(SourceConfig):
-    """A further set that every run is judged on, apart from its own."""
+    """A further set that every run is evaluated on, in addition to its own."""
 
-    splits: Splits = Field(("test",), description="the parts of it that are pooled")
+    splits: Splits = Field(("test",), description="its splits, pooled")
 
 
 class JudgeConfig(Frozen):
-    """What the predictions of each run are made on, and with which of its weights."""
+    """The data and the weights with which each run is evaluated."""
 
-    splits: Splits = Field(("valid", "test"), description="the parts of the run's own set that are pooled")
+    splits: Splits = Field(("valid", "test"), description="the splits of the run's own set, pooled")
     weights: Literal["last", "best"] = Field(
         "last",
         description="those of the last step, so that no epoch is chosen, or those of the best epoch on validation",
@@ -46,7 +46,7 @@ class JudgeConfig(Frozen):
     by: tuple[str, ...] = Field(
         (), description="attributes kept with the predictions; the table is also parted by the first"
     )
-    also: dict[str, JudgedSet] = Field({}, description="further sets by name, each with a table of its own")
+    also: dict[str, JudgedSet] = Field({}, description="further sets by name, each with its own table")
 
 
 class SweepConfig(Frozen):
@@ -54,10 +54,11 @@ class SweepConfig(Frozen):
 
     base: dict[str, Any] = Field(description="a run configuration: a path, or its keys")
     arms: dict[Annotated[str, Field(pattern=r"^\w[\w.+-]*$")], dict[str, Any]] = Field(
-        description="by name, what each changes of the base; the first is the reference", min_length=1
+        description="by name, what each changes in the base; the first is the reference", min_length=1
     )
     ladder: str | None = Field(
-        None, description="a method whose rungs (those of `mien ablate`) are arms too, before the others"
+        None,
+        description="a method: the rungs of its ladder (see `mien ablate`) become arms too, before the others",
     )
     rungs: tuple[str, ...] = Field((), description="only these rungs of the ladder")
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
@@ -65,7 +66,7 @@ class SweepConfig(Frozen):
         (), description="tested folds of the protocol; their predictions are pooled"
     )
     workers: int | None = Field(
-        None, ge=1, description="processes; by default one a device, or of CPUs as many as `threads` leaves"
+        None, ge=1, description="processes; by default one per device, or on CPUs as many as `threads` allows"
     )
     devices: Annotated[
         tuple[Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")], ...], Field(min_length=1)
@@ -73,9 +74,9 @@ class SweepConfig(Frozen):
     threads: int = Field(1, ge=1, description="processor threads of each worker")
     judge: JudgeConfig = JudgeConfig()
     keep: Literal["predictions", "weights"] = Field(
-        "predictions", description="what is left of a finished run besides its log and configuration"
+        "predictions", description="what is kept of a finished run besides its log and configuration"
     )
-    out: Path = Field(description="the folder of the sweep")
+    out: Path = Field(description="folder of the sweep")
 
     @model_validator(mode="before")
     @classmethod
@@ -145,7 +146,7 @@ class SweepRun:
 
     @property
     def folder(self) -> Path:
-        """The run folder, as `mien.training.loop.folder_of` has it."""
+        """The run folder, the same as `mien.training.loop.folder_of`."""
         return self.config.runs / self.label
 
 
@@ -178,13 +179,13 @@ def load_sweep(path: Path | str, assignments: Sequence[str] = ()) -> SweepConfig
 
 
 def equal_arms(sweep: SweepConfig) -> dict[str, str]:
-    """Each arm's name, with that of the first arm of the same configuration, which is trained for both."""
+    """Maps each arm to the first arm with the same configuration, which is trained for both."""
     first: dict[str, str] = {}
     return {arm: first.setdefault(json.dumps(_stated(sweep, arm)), arm) for arm in sweep.arms}
 
 
 def plan(sweep: SweepConfig) -> list[SweepRun]:
-    """All runs: seed by seed, so that an early look at the sweep has as many of each arm; equal arms once."""
+    """All runs, seed by seed, so that an unfinished sweep has the same number of runs of each arm; equal arms once."""
     trained = dict.fromkeys(equal_arms(sweep).values())
     return [
         SweepRun(arm, seed, fold, sweep.config(arm, seed, fold), sweep.judge, sweep.keep)
@@ -195,13 +196,12 @@ def plan(sweep: SweepConfig) -> list[SweepRun]:
 
 
 def admit(sweep: SweepConfig) -> None:
-    """Take the sweep's folder, or refuse one whose runs were made with other options.
+    """Create the sweep's folder, or check that an existing one has runs made with the same options.
 
     Arms, seeds and folds may be added; workers, devices, threads and what is kept may change.
 
     Raises:
-        ConfigError: an option of an arm or of the judging differs; the message names it. Or the file that says so is
-            damaged.
+        ConfigError: an option of an arm or of the judging differs; the message names it. Or that file is damaged.
     """
     path = sweep.out / FILE
     wanted = {
@@ -225,13 +225,13 @@ def admit(sweep: SweepConfig) -> None:
 
 
 def _stated(sweep: SweepConfig, arm: str) -> dict[str, Any]:
-    """What decides the runs of an arm, in plain types."""
+    """The options that determine the runs of an arm, in plain types."""
     tree = sweep.config(arm).model_dump(mode="json")
     return {key: value for key, value in tree.items() if key not in ("name", "seed", "runs", "threads")}
 
 
 def _stored(path: Path) -> dict[str, Any] | None:
-    """What a sweep's folder states, with today's defaults for younger keys; None where there is no such file.
+    """The options stored in a sweep's folder, with current defaults for missing keys; None if there is no such file.
 
     Raises:
         ConfigError: it is damaged.
@@ -256,7 +256,7 @@ def _merge(tree: dict[str, Any], changes: dict[str, Any], arm: str) -> None:
     """Apply changes to a nested dict in place; a key may be a path with dots.
 
     Raises:
-        ConfigError: a section is to be a value's section.
+        ConfigError: a dotted key goes into a value that is not a section.
     """
     for key, value in _flat(changes):
         *parents, last = key

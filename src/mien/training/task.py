@@ -1,4 +1,4 @@
-"""What the loop asks of a training: its method, its batches, and what follows an epoch."""
+"""The interface between the loop and a training: its method, its batches, and what follows an epoch."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a training lasts: `steps`, or `minutes` of `clock` where they are given, whichever end first."""
+    """Length of a training: `steps`, or `minutes` of `clock` if given, whichever ends first."""
 
     steps: int
     minutes: float | None = None
     clock: Callable[[], float] = time.monotonic
 
-    def progress(self, step: int, seconds: float) -> float:
+    def share(self, step: int, seconds: float) -> float:
         """From 0 to 1, by steps or by time, whichever is further."""
         by_time = seconds / (60 * self.minutes) if self.minutes else 0.0
         return max(step / self.steps, by_time)
 
 
 class Epoch(NamedTuple):
-    """What the loop hands over at the end of an epoch.
+    """The loop's results at the end of an epoch.
 
     Attributes:
         step: steps of the whole training so far.
         seconds: of training so far, by the budget's clock.
         means: each loss term's mean over the steps of this epoch.
-        network: the weights to judge: the running average, or `Task.averaged` itself where none is kept.
+        network: the weights to evaluate: the running average, or without one `Task.averaged` itself.
     """
 
     step: int
@@ -53,13 +53,13 @@ class Task(ABC):
         folder: the run folder.
         method: what is trained.
         optim: optimiser, clipping and decay of the running average; `rate` is the schedule.
-        budget: how long.
+        budget: the length of the training.
         epoch_steps: steps between two calls of `end_epoch`.
-        seed: of everything random.
+        seed: the seed of everything random.
         event: the kind of the events in `metrics.jsonl`.
-        saves_epochs: whether the state is written after every epoch too, not only every few minutes and at the end.
+        saves_epochs: whether the state is also written after every epoch, not only every few minutes and at the end.
         remedy: what to do about a loss that is not finite.
-        state: plain values that a resumed training must know besides weights and optimisers.
+        state: plain values that a resumed training needs besides weights and optimisers.
     """
 
     event: ClassVar[str] = "step"
@@ -80,24 +80,24 @@ class Task(ABC):
 
     @property
     def stopped(self) -> bool:
-        """Whether the training ends before its budget does."""
+        """Whether the training should end before its budget is used up."""
         return False
 
     @abstractmethod
     def files(self) -> dict[str, bytes]:
-        """What states the configuration in the run folder, by file name."""
+        """The files with the configuration in the run folder: content by name."""
 
     @abstractmethod
     def batches(self, step: int) -> Iterator[Any]:
-        """The batches from a step on, without end, on the CPU; each depends on the seed and its step alone."""
+        """The batches starting at a step, endless, on the CPU; each depends only on the seed and its step."""
 
     def prepare(self, batch: Any, step: int) -> Any:
-        """The batch as the method takes it, made on the method's device: augmentation belongs here."""
+        """Turn a batch into the method's input, on the method's device: augmentation belongs here."""
         return batch
 
     @abstractmethod
-    def rate(self, step: int, progress: float) -> float:
-        """What the peak learning rates are multiplied by at a step; `progress` is that of the budget."""
+    def rate(self, step: int, share: float) -> float:
+        """The factor of the peak learning rates at a step; `share` is the part of the budget that is spent, 0 to 1."""
 
     def train(self) -> None:
         """Put the method into training mode, before each step."""
@@ -105,4 +105,4 @@ class Task(ABC):
 
     @abstractmethod
     def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
-        """Judge, keep and tell what has to be; returns the values to log. All processes call it."""
+        """Evaluate, save weights and report as needed; return the values to log. All processes call it."""

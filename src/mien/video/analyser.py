@@ -91,7 +91,7 @@ def analyse(
     Args:
         path: any file that FFmpeg reads.
         pipeline: from `mien.load()`; None loads the shipped weights.
-        every: analyse every n-th frame, from the first.
+        every: analyse every Nth frame, from the first.
         lag: of the smoothed values, seconds; 0 turns smoothing off.
 
     Yields:

@@ -1,7 +1,7 @@
 """Draw results on video frames.
 
 Each face gets a box in its label's colour, its person's number with the smoothed label and probability, and a dial of
-smoothed valence (horizontal) and arousal (vertical). Drawing takes about 2 ms a frame; `mien.faces.annotate` takes
+smoothed valence (horizontal) and arousal (vertical). Drawing takes about 2 ms per frame; `mien.faces.annotate` takes
 twenty times as long.
 
 `mien.io.video.VideoWriter` keeps the frames' times, sound and colour tags.

@@ -7,7 +7,7 @@ histograms of chroma in the face and in the hair above it. They are compared by 
 product of their square roots: 1 means equal.
 
 This is not face recognition and must not be used as such: it fails on other photographs of the same people, by design.
-A person's number means nothing outside the video, and no descriptor is written to a file.
+A person's number has no meaning outside the video, and no descriptor is written to a file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mien.types import Landmarks
 Look = NDArray[np.float32]
 """A vector of length 1; the inner product of two is their similarity, 0 to 1."""
 
-_SIDE: Final = 74  # pixels of the aligned face: 72 patterns a side, in cells of 12
+_SIDE: Final = 74  # pixels of the aligned face: 72 patterns per side, in cells of 12
 _CELLS: Final = 6
 _HAIR: Final = (0.15, -0.4, 0.7, 0.4)
 """Left, top, width, height of the hair region, in the unit coordinates of `mien.faces.align`."""
@@ -33,7 +33,7 @@ _RING: Final = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0,
 
 
 def _uniform() -> NDArray[np.uint8]:
-    """Pattern to bin: one each for the 58 patterns with at most two changes round the ring, one for all others."""
+    """Pattern to bin: one each for the 58 patterns with at most two changes around the ring, one for all others."""
     bins = np.full(256, 58, dtype=np.uint8)
     kept = [
         code

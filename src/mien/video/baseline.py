@@ -4,7 +4,7 @@
     baselines = mien.video.CalmestSecond().of(frames)
     frames = [frame.relative_to(baselines) for frame in frames]
 
-Faces that can hardly be read (quality below 0.4) are passed over.
+Faces with a quality below 0.4 are not used.
 """
 
 from __future__ import annotations

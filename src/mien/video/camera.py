@@ -39,7 +39,7 @@ class Device(Protocol):
 
 
 Show = Callable[[Frame, NDArray[np.uint8], float], bool]
-"""Shows a frame with its picture and the frames a second; False stops the analysis."""
+"""Shows a frame with its picture and the frames per second; False stops the analysis."""
 
 
 @dataclass(frozen=True)

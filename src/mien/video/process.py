@@ -37,7 +37,7 @@ class Orders:
     """The options of `mien video`.
 
     Attributes:
-        video: the file. out, annotate, page: files to write, or None. every: analyse every n-th frame. lag: of the
+        video: the file. out, annotate, page: files to write, or None. every: analyse every Nth frame. lag: of the
             smoothed values, seconds. columns: layout of the table. resume: continue the table of an earlier run.
             threads: for decoding; None uses all. overwrite: replace existing files. Without it only `resume` replaces
             an annotated video and a page, those of the same run. made_with: how the pipeline was made, stored with the
@@ -70,7 +70,7 @@ class Orders:
         if self.every < 1:
             raise ConfigError(f"every is {self.every}: pass 1 or more")
         if self.resume and self.out is None:
-            raise ConfigError("--resume needs --out: it is the table that says what is done")
+            raise ConfigError("--resume needs --out: the table records what is done")
         if self.resume and self.columns != LAYOUT:
             raise ConfigError(
                 f"--resume needs --columns {LAYOUT}: other layouts leave out what is needed to go on"
@@ -168,7 +168,7 @@ def _check_unchanged(orders: Orders, table: Writer, source: str) -> None:
     content = table.contents.get(source)
     if content is not None and not inputs.unchanged(orders.video, content):
         raise TableError(
-            f"{describe(source)}: has changed since {describe(table.path)} was begun: start anew with --overwrite, or "
+            f"{describe(source)}: has changed since {describe(table.path)} was begun: start again with --overwrite, or "
             "name another --out"
         )
 

@@ -162,8 +162,8 @@ def _turned(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> bool:
     pairs = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(codes[0], codes[1])
     if len(pairs) < _LEAST:
         return False
-    one = places[0][[pair.queryIdx for pair in pairs]]
-    other = places[1][[pair.trainIdx for pair in pairs]]
-    _, agree = cv2.estimateAffinePartial2D(one, other, ransacReprojThreshold=4)
+    before_points = places[0][[pair.queryIdx for pair in pairs]]
+    now_points = places[1][[pair.trainIdx for pair in pairs]]
+    _, agree = cv2.estimateAffinePartial2D(before_points, now_points, ransacReprojThreshold=4)
     count = 0 if agree is None else int(agree.sum())
     return count >= max(_LEAST, _AGREE * len(pairs))

@@ -1,6 +1,6 @@
-"""One page about one clip: pictures along it, apparent valence and arousal over time, time shares, peaks.
+"""The summary page of a video: pictures along it, apparent valence and arousal over time, time shares, peaks.
 
-The page is a single file that asks for nothing over the network; it holds small pictures of the people in the clip, so
+The page is a single file that loads nothing over the network; it holds small pictures of the people in the clip, so
 it is as confidential as the clip.
 """
 
@@ -203,7 +203,7 @@ def _peak(name: str, peak: Peak) -> dict[str, str]:
 
 
 def _curves(person: Person, tally: Tally) -> Iterable[tuple[str, str]]:
-    """Unbroken lines: (valence or arousal, points as an SVG polyline has them)."""
+    """Unbroken lines: (valence or arousal, points in the form of an SVG polyline)."""
     for column, name in enumerate(("valence", "arousal")):
         for points in _lines(person.curve[:, column], person, tally):
             yield name, points

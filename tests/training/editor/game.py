@@ -10,7 +10,7 @@ from mien.data.readers import READERS
 from mien.training.editor import edit_pairs
 from mien.training.editor import train as training
 from mien.training.editor.train import EditorTask
-from mien.training.loop import Run, fabric_of
+from mien.training.loop import Run, fabric_of, silent
 
 
 def task_of(tree: dict[str, Any], **more: Any) -> EditorTask:
@@ -22,9 +22,9 @@ def task_of(tree: dict[str, Any], **more: Any) -> EditorTask:
     return EditorTask(config, faces)
 
 
-def run_of(task: EditorTask, resume: bool = False, report: Any = None) -> Run:
+def run_of(task: EditorTask, resume: bool = False, progress: Any = silent) -> Run:
     """Its run."""
-    return Run(task, fabric_of("float32", "cpu"), report or (lambda kind, values: None), resume)
+    return Run(task, fabric_of("float32", "cpu"), progress, resume)
 
 
 def advanced(task: EditorTask, steps: int = 1, start: int = 0) -> Run:

@@ -67,7 +67,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(tree: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        run_of(task_of(tree, steps=4, out=out), report=interrupt).train()
+        run_of(task_of(tree, steps=4, out=out), progress=interrupt).train()
     second = run_of(task_of(tree, steps=4, out=out), resume=True)
     assert second.position.step == 2
     second.train()

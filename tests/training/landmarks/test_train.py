@@ -128,7 +128,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        train.run(config("halves"), report=interrupt)
+        train.run(config("halves"), progress=interrupt)
     assert torch_files.read(tmp_path / "halves" / "state.pt")["position"]["step"] == 2
     train.run(config("halves"), resume=True)
     whole, halves = (torch_files.read(tmp_path / name / "state.pt") for name in ("whole", "halves"))

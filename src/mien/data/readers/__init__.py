@@ -1,4 +1,4 @@
-"""Datasets on disk to records: `READERS` by name; see `mien.data.protocols` for what is then done with them.
+"""Readers that turn datasets on disk into records, by name in `READERS`; `mien.data.protocols` then selects from them.
 
 Tests: `base`, `afewva`, `affectnet`, `affwild`, `affwild2`, `bp4d`, `ckplus`, `diffusionfer`, `disfa`, `fer2013`,
 `ferplus`, `folder`, `manifest`, `rafdb` and `sfew` in tests/data/test_readers.py, on a miniature of each set's real
@@ -39,6 +39,6 @@ READERS: dict[str, Reader] = {
     "folder": FOLDER,
     "manifest": MANIFEST,
 }
-"""Every reader, the particular before the general: `mien data check` takes the first that recognises a folder."""
+"""Every reader, specific ones before general ones: `mien data check` uses the first that recognises a folder."""
 
 __all__ = ["READERS", "Reader"]

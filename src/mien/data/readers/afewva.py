@@ -9,8 +9,8 @@ On disk (the archive's twelve parts unpacked side by side, or each in a folder o
     001/001.json      {"video_id": "001", "actor": "...", "frames": {"00000": {"landmarks": [[x, y], ... 68],
                        "valence": 3, "arousal": -2}, ...}}
 
-Levels are whole numbers from -10 to 10, divided by 10 here. The box is that of the landmarks. There are no official
-splits: all is "train" until the protocol makes five folds by actor.
+Levels are integers from -10 to 10, divided by 10 here. The box is that of the landmarks. There are no official splits:
+all records are "train" until the protocol makes five folds by actor.
 """
 
 from __future__ import annotations

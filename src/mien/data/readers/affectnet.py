@@ -17,9 +17,9 @@ distributions with different files.
     val_set/...
 
 Codes 0 to 7 are classes; 8 none, 9 uncertain and 10 no face become unlabelled. Valence and arousal of -2 mean "no
-label": whatever lies outside [-1, 1] is None. There is no public test set: the protocols make "test" of the
-validation set. Reading "arrays" opens about 900,000 small files: let `mien data check --manifest FILE` write
-a table once and train on that.
+label": values outside [-1, 1] become None. There is no public test set: the protocols use the validation set as "test".
+Reading "arrays" opens about 900,000 small files: let `mien data check --manifest FILE` write a table once and train on
+that.
 """
 
 from __future__ import annotations

@@ -6,16 +6,16 @@ owners (ibug.doc.ic.ac.uk/resources/first-affect-wild-challenge). The labels of 
 On disk:
 
     videos/train/105.mp4 (or .avi) ...                      252 videos; videos/test/ has no labels and is not read
-    annotations/train/valence/105.txt, arousal/105.txt      one number a line for every frame, from -1 to 1
+    annotations/train/valence/105.txt, arousal/105.txt      one number per line for every frame, from -1 to 1
     bboxes/train/105/1.pts ...                              the face's four corners in one frame; landmarks/ is not read
 
-The three lengths of a video (frames, valence, arousal) often differ by a few: the shortest counts. A record's `path`
-is the video and `frame` its number, from 0. There are about 1.2 million frames: `every=10` takes each tenth, as is
+The three lengths of a video (frames, valence, arousal) often differ by a few: the shortest is used. A record's `path`
+is the video and `frame` its number, from 0. There are about 1.2 million frames: `every=10` takes every tenth, as is
 usual.
 
-A frame without a box shows no face and is left out. The files of public copies are numbered from 1; where there is a
-`0.pts` they are taken to be numbered from 0. Without `bboxes/train/` every frame is taken, and the whole of it as the
-face, which only suits videos that were cropped before.
+A frame without a box shows no face and is left out. The files of public copies are numbered from 1; if there is a
+`0.pts` they are assumed to be numbered from 0. Without `bboxes/train/` every frame is used, with the whole frame as the
+face, which only suits videos that are already cropped.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def read(root: Path, variant: str, partial: bool, every: int = 1) -> list[Record
 
 
 def _boxes(root: Path, video: str, partial: bool) -> dict[int, Path] | None:
-    """The box files of a video by frame number, from 0; None where the copy has no boxes at all."""
+    """The box files of a video by frame number, from 0; None if the copy has no boxes."""
     folder = root / "bboxes" / "train"
     if not folder.is_dir():
         return None
@@ -93,7 +93,7 @@ def _boxes(root: Path, video: str, partial: bool) -> dict[int, Path] | None:
 
 
 def _box(path: Path) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) round the points of a .pts file: a version, a number, and corners in braces."""
+    """(left, top, right, bottom) around the points of a .pts file: a version, a number, and corners in braces."""
     content = [text.split() for _, text in lines(path)]
     corners = [cells for cells in content if len(cells) == 2 and not cells[0].endswith(":")]
     if len(corners) != 4:

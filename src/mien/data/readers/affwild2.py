@@ -11,8 +11,8 @@ On disk (annotation folders in `root` or one folder down, such as "annotations")
     cropped_aligned/<video>/00001.jpg                               line k after the header is frame k
 
 <video> ends in `_left` or `_right` for the second person of a scene: `subject` is the whole name, `video` the scene.
-Frames in which no face was found have a label but no picture: they are left out, as everybody does. EXPR code 7,
-"Other", is no expression of ours: it is unlabelled, with its code in `attributes`.
+Frames in which no face was found have a label but no picture: they are left out, as is usual. EXPR code 7, "Other", is
+not one of our expressions: it is unlabelled, with its code in `attributes`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def variant(root: Path) -> str | None:
 
 
 def read(root: Path, variant: str, partial: bool, task: str = "", every: int = 1) -> list[Record]:
-    """Read every `every`-th labelled frame of `task`, "va" or "expr"; left out, the one that is there, "va" first."""
+    """Read every `every`-th labelled frame of `task`, "va" or "expr"; by default the one that exists, "va" first."""
     task = task or variant.split("+")[0]
     if task not in TASKS:
         raise ConfigError(f"affwild2: task='{task}': use 'va' or 'expr'")

@@ -1,8 +1,8 @@
-"""What every dataset reader is: a function from a folder to records, and the errors it raises at the door.
+"""The base of dataset readers: a reader turns a folder into records, and checks its layout first.
 
-A reader recognises which variant of a dataset a folder holds, reads its label files, and returns one `Record` for
-each labelled picture. It opens no picture. What a researcher then *does* with the records (which are kept, which
-class a vote becomes, which are the test images) is a protocol: see `mien.data.protocols`.
+A reader recognises which variant of a dataset a folder holds, reads its label files, and returns one `Record` for each
+labelled picture. It opens no picture. The selection from the records (which are kept, how votes become a class, which
+are test images) is a protocol: see `mien.data.protocols`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
 from mien.labels import EXPRESSIONS, HOW_TO_OWN, UnknownExpression, in_order, listed
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-"""File endings that count as a picture, in lower case."""
+"""Suffixes of picture files, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,15 @@ class Reader:
         title: the dataset's name as its authors write it.
         schema: how the dataset numbers its expressions; None for a set without expression codes of its own.
         description: one line: what it is and who made it.
-        wants: which folder to pass, as the end of "pass ...".
-        terms: on which terms its owner hands it out, in a line; the owner's own text counts.
-        variant: names the variant that a folder holds, or None when it is not this dataset.
+        wants: the folder to pass, as the end of a sentence "pass ...".
+        terms: the owner's terms in one line; the owner's own text is binding.
+        variant: names the variant that a folder holds, or None if it is not this dataset.
         read: (root, variant, partial, **options) -> records, in the label files' order.
-        official: published number of records by split, before any filter; empty where nobody states one.
+        official: published number of records by split, before any filter; empty if none is published.
         sizes: (width, height) of the official crops; empty where the set has no fixed crop.
         takes_file: whether `root` may be a single file.
-        label_names: the label names that stand in the data, for sets that can have any; None for those of the eight.
-            Such a reader's `variant` and `read` take `labels`.
+        label_names: the label names found in the data, for sets that can have any labels; None for sets of the eight.
+            The `variant` and `read` of a reader with it take `labels`.
     """
 
     name: str
@@ -67,12 +67,12 @@ class Reader:
 
         Args:
             root: the folder that `wants` describes.
-            partial: leave out records without a picture on disk, instead of refusing.
-            labels: what the records' `expression` and `votes` refer to; others than the eight need `label_names`.
-            options: what this dataset alone offers; see its module.
+            partial: leave out records without a picture on disk, instead of raising an error.
+            labels: the labels that the records' `expression` and `votes` refer to; own labels need `label_names`.
+            options: options of this dataset; see its module.
 
         Raises:
-            DatasetNotFound: `root` is missing or holds something else; the message says which folder to pass.
+            DatasetNotFound: `root` is missing or holds something else; the message names the folder to pass.
             DatasetDamaged: the files contradict the published layout, or labelled pictures are missing.
             ConfigError: an option that this reader does not have.
         """
@@ -102,7 +102,7 @@ class Reader:
         """Name the variant of this dataset under `root`.
 
         Raises:
-            DatasetNotFound: it holds none; when a neighbouring folder does, the message names that one.
+            DatasetNotFound: it holds none; if a neighbouring folder does, the message names that one.
         """
         if not root.is_dir() and not (self.takes_file and root.is_file()):
             what = "is a file, not a folder" if root.exists() else "does not exist"
@@ -112,24 +112,24 @@ class Reader:
             if root.is_file():
                 raise DatasetNotFound(f"{root} is not {self.title}: pass {self.wants}")
             near = self._neighbour(root)
-            # A manifest's labels stand in its cells and do not tell whether it is one.
+            # A manifest's labels are in its cells and do not tell whether it is one.
             if not near and self.label_names is not None and not self.takes_file:
                 self._say_own(dict.fromkeys(self.label_names(root)), root, labels)
             raise DatasetNotFound(f"{root} does not hold {self.title}: pass {self.wants}{near}")
         return variant
 
     def _say_own(self, names: Iterable[str], root: Path, labels: tuple[str, ...]) -> None:
-        """Raise for a folder with named sub-folders where none has the name of a label."""
+        """Raise an error for a folder with sub-folders if none of them has the name of a label."""
         if len(listing := in_order(names)) > 1:
             found = f"{root}: its folders are called {listed(listing)}"
             if labels == EXPRESSIONS:
                 raise DatasetNotFound(
-                    f"{found}, which are no expression labels: rename them, or {HOW_TO_OWN}"
+                    f"{found}, which are not expression labels: rename them, or {HOW_TO_OWN}"
                 )
             raise DatasetNotFound(f"{found}, none of the labels {listed(labels)}: pass {self.wants}")
 
     def _neighbour(self, root: Path) -> str:
-        """A hint when the right folder is one floor up or down."""
+        """A hint if the right folder is one level up or down."""
         for folder in [*sorted(child for child in root.iterdir() if child.is_dir()), root.absolute().parent]:
             if self.variant(folder):
                 return f" (did you mean {folder}?)"
@@ -139,7 +139,7 @@ class Reader:
 def rows(path: Path, columns: tuple[str, ...] | None = None) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, row by column name) of a CSV file.
 
-    `columns` names the columns of a file without a header; with a header it names those that must be there.
+    `columns` names the columns of a file without a header; with a header it names the required ones.
     A first line that begins with the cell `columns[0]` is taken as the header.
 
     Raises:
@@ -173,7 +173,7 @@ def rows(path: Path, columns: tuple[str, ...] | None = None) -> Iterator[tuple[i
                     )
                 yield lines.line_num, dict(zip(header, cells, strict=True))
     except (UnicodeDecodeError, csv.Error) as problem:
-        raise DatasetDamaged(f"{path} is not a CSV text: {problem}") from None
+        raise DatasetDamaged(f"{path} is not a CSV file: {problem}") from None
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -216,12 +216,12 @@ def class_of(schema: LabelSchema, code: int, where: str) -> int:
 
 
 def affect(value: float, bound: float = 1.0) -> float | None:
-    """Scale a valence or arousal by `bound` to [-1, 1]; None for what lies outside, the sets' marks of "no label"."""
+    """Scale a valence or arousal by `bound` to [-1, 1]; None for values outside it, which mean "no label"."""
     return value / bound if -bound <= value <= bound else None
 
 
 def pictures(folder: Path) -> list[Path]:
-    """The picture files straight inside a folder, sorted by name; none when the folder is missing."""
+    """The picture files directly in a folder, sorted by name; none if the folder is missing."""
     if not folder.is_dir():
         return []
     return sorted(
@@ -230,7 +230,7 @@ def pictures(folder: Path) -> list[Path]:
 
 
 def on_disk(records: Iterable[Record], root: Path, partial: bool) -> list[Record]:
-    """Check that every record's picture is there, by listing each folder once.
+    """Check that every record's picture exists, by listing each folder once.
 
     Raises:
         DatasetDamaged: some are missing and `partial` is False.
@@ -267,11 +267,11 @@ SPLITS: dict[str, Split] = {
     "testing": "test",
     "test_set": "test",
 }
-"""Folder names, in lower case, by which datasets and their copies call the three splits."""
+"""Folder names, in lower case, that datasets and their copies use for the three splits."""
 
 
 def split_folders(root: Path) -> dict[Path, Split]:
-    """The sub-folders of `root` that are named like a split, sorted by name."""
+    """The sub-folders of `root` that have the name of a split, sorted by name."""
     if not root.is_dir():
         return {}
     return {

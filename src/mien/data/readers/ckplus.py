@@ -16,7 +16,7 @@ or "ck48", the common copy of the last three frames as 48x48 faces:
     anger/S010_004_00000017.png ... contempt/ disgust/ fear/ happy/ sadness/ surprise/          981 pictures
 
 Of each labelled sequence the last three frames take the class and the first is neutral, the usual choice. There are
-no official splits: all is "train" until the protocol makes ten folds by subject.
+no official splits: all records are "train" until the protocol makes ten folds by subject.
 
 With `units=True` the action units are read in place of the classes: of each of the 593 sequences the last frame, with
 the units of its file, and the first, with none. Attributes: `AU12` 1 or 0, `AU12_intensity` 0 to 5 where it was coded.
@@ -128,7 +128,7 @@ def _ck48(root: Path) -> list[Record]:
             expression = index_of(folder.name)
         except UnknownExpression:
             raise DatasetDamaged(
-                f"{folder} is no class of CK+: expected {', '.join(CKPLUS.classes)}"
+                f"{folder} is not a class of CK+: expected {', '.join(CKPLUS.classes)}"
             ) from None
         records += [_record(path, expression) for path in pictures(folder)]
     return records

@@ -1,10 +1,11 @@
 """DiffusionFER: 1,285 labelled synthetic faces, 224x224 RGB, with seven classes, valence and arousal.
 
 Source: Kim et al., "DiffusionFER", the set "DiffusionEmotion_S, cropped", CC0 1.0, listed at
-github.com/kdhht2334/Facial-Expression-Recognition-Zoo. The pictures were made by Stable Diffusion: good for training
-and tests, no evidence of accuracy on real people. Whether two show one person is unknown: no split by subject.
+github.com/kdhht2334/Facial-Expression-Recognition-Zoo. The pictures were made by Stable Diffusion: suitable for
+training and tests, but no evidence of accuracy on real people. Whether two show the same person is unknown: no split by
+subject.
 
-On disk, either the authors' form
+On disk, either the authors' layout
 
     dataset_sheet.csv           subDirectory_filePath,valence,arousal,expression
     cropped/<class>/<name>.png

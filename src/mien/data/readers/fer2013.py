@@ -26,6 +26,7 @@ from mien.data.label_codes import FER2013
 from mien.data.readers.base import Reader, class_of, on_disk, pictures, rows, split_folders, whole
 from mien.data.records import Record, Split
 from mien.errors import DatasetDamaged, DatasetNotFound
+from mien.io import atomic
 from mien.labels import UnknownExpression, index_of
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def _is_class_folder(path: Path) -> bool:
 
 
 def _has_usage_names(root: Path) -> bool:
-    """Whether the pictures are called after the challenge's usages, which tells this set from any folder of classes."""
+    """Whether the pictures' names begin with the challenge's usages, which distinguishes this set from other class
+    folders."""
     for folder in split_folders(root):
         for child in folder.iterdir():
             if child.is_dir():
@@ -132,7 +134,9 @@ def _from_folders(root: Path) -> list[Record]:
             if not child.is_dir():
                 continue
             if not _is_class_folder(child):
-                raise DatasetDamaged(f"{child} is no class of FER2013: expected {', '.join(FER2013.classes)}")
+                raise DatasetDamaged(
+                    f"{child} is not a class of FER2013: expected {', '.join(FER2013.classes)}"
+                )
             for path in pictures(child):
                 usage = path.name.split("_")[0]
                 if usage not in USAGES:
@@ -152,21 +156,21 @@ def _from_folders(root: Path) -> list[Record]:
 
 
 def extract(path: Path, folder: Path) -> None:
-    """Write one PNG for each row of fer2013.csv, named by row; the whole folder or nothing.
+    """Write one PNG for each row of fer2013.csv, named by row; the folder appears only when complete.
 
     Raises:
         DatasetNotFound: the folder cannot be written.
     """
     from PIL import Image
 
-    unfinished = folder.with_name(folder.name + ".part")
     try:
-        unfinished.mkdir(parents=True, exist_ok=True)
+        with atomic.folder(folder) as unfinished:
+            for number, row in enumerate(pixel_rows(path)):
+                Image.fromarray(row.pixels).save(unfinished / f"{number:05d}.png")
     except PermissionError:
-        raise DatasetNotFound(f"cannot write beside {path}: pass a folder of yours with this file") from None
-    for number, row in enumerate(pixel_rows(path)):
-        Image.fromarray(row.pixels).save(unfinished / f"{number:05d}.png")
-    unfinished.rename(folder)
+        raise DatasetNotFound(
+            f"cannot write beside {path}: pass a folder that you can write to with this file"
+        ) from None
 
 
 READER = Reader(

@@ -14,13 +14,14 @@ On disk, the folder form (what the authors' script writes):
 or the csv form, `fer2013.csv` (emotion,pixels,Usage) beside `fer2013new.csv`: both have the same 35,887 rows in the
 same order, and are joined by row. The reader then writes the folder form once, beside them.
 
-Traps that this reader knows: the number in a picture's name is *not* its csv row; 173 rows have no name (no face
-there) and are left out; a name on two rows keeps the later one, unless the two disagree (fer0033120), then it is left
-out. The folders' `label.csv` hold slightly older votes (1,602 rows differ): ask for them with `votes="label"`.
+Pitfalls that this reader handles: the number in a picture's name is *not* its csv row; 173 rows have no name (no face)
+and are left out; a name on two rows keeps the later one, unless the two disagree (fer0033120), then it is left out. The
+folders' `label.csv` hold slightly older votes (1,602 rows differ): ask for them with `votes="label"`.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from itertools import zip_longest
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from mien.data.readers.base import Reader, on_disk, rows, whole
 from mien.data.readers.fer2013 import pixel_rows
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged, DatasetNotFound
+from mien.io import atomic
 from mien.labels import EXPRESSIONS, UNLABELLED
 
 FOLDERS: dict[str, Split] = {"FER2013Train": "train", "FER2013Valid": "valid", "FER2013Test": "test"}
@@ -41,7 +43,7 @@ VOTES = (*EXPRESSIONS, "unknown", "NF")
 VOTE_FILE = ("Usage", "Image name", *VOTES)
 LABEL_FILE = ("Image name", "box", *VOTES)
 DISPUTED = frozenset({"fer0033120.png"})
-"""Names that the published vote file gives two different vote rows."""
+"""Names with two different rows in the published vote file."""
 
 
 def variant(root: Path) -> str | None:
@@ -61,8 +63,8 @@ def read(root: Path, variant: str, partial: bool, votes: str = "fer2013new") -> 
     """Read every named row; `votes` is "fer2013new" (the released file) or "label" (the older, per-folder files).
 
     `Record.votes` are the raw counts of the eight classes and `attributes` the counts of "unknown" and "NF" with the
-    "usage". `expression` is the class with most of the eight votes, the first of `EXPRESSIONS` on a tie; a protocol
-    replaces it by its own rule.
+    "usage". `expression` is the class with the most votes among the eight, the first of `EXPRESSIONS` on a tie; a
+    protocol replaces it by its own rule.
     """
     if votes not in ("fer2013new", "label"):
         raise ConfigError(f"ferplus: votes='{votes}': use 'fer2013new' or 'label'")
@@ -131,7 +133,8 @@ def _counts(record: Record) -> tuple[float, ...]:
 
 
 def extract(source: Path, target: Path) -> None:
-    """Write the folder form from `source`/fer2013.csv and fer2013new.csv into `target`; whole folders or nothing.
+    """Write the folder form from `source`/fer2013.csv and fer2013new.csv into `target`; folders appear only when
+    complete.
 
     Raises:
         DatasetDamaged: the two files have different rows, or a row does not hold 48x48 values.
@@ -140,27 +143,26 @@ def extract(source: Path, target: Path) -> None:
     from PIL import Image
 
     pixel_file, vote_file = source / "fer2013.csv", source / "fer2013new.csv"
-    unfinished = {folder: target / f"{folder}.part" for folder in FOLDERS}
     try:
-        for folder in unfinished.values():
-            folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            folders = {name: stack.enter_context(atomic.folder(target / name)) for name in FOLDERS}
+            for faces, votes in zip_longest(pixel_rows(pixel_file), rows(vote_file, VOTE_FILE)):
+                if faces is None or votes is None:
+                    raise DatasetDamaged(
+                        f"{pixel_file} and {vote_file.name} differ in length: download both again"
+                    )
+                line, row = votes
+                if row["Usage"] != faces.usage or row["Usage"] not in USAGES:
+                    raise DatasetDamaged(
+                        f"{vote_file}:{line}: usage '{row['Usage']}', but '{faces.usage}' in {pixel_file.name}"
+                    )
+                name = row["Image name"].strip()
+                if name:
+                    Image.fromarray(faces.pixels).save(folders[USAGES[row["Usage"]]] / name)
     except PermissionError:
         raise DatasetNotFound(
-            f"cannot write beside {pixel_file}: pass a folder of yours with both csv files"
+            f"cannot write beside {pixel_file}: pass a folder that you can write to with both csv files"
         ) from None
-    for faces, votes in zip_longest(pixel_rows(pixel_file), rows(vote_file, VOTE_FILE)):
-        if faces is None or votes is None:
-            raise DatasetDamaged(f"{pixel_file} and {vote_file.name} differ in length: download both again")
-        line, row = votes
-        if row["Usage"] != faces.usage or row["Usage"] not in USAGES:
-            raise DatasetDamaged(
-                f"{vote_file}:{line}: usage '{row['Usage']}', but '{faces.usage}' in {pixel_file.name}"
-            )
-        name = row["Image name"].strip()
-        if name:
-            Image.fromarray(faces.pixels).save(unfinished[USAGES[row["Usage"]]] / name)
-    for name, written in unfinished.items():
-        written.rename(target / name)
 
 
 READER = Reader(

@@ -1,11 +1,11 @@
-"""Any folder of class folders: pictures in folders called by a label, with or without split folders above.
+"""Class folders: pictures in folders named by a label, with or without split folders above.
 
     root/happy/001.jpg              root/train/happiness/001.jpg     root/valid/...     root/test/...
 
-Folder names are expression words in any case and common variant ("Happy", "joy"; "3_sadness" is none), or the names of
-own labels where the run configuration has `labels`. Without split folders, or with only some, the missing splits are
-held out by a hash of the file names: the same files give the same split on every machine. Other folders are refused,
-not ignored, so that a misspelt class is not silently lost.
+Folder names are expression words in any case and common variant ("Happy", "joy", but not "3_sadness"), or the names of
+own labels if the run configuration has `labels`. Without split folders, or with only some, the missing splits are held
+out by a hash of the file names: the same files give the same split on every machine. Other folders are an error, so
+that a misspelt class is not silently lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def variant(root: Path, labels: tuple[str, ...] = EXPRESSIONS) -> str | None:
 
 
 def label_names(root: Path) -> list[str]:
-    """The names of the class folders, those of all splits together.
+    """The names of the class folders, of all splits together.
 
     Raises:
         DatasetNotFound: there is no such folder.
@@ -69,7 +69,7 @@ def read(
     test: float = 0.1,
     labels: tuple[str, ...] = EXPRESSIONS,
 ) -> list[Record]:
-    """Read every picture; `valid` and `test` are the shares to hold out when the tree has no such split folder."""
+    """Read every picture; `valid` and `test` are the shares to hold out if the tree has no such split folder."""
     from mien.data.protocols import held_out
 
     folders: dict[Path, Split] = split_folders(root) if variant == "splits" else {root: "train"}
@@ -100,7 +100,7 @@ READER = Reader(
     name="folder",
     title="a folder of class folders",
     schema=None,
-    description="any pictures in folders called by a label, with or without train/valid/test above",
+    description="any pictures in folders named by a label, with or without train/valid/test above",
     wants="a folder with sub-folders such as happiness/ and sadness/, or train/ and test/ with those inside",
     terms="yours",
     variant=variant,

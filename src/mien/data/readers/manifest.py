@@ -1,16 +1,16 @@
-"""A table of pictures: one row for each, as CSV or Parquet, written by `mien data check` or by hand.
+"""A manifest: a table with one row for each picture, as CSV or Parquet, written by `mien data check` or by hand.
 
     path,split,expression,valence,arousal,subject,video,frame,left,top,right,bottom,name,gender,...
     faces/001.jpg,train,happiness,0.6,0.3,anna,,,,,,,,female
 
-Only `path` is needed (relative to the table, or absolute). `image` and `file` are understood for `path`; `emotion`,
-`label` and `class` for `expression`; `identity` for `subject`; capitals do not matter. A CSV may be separated by
-commas, semicolons or tabs (then 0,6 is a number too), in UTF-8 or UTF-16. "NA", "NaN", "null" and the like are empty
-cells. Paths may be written with backslashes. An expression is a word in any case ("Happy"), empty
-or "unknown" for none; a number is refused, because every dataset numbers its classes otherwise. Votes stand in
-columns `vote_neutral` ... `vote_contempt`. Where the run configuration has `labels`, an expression is one of those
-names, which may be numbers, and votes stand in `vote_<label>`. `split` is "train" (also when empty or missing), "valid"
-or "test". Every other column becomes an attribute of its name.
+Only `path` is needed (relative to the table, or absolute). `image` and `file` are accepted for `path`; `emotion`,
+`label` and `class` for `expression`; `identity` for `subject`; case does not matter. A CSV may be separated by commas,
+semicolons or tabs (then 0,6 is a number too), in UTF-8 or UTF-16. "NA", "NaN", "null" and similar words are empty
+cells. Paths may be written with backslashes. An expression is a word in any case ("Happy"), empty or "unknown" for
+none; a number is refused, because datasets number their classes differently. Votes are in the columns `vote_neutral`
+... `vote_contempt`. If the run configuration has `labels`, an expression is one of those names, which may be numbers,
+and votes are in `vote_<label>`. `split` is "train" (also when empty or missing), "valid" or "test". Every other column
+becomes an attribute of its name.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mien.io.inputs import PATH_COLUMNS
 from mien.labels import EXPRESSIONS, HOW_TO_OWN, UNLABELLED, UnknownExpression, finder
 
 NAMES = ("manifest.parquet", "manifest.csv", "labels.csv")
-"""Tables looked for in a folder, in this order."""
+"""Names of the tables searched for in a folder, in this order."""
 LABEL_COLUMNS = ("expression", "emotion", "label", "class")
 SUBJECT_COLUMNS = ("subject", "identity", "person")
 BOX_COLUMNS = ("left", "top", "right", "bottom")
@@ -45,21 +45,21 @@ KNOWN = frozenset(
 NOTE = b"mien.options"
 UNKNOWN = ("unknown", "unlabelled")
 EMPTY = ("", "na", "n/a", "<na>", "#n/a", "nan", "null", "none", "nil")
-"""What other programs write into a cell without a value."""
+"""What other programs write into an empty cell."""
 SEPARATORS = ",;\t"
 READER_KEY = "reader"
-"""Where the note says of which dataset the table was made."""
+"""The key in the note of options for the dataset's reader."""
 
 
 def table_of(root: Path) -> Path | None:
-    """The manifest that a path means: itself, or the one in the folder."""
+    """The manifest at a path: the file itself, or the one in the folder."""
     if root.is_file():
         return root if root.suffix.lower() in (".csv", ".parquet") else None
     return next((root / name for name in NAMES if (root / name).is_file()), None)
 
 
 def variant(root: Path, labels: tuple[str, ...] = EXPRESSIONS) -> str | None:
-    """ "csv" or "parquet", or None; a labels.csv counts when it has a picture and a label column."""
+    """ "csv" or "parquet", or None; a labels.csv counts if it has a picture and a label column."""
     path = table_of(root)
     if path is None:
         return None
@@ -72,7 +72,7 @@ def variant(root: Path, labels: tuple[str, ...] = EXPRESSIONS) -> str | None:
 
 
 def label_names(root: Path) -> list[str]:
-    """The words of the table's expression column, but those for "no label".
+    """The words in the table's expression column, without those for "no label".
 
     Raises:
         DatasetNotFound: there is no table.
@@ -98,10 +98,10 @@ def read(
     labels: tuple[str, ...] = EXPRESSIONS,
     **options: Any,
 ) -> list[Record]:
-    """Read every row; `images` is the folder of the pictures, when it is not the table's own.
+    """Read every row; `images` is the folder of the pictures if it is not the table's.
 
-    Other `options` are those of the dataset that the table was made of, as a protocol asks for them: they must be the
-    ones it was made with.
+    Other `options` are those that a protocol sets for the dataset from which the table was made: they must be the ones
+    it was made with.
     """
     path = table_of(root)
     if path is None:
@@ -118,7 +118,7 @@ def read(
 
 
 def _encoding(path: Path) -> str:
-    """UTF-16 where a byte order mark or the zero bytes of plain letters say so, else UTF-8."""
+    """UTF-16 if a byte order mark or zero bytes between letters show it, else UTF-8."""
     with path.open("rb") as file:
         begin = file.read(4)
     if begin[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
@@ -129,14 +129,14 @@ def _encoding(path: Path) -> str:
 
 
 def _separator(header: str) -> str:
-    """What separates the cells of a header: of comma, semicolon and tab the most frequent."""
+    """The separator of a header's cells: the most frequent of comma, semicolon and tab."""
     return max(SEPARATORS, key=header.count)
 
 
 def _table(
     path: Path, variant: str, labels: tuple[str, ...] = EXPRESSIONS
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows with the columns named as this module writes them, whatever their case; others as they are."""
+    """Rows with known columns renamed to the names in this module, ignoring case; others unchanged."""
     votes = _votes(labels)
     numbers = {*NUMBERS, *map(str.lower, votes)}
     known = {name: name for name in KNOWN} | {name.lower(): name for name in votes}
@@ -174,9 +174,9 @@ def _csv(path: Path, numbers: Collection[str]) -> Iterator[tuple[int, dict[str, 
                     row[name] = row[name].replace(",", ".")
                 yield lines.line_num, row
     except UnicodeError as problem:
-        raise DatasetDamaged(f"{path} is no text in UTF-8 ({problem}): save it as CSV UTF-8") from None
+        raise DatasetDamaged(f"{path} is not UTF-8 text ({problem}): save it as CSV UTF-8") from None
     except csv.Error as problem:
-        raise DatasetDamaged(f"{path} is no CSV ({problem}): save it as CSV UTF-8") from None
+        raise DatasetDamaged(f"{path} is not a CSV file ({problem}): save it as CSV UTF-8") from None
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -192,7 +192,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _whole(path: Path, step: Callable[[], Any]) -> Any:
-    """What a step of reading a Parquet file gives; a damaged file can show itself at each."""
+    """Run a step of reading a Parquet file; any of them may fail on a damaged file."""
     import pyarrow as pa
 
     try:
@@ -202,18 +202,18 @@ def _whole(path: Path, step: Callable[[], Any]) -> Any:
 
 
 def _options(path: Path) -> dict[str, Any]:
-    """The reader's options that `write` noted in a Parquet table; none in another's table."""
+    """The reader's options that `write` stored in a Parquet table; empty for other tables."""
     from pyarrow import parquet
 
     noted = (_whole(path, lambda: parquet.read_schema(path)).metadata or {}).get(NOTE)
     try:
         return dict(json.loads(noted)) if noted else {}
     except (ValueError, TypeError, RecursionError):
-        raise DatasetDamaged(f"{path}: its note of reader options is damaged: make it anew") from None
+        raise DatasetDamaged(f"{path}: its note of reader options is damaged: make it again") from None
 
 
 def _text(value: Any) -> str:
-    """A cell as text, "" where it holds no value."""
+    """A cell as text, "" if it is empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     text = value.strip() if type(value) is str else str(value).strip()
@@ -221,7 +221,8 @@ def _text(value: Any) -> str:
 
 
 def _word(value: Any) -> str:
-    """A label's cell as text; whole numbers that a table holds as floats, for want of some, are written as such."""
+    """A label's cell as text; integers that a table stores as floats, because some cells are empty, are written as
+    integers."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
@@ -233,7 +234,7 @@ def _records(
     table_path: Path,
     labels: tuple[str, ...] = EXPRESSIONS,
 ) -> Iterator[Record]:
-    """A record for each row; which column means what is decided once."""
+    """A record for each row; the meaning of the columns is determined once."""
     columns: _Columns | None = None
     find = finder(labels)
     for line, row in table:
@@ -242,7 +243,7 @@ def _records(
 
 
 class _Columns(NamedTuple):
-    """Which of a table's columns hold the picture, the class and the person, and which are attributes."""
+    """The table's columns with the picture, the class and the person, and those that are attributes."""
 
     path: str
     label: str | None
@@ -253,7 +254,7 @@ class _Columns(NamedTuple):
 
     @classmethod
     def of(cls, row: dict[str, Any], where: str, labels: tuple[str, ...] = EXPRESSIONS) -> _Columns:
-        """Find them by name in a row.
+        """Find the columns by name in a row.
 
         Raises:
             DatasetDamaged: no column names the picture.
@@ -262,7 +263,7 @@ class _Columns(NamedTuple):
         if path is None:
             shown = ", ".join(list(row)[:8])
             raise DatasetDamaged(
-                f"{where}: no column 'path' names the picture, among {shown}: rename the one that does"
+                f"{where}: no column 'path' names the picture: rename the one that does; the columns are {shown}"
             )
         label = next((name for name in LABEL_COLUMNS if name in row), None)
         subject = next((name for name in SUBJECT_COLUMNS if name in row), None)
@@ -309,12 +310,12 @@ def _local(path: str, folder: Path, where: str) -> str:
     if os.sep == "\\" or "\\" not in path or (folder / path).exists():
         return path
     if PureWindowsPath(path).drive:
-        raise DatasetDamaged(f"{where}: '{path}' lies on a Windows drive: write paths relative to the table")
+        raise DatasetDamaged(f"{where}: '{path}' is on a Windows drive: write paths relative to the table")
     return PureWindowsPath(path).as_posix()
 
 
 def _numbers(row: dict[str, Any], names: tuple[str, ...], where: str) -> tuple[float, ...]:
-    """The numbers of some columns; none where one is empty."""
+    """The numbers in these columns; () if one is empty."""
     found = tuple(number for name in names if (number := _number(row[name], where)) is not None)
     return found if len(found) == len(names) else ()
 
@@ -325,7 +326,7 @@ def _expression(word: str, where: str, find: Callable[[str], int]) -> int:
     try:
         return find(word)
     except UnknownExpression as problem:
-        if word.lower() in (*UNKNOWN, *EMPTY):  # a label of one's own may be called so
+        if word.lower() in (*UNKNOWN, *EMPTY):  # an own label may have such a name
             return UNLABELLED
         hint = f"; {HOW_TO_OWN}" if find is finder(EXPRESSIONS) else ""
         raise DatasetDamaged(f"{where}: {problem}{hint}") from None
@@ -358,7 +359,7 @@ def _affect(value: Any, where: str) -> float | None:
 
 
 def made_of(root: Path) -> str | None:
-    """The reader of the dataset that a Parquet table was made of by `mien data check`; None where it does not say."""
+    """The reader of the dataset from which `mien data check` made a Parquet table; None if that is not recorded."""
     path = table_of(root)
     if path is None or path.suffix.lower() != ".parquet":
         return None
@@ -372,10 +373,10 @@ def write(
     options: dict[str, Any] | None = None,
     labels: tuple[str, ...] = EXPRESSIONS,
 ) -> None:
-    """Write records as the table that `READER` reads back equal; Parquet or CSV by the ending.
+    """Write records as a table from which `READER` reads equal ones; Parquet or CSV by the suffix.
 
     `options` are those that the dataset's reader was called with, and under "reader" its name; Parquet keeps them for
-    `read` and `made_of`. `labels` is what the records' expressions and votes refer to.
+    `read` and `made_of`. `labels` are the labels that the records' expressions and votes refer to.
     Paths under the table's folder are written relative to it, so that the folder can move.
     """
     import pyarrow as pa

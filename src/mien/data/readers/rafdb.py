@@ -12,14 +12,14 @@ On disk, as distributed (pass `basic`):
     Annotation/boundingbox/train_00001_boundingbox.txt      left top right bottom, in the original picture
     Annotation/auto/train_00001_auto_attri.txt              37 points; not read
 
-and the copies people have:
+and common copies:
 
     {train,valid,test}/{1..7}/*.jpg                         "numbers"
     DATASET/{train,test}/{1..7}/*.jpg, train_labels.csv     "tables" (image,label); folders of numbers also count
     train_label.txt, test_label.txt                         "lists": lines "train_00001.jpg 5" beside the pictures
 
-There is no official validation split: the protocol holds one out. Gender, race and age, where the annotation is
-there, become words in `attributes`; the subject is unknown.
+There is no official validation split: the protocol holds one out. Gender, race and age, if annotated, become words in
+`attributes`; the subject is unknown.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def variant(root: Path) -> str | None:
 
 
 def read(root: Path, variant: str, partial: bool, crop: str = "aligned") -> list[Record]:
-    """Read every labelled picture; `crop` is "aligned" or, as distributed only, "original" (then with its box)."""
+    """Read every labelled picture; `crop` is "aligned" or, only for the official layout, "original" (then with its
+    box)."""
     if crop not in ("aligned", "original"):
         raise ConfigError(f"rafdb: crop='{crop}': use 'aligned' or 'original'")
     if variant == "official":
@@ -160,7 +161,7 @@ def _numbers(root: Path, base: Path) -> list[Record]:
 
 
 def _tables(root: Path) -> list[Record]:
-    """The copy with one CSV for each split; where a table is missing, the folder's number is the label."""
+    """The copy with one CSV for each split; if a table is missing, the folder's number is the label."""
     records = {record.path: record for record in _numbers(root / "DATASET", root)}
     for split in ("train", "test"):
         path = root / f"{split}_labels.csv"
@@ -176,7 +177,7 @@ def _tables(root: Path) -> list[Record]:
 
 
 def _lists(root: Path) -> list[Record]:
-    """The copy with one text list for each split; the pictures lie beside it or in a usual folder."""
+    """The copy with one text list for each split; the pictures are beside it or in a usual folder."""
     records = []
     for split in ("train", "test"):
         path = root / f"{split}_label.txt"

@@ -1,4 +1,4 @@
-"""A folder of rendered heads: pictures of known persons, with every number that a method may want to know of them.
+"""Rendered heads: pictures of known persons with exact labels, pose, landmarks and strengths.
 
     root/rendered.json         how it was made: seed, persons, pictures each, side, and the hash of the head model
     root/manifest.parquet      one row for each picture: split, expression, valence, arousal, subject and, as
@@ -9,13 +9,13 @@
     root/pictures/00003/07.png person 3, picture 7
 
 `write` makes it from a renderer (`mien data render`), `READER` reads it. The same head, seed and numbers give the same
-pixels, and the split of a picture depends on its person's and its own number alone, so a larger set contains a smaller
+pixels, and the split of a picture depends only on its person's number and its own, so a larger set contains a smaller
 one.
 
-*The split, by us:* of every seven persons one is tested, one validates and five are learnt from; of a person learnt
-from every fifth picture (of fewer than five, the last) is kept for the test. The test thus holds persons that training
-has seen and persons that it has not, told apart by the attribute `person`: the difference between the two is what a
-person-independent method must make small.
+*The split, chosen by us:* of every seven persons one is for testing, one for validation and five for training; of
+a training person every fifth picture (of fewer than five, the last) is kept for the test. So the test has persons seen
+in training and unseen ones, marked by the attribute `person`: a person-independent method must make the difference
+between the two small.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,7 @@ from mien.data.readers.base import Reader
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged
 from mien.labels import UNLABELLED
+from mien.types import CountProgress
 
 if TYPE_CHECKING:
     from mien.data.synthetic.head import Renderer, Rendering
@@ -44,19 +44,17 @@ if TYPE_CHECKING:
 FILE = "rendered.json"
 BEGUN = "rendered.json.begun"
 KNOWN = "rendered.json.known"
-"""A folder, while heads are rendered: for each person with finished pictures, what is known of them."""
+"""A folder used while heads are rendered: it has the rows of each person with finished pictures."""
 
 TABLE = "manifest.parquet"
 POINTS = "points.npz"
 VERSION = 1
 
 TEST, VALID, OF = 0, 1, 7
-"""Persons with a number that leaves 0 when divided by 7 are tested, those that leave 1 validate."""
+"""A person is for testing if their number modulo 7 is 0, and for validation if it is 1."""
 
 KEPT = 5
-"""Every fifth picture of a person learnt from is kept for the test."""
-
-Progress = Callable[[int, int], None]
+"""Every fifth picture of a training person is kept for the test."""
 
 
 def part_of(identity: int, number: int, each: int) -> tuple[Split, str]:
@@ -64,8 +62,8 @@ def part_of(identity: int, number: int, each: int) -> tuple[Split, str]:
 
     Args:
         identity: the person's number, from 0.
-        number: the picture's number among the person's, from 0.
-        each: pictures of a person, at least 2.
+        number: the picture's number for this person, from 0.
+        each: pictures per person, at least 2.
 
     >>> part_of(0, 3, 10), part_of(1, 3, 10), part_of(2, 3, 10), part_of(2, 4, 10)
     (('test', 'unseen'), ('valid', 'unseen'), ('train', 'seen'), ('test', 'seen'))
@@ -110,22 +108,21 @@ def write(
     each: int,
     seed: int = 0,
     head: str = "",
-    progress: Progress | None = None,
+    progress: CountProgress | None = None,
 ) -> list[Record]:
-    """Render `identities` persons in `each` pictures into the folder `out`, and return its records.
+    """Render `identities` persons with `each` pictures per person into the folder `out`, and return its records.
 
-    A folder that was begun with the same numbers and not finished goes on after the last person with all
-    pictures; a finished one is written again. `rendered.json` is written last: a folder without it is not taken for a
-    set.
+    An unfinished folder with the same numbers is continued after the last person with all pictures; a finished one is
+    written again. `rendered.json` is written last: a folder without it is not recognised as a set.
 
     Args:
         renderer: draws the pictures, in its own size and with its own range of poses.
-        out: made if absent.
+        out: made if missing.
         identities: at least 3, so that every split has one.
-        each: at least 2, so that a person learnt from has one to keep.
-        seed: decides all pictures.
-        head: what `rendered.json` calls the head model, such as its file's hash.
-        progress: told (done, total) after each picture.
+        each: at least 2, so that a training person has one for the test.
+        seed: determines all pictures.
+        head: the identifier of the head model in `rendered.json`, such as its file's hash.
+        progress: called with (done, total) after each picture.
 
     Raises:
         ConfigError: a number is too small, or `out` holds something else.
@@ -167,11 +164,12 @@ def write(
 
 
 def _render(renderer: Renderer, out: Path, person: int, each: int, seed: int, known: Path) -> None:
-    """Write a person's pictures; then, in one step, what is known of them: a killed process goes on behind it."""
+    """Write a person's pictures and then, atomically, their rows, so that an interrupted run continues with the next
+    person."""
     from mien.io import images
 
     folder = out / "pictures" / f"{person:05d}"
-    shutil.rmtree(folder, ignore_errors=True)  # what a killed process left, half a picture perhaps
+    shutil.rmtree(folder, ignore_errors=True)  # remains of a killed process
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     points: list[Any] = []
@@ -186,7 +184,7 @@ def _render(renderer: Renderer, out: Path, person: int, each: int, seed: int, kn
 
 
 def _claim(out: Path, made: dict[str, Any]) -> None:
-    """Make the folder ours: an empty one, or one begun with the same numbers."""
+    """Check that the folder is empty or was begun with the same numbers, and record these in it."""
     from mien.io import images
 
     begun = out / BEGUN
@@ -202,7 +200,7 @@ def _claim(out: Path, made: dict[str, Any]) -> None:
 
 
 def _row(name: str, rendering: Rendering, number: int, each: int, shapes: tuple[str, ...]) -> dict[str, Any]:
-    """What a record says of a picture, its path excepted; `shapes` are the names of the head's blendshapes."""
+    """The manifest row of a rendering, without its path; `shapes` are the names of the head's blendshapes."""
     from mien.data.synthetic.head import arkit
 
     split, person = part_of(rendering.identity, number, each)
@@ -234,7 +232,7 @@ def read(root: Path, variant: str, partial: bool) -> list[Record]:
         made = json.loads(path.read_text(encoding="utf-8"))
         version = made["version"]
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
-        raise DatasetDamaged(f"{path} does not say how the heads were made: render them again") from None
+        raise DatasetDamaged(f"{path} does not record how the heads were made: render them again") from None
     if version != VERSION:
         raise DatasetDamaged(f"{path}: version {version}, this mien reads {VERSION}: render them again")
     if not (root / TABLE).is_file():
@@ -251,7 +249,7 @@ READER = Reader(
     name="rendered",
     title="rendered heads",
     schema=None,
-    description="faces rendered from a morphable head by 'mien data render'; person, expression and V/A are known",
+    description="faces rendered from a morphable head by 'mien data render', with known person, expression and V/A",
     wants="a folder that 'mien data render HEAD OUT' wrote, with rendered.json",
     terms="rendered by `mien data render`; the head model ICT-FaceKit is MIT",
     variant=variant,

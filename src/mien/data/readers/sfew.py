@@ -9,7 +9,7 @@ On disk:
     Train/<Class>/<Movie>_<timestamp>_<frame>.png         958; Angry, Disgust, Fear, Happy, Neutral, Sad, Surprise
     Val/<Class>/...                                       436
     Test/...                                              372, without labels
-    Train_Aligned_Faces/, Val_Aligned_Faces/, Test_...    143x181 faces; a few fewer, where no face was found
+    Train_Aligned_Faces/, Val_Aligned_Faces/, Test_...    143x181 faces; a few are missing, where no face was found
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAME = re.compile(r"(?P<movie>.+)_(?P<time>\d+)_(?P<frame>\d+)$")
 
 
 def variant(root: Path) -> str | None:
-    """ "aligned" or "frames" (whole frames alone), or None."""
+    """ "aligned" or "frames" (only whole frames), or None."""
     for kind, ending in (("aligned", ALIGNED), ("frames", "")):
         if any((root / f"Train{ending}" / name).is_dir() for name in ("Angry", "Happy", "Neutral")):
             return kind
@@ -58,7 +58,7 @@ def read(root: Path, variant: str, partial: bool, crop: str = "aligned") -> list
                 expression = index_of(child.name)
             except UnknownExpression:
                 raise DatasetDamaged(
-                    f"{child} is no class of SFEW: expected Angry, Disgust, Fear, ..."
+                    f"{child} is not a class of SFEW: expected Angry, Disgust, Fear, ..."
                 ) from None
             records += [_record(path, root, split, expression) for path in pictures(child)]
     return records

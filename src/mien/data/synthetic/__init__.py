@@ -1,4 +1,4 @@
-"""Faces that are drawn or rendered.
+"""Synthetic faces, drawn or rendered.
 
 Tests: `drawings` in tests/data/test_synthetic.py; `head` in tests/data/test_rendered.py.
 """

@@ -1,9 +1,9 @@
 """Drawn faces with exactly known expression, intensity, affect, subject and landmarks.
 
-They are cartoons: a face is 112 points moved by a handful of named muscles and filled in with flat colours. A network
-that learns can learn them in seconds, which is what the tests need; they say nothing about accuracy on people.
+They are cartoons: a face is 112 points moved by a few named muscles and filled in with flat colours. A working network
+learns them in seconds, as the tests need; they say nothing about accuracy on people.
 
-Everything is decided by the arguments: the same seed gives the same pixels.
+The arguments determine everything: the same seed gives the same pixels.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Muscles:
-    """How far each part moves, in units of half the face's height (`eyes`: share of the opening; up is positive)."""
+    """The displacement of each part, in units of half the face's height (`eyes`: share of the opening; up is
+    positive)."""
 
     brows: float = 0.0
     inner_brows: float = 0.0
@@ -66,12 +67,12 @@ MOVEMENTS: dict[str, Muscles] = {
     "fear": Muscles(brows=0.07, inner_brows=0.06, eyes=0.45, corners=-0.05, jaw=0.10, width=0.06),
     "contempt": Muscles(eyes=-0.1, sneer=0.12),
 }
-"""What each expression moves at full intensity: our drawing, loosely after the facial action units."""
+"""The displacements of each expression at full intensity: our choice, loosely after the facial action units."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sitter:
-    """Who is drawn: the parts of a face that an expression does not change. Colours are RGB."""
+    """The drawn person: the parts of a face that an expression does not change. Colours are RGB."""
 
     width: float = 0.74
     chin: float = 0.95
@@ -111,7 +112,7 @@ class Sitter:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How the face stands in the picture: `roll` in degrees, `zoom`, `shift` (x, y) as shares of the side, light."""
+    """The view of the face: `roll` in degrees, `zoom`, `shift` (x, y) as shares of the side, light."""
 
     roll: float = 0.0
     zoom: float = 1.0
@@ -123,14 +124,14 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A drawn face and everything that is true of it.
+    """A drawn face with its exact labels.
 
     Attributes:
         pixels: uint8 [size, size, 3], RGB; the three channels are equal for a grey drawing.
         landmarks: float64 [112, 2], pixels, in the order of `mien.landmarks.POINTS`.
         expression: index into `EXPRESSIONS`; intensity in [0, 1], 0 exactly for neutral.
         valence, arousal: `CIRCUMPLEX` of the expression times the intensity.
-        votes: share of each of the eight classes: weak expressions are partly called neutral.
+        votes: share of each of the eight classes: weak expressions are partly labelled neutral.
         subject: the sitter's number.
     """
 
@@ -150,7 +151,7 @@ def _colour(values: NDArray[np.float64] | NDArray[np.int_]) -> Colour:
 
 
 def _lid(centre: tuple[float, float], half: float, opening: float) -> Points:
-    """Eight points round an eye: the corner at smaller x, the upper lid, the other corner, the lower lid back."""
+    """Eight points around an eye: the corner at smaller x, the upper lid, the other corner, the lower lid back."""
     angles = np.deg2rad([180, 225, 270, 315, 0, 45, 90, 135])
     return np.stack([centre[0] + half * np.cos(angles), centre[1] + opening * np.sin(angles)], axis=1)
 
@@ -226,12 +227,12 @@ def draw(
 
     Args:
         expression: word or index in `EXPRESSIONS`.
-        intensity: 0 to 1; a neutral face has 0 whatever is asked.
+        intensity: 0 to 1; for a neutral face always 0.
         subject: any non-negative number; see `Sitter.of`.
         size: side of the square picture in pixels.
         view: pose and light; upright and plain when left out.
         colour: False draws luma in all three channels.
-        seed: decides the noise of `view.noise` only.
+        seed: determines only the noise of `view.noise`.
     """
     import cv2
 
@@ -303,7 +304,8 @@ def faces(
     classes: tuple[str, ...] = EXPRESSIONS,
     colour: bool = True,
 ) -> list[Drawn]:
-    """Draw `count` faces: classes and sitters in turn, the rest (intensity 0.4 to 1, pose, light, noise) by `seed`."""
+    """Draw `count` faces: classes and sitters alternate, the rest (intensity 0.4 to 1, pose, light, noise) is random by
+    `seed`."""
     random = np.random.default_rng([11, seed])
     drawn = []
     for number in range(count):

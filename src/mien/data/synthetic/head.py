@@ -1,12 +1,12 @@
 """Faces of known shape, expression and pose: renderings of the ICT-FaceKit morphable head (MIT licence).
 
-A head is a neutral mesh + identity modes + expression blendshapes. One rendering draws an identity, an expression at
-an intensity, a pose, light, skin and background from a seed, and returns them with the picture. The mesh has more
-polygons than a face crop has pixels, so the rasteriser is a depth-sorted cloud of surface samples: plain NumPy, about
-20 ms a picture, no graphics library.
+A head is a neutral mesh + identity modes + expression blendshapes. One rendering draws an identity, an expression at an
+intensity, a pose, light, skin and background from a seed, and returns them with the picture. The mesh has more polygons
+than a face crop has pixels, so the rasteriser is a depth-sorted cloud of surface samples: plain NumPy, about 20 ms per
+picture, no graphics library.
 
 *Chosen*, by us: the blendshape recipes of the expressions (after the action units in ICT-FaceKit's README), and
-affect as the expression's place on the circumplex times the intensity. They are plausible, not measured on people.
+affect as the expression's position on the circumplex times the intensity. They are plausible, not measured on people.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Floats = NDArray[Any]  # float32 or float64
 Ints = NDArray[np.intp]
 Pixels = NDArray[Any]  # uint8
 
-# Blendshapes of each expression at full intensity; a name without _L or _R stands for both sides.
+# Blendshapes of each expression at full intensity; a name without _L or _R means both sides.
 RECIPES: Final[dict[str, dict[str, float]]] = {
     "neutral": {},
     "happiness": {
@@ -58,7 +58,7 @@ RECIPES: Final[dict[str, dict[str, float]]] = {
     "contempt": {"mouthSmile_L": 0.6, "mouthDimple_L": 0.9, "mouthPress": 0.3},
 }
 
-# Movements that are drawn alone and combined, gaze excepted; a name without _L or _R stands for both sides.
+# Movements that are drawn singly and combined, without gaze; a name without _L or _R means both sides.
 MOVEMENTS: Final = (
     "browDown", "browInnerUp", "browOuterUp", "cheekPuff", "cheekSquint", "eyeBlink", "eyeSquint", "eyeWide",
     "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthDimple", "mouthFrown", "mouthFunnel",
@@ -66,7 +66,7 @@ MOVEMENTS: Final = (
     "mouthShrugLower", "mouthShrugUpper", "mouthSmile", "mouthStretch", "mouthUpperUp", "noseSneer",
 )  # fmt: skip
 _TOGETHER: Final = ("browInnerUp", "cheekPuff")
-"""Movements of which ARKit knows no sides."""
+"""Movements without sides in ARKit."""
 _OPPOSITE: Final = (
     ("jawLeft", "jawRight"), ("mouthLeft", "mouthRight"), ("eyeBlink_L", "eyeWide_L"), ("eyeBlink_R", "eyeWide_R"),
 )  # fmt: skip
@@ -173,8 +173,8 @@ def load_head(path: Path) -> Head:
 def arkit(names: Sequence[str], coefficients: Floats) -> Floats:
     """Coefficients [..., e] of blendshapes as values [..., 52] of `mien.actions.ACTIONS`; NaN where there is no shape.
 
-    ICT-FaceKit's names end in _L and _R where ARKit's end in Left and Right; of two movements that ARKit knows on both
-    sides together only (browInnerUp, cheekPuff) the mean of the sides is taken.
+    ICT-FaceKit's names end in _L and _R where ARKit's end in Left and Right; for the two movements that ARKit has only
+    for both sides together (browInnerUp, cheekPuff) the mean of the sides is taken.
     """
     index = {name: number for number, name in enumerate(names)}
     values = np.full((*coefficients.shape[:-1], len(ACTIONS)), np.nan, np.float32)
@@ -216,7 +216,7 @@ class Renderer:
 
     `fill` is the share of the side that the points span, `turn` the largest yaw, pitch and roll in degrees, `play` how
     far (0..1) blendshapes stray from the recipes. `backgrounds` are RGB pictures to put behind the head. With
-    `movements` faces show combinations of the single `MOVEMENTS` in place of the eight expressions.
+    `movements` faces show combinations of the single `MOVEMENTS` instead of the eight expressions.
     """
 
     def __init__(
@@ -279,9 +279,9 @@ class Renderer:
     def move(self, random: np.random.Generator) -> Floats:
         """The blendshape coefficients [e] of a combination of single movements.
 
-        *Chosen*, by us: a tenth of the faces rest; three tenths follow a recipe, since movements come together in life,
-        with one or two more; the others show two to six. A quarter of the movements that have sides are on one side
-        alone. Opposites are not drawn together, and lips stay closed (`mouthClose`) over an open jaw only.
+        *Chosen*, by us: a tenth of the faces are at rest; three tenths follow a recipe, since movements are correlated
+        in real life, with one or two more; the others show two to six. A quarter of the movements that have sides are
+        on one side only. Opposites are not combined, and `mouthClose` occurs only with an open jaw.
         """
         coefficients, kind = np.zeros(len(self.head.names), np.float32), random.random()
         count = 0 if kind < 0.1 else int(random.integers(2, 7))
@@ -320,7 +320,7 @@ class Renderer:
     def _follow_recipe(
         self, coefficients: Floats, expression: str, intensity: float, random: np.random.Generator
     ) -> None:
-        """Add the blendshapes of an expression to `coefficients`, each side by an amount of its own."""
+        """Add the blendshapes of an expression to `coefficients`, each side by its own amount."""
         swap = random.random() < 0.5  # contempt may be on either side
         for name, amount in RECIPES[expression].items():
             amount *= intensity * random.normal(1, 0.15)
@@ -422,7 +422,7 @@ class Renderer:
         return _close(canvas.reshape(side, side, 4), outer.reshape(side, side))
 
     def _compose(self, canvas: Floats, random: np.random.Generator) -> Pixels:
-        """Lay the head on a background, average to the picture's size, add the camera's noise."""
+        """Put the head on a background, average to the picture's size, add the camera's noise."""
         head = cv2.resize(canvas, (self.size, self.size), interpolation=cv2.INTER_AREA)
         cover = head[..., 3:]
         behind = background(random, self.size, self.backgrounds)

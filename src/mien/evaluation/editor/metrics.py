@@ -1,7 +1,7 @@
-"""What `mien evaluate-edits` measures: each figure of one way to edit, from pictures and the judges' answers.
+"""The metrics of `mien evaluate-edits`: each figure of one editor, from pictures and the judges' answers.
 
-The definitions are ours, and versioned (`VERSION`); the numbers cannot be compared with those of papers. Whatever is
-refused counts as the unedited picture, so that refusing hard faces makes no figure better.
+The definitions are ours, and versioned (`VERSION`); the numbers cannot be compared with those of papers. A refused edit
+counts as the unedited picture, so that refusing hard faces improves no figure.
 """
 
 from __future__ import annotations
@@ -36,35 +36,35 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
 
 VERSION: Final = "2"
-"""Of these definitions; printed with every table. 2: motion and lips by dlib's points in place of FaceMesh, strength
-against reading on 100 faces in place of 25, a mouth's error within the whole outline of its inner lips."""
+"""Version of these definitions, printed with every table. Changes in 2: motion and lips by dlib's points instead of
+FaceMesh, strength against reading on 100 faces instead of 25, a mouth's error within the outline of its inner lips."""
 POOLED: Final = ("happiness", "surprise", "sadness", "anger")
 """Expressions with enough held-out pictures of each for a Frechet distance."""
 ASKED: Final = (*POOLED, "disgust", "fear")
 GROUPED: Final = ("white", "black", "west_asian", "east_asian")
-"""What people of the London set call themselves; figures are also given for each."""
+"""Self-reported ethnicities in the London set; figures are also given for each."""
 STRENGTHS: Final = (0.25, 0.5, 0.75, 1.0)
 SAME: Final = 0.6
 """dlib's distance under which two pictures show the same person."""
 
 
 class EditFunction(Protocol):
-    """A way to edit: the picture that shows `target` at `strength`, and the smallest Jacobian of its map (1 if it has
-    none).
+    """An editor under test: returns the picture that shows `target` at `strength`, and the smallest Jacobian of its map
+    (1 if it has none).
 
     Raises:
-        EditRefused: it will not.
+        EditRefused: the editor refuses the edit.
     """
 
     def __call__(
         self, photo: Photo, face: Located, target: str, strength: float, lips: float | None
     ) -> tuple[Pixels, float]:
-        """`lips` is a lip gap in eye distances to reach, or None to leave that to the editor."""
+        """`lips` is the lip gap to reach in eye distances, or None to leave it to the editor."""
         ...
 
 
 def by_editor(editor: Editor, force: bool) -> EditFunction:
-    """The editor as a way to edit."""
+    """The editor as an `EditFunction`."""
 
     def draw(
         photo: Photo, face: Located, target: str, strength: float, lips: float | None
@@ -89,7 +89,7 @@ class LocatedFaces:
         return len(self.photos)
 
     def crop(self, n: int, rgb: Pixels | None = None, whole: bool = False) -> Pixels:
-        """What the judge sees of picture `n`, or of an edit `rgb` of it, at the unedited face's place."""
+        """The judge's crop of picture `n`, or of an edit `rgb` of it, at the position of the unedited face."""
         shown = self.photos[n].rgb if rgb is None else rgb
         return grey_crop(shown, None if whole else square_of(self.faces[n].points))
 
@@ -115,7 +115,8 @@ def edit_all(
     whole: bool,
     keep: Callable[[int, Pixels], None] | None = None,
 ) -> Edits:
-    """Edit by (source, target, strength) jobs and judge the results; `keep` is shown each (job number, result)."""
+    """Edit by (source, target, strength) jobs and judge the results; `keep` is called with each (job number,
+    result)."""
     crops, refused, folding = [], [], []
     for number, (source, target, strength) in enumerate(jobs):
         try:
@@ -140,7 +141,7 @@ def edit_all(
 
 
 def accuracy(shares: Array, targets: Sequence[str], name: str) -> Interval:
-    """Share of the pictures meant to show `name` that the judge reads so, with its score interval."""
+    """Share of the pictures with target `name` that the judge reads as `name`, with its score interval."""
     rows = [row for row, target in enumerate(targets) if target == name]
     hits = int((shares[rows].argmax(axis=1) == JUDGED.index(name)).sum())
     return wilson(hits, len(rows))
@@ -183,15 +184,15 @@ def mean_by_source(values: Array, sources: Sequence[int], draws: int = 1000) -> 
     kept = values[known]
     if not len(kept):
         return Interval(float("nan"))
-    who = [str(source) for source, use in zip(sources, known, strict=True) if use]
+    subjects = [str(source) for source, use in zip(sources, known, strict=True) if use]
     sample = np.concatenate(
-        [counts @ kept / counts.sum(axis=1) for counts in resamples(len(kept), draws, subjects=who)]
+        [counts @ kept / counts.sum(axis=1) for counts in resamples(len(kept), draws, subjects=subjects)]
     )
     return interval(float(kept.mean()), sample)
 
 
 def ratio_by_source(above: Array, below: Array, draws: int = 1000) -> Interval:
-    """Mean of `above` [n] over mean of `below` [n], one pair a source, with an interval over resampled sources."""
+    """Mean of `above` [n] over mean of `below` [n], one pair per source, with an interval over resampled sources."""
     sample = np.concatenate([(counts @ above) / (counts @ below) for counts in resamples(len(above), draws)])
     return interval(float(above.mean() / below.mean()), sample)
 
@@ -206,7 +207,7 @@ def monotony(
 ) -> Interval:
     """Mean over faces of Spearman's correlation between strength and the judge's probability of the target.
 
-    A face that the judge reads alike at every strength counts as 0.
+    A face with the same reading at every strength counts as 0.
     """
     jobs = [(source, target, strength) for source in sources for strength in STRENGTHS]
     read = edit_all(draw, judge, faces, jobs, whole).shares[:, JUDGED.index(target)]
@@ -223,10 +224,11 @@ def response(
     target: str,
     strength: float = 0.8,
 ) -> Array:
-    """Landmark response [n]: the motion that `find` sees in the edit, projected on the motion asked, over its length.
+    """Landmark response [n]: the motion that `find` measures in the edit, projected on the requested motion, over the
+    latter's length.
 
-    <L(edit) - L(photo), d> / <d, d> in canonical coordinates over the points that `find` has (nan where it has none), d
-    the editor's asked displacement with lips kept; 1 is exactly what was asked, nan where it was refused.
+    <L(edit) - L(photo), d> / <d, d> in canonical coordinates over the points that `find` returns (nan for those it does
+    not have), d the editor's requested displacement with lips kept; 1 is exactly the request, nan if it was refused.
     """
     found = []
     for source in sources:
@@ -247,8 +249,8 @@ def response(
 
 
 def lips_error(find: Callable[[Pixels, Located], Array], rgb: Pixels, face: Located, real: Array) -> float:
-    """Mean distance of the lips' points in a picture to those of a real smile (canonical [P, 2]), in eye distances; of
-    the points that `find` has."""
+    """Mean distance of the lips' points in a picture to those of a real smile (canonical [P, 2]), in eye distances;
+    over the points that `find` returns."""
     seen = FaceFrame.of(face.points).to_canonical(find(rgb, face))
     lips = [*range(OUTER_LIPS.start, OUTER_LIPS.stop), *range(INNER_LIPS.start, INNER_LIPS.stop)]
     return float(np.nanmean(np.linalg.norm(seen[lips] - real[lips], axis=1)))
@@ -261,7 +263,7 @@ def psnr(first: Pixels, second: Pixels) -> float:
 
 
 def fill_error(photo: Photo, points: Array) -> tuple[float, float] | None:
-    """How far a filled mouth is from the one that is there: (error, that of the mouth's own mean colour).
+    """Error of a filled mouth against the real one, and the error of a fill with the real mouth's mean colour.
 
     Mean absolute difference of luma inside the inner lips of landmarks [P, 2], over the standard deviation of luma in
     the lower half of the face; None for closed lips.

@@ -1,4 +1,4 @@
-"""The figures of edits as a table, and the store that lets an interrupted evaluation go on."""
+"""The figures of edits as a table, and the store of finished stages for resuming an evaluation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LINES: Final[dict[str, tuple[str, str]]] = {
     "london/mouth": ("London: error of a filled mouth over that of one flat tone", "<= 0.55"),
     "seconds": ("12 megapixels, one face, s on two threads", "<= 2"),
 }  # fmt: skip
-"""Each figure of the table: what it is, and what is required of the full editor (`docs/editing.md`)."""
+"""Each figure of the table: its title, and the requirement for the full editor (`docs/editing.md`)."""
 
 
 _REFERENCES: Final = {"": "", "/floor": "floor ", "/ceiling": "unedited ", "/others": "other people "}
@@ -48,7 +48,8 @@ _REFERENCES: Final = {"": "", "/floor": "floor ", "/ceiling": "unedited ", "/oth
 
 @dataclass(frozen=True)
 class Table:
-    """Figures by way of editing; `references` holds those of real and of unedited pictures. `facts` say on what."""
+    """Figures by editor; `references` has those of real and of unedited pictures. `facts` describe the data and
+    judges."""
 
     figures: dict[str, Figures]
     references: Figures
@@ -97,7 +98,7 @@ def _cell(value: Interval | None) -> str:
 
 
 class StageCache:
-    """Figures of finished stages, in one JSON file; a stage is known by its name and what it depends on."""
+    """Figures of finished stages, in one JSON file; a stage is identified by its name and what it depends on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

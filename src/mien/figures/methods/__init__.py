@@ -1,1 +1,1 @@
-"""Figures of one paper each."""
+"""Figures specific to one method each."""

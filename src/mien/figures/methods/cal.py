@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def curve(samples: int = 128, c: float = 10.0, k: float = 4.0) -> Figure:
     """The margin over the correlation eta of a pair, stacked from its two parts.
 
-    Below lies the confidence interval, which no correlation takes away, above it the mutual information; the vertical
-    line is where |eta| is clamped.
+    The lower part is the confidence interval, which is independent of correlation, the upper one the mutual
+    information; the vertical line is where |eta| is clamped.
 
     Args:
         samples: faces in the batch. c, k: as in `mien.methods.cal.adaptive_margin`.
@@ -47,9 +47,9 @@ def curve(samples: int = 128, c: float = 10.0, k: float = 4.0) -> Figure:
 
 
 def groups(affect: ArrayLike, by: str = "otsu") -> Figure:
-    """Faces [n, 2] of (valence, arousal) in the plane, parted into strong and weak at Otsu's radius, which is drawn.
+    """Faces [n, 2] of (valence, arousal) in the plane, split into strong and weak at Otsu's radius, which is drawn.
 
-    Under the fixed radii the faces between them are in neither group and faint, and no circle is drawn.
+    With the fixed radii the faces between them are in neither group and faint, and no circle is drawn.
 
     Raises:
         MienError: no face has both a valence and an arousal.

@@ -1,4 +1,4 @@
-"""CCLLS's figure: how strongly each layer learns, relative to the deepest.
+"""CCLLS's figure: the learning intensity of each layer, relative to the deepest.
 
 Learning intensity of layer l is the root mean square of the loss's gradient on its map (`cclls.learning_intensity`).
 The paper argues that shallow layers receive too little, and that aligning them with the deepest layer raises it.
@@ -26,8 +26,8 @@ def draw(intensity: dict[str, ArrayLike]) -> Figure:
     """Grouped bars of R_l = g_l / g_deepest; the deepest layer is the line at 1.
 
     Args:
-        intensity: name of a network or rung to its g_l, shallow to deep: [layers], or [batches, layers] for a mean with
-            a thin line from the smallest to the largest batch.
+        intensity: maps the name of a network or rung to its g_l, shallow to deep: [layers], or [batches, layers] for a
+            mean with a thin line from the smallest to the largest value.
 
     Raises:
         MienError: numbers of layers differ, or an intensity is zero or not finite.
@@ -58,7 +58,7 @@ def draw(intensity: dict[str, ArrayLike]) -> Figure:
 
 
 def learning(scene: Scene) -> Figure | None:
-    """CCLLS: how strongly each layer is taught, on labelled faces in training mode."""
+    """CCLLS: the learning intensity of each layer, on labelled faces in training mode."""
     from mien.methods.cclls import learning_intensity
 
     rows = np.random.default_rng(scene.seed).permutation(scene.known)[: BATCHES * BATCH]

@@ -1,7 +1,7 @@
-"""JADFER's figures: where each spatial path looks, and how alike the attention heads are.
+"""JADFER's figures: the attention map of each spatial path, and the similarity of the attention heads.
 
-Paths should look at different places: that is what the Variety loss asks. Heads should agree less when joint attention
-dropping took part in training: that is what the paper argues.
+The Variety loss should make paths attend to different places. According to the paper, heads agree less after training
+with joint attention dropping.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def measure(method: JADFER, images: Tensor) -> tuple[NDArray[np.float32], float,
 
 
 def draw(crops: NDArray[np.uint8], maps: ArrayLike, words: Sequence[str] = ()) -> Figure:
-    """One row a face: the face as it is, then under each path's map [n, paths, h, w].
+    """One row per face: the face, then the face under each path's map [n, paths, h, w].
 
-    Each map is stretched from its own lowest to its highest cell, so compare places between maps, not strengths.
+    Each map is scaled from its own lowest to its highest cell, so compare places between maps, not strengths.
     """
     heat = np.asarray(maps, dtype=np.float32)
     low, high = heat.min(axis=(2, 3), keepdims=True), heat.max(axis=(2, 3), keepdims=True)
@@ -61,10 +61,11 @@ def draw(crops: NDArray[np.uint8], maps: ArrayLike, words: Sequence[str] = ()) -
 
 
 def heads(similarity: dict[str, Sequence[float]]) -> Figure:
-    """Bars of head similarity for each attention block, one colour a network, such as with and without dropping.
+    """Bars of head similarity for each attention block, one colour per network, such as with and without dropping.
 
     Args:
-        similarity: name of the network to its blocks' head similarities, from `measure`; interaction is the last.
+        similarity: maps the name of a network to its blocks' head similarities, from `measure`; interaction is the
+            last.
     """
     blocks = max(len(values) for values in similarity.values())
     figure, (axis,) = palette.canvas(1.6 + 1.1 * blocks, 2.8)
@@ -83,7 +84,7 @@ def heads(similarity: dict[str, Sequence[float]]) -> Figure:
 
 
 def path_maps(scene: Scene) -> Figure | None:
-    """JADFER: where each spatial path looks."""
+    """JADFER: the attention map of each spatial path."""
     if not scene.model.module.config.paths:
         return None
     rows = scene.chosen(ROWS)
@@ -92,7 +93,7 @@ def path_maps(scene: Scene) -> Figure | None:
 
 
 def head_bars(scene: Scene) -> Figure | None:
-    """JADFER: how alike the heads of each attention block are."""
+    """JADFER: the similarity of the heads in each attention block."""
     config = scene.model.module.config
     if not config.paths or not config.context:
         return None

@@ -1,10 +1,10 @@
-"""KE2NT's figure: faces, their neutral versions and the texts in one plane, and how far each lies from its text.
+"""KE2NT's figure: faces, their neutral versions and the texts in one plane, and the cosine of each with its text.
 
 Left, one layout of all three: features as filled marks, neutral versions as small open ones, texts as labelled stars.
-Sentences about faces are all alike, so the layout shows only the directions in which the texts differ from their mean:
-those are the ones that decide between expressions.
+Sentences about faces are all similar, so the layout shows only the directions in which the texts differ from their
+mean, since only these decide between expressions.
 
-Right, the numbers behind it: cosines of features and of neutral versions with the text of the face's expression.
+Right, the underlying numbers: cosines of features and of neutral versions with the text of the face's expression.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def draw(
 ) -> Figure:
     """Draw both panels for faces of the given expressions (indices into `EXPRESSIONS`, all known).
 
-    Directions are what the method compares, so all vectors are scaled to length 1 first. A neutral face is drawn, but
-    takes no part in the histogram: its own text is the neutral one.
+    The method compares directions, so all vectors are scaled to length 1 first. Neutral faces are drawn, but not
+    counted in the histogram, since their own text is the neutral one.
 
     Raises:
         ExtraMissing: scikit-learn is not installed.

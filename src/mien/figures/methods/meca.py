@@ -1,9 +1,9 @@
-"""MECA's figures: the code of a face as direction and length, and where each expression looks.
+"""MECA's figures: the code of a face as direction and length, and the attention map of each expression.
 
-The direction of a code says which expression, its length how strong. Left, the codes in the plane in which the learned
-axes differ most (their first two principal directions), turned so that the distance from the middle is the true length.
-Directions that differ in the other dimensions fall together there: the plane is a view, not the measure. Right, the
-length against the labelled intensity, with Spearman's rank correlation: that one is a measure.
+The direction of a code encodes the expression, its length the intensity. Left, the codes in the plane in which the
+learned axes differ most (their first two principal directions), scaled so that the distance from the middle is the true
+length. Directions that differ only in other dimensions coincide there: the plane is an illustration, not a measurement.
+Right, the length against the labelled intensity, with Spearman's rank correlation, which is a measurement.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def draw(
 
 
 def attention(crops: NDArray[np.uint8], maps: ArrayLike, words: Sequence[str] = ()) -> Figure:
-    """One row a face: the face as it is, then under the map [n, k - 1, s, s] of each expression but neutral.
+    """One row per face: the face, then the face under the map [n, k - 1, s, s] of each expression except neutral.
 
     Each map is divided by its largest weight, so compare places between maps, not strengths.
     """
@@ -148,7 +148,7 @@ def codes(scene: Scene) -> Figure | None:
 
 
 def attention_maps(scene: Scene) -> Figure | None:
-    """MECA: where each expression's query looks."""
+    """MECA: the attention map of each expression's query."""
     if not scene.model.module.config.attention:
         return None
     rows = scene.chosen(ROWS)

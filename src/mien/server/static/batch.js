@@ -7,7 +7,7 @@ import { top } from "./draw.js";
 const AT_ONCE = 2; // requests; the server has as many processors for them at the least
 const PATIENCE = 5; // times that a busy server is asked again
 
-let entries = []; // one a photo, in the order given: its name, its part of the table, and its rows once it is read
+let entries = []; // one per photo, in the order given: its name, its part of the table, and its rows once it is read
 let done = 0;
 let total = 0;
 let stopping = null;

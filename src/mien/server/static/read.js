@@ -97,7 +97,7 @@ const nobody = () => [
 ];
 
 function doubt(reading, quality) {
-  if (quality < 0.4) return `, but the face can hardly be seen (${reading.doubts[0]}): do not rely on the label`;
+  if (quality < 0.4) return `, but the face is hardly visible (${reading.doubts[0]}): do not rely on the label`;
   return reading.uncertain ? `, uncertain (${reading.doubts.join(", ")}): take the label with care` : "";
 }
 

@@ -1,1 +1,1 @@
-"""How the network of facial actions is made."""
+"""Training of the network of facial actions."""

@@ -1,4 +1,4 @@
-"""Batches for the network of actions: faces a little off, in other light, blurred, mirrored; their actions stay."""
+"""Training batches for the network of actions: faces shifted, relit, blurred and mirrored, with their actions."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class ActionCrops(NamedTuple):
     Attributes:
         crops: uint8 [n, 1, 80, 80] luma.
         points: float32 [n, P, 2] in unit coordinates of the crop.
-        taught: float32 [n, 52], the teacher's answers, NaN for renderings and for what it does not see.
-        exact: float32 [n, 52], of renderings, NaN for photographs.
+        taught: float32 [n, 52], the teacher's answers, NaN for renderings and for actions that the teacher does not
+            see.
+        exact: float32 [n, 52], the exact values of renderings, NaN for photographs.
     """
 
     crops: Tensor
@@ -40,15 +41,15 @@ class ActionCrops(NamedTuple):
 
 
 class ActionDraws(torch.utils.data.IterableDataset[ActionCrops]):
-    """Endless augmented batches; each depends on the seed and its step alone.
+    """Endless augmented batches; each depends only on the seed and its step.
 
     Args:
         photographs: faces with the teacher's answers.
         renderings: faces with exact values; either may have none.
-        batch: faces at a time.
-        share: of the renderings in a batch.
-        seed: of everything random.
-        step: of the first batch.
+        batch: faces per batch.
+        share: the share of renderings in a batch.
+        seed: the seed of everything random.
+        step: the step of the first batch.
     """
 
     def __init__(
@@ -91,8 +92,8 @@ class ActionDraws(torch.utils.data.IterableDataset[ActionCrops]):
 
 
 def moved(crop: Pixels, points: Floats, random: np.random.Generator) -> tuple[Pixels, Floats]:
-    """A stored crop as the alignment might give it: off by up to 3 %, larger or smaller by 6 %, turned by 4 degrees,
-    and its points by a little noise."""
+    """A stored crop with alignment noise: shifted by up to 3 %, scaled by up to 6 %, turned by up to 4 degrees, and its
+    points with a little noise."""
     turn, scale = np.radians(random.uniform(-4, 4)), float(np.exp(random.uniform(-0.06, 0.06)))
     cosine, sine = scale * np.cos(turn), scale * np.sin(turn)
     linear = np.array([[cosine, -sine], [sine, cosine]])
@@ -117,7 +118,7 @@ def mirrored(crop: Pixels, points: Floats, actions: Floats) -> tuple[Pixels, Flo
 
 
 def spoilt(crop: Pixels, random: np.random.Generator) -> Pixels:
-    """A crop in other light, and as poor cameras and codecs give it."""
+    """A crop with other lighting, and degraded as by poor cameras and codecs."""
     if random.random() < 0.4:
         small = int(np.exp(random.uniform(np.log(24), np.log(64))))
         crop = cv2.resize(

@@ -1,14 +1,14 @@
-"""What the network of actions learns from: faces of photographs with the teacher's answers, and renderings with exact
+"""Training data of the network of actions: photographs of faces with the teacher's answers, and renderings with exact
 values.
 
 Each set becomes one file `<set>.npz` in a folder, and is made once:
 
 - `names`, and `crops` uint8 [n, 100, 100]: luma of the aligned face with a margin, so that it can be moved a little;
 - `points` [n, 112, 2]: our landmarks in unit coordinates of the aligned square (`mien.faces.align`);
-- `actions` [n, 52] in 0..1, NaN where nothing is known: the teacher's answers, or the exact values of a rendering;
-- of sets that are only measured on, `again` [n, 52]: what the teacher says at a second look at a moved square.
+- `actions` [n, 52] in 0..1, NaN where unknown: the teacher's answers, or the exact values of a rendering;
+- for sets used only for measuring, `again` [n, 52]: the teacher's answers for a shifted square.
 
-Faces are found as the product finds them: by our landmark network, in the box that the picture is.
+Faces are located as `mien` does it: by our landmark network, with the whole picture as the face's box.
 
 Tests: tests/training/actions/test_train.py, and `complete` in tests/training/actions/test_teacher.py.
 """
@@ -35,21 +35,22 @@ from mien.landmarks import POINTS
 from mien.training.actions.teacher import ActionTeacher, Answer
 from mien.training.landmarks.crops import held_out
 from mien.training.landmarks.teacher import FACES, save
+from mien.types import LineProgress
 
 Floats = NDArray[Any]  # float32 or float64
 Pixels = NDArray[Any]  # uint8
 
 MARGIN: Final = 1.25
-"""Side of a stored crop over that of the square that the network sees."""
+"""Ratio of the side of a stored crop to the side of the square that the network sees."""
 
 STORED: Final = round(SIZE * MARGIN)
 
 SURE: Final = 0.9
-"""Faces that the teacher scores lower are left out."""
+"""Faces with a lower score by the teacher are left out."""
 
 _PRESENCE: Final = 0.5
 _TAKEN: Final = {"ferplus_train": 10_000, "ferplus_test": 1000}
-"""Pictures of large sets that are asked about, evenly spread: at 48 px more of them teach little."""
+"""Number of pictures that the teacher labels of large sets, evenly spread: at 48 px, more pictures add little."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class ActionFaces:
 
 
 def locate(landmarker: Landmarker, image: Pixels) -> tuple[Floats, Pixels, Floats] | None:
-    """The points in pixels, stored crop and points in unit coordinates of the face that fills a picture, or None."""
+    """(points in pixels, stored crop, points in unit coordinates) of the face that fills a picture, or None."""
     height, width = image.shape[:2]
     points, presence, _ = landmarker(image, np.array([[0, 0, width - 1, height - 1]]))
     if presence[0] < _PRESENCE:
@@ -88,9 +89,10 @@ def locate(landmarker: Landmarker, image: Pixels) -> tuple[Floats, Pixels, Float
 def ask(
     teacher: ActionTeacher, faces: Iterable[tuple[str, Pixels]], measured: Callable[[str], bool]
 ) -> dict[str, NDArray[Any]]:
-    """Find and label named pictures that a face fills: the arrays of a set's file.
+    """Locate and label the faces of named pictures, each filled by one face; returns the arrays of a set's file.
 
-    Those that are `measured` on are looked at with care and a second time; the others have NaN in `again`.
+    For pictures where `measured` is true the teacher's careful answer is used and a second one is kept in `again`; the
+    others have NaN there.
     """
     landmarker, random = Landmarker.load(threads=1), np.random.default_rng(0)
     rows: list[tuple[Any, ...]] = []
@@ -110,7 +112,7 @@ def ask(
 
 
 def _moved(teacher: ActionTeacher, image: Pixels, points: Floats, random: np.random.Generator) -> Answer:
-    """The teacher's answer to a moved look: the face off by up to 5 % and larger or smaller by up to 10 %."""
+    """The teacher's answer for a square shifted by up to 5 % and scaled by up to 10 %."""
     mesh, _ = teacher.look(image, *teacher.square(points))
     return teacher.again(
         image, mesh, random.uniform(-0.05, 0.05, 2), float(np.exp(random.uniform(-0.1, 0.1)))
@@ -131,7 +133,7 @@ def _arrays(rows: list[tuple[Any, ...]]) -> dict[str, NDArray[Any]]:
 def known(root: Path, teacher: ActionTeacher | None) -> dict[str, NDArray[Any]]:
     """The arrays of a folder of `mien data render --actions`, with `split` "train", "valid", "seen" or "unseen".
 
-    `again` is what the teacher says of the pictures of unseen people (NaN for the others), for comparison.
+    `again` holds the teacher's answers for the pictures of unseen people (NaN for the others), for comparison.
 
     Raises:
         ConfigError: it holds renderings of the eight expressions.
@@ -165,16 +167,16 @@ def complete(
     roots: Mapping[str, Path],
     task: Path | None,
     renders: Path | None,
-    say: Callable[[str], None],
+    progress: LineProgress,
 ) -> None:
-    """Write the files that `folder` lacks.
+    """Write the files that are missing in `folder`.
 
     Args:
         folder: for `<set>.npz` and `rendered.npz`; made if missing.
         roots: the folder of each set, by its name in `mien.training.landmarks.teacher.FACES`.
         task: the teacher's file; may be None where every set is labelled.
         renders: a folder of `mien data render --actions`.
-        say: told of each file before it is made.
+        progress: called with a line about each file before it is made.
 
     Raises:
         ConfigError: labels are missing and there is no teacher.
@@ -190,16 +192,16 @@ def complete(
         )
     teacher = ActionTeacher(task) if task is not None and (missing or renders is not None) else None
     if renders is not None and not (folder / "rendered.npz").is_file():
-        say("reading the renderings")
+        progress("reading the renderings")
         save(folder / "rendered.npz", known(renders, teacher))
     for name in missing:
         if teacher is not None:
-            say(f"asking the teacher about {name}")
+            progress(f"asking the teacher about {name}")
             save(folder / f"{name}.npz", ask(teacher, _some(name, roots[name]), _measured(name)))
 
 
 def _some(name: str, root: Path) -> Iterator[tuple[str, Pixels]]:
-    """A set's pictures, or evenly spread ones as `_TAKEN` says."""
+    """A set's pictures; of a set in `_TAKEN`, that many, evenly spread."""
     pictures = FACES[name](root)
     if name not in _TAKEN:
         return pictures
@@ -214,7 +216,7 @@ def _measured(name: str) -> Callable[[str], bool]:
 
 
 def read(folder: Path, sets: Iterable[str], renders: bool) -> dict[str, ActionFaces]:
-    """All faces of `complete`'s files: `photographs` and `renderings` to learn from and, only measured on, those of
+    """All faces of `complete`'s files: `photographs` and `renderings` for training and, for measuring only, those of
     the other sets that have any: `ferplus_test`, `muxspace`, `diffusionfer`, `rendered_valid` and `rendered`."""
     train: list[ActionFaces] = [_NONE]
     held: dict[str, ActionFaces] = {}

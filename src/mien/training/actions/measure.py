@@ -1,13 +1,13 @@
-"""How well a network of actions measures: the figures of its card.
+"""Measure the accuracy of a network of actions: the figures on its card.
 
-- on renderings of people it has not seen: Pearson's correlation with the exact values, and the slope of the exact value
-  over the answer (1: the answers have the right size);
-- on people it has not seen: Pearson's correlation with the teacher, beside the teacher's with itself at a second look
-  at a moved square, which bounds it;
-- on people with a neutral and a smiling picture: how far units rise, as a paired effect size (the mean change over its
-  standard deviation); and how far a mirrored picture's actions are from the mirrored ones.
+- on renderings of unseen people: Pearson's correlation with the exact values, and the slope of the regression of the
+  exact value on the answer (1: the answers have the right size);
+- on photographs of unseen people: Pearson's correlation with the teacher, beside the teacher's correlation with itself
+  on a shifted square, which bounds it;
+- on people with a neutral and a smiling picture: how much units rise, as a paired effect size (the mean change over its
+  standard deviation); and the difference between a mirrored picture's actions and the mirrored actions.
 
-Correlations of an action that hardly varies in a set say nothing and are left out.
+Correlations of an action that hardly varies in a set are meaningless and left out.
 
 Tests: tests/training/actions/test_train.py.
 """
@@ -32,10 +32,10 @@ from mien.training.actions.faces import ActionFaces
 Floats = NDArray[Any]  # float32 or float64
 
 VARIES: Final = 0.02
-"""Least standard deviation of an action in a set for its correlation to be given."""
+"""Smallest standard deviation of an action in a set for which its correlation is given."""
 
 RELIABLE: Final = 0.9
-"""The teacher's correlation with itself from which its answers are a truth to be reached."""
+"""Smallest correlation of the teacher with itself at which its answers are used as ground truth."""
 
 SMILE: Final = ("AU12", "AU06", "AU25")
 """Units that rise in a smile."""
@@ -57,7 +57,8 @@ def slope(said: Floats, exact: Floats) -> Floats:
 
 
 def answers(network: Callable[[Any], Any], faces: ActionFaces) -> Floats:
-    """What a network (a session's `run` with its inputs by name) says of stored faces, unmoved: [n, 52]."""
+    """The answers [n, 52] of a network (a session's `run` with its inputs by name) for stored faces, without
+    augmentation."""
     crops, values = middle(faces.crops), []
     for first in range(0, len(faces), 64):
         rows = slice(first, first + 64)
@@ -80,9 +81,9 @@ def figures(network: Callable[[Any], Any], held: Mapping[str, ActionFaces]) -> d
 
 
 def people(reader: ActionReader, root: Path) -> dict[str, Any]:
-    """What a reader of all actions says of people who have a picture in `neutral/` and one in `smiling/`.
+    """Measure a reader of all actions on people who have a picture in `neutral/` and one in `smiling/`.
 
-    A person is what stands before the first underscore of a name.
+    A person is identified by the part of the file name before the first underscore.
 
     Returns:
         `people`, `smile` with a paired effect size and its 95 % bootstrap interval for each of `SMILE`, and `mirror`

@@ -1,9 +1,9 @@
 """Our network of facial actions: 52 numbers from an aligned grey face of 80 px and its 112 points.
 
-*Given*: nothing but what it learns from (`mien.training.actions.faces`). *Chosen*, by us: the plain convolutions of our
-landmark network, for what shows on the skin (a wrinkled nose, a raised cheek), beside the points, which tell the
-geometry to a fraction of a pixel; a loss in which every action counts alike, whatever its spread; and the mean over the
-face and its mirror image, which makes the sides equal by construction.
+*Given*: only its training data (`mien.training.actions.faces`). *Chosen*, by us: the plain convolutions of our landmark
+network, for what shows on the skin (a wrinkled nose, a raised cheek), beside the points, which give the geometry to a
+fraction of a pixel; a loss in which every action counts equally, whatever its variance; and the mean over the face and
+its mirror image, which makes the sides equal by construction.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from mien.training import halves
 from mien.training.landmarks.network import convolution, stages
 
 _SPREAD_FLOOR = 0.004
-"""Least variance that an action is taken to have: below it a teacher's answers are noise."""
+"""Lower limit of the variance of an action in the loss: below it the teacher's answers are noise."""
 
 
 class ActionNet(nn.Module):
-    """Luma [n, 1, 80, 80] in 0..255 and points [n, P, 2] in unit coordinates of it to actions [n, 52], not clipped."""
+    """Maps luma [n, 1, 80, 80] in 0..255 and points [n, P, 2] in its unit coordinates to actions [n, 52], not
+    clipped."""
 
     def __init__(self, widths: tuple[int, int, int, int] = (12, 24, 48, 96), hidden: int = 256) -> None:
         super().__init__()
@@ -56,7 +57,8 @@ def spreads(actions: Tensor) -> Tensor:
 
 
 def action_loss(said: Tensor, target: Tensor, spread: Tensor) -> Tensor:
-    """Mean squared error [n, 52] in units of each action's variance [52]; what is not known (NaN) does not count."""
+    """Mean squared error of answers [n, 52] in units of each action's variance [52]; unknown targets (NaN) do not
+    count."""
     known = torch.isfinite(target)
     squares = (said - torch.nan_to_num(target)).square() / spread
     return (squares * known).sum() / known.sum().clamp(min=1)

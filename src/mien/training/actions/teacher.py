@@ -1,6 +1,6 @@
-"""Ask MediaPipe's Face Landmarker, the teacher of our own network of facial actions, what faces do.
+"""Label faces with the actions that MediaPipe's Face Landmarker reads, the teacher of our network of facial actions.
 
-The teacher is used here, once, before training; nothing of it ships. It needs the file `face_landmarker.task` (Google,
+The teacher is used only here, before training; nothing of it ships. It needs the file `face_landmarker.task` (Google,
 Apache-2.0: a zip of TFLite files) and the package `ai-edge-litert` to run them.
 
 *Given* by MediaPipe: the mesh network sees an upright RGB square of 256 px in 0..1, 1.5 times as wide as the points of
@@ -31,16 +31,16 @@ Pixels = NDArray[Any]  # uint8
 DEAD: Final = (
     "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "jawForward", "noseSneerLeft", "noseSneerRight",
 )  # fmt: skip
-"""Actions that the teacher does not answer: its numbers stay near zero."""
+"""Actions that the teacher does not measure: its values stay near zero."""
 
 DIM: Final = (
     "eyeWideLeft", "eyeWideRight", "jawLeft", "jawRight", "mouthClose", "mouthDimpleLeft", "mouthDimpleRight",
 )  # fmt: skip
-"""Actions of which it sees too little to learn from: over 13,420 press photographs and over 1,279 generated faces its
-answers spread by less than 0.045 (standard deviation), and wide eyes hardly reach 0.1."""
+"""Actions of which the teacher sees too little to learn from: over 13,420 press photographs and over 1,279 generated
+faces its answers spread by less than 0.045 (standard deviation), and wide eyes hardly reach 0.1."""
 
 TAUGHT: Final = np.array([name not in (*DEAD, *DIM, "tongueOut") for name in ACTIONS])
-"""Which of `ACTIONS` are learnt from the teacher."""
+"""Mask over `ACTIONS`: those that are learnt from the teacher."""
 
 _SIDE: Final = 256
 _ROOM: Final = 1.5
@@ -54,15 +54,15 @@ _READ: Final = (
     321, 323, 324, 332, 334, 336, 338, 356, 361, 362, 365, 373, 374, 375, 377, 378, 379, 380, 381, 382, 384, 385, 386,
     387, 388, 389, 390, 397, 398, 400, 402, 405, 409, 415, 454, 466, 468, 469, 470, 471, 472, 473, 474, 475, 476, 477,
 )  # fmt: skip
-# From the square round our points, which end at the brows, to that round the mesh, 1.16 times as wide: the median of 65
-# faces.
+# The square around our points, which end at the brows, relative to that around the mesh, which is 1.16 times as wide:
+# the median of 65 faces.
 _FROM_POINTS: Final = np.array([0.0, -0.05])
 _STILL: Final = np.zeros(2)
 _OUTER_CORNERS: Final = (33, 263)  # of the right and the left eye
 
 
 class Answer(NamedTuple):
-    """What the teacher says of one face: `actions` [52] in 0..1, NaN where it has none; `score` in 0..1 that it is a
+    """The teacher's answer for one face: `actions` [52] in 0..1, NaN where it has none; `score` in 0..1 that it is a
     face."""
 
     actions: Floats
@@ -76,7 +76,7 @@ class ActionTeacher:
         """Open the networks in face_landmarker.task.
 
         Raises:
-            ConfigError: the file or the package that runs it is missing, or the file is another.
+            ConfigError: the file or the package that runs it is missing, or it is another file.
         """
         if not task.is_file():
             raise ConfigError(f"{task}: no such file: pass MediaPipe's face_landmarker.task in 'teacher'")
@@ -120,10 +120,9 @@ class ActionTeacher:
         return (points - 0.5) @ turn.T + shift, float(1 / (1 + np.exp(-score)))
 
     def again(self, image: Pixels, points: Floats, shift: Floats = _STILL, scale: float = 1.0) -> Answer:
-        """What the face of a known mesh [478, 2], or with our points, does, seen upright and to scale.
+        """The actions of the face with a known mesh [478, 2], or with our points, in an upright square around it.
 
-        `shift` (in sides) and `scale` move the square that is looked at: with them the teacher's agreement with itself
-        is measured.
+        `shift` (in sides) and `scale` move that square, to measure the teacher's agreement with itself.
         """
         mesh, score = self.look(image, *_square(points, shift, scale))
         network = self._read
@@ -138,16 +137,17 @@ class ActionTeacher:
 
     @staticmethod
     def square(points: Floats) -> tuple[Floats, float, float]:
-        """Centre, side and angle in radians of the square to look at first, for a face with our points [P, 2]."""
+        """Centre, side and angle in radians of the first square for a face with our points [P, 2]."""
         return _square(points, _FROM_POINTS, 1.16)
 
     def glance(self, image: Pixels, points: Floats) -> Answer:
-        """What the face with our `points` [P, 2] in an RGB picture does, at one look: enough to learn from."""
+        """The actions of the face with our `points` [P, 2] in an RGB picture, from one pass: accurate enough for
+        training."""
         return self.again(image, points, _FROM_POINTS, 1.16)
 
     def __call__(self, image: Pixels, points: Floats) -> Answer:
-        """As `glance`, but with care, to measure by: the mean of the picture's and the mirrored picture's answer, as
-        the teacher does not treat left and right alike, each looked at where a first look found the face."""
+        """The same more accurately, for measuring: the mean of the answers for the picture and its mirror image (the
+        teacher does not treat left and right alike), each from a second pass in the square that the first one found."""
         mesh, _ = self.look(image, *self.square(points))
         one = self.again(image, mesh)
         other = self.again(np.ascontiguousarray(image[:, ::-1]), _mirrored(mesh, image.shape[1]))
@@ -162,7 +162,7 @@ def _mirrored(mesh: Floats, width: int) -> Floats:
 
 
 def _square(points: Floats, shift: Floats, scale: float) -> tuple[Floats, float, float]:
-    """Centre, side and angle in radians of the upright square round a mesh [478, 2], or round our points [112, 2]."""
+    """Centre, side and angle in radians of the upright square around a mesh [478, 2], or around our points [112, 2]."""
     right, left = _OUTER_CORNERS if len(points) == 478 else (RIGHT_EYE_CORNERS[0], LEFT_EYE_CORNERS[0])
     across = points[left] - points[right]
     angle = float(np.arctan2(across[1], across[0]))
@@ -175,7 +175,7 @@ def _square(points: Floats, shift: Floats, scale: float) -> tuple[Floats, float,
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """TensorFlow Lite writes a line about its delegate to the process's own error stream."""
+    """Silence the line about its delegate that TensorFlow Lite writes to the process's standard error."""
     kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(sink, 2)

@@ -1,10 +1,10 @@
-"""Train the network of facial actions: from a teacher, sets of faces and renderings to weights with their card.
+"""Train the network of facial actions from a teacher, sets of faces and renderings; write its weights and card.
 
     mien train configs/actions.yaml [--resume]
 
-One command does it all: it asks the teacher about each set (`mien.training.actions.teacher`) and reads the renderings,
-both kept, so that a second run starts at once; trains (`mien.training.loop`); exports to ONNX; measures what was
-exported on people that training did not see; and writes the card. `ActionReader.load(out / "actions.onnx")` of
+One command labels each set with the teacher (`mien.training.actions.teacher`) and reads the renderings, and keeps both
+so that a second run starts at once; trains (`mien.training.loop`); exports to ONNX; measures the exported network on
+people that training did not see; and writes the card. `ActionReader.load(out / "actions.onnx")` of
 `mien.faces.action_reader` opens the result; `actions.safetensors` beside it holds the weights in full precision.
 """
 
@@ -14,6 +14,7 @@ import copy
 import hashlib
 import json
 import math
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, cast
@@ -40,8 +41,9 @@ from mien.training.actions.network import ActionNet, action_loss, export, spread
 from mien.training.actions.teacher import TAUGHT
 from mien.training.config import OptimConfig
 from mien.training.landmarks.teacher import FACES
-from mien.training.loop import Report, Run, fabric_of
+from mien.training.loop import Run, fabric_of, notes, silent
 from mien.training.task import Budget, Epoch, Task
+from mien.types import EventProgress, LineProgress
 
 NAME: Final = "actions"
 """`method.name` of a configuration of this training."""
@@ -50,8 +52,8 @@ JUDGED: Final = 1000
 """Steps between two measurements of the network in training."""
 
 MEASURED: Final = 0.5
-"""Pearson's correlation, with the exact values of unseen people or else with the teacher on unseen people, from which
-an action counts as measured."""
+"""Smallest Pearson's correlation, with the exact values of unseen people or else with the teacher on unseen people, at
+which an action counts as measured."""
 
 
 class ActionNetworkConfig(Frozen):
@@ -63,7 +65,7 @@ class ActionNetworkConfig(Frozen):
 
 
 class ActionsConfig(Frozen):
-    """The numbers of the training, and where its data lie. A set without a folder is left out."""
+    """The options of the training, and the paths of its data. A set without a folder is left out."""
 
     method: ActionNetworkConfig
     labels: Path = Field(description="folder of the teacher's answers; those that are missing are made")
@@ -116,46 +118,42 @@ def configured(tree: dict[str, Any], source: str) -> ActionsConfig:
     return config
 
 
-def run(config: ActionsConfig, resume: bool = False, report: Report | None = None) -> Path:
-    """Ask the teacher, train, export, measure; return the run folder.
+def run(config: ActionsConfig, resume: bool = False, progress: EventProgress = silent) -> Path:
+    """Label with the teacher, train, export, measure; return the run folder.
 
-    It then holds actions.onnx, its card actions.json, actions.safetensors, metrics.jsonl, and state.pt to go on from.
+    The folder holds actions.onnx, its card actions.json, actions.safetensors, metrics.jsonl, and state.pt for --resume.
 
     Args:
         config: the run.
-        resume: go on from `state.pt` if it is there.
-        report: told of progress.
+        resume: continue from `state.pt` if there is one.
+        progress: called with progress.
 
     Raises:
-        FileLocked: another process trains this run now.
+        FileLocked: another process is training this run.
         ConfigError: labels are missing and cannot be made, or the folder has a run and `resume` is off.
         DatasetNotFound: a folder does not hold its set.
         TrainingError: a loss is not finite, or the folder cannot be written.
     """
-    tell = report or (lambda kind, values: None)
-
-    def say(line: str) -> None:
-        tell("note", {"text": line})
-
+    note = notes(progress)
     with run_folder.held(config, resume, free=_MAY_CHANGE), processor.settings(config.threads):
-        faces.complete(config.labels, config.roots, config.teacher, config.rendered, say)
+        faces.complete(config.labels, config.roots, config.teacher, config.rendered, note)
         held = faces.read(config.labels, config.roots, config.rendered is not None)
         photographs, renderings = held.pop("photographs"), held.pop("renderings")
         told = ", ".join(f"{len(some)} of {name}" for name, some in held.items())
-        say(f"{len(photographs)} photographs, {len(renderings)} renderings; held out: {told}")
-        task = ActionTask(config, photographs, renderings, held, say)
-        training = Run(task, fabric_of("float32", "cpu"), tell, resume)
+        note(f"{len(photographs)} photographs, {len(renderings)} renderings; held out: {told}")
+        task = ActionTask(config, photographs, renderings, held, note)
+        training = Run(task, fabric_of("float32", "cpu"), progress, resume)
         training.train()
         card = finish(
             config, cast(ActionNet, training.network), held, training, len(photographs), len(renderings)
         )
     measured = [name for name, stated in card["actions"].items() if stated["measured"]]
-    say(f"{len(measured)} of {len(ACTIONS)} actions are measured; {card['metrics']['summary']}")
+    note(f"{len(measured)} of {len(ACTIONS)} actions are measured; {card['metrics']['summary']}")
     return config.out
 
 
 _MAY_CHANGE: Final = ("steps", "minutes", "threads", "out", "people")
-"""Options that a run may be resumed with in another value: how long, on how much of the machine, what is measured."""
+"""Options that may differ when a run is resumed: how long it trains, with how many threads, what is measured."""
 
 
 class ActionMethod(Method):
@@ -196,10 +194,10 @@ class ActionTask(Task):
         photographs: ActionFaces,
         renderings: ActionFaces,
         held: dict[str, ActionFaces],
-        say: Callable[[str], None],
+        note: LineProgress,
     ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.held, self.say = config, held, say
+        self.config, self.held, self.note = config, held, note
         self._data = (photographs, renderings, config.batch, config.share, config.seed)
         self.folder, self.seed, self.state = config.out, config.seed, {}
         self.method = ActionMethod(config)
@@ -222,16 +220,17 @@ class ActionTask(Task):
         cv2.setNumThreads(1)
         return iter(ActionDraws(*self._data, step))
 
-    def rate(self, step: int, progress: float) -> float:
-        return optim.warm_cosine(step, progress)
+    def rate(self, step: int, share: float) -> float:
+        return optim.warm_cosine(step, share)
 
     def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
         if epoch.step % JUDGED == 0:
-            path = self.folder / "actions.part.onnx"
-            export(copy.deepcopy(cast(ActionNet, epoch.network)), path)
-            for name, values in measure.figures(_runner(path), self.held).items():
-                self.say(f"step {epoch.step:,}  {name}: {_summary(name, values)}")
-            path.unlink()
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "actions.onnx"
+                export(copy.deepcopy(cast(ActionNet, epoch.network)), path)
+                figures = measure.figures(_runner(path), self.held)
+            for name, values in figures.items():
+                self.note(f"step {epoch.step:,}  {name}: {_summary(name, values)}")
         return epoch.means
 
 
@@ -241,7 +240,7 @@ def _runner(path: Path) -> Callable[[Any], Any]:
 
 
 def _summary(name: str, values: dict[str, Any]) -> str:
-    """The mean correlation, of photographs over what the teacher sees and answers alike at a second look."""
+    """The mean correlation; for photographs, over the actions on which the teacher agrees with itself."""
     kept = np.isfinite(values["pearson"])
     if "retest" in values:
         kept &= TAUGHT & (values["retest"] >= measure.RELIABLE)
@@ -259,7 +258,7 @@ def finish(
     photographs: int,
     renderings: int,
 ) -> dict[str, Any]:
-    """Export, measure, and write weights and card; returns the card."""
+    """Export the network, measure it, write weights and card; return the card."""
     weights = config.out / "actions.onnx"
     export(copy.deepcopy(network), weights)
     values = measure.figures(_runner(weights), held)
@@ -277,16 +276,17 @@ def finish(
 
 
 class _Opened:
-    """A session as `ActionReader` takes it."""
+    """Adapts a session to what `ActionReader` takes."""
 
     def __init__(self, opened: Any) -> None:
         self.run = opened.run
 
 
 def verdicts(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What the card says of each action: whether it is `measured`, what it was learnt from, and its correlations.
+    """The card's entry for each action: whether it is `measured`, what it was learnt from, and its correlations.
 
-    `rendered` is with the exact values of unseen people; `teacher` and `retest` are means over the sets of photographs.
+    `rendered` is the correlation with the exact values of unseen people; `teacher` and `retest` are means over the sets
+    of photographs.
     The two sides of an action are measured both or not at all, by the mean of their correlations.
     """
     photographs = [figures for figures in values.values() if "retest" in figures]
@@ -333,7 +333,7 @@ _SOURCES: Final = {
 _PLACES: Final = (
     "labels", "teacher", "ferplus", "muxspace", "diffusionfer", "rendered", "people", "out",
 )  # fmt: skip
-"""Keys of the configuration that say where things lie on one machine; a card does not repeat them."""
+"""Keys of the configuration that are paths on one machine; the card leaves them out."""
 
 
 def card_of(
@@ -345,7 +345,7 @@ def card_of(
     actions: dict[str, dict[str, Any]],
     counts: tuple[int, int],
 ) -> dict[str, Any]:
-    """What `actions.json` states."""
+    """The content of `actions.json`."""
     plain = config.model_dump(mode="json")
     used = [text for name, text in _SOURCES.items() if getattr(config, name) is not None]
     summary = "; ".join(f"{name} (n={some['n']}): {_summary(name, some)}" for name, some in values.items())

@@ -1,1 +1,1 @@
-"""How the editor's weights are made."""
+"""Training of the editor's networks, and fitting of its blendshapes and shading."""

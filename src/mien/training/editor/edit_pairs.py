@@ -1,15 +1,15 @@
-"""What the editors learn from: faces, each with one edit that was asked of it and the analytic edit's answer.
+"""Training data of the editors: faces, each with one requested edit and the analytic editor's result.
 
-An analytic edit takes longer than a step of training, so the edits are drawn once and kept: luma windows of 64 pixels
-before and after (`mien.editing.corrector.views`). Half of the faces are neutral, as most faces that are edited are, the
-others are spread over the expressions. A killed run goes on after the last part written.
+An analytic edit takes longer than a training step, so the edits are computed once and kept: luma windows of 64 pixels
+before and after (`mien.editing.corrector.views`). Half of the faces are neutral, like most faces that are edited; the
+others are spread over the expressions. An interrupted run continues after the last part written.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -29,7 +29,7 @@ from mien.errors import DatasetNotFound
 from mien.faces.landmarker import box_of_points
 from mien.io import atomic, images
 from mien.labels import EXPRESSIONS, NEUTRAL
-from mien.types import Box, Reading
+from mien.types import Box, LineProgress, Reading
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mien.data.records import Record
 
 PART: Final = 500
-"""Faces a file."""
+"""Faces per file."""
 ENLARGED: Final = 96
 """Pictures smaller than this are enlarged to it before they are edited, as `mien.evaluation.editor.benchmark` does."""
 TURNED: Final = 0.25
@@ -51,10 +51,10 @@ class Bank:
 
     Attributes:
         before, after: uint8 [n, 64, 64] luma, the face and its analytic edit.
-        change: float32 [n, K] change of the strengths of `ACTIVE` that the edit makes.
-        votes: float32 [n, 8] shares of `EXPRESSIONS` that the unedited face was given.
-        target: int64 [n] expression asked for, an index into `EXPRESSIONS`.
-        strength: float32 [n] how strongly; for neutral, how much is taken away.
+        change: float32 [n, K], the edit's change of the strengths of `ACTIVE`.
+        votes: float32 [n, 8], the vote shares of `EXPRESSIONS` for the unedited face.
+        target: int64 [n], the requested expression, an index into `EXPRESSIONS`.
+        strength: float32 [n], the requested strength; for neutral, how much of the expression is removed.
     """
 
     before: NDArray[np.uint8]
@@ -74,17 +74,17 @@ def build(
     points: dict[str, NDArray[np.float32]],
     count: int,
     seed: int,
-    say: Callable[[str], None],
+    progress: LineProgress,
 ) -> Bank:
-    """The bank in `folder`; what is missing of it is made.
+    """The bank in `folder`; missing parts are made.
 
     Args:
-        folder: where it is kept, a sub-folder for each choice of the other arguments and of the geometry.
+        folder: holds one sub-folder for each combination of the other arguments and of the geometry.
         records: labelled faces with votes, whole pictures.
-        points: landmarks [P, 2] of each in pixels, by the record's name; faces without are left out.
-        count: faces to take; fewer if there are fewer.
-        seed: of the choice of faces and edits.
-        say: told of progress, a line at a time.
+        points: landmarks [P, 2] in pixels by the record's name; faces without landmarks are left out.
+        count: number of faces, at most.
+        seed: the seed of the choice of faces and edits.
+        progress: called with lines about progress.
 
     Raises:
         DatasetNotFound: no record has votes and points.
@@ -105,11 +105,9 @@ def build(
         path = place / f"{number:03}.npz"
         if not path.is_file():
             made: dict[str, Any] = _part(*drawn_by, chosen[start : start + PART], points, [seed, number])
-            part = path.with_suffix(".part")
-            with part.open("wb") as file:
-                np.savez(file, **made)
-            atomic.replace(part, path)
-            say(f"edits drawn: {min(start + PART, len(chosen))} of {len(chosen)}")
+            with atomic.writing(path) as part:
+                np.savez(part, **made)
+            progress(f"edits drawn: {min(start + PART, len(chosen))} of {len(chosen)}")
         with np.load(path) as stored:
             parts.append({name: stored[name] for name in stored.files})
     return Bank(**{f.name: np.concatenate([part[f.name] for part in parts]) for f in fields(Bank)})
@@ -118,7 +116,7 @@ def build(
 def _choose(
     records: Sequence[Record], points: dict[str, NDArray[np.float32]], count: int, seed: int
 ) -> list[Record]:
-    """Half neutral faces, the other half in turns of the other expressions as long as each lasts; shuffled."""
+    """Half neutral faces; the other half alternates over the other expressions until each is used up; shuffled."""
     random = np.random.default_rng(seed)
     usable = [
         record
@@ -155,7 +153,7 @@ def _part(
     for record in records:
         rgb, places = _enlarged(images.read(record.path), points[record.name].astype(np.float64))
         shares = np.array(record.votes) / sum(record.votes)
-        # An expression other than the one that is there; neutral only where there is something to take away.
+        # A target other than the face's expression; neutral only if the face shows one.
         own = int(np.argmax(shares))
         others = [k for k in range(len(EXPRESSIONS)) if k != own]
         asked = int(random.choice(others))

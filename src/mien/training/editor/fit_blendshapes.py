@@ -1,4 +1,4 @@
-"""Fit what the editor ships: landmark blendshapes, shading maps, and the mouth examples. A few minutes on one core.
+"""Fit the editor's landmark blendshapes and shading maps, and cut its mouth examples, in a few minutes on one core.
 
     python -m mien.training.editor.fit_blendshapes --points LABELS --ferplus DIR --heads ict_facekit.npz
     --diffusionfer DIR --out DIR
@@ -8,7 +8,8 @@ Two sources give each expression's displacement of the landmarks, and are mixed 
 - *people*: ridge regression of canonical landmarks on FERPlus vote shares (training split), with head pose, jaw width
   and lip gap as covariates, mirror-augmented. Votes rarely agree fully, which shrinks the estimate: `GAIN` undoes it.
 - *anatomy*: the ICT FaceKit head (MIT) with its action units combined as in the emotion prototypes of EMFACS (Friesen
-  and Ekman 1983). Votes for sadness, disgust and contempt are few or inconsistent, so there anatomy leads.
+  and Ekman 1983). Votes for sadness, disgust and contempt are few or inconsistent, so anatomy has the larger share
+  there.
 
 Tests: tests/editing/test_editing.py.
 """
@@ -48,18 +49,18 @@ if TYPE_CHECKING:
 PRIOR_SHARE = {
     "happiness": 0.45, "surprise": 0.5, "sadness": 0.75, "anger": 0.5, "disgust": 0.85, "fear": 0.85, "contempt": 1.0,
 }  # fmt: skip
-"""Share of anatomy in each basis, the rest is people. Our choice, by eye on photos outside both sources."""
+"""Share of *anatomy* in each basis, the rest is *people*. Our choice, by eye on photos outside both sources."""
 GAIN = {
     "happiness": 1.3, "surprise": 1.5, "sadness": 1.2, "anger": 1.6, "disgust": 1.5, "fear": 1.4, "contempt": 1.0,
 }  # fmt: skip
-"""What the ridge's displacement is multiplied by, for the disagreement of voters."""
+"""Factor of the ridge regression's displacement, to undo the shrinkage by voters who disagree."""
 FULL = {
     "happiness": 1.0, "surprise": 1.0, "sadness": 1.4, "anger": 1.0, "disgust": 1.0, "fear": 1.3, "contempt": 1.3,
 }  # fmt: skip
-"""What the mixed displacement is multiplied by: on FERPlus training faces more of it changes who is seen without being
-read better, once the learned correction (`mien.editing.corrector`) follows."""
+"""Factor of the mixed displacement: on FERPlus training faces a larger one changes the person's identity and the edit
+is not recognised better, once the learned correction (`mien.editing.corrector`) follows."""
 AMOUNT = 0.7
-"""Share of the fitted shading that is used: all of it looks airbrushed on well-lit portraits."""
+"""Share of the fitted shading that is applied: with all of it, well-lit portraits look airbrushed."""
 UNITS: dict[str, dict[str, float]] = {
     "happiness": {"mouthSmile": 0.85, "cheekSquint": 0.6, "eyeSquint": 0.25},
     "surprise": {"browInnerUp": 0.8, "browOuterUp": 0.9, "eyeWide": 0.7},
@@ -76,7 +77,7 @@ UNITS: dict[str, dict[str, float]] = {
     "contempt": {"mouthSmile_L": 0.55, "mouthDimple_L": 0.7, "mouthPress_L": 0.3},
 }  # fmt: skip
 """Action units of each expression; a name without side means both. Contempt is one-sided: the subject's left."""
-# Vertices of the ICT head that lie at our points, found by labelling a rendering of it with lips parted.
+# Vertices of the ICT head at our points, found by labelling a rendering of it with the lips parted.
 HEAD_VERTICES = [
     1888, 1892, 1896, 374, 755, 8814, 826, 1475, 838, 871, 1683, 3935, 3079, 4044, 3067, 3070, 2996, 2615, 4096, 4092,
     4088, 2110, 1702, 295, 301, 2005, 429, 1948, 79, 124, 1998, 4304, 4150, 4178, 2543, 4206, 2489, 2628, 4175, 2369,
@@ -102,8 +103,9 @@ def symmetric(displacement: Array) -> Array:
 def level(displacements: Array, shape: Array) -> Array:
     """Displacements [..., P, 2] on a canonical shape [P, 2] without the part that shortens the face from the eyes down.
 
-    People tilt their heads with an expression, most of all in anger; of what lies below the eyes that leaves a shorter
-    picture, which changes who is seen. The jaw's outline, which no expression moves as a whole, tells by how much.
+    People tilt their heads with an expression, most of all in anger; this shortens the picture of the face below the
+    eyes and would change the person's identity. The shortening is estimated from the jaw's outline, which no expression
+    moves as a whole.
     """
     depth = shape[:, 1].clip(0)
     shortening = displacements[..., JAW, 1] @ depth[JAW] / (depth[JAW] @ depth[JAW])
@@ -222,9 +224,9 @@ def fit_shading(
 ) -> NDArray[np.float32]:
     """Log-gain maps [K, GRID, GRID] on the frame of `mean`: ridge of shape-free log luma on vote shares.
 
-    Every face is warped to the mean shape first, so that the maps hold light and dark, not the motion of features. Open
-    mouths darken what lies below them whatever the expression, so the maps are those of closed lips (the votes also
-    enter multiplied by the lip gap), leave lips and chin alone, and keep only what is finer than about a cheek.
+    Every face is warped to the mean shape first, so that the maps contain changes of brightness, not motion of
+    features. Open mouths darken the area below them whatever the expression, so the maps are those of closed lips (the
+    votes also enter multiplied by the lip gap), leave out lips and chin, and keep only detail finer than about a cheek.
     """
     with np.load(points) as labels:
         found = labels["points"].astype(np.float64)
@@ -237,7 +239,7 @@ def fit_shading(
     )
     queries = grid_points()
     places = np.concatenate([mean, ANCHORS])
-    # The spline's matrix depends on the mean shape alone: one solve serves every face.
+    # The spline's matrix depends only on the mean shape, so it is solved once for all faces.
     matrix = thin_plate(places, np.eye(len(places)), queries)
     inside = _inside_face(mean)
     luma, design = [], []
@@ -276,7 +278,7 @@ def fit_shading(
 
 
 def _inside_face(mean: Array) -> NDArray[np.bool_]:
-    """The face of the mean shape on the grid: inside the jaw and up to a forehead's height above the brows."""
+    """Mask of the mean shape's face on the grid: inside the jaw, up to a forehead's height above the brows."""
     low, high = grid_points()[0], grid_points()[-1]
     jaw = mean[:21]
     brow = mean[21:41].mean(axis=0)

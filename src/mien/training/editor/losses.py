@@ -1,17 +1,17 @@
-"""What the learned editors are trained for: the terms of each player's loss.
+"""Losses of the learned editors and of their critics.
 
-`Guided` trains `Corrector` and `Skip` against frozen *guides*, recognisers that take turns and see only augmented
-edits, or noise that fools one of them would be learnt. A guide that is a `mien.methods.meca` also says how far along
-the axis of the wanted expression an edit lies, and its axes condition the editor. `Star` trains `StarGenerator` as
-StarGAN and GANmut train theirs, without a guide: its own critic learns the classes.
+`Guided` trains `Corrector` and `Skip` against frozen *guides*: recognisers that alternate between steps and see only
+augmented edits; otherwise the editor would learn noise that fools one of them. A guide that is a `mien.methods.meca`
+also measures how far an edit lies along the axis of the target expression, and its axes condition the editor. `Star`
+trains `StarGenerator` as StarGAN and GANmut do, without a guide: its critic learns the classes.
 
-Beside the guides there can be a *witness*, a frozen network that tells people apart: edits are kept near their faces
-in its embedding. It is MobileFaceNet, not a pupil of the judge of identity (`mien.evaluation.editor.judges`) as
-designed: that one would then judge what it taught.
+Beside the guides there can be a *witness*, a frozen face-recognition network: the embedding of an edit is kept near
+that of its face. It is MobileFaceNet and not distilled from the judge of identity (`mien.evaluation.editor.judges`),
+because a network must not judge an editor that it trained.
 
-Left out of what was designed for `Guided`, and not tried: the hinge on rho between two strengths (a correction grows in
-proportion to the strength by construction), and targets between two expressions. That a request for what is already
-there changes nothing also holds by construction: a correction is multiplied by the size of the change.
+Not included, and not tried: a hinge on rho between two strengths (a correction is proportional to the strength by
+construction), and targets between two expressions. A request for the expression that a face already shows changes
+nothing, also by construction: the correction is multiplied by the size of the change.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ if TYPE_CHECKING:
 
 ADVERSARIAL = 0.5
 FLOW = 4.0
-"""How much dearer a corrector's flow is than was designed: read alike, flow changes twice as much of an identity as
-light does (dlib's distance, a corrector of ten minutes with either switched off)."""
+"""Weight of a corrector's flow: at equal recognition, flow changes identity twice as much as light does (dlib's
+distance, correctors trained for ten minutes with one of the two switched off)."""
 LIGHT = 3.0
-"""The same of its light: it is what is first seen of a correction in a photo."""
+"""Weight of a corrector's light, which is the most visible part of a correction in a photo."""
 IDENTITY = 2.0
-"""Weight of 1 - cosine between a face and its edit to the witness."""
+"""Weight of 1 - cosine between the witness's embeddings of a face and its edit."""
 WITNESSED = 8
-"""Edits of a step that the witness sees, at most: it costs as much as all else."""
+"""Largest number of edits per step that the witness sees: it costs as much as the rest of the step."""
 WITNESS_SIDE = 80
 CONTRAST = 0.3
 TEMPERATURE = 0.15
 CYCLE = 10.0
 RANDOM_ANGLES = 5 / 16
-"""Share of GANmut's codes that point between the axes; they have no class."""
+"""Share of GANmut's codes with a random angle between the axes; they have no class."""
 JITTER = 0.075
 """Standard deviation of the noise on its other codes."""
 
@@ -73,7 +73,7 @@ class EditedFaces(NamedTuple):
 
 
 class Game(Method):
-    """Two players: what each wants of a step. The editor answers the critic on the edits that the critic judged."""
+    """The losses of an editor and its critic, trained in turns; both turns of a step use the same edits."""
 
     turns: ClassVar[tuple[str, ...]] = ("critic", "editor")
     pretrained: ClassVar[tuple[str, ...]] = ()
@@ -82,7 +82,7 @@ class Game(Method):
     _edits: Tensor | None = None
 
     def forward(self, batch: EditedFaces, turn: str) -> Terms:
-        # Neither player moves the editor before its own turn, so one drawing serves both.
+        # The critic's turn comes first and does not change the editor, so its edits serve both turns.
         if turn == "critic":
             self._edits = self.edit(batch)
             terms = self.critic_terms(batch, self._edits.detach())
@@ -97,7 +97,7 @@ class Game(Method):
 
     @abstractmethod
     def edit(self, faces: EditedFaces) -> Tensor:
-        """The edits [n, 1, 64, 64] that the bank asks for."""
+        """The edits [n, 1, 64, 64] that are requested in the bank."""
 
     @abstractmethod
     def critic_terms(self, faces: EditedFaces, edits: Tensor) -> Terms:
@@ -105,11 +105,11 @@ class Game(Method):
 
     @abstractmethod
     def editor_terms(self, faces: EditedFaces, edits: Tensor) -> Terms:
-        """The editor's terms, of the edits that `edit` gave last."""
+        """The editor's terms; `edits` are the last result of `edit`."""
 
 
 def wanted(faces: EditedFaces) -> tuple[Float[Tensor, "n 8"], Float[Tensor, " n"]]:
-    """What a guide should read of a right edit: shares of expressions, and the intensity rho in 0..1."""
+    """What a guide should read from a correct edit: shares of expressions, and the intensity rho in 0..1."""
     share = faces.strength.clamp(0, 1)[:, None]
     asked = functional.one_hot(faces.target, len(EXPRESSIONS)).float()
     neutral = torch.zeros_like(asked)
@@ -133,9 +133,10 @@ def size_of(change: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
 
 
 def disturbed(pictures: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
-    """Pictures turned, scaled, shifted, lit and softened a little, each otherwise: what a guide may see of edits.
+    """Pictures randomly turned, scaled, shifted, relit and blurred a little, each on its own: guides see edits this
+    way.
 
-    What is random comes from torch's own generator, as dropout does.
+    Uses torch's global random generator, as dropout does.
     """
     draw = torch.rand(len(pictures), 8) * 2 - 1
     angle, zoom = draw[:, 0] * math.radians(8), 1 + 0.08 * draw[:, 1]
@@ -158,10 +159,10 @@ def disturbed(pictures: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
 
 
 class Witness:
-    """Tells people apart on luma windows: the cosine of two faces' embeddings about the mean of many.
+    """Compares identities on luma windows: the cosine of two faces' embeddings, centred on the mean of many faces.
 
-    Without the mean the features of all faces point one way (cosine 0.86 between people). About it, edits of 17 London
-    people by four editors lie as far from their faces as by dlib's distance (correlation 0.89; at 64 px 0.65).
+    Without centring all embeddings point in one direction (cosine 0.86 between people). With it, the distance of edits
+    of 17 London people by four editors correlates with dlib's distance by 0.89 (at 64 px 0.65).
 
     Args:
         network: a face-recognition backbone for pictures of `WITNESS_SIDE`.
@@ -181,24 +182,24 @@ class Witness:
     def apart(
         self, first: Float[Tensor, "n 1 64 64"], second: Float[Tensor, "n 1 64 64"]
     ) -> Float[Tensor, " n"]:
-        """1 less the cosine: about 0.2 for a person neutral and smiling, 1 for two people."""
+        """1 - cosine: about 0.2 for a person neutral and smiling, 1 for two people."""
         own, other = (self._features(part) - self._mean for part in (first, second))
         return 1 - functional.cosine_similarity(own, other, dim=1)
 
 
 Guide = Baseline | MECA
-"""What can guide: a recogniser on luma of 64 px with differentiable logits."""
+"""A guide: a recogniser on luma of 64 px with differentiable logits."""
 
 
 def axes_of(guide: Guide) -> Float[Tensor, "k d"]:
-    """The direction of each of `ACTIVE` in the guide's embedding; for a guide without one each is its own."""
+    """The direction of each of `ACTIVE` in the guide's embedding; for a guide without one, the unit vectors."""
     if isinstance(guide, MECA):
         return functional.normalize(guide.axes.detach().float(), dim=1)
     return torch.eye(len(ACTIVE))
 
 
 class Guided(Game):
-    """`Corrector` or `Skip` against frozen guides, a witness of who is seen, if any, and a critic."""
+    """Trains `Corrector` or `Skip` against frozen guides, a critic and, if given, a witness of identity."""
 
     editor: Corrector | Skip
     critic: Critic
@@ -208,7 +209,7 @@ class Guided(Game):
     ) -> None:
         super().__init__(None, SIDE)
         self.editor, self.critic = editor, Critic()
-        # In a plain list, since they are no part of what is trained, saved or put into training mode.
+        # In a plain list, so that they are not trained, saved or put into training mode.
         self.guides = [guide.eval().requires_grad_(False) for guide in guides]
         self.witness = witness
         self._spent: Terms = {}
@@ -270,7 +271,7 @@ class Guided(Game):
 
 
 class Star(Game):
-    """`StarGenerator` and its critic; targets are drawn anew, the bank only lends faces and votes."""
+    """Trains `StarGenerator` and its critic; targets are drawn at random, only faces and votes come from the bank."""
 
     editor: StarGenerator
     critic: StarCritic
@@ -281,7 +282,7 @@ class Star(Game):
         self._code = torch.zeros(0, 2)
 
     def edit(self, faces: EditedFaces) -> Tensor:
-        self._code = self._draw(faces)  # both players of a step see the same codes
+        self._code = self._draw(faces)  # both turns of a step use the same codes
         drawn_anew: Tensor = self.editor(faces.before, self._code)
         return drawn_anew
 

@@ -1,17 +1,17 @@
 """The networks of learned editing, on windows of 64 pixels of luma in 0..1 (`mien.editing.corrector`).
 
-Three ways to change a face, so that they can be compared after the same time of training:
+Three editors, to be compared after equal training time:
 
-- `Corrector`, ours: looks at the face before and after the analytic edit and adds flow and light to the latter.
-- `Skip`: the same layers without any flow: light and dark are added to the face itself, as US-GAN's skip from input to
-  output does (Chen et al. 2021).
-- `StarGenerator`: draws the whole face anew, after StarGAN (Choi et al. 2018), with the polar code of GANmut's linear
+- `Corrector`, ours: takes the face before and after the analytic edit and adds flow and light to the latter.
+- `Skip`: the same layers without flow: luma is added to the face itself, like US-GAN's skip from input to output (Chen
+  et al. 2021).
+- `StarGenerator`: generates the whole face, after StarGAN (Choi et al. 2018), with the polar code of GANmut's linear
   model (d'Apolito et al. 2021): neutral is the origin of a plane, each other expression an axis that is learnt.
 
 *Given* (their published code): StarGAN's plan of 7 x 7 convolution, two halvings, residual blocks, two doublings,
 instance normalisation and tanh; GANmut's unit axes, its random angles and its strengths from 0.2 to 1. *Chosen*: a
-third of their widths and 64 px, because they are to be trained in minutes of one core; spectral normalisation and the
-hinge in place of the gradient penalty, which needs a second derivative; log gains in place of colours, as in
+third of their widths and 64 px, so that they train in minutes on one core; spectral normalisation and the hinge in
+place of the gradient penalty, which needs a second derivative; log gains instead of colours, as in
 `mien.editing.shading`.
 """
 
@@ -38,11 +38,11 @@ FARTHEST = 2.5
 STRONGEST = 0.4
 """Largest log gain of a correction: 1.5 times darker."""
 FOLD_SIDE = 13
-"""Side in pixels of the window of what is broader than a fold of the skin: a correction's light has none of that, or
-patches of it are lit as if by a lamp (0.6 and no limit of breadth looked so)."""
+"""Largest scale of a correction's light, in pixels of the window, about a fold of the skin: broader light is removed,
+or patches would look lit by a lamp (as they did with 0.6 and no limit)."""
 LIGHTER = 0.4
-"""What is left of a correction's light where it makes lighter, after what is broad has been taken away: folds are dark,
-and highlights that a photo does not have look painted on."""
+"""Factor of a correction's light where it brightens, after broad light was removed: folds are dark, and highlights that
+a photo does not have look painted on."""
 
 
 class Change(NamedTuple):
@@ -53,7 +53,7 @@ class Change(NamedTuple):
 
 
 class Modulated(nn.Module):
-    """A convolution, instance normalisation with factor and offset that follow a condition, and SiLU."""
+    """A convolution, instance normalisation with a factor and offset computed from a condition, and SiLU."""
 
     def __init__(self, inputs: int, outputs: int, condition: int, stride: int = 1) -> None:
         super().__init__()
@@ -97,8 +97,8 @@ class Trunk(nn.Module):
 class Corrector(nn.Module):
     """Corrects an analytic edit. Both of its heads start at zero: untrained, it changes nothing.
 
-    The condition is z = change @ axes, the way from the source's code to the target's in the embedding of the guide
-    (`mien.methods.meca`); `axes` [K, d] are the guide's and are not trained here.
+    The condition is z = change @ axes, the difference of the target's and the source's code in the embedding of the
+    guide (`mien.methods.meca`); `axes` [K, d] are the guide's and are not trained.
     """
 
     def __init__(self, axes: Float[Tensor, "k d"]) -> None:
@@ -122,7 +122,7 @@ class Corrector(nn.Module):
 
 
 class Skip(nn.Module):
-    """Adds luma to a face; no flow. It starts as the identity."""
+    """Adds luma to a face, without flow. It starts as the identity."""
 
     def __init__(self, axes: Float[Tensor, "k d"]) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class Skip(nn.Module):
 
 
 class StarGenerator(nn.Module):
-    """Draws a face anew from a picture and a code [n, 2] of the plane of expressions."""
+    """Generates a face from a picture and a code [n, 2] in the plane of expressions."""
 
     def __init__(self, width: int = 24, blocks: int = 4) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class StarGenerator(nn.Module):
         self.leave = nn.Conv2d(width, 1, 7, padding=3)
 
     def code(self, strengths: Float[Tensor, "n k"]) -> Float[Tensor, "n 2"]:
-        """The place of strengths of `ACTIVE` in the plane; none at all is its origin."""
+        """Map strengths of `ACTIVE` to a point in the plane; all zeros give the origin."""
         return strengths @ functional.normalize(self.axes, dim=1)
 
     def forward(self, picture: Float[Tensor, "n 1 64 64"], code: Float[Tensor, "n 2"]) -> Tensor:
@@ -173,7 +173,7 @@ class StarGenerator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Tells real faces from edited ones, and how well they fit their expression: shares [n, 8] enter by projection
+    """Scores how real faces are and how well they fit their expression: shares [n, 8] enter by projection
     (Miyato and Koyama 2018)."""
 
     def __init__(self) -> None:
@@ -232,7 +232,7 @@ def _halvings(*widths: int) -> nn.Sequential:
 
 
 def _broad(maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Maps without anything finer than about `FOLD_SIDE` pixels: a mean over a square, twice."""
+    """Maps without detail finer than about `FOLD_SIDE` pixels: a box filter, applied twice."""
     for _ in range(2):
         maps = functional.avg_pool2d(maps, FOLD_SIDE, 1, FOLD_SIDE // 2, count_include_pad=False)
     return maps

@@ -2,11 +2,10 @@
 
     mien train configs/editor-corrector.yaml [--resume]
 
-One command does it all: it draws the edits to learn from (`mien.training.editor.edit_pairs`), trains
-(`mien.training.loop`), exports to ONNX and writes the card. The schedule ends after a number of steps or minutes of
-processor time, whichever comes first, so that several ways to edit can be given the same time whatever else the machine
-does. A run that was killed goes on with --resume, and one that counts steps ends with the same weights as if it had not
-been.
+One command computes the edits to learn from (`mien.training.editor.edit_pairs`), trains (`mien.training.loop`), exports
+to ONNX and writes the card. The schedule ends after a number of steps or minutes of processor time, whichever comes
+first, so that several editors can be given the same time whatever else the machine does. An interrupted run continues
+with --resume; one limited by steps ends with the same weights as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -39,8 +38,9 @@ from mien.training.editor import edit_pairs
 from mien.training.editor.edit_pairs import Bank
 from mien.training.editor.losses import WITNESS_SIDE, EditedFaces, Game, Guide, Guided, Star, Witness, axes_of
 from mien.training.editor.networks import Change, Corrector, Skip, StarGenerator
-from mien.training.loop import Report, Run, fabric_of
+from mien.training.loop import Run, fabric_of, notes, silent
 from mien.training.task import Budget, Epoch, Task
+from mien.types import EventProgress
 
 NAME: Final = "editor"
 """`method.name` of a configuration of this training."""
@@ -49,14 +49,14 @@ HELD: Final = 0.05
 
 
 class NetworkConfig(Frozen):
-    """Which way to edit."""
+    """The kind of editor."""
 
     name: Literal["editor"]
     kind: Literal["corrector", "skip", "stargan"]
 
 
 class EditorConfig(Frozen):
-    """The numbers of an editor's training, and where its data lie."""
+    """The options of an editor's training, and the paths of its data."""
 
     method: NetworkConfig
     ferplus: Path = Field(description="FERPlus in its official layout")
@@ -70,7 +70,7 @@ class EditorConfig(Frozen):
     )
     identity: Path | None = Field(
         None,
-        description="published weights of MobileFaceNet, which keeps edits near their faces; not for stargan",
+        description="published weights of MobileFaceNet, which keeps the identity of edited faces; not for stargan",
     )
     out: Path = Path("runs/editor")
     steps: int = Field(20000, ge=1)
@@ -109,25 +109,24 @@ def configured(tree: dict[str, Any], source: str) -> EditorConfig:
     return config
 
 
-def run(config: EditorConfig, resume: bool = False, report: Report | None = None) -> Path:
-    """Draw the bank, train, export; return the run folder.
+def run(config: EditorConfig, resume: bool = False, progress: EventProgress = silent) -> Path:
+    """Make the bank, train, export; return the run folder.
 
-    It then holds editor.onnx, its card editor.json, editor.safetensors, metrics.jsonl, and state.pt to go on from.
+    The folder holds editor.onnx, its card editor.json, editor.safetensors, metrics.jsonl, and state.pt for --resume.
 
     Args:
         config: the run.
-        resume: go on from `state.pt` if it is there.
-        report: told of progress.
+        resume: continue from `state.pt` if there is one.
+        progress: called with progress.
 
     Raises:
-        FileLocked: another process trains this run now.
-        ConfigError: the folder has a run and `resume` is off, or one of another configuration; a guide is no meca or
+        FileLocked: another process is training this run.
+        ConfigError: the folder has a run and `resume` is off, or one of another configuration; a guide is not a meca or
             baseline on 64 px.
         WeightsError: a guide or the witness cannot be opened.
-        DatasetNotFound, DatasetDamaged: FERPlus or the points are not there.
+        DatasetNotFound, DatasetDamaged: FERPlus or the points are missing.
         TrainingError: a loss is not finite, or the folder cannot be written.
     """
-    tell = report or (lambda kind, values: None)
     with run_folder.held(config, resume), processor.settings(config.threads):
         records = [
             record
@@ -135,11 +134,9 @@ def run(config: EditorConfig, resume: bool = False, report: Report | None = None
             if record.split == "train"
         ]
         points = read_points(config.points)
-        faces = edit_pairs.build(
-            config.bank, records, points, config.faces, config.seed, lambda line: tell("note", {"text": line})
-        )
+        faces = edit_pairs.build(config.bank, records, points, config.faces, config.seed, notes(progress))
         task = EditorTask(config, faces)
-        training = Run(task, fabric_of("float32", "cpu"), tell, resume)
+        training = Run(task, fabric_of("float32", "cpu"), progress, resume)
         training.train()
         task.export(config.out / "editor.onnx", training)
     return config.out
@@ -165,7 +162,7 @@ def guide_of(path: Path) -> Guide:
 
     Raises:
         WeightsError: it cannot be opened.
-        ConfigError: it is no meca or baseline on 64 px.
+        ConfigError: it is not a meca or baseline on 64 px.
     """
     found = checkpoint.load(path)
     method = found.restore()
@@ -189,7 +186,7 @@ class EditorTask(Task):
         self.config, self.faces = config, faces
         held = max(1, int(HELD * len(faces)))
         self._held, self._rows = np.arange(held), np.arange(held, len(faces))
-        # Of the code that trains: by the time of export there may be another.
+        # The commit of the code that trains; it may have changed by the time of export.
         self._commit = checkpoint.commit()
         self.folder, self.seed, self.state = config.out, config.seed, {}
         self.method = self._game()
@@ -218,8 +215,8 @@ class EditorTask(Task):
         return {"witness": f"{digest} (MobileFaceNet of foamliu, Apache-2.0, trained on MS-Celeb-1M)"}
 
     def rows(self, chosen: Any, mirror: Any = False) -> EditedFaces:
-        """Rows of the bank as tensors; where `mirror` (one truth or [n]), mirrored, unless contempt, which shows on one
-        side, is asked for or taken away."""
+        """Rows of the bank as tensors, mirrored where `mirror` (a bool or [n]) is true, except for edits that add or
+        remove contempt, which is one-sided."""
         sided = self.faces.change[chosen][:, ACTIVE.index("contempt")] != 0
         turned = (np.asarray(mirror) & ~sided)[:, None, None]
         luma = (
@@ -245,15 +242,16 @@ class EditorTask(Task):
             chosen = random.choice(self._rows, min(self.config.batch, len(self._rows)), replace=False)
             yield self.rows(chosen, random.random(len(chosen)) < 0.5)
 
-    def rate(self, step: int, progress: float) -> float:
-        return min(1.0, (step + 1) / 50, max(0.0, 2 * (1 - progress)) + 1e-3)
+    def rate(self, step: int, share: float) -> float:
+        return min(1.0, (step + 1) / 50, max(0.0, 2 * (1 - share)) + 1e-3)
 
     def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
         return epoch.means
 
     def read_as_asked(self) -> dict[str, float]:
-        """Share of the held-out edits that a guide reads as asked, unedited, analytic and learned; empty without a
-        guide. It trained the editor, so this is no measure of quality."""
+        """Share of held-out faces that a guide reads as the requested expression, unedited, after the analytic and
+        after the learned edit; empty without a guide. The guide trained the editor, so this does not measure
+        quality."""
         if not isinstance(self.method, Guided):
             return {}
         faces = self.rows(self._held)
@@ -277,7 +275,7 @@ class EditorTask(Task):
         kind = self.config.method.kind
         size = 2 if kind == "corrector" else 1
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that this exporter is the older one
+            warnings.simplefilter("ignore")  # a warning that this exporter is the older one
             torch.onnx.export(
                 _Deployed(editor),
                 (torch.rand(2, size, 64, 64), torch.rand(2, self.faces.change.shape[1])),
@@ -292,7 +290,7 @@ class EditorTask(Task):
         atomic.write({path.with_suffix(".json"): (card + "\n").encode()})
 
     def card(self, path: Path, training: Run) -> dict[str, Any]:
-        """What the exported file says of itself."""
+        """The card of the exported file."""
         config = self.config
         plain = config.model_dump(mode="json")
         return {
@@ -340,14 +338,14 @@ class EditorTask(Task):
 OUTPUTS: Final = {"corrector": ["flow", "gain"], "skip": ["added"], "stargan": ["drawn"]}
 TASKS: Final = {
     "corrector": "corrects the flow and the light of an analytic edit of a face",
-    "skip": "adds luma to a face so that it shows another expression; without flow, to compare with",
-    "stargan": "draws a face anew with another expression; to compare with",
+    "skip": "adds luma to a face so that it shows another expression; without flow, for comparison",
+    "stargan": "generates a face with another expression; for comparison",
 }
 _PLACES: Final = ("ferplus", "points", "bank", "guides", "identity", "out")
 
 
 class _Deployed(nn.Module):
-    """Pictures and change of strengths in, whatever the kind."""
+    """The exported network: takes pictures and the change of strengths, for every kind of editor."""
 
     def __init__(self, editor: nn.Module) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""How the landmark network is made."""
+"""Training of the landmark network."""

@@ -1,7 +1,7 @@
-"""What the landmark network learns from: labelled faces, pictures without one, and crops of both as life spoils them.
+"""Training data of the landmark network: labelled faces, pictures without a face, and degraded crops of both.
 
-The network sees a grey square of 64 px around a noisy face box and is trained to bear what detectors and videos do:
-boxes off by 15 %, heads that roll, faces of 20 px, blur, noise, poor light, and things in front of a face.
+The network sees a grey square of 64 px around a noisy face box and is trained to tolerate the faults of detectors and
+videos: boxes off by 15 %, heads that roll, faces of 20 px, blur, noise, poor light, and occlusion.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Floats = NDArray[Any]  # float32 or float64
 Pixels = NDArray[Any]  # uint8
 
 SURE: Final = 0.9
-"""Faces that the teacher scores lower are left out."""
+"""Faces with a lower score by the teacher are left out."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class LandmarkFaces:
 
 
 def held_out(names: NDArray[Any]) -> NDArray[np.bool_]:
-    """A tenth of the people: where the LFW or DiffusionFER name, without its number, has a hash of 0 modulo 10."""
+    """Mask of a tenth of the people: those with an LFW or DiffusionFER name that, without its number, has a hash of 0
+    modulo 10."""
     people = [str(name).rsplit("/", 1)[-1].rsplit("_", 1)[0] for name in names]
     return np.array([zlib.crc32(person.encode()) % 10 == 0 for person in people])
 
@@ -57,10 +58,10 @@ def grey(image: Pixels) -> Pixels:
 
 
 def read_set(labels: Path, name: str, root: Path) -> tuple[NDArray[Any], LandmarkFaces]:
-    """Names and faces of one set, as far as the teacher is sure of them, with its labels.
+    """Names and faces of one set for which the teacher's score is high enough, with its labels.
 
     Raises:
-        DatasetDamaged: none of the pictures has a label, or one is another than was labelled.
+        DatasetDamaged: none of the pictures has a label, or a picture differs from the one that was labelled.
     """
     with np.load(labels / f"{name}.npz") as file:
         rows = {str(one): number for number, one in enumerate(file["names"])}
@@ -90,7 +91,8 @@ def read_rendered(file: Path) -> LandmarkFaces:
 
 
 def read_faces(labels: Path, roots: Mapping[str, Path], rendered: bool) -> dict[str, LandmarkFaces]:
-    """All faces that the teacher is sure of: `train` and, untouched by training, one set for each source.
+    """All faces for which the teacher's score is high enough: `train` and, not used in training, one set for each
+    source.
 
     Args:
         labels: the folder of label files, see `mien.training.landmarks.teacher.complete`.
@@ -166,14 +168,14 @@ class LandmarkCrops(NamedTuple):
 
 
 class Draws(torch.utils.data.IterableDataset[LandmarkCrops]):
-    """Endless augmented batches; each depends on the seed and its step alone.
+    """Endless augmented batches; each depends only on the seed and its step.
 
     Args:
-        faces, backgrounds: what crops are cut from.
-        batch: crops at a time.
-        negatives: the share of them without a face.
-        seed: of everything random.
-        step: of the first batch.
+        faces, backgrounds: the pictures that crops are cut from.
+        batch: crops per batch.
+        negatives: the share of crops without a face.
+        seed: the seed of everything random.
+        step: the step of the first batch.
     """
 
     def __init__(
@@ -207,7 +209,7 @@ class Draws(torch.utils.data.IterableDataset[LandmarkCrops]):
             )
 
     def face(self) -> tuple[Pixels, Floats, Floats]:
-        """One face as a poor detector and camera might give it."""
+        """A crop of one face with the errors of a poor detector and camera."""
         crop, points, pose = self.place()
         return (
             self.spoil(crop, occlude=0.25),
@@ -216,7 +218,8 @@ class Draws(torch.utils.data.IterableDataset[LandmarkCrops]):
         )
 
     def place(self) -> tuple[Pixels, Floats, Floats]:
-        """A face in a crop that is off, half of the time as much as a detector's, else as little as a second look's."""
+        """A misplaced crop of a face: half of the time by as much as a detector's box, else by as little as the second
+        look."""
         random, number = self.random, int(self.random.integers(len(self.faces.images)))
         image, points, pose = (
             self.faces.images[number],
@@ -239,7 +242,7 @@ class Draws(torch.utils.data.IterableDataset[LandmarkCrops]):
         return crop, points, pose
 
     def no_face(self) -> tuple[Pixels, Floats, Floats]:
-        """A crop that shows no face: background, part of a face, a face in pieces, a pattern."""
+        """A crop without a whole face: background, part of a face, a face cut into pieces, or a pattern."""
         random, kind = self.random, self.random.random()
         if kind < 0.5 and self.backgrounds:
             crop = self.elsewhere()
@@ -275,7 +278,7 @@ class Draws(torch.utils.data.IterableDataset[LandmarkCrops]):
         return self._pattern()
 
     def _part(self) -> Pixels:
-        """Far beside a face, or far too close to it: less than 0.3 of intersection over union."""
+        """A crop far beside a face or far too close to it: intersection over union below 0.3."""
         random = self.random
         number = int(random.integers(len(self.faces.images)))
         centre, side = square_of(box_of_points(self.faces.points[number]))
@@ -326,7 +329,7 @@ class Draws(torch.utils.data.IterableDataset[LandmarkCrops]):
         return image.astype(np.uint8)
 
     def spoil(self, crop: Pixels, occlude: float) -> Pixels:
-        """Loss of resolution, blur, light, noise, JPEG, and something in front."""
+        """Degrade a crop: an occluder (with probability `occlude`), low resolution, blur, light, noise and JPEG."""
         random = self.random
         crop = np.ascontiguousarray(crop)
         if random.random() < occlude:
@@ -351,6 +354,6 @@ class Draws(torch.utils.data.IterableDataset[LandmarkCrops]):
 
 
 def as_jpeg(crop: Pixels, quality: int) -> Pixels:
-    """A grey crop as it comes back from a JPEG of this quality, 1 to 100."""
+    """A grey crop after JPEG compression at this quality, 1 to 100."""
     coded = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return cast(Pixels, cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE))

@@ -1,10 +1,10 @@
 """Our landmark network: 112 points, a presence score and the head's pose from a grey square of 64 px.
 
-*Given*: nothing but what it learns from, the teacher's answers (`mien.training.landmarks.teacher`) and the exact
+*Given*: only its training data, the teacher's answers (`mien.training.landmarks.teacher`) and the exact
 points of rendered
 heads (`mien.data.synthetic.head`). *Chosen*, by us: plain 3 x 3 convolutions with ReLU, the fastest thing ONNX
 Runtime does;
-points by direct regression from a small spatial map under an L1-like loss, which shrugs off the teacher's outliers.
+points by direct regression from a small spatial map under an L1-like loss, which is robust to the teacher's outliers.
 
 `mien.training.landmarks.train` trains it; `mien.landmarks` runs it.
 """
@@ -22,11 +22,13 @@ from mien.landmarks import GROUPS, POINTS
 from mien.training import halves
 
 MODES = 80
-"""Faces are told as weights of this many principal modes of the points in their crops: shape, place, turn and size."""
+"""Number of principal modes of the points in their crops (shape, place, rotation, size); the network predicts weights
+of them."""
 
 
 class LandmarkNet(nn.Module):
-    """A grey crop [n, 1, 64, 64] in 0..255 to points [n, P, 2] in 0..1 of the crop, presence logit [n], pose [n, 3]."""
+    """Maps grey crops [n, 1, 64, 64] in 0..255 to points [n, P, 2] in 0..1 of the crop, presence logit [n], pose [n,
+    3]."""
 
     def __init__(self, widths: tuple[int, int, int, int] = (16, 32, 64, 128)) -> None:
         super().__init__()
@@ -85,7 +87,8 @@ class Residual(nn.Module):
 
 
 def point_weights() -> Tensor:
-    """How much each point counts [P]: lids, irises and lips show the expression; the jaw's points slide along it."""
+    """Loss weight of each point [P]: high for lids, irises and lips, which show the expression; low for the jaw's
+    points, which slide along its outline."""
     weights = torch.ones(len(POINTS))
     for name, weight in {
         "jaw": 0.7,
@@ -99,7 +102,7 @@ def point_weights() -> Tensor:
 
 
 def point_loss(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean distance in percent of the crop, rounded off below half a percent; unlabelled (NaN) points do not count."""
+    """Mean distance in percent of the crop, smoothed below half a percent; unlabelled (NaN) points do not count."""
     known = torch.isfinite(target).all(dim=2) * weights
     squares = (points - torch.nan_to_num(target)).square().sum(dim=2)
     distance = (squares + 0.005**2).sqrt() - 0.005
@@ -107,7 +110,7 @@ def point_loss(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 
 
 def pose_loss(pose: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error in tenths of a right angle's degree (9 degrees); unlabelled rows do not count."""
+    """Mean absolute error in units of 9 degrees (a tenth of a right angle); unlabelled rows do not count."""
     known = torch.isfinite(target).all(dim=1)
     error = (pose - torch.nan_to_num(target)).abs().mean(dim=1) / 9
     return (error * known).sum() / known.sum().clamp(min=1)

