@@ -60,7 +60,7 @@ SIDES: Final[Mapping[str, tuple[str, ...]]] = {
     },
     **{name: (name,) for name in ACTIONS if name in _DIRECTIONS or not name.endswith(("Left", "Right"))},
 }
-"""Each movement by its name without a side: its actions, left first. jawLeft and the like are directions, not sides."""
+"""Each movement by its name without a side: its actions, left first; "jawLeft" names a direction, not a side."""
 
 GAZE: Final = "eyeLook"
 """How the actions begin that say where a face looks."""
