@@ -234,9 +234,9 @@ def verify(
     Nothing is fetched. Exit code 0: it carries provenance that holds, and so did what it was made from. 1: it carries
     none, only names one elsewhere, or it does not hold.
     """
-    from mien.editing.provenance import verify as read
+    from mien.editing import provenance
 
-    verdict = read(path)
+    verdict = provenance.verify(path)
     if as_json:
         typer.echo(json.dumps(asdict(verdict), ensure_ascii=False))
     else:

@@ -60,10 +60,10 @@ def evaluate(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Judge a model on a dataset: figures with intervals, and a report to read and print."""
-    from mien.evaluation import evaluate as judge
+    from mien.evaluation import evaluate
     from mien.faces.operating_point import read_prior
     from mien.io import outputs
-    from mien.reports import evaluation_report as page
+    from mien.reports import evaluation_report
 
     if leave_out:
         options.refuse_others(context, _TABLE, "--leave-out judges each set as its configuration says")
@@ -72,9 +72,11 @@ def evaluate(
     if out is None and Path(weights).is_dir():
         out = Path(weights) / "evaluation"
     if out is not None:
-        outputs.check_folder(out, page.FILES, overwrite=overwrite or page.is_unfinished(out))
+        outputs.check_folder(
+            out, evaluation_report.FILES, overwrite=overwrite or evaluation_report.is_unfinished(out)
+        )
     with counted("aligning") as progress:
-        report, predictions = judge.run(
+        report, predictions = evaluate.run(
             weights,
             data,
             protocol,
@@ -94,8 +96,8 @@ def evaluate(
             adapt=adapt,
             progress=progress,
         )
-    written = page.write(report, predictions, out, embeddings) if out is not None else None
-    typer.echo(report.to_json() if as_json else page.markdown(report))
+    written = evaluation_report.write(report, predictions, out, embeddings) if out is not None else None
+    typer.echo(report.to_json() if as_json else evaluation_report.markdown(report))
     if report.provenance.learnt:
         typer.echo(f"WARNING: {report.notes[0]}", err=True)
     if written is not None:

@@ -222,7 +222,7 @@ def live(
     """Watch a camera: who is in the picture and what their faces show, in the terminal or a window."""
     from mien.faces.parallel import made_with
     from mien.io import outputs
-    from mien.video import camera as showing
+    from mien.video.camera import opened, watch
 
     if out is not None:
         outputs.check(out, overwrite=overwrite)
@@ -231,8 +231,8 @@ def live(
     )
     made = {**made_with(finding), "smooth": smooth}
     load = _loader(finding, threads)
-    with showing.opened(camera) as device:
-        watched = showing.watch(
+    with opened(camera) as device:
+        watched = watch(
             device, load(), out=out, seconds=seconds, lag=smooth, overwrite=overwrite, made_with=made
         )
     rate = watched.frames / max(watched.seconds, 1e-9)

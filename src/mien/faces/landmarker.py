@@ -77,10 +77,10 @@ class Landmarker:
         self, image: Pixels, views: Sequence[tuple[Floats, float, float]]
     ) -> tuple[Floats, Floats, Floats, Floats]:
         """All looks at n views: points, presence at the first look, pose, and presence at the last look."""
-        points, presence, pose = self._look(image, views)
+        points, presence, pose = self.look_at(image, views)
         last = presence
         for _ in range(self.looks - 1):
-            points, last, pose = self._look(image, [upright_square(face) for face in points])
+            points, last, pose = self.look_at(image, [upright_square(face) for face in points])
         return points, presence, pose, last
 
     def follow(self, image: Pixels, points: Floats) -> tuple[Floats, Floats, Floats]:
@@ -88,9 +88,9 @@ class Landmarker:
 
         Presence falls below one half where a face has gone or turned away: time to detect again.
         """
-        return self._look(image, [upright_square(face) for face in np.asarray(points, np.float32)])
+        return self.look_at(image, [upright_square(face) for face in np.asarray(points, np.float32)])
 
-    def _look(
+    def look_at(
         self, image: Pixels, views: Sequence[tuple[Floats, float, float]]
     ) -> tuple[Floats, Floats, Floats]:
         """As `__call__`, for squares of a centre, a side and an angle in degrees."""

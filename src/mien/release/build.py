@@ -13,7 +13,6 @@ card prints CCC from cross-validation over its folds: the head saw four fifths o
 from __future__ import annotations
 
 import datetime
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -411,8 +410,7 @@ def _write_card(
             **figures,
         },
     }
-    text = json.dumps(plain(card), indent=1, default=str, ensure_ascii=False) + "\n"
-    target.with_suffix(".json").write_text(text, encoding="utf-8")
+    cards.write(target, plain(card))
     OnnxRecogniser.load(target, threads=1)
 
 
