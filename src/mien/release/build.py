@@ -450,10 +450,12 @@ def measured(
     found: dict[str, Any] = {
         name: asdict(value)
         for name, value in intervals.classification_intervals(
-            truth, answer, len(labels), subjects=who
+            truth, answer, len(labels), intervals.Resampling(subjects=who)
         ).items()
     }
-    found["calibration_error"] = asdict(intervals.calibration_interval(sure, right, subjects=who))
+    found["calibration_error"] = asdict(
+        intervals.calibration_interval(sure, right, intervals.Resampling(subjects=who))
+    )
     found["expected_calibration_error"] = metrics.calibration_error(sure, right)
     keep = sure >= UNCERTAIN_BELOW
     found["certain"] = {
@@ -556,8 +558,7 @@ def happier(
     shares = np.array([np.mean(each) for each in pairs if each])
     if all(len(each) <= 1 for each in pairs):
         return intervals.wilson(int(shares.sum()), len(shares))
-    drawn = [counts @ shares / counts.sum(axis=1) for counts in intervals.resamples(len(shares))]
-    return intervals.interval(float(shares.mean()), np.concatenate(drawn))
+    return intervals.interval(float(shares.mean()), intervals.PLAIN.means(shares))
 
 
 def _affect(
