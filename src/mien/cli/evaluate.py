@@ -63,7 +63,7 @@ def evaluate(
     from mien.evaluation import evaluate
     from mien.faces.operating_point import read_prior
     from mien.io import outputs
-    from mien.reports import evaluation_report
+    from mien.reports.evaluation_report import FILES, is_unfinished, markdown, write
 
     if leave_out:
         options.refuse_others(context, _TABLE, "--leave-out judges each set as its configuration says")
@@ -72,9 +72,7 @@ def evaluate(
     if out is None and Path(weights).is_dir():
         out = Path(weights) / "evaluation"
     if out is not None:
-        outputs.check_folder(
-            out, evaluation_report.FILES, overwrite=overwrite or evaluation_report.is_unfinished(out)
-        )
+        outputs.check_folder(out, FILES, overwrite=overwrite or is_unfinished(out))
     with counted("aligning") as progress:
         report, predictions = evaluate.run(
             weights,
@@ -96,8 +94,8 @@ def evaluate(
             adapt=adapt,
             progress=progress,
         )
-    written = evaluation_report.write(report, predictions, out, embeddings) if out is not None else None
-    typer.echo(report.to_json() if as_json else evaluation_report.markdown(report))
+    written = write(report, predictions, out, embeddings) if out is not None else None
+    typer.echo(report.to_json() if as_json else markdown(report))
     if report.provenance.learnt:
         typer.echo(f"WARNING: {report.notes[0]}", err=True)
     if written is not None:
