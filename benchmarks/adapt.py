@@ -84,9 +84,9 @@ def main() -> None:
                 ]
             )
             part = faces.part(rows)
-            chosen = adapt._chosen(part, adapt.CANDIDATES, generator)
+            chosen = adapt.choose(part, adapt.CANDIDATES, generator)
             rest = np.flatnonzero(~np.isin(faces.persons, part.persons))
-            after = judged(adapt._fitted(part, chosen).scores(faces, rest), faces.truth[rest])
+            after = judged(adapt.fitted(part, chosen).scores(faces, rest), faces.truth[rest])
             before = judged(faces.logs[rest], faces.truth[rest])
             gains.append((after[0] - before[0], after[1] - before[1]))
             kinds.append(chosen[0])

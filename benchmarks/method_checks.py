@@ -124,7 +124,7 @@ def own_figures(method: Any, name: str, faces: list[Batch], frozen: bool) -> dic
 
 def spread(values: NDArray[np.float64]) -> str:
     """Mean and 95 % interval over faces, in points of a hundred."""
-    drawn = np.concatenate([times @ values for times in bootstrap.resamples(len(values))]) / len(values)
+    drawn = bootstrap.PLAIN.means(values)
     found = bootstrap.interval(values.mean(), drawn)
     return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 

@@ -225,10 +225,10 @@ class Cutter:
         self.landmarker = Landmarker.load(threads=1)
 
     def __call__(self, rgb: Array, box: Array, turn: float = 0.0) -> tuple[Array | None, Array]:
-        points, _, _ = self.landmarker._look(rgb, [(*square_of(np.asarray(box, np.float32)), turn)])
+        points, _, _ = self.landmarker.look_at(rgb, [(*square_of(np.asarray(box, np.float32)), turn)])
         from mien.faces.landmarker import upright_square
 
-        points, _, _ = self.landmarker._look(rgb, [upright_square(points[0])])
+        points, _, _ = self.landmarker.look_at(rgb, [upright_square(points[0])])
         try:
             matrix = align.face_matrix(points[0])
         except align.DegenerateFace:

@@ -166,7 +166,7 @@ def test_the_tables_show_corrected_intervals_and_what_could_be_seen(comparison) 
 def test_draws_of_one_seed_equal_a_slow_loop() -> None:
     member = run("base", 0, 0.7)
     values, mixed = compare._sampled([member], "keep", 40, 3)
-    counts = np.concatenate(list(intervals.resamples(COUNT, 40, 3)))
+    counts = np.concatenate(list(intervals.Resampling(40, 3).blocks(COUNT)))
     right = member.probabilities.argmax(axis=1) == member.truth
     np.testing.assert_allclose(mixed["accuracy"], counts @ right / COUNT)
     np.testing.assert_allclose(values["accuracy"], [right.mean()])

@@ -9,7 +9,7 @@ import pytest
 
 from mien.data.predictions import Predictions, RunInfo
 from mien.evaluation import compare, intervals, metrics
-from mien.evaluation.intervals import Interval
+from mien.evaluation.intervals import Interval, Resampling
 from mien.labels import EXPRESSIONS
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,9 @@ def test_classification(count: int) -> None:
     held = dict.fromkeys(population, 0)
     for time in range(TIMES):
         truth, guess = labels(random, count)
-        for name, found in intervals.classification_intervals(truth, guess, K, DRAWS, time).items():
+        for name, found in intervals.classification_intervals(
+            truth, guess, K, Resampling(DRAWS, time)
+        ).items():
             held[name] += found.low <= float(population[name]) <= found.high
     shares = {name: number / TIMES for name, number in held.items()}
     assert all(honest(share) for share in shares.values()), shares
@@ -53,7 +55,7 @@ def test_accuracy_over_people(people: int) -> None:
         right = (random.random(people * each) < skill).astype(int)
         who = [str(n) for n in np.repeat(np.arange(people), each)]
         found = intervals.classification_intervals(
-            np.ones(people * each, int), right, 2, DRAWS, time, subjects=who
+            np.ones(people * each, int), right, 2, Resampling(DRAWS, time, who)
         )["accuracy"]
         held += found.low <= 0.8 <= found.high
     assert honest(held / TIMES), held / TIMES
@@ -70,7 +72,7 @@ def test_valence_and_arousal(count: int) -> None:
     population = metrics.affect(*drawn(1_000_000))
     held = dict.fromkeys(population, 0)
     for time in range(TIMES):
-        for name, found in intervals.affect_intervals(*drawn(count), DRAWS, time).items():
+        for name, found in intervals.affect_intervals(*drawn(count), Resampling(DRAWS, time)).items():
             held[name] += found.low <= population[name] <= found.high
     shares = {name: number / TIMES for name, number in held.items()}
     assert all(honest(share) for share in shares.values()), shares
@@ -91,7 +93,9 @@ def test_calibration(count: int, share: Callable[[np.ndarray], np.ndarray]) -> N
     many = confidences(200_000)
     for time in range(TIMES):
         sure = confidences(count)
-        found = intervals.calibration_interval(sure, random.random(count) < share(sure), DRAWS, time)
+        found = intervals.calibration_interval(
+            sure, random.random(count) < share(sure), Resampling(DRAWS, time)
+        )
         edges = np.unique(np.quantile(sure, np.linspace(0, 1, metrics.BINS + 1)))[1:-1]
         place = np.searchsorted(edges, many, side="right")
         size = np.bincount(place)

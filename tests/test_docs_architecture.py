@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,14 +15,9 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def architecture() -> ModuleType:
+def architecture(load_script: Callable[[Path], ModuleType]) -> ModuleType:
     """`scripts/architecture.py`."""
-    spec = importlib.util.spec_from_file_location("architecture_script", ROOT / "scripts" / "architecture.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "scripts" / "architecture.py")
 
 
 def test_the_picture_shows_the_imports(architecture: ModuleType) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,14 +12,9 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def figures() -> ModuleType:
+def figures(load_script: Callable[[Path], ModuleType]) -> ModuleType:
     """`scripts/figures.py`."""
-    spec = importlib.util.spec_from_file_location("figures_script", ROOT / "scripts" / "figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "scripts" / "figures.py")
 
 
 def test_every_page_says_what_its_files_state(figures: ModuleType) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -17,13 +17,8 @@ SCRIPT = ROOT / "scripts" / "gpu_campaign.py"
 
 
 @pytest.fixture(scope="module")
-def campaign() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_campaign", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def campaign(load_script: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_script(SCRIPT)
 
 
 @pytest.fixture

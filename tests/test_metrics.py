@@ -242,7 +242,7 @@ def test_spearman_is_one_for_any_rising_curve() -> None:
 
 def test_bootstrap_interval_equals_the_binomial_one(answers) -> None:
     _, truth, predicted = answers
-    found = intervals.classification_intervals(truth, predicted, K, draws=4000)["accuracy"]
+    found = intervals.classification_intervals(truth, predicted, K, intervals.Resampling(4000))["accuracy"]
     share = (truth == predicted).mean()
     half = 1.96 * math.sqrt(share * (1 - share) / len(truth))
     assert found.value == pytest.approx(share)
@@ -252,8 +252,8 @@ def test_bootstrap_interval_equals_the_binomial_one(answers) -> None:
 
 def test_bootstrap_draws_equal_repeated_images(answers) -> None:
     _, truth, predicted = answers
-    drawn = intervals.classification_draws(truth, predicted, K, draws=3, seed=1)
-    counts = np.concatenate(list(intervals.resamples(len(truth), 3, seed=1)))
+    drawn = intervals.classification_draws(truth, predicted, K, intervals.Resampling(3, 1))
+    counts = np.concatenate(list(intervals.Resampling(3, 1).blocks(len(truth))))
     for row, times in enumerate(counts):
         matrix = metrics.confusion(np.repeat(truth, times), np.repeat(predicted, times), K)
         for name, value in metrics.classification(matrix).items():
@@ -270,7 +270,7 @@ def test_debiased_calibration_error_equals_the_binomial_formula() -> None:
         mine = right[sure == level]
         share = mine.mean()
         squared += len(mine) / 2000 * ((share - level) ** 2 - share * (1 - share) / len(mine))
-    found = intervals.calibration_interval(sure, right, draws=4000)
+    found = intervals.calibration_interval(sure, right, intervals.Resampling(4000))
     assert found.value == pytest.approx(math.sqrt(squared), rel=0.01)
     assert found.low < found.value < found.high
 
@@ -347,17 +347,19 @@ def test_score_interval_equals_scipy(hits: int, count: int) -> None:
 
 def test_subjects_are_drawn_whole_and_widen_the_interval() -> None:
     subjects = [f"s{index // 20}" for index in range(400)]
-    for counts in intervals.resamples(400, 20, subjects=subjects):
+    for counts in intervals.Resampling(20, subjects=subjects).blocks(400):
         assert (counts.reshape(-1, 20, 20).std(axis=2) == 0).all()
     right = np.repeat(np.arange(20) % 2, 20)
     images = intervals.classification_intervals(np.ones(400, int), right, 2)["accuracy"]
-    people = intervals.classification_intervals(np.ones(400, int), right, 2, subjects=subjects)["accuracy"]
+    people = intervals.classification_intervals(
+        np.ones(400, int), right, 2, intervals.Resampling(subjects=subjects)
+    )["accuracy"]
     assert people.high - people.low > 3 * (images.high - images.low)
 
 
 def test_unknown_subjects_are_subjects_of_their_own() -> None:
     subjects = ["a", None, "a", None, "b"]
-    counts = np.concatenate(list(intervals.resamples(5, 500, subjects=subjects)))
+    counts = np.concatenate(list(intervals.Resampling(500, subjects=subjects).blocks(5)))
     assert (counts[:, 0] == counts[:, 2]).all()
     for other in (1, 3, 4):
         assert (counts[:, 0] != counts[:, other]).any()
@@ -365,9 +367,9 @@ def test_unknown_subjects_are_subjects_of_their_own() -> None:
 
 
 def test_blocks_do_not_change_the_draws(monkeypatch) -> None:
-    whole = np.concatenate(list(intervals.resamples(50, 40, seed=4)))
+    whole = np.concatenate(list(intervals.Resampling(40, 4).blocks(50)))
     monkeypatch.setattr(intervals, "_CHUNK", 300)
-    parts = list(intervals.resamples(50, 40, seed=4))
+    parts = list(intervals.Resampling(40, 4).blocks(50))
     assert len(parts) > 1
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
@@ -376,6 +378,8 @@ def test_affect_interval_holds_the_value_and_shrinks_with_images() -> None:
     generator = np.random.default_rng(10)
     y = generator.uniform(-1, 1, 1600)
     p = 0.5 * y + 0.3 * generator.normal(size=1600)
-    wide, narrow = (intervals.affect_intervals(p[:n], y[:n], draws=300)["ccc"] for n in (100, 1600))
+    wide, narrow = (
+        intervals.affect_intervals(p[:n], y[:n], intervals.Resampling(300))["ccc"] for n in (100, 1600)
+    )
     assert wide.low < wide.value < wide.high
     assert (narrow.high - narrow.low) < 0.5 * (wide.high - wide.low)

@@ -152,7 +152,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(BatchError, match=r"No space left on device: what was finished is safe"):
+    with pytest.raises(BatchError, match=r"No space left on device: finished parts are kept"):
         Store(str(tmp_path)).write("part", b"x")
     assert list(tmp_path.iterdir()) == []
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -18,18 +19,10 @@ from mien.errors import ConfigError, DatasetDamaged
 from mien.io import images
 from mien.labels import UNLABELLED
 
-_spec = importlib.util.spec_from_file_location(
-    "make_rendered", Path(__file__).parent / "rendered" / "make.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-_made = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_made)
-
 
 @pytest.fixture
-def renderer() -> Renderer:
-    return Renderer(_made.head(), size=32)
+def renderer(load_script: Callable[[Path], ModuleType]) -> Renderer:
+    return Renderer(load_script(Path(__file__).parent / "rendered" / "make.py").head(), size=32)
 
 
 def test_no_person_is_learnt_from_and_called_unseen() -> None:

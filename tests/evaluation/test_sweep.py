@@ -176,7 +176,7 @@ def test_a_further_set_has_a_table_of_its_own_and_attributes_part_the_first(
 def test_a_stopped_sweep_goes_on_within_its_runs_and_ends_as_an_undisturbed_one(
     faces: Path, tmp_path: Path, how: int
 ) -> None:
-    sets = ["--set", "base.epochs=30", "--set", "seeds=[0]"]
+    sets = ["--set", "base.epochs=30", "--set", "seeds=[0]", "--set", "workers=2"]  # on one processor, too
     undisturbed = written(faces, tmp_path / "whole")
     path = written(faces, tmp_path / "parts")
     command = [sys.executable, "-m", "mien", "sweep", *sets, "--draws", "20"]

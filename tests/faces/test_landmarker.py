@@ -172,13 +172,13 @@ def test_turns_are_tried_only_where_a_face_does_not_plainly_stand_upright(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[int] = []
-    look = Landmarker._look
+    look = Landmarker.look_at
 
     def counted(self: Landmarker, image: NDArray[np.uint8], views: Any) -> Any:
         seen.append(len(views))
         return look(self, image, views)
 
-    monkeypatch.setattr(Landmarker, "_look", counted)
+    monkeypatch.setattr(Landmarker, "look_at", counted)
     picture, boxes = portrait
     landmarker(picture, boxes)
     assert seen == [1, 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,15 +15,9 @@ from mien.training import initialise
 
 
 @pytest.fixture(scope="module")
-def pages() -> ModuleType:
+def pages(load_script: Callable[[Path], ModuleType]) -> ModuleType:
     """`scripts/method_pages.py`."""
-    path = Path(__file__).parents[2] / "scripts" / "method_pages.py"
-    spec = importlib.util.spec_from_file_location("method_pages", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(Path(__file__).parents[2] / "scripts" / "method_pages.py")
 
 
 @pytest.mark.parametrize("paper", ABLATIONS)

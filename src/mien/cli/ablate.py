@@ -37,7 +37,7 @@ def ablate(
 ) -> None:
     """Train, evaluate and compare each rung of a method's ablation ladder; finished runs are kept."""
     try:
-        from mien.evaluation import ablate as judging
+        from mien.evaluation import ablate
         from mien.training import ablation, loop
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
@@ -52,14 +52,14 @@ def ablate(
         for rung in chosen:
             typer.echo(f"{rung.name:<16}{rung.says}")
         for folder in map(loop.folder_of, steps):
-            typer.echo(f"{folder}{'  finished' if judging.is_finished(folder) else ''}")
+            typer.echo(f"{folder}{'  finished' if ablate.is_finished(folder) else ''}")
         return
     if out is not None:
         outputs.check_folder(out, comparison_report.FILES, overwrite=overwrite)
     folders = []
     for number, step in enumerate(steps, start=1):
         typer.echo(f"{number}/{len(steps)}  {loop.folder_of(step)}", err=True)
-        folders.append(judging.train_and_judge(step, by, evaluation_report.write))
+        folders.append(ablate.train_and_judge(step, by, evaluation_report.write))
     comparison = compare.compare([compare.load(folder) for folder in folders], draws=draws, by=by)
     if out is not None:
         typer.echo(f"comparison: {comparison_report.write(comparison, out)}", err=True)

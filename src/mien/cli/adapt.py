@@ -32,7 +32,7 @@ def adapt(
 ) -> None:
     """Fit the smallest correction of the recogniser that your labelled pictures support, and print what it gains."""
     from mien.data.labelled import examples
-    from mien.faces import adapt as fitting
+    from mien.faces import adapt
     from mien.faces.pipeline import load
     from mien.faces.recognise import SHIPPED
     from mien.io import cards, outputs
@@ -42,10 +42,10 @@ def adapt(
     pipeline = load(**finding, embeddings=True, actions=False, threads=threads)
     labels, given = examples(pictures, pipeline.labels)
     with counted("faces") as progress:
-        faces = fitting.read(given, labels, pipeline, progress, lambda line: tell(f"mien: {line}"))
+        faces = adapt.read(given, labels, pipeline, progress, lambda line: tell(f"mien: {line}"))
     with counted("cross-validation") as progress:
         card = cards.read(cards.weights_file(weights or SHIPPED).with_suffix(".json"))
-        outcome = fitting.fit(faces, card.fields["sha256"], seed, progress)
+        outcome = adapt.fit(faces, card.fields["sha256"], seed, progress)
     typer.echo("\n".join(_lines(faces, outcome)))
     if outcome.adaptation is not None:
         outcome.adaptation.save(out)

@@ -35,7 +35,7 @@ def compare(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Compare runs on the same images: differences with intervals over seeds and images."""
-    from mien.evaluation import compare as judge
+    from mien.evaluation import compare
     from mien.io import outputs
     from mien.reports import comparison_report
 
@@ -44,10 +44,10 @@ def compare(
         return
     if out is not None:
         outputs.check_folder(out, comparison_report.FILES, overwrite=overwrite)
-    predictions = [judge.load(path) for path in runs or []]
+    predictions = [compare.load(path) for path in runs or []]
     if average:
-        predictions.append(judge.average(predictions))
-    comparison = judge.compare(predictions, reference, undetected, draws, by=by)
+        predictions.append(compare.average(predictions))
+    comparison = compare.compare(predictions, reference, undetected, draws, by=by)
     written = comparison_report.write(comparison, out) if out is not None else None
     if as_json:
         typer.echo(comparison.to_json())

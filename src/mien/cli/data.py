@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,16 +20,14 @@ app = typer.Typer(name="data", help="List, check and show datasets.", no_args_is
 
 @app.command("list")
 def listing(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """List the supported datasets with the folder to pass and their protocols."""
     from mien.data import protocols
     from mien.data.readers import READERS
 
     known = [protocols.load(name) for name in protocols.names()]
-    if json:
-        import json as encoder
-
+    if as_json:
         table = {
             name: {
                 "title": reader.title,
@@ -39,7 +38,7 @@ def listing(
             }
             for name, reader in READERS.items()
         }
-        typer.echo(encoder.dumps(table))
+        typer.echo(json.dumps(table))
         return
     for name, reader in READERS.items():
         typer.echo(f"{name}: {reader.title}, {reader.description}")
@@ -65,14 +64,12 @@ def check(
         bool, typer.Option("--faces", help="Also detect a face in every picture (slow).")
     ] = False,
     labels: options.OwnLabels = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Check a dataset: which it is, missing or damaged files, leaks between splits. Exit code 1 if it is damaged."""
-    import json as encoder
-
     from mien.data import checking, protocols
-    from mien.data.readers import manifest as tables
+    from mien.data.readers.manifest import READER_KEY, made_of, write
     from mien.io import outputs
 
     rule = protocols.load(protocol) if protocol else None
@@ -84,11 +81,11 @@ def check(
     with counted("reading pictures") as progress:
         diagnosis, usable = checking.examine(root, chosen, near, faces, options, progress, names)
     if manifest is not None:
-        source = (tables.made_of(root) if chosen.name == "manifest" else None) or chosen.name
-        tables.write(usable, manifest, {**options, tables.READER_KEY: source}, names)
-    if json:
+        source = (made_of(root) if chosen.name == "manifest" else None) or chosen.name
+        write(usable, manifest, {**options, READER_KEY: source}, names)
+    if as_json:
         written = None if manifest is None else str(manifest)
-        typer.echo(encoder.dumps({**diagnosis.to_dict(), "manifest": written}))
+        typer.echo(json.dumps({**diagnosis.to_dict(), "manifest": written}))
     else:
         _print(diagnosis)
         typer.echo(_end(len(usable), manifest))
@@ -173,14 +170,14 @@ def render(
     """Render a dataset of heads: train, valid, and a test of seen and of unseen persons."""
     from collections import Counter
 
-    from mien.data.readers import rendered as heads
+    from mien.data.readers import rendered
     from mien.io import outputs
 
-    if not (out / heads.BEGUN).is_file():  # else it continues
-        outputs.check_folder(out, [heads.FILE], overwrite=overwrite)
-    renderer, digest = heads.renderer(head, size, movements=actions)
+    if not (out / rendered.BEGUN).is_file():  # else it continues
+        outputs.check_folder(out, [rendered.FILE], overwrite=overwrite)
+    renderer, digest = rendered.renderer(head, size, movements=actions)
     with counted("rendering") as progress:
-        records = heads.write(renderer, out, identities, images, seed, digest, progress)
+        records = rendered.write(renderer, out, identities, images, seed, digest, progress)
     counts = Counter((record.split, record.attributes["person"]) for record in records)
     parts = ", ".join(f"{split} ({person}) {count:,}" for (split, person), count in sorted(counts.items()))
     typer.echo(

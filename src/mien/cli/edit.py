@@ -242,9 +242,9 @@ def verify(
     Nothing is fetched. Exit code 0: its provenance is valid, and so was that of the files it was made from. 1: it has
     none, only a reference to a remote one, or it is not valid.
     """
-    from mien.editing.provenance import verify as read
+    from mien.editing import provenance
 
-    verdict = read(path)
+    verdict = provenance.verify(path)
     if as_json:
         typer.echo(json.dumps(asdict(verdict), ensure_ascii=False))
     else:

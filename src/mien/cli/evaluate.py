@@ -70,9 +70,9 @@ def evaluate(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Evaluate a model on a dataset: figures with intervals, and a report to read and print."""
-    from mien.evaluation import evaluate as judge
+    from mien.evaluation import evaluate
     from mien.faces.operating_point import read_prior
-    from mien.reports import evaluation_report as page
+    from mien.reports.evaluation_report import markdown, write
 
     if task == "actions":
         options.refuse_others(context, _ACTIONS, "--task actions judges measured action units")
@@ -84,7 +84,7 @@ def evaluate(
         return
     out = _report_folder(weights, out, overwrite)
     with counted("aligning") as progress:
-        report, predictions = judge.run(
+        report, predictions = evaluate.run(
             weights,
             data,
             protocol,
@@ -104,8 +104,8 @@ def evaluate(
             adapt=adapt,
             progress=progress,
         )
-    written = page.write(report, predictions, out, embeddings) if out is not None else None
-    typer.echo(report.to_json() if as_json else page.markdown(report))
+    written = write(report, predictions, out, embeddings) if out is not None else None
+    typer.echo(report.to_json() if as_json else markdown(report))
     if report.provenance.learnt:
         typer.echo(f"WARNING: {report.notes[0]}", err=True)
     if written is not None:
@@ -119,12 +119,12 @@ def _report_folder(weights: str, out: Path | None, overwrite: bool) -> Path | No
         OutputExists: a report is there.
     """
     from mien.io import outputs
-    from mien.reports import evaluation_report as page
+    from mien.reports.evaluation_report import FILES, is_unfinished
 
     if out is None and Path(weights).is_dir():
         out = Path(weights) / "evaluation"
     if out is not None:
-        outputs.check_folder(out, page.FILES, overwrite=overwrite or page.is_unfinished(out))
+        outputs.check_folder(out, FILES, overwrite=overwrite or is_unfinished(out))
     return out
 
 

@@ -32,8 +32,7 @@ def release(
     from mien.io import outputs
 
     try:
-        from mien.release import build as making
-        from mien.release import expression_head
+        from mien.release import build, expression_head
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
 
@@ -41,7 +40,7 @@ def release(
         typer.echo(text, err=True)
 
     if source.is_dir():
-        typer.echo(making.own(source, out, progress, data, overwrite))
+        typer.echo(build.own(source, out, progress, data, overwrite))
         return
     if data is not None:
         raise ConfigError("--data is for run folders: a configuration names its own run and sets")
@@ -51,6 +50,6 @@ def release(
         outputs.check_folder(out, [f"{head.name}.onnx"], overwrite=overwrite)
         typer.echo(expression_head.build(head, out, progress))
         return
-    wanted = making.load(source)
+    wanted = build.load(source)
     outputs.check_folder(out, [f"{wanted.name}.onnx"], overwrite=overwrite)  # written last
-    typer.echo(making.build(wanted, out, progress))
+    typer.echo(build.build(wanted, out, progress))

@@ -42,7 +42,7 @@ def sweep(
 
     settings = load_sweep(config, assignments or [])
     try:
-        from mien.evaluation import sweep as sweeping
+        from mien.evaluation import sweep
     except ModuleNotFoundError as missing:
         raise ExtraMissing("train", missing.name or "torch") from None
     from mien.reports import comparison_report
@@ -52,7 +52,7 @@ def sweep(
         return
     remedy = f": finished runs and the states of others are in {settings.out}: continue with the same command"
     with interruptible(remedy), _watched() as progress:
-        result = sweeping.run(settings, draws, partial(progress, "runs"), tell, partial(progress, "crops"))
+        result = sweep.run(settings, draws, partial(progress, "runs"), tell, partial(progress, "crops"))
     for name, comparison in result.comparisons.items():
         comparison_report.write(comparison, settings.out / name)
     own = result.comparisons.get("")

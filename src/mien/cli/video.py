@@ -270,7 +270,7 @@ def live(
     """Describe the faces in a camera's picture live, in the terminal or a window."""
     from mien.faces.parallel import made_with
     from mien.io import outputs
-    from mien.video import camera as showing
+    from mien.video.camera import opened, watch
 
     if out is not None:
         outputs.check(out, overwrite=overwrite)
@@ -279,8 +279,8 @@ def live(
     )
     made = {**made_with(finding), "smooth": smooth}
     load = _loader(finding, threads)
-    with showing.opened(camera) as device:
-        watched = showing.watch(
+    with opened(camera) as device:
+        watched = watch(
             device, load(), out=out, seconds=seconds, lag=smooth, overwrite=overwrite, made_with=made
         )
     rate = watched.frames / max(watched.seconds, 1e-9)

@@ -33,7 +33,7 @@ from mien.data.readers import READERS
 from mien.data.records import Record
 from mien.errors import ConfigError
 from mien.evaluation.evaluate import plain
-from mien.evaluation.intervals import DRAWS, Interval, interval, resamples
+from mien.evaluation.intervals import DRAWS, Interval, Resampling, interval
 from mien.faces import pipeline
 from mien.faces.action_reader import SHIPPED, ActionReader
 from mien.io import atomic, cards, images
@@ -190,7 +190,7 @@ def judge(records: Sequence[Record], said: Floats, threshold: float, draws: int 
     )
     subjects = [record.subject for record in records]
     codes, people = _people(subjects)
-    drawn = [block.astype(float) for block in resamples(people, draws)]
+    drawn = [block.astype(float) for block in Resampling(draws).blocks(people)]
     rows, samples = [], []
     for code in (code for code in coded if code in UNITS):
         values = np.array([unit(actions, code) for actions in names], dtype=float) * SCALE  # NaN for None

@@ -25,7 +25,7 @@ from mien.data.predictions import FILE, Predictions, RunInfo, hash_of_all
 from mien.errors import MienError
 from mien.evaluation import intervals, metrics
 from mien.evaluation.evaluate import DIMENSIONS, predicted_classes, rated_of, subjects_of
-from mien.evaluation.intervals import DRAWS, Interval, interval
+from mien.evaluation.intervals import DRAWS, Interval, Resampling, interval
 from mien.evaluation.subgroups import SMALLEST_GROUP, UNITS, UNKNOWN, grouped
 from mien.labels import UNLABELLED, difference
 from mien.training.run_log import without_seed
@@ -455,7 +455,7 @@ def _sampled(
             predicted, k = predicted_classes(labelled, undetected), len(labelled.classes)
             exact = metrics.classification(metrics.confusion(labelled.truth, predicted, k))
             drawn = intervals.classification_draws(
-                labelled.truth, predicted, k, draws, images, subjects_of(labelled)
+                labelled.truth, predicted, k, Resampling(draws, images, subjects_of(labelled))
             )
             for key in FIGURES:
                 values.setdefault(key, []).append(float(exact[key]))
@@ -464,7 +464,7 @@ def _sampled(
         for index, dimension in enumerate(DIMENSIONS if len(with_affect) else ()):
             p, y = with_affect.affect[:, index], with_affect.affect_truth[:, index]
             values.setdefault(f"ccc_{dimension}", []).append(metrics.affect(p, y)["ccc"])
-            drawn = intervals.affect_draws(p, y, draws, images, subjects_of(with_affect))
+            drawn = intervals.affect_draws(p, y, Resampling(draws, images, subjects_of(with_affect)))
             samples.setdefault(f"ccc_{dimension}", []).append(drawn["ccc"])
     whole = {key: np.array(each) for key, each in values.items() if len(each) == len(members)}
     sway = _seed_sway(len(members), draws, [seed, 1, *members[0].provenance.weights_hash.encode()])

@@ -18,7 +18,7 @@ import numpy as np
 from mien.data.predictions import Predictions, RunInfo
 from mien.errors import MienError, nearest
 from mien.evaluation import intervals, metrics
-from mien.evaluation.intervals import DRAWS, Interval
+from mien.evaluation.intervals import DRAWS, Interval, Resampling
 from mien.evaluation.subgroups import SMALLEST_GROUP, UNITS, grouped
 from mien.faces.recognise import softmax
 from mien.labels import UNLABELLED, listed
@@ -318,7 +318,7 @@ def _scores(
     labelled: Predictions, predicted: NDArray[np.int64], draws: int, seed: int
 ) -> dict[str, Interval]:
     return intervals.classification_intervals(
-        labelled.truth, predicted, len(labelled.classes), draws, seed, subjects_of(labelled)
+        labelled.truth, predicted, len(labelled.classes), Resampling(draws, seed, subjects_of(labelled))
     )
 
 
@@ -337,7 +337,8 @@ def _classes(
                 # Recall of one class is the share of its images with a correct prediction.
                 group = [subjects[i] for i in np.flatnonzero(inside)]
                 ones = np.ones_like(hit)
-                recall = intervals.classification_intervals(ones, hit, 2, draws, seed, group)["accuracy"]
+                by_subject = Resampling(draws, seed, group)
+                recall = intervals.classification_intervals(ones, hit, 2, by_subject)["accuracy"]
         support = int(each["support"][index])
         rows.append(
             ClassScore(name, support, float(each["precision"][index]), recall, float(each["f1"][index]))
@@ -356,7 +357,7 @@ def _calibration(answered: Predictions, validation: Predictions | None, draws: i
         softer = softmax(np.log(np.clip(shares, 1e-12, 1)) / temperature)
         scaled = metrics.calibration_error(softer.max(axis=1), right)
     return Calibration(
-        error=intervals.calibration_interval(sure, right, draws, seed, subjects_of(answered)),
+        error=intervals.calibration_interval(sure, right, Resampling(draws, seed, subjects_of(answered))),
         ece=metrics.calibration_error(sure, right),
         brier=metrics.brier(shares, truth),
         log_loss=metrics.log_loss(shares, truth),
@@ -376,11 +377,9 @@ def _selective(answered: Predictions) -> Selective:
 def _affect(with_affect: Predictions, draws: int, seed: int) -> dict[str, dict[str, Interval]]:
     if not len(with_affect):
         return {}
-    subjects = subjects_of(with_affect)
+    resampling = Resampling(draws, seed, subjects_of(with_affect))
     return {
-        name: intervals.affect_intervals(
-            with_affect.affect[:, i], with_affect.affect_truth[:, i], draws, seed, subjects
-        )
+        name: intervals.affect_intervals(with_affect.affect[:, i], with_affect.affect_truth[:, i], resampling)
         for i, name in enumerate(DIMENSIONS)
     }
 

@@ -42,35 +42,56 @@ class Interval:
         return math.isfinite(self.value)
 
 
-def resamples(
-    count: int, draws: int = DRAWS, seed: int = 0, subjects: Sequence[str | None] | None = None
-) -> Iterator[NDArray[np.int32]]:
-    """Yield blocks [some, count] of resample counts, `draws` rows in all, the same for the same seed.
+@dataclass(frozen=True)
+class Resampling:
+    """What is drawn behind an interval, the same for the same seed.
 
     With `subjects`, whole subjects are drawn; images of an unknown subject (None) count as separate subjects.
+
+    Attributes:
+        draws: number of resamples.
+        seed: the seed of the draws.
+        subjects: the subject of each image, to draw whole subjects; None draws images.
     """
-    generator = np.random.default_rng(seed)
-    cluster = np.arange(count)
-    if subjects is not None:
-        numbers: dict[str, int] = {}
-        alone = 0
-        for index, subject in enumerate(subjects):
-            if subject is None:
-                cluster[index] = alone + len(numbers)
-                alone += 1
-            elif subject in numbers:
-                cluster[index] = numbers[subject]
-            else:
-                cluster[index] = numbers[subject] = alone + len(numbers)
-    clusters = int(cluster.max()) + 1 if count else 0
-    left, step = draws, max(1, _CHUNK // max(count, 1))
-    while left > 0 and clusters:
-        rows = min(step, left)
-        drawn = generator.integers(0, clusters, size=(rows, clusters))
-        flat = drawn + np.arange(rows)[:, None] * clusters
-        times = np.bincount(flat.ravel(), minlength=rows * clusters).reshape(rows, clusters)
-        yield times[:, cluster].astype(np.int32)
-        left -= rows
+
+    draws: int = DRAWS
+    seed: int = 0
+    subjects: Sequence[str | None] | None = None
+
+    def blocks(self, count: int) -> Iterator[NDArray[np.int32]]:
+        """Yield blocks [some, count] of how often each of `count` images was drawn, `draws` rows in all."""
+        generator = np.random.default_rng(self.seed)
+        cluster = np.arange(count)
+        if self.subjects is not None:
+            numbers: dict[str, int] = {}
+            alone = 0
+            for index, subject in enumerate(self.subjects):
+                if subject is None:
+                    cluster[index] = alone + len(numbers)
+                    alone += 1
+                elif subject in numbers:
+                    cluster[index] = numbers[subject]
+                else:
+                    cluster[index] = numbers[subject] = alone + len(numbers)
+        clusters = int(cluster.max()) + 1 if count else 0
+        left, step = self.draws, max(1, _CHUNK // max(count, 1))
+        while left > 0 and clusters:
+            rows = min(step, left)
+            drawn = generator.integers(0, clusters, size=(rows, clusters))
+            flat = drawn + np.arange(rows)[:, None] * clusters
+            times = np.bincount(flat.ravel(), minlength=rows * clusters).reshape(rows, clusters)
+            yield times[:, cluster].astype(np.int32)
+            left -= rows
+
+    def means(self, values: ArrayLike) -> Floats:
+        """The mean [draws] of values [n] over each resample."""
+        known = np.asarray(values)
+        blocks = [counts @ known / counts.sum(axis=1) for counts in self.blocks(len(known))]
+        return np.concatenate(blocks) if blocks else np.empty(0)
+
+
+PLAIN = Resampling()
+"""`DRAWS` resamples of images."""
 
 
 def interval(value: float, sample: ArrayLike) -> Interval:
@@ -102,14 +123,12 @@ def classification_draws(
     truth: ArrayLike,
     predicted: ArrayLike,
     classes: int,
-    draws: int = DRAWS,
-    seed: int = 0,
-    subjects: Sequence[str | None] | None = None,
+    resampling: Resampling = PLAIN,
 ) -> dict[str, Floats]:
     """The four figures of `metrics.classification`, each [draws], over resampled images or subjects."""
     place = cells(truth, predicted, classes)
     found: dict[str, list[Floats]] = {}
-    for counts in resamples(len(place), draws, seed, subjects):
+    for counts in resampling.blocks(len(place)):
         table = np.zeros((len(counts), classes * (classes + 1)))
         # One weighted count of cells for each row: cheaper than a one-hot product, as most cells are empty.
         for cell in np.unique(place):
@@ -123,23 +142,19 @@ def classification_intervals(
     truth: ArrayLike,
     predicted: ArrayLike,
     classes: int,
-    draws: int = DRAWS,
-    seed: int = 0,
-    subjects: Sequence[str | None] | None = None,
+    resampling: Resampling = PLAIN,
 ) -> dict[str, Interval]:
     """The four figures of `metrics.classification` with their intervals."""
     matrix = np.bincount(cells(truth, predicted, classes), minlength=classes * (classes + 1))
     values = classification(matrix.reshape(classes, classes + 1))
-    sample = classification_draws(truth, predicted, classes, draws, seed, subjects)
+    sample = classification_draws(truth, predicted, classes, resampling)
     return {name: interval(float(value), sample.get(name, [])) for name, value in values.items()}
 
 
 def calibration_interval(
     confidence: ArrayLike,
     correct: ArrayLike,
-    draws: int = DRAWS,
-    seed: int = 0,
-    subjects: Sequence[str | None] | None = None,
+    resampling: Resampling = PLAIN,
 ) -> Interval:
     """Root mean square calibration error over equally filled bins, debiased, with its interval.
 
@@ -160,11 +175,8 @@ def calibration_interval(
     excess = np.zeros((len(sure), bins))
     excess[np.arange(len(sure)), place] = right - sure
     gap = excess.mean(axis=0)
-    blocks = [
-        counts @ excess / counts.sum(axis=1, keepdims=True)
-        for counts in resamples(len(sure), draws, seed, subjects)
-    ]
-    if draws < 2:
+    blocks = [counts @ excess / counts.sum(axis=1, keepdims=True) for counts in resampling.blocks(len(sure))]
+    if resampling.draws < 2:
         return Interval(math.sqrt(float((gap**2 / share).sum())))
     noise = np.concatenate(blocks) - gap
     spread = noise.var(axis=0, ddof=1)
@@ -196,23 +208,19 @@ def calibration_interval(
 def affect_draws(
     predicted: ArrayLike,
     truth: ArrayLike,
-    draws: int = DRAWS,
-    seed: int = 0,
-    subjects: Sequence[str | None] | None = None,
+    resampling: Resampling = PLAIN,
 ) -> dict[str, Floats]:
     """CCC, PCC, RMSE and SAGR, each [draws], of one dimension over resampled images or subjects."""
     p, y = np.asarray(predicted, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-    rows = [affect(p, y, row) for counts in resamples(len(p), draws, seed, subjects) for row in counts]
+    rows = [affect(p, y, row) for counts in resampling.blocks(len(p)) for row in counts]
     return {name: np.array([row[name] for row in rows]) for name in ("ccc", "pcc", "rmse", "sagr")}
 
 
 def affect_intervals(
     predicted: ArrayLike,
     truth: ArrayLike,
-    draws: int = DRAWS,
-    seed: int = 0,
-    subjects: Sequence[str | None] | None = None,
+    resampling: Resampling = PLAIN,
 ) -> dict[str, Interval]:
     """CCC, PCC, RMSE and SAGR of one dimension with their intervals."""
-    sample = affect_draws(predicted, truth, draws, seed, subjects)
+    sample = affect_draws(predicted, truth, resampling)
     return {name: interval(value, sample[name]) for name, value in affect(predicted, truth).items()}

@@ -25,7 +25,7 @@ from mien.data.records import Split
 from mien.errors import ConfigError
 from mien.evaluation import inference, intervals, metrics
 from mien.evaluation.evaluate import plain
-from mien.evaluation.intervals import DRAWS, Interval
+from mien.evaluation.intervals import DRAWS, Interval, Resampling
 from mien.faces.recognise import softmax
 from mien.io import atomic
 from mien.labels import UNLABELLED
@@ -189,7 +189,9 @@ def _judged(
 ) -> dict[str, Any]:
     best, sure = shares.argmax(axis=1), shares.max(axis=1)
     right = best == truth
-    found = intervals.classification_intervals(truth, best, shares.shape[1], draws, 0, subjects)
+    found = intervals.classification_intervals(
+        truth, best, shares.shape[1], Resampling(draws, subjects=subjects)
+    )
     flagged = sure < uncertain_below
     wrong = int((~right).sum())
     return {

@@ -218,16 +218,16 @@ def fit(
     after, half = np.zeros((len(faces.truth), len(faces.labels))), np.full(len(faces.truth), np.nan)
     for number, (learn, judge) in enumerate(folds):
         part = faces.part(learn)
-        after[judge] = _fitted(part, _chosen(part, candidates, generator)).scores(faces, judge)
+        after[judge] = fitted(part, choose(part, candidates, generator)).scores(faces, judge)
         if (few := _half(part, generator)) is not None:
-            answer = _fitted(few, _chosen(few, candidates, generator)).scores(faces, judge)
+            answer = fitted(few, choose(few, candidates, generator)).scores(faces, judge)
             half[judge] = answer.argmax(axis=1) == faces.truth[judge]
         if progress is not None:
             progress(number + 1, len(folds))
-    chosen = _chosen(faces, candidates, generator)
+    chosen = choose(faces, candidates, generator)
     before = np.full_like(after, np.nan) if faces.own else faces.logs
     figures = _figures(faces, before, after, generator)
-    adaptation = _fitted(faces, chosen).adaptation(faces, weights) if chosen[0] != "none" else None
+    adaptation = fitted(faces, chosen).adaptation(faces, weights) if chosen[0] != "none" else None
     return FittedCorrection(
         adaptation, chosen[0], figures, float(np.nanmean(half)) if np.isfinite(half).any() else np.nan
     )
@@ -258,7 +258,7 @@ def _half(faces: Labelled, generator: np.random.Generator) -> Labelled | None:
     return few if len(np.unique(few.truth)) > 1 else None
 
 
-def _chosen(
+def choose(
     faces: Labelled, candidates: Sequence[tuple[Kind, float]], generator: np.random.Generator
 ) -> tuple[Kind, float]:
     """The candidate to use, by the log loss on left-out persons.
@@ -275,7 +275,7 @@ def _chosen(
     for learn, judge in _folds(faces.persons, generator, 5):
         part = faces.part(learn)
         for place, candidate in enumerate(candidates):
-            losses[place, judge] = _losses(_fitted(part, candidate).scores(faces, judge), faces.truth[judge])
+            losses[place, judge] = _losses(fitted(part, candidate).scores(faces, judge), faces.truth[judge])
     means = losses.mean(axis=1)
     best = -1
     for kind in dict.fromkeys(kind for kind, _ in candidates):
@@ -295,17 +295,21 @@ def _losses(scores: Floats, truth: NDArray[np.int64]) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Fitted:
+class Fitted:
+    """What `fitted` found: the parameters of an `Adaptation`."""
+
     bias: Floats
     scale: Floats | None
     head: Floats | None
     centre: Floats | None
 
     def scores(self, faces: Labelled, rows: NDArray[Any]) -> Floats:
+        """Corrected scores [n, k] of some of the faces."""
         made = Adaptation(faces.labels, "", self.bias, self.bias, self.scale, self.head, self.centre)
         return made.scores(faces.logs[rows], faces.embeddings[rows])
 
     def adaptation(self, faces: Labelled, weights: str) -> Adaptation:
+        """The correction to save; `weights` is the SHA-256 of the recogniser."""
         return Adaptation(
             faces.labels, weights, _shares(faces), self.bias, self.scale, self.head, self.centre
         )
@@ -317,22 +321,23 @@ def _shares(faces: Labelled) -> Shares:
     return np.asarray(counts / counts.sum())
 
 
-def _fitted(faces: Labelled, candidate: tuple[Kind, float]) -> _Fitted:
+def fitted(faces: Labelled, candidate: tuple[Kind, float]) -> Fitted:
+    """Fit one of `CANDIDATES` to all faces."""
     kind, width = candidate
     count = len(faces.labels)
     scale = None if faces.own else np.ones(count)
     if kind == "none":
-        return _Fitted(np.zeros(count), scale, None, None)
+        return Fitted(np.zeros(count), scale, None, None)
     offsets = np.zeros(count)
     if not faces.own:
         wide = _HEAD_OFFSETS if kind == "head" else width
         offsets, scale = _scaled(faces.logs, faces.truth, wide, shared=kind != "scale")
     if kind != "head":
-        return _Fitted(offsets, scale, None, None)
+        return Fitted(offsets, scale, None, None)
     base = np.zeros((len(faces.truth), count)) if scale is None else offsets + scale * faces.logs
     centre, basis = faces.basis
     bias, head = _linear(base, basis, faces.truth, width)
-    return _Fitted(offsets + bias, scale, head, centre)
+    return Fitted(offsets + bias, scale, head, centre)
 
 
 _HEAD_OFFSETS: Final = 2.0

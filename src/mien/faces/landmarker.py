@@ -78,10 +78,10 @@ class Landmarker:
         self, image: Pixels, views: Sequence[tuple[Floats, float, float]]
     ) -> tuple[Floats, Floats, Floats, Floats]:
         """Run all passes on n views: points, presence in the first pass, pose, and presence in the last pass."""
-        points, presence, pose = self._look(image, views)
+        points, presence, pose = self.look_at(image, views)
         last = presence
         for _ in range(self.looks - 1):
-            points, last, pose = self._look(image, [upright_square(face) for face in points])
+            points, last, pose = self.look_at(image, [upright_square(face) for face in points])
         return points, presence, pose, last
 
     def follow(self, image: Pixels, points: Floats) -> tuple[Floats, Floats, Floats]:
@@ -89,9 +89,9 @@ class Landmarker:
 
         Presence falls below one half when a face has disappeared or turned away; then run the detector again.
         """
-        return self._look(image, [upright_square(face) for face in np.asarray(points, np.float32)])
+        return self.look_at(image, [upright_square(face) for face in np.asarray(points, np.float32)])
 
-    def _look(
+    def look_at(
         self, image: Pixels, views: Sequence[tuple[Floats, float, float]]
     ) -> tuple[Floats, Floats, Floats]:
         """As `__call__`, for squares of a centre, a side and an angle in degrees."""

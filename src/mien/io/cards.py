@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import WeightsError
+from mien.io import atomic
 
 FOLDER = Path(__file__).parent.parent / "weights"
 """The folder of the weights that ship inside the package."""
@@ -89,6 +90,16 @@ def read(path: Path | str) -> Card:
     if missing:
         raise WeightsError(f"{path}: the card does not state {', '.join(missing)}: {_REMEDY}")
     return Card(path, fields)
+
+
+def write(weights: Path, fields: dict[str, Any]) -> None:
+    """Write the card of a weight file beside it; dates and paths become text.
+
+    Raises:
+        OSError: it cannot be written; an older card stays.
+    """
+    text = json.dumps(fields, indent=1, default=str, ensure_ascii=False) + "\n"
+    atomic.write({weights.with_suffix(".json"): text.encode()})
 
 
 def weights_file(path: Path | str) -> Path:

@@ -15,7 +15,6 @@ the rest.
 from __future__ import annotations
 
 import datetime
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -413,8 +412,7 @@ def _write_card(
             **figures,
         },
     }
-    text = json.dumps(plain(card), indent=1, default=str, ensure_ascii=False) + "\n"
-    target.with_suffix(".json").write_text(text, encoding="utf-8")
+    cards.write(target, plain(card))
     OnnxRecogniser.load(target, threads=1)
 
 
@@ -454,10 +452,12 @@ def measured(
     found: dict[str, Any] = {
         name: asdict(value)
         for name, value in intervals.classification_intervals(
-            truth, answer, len(labels), subjects=subjects
+            truth, answer, len(labels), intervals.Resampling(subjects=subjects)
         ).items()
     }
-    found["calibration_error"] = asdict(intervals.calibration_interval(sure, right, subjects=subjects))
+    found["calibration_error"] = asdict(
+        intervals.calibration_interval(sure, right, intervals.Resampling(subjects=subjects))
+    )
     found["expected_calibration_error"] = metrics.calibration_error(sure, right)
     keep = sure >= UNCERTAIN_BELOW
     found["certain"] = {
@@ -562,8 +562,7 @@ def happier(
     shares = np.array([np.mean(each) for each in pairs if each])
     if all(len(each) <= 1 for each in pairs):
         return intervals.wilson(int(shares.sum()), len(shares))
-    drawn = [counts @ shares / counts.sum(axis=1) for counts in intervals.resamples(len(shares))]
-    return intervals.interval(float(shares.mean()), np.concatenate(drawn))
+    return intervals.interval(float(shares.mean()), intervals.PLAIN.means(shares))
 
 
 def _affect(

@@ -9,7 +9,6 @@ logits follow uniform shares; the card states these and the shares of the first 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -324,8 +323,7 @@ def _write_card(
             **figures,
         },
     }
-    text = json.dumps(plain(fields), indent=1, default=str, ensure_ascii=False) + "\n"
-    target.with_suffix(".json").write_text(text, encoding="utf-8")
+    cards.write(target, plain(fields))
     OnnxRecogniser.load(target, threads=1)
 
 

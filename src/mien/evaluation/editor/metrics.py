@@ -18,7 +18,7 @@ from mien.editing.photo import Photo
 from mien.editing.results import EditRefused
 from mien.editing.target import Target
 from mien.evaluation.editor.judges import JUDGED, grey_crop, square_of
-from mien.evaluation.intervals import Interval, interval, resamples, wilson
+from mien.evaluation.intervals import Interval, Resampling, interval, wilson
 from mien.evaluation.metrics import frechet, spearman
 from mien.io.images import LUMA
 from mien.landmarks import INNER_LIPS, OUTER_LIPS
@@ -185,15 +185,14 @@ def mean_by_source(values: Array, sources: Sequence[int], draws: int = 1000) -> 
     if not len(kept):
         return Interval(float("nan"))
     subjects = [str(source) for source, use in zip(sources, known, strict=True) if use]
-    sample = np.concatenate(
-        [counts @ kept / counts.sum(axis=1) for counts in resamples(len(kept), draws, subjects=subjects)]
-    )
-    return interval(float(kept.mean()), sample)
+    return interval(float(kept.mean()), Resampling(draws, subjects=subjects).means(kept))
 
 
 def ratio_by_source(above: Array, below: Array, draws: int = 1000) -> Interval:
     """Mean of `above` [n] over mean of `below` [n], one pair per source, with an interval over resampled sources."""
-    sample = np.concatenate([(counts @ above) / (counts @ below) for counts in resamples(len(above), draws)])
+    sample = np.concatenate(
+        [(counts @ above) / (counts @ below) for counts in Resampling(draws).blocks(len(above))]
+    )
     return interval(float(above.mean() / below.mean()), sample)
 
 

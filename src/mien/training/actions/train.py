@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import math
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ from mien.actions import ACTIONS, VERSION, other_side
 from mien.config import Frozen, explain
 from mien.errors import ConfigError
 from mien.faces.action_reader import SIZE, ActionReader
-from mien.io import atomic
+from mien.io import cards
 from mien.io.onnx import session
 from mien.landmarks import POINTS
 from mien.methods.base import Method, Terms
@@ -268,8 +267,7 @@ def finish(
         # Of every answer, also of those that are left empty.
         reader = ActionReader(_Opened(session(str(weights), 1)), np.ones(len(ACTIONS), bool))
         card["metrics"]["people"] = measure.people(reader, config.people)
-    text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
-    atomic.write({weights.with_suffix(".json"): text.encode()})
+    cards.write(weights, card)
     master = {**card, "sha256": None, "bytes": None}
     run_folder.write(lambda path: checkpoint.save(path, network, master), weights.with_suffix(".safetensors"))
     return card

@@ -10,7 +10,6 @@ with --resume; one limited by steps ends with the same weights as an uninterrupt
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Iterator
@@ -30,7 +29,7 @@ from mien.data.readers import READERS
 from mien.editing.corrector import SIDE
 from mien.editing.geometry import ACTIVE
 from mien.errors import ConfigError, DatasetDamaged
-from mien.io import atomic
+from mien.io import cards
 from mien.methods.mobilefacenet import MobileFaceNet
 from mien.training import checkpoint, processor, run_folder
 from mien.training.config import OptimConfig
@@ -286,8 +285,7 @@ class EditorTask(Task):
                 opset_version=17,
                 dynamo=False,
             )
-        card = json.dumps(self.card(path, training), indent=2, ensure_ascii=False)
-        atomic.write({path.with_suffix(".json"): (card + "\n").encode()})
+        cards.write(path, self.card(path, training))
 
     def card(self, path: Path, training: Run) -> dict[str, Any]:
         """The card of the exported file."""

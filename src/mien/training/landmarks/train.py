@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -30,7 +29,7 @@ from torch.nn import functional
 from mien.config import Frozen, explain
 from mien.errors import ConfigError
 from mien.faces.landmarker import SIDE, Landmarker, box_of_points
-from mien.io import atomic
+from mien.io import cards
 from mien.io.onnx import session
 from mien.landmarks import GROUPS, LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS
 from mien.methods.base import Method, Terms
@@ -149,9 +148,7 @@ def run(config: LandmarksConfig, resume: bool = False, progress: EventProgress =
         weights = config.out / "landmarks.onnx"
         export(cast(LandmarkNet, training.network), weights)
         figures = judge(Landmarker(session(str(weights), 1)), sets)
-        card = card_of(config, weights, faces, backgrounds, training, figures)
-        text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
-        atomic.write({weights.with_suffix(".json"): text.encode()})
+        cards.write(weights, card_of(config, weights, faces, backgrounds, training, figures))
     for name, values in figures["error_percent"].items():
         note(f"{name}: error {values} %")
     return config.out
