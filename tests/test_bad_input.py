@@ -66,7 +66,7 @@ def make(kind: str, folder: Path, photograph: Path) -> Path:
 REMEDIES = {
     "truncated": "copy, download or convert it again",
     "header_only": "copy, download or convert it again",
-    "empty": "copy, download or convert it again",
+    "empty": "copy or download it again",
     "text": "convert it to JPEG or PNG",
     "folder": "name picture files",
     "bomb": "scale it down",
