@@ -183,7 +183,7 @@ def test_rendering_goes_on_behind_the_last_person(tmp_path: Path) -> None:
         f"import sys; sys.path.insert(0, {str(made)!r})\n"
         "from make import head\nfrom mien.data.readers import rendered as heads\n"
         "from mien.data.synthetic.head import Renderer\n"
-        "heads.renderer = lambda path, size: (Renderer(head(), size=size), 'ball')\n"
+        "heads.renderer = lambda path, size, movements=False: (Renderer(head(), size=size), 'ball')\n"
         "from mien.cli.main import main; main()"
     )
 
