@@ -89,3 +89,19 @@ def test_a_whole_release_ends_in_weights_that_load(tmp_path: Path, monkeypatch: 
     readings = OnnxRecogniser.load(network)(np.zeros((2, 48, 48), dtype=np.uint8))
     assert sum(readings[0].probabilities.values()) == pytest.approx(1, abs=1e-4)
     assert any("int8" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("confident", "threshold"),
+    [(1.0, 0.75), (0.75, 0.75), (0.7, 0.65), (0.0, 0.5)],
+    ids=["all sure", "a quarter is not", "more than a quarter is not", "none is"],
+)
+def test_a_threshold_marks_at_most_a_quarter_of_the_validation_pictures(
+    confident: float, threshold: float
+) -> None:
+    sure = np.where(np.arange(100) < 100 * confident, 0.9, 0.49 if confident == 0 else 0.66)
+    rest = (1 - sure) / 2
+    temperature = 2.0
+    logits = temperature * np.log(np.stack([sure, rest, rest], axis=1)).astype(np.float32)
+    found = release.Calibration.of(logits, temperature)
+    assert (found.temperature, found.uncertain_below) == (temperature, threshold)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import datetime
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +49,12 @@ if TYPE_CHECKING:
 
     from mien.data.records import Record, Split
 
-UNCERTAIN_BELOW = 0.5
-"""Labels with a lower probability are uncertain. Our choice: 0.5, as calibrated probabilities need no other
-threshold."""
+UNCERTAIN = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
+"""The thresholds that `Calibration.of` chooses from: labels with a lower probability are uncertain."""
+
+DOUBTED = 0.25
+"""Largest share of the validation pictures that may be uncertain. Our choice: the shipped head then marks labels below
+0.75, which are a fifth of FERPlus's faces and two thirds of the errors; 0.5 would mark a sixth of the errors."""
 
 DECAYS = (0.01, 0.1, 1.0, 10.0)
 """Weight decays of the affect head that are compared on validation."""
@@ -66,6 +69,27 @@ OWN_FILE = "recogniser.onnx"
 
 INT8_LOSS = 0.003
 """Largest accepted loss of validation accuracy by int8."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How logits become probabilities and doubts; both values are chosen on validation.
+
+    Attributes:
+        temperature: the logits are divided by it.
+        uncertain_below: labels with a lower probability are uncertain, in [0.5, 0.75].
+    """
+
+    temperature: float
+    uncertain_below: float
+
+    @classmethod
+    def of(cls, logits: NDArray[np.float32], temperature: float) -> Calibration:
+        """The highest threshold of `UNCERTAIN` that marks at most `DOUBTED` of the validation logits [n, labels], or
+        the lowest where all mark more."""
+        sure = softmax(logits, temperature).max(axis=1)
+        fitting = [threshold for threshold in UNCERTAIN if (sure < threshold).mean() <= DOUBTED]
+        return cls(temperature, max(fitting, default=UNCERTAIN[0]))
 
 
 class ElsewhereConfig(SourceConfig):
@@ -202,10 +226,10 @@ def _make(
     affect_report, head = _affect(config, plain, run, splits, outputs, progress)
     if head is not None:
         method.affect = head
-    calibration = np.random.default_rng(0).permutation(len(splits["train"]))[: export.CALIBRATION]
+    ranged = np.random.default_rng(0).permutation(len(splits["train"]))[: export.CALIBRATION]
     agreed = export.to_onnx(method, run.data.size, run.data.colour, plain, check)
     progress(f"fp32: largest relative difference from torch {agreed.relative:.2e}")
-    export.quantise(plain, target, np.array(splits["train"].images[np.sort(calibration)]))
+    export.quantise(plain, target, np.array(splits["train"].images[np.sort(ranged)]))
     valid_plain = accuracy_of(export.run_onnx(plain, splits["valid"].images)["logits"], splits["valid"])
     valid = export.run_onnx(target, splits["valid"].images)
     valid_int8 = accuracy_of(valid["logits"], splits["valid"])
@@ -214,17 +238,19 @@ def _make(
         raise WeightsError(
             f"{target}: int8 costs {valid_plain - valid_int8:.2%} of validation accuracy, more than {INT8_LOSS:.1%}"
         )
-    temperature = metrics.fit_temperature(valid["logits"], splits["valid"].expression)
+    calibration = Calibration.of(
+        valid["logits"], metrics.fit_temperature(valid["logits"], splits["valid"].expression)
+    )
     test = export.run_onnx(target, splits["test"].images)
     test_plain = export.run_onnx(plain, splits["test"].images)
-    figures = measured(test, splits["test"], temperature, labels)
+    figures = measured(test, splits["test"], calibration, labels)
     figures["accuracy_fp32"] = accuracy_of(test_plain["logits"], splits["test"])
     figures["int8_agreement_with_fp32"] = export.compare(test_plain["logits"], test["logits"]).agreement
     figures |= {
         "validation_accuracy": {"fp32": valid_plain, "int8": valid_int8},
         "affect": affect_report,
         "elsewhere": {
-            source.root.name: elsewhere(target, source, run, temperature, labels)
+            source.root.name: elsewhere(target, source, run, calibration, labels)
             for source in config.elsewhere
         },
     }
@@ -238,7 +264,7 @@ def _make(
         run,
         labels,
         heads,
-        temperature,
+        calibration,
         records,
         splits["test"],
         figures,
@@ -291,12 +317,13 @@ def own(
         temperature = metrics.fit_temperature(logits, truth) if wrong else 1.0
         why = "" if wrong else ", kept: none of them is wrong, so confidence cannot be calibrated"
         progress(f"temperature {temperature:.2f} from {len(truth)} validation pictures{why}")
+        calibration = Calibration.of(logits, temperature)
         judged, split = valid, "valid"
         if any(record.split == "test" for record in records):
             progress("aligning the test pictures")
             judged, split = _samples(_of(records, "test", source), run, labels, source), "test"
             outputs = export.run_onnx(target, judged.images)
-        figures = {**measured(outputs, judged, temperature, labels), "split": split}
+        figures = {**measured(outputs, judged, calibration, labels), "split": split}
         if split == "valid":
             figures["note"] = (
                 "the set has no test split: these figures are of the pictures by which the weights were selected"
@@ -315,7 +342,7 @@ def own(
             "must_not": "decisions about a person; inferring emotions of people at work or in education",
         }
         heads = _heads(stored.card, run, records, labels)
-        _write_card(target, stated, stored, method, run, labels, heads, temperature, records, judged, figures)
+        _write_card(target, stated, stored, method, run, labels, heads, calibration, records, judged, figures)
         shutil.rmtree(out, ignore_errors=True)
     return out
 
@@ -368,7 +395,7 @@ def _write_card(
     run: RunConfig,
     labels: tuple[str, ...],
     heads: Sequence[str],
-    temperature: float,
+    calibration: Calibration,
     records: list[Record],
     judged: Samples,
     figures: dict[str, Any],
@@ -386,8 +413,7 @@ def _write_card(
         "classes": list(labels),
         "heads": {head: head in heads for head in HEADS},
         "input": {"size": data.size, "colour": "grey", "dtype": "uint8"},
-        "temperature": temperature,
-        "uncertain_below": UNCERTAIN_BELOW,
+        **asdict(calibration),
         "sha256": checkpoint.digest(target),
         "bytes": target.stat().st_size,
         "parameters": sum(parameter.numel() for parameter in method.parameters()),
@@ -407,7 +433,7 @@ def _write_card(
             "digest": protocol.digest(records) if protocol else None,
             "split": "test",
             "seed": stored.card["seed"],
-            "selection": f"best validation {run.select}; temperature on validation; nothing on test",
+            "selection": f"best validation {run.select}; temperature and threshold on validation; nothing on test",
             "faces_aligned": float(judged.found.mean()),
             **figures,
         },
@@ -430,7 +456,7 @@ def accuracy_of(logits: NDArray[np.float32], samples: Samples) -> float:
 def measured(
     test: dict[str, NDArray[np.float32]],
     samples: Samples,
-    temperature: float,
+    calibration: Calibration,
     labels: tuple[str, ...],
     people: Sequence[str | None] | None = None,
 ) -> dict[str, Any]:
@@ -444,7 +470,7 @@ def measured(
     truth, logits = samples.expression[named], test["logits"][named]
     if people is not None:
         people = [person for person, known in zip(people, named, strict=True) if known]
-    probabilities = softmax(logits, temperature)
+    probabilities = softmax(logits, calibration.temperature)
     answer = probabilities.argmax(axis=1)
     sure = probabilities.max(axis=1)
     right = answer == truth
@@ -459,7 +485,7 @@ def measured(
         intervals.calibration_interval(sure, right, intervals.Resampling(subjects=subjects))
     )
     found["expected_calibration_error"] = metrics.calibration_error(sure, right)
-    keep = sure >= UNCERTAIN_BELOW
+    keep = sure >= calibration.uncertain_below
     found["certain"] = {
         "share": float(keep.mean()),
         "accuracy": float(right[keep].mean()) if keep.any() else None,
@@ -480,7 +506,7 @@ def elsewhere(
     network: Path,
     source: ElsewhereConfig,
     run: RunConfig,
-    temperature: float,
+    calibration: Calibration,
     labels: tuple[str, ...],
     shift: NDArray[np.float32] | float = 0.0,
 ) -> dict[str, Any]:
@@ -493,7 +519,7 @@ def elsewhere(
     samples = _samples(records, run, labels, source)
     logits = export.run_onnx(network, samples.images)["logits"] + np.float32(shift)
     found = (
-        _of_rows(np.arange(len(records)), records, samples, logits, temperature, labels)
+        _of_rows(np.arange(len(records)), records, samples, logits, calibration, labels)
         if source.pooled
         else {}
     )
@@ -503,7 +529,7 @@ def elsewhere(
             known = sorted({name for one in records for name in one.attributes})
             raise ConfigError(f"{source.root}: by: no attribute '{key}': it has {', '.join(known) or 'none'}")
         found[f"by {key}"] = {
-            name: _of_rows(np.flatnonzero(mask), records, samples, logits, temperature, labels)
+            name: _of_rows(np.flatnonzero(mask), records, samples, logits, calibration, labels)
             if mask.sum() >= SMALLEST_GROUP
             else {"images": int(mask.sum()), "note": f"fewer than {SMALLEST_GROUP}: not scored"}
             for name, mask in grouped(values).items()
@@ -516,7 +542,7 @@ def _of_rows(
     records: Sequence[Record],
     samples: Samples,
     logits: NDArray[np.float32],
-    temperature: float,
+    calibration: Calibration,
     labels: tuple[str, ...],
 ) -> dict[str, Any]:
     """Figures of some of a set's pictures; also of pairs if people show two expressions."""
@@ -531,10 +557,10 @@ def _of_rows(
         names=tuple(samples.names[row] for row in rows),
     )
     people = [records[row].subject for row in rows]
-    figures = measured({"logits": logits[rows]}, part, temperature, labels, people)
+    figures = measured({"logits": logits[rows]}, part, calibration, labels, people)
     figures["images"] = len(rows)
     if labels == EXPRESSIONS and None not in people and len(set(people)) < len(people):
-        shares = softmax(logits[rows], temperature)
+        shares = softmax(logits[rows], calibration.temperature)
         pairs = happier(shares[:, HAPPY], part.expression, people)
         if pairs.known:
             figures["pairs"] = asdict(pairs)

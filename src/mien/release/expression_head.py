@@ -9,7 +9,7 @@ logits follow uniform shares; the card states these and the shares of the first 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from mien.faces.recognise import OnnxRecogniser, softmax
 from mien.io import atomic, cards
 from mien.labels import EXPRESSIONS, UNLABELLED
 from mien.release import export
-from mien.release.build import ElsewhereConfig, accuracy_of, elsewhere, measured
+from mien.release.build import Calibration, ElsewhereConfig, accuracy_of, elsewhere, measured
 from mien.training import checkpoint
 from mien.training.config import RunConfig
 from mien.types import LineProgress
@@ -282,12 +282,13 @@ def _write_card(
     # Fitted at the default prior; prediction also divides the logits before it adds the prior.
     temperature = _temperature(logits["valid"], splits["valid"].expression, tempered)
     shift = (temperature * np.log(tempered)).astype(np.float32)
-    figures = measured({"logits": logits["test"] + shift}, splits["test"], temperature, EXPRESSIONS)
     valid = logits["valid"] + shift
+    calibration = Calibration.of(valid, temperature)
+    figures = measured({"logits": logits["test"] + shift}, splits["test"], calibration, EXPRESSIONS)
     figures["validation_accuracy"] = {"int8": accuracy_of(valid, splits["valid"])}
     figures["affect"] = before.fields["metrics"].get("affect", {})
     figures["elsewhere"] = {
-        source.root.name: elsewhere(target, source, run, temperature, EXPRESSIONS, shift)
+        source.root.name: elsewhere(target, source, run, calibration, EXPRESSIONS, shift)
         for source in config.elsewhere
     }
     figures["leave_one_set_out"] = left_out(sets, config.penalty, temperature * np.log(tempered), progress)
@@ -296,7 +297,7 @@ def _write_card(
         **before.fields,
         **config.card,
         "name": config.name,
-        "temperature": temperature,
+        **asdict(calibration),
         "prior": {
             "logits": dict.fromkeys(EXPRESSIONS, 1 / len(EXPRESSIONS)),
             "learnt": dict(zip(EXPRESSIONS, learnt.tolist(), strict=True)),
@@ -319,7 +320,7 @@ def _write_card(
             },
             "data": name,
             "split": "test",
-            "selection": "shares of the sets, penalty, prior and temperature on validation; nothing on test",
+            "selection": "shares of the sets, penalty, prior, temperature and threshold on validation; nothing on test",
             **figures,
         },
     }
