@@ -63,10 +63,17 @@ def test_a_set_is_judged_by_a_head_that_did_not_learn_from_it() -> None:
         1 - second.truth,
         50.0,
     )
-    found = expression_head.left_out([first, wrong], 1e-3, np.log(first.prior), lambda text: None)
+    found = expression_head.left_out([first, wrong], 1e-3, np.log(first.prior), True, lambda text: None)
     assert set(found) == {"b"}
     assert found["b"]["uniform"]["accuracy"] < 0.2
     assert found["b"]["uniform"]["images"] == 600
+    assert set(found["b"]) == {"before", "default", "uniform"}
+
+
+def test_a_head_that_learnt_from_the_sets_is_not_compared_with() -> None:
+    sets = [_set("a", [300, 300], seed=1), _set("b", [300, 300], seed=2)]
+    found = expression_head.left_out(sets, 1e-3, np.log(sets[0].prior), False, lambda text: None)
+    assert set(found["b"]) == {"default", "uniform"}
 
 
 @pytest.fixture(scope="module")

@@ -150,27 +150,23 @@ def fit(sets: list[Embedded], penalty: float) -> tuple[Floats, Floats]:
 
 
 def left_out(
-    sets: list[Embedded], penalty: float, shift: NDArray[np.float64], progress: LineProgress
+    sets: list[Embedded], penalty: float, shift: NDArray[np.float64], before: bool, progress: LineProgress
 ) -> dict[str, Any]:
     """Accuracy and macro recall on each set except the first, of a head that was fitted without it, and of the old
     head.
 
-    "before" is the network's own head, "uniform" the new one, and "default" the new one with `shift` [k] added to its
-    logits.
+    "before" is the network's own head, left out unless `before` because it learnt from the sets; "uniform" is the new
+    one, and "default" the new one with `shift` [k] added to its logits.
     """
     found: dict[str, Any] = {}
     for one in sets[1:]:
         progress(f"fitting without {one.name}")
         weights, offsets = fit([other for other in sets if other is not one], penalty)
         logits = one.embeddings @ weights.T + offsets
-        found[one.name] = {
-            name: _judged(scores, one.truth)
-            for name, scores in (
-                ("before", one.logits),
-                ("default", logits + shift),
-                ("uniform", logits),
-            )
-        }
+        heads = {"default": logits + shift, "uniform": logits}
+        if before:
+            heads["before"] = one.logits
+        found[one.name] = {name: _judged(scores, one.truth) for name, scores in heads.items()}
     return found
 
 
@@ -291,7 +287,9 @@ def _write_card(
         source.root.name: elsewhere(target, source, run, calibration, EXPRESSIONS, shift)
         for source in config.elsewhere
     }
-    figures["leave_one_set_out"] = left_out(sets, config.penalty, temperature * np.log(tempered), progress)
+    figures["leave_one_set_out"] = left_out(
+        sets, config.penalty, temperature * np.log(tempered), "head" not in before.fields["recipe"], progress
+    )
     name = config.main.protocol or config.main.reader
     fields = {
         **before.fields,
