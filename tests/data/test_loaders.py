@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mien.data import cropping
-from mien.data.config import DataConfig
+from mien.data.config import DataConfig, SourceConfig
 from mien.data.cropping import Samples
 from mien.data.readers import manifest
 from mien.data.records import Record
@@ -171,6 +171,28 @@ def test_a_rendered_face_of_little_strength_is_mostly_neutral() -> None:
 def test_an_unknown_reader_is_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean 'manifest'"):
         cropping.source_records(DataConfig(reader="manifst", root=Path()))
+
+
+def test_a_source_keeps_the_pictures_that_where_describes(tmp_path: Path) -> None:
+    rows = [("a.png", "lfw", "old"), ("b.png", "other", "old"), ("c.png", "lfw", "")]
+    table = tmp_path / "manifest.csv"
+    table.write_text(
+        "path,expression,part,age\n" + "".join(f"{name},neutral,{part},{age}\n" for name, part, age in rows)
+    )
+    for name, *_ in rows:
+        images.write(tmp_path / name, np.zeros((8, 8, 3), np.uint8))
+
+    def names(**where: str) -> list[str]:
+        source = SourceConfig(reader="manifest", root=tmp_path, where=where)
+        return [record.path.name for record in cropping.source_records(source)]
+
+    assert names() == ["a.png", "b.png", "c.png"]
+    assert names(part="lfw") == ["a.png", "c.png"]
+    assert names(part="lfw", age="old") == ["a.png"]
+    with pytest.raises(ConfigError, match=r"no picture has part 'web': part is lfw(, | and )other"):
+        names(part="web")
+    with pytest.raises(ConfigError, match=r"no picture has place 'x': its attributes are age(, | and )part"):
+        names(place="x")
 
 
 def test_video_frames_are_decoded_by_number(tmp_path: Path) -> None:

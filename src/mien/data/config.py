@@ -19,6 +19,7 @@ class SourceConfig(Frozen):
         None, description="a name in mien/data/protocol_files; None takes every record"
     )
     fold: int = Field(0, ge=0, description="the tested fold of a protocol with folds")
+    where: dict[str, str] = Field({}, description="only pictures with these attributes, e.g. {part: lfw}")
     points: Path | None = Field(
         None,
         description="an .npz of `names` and `points` [n, 112, 2]; None uses the shipped landmark network",

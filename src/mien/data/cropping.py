@@ -122,10 +122,12 @@ def _translated(records: list[Record], labels: tuple[str, ...], source: SourceCo
 
 
 def source_records(config: SourceConfig, labels: tuple[str, ...] = EXPRESSIONS) -> list[Record]:
-    """Read a source and apply its protocol, if it names one; expressions and votes are those of `labels`.
+    """Read a source, apply its protocol, if it names one, and keep the pictures that its `where` describes; expressions
+    and votes are those of `labels`.
 
     Raises:
-        ConfigError: no such reader, protocol or fold, or a source that cannot have these labels.
+        ConfigError: no such reader, protocol or fold, a source that cannot have these labels, or no picture with the
+            attributes of `where`.
         DatasetNotFound, DatasetDamaged: raised by the reader.
     """
     if config.reader not in READERS:
@@ -138,7 +140,21 @@ def source_records(config: SourceConfig, labels: tuple[str, ...] = EXPRESSIONS) 
     records = reader(config.root, labels=own, **(protocol.options if protocol else {}))
     if protocol is not None:
         records = protocol.apply(records, config.fold, own)
+    records = _matching(records, config)
     return records if own == labels else _translated(records, labels, config)
+
+
+def _matching(records: list[Record], config: SourceConfig) -> list[Record]:
+    for key, value in config.where.items():
+        known = {str(record.attributes[key]) for record in records if key in record.attributes}
+        if value not in known:
+            there = sorted(known) or sorted({name for record in records for name in record.attributes})
+            what = (
+                f"{key} is {listed(there[:10])}" if known else f"its attributes are {listed(there) or 'none'}"
+            )
+            raise ConfigError(f"{config.root}: where: no picture has {key} '{value}': {what}")
+        records = [record for record in records if str(record.attributes.get(key)) == value]
+    return records
 
 
 def protocol_of(name: str, reader: str, root: Path) -> Protocol:
