@@ -103,5 +103,5 @@ def test_a_threshold_marks_at_most_a_quarter_of_the_validation_pictures(
     rest = (1 - sure) / 2
     temperature = 2.0
     logits = temperature * np.log(np.stack([sure, rest, rest], axis=1)).astype(np.float32)
-    found = release.Calibration.of(logits, temperature)
+    found = release.Certainty.of(logits, temperature)
     assert (found.temperature, found.uncertain_below) == (temperature, threshold)

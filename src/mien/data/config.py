@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,7 +19,9 @@ class SourceConfig(Frozen):
         None, description="a name in mien/data/protocol_files; None takes every record"
     )
     fold: int = Field(0, ge=0, description="the tested fold of a protocol with folds")
-    where: dict[str, str] = Field({}, description="only pictures with these attributes, e.g. {part: lfw}")
+    where: tuple[Annotated[str, Field(pattern="^[^=]+=")], ...] = Field(
+        (), description="only pictures with these attributes, e.g. [part=lfw]"
+    )
     points: Path | None = Field(
         None,
         description="an .npz of `names` and `points` [n, 112, 2]; None uses the shipped landmark network",

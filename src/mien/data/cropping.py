@@ -145,7 +145,7 @@ def source_records(config: SourceConfig, labels: tuple[str, ...] = EXPRESSIONS) 
 
 
 def _matching(records: list[Record], config: SourceConfig) -> list[Record]:
-    for key, value in config.where.items():
+    for key, _, value in (one.partition("=") for one in config.where):
         known = {str(record.attributes[key]) for record in records if key in record.attributes}
         if value not in known:
             there = sorted(known) or sorted({name for record in records for name in record.attributes})

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from mien.data.records import Record, Split
 
 UNCERTAIN = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
-"""The thresholds that `Calibration.of` chooses from: labels with a lower probability are uncertain."""
+"""The thresholds that `Certainty.of` chooses from: labels with a lower probability are uncertain."""
 
 DOUBTED = 0.25
 """Largest share of the validation pictures that may be uncertain. Our choice: the shipped head then marks labels below
@@ -72,7 +72,7 @@ INT8_LOSS = 0.003
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Certainty:
     """How logits become probabilities and doubts; both values are chosen on validation.
 
     Attributes:
@@ -84,7 +84,7 @@ class Calibration:
     uncertain_below: float
 
     @classmethod
-    def of(cls, logits: NDArray[np.float32], temperature: float) -> Calibration:
+    def of(cls, logits: NDArray[np.float32], temperature: float) -> Certainty:
         """The highest threshold of `UNCERTAIN` that marks at most `DOUBTED` of the validation logits [n, labels], or
         the lowest where all mark more."""
         sure = softmax(logits, temperature).max(axis=1)
@@ -238,7 +238,7 @@ def _make(
         raise WeightsError(
             f"{target}: int8 costs {valid_plain - valid_int8:.2%} of validation accuracy, more than {INT8_LOSS:.1%}"
         )
-    calibration = Calibration.of(
+    calibration = Certainty.of(
         valid["logits"], metrics.fit_temperature(valid["logits"], splits["valid"].expression)
     )
     test = export.run_onnx(target, splits["test"].images)
@@ -317,7 +317,7 @@ def own(
         temperature = metrics.fit_temperature(logits, truth) if wrong else 1.0
         why = "" if wrong else ", kept: none of them is wrong, so confidence cannot be calibrated"
         progress(f"temperature {temperature:.2f} from {len(truth)} validation pictures{why}")
-        calibration = Calibration.of(logits, temperature)
+        calibration = Certainty.of(logits, temperature)
         judged, split = valid, "valid"
         if any(record.split == "test" for record in records):
             progress("aligning the test pictures")
@@ -395,7 +395,7 @@ def _write_card(
     run: RunConfig,
     labels: tuple[str, ...],
     heads: Sequence[str],
-    calibration: Calibration,
+    calibration: Certainty,
     records: list[Record],
     judged: Samples,
     figures: dict[str, Any],
@@ -456,7 +456,7 @@ def accuracy_of(logits: NDArray[np.float32], samples: Samples) -> float:
 def measured(
     test: dict[str, NDArray[np.float32]],
     samples: Samples,
-    calibration: Calibration,
+    calibration: Certainty,
     labels: tuple[str, ...],
     people: Sequence[str | None] | None = None,
 ) -> dict[str, Any]:
@@ -506,7 +506,7 @@ def elsewhere(
     network: Path,
     source: ElsewhereConfig,
     run: RunConfig,
-    calibration: Calibration,
+    calibration: Certainty,
     labels: tuple[str, ...],
     shift: NDArray[np.float32] | float = 0.0,
 ) -> dict[str, Any]:
@@ -542,7 +542,7 @@ def _of_rows(
     records: Sequence[Record],
     samples: Samples,
     logits: NDArray[np.float32],
-    calibration: Calibration,
+    calibration: Certainty,
     labels: tuple[str, ...],
 ) -> dict[str, Any]:
     """Figures of some of a set's pictures; also of pairs if people show two expressions."""

@@ -29,7 +29,7 @@ from mien.faces.recognise import OnnxRecogniser, softmax
 from mien.io import atomic, cards
 from mien.labels import EXPRESSIONS, UNLABELLED
 from mien.release import export
-from mien.release.build import Calibration, ElsewhereConfig, accuracy_of, elsewhere, measured
+from mien.release.build import Certainty, ElsewhereConfig, accuracy_of, elsewhere, measured
 from mien.training import checkpoint
 from mien.training.config import RunConfig
 from mien.types import LineProgress
@@ -279,7 +279,7 @@ def _write_card(
     temperature = _temperature(logits["valid"], splits["valid"].expression, tempered)
     shift = (temperature * np.log(tempered)).astype(np.float32)
     valid = logits["valid"] + shift
-    calibration = Calibration.of(valid, temperature)
+    calibration = Certainty.of(valid, temperature)
     figures = measured({"logits": logits["test"] + shift}, splits["test"], calibration, EXPRESSIONS)
     figures["validation_accuracy"] = {"int8": accuracy_of(valid, splits["valid"])}
     figures["affect"] = before.fields["metrics"].get("affect", {})
