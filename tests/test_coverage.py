@@ -9,6 +9,7 @@ import pytest
 
 from mien.data.predictions import Predictions, RunInfo
 from mien.evaluation import compare, intervals, metrics
+from mien.evaluation.editor import metrics as editor
 from mien.evaluation.intervals import Interval, Resampling
 from mien.labels import EXPRESSIONS
 
@@ -162,15 +163,36 @@ def test_comparisons(seeds: int, spread: float) -> None:
 
 
 def test_editors_means_by_source() -> None:
-    from mien.evaluation.editor import metrics as measures
-
     random, held = np.random.default_rng(6), {"mean": 0, "ratio": 0}
     for _ in range(TIMES):
         person = np.repeat(random.normal(1, 0.3, 40), 6)
         values = person + random.normal(0, 0.2, 240)
-        mean = measures.mean_by_source(values, np.repeat(np.arange(40), 6).tolist(), DRAWS)
+        mean = editor.mean_by_source(values, np.repeat(np.arange(40), 6).tolist(), DRAWS)
         held["mean"] += mean.low <= 1 <= mean.high
         below = random.normal(2, 0.3, 60)
-        ratio = measures.ratio_by_source(0.5 * below + random.normal(0, 0.2, 60), below, DRAWS)
+        ratio = editor.ratio_by_source(0.5 * below + random.normal(0, 0.2, 60), below, DRAWS)
         held["ratio"] += ratio.low <= 0.5 <= ratio.high
     assert all(honest(number / TIMES) for number in held.values()), held
+
+
+@pytest.mark.parametrize("count", [200, 400])
+def test_emotion_distances(count: int) -> None:
+    """About the mean of samples of this size: both distances fall with more pictures."""
+    random, dimensions = np.random.default_rng(7), 16
+    scale = random.normal(size=(dimensions, dimensions)) / 4
+    other = scale + random.normal(size=scale.shape) / 20
+    moved = random.normal(size=dimensions) * 0.3
+
+    def drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        real, edited, plain = random.normal(size=(3, count, dimensions))
+        return real @ scale.T, edited @ other.T + moved, plain @ other.T + 2 * moved
+
+    samples = [drawn() for _ in range(TIMES)]
+    found = {
+        "fed": [editor.fed(real, edited, seed=n) for n, (real, edited, _) in enumerate(samples)],
+        "share": [editor.fed_share(*sample, seed=n) for n, sample in enumerate(samples)],
+    }
+    for name, each in found.items():
+        truth = np.mean([one.value for one in each])
+        held = np.mean([one.low <= truth <= one.high for one in each])
+        assert honest(float(held)), (name, held)

@@ -150,8 +150,10 @@ def accuracy(shares: Array, targets: Sequence[str], name: str) -> Interval:
 def fed(real: Array, edited: Array, draws: int = 40, seed: int = 0) -> Interval:
     """Frechet Emotion Distance of two sets of features [n, d] with equal n, classes in equal numbers in both.
 
-    The interval is of half samples drawn without replacement: their spread about their own mean equals that of whole
-    samples about the truth, while a bootstrap's repeated rows would bias the distance upwards.
+    FED falls with n towards the distance of the populations, so compare it only at equal n. The interval is about its
+    mean over samples of this n, not about the limit, which it often misses. It is of half samples drawn without
+    replacement: their spread about their own mean is that of whole samples, while a bootstrap's repeated rows would
+    bias the distance upwards. `tests/test_coverage.py` simulates how often it contains that mean.
     """
     value = frechet(real, edited)
     random, half = np.random.default_rng(seed), len(real) // 2
