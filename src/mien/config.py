@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mien.errors import ConfigError, nearest
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class Frozen(BaseModel):
@@ -74,6 +76,20 @@ def set_key(tree: dict[str, Any], assignment: str) -> None:
             raise ConfigError(f"'{assignment}': '{parent}' is a value, not a section")
         node = child
     node[last] = parse_yaml(text, f"'{assignment}': the value is")
+
+
+def checked(model: type[Checked], tree: dict[str, Any], source: str) -> Checked:
+    """The configuration of a tree that was read from `source`.
+
+    Raises:
+        ConfigError: a key or value is wrong; see `explain`.
+    """
+    try:
+        return model(**tree)
+    except ValidationError as problem:
+        raise explain(problem, model, source) from None
+    except TypeError as problem:  # a key is no text
+        raise ConfigError(f"{source}: {problem}") from None
 
 
 def explain(problem: ValidationError, model: type[BaseModel], source: str) -> ConfigError:

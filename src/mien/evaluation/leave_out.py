@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from mien.config import Frozen, explain, read_tree
+from mien.config import Frozen, checked, read_tree
 from mien.data import cropping
 from mien.data.config import SourceConfig
 from mien.data.records import Split
@@ -114,10 +114,7 @@ def load(path: Path) -> LeaveOutConfig:
     Raises:
         ConfigError: missing, not YAML, or a key or value is wrong.
     """
-    try:
-        return LeaveOutConfig(**read_tree(path))
-    except ValidationError as problem:
-        raise explain(problem, LeaveOutConfig, str(path)) from None
+    return checked(LeaveOutConfig, read_tree(path), str(path))
 
 
 def run(

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ValidationError
-
-from mien.config import explain
+from mien.config import checked
 from mien.errors import ConfigError, nearest
 from mien.methods import cal, cclls, jadfer, ke2nt, meca
 from mien.methods.base import Ablation, Method
@@ -43,8 +41,5 @@ def build(options: dict[str, Any], size: int) -> Method:
     if name not in METHODS:
         raise ConfigError(f"method.name: '{name}': {nearest(str(name), list(METHODS))}")
     kind = METHODS[name]
-    try:
-        config = kind.Config(**options)
-    except ValidationError as problem:
-        raise explain(problem, kind.Config, f"method '{name}'") from None
+    config = checked(kind.Config, options, f"method '{name}'")
     return kind(config, size)

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch.nn import functional
 
-from mien.config import Frozen, explain
+from mien.config import Frozen, checked
 from mien.data.config import SourceConfig
 from mien.data.cropping import Samples, finds_faces, load_crops, source_records, to_samples
 from mien.data.duplicates import without_copies
@@ -102,10 +102,7 @@ def load(tree: dict[str, Any], what: str) -> HeadConfig:
     Raises:
         ConfigError: a key or value is wrong.
     """
-    try:
-        return HeadConfig(**tree)
-    except ValidationError as problem:
-        raise explain(problem, HeadConfig, what) from None
+    return checked(HeadConfig, tree, what)
 
 
 def fit(sets: list[Embedded], penalty: float) -> tuple[Floats, Floats]:

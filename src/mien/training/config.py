@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mien.config import Frozen, explain, read_tree
+from mien.config import Frozen, checked, read_tree
 from mien.data.config import DataConfig
 from mien.errors import ConfigError
 from mien.labels import OWN, label_set
@@ -107,9 +107,4 @@ def load_config(path: Path | str, assignments: list[str] | None = None) -> RunCo
         ConfigError: the file is missing or not YAML, or a key or value is wrong.
     """
     tree = read_tree(path, assignments)
-    try:
-        return RunConfig(**tree)
-    except ValidationError as problem:
-        raise explain(problem, RunConfig, str(path)) from None
-    except TypeError as problem:
-        raise ConfigError(f"{path}: {problem}") from None
+    return checked(RunConfig, tree, str(path))

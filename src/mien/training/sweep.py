@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mien.config import Frozen, explain, read_tree, set_key
+from mien.config import Frozen, checked, read_tree, set_key
 from mien.data.config import SourceConfig
 from mien.data.records import Split
 from mien.errors import ConfigError
@@ -119,10 +119,7 @@ class SweepConfig(Frozen):
             "seed": seed,
             "runs": self.out / "runs",
         }
-        try:
-            config = RunConfig(**tree)
-        except ValidationError as problem:
-            raise explain(problem, RunConfig, f"arm '{arm}'") from None
+        config = checked(RunConfig, tree, f"arm '{arm}'")
         if fold is None:
             return config
         return config.model_copy(update={"data": config.data.model_copy(update={"fold": fold})})
@@ -166,10 +163,7 @@ def load_sweep(path: Path | str, assignments: Sequence[str] = ()) -> SweepConfig
         tree["base"] = read_tree(tree["base"])
     for one in inner:
         set_key(tree, one)
-    try:
-        sweep = SweepConfig(**tree)
-    except ValidationError as problem:
-        raise explain(problem, SweepConfig, str(path)) from None
+    sweep = checked(SweepConfig, tree, str(path))
     for arm in sweep.arms:
         try:
             sweep.config(arm)

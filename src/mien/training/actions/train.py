@@ -21,11 +21,11 @@ from typing import Any, ClassVar, Final, Literal, cast
 import cv2
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import Tensor
 
 from mien.actions import ACTIONS, VERSION, other_side
-from mien.config import Frozen, explain
+from mien.config import Frozen, checked
 from mien.errors import ConfigError
 from mien.faces.action_reader import SIZE, ActionReader
 from mien.io import cards
@@ -106,10 +106,7 @@ def configured(tree: dict[str, Any], source: str) -> ActionsConfig:
     Raises:
         ConfigError: a key or value is wrong, or no set is given.
     """
-    try:
-        config = ActionsConfig(**tree)
-    except ValidationError as problem:
-        raise explain(problem, ActionsConfig, source) from None
+    config = checked(ActionsConfig, tree, source)
     if not config.roots and config.rendered is None:
         raise ConfigError(
             f"{source}: nothing to learn from: give ferplus, muxspace, diffusionfer or rendered"

@@ -19,11 +19,11 @@ from typing import Any, ClassVar, Final, Literal, cast
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mien.config import Frozen, explain
+from mien.config import Frozen, checked
 from mien.data import protocols
 from mien.data.readers import READERS
 from mien.editing.corrector import SIDE
@@ -88,10 +88,7 @@ def configured(tree: dict[str, Any], source: str) -> EditorConfig:
     Raises:
         ConfigError: a key or value is wrong, or the guide or the witness is missing.
     """
-    try:
-        config = EditorConfig(**tree)
-    except ValidationError as problem:
-        raise explain(problem, EditorConfig, source) from None
+    config = checked(EditorConfig, tree, source)
     if config.identity is not None:
         if config.method.kind == "stargan":
             raise ConfigError(f"{source}: a stargan has no witness: leave out `identity`")

@@ -22,11 +22,11 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from mien.config import Frozen, explain
+from mien.config import Frozen, checked
 from mien.errors import ConfigError
 from mien.faces.landmarker import SIDE, Landmarker, box_of_points
 from mien.io import cards
@@ -107,10 +107,7 @@ def configured(tree: dict[str, Any], source: str) -> LandmarksConfig:
     Raises:
         ConfigError: a key or value is wrong, or no set is given.
     """
-    try:
-        config = LandmarksConfig(**tree)
-    except ValidationError as problem:
-        raise explain(problem, LandmarksConfig, source) from None
+    config = checked(LandmarksConfig, tree, source)
     if not config.roots and config.head is None:
         raise ConfigError(f"{source}: nothing to learn from: give ferplus, muxspace, diffusionfer or head")
     return config
