@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mien.editing.editor import Editor
     from mien.errors import MienError
     from mien.faces.pipeline import Pipeline, load
     from mien.labels import EXPRESSIONS
@@ -50,10 +51,12 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'mien' has no attribute '{name}'")
+if not TYPE_CHECKING:  # a type checker would take every name for one of these
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        raise AttributeError(f"module 'mien' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

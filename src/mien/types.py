@@ -23,6 +23,7 @@ from mien.labels import BASIC, EXPRESSIONS, NEUTRAL
 from mien.wording import signed
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from typing_extensions import Self
 
 CountProgress = Callable[[int, int], None]
@@ -392,6 +393,32 @@ class Analysis:
         """One line of JSON; numbers keep full precision."""
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
+    def to_frame(self, columns: str = "mien", landmarks: bool = True) -> DataFrame:
+        """A pandas DataFrame with one row per face, or one row if there is none; see `mien.io.tables.to_frame`.
+
+        Raises:
+            TableError: pandas is not installed.
+        """
+        return Analyses([self]).to_frame(columns, landmarks)
+
+    def show(self, picture: Any = None) -> None:
+        """Show the annotated picture: below the cell in a notebook, else in the system's picture viewer.
+
+        Args:
+            picture: what was analysed; needed unless it is the file that `source` names.
+
+        Raises:
+            ConfigError: the picture is not the one that was analysed, or is not there any more.
+            LoadError: there is no picture viewer.
+        """
+        from mien.faces import display
+
+        display.show(self, picture)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: a small picture, and the labels of each face with bars."""
+        return Analyses([self])._repr_html_()
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Rebuild and validate an analysis from `to_dict`'s form.
@@ -426,6 +453,25 @@ class Analysis:
         except (ValueError, RecursionError) as problem:  # ValueError: also 5,000 digits
             raise ConfigError(f"not an analysis: not JSON: {problem}") from None
         return cls.from_dict(values)
+
+
+class Analyses(list[Analysis]):
+    """The analyses of several pictures: a list with a table, and with a gallery in notebooks."""
+
+    def to_frame(self, columns: str = "mien", landmarks: bool = True) -> DataFrame:
+        """A pandas DataFrame with one row per face, and one per picture without; see `mien.io.tables.to_frame`.
+
+        Raises:
+            TableError: pandas is not installed.
+        """
+        from mien.io.columns import to_frame
+
+        return to_frame(self, columns, landmarks)
+
+    def _repr_html_(self) -> str:
+        from mien.faces import display
+
+        return display.html(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,21 @@ def _own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # Pixels
 
 
+@pytest.mark.parametrize("given", [3, None, ["a.jpg"], {"a.jpg"}, range(3)])
+def test_what_is_no_picture_is_refused_in_one_line(editor: Editor, given: object) -> None:
+    with pytest.raises(
+        ImageError, match=r"> is not a picture: pass a path, bytes, an open binary file, an array"
+    ):
+        editor(given, "happiness")  # type: ignore[arg-type]
+
+
+def test_every_kind_of_bytes_is_the_same_photo(photo: Photo) -> None:
+    for data in (photo.data, bytearray(photo.data), memoryview(photo.data)):
+        other = open_photo(data)
+        np.testing.assert_array_equal(other.colour, photo.colour)
+        assert other.data == photo.data
+
+
 def test_zero_intensity_returns_the_photo(editor: Editor, photo: Photo, located: list[Located]) -> None:
     for target in ("happiness", "neutral", "happiness:0.5,surprise:0.5"):
         for mouth in ("auto", "open", "keep"):

@@ -257,6 +257,11 @@ def test_a_table_that_is_no_baseline_is_refused(
 
 
 def test_a_table_is_a_baseline_alone_and_must_be_there(tmp_path: Path) -> None:
+    for pixels in (np.zeros((4, 4, 3), np.uint8), b"data", 3, ["a.jpg", np.zeros((4, 4, 3), np.uint8)]):
+        with pytest.raises(
+            ConfigError, match=r"given as paths: of pixels or bytes make one with pipeline\.baseline"
+        ):
+            NeutralPictures.read(pixels)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="a table is a baseline alone"):
         NeutralPictures.read(["a.jpg", "people.csv"])
     with pytest.raises(ConfigError, match=r"people\.csv: this table cannot be read: no such file"):

@@ -230,6 +230,18 @@ def test_pillow_paths_and_tensors_are_what_the_file_is(
     assert [found.faces for found in pipeline(same)] == [expected.faces] * len(same)
 
 
+def test_collections_that_are_no_list_are_told_what_to_do(pipeline: Pipeline, blank: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    for several in ({blank}, (path for path in [blank]), pandas.Series([str(blank)]), {"a": blank}):
+        with pytest.raises(
+            ImageError, match=r"of pictures: pass list\(...\) of it, or iterate over pipeline.stream"
+        ):
+            pipeline(several)  # type: ignore[call-overload]
+    assert [one.source for one in pipeline(list(pandas.Series([str(blank)])))] == [str(blank)]
+    with pytest.raises(ImageError, match="an array of object is not a picture: pass uint8 pixels, or paths"):
+        pipeline(np.array([str(blank)], dtype=object))
+
+
 def test_base64_is_neither_taken_for_a_path_nor_echoed(pipeline: Pipeline, astronaut: Path) -> None:
     text = base64.b64encode(astronaut.read_bytes()).decode()
     for given in (text, text[:300], f"data:image/png;base64,{text}", f"{text[:76]}\n{text[76:3000]}"):

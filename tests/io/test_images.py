@@ -415,7 +415,7 @@ def test_files_open_as_text_or_closed_are_refused(tmp_path: Path, scene: Rgb) ->
         images.read(file)
     with pytest.raises(ImageError, match="binary mode"):
         images.read(io.StringIO("text"))  # type: ignore[arg-type]
-    with pytest.raises(ImageError, match="an array or a Pillow picture"):
+    with pytest.raises(ImageError, match="<int> is not a picture: pass a path, bytes"):
         images.read(3)  # type: ignore[arg-type]
 
 

@@ -7,12 +7,10 @@ preview dropped, since it would show the unedited face).
 
 from __future__ import annotations
 
-import os
 import struct
 from dataclasses import dataclass, field, replace
 from io import BytesIO
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -22,6 +20,7 @@ from mien.io import images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL import Image as PillowImage
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 """Suffixes the editor writes: those that can carry provenance."""
@@ -86,19 +85,8 @@ def open_photo(source: images.Source | images.Pixels, max_pixels: int = images.M
     from PIL import ImageOps
 
     name = images.describe(source)
-    if isinstance(source, bytes | bytearray):
-        data = bytes(source)
-    elif isinstance(source, str | os.PathLike):
-        try:
-            data = Path(os.fsdecode(source)).read_bytes()
-        except OSError:
-            images.read(source, max_pixels=max_pixels)  # names the reason and the remedy
-            raise
-    else:
-        data = source.read()
-    rgb = images.read(
-        data if isinstance(source, bytes | bytearray) else _named(data, name), max_pixels=max_pixels
-    )
+    data = images.bytes_of(source)
+    rgb = images.read(_named(data, name), max_pixels=max_pixels)
     if images.has_wide_bands(data):
         return Photo(rgb, source=name, data=data)
     with images.opened(data, name) as file:
@@ -138,8 +126,9 @@ def _of_pixels(source: images.Pixels, max_pixels: int) -> Photo:
     if getattr(source, "mode", "") in ("RGBA", "LA", "PA"):
         from PIL import ImageOps
 
-        layers = np.asarray(ImageOps.exif_transpose(source).convert("RGBA"))
-        return Photo(images.check(layers[..., :3]), alpha=layers[..., 3].copy(), grey=source.mode == "LA")
+        picture = cast("PillowImage.Image", source)
+        layers = np.asarray(ImageOps.exif_transpose(picture).convert("RGBA"))
+        return Photo(images.check(layers[..., :3]), alpha=layers[..., 3].copy(), grey=picture.mode == "LA")
     return Photo(images.check(source, max_pixels), grey=grey)
 
 

@@ -50,8 +50,8 @@ _SMALLEST: Final = 9.0
 """Smallest font size, pixels."""
 
 
-Show = Literal["labels", "actions"]
-"""What is drawn beside a face: expressions and affect, or also the largest actions."""
+Show = Literal["frames", "labels", "actions"]
+"""What is drawn: frames with a label each; also bars of expressions and affect; or also the largest actions."""
 
 _ROWS: Final = 6
 """Actions of a strip, at most."""
@@ -66,7 +66,8 @@ def draw(image: NDArray[np.uint8], analysis: Analysis, show: Show = "labels") ->
     Args:
         image: the picture that was analysed, RGB uint8 [height, width, 3]; it is not changed.
         analysis: its faces; a picture without faces is returned unchanged.
-        show: "actions" also draws a strip of the largest actions beside each face with room for it.
+        show: "frames" draws no panels; "actions" also draws a strip of the largest actions beside each face with room
+            for it.
 
     Returns:
         A new picture of the same shape.
@@ -93,7 +94,7 @@ def draw(image: NDArray[np.uint8], analysis: Analysis, show: Show = "labels") ->
         spot = _place(label.size, spots, taken, (width, height), face.box.corners)
         _stamp(picture, label, spot)
         taken.append(_extent(spot, label.size))
-    if len(faces) > _CROWD:
+    if show == "frames" or len(faces) > _CROWD:
         return picture
     large = [face for face in reversed(faces) if face.box.height >= 5 * texts[id(face)]]
     cards = [(face, _panel(face, texts[id(face)])) for face in large]

@@ -67,11 +67,16 @@ class NeutralPictures:
         """Read the table, or take the pictures as they are; no picture is opened.
 
         Raises:
-            ConfigError: a table among pictures, without the three columns, or without a neutral picture; or a cell
-                says neither yes nor no.
+            ConfigError: pixels or bytes instead of paths; a table among pictures, without the three columns, or
+                without a neutral picture; or a cell says neither yes nor no.
         """
-        paths = [given] if isinstance(given, str | os.PathLike) else list(given)
-        names = [os.fspath(path) for path in paths]
+        paths: Sequence[object] = given if isinstance(given, list | tuple) else [given]
+        names = [os.fspath(path) for path in paths if isinstance(path, str | os.PathLike)]
+        if len(names) < len(paths):
+            raise ConfigError(
+                "a baseline is given as paths: of pixels or bytes make one with pipeline.baseline(...), and compare "
+                "with analysis.relative_to(...)"
+            )
         tables = [Path(name) for name in names if Path(name).suffix.lower() in MANIFESTS]
         if not names:
             raise ConfigError("the baseline names no picture: name one of the person's neutral face")

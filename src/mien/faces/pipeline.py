@@ -18,17 +18,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Generic, Literal, NamedTuple, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast, overload
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import ConfigError, MienError, NoFace, loading, shortened
+from mien.errors import ConfigError, ImageError, MienError, NoFace, loading, shortened
 from mien.faces import align
 from mien.io import images
 from mien.labels import EXPRESSIONS
-from mien.types import Analysis, Box, Detection, Face, Landmarks, NeutralFace, Pose, Reading
+from mien.types import Analyses, Analysis, Box, Detection, Face, Landmarks, NeutralFace, Pose, Reading
 from mien.urls import without_secrets
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mien.faces.recognise import Recogniser
     from mien.faces.visibility import Visibility
 
-Picture = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]
+Picture: TypeAlias = "images.Source | images.Pixels"
 """A path, a file's bytes, an open binary file, or pixels: an RGB array [height, width, 3], a Pillow picture, a torch
 tensor, or anything else that `mien.io.images.check` accepts."""
 
@@ -143,15 +143,15 @@ class Pipeline:
     def __call__(self, pictures: Picture) -> Analysis: ...  # type: ignore[overload-overlap]  # str is a Sequence too
 
     @overload
-    def __call__(self, pictures: Sequence[Picture]) -> list[Analysis]: ...
+    def __call__(self, pictures: Sequence[Picture]) -> Analyses: ...
 
-    def __call__(self, pictures: Picture | Sequence[Picture]) -> Analysis | list[Analysis]:
+    def __call__(self, pictures: Picture | Sequence[Picture]) -> Analysis | Analyses:
         """Analyse one picture, or each of a list or tuple of pictures.
 
         Returns:
-            For one picture its `Analysis` (`faces` is empty where there is none). For many one `Analysis` each, in
-            order, with `error` set where a picture could not be analysed; with `on_no_face="skip"` pictures without a
-            face are left out.
+            For one picture its `Analysis` (`faces` is empty where there is none). For many a list of one `Analysis`
+            each, in order, with `error` set where a picture could not be analysed; with `on_no_face="skip"` pictures
+            without a face are left out.
 
         Raises:
             ImageError: a single picture cannot be read, or an array is not RGB uint8 [height, width, 3].
@@ -159,7 +159,12 @@ class Pipeline:
             MienError: a single picture has no baseline that can be used, see `baseline`.
         """
         if isinstance(pictures, list | tuple):
-            return list(self.stream(pictures))
+            return Analyses(self.stream(pictures))
+        if isinstance(pictures, Iterable) and not images.is_picture(pictures):
+            raise ImageError(
+                f"<{type(pictures).__name__}> of pictures: pass list(...) of it, or iterate over "
+                "pipeline.stream(...)"
+            )
         seen = self._see(pictures)  # type: ignore[arg-type]
         return self.compared(self._read([seen])[0], seen.person)
 
@@ -243,7 +248,7 @@ class Pipeline:
         rgb = (
             images.check(picture, self.max_pixels)
             if images.is_pixels(picture)
-            else images.read(cast("images.Source", picture), max_pixels=self.max_pixels)
+            else images.read(picture, max_pixels=self.max_pixels)
         )
         height, width = rgb.shape[:2]
         faces = self.find(rgb)

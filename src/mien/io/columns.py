@@ -13,13 +13,16 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from mien.actions import ACTIONS, UNIT_NAMES, UNITS, VERSION, unit
 from mien.errors import ConfigError, MienError, NoFace, nearest
 from mien.io.images import describe
 from mien.labels import EXPRESSIONS, listed
 from mien.types import Analysis, Face, FaceChange, Frame, TrackedFace
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 POINTS: Final = 112
 """Number of facial points: the length of `mien.landmarks.POINTS`, which `io` does not import."""
@@ -398,6 +401,9 @@ def _point_column(letter: str, place: int, point: int) -> Column:
     )  # fmt: skip
 
 
+_PANDAS: Final = {str: "str", int: "Int64", float: "float64", bool: "boolean"}
+"""pandas' type for each `Column.kind`; each can be without a value."""
+
 OnNoFace = Literal["row", "skip", "error"]
 Row = dict[str, Any]
 """Column name to str, int, float, bool or None (no value)."""
@@ -477,8 +483,10 @@ def to_frame(
     columns: str = "mien",
     landmarks: bool = True,
     labels: tuple[str, ...] | None = None,
-) -> Any:
+) -> DataFrame:
     """A pandas DataFrame with one row for each face, and one for each picture without.
+
+    Whole numbers and truth values that may be absent have pandas' types for that (`Int64`, `boolean`).
 
     `labels` are those of the recogniser; None takes them from the first face.
 
@@ -500,4 +508,5 @@ def to_frame(
         for analysis in listed
         for row in rows(analysis, columns, landmarks, labels=labels, changes=changes)
     ]
-    return pandas.DataFrame(table, columns=[column.name for column in layout])
+    frame = pandas.DataFrame(table, columns=[column.name for column in layout])
+    return frame.astype({column.name: _PANDAS[column.kind] for column in layout})

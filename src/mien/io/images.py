@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeAlias
 
 import cv2
 import numpy as np
@@ -37,14 +37,26 @@ from mien.io import atomic
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
+    from typing_extensions import TypeIs
 
 Rgb = NDArray[np.uint8]
 """A picture: [height, width, 3], uint8, RGB, upright."""
 
-Pixels = Any
+
+class Tensor(Protocol):
+    """A torch tensor, which this module does not import."""
+
+    def detach(self) -> Any:
+        """The same values without gradients."""
+
+    def cpu(self) -> Any:
+        """The same values in main memory."""
+
+
+Pixels: TypeAlias = "NDArray[Any] | PillowImage.Image | Tensor"
 """The types that `check` accepts: a numpy array, a Pillow picture or a torch tensor."""
 
-Source = str | os.PathLike[str] | bytes | BinaryIO
+Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO"
 """The types that `read` accepts: a path, a file's bytes, or an open binary file."""
 
 # fmt: off
@@ -107,7 +119,7 @@ def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> Rgb:
         ImageError: missing, unreadable, not a picture, damaged, or too large; the message says which.
     """
     name = describe(source)
-    data = _bytes_of(source, name)
+    data = bytes_of(source)
     if file_type(data) == "JPEG":
         picture = _read_jpeg(data, name, max_pixels)
         if picture is not None:
@@ -115,9 +127,15 @@ def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> Rgb:
     return _read_pillow(data, name, max_pixels)
 
 
-def is_pixels(source: object) -> bool:
+def is_pixels(source: object) -> TypeIs[Pixels]:
     """Whether `check` takes this: a numpy array, a Pillow picture or a torch tensor, rather than a file."""
     return isinstance(source, np.ndarray) or _foreign(source) != ""
+
+
+def is_picture(source: object) -> bool:
+    """Whether this is of a type that `read` or `check` takes, rather than several pictures."""
+    file = isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read")
+    return file or is_pixels(source)
 
 
 def _foreign(source: object) -> str:
@@ -189,6 +207,8 @@ def _bytes_from(array: NDArray[Any]) -> NDArray[np.uint8]:
     """
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind not in "iuf":
+        raise ImageError(f"an array of {array.dtype} is not a picture: pass uint8 pixels, or paths as a list")
     remedy = "scale to 0..255, then array.astype('uint8')"
     if array.dtype.kind != "f":
         raise ImageError(f"a picture must be uint8, this array is {array.dtype}: {remedy}")
@@ -268,7 +288,13 @@ def describe(source: object) -> str:
     return describe(name) if isinstance(name, str) else f"<{type(source).__name__}>"
 
 
-def _bytes_of(source: Source, name: str) -> bytes:
+def bytes_of(source: Source) -> bytes:
+    """A file's bytes; an open file is read to its end.
+
+    Raises:
+        ImageError: missing, unreadable or empty, or of another type.
+    """
+    name = describe(source)
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
     elif isinstance(source, str | os.PathLike):
@@ -285,7 +311,7 @@ def _bytes_of(source: Source, name: str) -> bytes:
             raise ImageError(f"{name}: is open as text: open it in binary mode, open(path, 'rb')")
     else:
         raise ImageError(
-            f"{name} is not a path, bytes, a binary file, an array or a Pillow picture: pass one"
+            f"{name} is not a picture: pass a path, bytes, an open binary file, an array, a Pillow picture or a tensor"
         )
     if not data:
         raise ImageError(f"{name}: is empty (0 bytes): copy or download it again")
