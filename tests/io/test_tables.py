@@ -145,7 +145,7 @@ def test_pandas_reads_the_same(tmp_path: Path) -> None:
     assert list(frame.columns) == [column.name for column in tables.columns_of()]
     assert len(frame) == 6
     kinds = {column.name: column.kind for column in tables.columns_of()}
-    types = {str: "str", int: "Int64", float: "float64", bool: "boolean"}
+    types = {str: "string", int: "Int64", float: "float64", bool: "boolean"}
     assert {name: str(frame[name].dtype) for name in frame} == {name: types[kinds[name]] for name in frame}
     written(tmp_path / "t.csv")
     written(tmp_path / "t.parquet")

@@ -401,7 +401,7 @@ def _point_column(letter: str, place: int, point: int) -> Column:
     )  # fmt: skip
 
 
-_PANDAS: Final = {str: "str", int: "Int64", float: "float64", bool: "boolean"}
+_PANDAS: Final = {str: "string", int: "Int64", float: "float64", bool: "boolean"}
 """pandas' type for each `Column.kind`; each can be without a value."""
 
 OnNoFace = Literal["row", "skip", "error"]
@@ -486,7 +486,7 @@ def to_frame(
 ) -> DataFrame:
     """A pandas DataFrame with one row for each face, and one for each picture without.
 
-    Whole numbers and truth values that may be absent have pandas' types for that (`Int64`, `boolean`).
+    Columns have pandas' types that can be without a value: `string`, `Int64`, `float64`, `boolean`.
 
     `labels` are those of the recogniser; None takes them from the first face.
 
