@@ -12,6 +12,7 @@ import threading
 import time
 from base64 import b64decode
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,13 @@ def test_a_part_holds_what_predict_writes(
     assert found.equals(expected), "the same rows"
     assert found.schema.equals(expected.schema, check_metadata=True), "and what the columns mean"
     assert done["faces"] == sum(number is not None for number in expected["face"].to_pylist())
+
+
+def test_a_part_without_landmarks(job: worker.Job, examples: Path) -> None:
+    bare = replace(job, landmarks=False)
+    assert worker.Worker(bare, worker.Ledger())(0, [str(examples / "group_1.jpg")])["failure"] is None
+    names = [column.name for column in tables.columns_of(landmarks=False)]
+    assert table_of(job.out).column_names == names
 
 
 def test_pictures_without_a_face_may_be_errors_or_left_out(job: worker.Job, tmp_path: Path) -> None:

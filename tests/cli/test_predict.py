@@ -275,6 +275,20 @@ def test_every_column_of_a_table_is_explained(
     assert "x_67" in names
 
 
+@pytest.mark.parametrize("scheme", ["mien", "pyfeat"])
+def test_a_table_without_landmarks(
+    scheme: str, command: Callable, examples: Path, tmp_path: Path, recogniser_file: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    given = ("predict", examples / "portrait_smiling.jpg", "--columns", scheme, "--weights", recogniser_file)
+    assert command(*given, "--no-landmarks").err.count("of the table: name one with --out") == 1
+    assert command(*given, "--no-landmarks", "--out", table).code == 0
+    (row,) = tables.load(table)
+    assert list(row) == [column.name for column in tables.columns_of(scheme, landmarks=False)]
+    resumed = command(*given, "--resume", "--out", table)
+    assert (resumed.code, "--no-landmarks" in resumed.err) == (2, True)
+
+
 def test_on_no_face(command: Callable, examples: Path, tmp_path: Path, recogniser_file: Path) -> None:
     blank, photograph = tmp_path / "blank.png", examples / "portrait_smiling.jpg"
     images.write(blank, np.zeros((100, 100, 3), np.uint8))

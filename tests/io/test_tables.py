@@ -382,6 +382,51 @@ def test_tables_of_other_tools_can_be_read(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+KINDS = {column.name: column.kind for column in tables.columns_of()}
+"""The type of each column of the default layout."""
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_polars_reads_the_types(tmp_path: Path, form: str) -> None:
+    polars = pytest.importorskip("polars", reason="polars is not installed: pip install 'mien[dev]'")
+    path = tmp_path / f"t.{form}"
+    wanted = written(path)
+    read = {"csv": polars.read_csv, "jsonl": polars.read_ndjson, "parquet": polars.read_parquet}[form]
+    frame = read(path)
+    types = {str: polars.String, int: polars.Int64, float: polars.Float64, bool: polars.Boolean}
+    for name, kind in KINDS.items():
+        if form == "parquet" or any(row[name] is not None for row in wanted):
+            assert frame.schema[name] == types[kind], name
+        assert frame[name].to_list() == [row[name] for row in wanted], name
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_duckdb_reads_the_types(tmp_path: Path, form: str) -> None:
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed: pip install 'mien[dev]'")
+    path = tmp_path / f"t.{form}"
+    wanted = written(path)
+    table = duckdb.connect().sql(f"SELECT * FROM '{path}'")
+    types = {str: "VARCHAR", int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}
+    for name, kind in zip(table.columns, table.types, strict=True):
+        if form == "parquet" or any(row[name] is not None for row in wanted):
+            assert str(kind) == types[KINDS[name]], name
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.fetchall()]
+    assert rows == wanted
+
+
+def test_pandas_reads_the_types(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    wanted = written(tmp_path / "t.parquet")
+    frame = pandas.read_parquet(tmp_path / "t.parquet", dtype_backend="numpy_nullable")
+    types = {str: "string", int: "Int64", float: "Float64", bool: "boolean"}
+    for name, kind in KINDS.items():
+        assert str(frame[name].dtype) == types[kind], name
+        assert [None if value is pandas.NA else value for value in frame[name]] == [
+            row[name] for row in wanted
+        ]
+
+
 def test_csv_is_read_alike_by_the_standard_library(tmp_path: Path) -> None:
     written(tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:

@@ -262,12 +262,18 @@ def test_other_layouts_have_the_video_columns(
     rows = list(tables.load(table))
     assert [row["person"] for row in rows] == [0, 0, 1, 1, None, 0, 0]
     assert list(rows[0]) == [column.name for column in tables.columns_of(layout, video=True)]
+    assert command("video", clip, "--out", table, *more, "--no-landmarks", "--overwrite").code == 0
+    few = list(tables.load(table))
+    assert list(few[0]) == [column.name for column in tables.columns_of(layout, False, video=True)]
+    assert few == [{name: row[name] for name in few[0]} for row in rows]
 
 
 @pytest.mark.parametrize(
     "more",
     [
         ("--resume",),
+        ("--no-landmarks",),
+        ("--out", "{tmp}/t.csv", "--no-landmarks", "--resume"),
         ("--out", "{clip}"),
         ("--out", "{tmp}/t.xlsx"),
         ("--annotate", "{tmp}/film.avi"),

@@ -85,6 +85,7 @@ def run(
     *,
     options: dict[str, Any] | None = None,
     columns: str = "mien",
+    landmarks: bool = True,
     on_no_face: Literal["row", "skip", "error"] = "row",
     workers: int | None = None,
     address: str | None = None,
@@ -100,7 +101,8 @@ def run(
         given: pictures, folders, patterns, manifests, or URLs of these; see `mien.batch.inputs`.
         out: the folder of the table, or its URL. A stopped run is continued.
         options: of `mien.load`, plain values.
-        columns, on_no_face: as for `mien.io.tables.rows`; "error" records an error for a picture without a face.
+        columns, landmarks, on_no_face: as for `mien.io.tables.rows`; "error" records an error for a picture without a
+            face.
         workers: processes of one thread each; None is one for each processor of this machine, or of the cluster.
         address: a running Ray cluster ("host:port", or "auto" for the one this machine belongs to).
         size: pictures in a part; see `mien.batch.plan.size_for`.
@@ -125,6 +127,7 @@ def run(
     store = Store(out)
     wanted = {
         "columns": columns,
+        **({} if landmarks else {"landmarks": False}),
         "on_no_face": on_no_face,
         "folder": _start_of(names),
         **(made := _checked(options, columns)),
@@ -138,7 +141,7 @@ def run(
         plan.openable([part for part, _ in todo])
         summary = Summary(before=sum(len(part.pictures) for part in parts) - total)
         if todo:
-            job = Job(_absolute(out), str(Path.cwd()), options, columns, on_no_face, made)
+            job = Job(_absolute(out), str(Path.cwd()), options, columns, on_no_face, made, landmarks)
             for done in _done(todo, job, address, workers):
                 if done["failure"] is not None:
                     raise BatchError(done["failure"])

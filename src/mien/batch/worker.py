@@ -50,6 +50,7 @@ class Job:
     columns: str
     on_no_face: str
     made_with: dict[str, Any] | None = None
+    landmarks: bool = True
 
 
 class Ledger:
@@ -224,14 +225,14 @@ def _file(
         for picture in pictures:
             if picture in done:
                 yield from rows(
-                    done[picture], job.columns, on_no_face=no_face, labels=labels, changes=changes
+                    done[picture], job.columns, job.landmarks, no_face, labels=labels, changes=changes
                 )
             else:
                 yield from kept.get(key(without_secrets(picture)), ())
 
     table = BytesIO()
     made = {"made_with": job.made_with, "pictures": contents}
-    columns = columns_of(job.columns, labels=labels, changes=changes)
+    columns = columns_of(job.columns, job.landmarks, labels=labels, changes=changes)
     write_parquet(table, columns, lines(), made if job.made_with is not None else None)
     return table.getvalue()
 

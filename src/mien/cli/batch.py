@@ -54,6 +54,7 @@ def batch(
         ),
     ] = None,
     columns: options.Columns = "mien",
+    landmarks: options.Landmarks = True,
     detector: options.Detector = "auto",
     model: options.DetectorModel = None,
     weights: options.Weights = None,
@@ -87,6 +88,7 @@ def batch(
                     )
                 ),
                 columns=columns,
+                landmarks=landmarks,
                 on_no_face=on_no_face,
                 workers=workers,
                 address=address,

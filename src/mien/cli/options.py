@@ -102,6 +102,10 @@ Columns = Annotated[
     Layout,
     typer.Option(help="Names of the table's columns; `mien columns` explains them."),
 ]
+Landmarks = Annotated[
+    bool,
+    typer.Option("--landmarks/--no-landmarks", help="Whether the table has columns of the facial points."),
+]
 OnNoFace = Annotated[
     Literal["row", "skip", "error"],
     typer.Option(help="How to treat a picture without a face: row, skip or error."),

@@ -45,6 +45,7 @@ def predict(
     ] = "labels",
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each picture.")] = False,
     columns: options.Columns = "mien",
+    landmarks: options.Landmarks = True,
     listed: Annotated[
         str | None,
         typer.Option(
@@ -100,6 +101,7 @@ def predict(
         annotate=annotate,
         show=show,
         columns=columns,
+        landmarks=landmarks,
         on_no_face=on_no_face,
         labels=labels,
         resume=resume,

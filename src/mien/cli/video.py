@@ -53,6 +53,7 @@ def video(
     every: Annotated[int, typer.Option(min=1, help="Analyse only every Nth frame.")] = 1,
     smooth: options.Smooth = 0.25,
     columns: options.Columns = "mien",
+    landmarks: options.Landmarks = True,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each frame.")] = False,
@@ -85,7 +86,7 @@ def video(
     made = made_with(finding)
     orders = Orders(
         clip, out, annotate, page, every, smooth, columns, resume, threads, overwrite, made, sound=sound,
-        baseline=within, changes=bool(baseline),
+        baseline=within, changes=bool(baseline), landmarks=landmarks,
     )  # fmt: skip
     load = _loader(finding, threads)
     kept = f": {out} holds the frames so far, continue with --resume" if out is not None else ""

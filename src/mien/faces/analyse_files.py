@@ -44,6 +44,7 @@ class AnalysisJob:
         annotate: the folder of annotated copies; None writes none.
         show: what they show, see `mien.faces.annotate`.
         columns: layout of the table.
+        landmarks: whether the table has columns of the facial points.
         on_no_face: how to treat a picture without a face; "skip" gives it no row but counts it as done.
         labels: the recogniser's labels.
         resume: continue the table of an earlier run.
@@ -58,6 +59,7 @@ class AnalysisJob:
     annotate: Path | None = None
     show: Show = "labels"
     columns: str = "mien"
+    landmarks: bool = True
     on_no_face: Literal["row", "skip", "error"] = "row"
     labels: tuple[str, ...] = EXPRESSIONS
     resume: bool = False
@@ -80,10 +82,13 @@ def analysing(job: AnalysisJob) -> Iterator[PendingAnalyses]:
 
     Raises:
         OutputExists: an output exists and may not be replaced.
-        ConfigError: an output cannot be written, or the table is of other pictures or options.
+        ConfigError: there is no table to leave landmarks out of, an output cannot be written, or the table is of other
+            pictures or options.
         TableError: the table cannot be resumed.
         WeightsError: weights are missing or damaged.
     """
+    if job.out is None and not job.landmarks:
+        raise ConfigError("--no-landmarks is of the table: name one with --out")
     if job.out is not None and not job.resume:
         files = (source for source in job.sources if isinstance(source, str))
         reads = files if job.out.exists() else ()
@@ -116,6 +121,7 @@ def _table(job: AnalysisJob, out: Path) -> Writer:
         out,
         job.columns,
         job.resume,
+        job.landmarks,
         # A picture without a face is recorded as done even where it gets no row.
         on_no_face="skip" if job.on_no_face == "skip" else "row",
         made_with={**made_with(job.options), "on_no_face": job.on_no_face},

@@ -158,10 +158,11 @@ def _face(face: Face, number: int, numbered: bool) -> str:
         facts.insert(0, f"valence {signed(face.valence)}")
     if face.reading.doubts:
         facts.append("; ".join(face.reading.doubts))
+    caption = f'<caption style="text-align:left;font-weight:bold">{escape(title)}</caption>'
+    below = escape(shortened(", ".join(facts), whole=200))
     return (
-        f'<table style="margin:0"><caption style="text-align:left;font-weight:bold">{escape(title)}</caption>'
-        f'<tbody>{rows}<tr><td colspan="3" style="text-align:left">{escape(shortened(", ".join(facts), whole=200))}'
-        "</td></tr></tbody></table>"
+        f'<table style="margin:0;color:inherit;font:inherit">{caption}<tbody>{rows}'
+        f'<tr><td colspan="3" style="text-align:left">{below}</td></tr></tbody></table>'
     )
 
 

@@ -603,8 +603,8 @@ def _same_columns(path: Path, wanted: list[str], columns: list[str]) -> None:
     # A JSON lines table without rows does not name its columns.
     if columns and columns != wanted:
         raise TableError(
-            f"{describe(path)} was written with other columns: give the same --columns, --weights, --baseline and "
-            "landmarks, or another file"
+            f"{describe(path)} was written with other columns: give the same --columns, --no-landmarks, --weights "
+            "and --baseline, or another file"
         )
 
 

@@ -43,7 +43,7 @@ class Orders:
             an annotated video and a page, those of the same run. made_with: how the pipeline was made, stored with the
             table and compared by `resume`. sound: copy the sound into the annotated video. baseline: what gives each
             person's neutral face at the end of the video; None for none, or where the pipeline has one. changes: the
-            table has the columns of the changes from either.
+            table has the columns of the changes from either. landmarks: the table has columns of the facial points.
     """
 
     video: str | Path
@@ -60,6 +60,7 @@ class Orders:
     sound: bool = True
     baseline: VideoBaseline | None = None
     changes: bool = False
+    landmarks: bool = True
 
     def check(self) -> None:
         """Check the options before anything is opened.
@@ -71,9 +72,11 @@ class Orders:
             raise ConfigError(f"every is {self.every}: pass 1 or more")
         if self.resume and self.out is None:
             raise ConfigError("--resume needs --out: the table records what is done")
-        if self.resume and self.columns != LAYOUT:
+        if not self.landmarks and self.out is None:
+            raise ConfigError("--no-landmarks is of the table: name one with --out")
+        if self.resume and not (self.columns == LAYOUT and self.landmarks):
             raise ConfigError(
-                f"--resume needs --columns {LAYOUT}: other layouts leave out what is needed to go on"
+                f"--resume needs --columns {LAYOUT} and landmarks: other tables leave out what is needed to go on"
             )
         written = [path for path in (self.out, self.annotate, self.page) if path is not None]
         for place, path in enumerate(written):
@@ -190,6 +193,7 @@ def _table(orders: Orders, out: Path, labels: tuple[str, ...]) -> Writer:
         out,
         orders.columns,
         orders.resume,
+        orders.landmarks,
         video=True,
         made_with=made,
         overwrite=orders.overwrite,
