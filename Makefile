@@ -47,6 +47,7 @@ bench: .venv-test/ready
 figures: .venv-test/ready
 	.venv-test/bin/python scripts/figures.py
 	.venv-test/bin/python scripts/action_table.py
+	.venv-test/bin/python scripts/column_table.py
 	.venv-test/bin/python scripts/architecture.py
 
 # The site into site/; look at it with  .venv-test/bin/mkdocs serve
