@@ -41,7 +41,7 @@ def test_the_python_of_each_row_gives_the_value_of_its_column(script: ModuleType
         assert value == row[quantity.column], quantity.python
 
 
-@pytest.mark.parametrize(("layout", "least"), [("pyfeat", 12), ("openface", 10)])
+@pytest.mark.parametrize(("layout", "least"), [("pyfeat", 10), ("openface", 10)])
 def test_columns_that_the_page_calls_the_same_exist(script: ModuleType, layout: str, least: int) -> None:
     names = {column.name for column in tables.columns_of(layout, video=True)}
     head = rf"^\| [^|]+ \| `mien[^|]*--columns {layout}`[^|]*\|.*\n\|[-|]+\n((?:\|.*\n)+)"
