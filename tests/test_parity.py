@@ -1,5 +1,7 @@
 """One photograph and one set of options, one answer: by command line, Python, HTTP, batch and a video of one frame.
 
+Over HTTP the photograph is sent alone, in a batch of pictures, and as a video.
+
 Rows are compared as numbers, edits as pixels, with the weights that ship. An edited video is compared before its frame
 is encoded.
 """
@@ -25,7 +27,7 @@ from mien.faces.operating_point import Adaptation
 from mien.faces.pipeline import Pipeline
 from mien.io import cards, images, tables
 from mien.labels import EXPRESSIONS
-from mien.types import Analysis, Face
+from mien.types import Analysis, Face, Frame
 
 READ = {
     "as it ships": {},
@@ -105,6 +107,29 @@ def faces_of(analysis: Analysis) -> list[tuple[Any, ...]]:
     return [tuple(getattr(face, name) for name in names) for face in analysis.faces]
 
 
+def by_jobs(client: Any, photo: Path, clip: Path) -> list[dict[str, Any]]:
+    """The rows of a photograph that is sent in a batch; its faces are also those of the video of one frame."""
+    read: list[list[tuple[Any, ...]]] = []
+    rows: list[dict[str, Any]] = []
+    for kind, path, name in (("batches", photo, "table.jsonl"), ("videos", clip, "frames.jsonl")):
+        answer = client.post(
+            f"/v1/{kind}", files={"file": (path.name, path.read_bytes())}, data={"files": name}
+        )
+        assert answer.status_code == 202, answer.text
+        job = answer.headers["location"]
+        events = client.get(f"{job}/events").text
+        assert "event: done" in events, events
+        lines = client.get(f"{job}/files/{name}").text.splitlines()
+        if kind == "batches":
+            data = next(line for line in events.splitlines() if '"analysis"' in line).partition(": ")[2]
+            read.append(faces_of(Analysis.from_dict(json.loads(data)["analysis"])))
+            rows = [json.loads(line) for line in lines]
+        else:
+            read.append(faces_of(Frame.from_json(lines[0])))
+    assert read[0] == read[1]
+    return rows
+
+
 @pytest.mark.parametrize("name", READ)
 def test_faces_are_read_alike(
     name: str, group: Path, clip: Path, command: Callable[..., Any], tmp_path: Path
@@ -132,7 +157,10 @@ def test_faces_are_read_alike(
         answer = client.post(
             "/v1/analyses", content=group.read_bytes(), headers={"content-type": "image/jpeg"}
         )
+        table = by_jobs(client, group, clip)
     assert Analysis.from_dict({**answer.json(), "source": str(group)}) == expected
+    rows = tables.rows(expected, labels=pipeline.labels)
+    assert table == [{**row, "input": group.name} for row in rows]
 
     job = worker.Job(str(tmp_path / "table"), str(tmp_path), options, "mien", "row")
     store = worker.Store(job.out)

@@ -50,6 +50,12 @@ CHECKS = checks.CHECKS.get_by_names(
 OPERATIONS = (
     "POST /v1/analyses",
     "POST /v1/edits",
+    "POST /v1/batches",
+    "POST /v1/videos",
+    "GET /v1/jobs/{job}",
+    "GET /v1/jobs/{job}/events",
+    "GET /v1/jobs/{job}/files/{name}",
+    "DELETE /v1/jobs/{job}",
     "GET /v1/models",
     "GET /v1/service",
     "GET /health",

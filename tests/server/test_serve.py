@@ -109,6 +109,23 @@ def test_workers_are_told_limits_key_and_hosts(monkeypatch: pytest.MonkeyPatch, 
     assert made.state.service.limits.faces == 7
 
 
+def test_jobs_are_kept_by_one_server_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for more, kept in (((), 8), (("--jobs", "3"), 3), (("--workers", "2"), 0)):
+        assert started(monkeypatch, *more)[1]["limits"]["jobs"] == kept
+    words = ("--max-job-bytes", "1", "--max-job-seconds", "2", "--keep-seconds", "3", "--max-disk", "4")
+    told = started(monkeypatch, *words, "--max-job-pictures", "5")[1]["limits"]
+    assert [told[name] for name in ("job_bytes", "job_seconds", "kept", "disk", "job_pictures")] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+    problem = invoke("--jobs", "2", "--workers", "2")
+    assert isinstance(problem, ConfigError)
+    assert "--workers" in str(problem)
+
+
 def test_detection_has_the_options_of_the_command_line(
     monkeypatch: pytest.MonkeyPatch, recogniser_file: Path
 ) -> None:

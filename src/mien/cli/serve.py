@@ -1,7 +1,8 @@
 """`mien serve`: serve the HTTP API and the web page, by default only on this machine.
 
-Nothing is written to disk except, with several workers, request counts in a temporary folder; pictures are held in
-memory until they are answered. SIGTERM or Ctrl-C gives requests in flight three seconds to finish.
+Pictures are held in memory until they are answered. Written to disk are batches and videos, in a temporary folder that
+is removed at the end (see `mien.server.jobs`), and with several workers request counts. SIGTERM or Ctrl-C gives
+requests in flight three seconds to finish.
 """
 
 from __future__ import annotations
@@ -75,6 +76,24 @@ def serve(
     waiting: Annotated[
         int, typer.Option(min=0, help="Requests that may wait; further ones get status 429.")
     ] = 8,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Batches and videos kept at once, 0 for none; by default 8, and none with several --workers.",
+        ),
+    ] = None,
+    max_job_pictures: Annotated[int, typer.Option(min=1, help="Most pictures in one batch.")] = 1000,
+    max_job_bytes: Annotated[int, typer.Option(min=1, help="Largest upload of a job, bytes.")] = 512 * 2**20,
+    max_job_seconds: Annotated[
+        float, typer.Option(min=0.001, help="Time limit in seconds for a job's upload, and for its work.")
+    ] = 600.0,
+    keep_seconds: Annotated[
+        float, typer.Option(min=0.001, help="Seconds that a job's results are kept if nobody fetches them.")
+    ] = 600.0,
+    max_disk: Annotated[
+        int, typer.Option(min=1, help="Most bytes of all jobs' files, in the folder for temporary files.")
+    ] = 2 * 2**30,
     tiled: options.Tiled = False,
     detector: options.Detector = "auto",
     model: options.DetectorModel = None,
@@ -85,7 +104,7 @@ def serve(
     min_confidence: options.MinConfidence = None,
 ) -> None:
     """Serve the HTTP API and the web page."""
-    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
+    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "jinja2"):
         if find_spec(module) is None:
             raise ExtraMissing("serve", module)
     from mien.io.onnx import available
@@ -110,11 +129,28 @@ def serve(
         "seconds": max_seconds,
         "running": running or max(1, min(8, available() // workers)),
         "waiting": waiting,
+        "jobs": _jobs(jobs, workers),
+        "job_pictures": max_job_pictures,
+        "job_bytes": max_job_bytes,
+        "job_seconds": max_job_seconds,
+        "kept": keep_seconds,
+        "disk": max_disk,
     }
     hosts = [*LOOPBACK, *(allow_host or [])] if local else allow_host or None
     _free(host, port)
     _tell_workers({"hosts": hosts, "limits": limits, "options": finding}, key)
     _run(host, port, workers)
+
+
+def _jobs(jobs: int | None, workers: int) -> int:
+    """How many jobs a server keeps; several servers on one port keep none, as a job is known to one of them only.
+
+    Raises:
+        ConfigError: jobs are asked for with several servers.
+    """
+    if workers > 1 and jobs:
+        raise ConfigError("--jobs needs one server: leave out --workers, and raise --running instead")
+    return 0 if workers > 1 else 8 if jobs is None else jobs
 
 
 def _run(host: str, port: int, workers: int) -> None:

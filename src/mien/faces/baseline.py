@@ -175,6 +175,13 @@ class Baselines:
         self.pictures = pictures
         self._known: dict[str, NeutralFace | MienError] = {}
 
+    @classmethod
+    def of_face(cls, neutral: NeutralFace) -> Baselines:
+        """Baselines that compare every picture with one neutral face."""
+        baselines = cls(NeutralPictures({"": ()}))
+        baselines._known[""] = neutral
+        return baselines
+
     def of(self, person: str | None, pipeline: Pipeline) -> NeutralFace | None:
         """The baseline of a person (see `NeutralPictures.person_of`); None where there is none.
 

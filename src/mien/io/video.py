@@ -51,6 +51,36 @@ def library() -> Any:
     return av
 
 
+_PLAYLISTS: Final = frozenset(
+    (
+        "concat",
+        "dash",
+        "hls",
+        "image2",
+        "imf",
+        "lavfi",
+        "rtp",
+        "rtsp",
+        "sap",
+        "sdp",
+        "vobsub",
+        "webm_dash_manifest",
+    )
+)
+"""FFmpeg's names of the formats that name other files or addresses."""
+
+
+@lru_cache(maxsize=1)
+def _whole_files() -> str:
+    """The names of all other formats, with commas."""
+    av = library()
+    names: set[str] = set()
+    for name in av.formats_available:
+        with suppress(ValueError):  # it is only written
+            names.update(av.format.ContainerFormat(name, "r").name.split(","))
+    return ",".join(sorted(names - _PLAYLISTS))
+
+
 _MATRICES: Final = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 """Matrix codes of ITU-T H.273 to those of FFmpeg's scaler."""
 _PQ, _HLG = 16, 18
@@ -96,7 +126,8 @@ class VideoReader:
         ExtraMissing: PyAV is not installed.
     """
 
-    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+    def __init__(self, path: str | Path, threads: int | None = None, playlists: bool = True) -> None:
+        """Open the file; without `playlists` one that names other files is refused."""
         av = library()
         self.path = path
         self._name = describe(path)
@@ -106,7 +137,10 @@ class VideoReader:
             raise VideoError(f"{self._name}: {what}: name a video file")
         try:
             # The prefix and the whitelist keep FFmpeg from opening a name, or an entry of a playlist, as a URL.
-            self._container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+            options = {"protocol_whitelist": "file"} | (
+                {} if playlists else {"format_whitelist": _whole_files()}
+            )
+            self._container = av.open(f"file:{path}", options=options)
         except (av.error.FFmpegError, UnicodeError) as problem:
             raise VideoError(
                 f"{self._name}: is damaged, or no video that FFmpeg can read ({_reason(problem)}): "

@@ -7,13 +7,16 @@ half, so that a malicious picture cannot reach the process that all clients are 
 from __future__ import annotations
 
 import base64
+import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from mien.errors import ImageError, MienError, NoFace, NotAPicture, TooLarge
+from mien.errors import ExtraMissing, ImageError, MienError, NoFace, NotAPicture, TooLarge
 from mien.io import images
-from mien.server import models, schema
+from mien.server import job_files, models, schema
 from mien.server.limits import Limits, Refusal, TooManyFaces
+from mien.types import NeutralFace
 
 if TYPE_CHECKING:
     from mien.editing.results import Edit
@@ -37,18 +40,31 @@ class Answers:
         lacking = "" if self._models.editor else self._models.lacking or "no editor is installed"
         return {"cards": self._models.cards, "lacking": lacking}
 
-    def __call__(self, request: dict[str, Any], data: bytes) -> Answer:
-        """Answer one request about the picture in `data`; without `edit` it is an analysis."""
+    def __call__(
+        self, request: dict[str, Any], data: bytes, progress: Callable[[dict[str, Any]], None]
+    ) -> Answer:
+        """Answer one request about the picture in `data`: an edit, a neutral face, or an analysis; or one about files
+        of a job, which reports its `progress`."""
         try:
             if "edit" in request:
                 return self._edit(
                     schema.EditRequest.model_validate(request["edit"]), data, request["as_json"]
                 )
+            if "video" in request:
+                return job_files.analyse_video(
+                    self._models.pipeline, self._limits, request["video"], progress
+                ), b""
+            if "tables" in request:
+                job_files.write_tables(self._models.pipeline, request["tables"])
+                return {}, b""
+            if "neutral_of" in request:
+                neutral = self._neutral(data, request["neutral_of"])
+                return {}, json.dumps(asdict(neutral)).encode()
             analysis = self._analysis(request, data)
         except Refusal as refusal:
             return _refused(refusal)
         except MienError as problem:
-            return _refused(_refusal(problem, data))
+            return _refused(_refusal(problem, data, request.get("video", {}).get("path", "")))
         except MemoryError:
             message = "the picture does not fit into the memory of a worker: scale it down"
             return _refused(Refusal(413, "too_costly", message))
@@ -57,16 +73,20 @@ class Answers:
 
     def _analysis(self, request: dict[str, Any], data: bytes) -> Analysis:
         pipeline = self._models.pipeline
+        if "neutral" in request:
+            return pipeline(data).relative_to(NeutralFace(**request["neutral"]))
         if "baseline" not in request:
             return pipeline(data)
         at, name = request["baseline"]["at"], request["baseline"]["name"]
-        picture, neutral = data[:at], data[at:]
+        baseline = self._neutral(data[at:], name)
+        return pipeline(data[:at]).relative_to(baseline)
+
+    def _neutral(self, data: bytes, name: str) -> NeutralFace:
         try:
-            baseline = pipeline.baseline(neutral, name or "baseline")
+            return self._models.pipeline.baseline(data, name or "baseline")
         except MienError as problem:
-            refusal = _refusal(problem, neutral)
+            refusal = _refusal(problem, data)
             raise Refusal(refusal.status, refusal.code, f"baseline: {refusal.message}") from None
-        return pipeline(picture).relative_to(baseline)
 
     def _edit(self, asked: schema.EditRequest, data: bytes, as_json: bool) -> Answer:
         from mien.editing import provenance, signing
@@ -138,17 +158,22 @@ def _refused(refusal: Refusal) -> Answer:
     return {"refusal": [refusal.status, refusal.code, refusal.message]}, b""
 
 
-def _refusal(problem: MienError, data: bytes) -> Refusal:
-    """Convert an error of the analysis or the editor to a refusal."""
+def _refusal(problem: MienError, data: bytes, path: str = "") -> Refusal:
+    """Convert an error of the analysis, the editor or a job to a refusal."""
     from mien.editing.results import EditRefused
     from mien.editing.signing import ProvenanceError
+    from mien.io.video import VideoError
 
-    # The name of a picture in memory is meaningless to the client.
-    message = str(problem).removeprefix(f"{images.describe(data)}: ")
+    # The name of a picture in memory, or of a stored upload, is meaningless to the client.
+    message = str(problem).removeprefix(f"{path or images.describe(data)}: ")
     if isinstance(problem, ProvenanceError):
         return Refusal(503, "no_provenance", message)
     if isinstance(problem, ImageError):
         return _image_refusal(problem, message)
+    if isinstance(problem, VideoError):
+        return Refusal(422, "damaged_video", message)
+    if isinstance(problem, ExtraMissing):
+        return Refusal(501, "no_video", message)
     codes = {TooManyFaces: "too_many_faces", NoFace: "no_face", EditRefused: "edit_refused"}
     return Refusal(
         422, next((code for kind, code in codes.items() if isinstance(problem, kind)), "wrong_value"), message

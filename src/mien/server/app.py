@@ -32,7 +32,9 @@ from mien import __version__
 from mien.config import explain
 from mien.errors import ConfigError, WeightsError
 from mien.labels import CIRCUMPLEX, EXPRESSIONS
-from mien.server import answers, models, schema, uploads
+from mien.server import answers, models, openapi, schema, uploads
+from mien.server.job_routes import job_routes
+from mien.server.jobs import Jobs, video_lacking
 from mien.server.limits import Limits, Refusal
 from mien.server.metrics import MEDIA_TYPE, Metrics
 from mien.server.middleware import SECURITY, KeyGuard, SecurityMiddleware, same_site
@@ -59,6 +61,10 @@ class ServerState:
         self.pool = pool
         self.uploads = uploads.Uploads(limits)
         self.metrics = Metrics(lambda: pool.taken)
+        self.jobs = Jobs(limits, pool, labels, self._count_faces)
+
+    def _count_faces(self, kind: str, faces: int) -> None:
+        self.metrics.faces.labels(f"/v1/{'batches' if kind == 'batch' else 'videos'}").inc(faces)
 
     @property
     def lacking(self) -> str:
@@ -72,6 +78,31 @@ class ServerState:
             header, body = await self.pool.run(asked, upload.data)
         self.metrics.faces.labels(request.scope["route"].path).inc(header["faces"])
         return Response(body, media_type=header["media_type"], headers=header.get("headers"))
+
+
+class DocumentedApp(FastAPI):
+    """An application with a command line for each operation in its OpenAPI document, which keeps to version 3.1."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document; made once."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for path in document["paths"].values():
+                for operation in path.values():
+                    line = openapi.command(operation["operationId"], keyed="security" in operation)
+                    operation["x-codeSamples"] = [{"lang": "Shell", "source": line}]
+                    _correct(operation["responses"])
+        return self.openapi_schema or {}
+
+
+def _correct(responses: dict[str, Any]) -> None:
+    """Document refusals as JSON, also of an endpoint that sends events, and leave out what is of OpenAPI 3.2."""
+    for status, response in responses.items():
+        content = response.get("content", {})
+        if "text/event-stream" in content:
+            content["text/event-stream"].pop("itemSchema", None)
+            if int(status) >= 400:
+                content["application/json"] |= content.pop("text/event-stream")
 
 
 def create_app(
@@ -114,9 +145,10 @@ def create_app(
     async def life(_: FastAPI) -> AsyncIterator[None]:
         pool.start()
         yield
+        service.jobs.close()
         pool.close()
 
-    app = FastAPI(
+    app = DocumentedApp(
         title="mien",
         version=__version__,
         summary="Expression labels, apparent valence and arousal of faces; and edits of expressions.",
@@ -127,6 +159,7 @@ def create_app(
     )
     app.state.service = service
     app.include_router(_pictures(service, [Depends(same_site), *keyed]))
+    app.include_router(job_routes(service.jobs, [Depends(same_site), *keyed]))
     app.include_router(_about(service, keyed))
     app.include_router(_page())
     app.add_middleware(SecurityMiddleware, metrics=service.metrics, hosts=hosts)
@@ -153,13 +186,14 @@ def _pictures(service: ServerState, guards: Sequence[Any]) -> APIRouter:
 
     @router.post(
         "/analyses",
+        operation_id="analyse_picture",
         summary="Describe every face in a picture",
         responses={
-            200: {"model": Analysis, "content": {"application/json": {"example": schema.EXAMPLE}}},
-            **schema.refusals(*_COMMON),
+            200: {"model": Analysis, "content": {"application/json": {"example": openapi.EXAMPLE}}},
+            **openapi.refusals(*_COMMON),
         },
         response_model=None,
-        openapi_extra=schema.body(baseline=True),
+        openapi_extra=openapi.body(baseline=True),
     )
     async def analyses(request: Request) -> Response:
         """The picture is a form's field `file`, or the body itself. A picture without a face has an empty `faces`.
@@ -183,17 +217,19 @@ def _pictures(service: ServerState, guards: Sequence[Any]) -> APIRouter:
 
     @router.post(
         "/edits",
+        operation_id="edit_picture",
         summary="Change the expression of a face",
         responses={
             200: {
                 "description": "The picture, with its provenance inside; or JSON with `Accept: application/json`.",
                 "model": schema.Edited,
-                "content": dict.fromkeys(schema.MEDIA_TYPES.values(), schema.PICTURE),
+                "content": {"application/json": {"example": openapi.EDITED}}
+                | dict.fromkeys(schema.MEDIA_TYPES.values(), openapi.PICTURE),
             },
-            **schema.refusals(*_COMMON, 501),
+            **openapi.refusals(*_COMMON, 501),
         },
         response_model=None,
-        openapi_extra=schema.body(schema.EditRequest),
+        openapi_extra=openapi.body(schema.EditRequest),
     )
     async def edits(request: Request) -> Response:
         """The file records that it was edited (C2PA manifest and XMP). Headers: `Mien-Applied`, `Mien-Flags`."""
@@ -218,14 +254,20 @@ def _about(service: ServerState, keyed: Sequence[Any]) -> APIRouter:
 
     @router.get(
         "/v1/models",
+        operation_id="list_models",
         summary="The card of each set of weights",
-        responses=schema.refusals(401, 503),
+        responses={200: openapi.answer(openapi.CARDS), **openapi.refusals(401, 503)},
         dependencies=keyed,
     )
     async def cards() -> schema.Cards:
         return schema.Cards(models=service.pool.describe()["cards"])
 
-    @router.get("/v1/service", summary="Limits, labels and what is installed; needs no key")
+    @router.get(
+        "/v1/service",
+        operation_id="get_service",
+        summary="Limits, labels and what is installed; needs no key",
+        responses={200: openapi.answer(openapi.SERVICE)},
+    )
     async def about() -> schema.Service:
         return schema.Service(
             version=__version__,
@@ -236,22 +278,35 @@ def _about(service: ServerState, keyed: Sequence[Any]) -> APIRouter:
             key_needed=bool(keyed),
             editor=not service.lacking,
             editor_lacking=service.lacking,
+            video=not video_lacking(),
+            video_lacking=video_lacking(),
         )
 
-    @router.get("/health", summary="Whether the server is running")
+    @router.get(
+        "/health",
+        operation_id="get_health",
+        summary="Whether the server is running",
+        responses={200: openapi.answer({"status": "ok"})},
+    )
     async def health() -> schema.Status:
         return schema.Status(status="ok")
 
-    @router.get("/ready", summary="Whether the models are loaded", responses=schema.refusals(503))
+    @router.get(
+        "/ready",
+        operation_id="get_ready",
+        summary="Whether the models are loaded",
+        responses={200: openapi.answer({"status": "ready"}), **openapi.refusals(503)},
+    )
     async def ready() -> schema.Status:
         service.pool.describe()
         return schema.Status(status="ready")
 
     @router.get(
         "/metrics",
+        operation_id="get_metrics",
         summary="Counts and times for Prometheus",
         response_class=Response,
-        responses=schema.refusals(401),
+        responses={200: openapi.answer(openapi.METRICS, "text/plain"), **openapi.refusals(401)},
         dependencies=keyed,
     )
     def metrics() -> Response:

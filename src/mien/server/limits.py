@@ -47,7 +47,8 @@ class TooManyFaces(MienError):
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one request, and on the number of requests. Each must be positive; `waiting` may be 0.
+    """Limits of one request, on the number of requests, and on jobs. Each must be positive; `waiting` and `jobs` may
+    be 0.
 
     Attributes:
         bytes: size of an upload with all its form fields.
@@ -56,6 +57,12 @@ class Limits:
         seconds: for an upload to arrive, and again for the answer, waiting included; work that takes longer is killed.
         running: requests processed at the same time, each in its own process.
         waiting: requests that may wait; further ones are refused with 429.
+        jobs: batches and videos kept at once: arriving, running, or done and not yet fetched; 0 takes none.
+        job_pictures: pictures in one batch; each must keep to `bytes`, `pixels`, `faces` and `seconds`.
+        job_bytes: size of the upload of one job.
+        job_seconds: for the upload of a job to arrive, and again for its work.
+        kept: seconds that a finished job's results are kept if nobody fetches them.
+        disk: size of the files of all jobs, bytes.
     """
 
     bytes: int = 16 * 2**20
@@ -64,11 +71,17 @@ class Limits:
     seconds: float = 30.0
     running: int = 2
     waiting: int = 8
+    jobs: int = 8
+    job_pictures: int = 1000
+    job_bytes: int = 512 * 2**20
+    job_seconds: float = 600.0
+    kept: float = 600.0
+    disk: int = 2 * 2**30
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if value < 0 or (value == 0 and name != "waiting"):
+            if value < 0 or (value == 0 and name not in ("waiting", "jobs")):
                 raise ConfigError(f"limit '{name}' is {value}: pass a positive number")
 
 

@@ -41,6 +41,11 @@ SECURITY = {
 ENDPOINTS = (
     "/v1/analyses",
     "/v1/edits",
+    "/v1/batches",
+    "/v1/videos",
+    "/v1/jobs/{job}",
+    "/v1/jobs/{job}/events",
+    "/v1/jobs/{job}/files/{name}",
     "/v1/models",
     "/v1/service",
     "/health",
@@ -90,7 +95,10 @@ class SecurityMiddleware:
             answer = JSONResponse(late.body, late.status, {**late.headers, "Connection": "close"})
             await answer(scope, receive, dressed)
         finally:
-            endpoint = path if path in ENDPOINTS else "page"
+            route = getattr(
+                scope.get("route"), "path", path
+            )  # with {job} in place of what nobody else may learn
+            endpoint = next((known for known in (route, path) if known in ENDPOINTS), "page")
             self.metrics.requests.labels(endpoint, str(status)).inc()
             self.metrics.seconds.labels(endpoint).observe(time.monotonic() - start)
 

@@ -29,6 +29,9 @@ from mien.server.limits import Limits, Refusal
 if TYPE_CHECKING:
     from mien.server.answers import Answer, Answers
 
+Progress = Callable[[dict[str, Any]], None]
+"""Called in a thread with what a process reports before it answers."""
+
 LOADING: Final = 120.0
 """Seconds after which a process that still loads its models is killed. Loading takes about one."""
 BYTES_A_PIXEL: Final = 48
@@ -74,17 +77,23 @@ class WorkerProcess:
         """
         return self._received(time.monotonic() + LOADING)
 
-    def ask(self, request: dict[str, Any], data: bytes, end: float) -> Answer:
-        """The answer to one request; see `Answers`. `end` is a time of `time.monotonic`.
+    def ask(
+        self, request: dict[str, Any], data: bytes, seconds: float, progress: Progress | None = None
+    ) -> Answer:
+        """The answer to one request; see `Answers`. `progress` gets what the process reports meanwhile.
 
         Raises:
             WorkerEnded: the process died, or was killed.
-            TooSlow: it is not finished at `end`; kill it.
+            TooSlow: it did not answer in `seconds`, or was silent for so long after a report; kill it.
         """
         try:
             self._pipe.send_bytes(json.dumps(request).encode())
             self._pipe.send_bytes(data)
-            return self._received(end), self._pipe.recv_bytes()
+            header = self._received(time.monotonic() + seconds)
+            while progress is not None and "report" in header:
+                progress(header["report"])
+                header = self._received(time.monotonic() + seconds)
+            return header, self._pipe.recv_bytes()
         except (OSError, EOFError):
             raise WorkerEnded(self._how()) from None
 
@@ -123,6 +132,10 @@ def _work(pipe: Connection, pixels: int) -> None:
     Thread(target=end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
     request = None
+
+    def report(progress: dict[str, Any]) -> None:
+        pipe.send_bytes(json.dumps({"report": progress}).encode())
+
     try:
         make, arguments = pipe.recv()
         answers: Answers = make(*arguments)
@@ -130,7 +143,7 @@ def _work(pipe: Connection, pixels: int) -> None:
         pipe.send_bytes(json.dumps(answers.describe()).encode())
         while True:
             request, data = json.loads(pipe.recv_bytes()), pipe.recv_bytes()
-            header, body = answers(request, data)
+            header, body = answers(request, data, report)
             pipe.send_bytes(json.dumps(header).encode())
             pipe.send_bytes(body)
     except (
@@ -159,6 +172,31 @@ def _bound_memory(most: int) -> None:
     )
 
 
+def _accepted(answer: Answer) -> Answer:
+    """The answer, unless it is a refusal, which is raised."""
+    if "refusal" in answer[0]:
+        raise Refusal(*answer[0]["refusal"])
+    return answer
+
+
+@contextmanager
+def _refusing(seconds: float) -> Iterator[None]:
+    """Turn the end of a process within the block into a refusal."""
+    try:
+        yield
+    except TooSlow:
+        raise Refusal(
+            504,
+            "too_slow",
+            f"this took longer than {seconds:g} seconds: send a smaller picture, or start the server with a higher "
+            "--max-seconds",
+        ) from None
+    except WorkerEnded as problem:
+        raise Refusal(
+            500, "defect", f"a defect of mien ({problem}): please report it with the server's log"
+        ) from None
+
+
 class Pool:
     """Runs up to `running` requests while up to `waiting` wait, each for at most `seconds`.
 
@@ -182,6 +220,8 @@ class Pool:
         self._changing = Lock()  # held while these four change
         self._closed = Event()
         self._threads = ThreadPoolExecutor(limits.running + limits.waiting, thread_name_prefix="mien")
+        # Threads are started when they are needed; these are apart, so that jobs never take one from a request.
+        self._job_threads = ThreadPoolExecutor(limits.running + limits.jobs, thread_name_prefix="mien jobs")
         self._usual = 0.5  # mean seconds of a request: a guess until the first have been timed
 
     def start(self) -> None:
@@ -195,6 +235,7 @@ class Pool:
         for worker in list(self._workers):
             worker.end()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._job_threads.shutdown(wait=False, cancel_futures=True)
 
     def check(self) -> None:
         """Check that there is a place.
@@ -202,7 +243,7 @@ class Pool:
         Raises:
             Refusal: 503 if the models cannot be loaded, 429 if all places are taken.
         """
-        self._check_models()
+        self.check_models()
         if self.taken >= self.limits.running + self.limits.waiting:
             wait = math.ceil(self._usual * self.taken / self.limits.running)
             raise Refusal(
@@ -218,12 +259,17 @@ class Pool:
         Raises:
             Refusal: 503 until it is known.
         """
-        self._check_models()
+        self.check_models()
         if self.description is None:
             raise Refusal(503, "loading", "the models are being loaded: try again in a few seconds", 2)
         return self.description
 
-    def _check_models(self) -> None:
+    def check_models(self) -> None:
+        """Start the first process if there is none.
+
+        Raises:
+            Refusal: 503 if the models cannot be loaded.
+        """
         self.start()
         if self.failure and not self._loaded:
             raise Refusal(503, "no_models", self.failure)
@@ -238,28 +284,65 @@ class Pool:
         finally:
             self.taken -= 1
 
-    async def run(self, request: dict[str, Any], data: bytes) -> Answer:
-        """Answer a request in one of the processes; call it while holding a place.
+    async def run(self, request: dict[str, Any], data: bytes, wait: float | None = None) -> Answer:
+        """Answer a request in one of the processes; call it while holding a place, or with `wait`.
+
+        Args:
+            request: see `Answers`. data: of the picture. wait: a part of a job holds no place, and may wait so many
+                seconds for a process before its own time begins.
 
         Raises:
             Refusal: that of the worker; 504 if it takes longer than `seconds`, 500 if the process dies.
         """
-        end = time.monotonic() + self.limits.seconds
-        header, body = await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._answer, request, data, end
-        )
-        if "refusal" in header:
-            raise Refusal(*header["refusal"])
-        return header, body
+        threads = self._threads if wait is None else self._job_threads
+        answer = threads.submit(self._answer, request, data, time.monotonic(), wait)
+        return _accepted(await asyncio.wrap_future(answer))
 
-    def _answer(self, request: dict[str, Any], data: bytes, end: float) -> Answer:
+    async def run_alone(self, request: dict[str, Any], progress: Progress) -> Answer:
+        """Answer a request in a process of its own, which ends with it; `progress` is called in another thread.
+
+        It takes no place, and none of the processes for other requests. The process may take as long as the caller
+        waits, but must report every `seconds`; it is killed if the caller is cancelled.
+
+        Raises:
+            Refusal: as `run`, and 503 if the models cannot be loaded.
+        """
+        started: list[WorkerProcess] = []
+        stopped = Event()
+
+        def work() -> Answer:
+            with _refusing(self.limits.seconds):
+                worker = WorkerProcess(self._make, self._arguments, self.limits.pixels)
+                started.append(worker)
+                self._workers.add(worker)
+                try:
+                    if stopped.is_set() or self._closed.is_set():
+                        raise Refusal(503, "stopping", "the server is being stopped: send it again", 5)
+                    worker.describe()
+                    return worker.ask(request, b"", self.limits.seconds, progress)
+                finally:
+                    worker.end()
+                    self._workers.discard(worker)
+
         try:
+            answer = self._job_threads.submit(work)
+            return _accepted(await asyncio.wrap_future(answer))
+        finally:
+            stopped.set()
+            for worker in started:
+                worker.end()
+
+    def _answer(
+        self, request: dict[str, Any], data: bytes, asked: float, wait: float | None = None
+    ) -> Answer:
+        end = asked + (self.limits.seconds if wait is None else wait)
+        with _refusing(self.limits.seconds):
             worker = self._free(end)
             start, done = time.monotonic(), False
-            if start > end:  # it waited for a process to load its models
+            if wait is not None or start > end:  # or it waited for a process to load its models
                 end = start + self.limits.seconds
             try:
-                answer = worker.ask(request, data, end)
+                answer = worker.ask(request, data, max(0.0, end - start))
                 done = True
             finally:
                 self._usual += 0.2 * (time.monotonic() - start - self._usual)
@@ -267,17 +350,6 @@ class Pool:
                     self._idle.put(worker)
                 else:  # too late, or dead
                     self._end(worker)
-        except TooSlow:
-            raise Refusal(
-                504,
-                "too_slow",
-                f"this took longer than {self.limits.seconds:g} seconds: send a smaller picture, or start the server "
-                "with a higher --max-seconds",
-            ) from None
-        except WorkerEnded as problem:
-            raise Refusal(
-                500, "defect", f"a defect of mien ({problem}): please report it with the server's log"
-            ) from None
         return answer
 
     def _free(self, end: float) -> WorkerProcess:
@@ -296,7 +368,7 @@ class Pool:
                 with self._changing:
                     self._expecting -= 1
             if worker is None:
-                self._check_models()
+                self.check_models()
             elif worker.alive():
                 return worker
             else:  # killed by another program while idle

@@ -1,14 +1,13 @@
-"""Schemas of the API: requests, answers, and the examples in the OpenAPI document."""
+"""Schemas of the API: requests and answers."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from mien.config import Frozen
-from mien.labels import EXPRESSIONS
-from mien.types import Analysis, Box, Detection, Face, Landmarks, Pose, Reading
+from mien.types import Box, Reading
 
 NOTE = "An expression label describes what a face shows to an observer, not what the person feels."
 
@@ -66,9 +65,12 @@ class EditedFace(BaseModel):
     asked: dict[str, float]
     intensity: float
     applied: float = Field(description="less than intensity if the skin would have folded")
+    folding: float = Field(description="smallest Jacobian determinant of the map; 1 where nothing moves")
+    gap_before: float = Field(description="mean distance of the inner lips, in eye distances")
+    gap_after: float
     flags: list[str]
-    before: Reading | None
-    after: Reading | None
+    before: Reading | None = None
+    after: Reading | None = None
 
 
 class Edited(BaseModel):
@@ -81,6 +83,83 @@ class Edited(BaseModel):
     provenance: dict[str, Any] = Field(description="what the picture's C2PA manifest and XMP state")
     media_type: str
     image: str = Field(description="the picture's file, base64")
+
+
+PICTURES = "pictures.jsonl"
+FRAMES = "frames.jsonl"
+PAGE = "page.html"
+TABLES = ("table.csv", "table.parquet", "table.jsonl")
+
+Table = Literal["table.csv", "table.parquet", "table.jsonl"]
+Layout = Literal["mien", "pyfeat", "openface", "deepface"]
+
+
+def _listed(text: object) -> object:
+    """A text with commas as a list, each word once."""
+    if not isinstance(text, str):
+        return text
+    return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+class BatchRequest(Frozen):
+    """The options of a batch; form fields beside the pictures."""
+
+    files: Annotated[tuple[Table | Literal["pictures.jsonl"], ...], BeforeValidator(_listed)] = Field(
+        ("table.csv",),
+        description="files to make, with commas: table.csv, table.parquet, table.jsonl (one row for each face), "
+        "pictures.jsonl (one analysis for each picture); empty for none",
+        examples=["table.csv,table.parquet"],
+    )
+    columns: Layout = Field("mien", description="names of the tables' columns")
+
+
+class VideoRequest(Frozen):
+    """The options of a video; form fields beside `file`, or query parameters if the body is the video."""
+
+    files: Annotated[
+        tuple[Table | Literal["frames.jsonl", "page.html"], ...],
+        BeforeValidator(_listed),
+        Field(min_length=1),
+    ] = Field(
+        ("table.csv", "page.html"),
+        description="files to make, with commas: table.csv, table.parquet, table.jsonl (one row for each face), "
+        "frames.jsonl (one line for each frame), page.html (the summary page)",
+        examples=["table.parquet,page.html"],
+    )
+    columns: Layout = Field("mien", description="names of the tables' columns")
+    every: int = Field(1, ge=1, description="analyse every Nth frame")
+    smooth: float = Field(0.25, ge=0, le=60, description="lag of the smoothed values, seconds")
+    baseline: str | None = Field(
+        None,
+        description="neutral faces within the video: calmest, or a span such as 0:02-0:04; or a picture of one, as a "
+        "file",
+        examples=["calmest"],
+    )
+
+
+class JobProgress(BaseModel):
+    """How far a job is."""
+
+    done: int = Field(description="pictures or frames analysed")
+    total: int | None = Field(description="of all; null while it is not known, for some videos to the end")
+    faces: int
+    failed: int = Field(0, description="pictures that could not be analysed")
+    time: float | None = Field(None, description="of the last frame, seconds")
+    duration: float | None = Field(None, description="of the video, seconds, where its file states it")
+    rate: float | None = Field(None, description="frames per second")
+
+
+class JobStatus(BaseModel):
+    """A batch or video, and how far it is."""
+
+    id: str = Field(description="names the job in /v1/jobs/{job}; nobody can guess it")
+    kind: Literal["batch", "video"]
+    state: Literal["arriving", "waiting", "running", "done", "failed", "cancelled"]
+    progress: JobProgress
+    files: list[str] = Field(description="results to fetch, at /v1/jobs/{job}/files/{name}, when it is done")
+    problem: Problem | None = Field(
+        None, description="why it failed; or of a damaged video that is done: what was read"
+    )
 
 
 class Cards(BaseModel):
@@ -108,78 +187,5 @@ class Service(BaseModel):
     key_needed: bool
     editor: bool
     editor_lacking: str
-
-
-_SHARES = (0.04, 0.83, 0.06, 0.01, 0.01, 0.01, 0.02, 0.02)
-EXAMPLE = Analysis(
-    source="portrait.jpg",
-    width=512,
-    height=512,
-    faces=(
-        Face(
-            Detection(Box(152.0, 118.0, 208.0, 262.0), 0.98),
-            Landmarks(((158.4, 246.1), (159.0, 264.7)), 1.0),
-            Pose(-2.1, 3.4, 0.6),
-            Reading(dict(zip(EXPRESSIONS, _SHARES, strict=True)), 0.71, 0.28, 0.96, False),
-            0.87,
-        ),
-    ),
-    model="recogniser",
-).to_dict()
-"""An answer of `/v1/analyses`, with two of the 112 points."""
-
-PICTURE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-_FILE = {"file": {"type": "string", "format": "binary", "description": "the picture"}}
-
-
-_BASELINE = {
-    "baseline": {
-        "type": "string",
-        "format": "binary",
-        "description": "a picture of the person's neutral face, to compare the faces with",
-    }
-}
-
-
-def body(fields: type[BaseModel] | None = None, baseline: bool = False) -> dict[str, Any]:
-    """The OpenAPI request body of an endpoint that takes a picture, optionally with a baseline and further fields."""
-    properties = {} if fields is None else fields.model_json_schema()["properties"]
-    pictures = _FILE | (_BASELINE if baseline else {})
-    form = {"type": "object", "required": ["file"], "properties": pictures | properties}
-    content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
-    content |= dict.fromkeys((*MEDIA_TYPES.values(), "application/octet-stream"), PICTURE)
-    extra: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
-    if fields is not None:
-        extra["parameters"] = [
-            {
-                "name": name,
-                "in": "query",
-                "required": False,
-                "description": f"where the body is the picture itself: {schema.get('description', name)}",
-                "schema": {
-                    key: value for key, value in schema.items() if key not in ("description", "title")
-                },
-            }
-            for name, schema in properties.items()
-        ]
-    return extra
-
-
-_REFUSALS = {
-    400: "the connection was closed during the upload",
-    401: "the key is missing or wrong",
-    403: "another web site sent the request",
-    408: "the upload did not arrive in time",
-    413: "too many bytes or pixels",
-    415: "not a picture, or a media type that is not accepted",
-    422: "the request is understood and cannot be done: damaged picture, too many faces, a wrong value",
-    429: "too many requests at once; Retry-After states when to try again",
-    501: "this installation has no editor",
-    503: "the models are not loaded (yet)",
-    504: "the answer took too long",
-}
-
-
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses of these statuses."""
-    return {status: {"model": Problem, "description": _REFUSALS[status]} for status in statuses}
+    video: bool
+    video_lacking: str

@@ -88,7 +88,7 @@ class _Arriving:
         end = min(limits.seconds, SILENCE + self.size / RATE) + self._began
         try:
             chunk, more = await asyncio.wait_for(
-                _next(request), min(end, self._heard + SILENCE) - time.monotonic()
+                next_part(request), min(end, self._heard + SILENCE) - time.monotonic()
             )
         except asyncio.TimeoutError:
             self._given_up = True
@@ -148,7 +148,7 @@ async def _body(request: Request, uploads: Uploads) -> bytes:
         if not too_large:
             return b"".join(upload.chunks)
     if more and "100-continue" not in request.headers.get("expect", ""):
-        await _discard(request)
+        await discard(request)
     about = f"{int(stated) / 2**20:.1f} MB" if stated.isdecimal() else f"more than {most / 2**20:.1f} MB"
     raise Refusal(
         413,
@@ -158,7 +158,7 @@ async def _body(request: Request, uploads: Uploads) -> bytes:
     )
 
 
-async def _next(request: Request) -> tuple[bytes, bool]:
+async def next_part(request: Request) -> tuple[bytes, bool]:
     """The next part of the body, and whether more will come."""
     message = await request.receive()
     if message["type"] == "http.disconnect":
@@ -166,11 +166,11 @@ async def _next(request: Request) -> tuple[bytes, bool]:
     return message.get("body", b""), message.get("more_body", False)
 
 
-async def _discard(request: Request) -> None:
+async def discard(request: Request) -> None:
     """Read the rest of the body: closing a connection with unread data resets it, and the answer is lost."""
 
     async def rest() -> None:
-        while (await _next(request))[1]:
+        while (await next_part(request))[1]:
             pass
 
     try:
@@ -197,7 +197,7 @@ async def _parsed(request: Request, body: bytes) -> Upload:
             elif key in pictures:
                 raise Refusal(422, "wrong_form", f"two pictures stand in field '{key}': send one")
             elif key in ("file", "baseline"):
-                pictures[key] = await value.read(), _shown(value.filename or "")
+                pictures[key] = await value.read(), shown_name(value.filename or "")
             else:
                 raise Refusal(422, "wrong_form", f"the picture is in field '{key[:40]}': call it 'file'")
     finally:
@@ -205,7 +205,7 @@ async def _parsed(request: Request, body: bytes) -> Upload:
     return Upload(*pictures.get("file", (b"", "")), fields, pictures.get("baseline"))
 
 
-def _shown(name: str) -> str:
+def shown_name(name: str) -> str:
     """A file's name without folders and control characters, at most 200 characters."""
     bare = PurePath(name.replace("\\", "/")).name
     return "".join(letter for letter in bare if letter.isprintable())[:200]
