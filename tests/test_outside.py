@@ -332,6 +332,12 @@ def _(watched: Watched) -> None:
     watched.run("completion", "bash")
 
 
+@fast("doctor")
+def _(watched: Watched) -> None:
+    watched.run("doctor")
+    watched.run("doctor", "--json")
+
+
 @fast("licences")
 def _(watched: Watched) -> None:
     watched.run("licences")

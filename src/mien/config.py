@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -106,6 +107,11 @@ def explain(problem: ValidationError, model: type[BaseModel], source: str) -> Co
             owner = next(iter(get_args(annotation)), annotation)
         return ConfigError(
             f"{source}: no key '{'.'.join(location)}': {nearest(location[-1], list(owner.model_fields))}"
+        )
+    if first["type"] == "literal_error":
+        known = re.findall("'([^']*)'", first["ctx"]["expected"])
+        return ConfigError(
+            f"{source}: '{'.'.join(location)}': no '{first['input']}': {nearest(str(first['input']), known)}"
         )
     message = first["msg"]
     # Our own validators quote the user's text, so its case is kept.

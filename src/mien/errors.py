@@ -7,7 +7,7 @@ Any other exception is a bug.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from mien.urls import without_secrets
@@ -101,9 +101,16 @@ def loading(what: str) -> Iterator[None]:
         raise LoadError(f"{what}: out of memory: free some, or raise the limit") from problem
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """A hint that names the most similar known word, or lists them all."""
+def similar(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is most similar, ignoring case; None if none is close."""
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
+    by_case = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), by_case, n=1)
+    return by_case[close[0]] if close else None
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A hint that names the most similar known word, or lists them all."""
+    close = similar(word, known)
+    return f"did you mean '{close}'?" if close else f"known: {', '.join(sorted(known))}"

@@ -53,7 +53,7 @@ def test_a_folder_takes_the_edit_under_its_own_name(examples: Path, tmp_path: Pa
     asked += ["--no-provenance"]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 0, done.output
-    assert f"wrote {tmp_path / 'portrait_neutral.jpg'}" in done.output
+    assert f" s: {tmp_path / 'portrait_neutral.jpg'}\n" in done.output
     assert isinstance(CliRunner().invoke(app, asked).exception, OutputExists)
     copy = tmp_path / "copy.jpg"
     copy.write_bytes((examples / "portrait_neutral.jpg").read_bytes())

@@ -70,6 +70,23 @@ def test_errors_stand_above_the_bar_and_json_in_its_file(
     assert error.endswith("convert it to JPEG or PNG")
 
 
+def test_what_libraries_write_does_not_break_the_bar(
+    examples: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, recogniser_file: Path
+) -> None:
+    """OpenCV's decoder complains on standard error without asking anybody."""
+    whole = (examples / "portrait_smiling.jpg").read_bytes()
+    middle = len(whole) // 2
+    for name in "ab":
+        (tmp_path / f"{name}.jpg").write_bytes(whole[:middle] + b"\xff\xd8\x00\x12" * 5 + whole[middle:])
+    out = tmp_path_factory.mktemp("out") / "lines.jsonl"
+    shown = on_a_terminal(["predict", tmp_path, "--json", "--weights", recogniser_file], 80, out)
+    assert "faces/s" in shown
+    *bar, end = shown.splitlines()
+    assert "Corrupt JPEG data" in end
+    assert end.endswith("(2 times)")
+    assert "Corrupt" not in "".join(bar)
+
+
 @pytest.mark.parametrize("columns", [120, 80, 60, 40])
 def test_the_table_fits_the_terminal(columns: int, folder: Path, recogniser_file: Path) -> None:
     (folder / "damaged [bold] :smile:.jpg").unlink()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli import options
+from mien.cli import options, plain_text
+from mien.cli.terminal import tell_end
 from mien.errors import ConfigError, ExtraMissing
+from mien.wording import several
 
 if TYPE_CHECKING:
     from mien.training.config import RunConfig
@@ -45,12 +48,13 @@ def ablate(
     from mien.io import outputs
     from mien.reports import comparison_report, evaluation_report
 
+    begun = time.monotonic()
     chosen = ablation.ladder(method, options.words(rungs))
     base = _configured(method, config or Path("configs") / f"{method}-ferplus.yaml", assignments or [])
     steps = ablation.runs(base, chosen, _numbers(seeds))
     if plan:
         for rung in chosen:
-            typer.echo(f"{rung.name:<16}{rung.says}")
+            typer.echo(plain_text.hanging(rung.says, 18, f"{rung.name:<16}  "))
         for folder in map(loop.folder_of, steps):
             typer.echo(f"{folder}{'  finished' if ablate.is_finished(folder) else ''}")
         return
@@ -61,9 +65,11 @@ def ablate(
         typer.echo(f"{number}/{len(steps)}  {loop.folder_of(step)}", err=True)
         folders.append(ablate.train_and_judge(step, by, evaluation_report.write))
     comparison = compare.compare([compare.load(folder) for folder in folders], draws=draws, by=by)
-    if out is not None:
-        typer.echo(f"comparison: {comparison_report.write(comparison, out)}", err=True)
-    typer.echo(comparison.to_json() if as_json else comparison_report.markdown(comparison))
+    where = comparison_report.write(comparison, out) if out is not None else folders[0].parent
+    typer.echo(
+        comparison.to_json() if as_json else plain_text.of_markdown(comparison_report.markdown(comparison))
+    )
+    tell_end(several(len(folders), "run"), begun, where)
 
 
 def _configured(method: str, config: Path, assignments: list[str]) -> RunConfig:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli import options
-from mien.cli.terminal import counted, tell
+from mien.cli import options, plain_text
+from mien.cli.terminal import counted, tell, tell_end
 from mien.wording import several, signed
 
 if TYPE_CHECKING:
@@ -37,19 +38,23 @@ def adapt(
     from mien.faces.recognise import SHIPPED
     from mien.io import cards, outputs
 
+    begun = time.monotonic()
     outputs.check(out, overwrite=overwrite, reads=[pictures], suffixes=(".json",))
     finding = options.pipeline_options(detector, model, weights, min_face, min_confidence, tiled, "trained")
     pipeline = load(**finding, embeddings=True, actions=False, threads=threads)
     labels, given = examples(pictures, pipeline.labels)
-    with counted("faces") as progress:
+    with counted("faces", unit="faces") as progress:
         faces = adapt.read(given, labels, pipeline, progress, lambda line: tell(f"mien: {line}"))
-    with counted("cross-validation") as progress:
+    with counted("cross-validation", unit="folds") as progress:
         card = cards.read(cards.weights_file(weights or SHIPPED).with_suffix(".json"))
         outcome = adapt.fit(faces, card.fields["sha256"], seed, progress)
-    typer.echo("\n".join(_lines(faces, outcome)))
+    typer.echo(
+        "\n".join(plain_text.hanging(line) if "  " not in line else line for line in _lines(faces, outcome))
+    )
     if outcome.adaptation is not None:
         outcome.adaptation.save(out)
-        typer.echo(f"{out}: use it with  mien predict PHOTOS --adapt {out}", err=True)
+        typer.echo(f"use it with  mien predict PHOTOS --adapt {out}", err=True)
+        tell_end(f"learnt from {several(len(faces.truth), 'face')}", begun, out)
     else:
         typer.echo(f"mien: no correction improves on these pictures: {out} is not written", err=True)
         raise typer.Exit(1)

@@ -140,9 +140,14 @@ def _watched() -> Iterator[CountProgress | None]:
         yield None
         return
     with bar() as display:
-        task = display.add_task("starting Ray", total=None)
+        starting = display.add_task("starting Ray", total=None)
 
         def progress(done: int, total: int) -> None:
-            display.update(task, description="pictures", completed=done, total=total)
+            nonlocal starting
+            if starting is not None:  # a task of its own, so that the rate does not count the start
+                display.remove_task(starting)
+                starting = None
+                display.add_task("pictures", unit="pictures")
+            display.update(display.tasks[0].id, completed=done, total=total)
 
         yield progress

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mien.cli import options
-from mien.cli.terminal import counted
+from mien.cli import options, plain_text
+from mien.cli.terminal import counted, tell_end
 from mien.wording import several
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ app = typer.Typer(name="data", help="List, check and show datasets.", no_args_is
 def listing(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the supported datasets with the folder to pass and their protocols."""
+    """List the datasets, what folder to pass, and protocols."""
     from mien.data import protocols
     from mien.data.readers import READERS
 
@@ -41,11 +42,11 @@ def listing(
         typer.echo(json.dumps(table))
         return
     for name, reader in READERS.items():
-        typer.echo(f"{name}: {reader.title}, {reader.description}")
-        typer.echo(f"    pass {reader.wants}")
+        typer.echo(plain_text.hanging(f"{name}: {reader.title}, {reader.description}"))
+        typer.echo(plain_text.hanging(reader.wants, 6, "    pass "))
         mine = [protocol.name for protocol in known if protocol.dataset == name]
         if mine:
-            typer.echo(f"    protocols: {', '.join(mine)}")
+            typer.echo(plain_text.hanging(", ".join(mine), 6, "    protocols: "))
 
 
 @app.command()
@@ -67,11 +68,16 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Check a dataset: which it is, missing or damaged files, leaks between splits. Exit code 1 if it is damaged."""
+    """Check a dataset for missing or damaged files and leaks.
+
+    Says which dataset it is, what is missing or damaged, and which pictures are in two splits. Exit code 1 if it is
+    damaged.
+    """
     from mien.data import checking, protocols
     from mien.data.readers.manifest import READER_KEY, made_of, write
     from mien.io import outputs
 
+    begun = time.monotonic()
     rule = protocols.load(protocol) if protocol else None
     names = checking.labels_for(root, reader, labels)
     chosen = checking.identify(root, reader or (rule.dataset if rule else None), names)
@@ -88,15 +94,11 @@ def check(
         typer.echo(json.dumps({**diagnosis.to_dict(), "manifest": written}))
     else:
         _print(diagnosis)
-        typer.echo(_end(len(usable), manifest))
+        if manifest is None:
+            typer.echo(f"{several(len(usable), 'usable record')}; write them as a table with --manifest FILE")
+    if manifest is not None:
+        tell_end(several(len(usable), "usable record"), begun, manifest, err=as_json)
     raise typer.Exit(1 if diagnosis.grave else 0)
-
-
-def _end(usable: int, manifest: Path | None) -> str:
-    counted = several(usable, "usable record")
-    if manifest is None:
-        return f"{counted}; write them as a table with --manifest FILE"
-    return f"wrote {manifest}: {counted}; train on it with data.reader=manifest"
 
 
 def _print(diagnosis: Diagnosis) -> None:
@@ -108,9 +110,10 @@ def _print(diagnosis: Diagnosis) -> None:
         parts = [f"{name} {count:,}" for name, count in classes.items() if classes.keys() != {"unlabelled"}]
         if rated := diagnosis.rated.get(split):
             parts.append(f"{rated:,} with valence and arousal")
-        typer.echo(f"  {split}: {number:,}{against}: {', '.join(parts) or 'unlabelled'}")
+        counts = f"{split}: {number:,}{against}: {', '.join(parts) or 'unlabelled'}"
+        typer.echo(plain_text.hanging(counts, first="  "))
     for finding in diagnosis.findings:
-        typer.echo(f"{'DAMAGE' if finding.grave else 'note'}: {finding.message}")
+        typer.echo(plain_text.hanging(f"{'DAMAGE' if finding.grave else 'note'}: {finding.message}"))
         for example in finding.examples:
             typer.echo(f"    {example}")
     if not diagnosis.findings:
@@ -125,17 +128,20 @@ def show(
     protocol: Annotated[
         str | None, typer.Option(help="Show the pictures that this protocol keeps, with its labels.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Only train, valid or test.")] = None,
+    split: Annotated[
+        Literal["train", "valid", "test"] | None, typer.Option(help="Only train, valid or test.")
+    ] = None,
     columns: Annotated[int, typer.Option(min=1, max=100, help="Pictures per class.")] = 12,
     labels: options.OwnLabels = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Write a contact sheet: some pictures of each class, with counts."""
+    """Write a contact sheet with some pictures of each class."""
     from mien.data import checking, protocols
     from mien.data.contact_sheet import contact_sheet
     from mien.errors import ConfigError
     from mien.io import images, outputs
 
+    begun = time.monotonic()
     names = checking.labels_for(root, reader, labels)
     outputs.check(out, overwrite=overwrite)
     if protocol is None:
@@ -148,9 +154,9 @@ def show(
     if split is not None:
         records = [record for record in records if record.split == split]
         if not records:
-            raise ConfigError(f"--split {split}: no record there: use train, valid or test")
+            raise ConfigError(f"--split {split}: no record there: leave it out, or name another")
     images.write(out, contact_sheet(records, columns, labels=names))
-    typer.echo(f"wrote {out}")
+    tell_end(f"sheet of {several(len(records), 'picture')}, up to {columns} per class", begun, out, err=False)
 
 
 @app.command()
@@ -167,12 +173,16 @@ def render(
     ] = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Render a dataset of heads: train, valid, and a test of seen and of unseen persons."""
+    """Render a dataset of synthetic heads.
+
+    It has the splits train and valid, and a test of seen and of unseen persons.
+    """
     from collections import Counter
 
     from mien.data.readers import rendered
     from mien.io import outputs
 
+    begun = time.monotonic()
     if not (out / rendered.BEGUN).is_file():  # else it continues
         outputs.check_folder(out, [rendered.FILE], overwrite=overwrite)
     renderer, digest = rendered.renderer(head, size, movements=actions)
@@ -180,6 +190,5 @@ def render(
         records = rendered.write(renderer, out, identities, images, seed, digest, progress)
     counts = Counter((record.split, record.attributes["person"]) for record in records)
     parts = ", ".join(f"{split} ({person}) {count:,}" for (split, person), count in sorted(counts.items()))
-    typer.echo(
-        f"wrote {out}: {several(len(records), 'picture')} of {several(identities, 'person', 'people')}: {parts}"
-    )
+    drawn = f"{several(len(records), 'picture')} of {several(identities, 'person', 'people')}: {parts}"
+    tell_end(drawn, begun, out, err=False)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mien.cli import options
-from mien.cli.terminal import interruptible, tell, tell_links
+from mien.cli.terminal import interruptible, tell, tell_end, tell_links
 from mien.errors import ConfigError
 from mien.wording import fixed, several
 
@@ -110,6 +110,7 @@ def edit(
 
     Edit pictures of yourself or of people who agreed. The result shows an expression; it is not evidence of a feeling.
     """
+    begun = time.monotonic()
     target = _target(to, valence, arousal, grid)
     options.check_resume(resume, overwrite)
     from mien.editing import edit_files
@@ -146,6 +147,8 @@ def edit(
     else:
         done = edit_files.edit_one(editor, job, request, overwrite)
         _report(done, job.photos[0], job.out or job.animate, as_json)
+        places = " and ".join(str(path) for path in (job.out, job.animate) if path is not None)
+        tell_end(f"{several(len(done.faces), 'face')} edited", begun, places, err=as_json)
 
 
 def _target(to: str | None, valence: float | None, arousal: float | None, grid: str | None) -> Target:
@@ -191,10 +194,12 @@ def _report_all(outcomes: Iterable[FileOutcome], out: Path | None, as_json: bool
         else:
             edited += 1
             _report(outcome.edit, Path(outcome.photo), outcome.out, as_json)
+            if not as_json:
+                typer.echo(f"wrote {outcome.out}")
     words = [several(edited, "photo") + " edited"]
     words += [f"{failed:,} not edited"] if failed else []
     words += [f"{before:,} done before"] if before else []
-    typer.echo(f"{', '.join(words)}; {time.monotonic() - begun:.1f} s: {out}", err=as_json)
+    tell_end(", ".join(words), begun, out, err=as_json)
     if failed:
         raise typer.Exit(1)
 
@@ -214,7 +219,6 @@ def _report(done: Edit, photo: Path, out: Path | None, as_json: bool) -> None:
         elif face.before is not None:
             parts.append("no face is found there afterwards")
         typer.echo("; ".join([*parts, *face.flags]))
-    typer.echo(f"wrote {out}")
 
 
 def _read(reading: Reading, asked: list[str]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from mien.cli import options
-from mien.cli.terminal import counted
+from mien.cli import options, plain_text
+from mien.cli.terminal import counted, tell_end
+from mien.wording import several
 
 _TABLE = ("weights", "data", "leave_out", "out", "cache", "prior", "draws", "threads", "as_json", "overwrite")
 """The options that apply to the table of `--leave-out`."""
@@ -82,8 +84,8 @@ def evaluate(
         options.refuse_others(context, _TABLE, "--leave-out reads options of sets from the configuration")
         _table(weights, data, out, cache, prior, draws, threads, as_json, overwrite)
         return
-    out = _report_folder(weights, out, overwrite)
-    with counted("aligning") as progress:
+    begun, out = time.monotonic(), _report_folder(weights, out, overwrite)
+    with counted("aligning", unit="faces") as progress:
         report, predictions = evaluate.run(
             weights,
             data,
@@ -105,11 +107,11 @@ def evaluate(
             progress=progress,
         )
     written = write(report, predictions, out, embeddings) if out is not None else None
-    typer.echo(report.to_json() if as_json else markdown(report))
+    typer.echo(report.to_json() if as_json else plain_text.of_markdown(markdown(report)))
     if report.provenance.learnt:
         typer.echo(f"WARNING: {report.notes[0]}", err=True)
     if written is not None:
-        typer.echo(f"report: {written}", err=True)
+        tell_end(several(len(predictions), "image"), begun, written)
 
 
 def _report_folder(weights: str, out: Path | None, overwrite: bool) -> Path | None:
@@ -143,15 +145,19 @@ def _units(
     from mien.evaluation import action_units
     from mien.io import outputs
 
+    begun = time.monotonic()
     if out is not None:
         outputs.check_folder(out, action_units.FILES, overwrite=overwrite)
     with counted("pictures") as progress:
         report = action_units.run(
             weights, data, reader=reader, draws=draws, limit=limit, threads=threads, progress=progress
         )
-    typer.echo(action_units.to_json(report) if as_json else action_units.markdown(report))
+    typer.echo(
+        action_units.to_json(report) if as_json else plain_text.of_markdown(action_units.markdown(report))
+    )
     if out is not None:
         action_units.write(report, out)
+        tell_end(several(len(report.units), "row"), begun, out)
 
 
 def _table(
@@ -170,9 +176,10 @@ def _table(
     from mien.faces.operating_point import read_prior
     from mien.io import outputs
 
+    begun = time.monotonic()
     if out is not None:
         outputs.check_folder(out, leave_out.FILES, overwrite=overwrite)
-    with counted("aligning") as progress:
+    with counted("aligning", unit="faces") as progress:
         rows = leave_out.run(
             weights,
             leave_out.load(sets),
@@ -182,6 +189,7 @@ def _table(
             threads=threads,
             progress=progress,
         )
-    typer.echo(leave_out.to_json(rows) if as_json else leave_out.markdown(rows))
+    typer.echo(leave_out.to_json(rows) if as_json else plain_text.of_markdown(leave_out.markdown(rows)))
     if out is not None:
         leave_out.write(rows, out)
+        tell_end(several(len(rows), "row"), begun, out)

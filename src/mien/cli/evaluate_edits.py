@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mien.cli import options
+from mien.cli import options, plain_text
+from mien.cli.terminal import tell_end
+from mien.wording import several
 
 
 def evaluate_edits(
@@ -58,6 +61,7 @@ def evaluate_edits(
 
     if ferplus is None and london is None and photo is None:
         raise ConfigError("nothing to measure on: pass --ferplus, --london or --photo")
+    begun = time.monotonic()
     outputs.check_folder(out, benchmark.FILES, overwrite=overwrite)
     found = benchmark.run(
         judge,
@@ -73,4 +77,5 @@ def evaluate_edits(
         threads=threads,
         progress=lambda line: typer.echo(line, err=True),
     )
-    typer.echo(found.json() if as_json else found.markdown(), nl=False)
+    typer.echo(found.json().rstrip() if as_json else plain_text.of_markdown(found.markdown()))
+    tell_end(f"{several(len(options.words(editors)), 'editor')} evaluated", begun, out)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mien.cli import options
+from mien.cli.terminal import tell_end
+from mien.wording import several
 
 
 def figures(
@@ -38,7 +41,8 @@ def figures(
     method."""
     from mien.reports import figure_set
 
-    for path in figure_set.make(
+    begun = time.monotonic()
+    paths = figure_set.make(
         weights,
         data,
         out,
@@ -53,5 +57,7 @@ def figures(
         faces=faces,
         seed=seed,
         overwrite=overwrite,
-    ):
+    )
+    for path in paths:
         typer.echo(path)
+    tell_end(several(len(paths), "file"), begun, out)

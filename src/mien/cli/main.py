@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import sys
 from importlib import import_module
@@ -14,14 +15,14 @@ import typer
 from typer.core import TyperGroup
 
 from mien import __version__
-from mien.errors import ConfigError, MienError, loading
+from mien.errors import ConfigError, MienError, loading, nearest
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Look": ("predict", "adapt", "video", "live", "batch", "columns"),
     "Edit": ("edit", "verify"),
     "Train": ("data", "train", "runs", "sweep", "ablate", "release"),
     "Judge": ("evaluate", "evaluate-edits", "compare", "figures", "methods"),
-    "Serve and more": ("serve", "completion", "licences"),
+    "Serve and more": ("serve", "doctor", "completion", "licences"),
 }
 """The commands under the headings of `mien --help`."""
 
@@ -50,6 +51,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "batch": ("batch:batch", "Describe every face in very many pictures, on all processors or a cluster."),
     "serve": ("serve:serve", "Serve the HTTP API and the web page."),
     "data": ("data:app", "List, check and show datasets."),
+    "doctor": ("doctor:doctor", "Check this installation, and say what would add what is missing."),
     "completion": ("completion:completion", "Print the script that completes commands in your shell."),
 }
 """Each command: its module of `mien.cli`, its function or app, and its description."""
@@ -60,55 +62,99 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "mien predict photos/ --out faces.csv --annotate annotated/",
         "mien predict --list names.txt --json",
     ),
-    "adapt": ("mien adapt labelled/ --out studio.json",),
+    "adapt": (
+        "mien adapt labelled/ --out studio.json",
+        "mien adapt labels.csv --out studio.json",
+        "mien adapt labelled/ --out studio.json --weights my-model --overwrite",
+    ),
     "video": (
         "mien video clip.mp4 --out faces.csv",
         "mien video clip.mp4 --annotate annotated.mp4",
         "mien video clip.mp4 --page summary.html",
     ),
-    "live": ("mien live", "mien live --camera 1"),
+    "live": ("mien live", "mien live --camera 1", "mien live --seconds 60 --out faces.csv"),
     "edit": (
         "mien edit portrait.jpg --to happiness --out happy.jpg",
         "mien edit portrait.jpg --to happiness:0.6,surprise:0.4 --out mixed.png",
         "mien edit photos/ --to neutral --out neutral/",
     ),
-    "verify": ("mien verify happy.jpg", "mien verify happy.jpg --json"),
-    "methods": ("mien methods", "mien methods --card"),
-    "columns": ("mien columns", "mien columns openface"),
-    "licences": ("mien licences",),
+    "verify": ("mien verify happy.jpg", "mien verify happy.mp4", "mien verify happy.jpg --json"),
+    "methods": ("mien methods", "mien methods --card", "mien methods recogniser --json"),
+    "columns": ("mien columns", "mien columns --video", "mien columns openface"),
+    "licences": ("mien licences", "mien licences --json", "mien licences | less"),
     "train": (
         "mien train configs/tiny.yaml",
         "mien train configs/baseline-ferplus.yaml --set seed=1",
         "mien train configs/baseline-ferplus.yaml --resume",
     ),
-    "runs": ("mien runs", "mien runs --curves curves.png"),
+    "runs": ("mien runs", "mien runs elsewhere/runs --json", "mien runs --curves curves.png"),
     "sweep": (
         "mien sweep configs/sweeps/ferplus-tenth.yaml --plan",
         "mien sweep configs/sweeps/ferplus-tenth.yaml",
+        "mien sweep configs/sweeps/ferplus-tenth.yaml --set workers=2 --json",
     ),
     "ablate": (
-        "mien ablate jadfer --seeds 0,1",
         "mien ablate jadfer --plan",
+        "mien ablate jadfer --seeds 0,1",
+        "mien ablate jadfer --out comparison/",
     ),
-    "release": ("mien release configs/recogniser.yaml",),
+    "release": (
+        "mien release runs/baseline-ferplus-s0 --out my-model",
+        "mien release runs/baseline-ferplus-s0 --out my-model --data moved/ferplus",
+        "mien release configs/recogniser.yaml",
+    ),
     "evaluate": (
         "mien evaluate shipped ferplus/ --protocol ferplus-majority",
         "mien evaluate runs/baseline-ferplus-s0 ferplus/ --protocol ferplus-majority",
+        "mien evaluate my-model labelled/ --reader folder --out report/",
     ),
     "evaluate-edits": (
         "mien evaluate-edits --judge emotion_model.hdf5 --identity dlib_face_recognition.dat --london london/",
+        "mien evaluate-edits --judge emotion_model.hdf5 --identity dlib_face_recognition.dat --ferplus ferplus/",
+        "mien evaluate-edits --judge emotion_model.hdf5 --identity dlib_face_recognition.dat --photo portrait.jpg",
     ),
-    "compare": ("mien compare runs/baseline-s0 runs/jadfer-s0 --out comparison/",),
-    "figures": ("mien figures runs/baseline-ferplus-s0 ferplus/ --protocol ferplus-majority",),
-    "batch": ("mien batch photos/ --out faces/", "mien batch s3://bucket/photos --out s3://bucket/faces"),
+    "compare": (
+        "mien compare runs/baseline-s0 runs/jadfer-s0",
+        "mien compare runs/baseline-s0 runs/jadfer-s0 --out comparison/",
+        "mien compare runs/baseline-s0 runs/jadfer-s0 --format tex",
+    ),
+    "figures": (
+        "mien figures runs/baseline-ferplus-s0 ferplus/ --protocol ferplus-majority",
+        "mien figures runs/baseline-ferplus-s0 ferplus/ --protocol ferplus-majority --only confusion,grid",
+        "mien figures shipped labelled/ --reader folder --out figures/",
+    ),
+    "batch": (
+        "mien batch photos/ --out faces/",
+        "mien batch photos/ --out faces/ --workers 8",
+        "mien batch s3://bucket/photos --out s3://bucket/faces",
+    ),
     "serve": ("mien serve", "mien serve --port 9000", "mien serve --host 0.0.0.0 --api-key-file key.txt"),
+    "doctor": ("mien doctor", "mien doctor --json", "mien doctor > report.txt"),
     "data": ("mien data list", "mien data check ferplus/", "mien data show ferplus/ --out sheet.png"),
+    "data list": ("mien data list", "mien data list --json", "mien data list | less"),
+    "data check": (
+        "mien data check ferplus/",
+        "mien data check labelled/ --manifest labelled.csv",
+        "mien data check rafdb/ --reader rafdb --faces --json",
+    ),
+    "data show": (
+        "mien data show ferplus/ --out sheet.png",
+        "mien data show ferplus/ --out sheet.png --split test --columns 20",
+        "mien data show ferplus/ --out sheet.png --protocol ferplus-majority",
+    ),
+    "data render": (
+        "mien data render head.npz rendered/",
+        "mien data render head.npz rendered/ --identities 100 --images 5",
+        "mien data render head.npz actions/ --actions --seed 1",
+    ),
     "completion": (
         'eval "$(mien completion bash)"',
+        'eval "$(mien completion zsh)"',
         "mien completion fish > ~/.config/fish/completions/mien.fish",
     ),
 }
-"""Examples below each command's help; `tests/cli/test_main.py` checks every line against the options."""
+"""Examples below the help of each command and each command below it; `tests/cli/test_main.py` checks every line against
+the options."""
 
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
@@ -137,19 +183,38 @@ class Commands(TyperGroup):
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         found = getattr(import_module(f"mien.cli.{module}"), name)
         single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=HELP)
-        # One line for each example: "\b" prevents the help from rewrapping lines.
-        epilog = "Examples:\n\n\b\n" + "\n".join(f"  {line}" for line in EXAMPLES[cmd_name])
         if isinstance(found, typer.Typer):
-            single.add_typer(found, name=cmd_name, epilog=epilog, context_settings=HELP)
-            return typer.main.get_group(single).commands[cmd_name]
-        single.command(cmd_name, epilog=epilog, context_settings=HELP)(found)
+            single.add_typer(found, name=cmd_name, epilog=_epilog(cmd_name), context_settings=HELP)
+            group = typer.main.get_group(single).commands[cmd_name]
+            for name, below in group.commands.items():  # type: ignore[attr-defined]
+                below.epilog = _epilog(f"{cmd_name} {name}")
+            return group
+        single.command(cmd_name, epilog=_epilog(cmd_name), context_settings=HELP)(found)
         return typer.main.get_command(single)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a wrong choice is answered with the nearest right one."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as problem:
+            choices = getattr(getattr(problem.param, "type", None), "choices", None)
+            given = re.match("'(.*)' is not one of", problem.message, re.DOTALL)
+            if problem.param is None or choices is None or given is None:
+                raise
+            raise ConfigError(
+                f"{problem.param.opts[0]}: no '{given[1]}': {nearest(given[1], [*choices])}"
+            ) from None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The list of `mien --help`, without importing any of them."""
         for group, names in GROUPS.items():
             with formatter.section(group):
                 formatter.write_dl([(name, COMMANDS[name][1]) for name in names])
+
+
+def _epilog(name: str) -> str:
+    """The examples of a command; "\b" prevents the help from rewrapping lines."""
+    return "Examples:\n\n\b\n" + "\n".join(f"  {line}" for line in EXAMPLES[name])
 
 
 app = typer.Typer(

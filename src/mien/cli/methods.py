@@ -3,10 +3,11 @@ tables."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from mien.cli import plain_text
 from mien.cli.options import Layout
 from mien.errors import ConfigError
 
@@ -22,7 +23,6 @@ def methods(
 ) -> None:
     """List the weights inside this package; with --card their purpose, data, metrics and limits."""
     import json
-    from importlib.util import find_spec
 
     from mien.io.cards import shipped
 
@@ -34,22 +34,29 @@ def methods(
         cards = [one for one in cards if name in (one.name, one.path.stem)]
         if not cards:
             raise ConfigError(f"no weights '{name}': {nearest(name, known)}")
-    for number, one in enumerate(cards):
-        if as_json:
+    if as_json:
+        for one in cards:
             typer.echo(json.dumps(one.fields, ensure_ascii=False))
-        elif card:
-            typer.echo(("\n" if number else "") + one.text())
-        else:
-            typer.echo(f"{one.name:<28}  {one.task}")
-    if name is None and not card and not as_json:
-        typer.echo("\nmethods that `mien train` can train:")
-        if find_spec("torch") is None:
-            typer.echo("  install them with  pip install 'mien[train]'")
-            return
-        from mien.methods import METHODS
+    elif card:
+        typer.echo("\n\n".join(one.text() for one in cards))
+    else:
+        typer.echo(plain_text.listed([(one.name, one.task) for one in cards]))
+        if name is None:
+            _tell_methods()
 
-        for method, kind in METHODS.items():
-            typer.echo(f"  {method:<26}  {(kind.__doc__ or '').strip().splitlines()[0]}")
+
+def _tell_methods() -> None:
+    """Print the methods of `mien train`."""
+    from importlib.util import find_spec
+
+    typer.echo("\nmethods that `mien train` can train:")
+    if find_spec("torch") is None:
+        typer.echo("  install them with  pip install 'mien[train]'")
+        return
+    from mien.methods import METHODS
+
+    rows = [(f"  {name}", (kind.__doc__ or "").strip().splitlines()[0]) for name, kind in METHODS.items()]
+    typer.echo(plain_text.listed(rows))
 
 
 def columns(
@@ -61,14 +68,24 @@ def columns(
     """Explain every column of a table: its meaning, unit and range."""
     from mien.io import tables
 
-    for column in tables.columns(scheme, video):
-        typer.echo(column)
-    if scheme == "mien":
-        typer.echo(
-            "\nWith --baseline there are also a column 'baseline' and, behind the names of probabilities, valence, "
-            "arousal,\nactions and units, columns ending in '_change': the change from the person's neutral face."
+    rows = [
+        (
+            column.name,
+            f"{column.meaning} ({', '.join(filter(None, [column.kind.__name__, column.unit, column.range]))})",
         )
-    typer.echo(
-        "\nHow a table was made (version, weights by their hash, detector, options, content of the pictures) is not in "
-        "columns:\nit is in the metadata of a .parquet file (key 'mien'), and beside .csv and .jsonl in NAME.mien.json."
-    )
+        for column in tables.columns(scheme, video)
+    ]
+    typer.echo(plain_text.listed(rows))
+    if scheme == "mien":
+        typer.echo(plain_text.hanging(_CHANGES, 0, "\n"))
+    typer.echo(plain_text.hanging(_RECORD, 0, "\n"))
+
+
+_CHANGES: Final = (
+    "With --baseline there are also a column 'baseline' and, behind the names of probabilities, valence, arousal, "
+    "actions and units, columns ending in '_change': the change from the person's neutral face."
+)
+_RECORD: Final = (
+    "How a table was made (version, weights by their hash, detector, options, content of the pictures) is not in "
+    "columns: it is in the metadata of a .parquet file (key 'mien'), and beside .csv and .jsonl in NAME.mien.json."
+)

@@ -6,7 +6,6 @@ error. 2: the command itself was wrong. 130: interrupted; what was written is ke
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from mien.cli import options
-from mien.cli.terminal import counted, interruptible, shortened, tell, tell_links
+from mien.cli.plain_text import room
+from mien.cli.terminal import counted, interruptible, shortened, tell, tell_end, tell_links
 from mien.errors import ConfigError
 from mien.labels import EXPRESSIONS
 from mien.wording import fixed, several, signed
@@ -115,7 +115,7 @@ def predict(
         _show(answers, job, as_json, count)
     if out is not None or annotate is not None:
         earlier = len(job.sources) - len(answers.remaining)
-        typer.echo(count.line(earlier, time.monotonic() - begun, _places(out, annotate)), err=as_json)
+        tell_end(count.words(earlier), begun, _places(out, annotate), err=as_json)
     if count.failed:
         raise typer.Exit(1)
 
@@ -136,11 +136,11 @@ def _show(answers: PendingAnalyses, job: AnalysisJob, as_json: bool, count: Coun
     show = _shower(job, as_json)
     total = len(answers.remaining)
     watched = total > 1 and (job.out is not None or not sys.stdout.isatty())
-    with counted("pictures", watched, total) as progress:
+    with counted("pictures", watched, total, "faces") as progress:
         for analysis in answers.analyses:
             count(analysis)
             if progress is not None:
-                progress(count.pictures, total)
+                progress(count.pictures, total, count.faces)
             if analysis.error is not None:
                 tell(f"mien: {analysis.error}")
             if show is not None and (analysis.faces or analysis.error or job.on_no_face != "skip"):
@@ -191,12 +191,12 @@ class Count:
         self.faces += len(analysis.faces)
         self.failed += analysis.error is not None
 
-    def line(self, earlier: int, seconds: float, where: str) -> str:
-        """One line with counts, time and the places of results."""
+    def words(self, earlier: int) -> str:
+        """The counts, with the pictures that were done `earlier`."""
         words = [several(self.pictures, "picture"), several(self.faces, "face")]
         words += [f"{self.failed:,} not analysed"] if self.failed else []
         words += [f"{earlier:,} done before"] if earlier else []
-        return f"{', '.join(words)}; {seconds:.1f} s: {where}"
+        return ", ".join(words)
 
 
 _COLUMNS: Final = (
@@ -212,28 +212,23 @@ _COLUMNS: Final = (
 """Headings of the printed table, with the width of each column."""
 
 _LESS: Final = ("box (x, y, w x h)", "intensity", "quality", "arousal", "valence", "prob")
-"""Columns that are left out on a narrow terminal, the first ones first."""
+"""Columns that are left out where there is no room for them, the first ones first."""
 
 
 class _Printed:
     """Prints one line per face, in columns, as results arrive.
 
-    On a terminal the lines are no wider than it: columns are left out, and names are shortened in the middle.
+    The lines fit the terminal, or 80 columns: columns are left out, and names are shortened in the middle.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         wish = min(48, max((len(_shown(name)) for name in names), default=0))
-        self._columns = dict(_COLUMNS)
-        self._width, self._started = wish, False
-        if not sys.stdout.isatty():
-            return
-        room = shutil.get_terminal_size().columns - self._taken()
+        self._columns, self._started = dict(_COLUMNS), False
         for heading in _LESS:
-            if room >= min(wish, 24):
+            if room() - self._taken() >= min(wish, 24):
                 break
             del self._columns[heading]
-            room = shutil.get_terminal_size().columns - self._taken()
-        self._width = max(8, min(wish, room))
+        self._width = max(8, min(wish, room() - self._taken()))
 
     def _taken(self) -> int:
         return sum(2 + int(width[1:]) for width in self._columns.values())

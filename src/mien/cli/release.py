@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mien.cli import options
+from mien.cli.terminal import tell_end
 from mien.errors import ConfigError, ExtraMissing
 
 
@@ -39,17 +41,18 @@ def release(
     def progress(text: str) -> None:
         typer.echo(text, err=True)
 
+    begun = time.monotonic()
     if source.is_dir():
-        typer.echo(build.own(source, out, progress, data, overwrite))
-        return
-    if data is not None:
+        made = build.own(source, out, progress, data, overwrite)
+    elif data is not None:
         raise ConfigError("--data is for run folders: a configuration names its own run and sets")
-    tree = read_tree(source)
-    if "network" in tree:
+    elif "network" in (tree := read_tree(source)):
         head = expression_head.load(tree, str(source))
         outputs.check_folder(out, [f"{head.name}.onnx"], overwrite=overwrite)
-        typer.echo(expression_head.build(head, out, progress))
-        return
-    wanted = build.load(source)
-    outputs.check_folder(out, [f"{wanted.name}.onnx"], overwrite=overwrite)  # written last
-    typer.echo(build.build(wanted, out, progress))
+        made = expression_head.build(head, out, progress)
+    else:
+        wanted = build.load(source)
+        outputs.check_folder(out, [f"{wanted.name}.onnx"], overwrite=overwrite)  # written last
+        made = build.build(wanted, out, progress)
+    typer.echo(made)
+    tell_end("1 network with its card", begun, out)

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import options
-from mien.cli.terminal import bar, interruptible, shortened, tell
+from mien.cli import options, plain_text
+from mien.cli.terminal import bar, interruptible, shortened, tell, tell_end
 from mien.errors import ExtraMissing
 from mien.wording import several
 
@@ -40,6 +40,7 @@ def sweep(
     stopped."""
     from mien.training.sweep import load_sweep
 
+    begun = time.monotonic()
     settings = load_sweep(config, assignments or [])
     try:
         from mien.evaluation import sweep
@@ -57,8 +58,8 @@ def sweep(
         comparison_report.write(comparison, settings.out / name)
     own = result.comparisons.get("")
     if own is not None:
-        typer.echo(own.to_json() if as_json else comparison_report.markdown(own))
-    _end(settings, result)
+        typer.echo(own.to_json() if as_json else plain_text.of_markdown(comparison_report.markdown(own)))
+    _end(settings, result, begun)
 
 
 def _print_plan(settings: SweepConfig) -> None:
@@ -73,12 +74,12 @@ def _print_plan(settings: SweepConfig) -> None:
             typer.echo(f"{arm}: the same as {trained}")
 
 
-def _end(settings: SweepConfig, result: Result) -> None:
+def _end(settings: SweepConfig, result: Result, begun: float) -> None:
     """Print where the results are, and exit with 1 if runs failed."""
     for outcome in result.failed:
         typer.echo(f"mien: {outcome.job.label} failed: {outcome.error}", err=True)
     done = result.runs - len(result.failed)
-    typer.echo(f"{several(done, 'run')} done, {len(result.failed):,} failed: {settings.out}", err=True)
+    tell_end(f"{several(done, 'run')} done, {len(result.failed):,} failed", begun, settings.out)
     if result.failed:
         raise typer.Exit(1)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
-
-if TYPE_CHECKING:
-    from mien.types import CountProgress
 
 _bars: list[Any] = []
 """The bar that is currently drawn, if any."""
@@ -25,20 +27,33 @@ def tell(message: str) -> None:
         typer.echo(message, err=True)
 
 
+def tell_end(counts: str, begun: float, where: object, err: bool = True) -> None:
+    """Print the closing line of a command that wrote something: counts, the seconds since `begun` (of
+    `time.monotonic`), and where the results are; on standard error, or, without `err`, on standard output."""
+    typer.echo(f"{counts}; {time.monotonic() - begun:.1f} s: {where}", err=err)
+
+
 @contextmanager
 def bar(*columns: Any) -> Iterator[Any]:
-    """A progress bar on standard error, erased at the end; by default with a count and the time left."""
-    from rich.console import Console
+    """A progress bar on standard error, erased at the end; by default with a count, the rate and the time left.
+
+    The rate is that of the field `unit` of each task: of the field `counted` if the task has one, or else of what is
+    completed.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = columns or (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=None),
         MofNCompleteColumn(),
+        _rate()(),
         TimeRemainingColumn(),
     )
     # Standard output may be a file, so the bar is not drawn there.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
+    with (
+        _console() as console,
+        Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress,
+    ):
         _bars.append(progress)
         try:
             yield progress
@@ -47,14 +62,76 @@ def bar(*columns: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def counted(what: str, watched: bool = True, total: int | None = None) -> Iterator[CountProgress | None]:
-    """Yield a progress callback (done, total) of a bar; None without a terminal or if `watched` is false."""
+def _console() -> Iterator[Any]:
+    """A console on standard error that no other writer disturbs.
+
+    Python's own messages go through the console. What libraries in C and worker processes write there directly, such
+    as "Corrupt JPEG data", would break the bar: it waits in a temporary file, and is printed at the end.
+    """
+    from rich.console import Console
+
+    try:
+        kept = os.dup(sys.stderr.fileno())
+    except OSError:  # replaced by an object in memory
+        yield Console(stderr=True)
+        return
+    # rich asks standard input for the width, which need not be a terminal.
+    asked = sys.stdin is not None and sys.stdin.isatty()
+    width = os.get_terminal_size(kept).columns if os.isatty(kept) and not asked else None
+    with (
+        tempfile.TemporaryFile() as others,
+        os.fdopen(kept, "w", encoding=sys.stderr.encoding, errors="backslashreplace") as file,
+    ):
+        os.dup2(others.fileno(), sys.stderr.fileno())
+        try:
+            yield Console(file=file, width=width)
+        finally:
+            os.dup2(kept, sys.stderr.fileno())
+            others.seek(0)
+            for line, times in Counter(others.read().decode(errors="replace").splitlines()).items():
+                typer.echo(line + (f" ({times:,} times)" if times > 1 else ""), err=True)
+
+
+@cache
+def _rate() -> Any:
+    """The class of the bar's column with the rate; made when needed, as rich takes time to import."""
+    from rich.progress import ProgressColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            done, unit = task.fields.get("counted", task.completed), task.fields.get("unit")
+            return Text(per_second(done / task.elapsed, unit) if unit and done and task.elapsed else "")
+
+    return Rate
+
+
+def per_second(rate: float, unit: str) -> str:
+    """A rate for people: "12 faces/s", "0.4 crops/s"."""
+    return f"{rate:,.{0 if rate >= 10 else 1}f} {unit}/s"
+
+
+class Counted:
+    """Moves a progress bar: called with (done, total), and with the number for the rate if that counts other things."""
+
+    def __init__(self, progress: Any, task: Any) -> None:
+        self._progress, self._task = progress, task
+
+    def __call__(self, done: int, total: int, counted: int | None = None) -> None:
+        fields = {} if counted is None else {"counted": counted}
+        self._progress.update(self._task, completed=done, total=total, **fields)
+
+
+@contextmanager
+def counted(
+    what: str, watched: bool = True, total: int | None = None, unit: str = "pictures"
+) -> Iterator[Counted | None]:
+    """Yield a progress callback of a bar that shows `unit`/s; None without a terminal or if `watched` is false."""
     if not watched or not sys.stderr.isatty():
         yield None
         return
     with bar() as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        yield Counted(progress, progress.add_task(what, total=total, unit=unit))
 
 
 @contextmanager

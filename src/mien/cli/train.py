@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
-from mien.cli import options
-from mien.cli.terminal import bar, tell
+from mien.cli import options, plain_text
+from mien.cli.terminal import bar, tell, tell_end
 from mien.errors import ExtraMissing
 from mien.training import run_log
+from mien.wording import several
 
 
 def train(
@@ -28,6 +29,7 @@ def train(
     """Train a method; the run folder gets the weights with their card, the metrics and the learning curve."""
     from mien.config import read_tree
 
+    begun = time.monotonic()
     tree = read_tree(config, assignments or [])
     section = tree.get("method")
     name = section.get("name") if isinstance(section, dict) else None
@@ -41,9 +43,13 @@ def train(
         typer.echo("stopped; the state is saved: continue with --resume", err=True)
         raise typer.Exit(130) from None
     if alone:
+        counts = "1 run"
         if name not in _OWN:
             _curve(folder)
+            done = [event for event in run_log.read(folder / "metrics.jsonl") if event["kind"] == "epoch"]
+            counts = f"1 run, {several(len(done), 'epoch')}"
         typer.echo(folder)
+        tell_end(counts, begun, folder)
 
 
 _OWN = {
@@ -120,7 +126,10 @@ def _drawn() -> Iterator[Any]:
                 plain(kind, values)
                 return
             if kind not in tasks:
-                tasks[kind] = display.add_task("aligning" if kind == "crops" else "training", total=1.0)
+                crops = kind == "crops"
+                tasks[kind] = display.add_task(
+                    "aligning" if crops else "training", total=1.0, unit="faces" if crops else "steps"
+                )
             share = values["done"] / values["of"] if kind == "crops" else values["share"]
             display.update(tasks[kind], completed=round(share * values["of"]), total=values["of"])
 
@@ -139,6 +148,7 @@ def runs(
     """List training runs as a table."""
     import json
 
+    begun = time.monotonic()
     if curves is not None:
         from mien.figures import palette
         from mien.io import outputs
@@ -151,26 +161,17 @@ def runs(
 
         drawn = learning_curves.several({run.name: run.epochs for run in found})
         palette.save(drawn, curves.with_suffix(""))
+        files = " and ".join(str(curves.with_suffix(f".{form}")) for form in palette.FORMS)
+        tell_end(f"curves of {several(len(found), 'run')}", begun, files)
     rows = [run.row() for run in found]
     if as_json:
         typer.echo(json.dumps(rows))
     else:
-        _print_table(rows)
-
-
-def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in rows[0] if rows else ("no runs",):
-        table.add_column(name, no_wrap=name == "run")
-    for row in rows:
-        cells = ("yes" if cell is True else "" if cell is False else str(cell) for cell in row.values())
-        table.add_row(*cells)
-    # A log has no width, so nothing is cut.
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+        cells = [
+            ["yes" if cell is True else "" if cell is False else str(cell) for cell in row.values()]
+            for row in rows
+        ]
+        typer.echo(plain_text.table(list(rows[0]), cells) if rows else f"no runs in {folder}")
 
 
 def _curve(folder: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mien.cli import options
-from mien.cli.terminal import bar, interruptible
+from mien.cli.plain_text import hanging
+from mien.cli.terminal import bar, interruptible, per_second, tell_end
 from mien.errors import ConfigError
 from mien.types import Frame
 from mien.wording import several, signed
@@ -78,6 +80,7 @@ def video(
     from mien.faces.parallel import made_with
     from mien.video.process import Orders, run
 
+    begun = time.monotonic()
     options.check_resume(resume, overwrite)
     within, pictures = _baseline(baseline or [])
     finding = options.pipeline_options(
@@ -102,6 +105,8 @@ def video(
         typer.echo(f"mien: {clip}: {note}", err=True)
     if not as_json:
         _tell(tally, smooth)
+    if written := [str(path) for path in (out, annotate, page) if path is not None]:
+        tell_end(several(tally.frames, "frame"), begun, ", ".join(written), err=as_json)
 
 
 def _baseline(given: list[str]) -> tuple[VideoBaseline | None, list[str]]:
@@ -217,7 +222,7 @@ class Bar:
     def __call__(self, clip: VideoReader, frame: Frame, recalled: bool) -> None:
         self._done += 1
         task = self._progress.tasks[0]
-        rate = f"{self._done / task.elapsed:.0f} frames/s" if task.elapsed else ""
+        rate = per_second(self._done / task.elapsed, "frames") if task.elapsed else ""
         self._progress.update(
             self._task,
             total=clip.duration,
@@ -243,7 +248,8 @@ def _tell(tally: Tally, lag: float) -> None:
         means = "  ".join(f"{signed(mean):>7}" for mean in person.means)
         shares = sorted(person.labels.items(), key=lambda entry: -entry[1])
         words = ", ".join(f"{label} {time / person.seconds:.0%}" for label, time in shares if time > 0) or "-"
-        typer.echo(f"{person.number:>6}  {person.seconds:6.1f} s  {means}  {words}")
+        figures = f"{person.number:>6}  {person.seconds:6.1f} s  {means}  "
+        typer.echo(hanging(words, len(figures), figures))
     more = len(tally.people) + tally.passing - len(shown)
     if more:
         typer.echo(f"and {more} more, seen for a shorter time")
@@ -284,5 +290,6 @@ def live(
         watched = watch(
             device, load(), out=out, seconds=seconds, lag=smooth, overwrite=overwrite, made_with=made
         )
-    rate = watched.frames / max(watched.seconds, 1e-9)
-    typer.echo(f"{several(watched.frames, 'frame')} in {watched.seconds:.1f} s, {rate:.0f} per second")
+    rate = per_second(watched.frames / max(watched.seconds, 1e-9), "frames")
+    where = f": {out}" if out is not None else ""
+    typer.echo(f"{several(watched.frames, 'frame')}, {rate}; {watched.seconds:.1f} s{where}")

@@ -57,7 +57,7 @@ class Signer:
             ExtraMissing: `cryptography` is not installed.
             ProvenanceError: the stored key is damaged.
         """
-        folder = folder or _signing_folder()
+        folder = folder or signing_folder()
         if folder is None:
             return _passing("there is no home folder to keep the signing key in")
         remedy = f"remove the folder {folder}, and mien makes a new key"
@@ -137,7 +137,7 @@ def _make_chain() -> tuple[bytes, bytes]:
     return leaf.public_bytes(pem) + root.public_bytes(pem), key
 
 
-def _signing_folder() -> Path | None:
+def signing_folder() -> Path | None:
     """The folder of this user's key; None without a home folder. An empty or relative variable counts as unset."""
     given = Path(os.environ.get("XDG_CONFIG_HOME", ""))
     if not given.is_absolute():

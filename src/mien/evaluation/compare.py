@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mien.data.predictions import FILE, Predictions, RunInfo, hash_of_all
-from mien.errors import MienError
+from mien.errors import MienError, nearest, similar
 from mien.evaluation import intervals, metrics
 from mien.evaluation.evaluate import DIMENSIONS, predicted_classes, rated_of, subjects_of
 from mien.evaluation.intervals import DRAWS, Interval, Resampling, interval
@@ -232,7 +232,7 @@ def compare(
         name: [run for run, other in zip(aligned, names, strict=True) if other == name] for name in names
     }
     if reference is not None and reference not in groups:
-        raise ComparisonError(f"no method '{reference}' to compare with: {', '.join(groups)}")
+        raise ComparisonError(f"no method '{reference}' to compare with: {nearest(reference, [*groups])}")
     base = reference or names[0]
     for name, members in groups.items():
         hashes = [member.provenance.weights_hash for member in members if member.provenance.weights_hash]
@@ -335,9 +335,9 @@ def _parted(
     """
     for run in (run for members in methods.values() for run in members):
         if by not in run.attributes:
-            raise ComparisonError(
-                f"{run.provenance.model} was evaluated without '{by}': evaluate it again with --by {by}"
-            )
+            close = similar(by, run.attributes)
+            hint = f"did you mean '{close}'?" if close else f"evaluate it again with --by {by}"
+            raise ComparisonError(f"{run.provenance.model} was evaluated without '{by}': {hint}")
     masks = grouped(methods[base][0].attributes[by], UNITS.get(by, ""))
     large = {name: mask for name, mask in masks.items() if mask.sum() >= SMALLEST_GROUP}
     if not large:

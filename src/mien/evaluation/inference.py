@@ -22,7 +22,7 @@ import numpy as np
 
 from mien.data.config import SourceConfig
 from mien.data.predictions import Predictions, RunInfo
-from mien.errors import ConfigError, DatasetNotFound, ExtraMissing, MienError, WeightsError
+from mien.errors import ConfigError, DatasetNotFound, ExtraMissing, MienError, WeightsError, similar
 from mien.labels import EXPRESSIONS, UNLABELLED
 from mien.types import CountProgress
 
@@ -109,9 +109,9 @@ def open_weights(
             )
         return _checkpoint(inside, path.name, threads, device)
     if not path.is_file():
-        raise WeightsError(
-            f"{path}: no such weights: pass a checkpoint, an .onnx file, a run folder, or 'shipped'"
-        )
+        known = "pass a checkpoint, an .onnx file, a run folder, or 'shipped'"
+        hint = "did you mean 'shipped'?" if similar(str(path), ["shipped"]) else known
+        raise WeightsError(f"{path}: no such weights: {hint}")
     return (
         _onnx(path, threads, prior, adapt)
         if path.suffix == ".onnx"

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import ConfigError, MienError
+from mien.errors import ConfigError, MienError, similar
 from mien.labels import difference, finder, label_set, listed
 
 Prior = str | Mapping[str, float]
@@ -50,6 +50,8 @@ def read_prior(text: str) -> Prior:
         except ValueError:
             equals = ""
         if not equals or not name.strip():
+            if close := similar(text, (TRAINED, UNIFORM)):
+                raise ConfigError(f"prior '{text}': did you mean '{close}'?")
             raise ConfigError(
                 f"prior '{text}': write trained, uniform, or a share for each label, such as happiness=.3,neutral=.5"
             )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from mien.errors import ConfigError, WeightsError
+from mien.errors import ConfigError, WeightsError, similar
 from mien.io import torch_files
 from mien.methods.alexnet import AlexNet
 from mien.methods.base import Backbone
@@ -78,6 +78,10 @@ class Compact(Backbone):
         return top.mean(dim=(2, 3)), [top]
 
 
+_OWN = ("mobilefacenet", "dlib", "alexnet", "compact", "tiny")
+"""The backbones that `build` makes itself; all others are timm's."""
+
+
 class Timm(Backbone):
     """A timm network as stage maps, pooled by their mean."""
 
@@ -91,9 +95,11 @@ class Timm(Backbone):
 
             raise ExtraMissing("train", "timm") from None
         if not timm.is_model(name):
-            raise ConfigError(
-                f"no backbone '{name}': mobilefacenet, alexnet, tiny, or a timm name such as resnet18"
+            close = similar(name, (*_OWN, *timm.list_models()))
+            hint = (
+                f"did you mean '{close}'?" if close else f"{', '.join(_OWN)}, or a timm name such as resnet18"
             )
+            raise ConfigError(f"no backbone '{name}': {hint}")
         overlay = {"file": weights} if weights else None
         if weights is not None and not weights.endswith(".safetensors"):
             torch_files.read(weights)  # older versions of timm would unpickle arbitrary objects

@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import ConfigError
+from mien.errors import ConfigError, similar
 from mien.faces.pipeline import DOUBTFUL
 from mien.labels import EXPRESSIONS, NEUTRAL
 from mien.types import Frame, NeutralFace, Reading, TrackedFace
@@ -193,12 +193,14 @@ def parsed(text: str) -> VideoBaseline | None:
     """What `--baseline` names within a video: "calmest" or a span such as "0:02-0:04"; None for anything else.
 
     Raises:
-        ConfigError: a span that ends before it begins.
+        ConfigError: a span that ends before it begins, or a misspelt "calmest".
     """
     if text == CALMEST:
         return CalmestSecond()
     span = re.fullmatch(f"{_TIME}-{_TIME}", text)
     if span is None:
+        if similar(text, [CALMEST]):
+            raise ConfigError(f"--baseline {text}: did you mean '{CALMEST}'?")
         return None
     numbers = [float(part or 0) for part in span.groups()]
     start, end = (

@@ -19,7 +19,7 @@ import numpy as np
 from mien.editing.corrector import SIDE, OnnxCorrector, fade, reach, window_matrix
 from mien.editing.geometry import ACTIVE, FaceFrame, Geometry
 from mien.editing.target import Target, change_for
-from mien.errors import ConfigError, WeightsError
+from mien.errors import ConfigError, WeightsError, nearest
 from mien.evaluation.editor import metrics
 from mien.evaluation.editor.metrics import EditFunction
 from mien.faces import align
@@ -148,7 +148,9 @@ def variants(editor: Editor, names: list[str]) -> dict[str, EditorVariant]:
                     partial(_either_way, generator), known["analytic"], card.fields["sha256"]
                 )
         else:
-            raise ConfigError(f"'{name}' is not an editor: use {', '.join(known)}, or a file editor.onnx")
+            raise ConfigError(
+                f"'{name}' is not an editor: {nearest(name, [*known])}; or name a file editor.onnx"
+            )
     return found
 
 
