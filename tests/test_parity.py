@@ -1,4 +1,4 @@
-"""One photograph and one set of options, one answer: by command line, Python, HTTP, batch and a video of one frame.
+"""One photograph and one set of options, one answer: by command line, Python, HTTP, WebSocket, batch and video.
 
 Rows are compared as numbers, edits as pixels, with the weights that ship. An edited video is compared before its frame
 is encoded.
@@ -132,7 +132,14 @@ def test_faces_are_read_alike(
         answer = client.post(
             "/v1/analyses", content=group.read_bytes(), headers={"content-type": "image/jpeg"}
         )
+        with client.websocket_connect("/v1/live") as stream:
+            columns = stream.receive_json()["columns"]
+            stream.send_bytes(group.read_bytes())
+            live = stream.receive_json()
     assert Analysis.from_dict({**answer.json(), "source": str(group)}) == expected
+    assert live["analysis"] == answer.json()
+    posted = tables.rows(Analysis.from_dict(answer.json()), landmarks=False, labels=pipeline.labels)
+    assert [dict(zip(columns, row, strict=True)) for row in live["rows"]] == posted
 
     job = worker.Job(str(tmp_path / "table"), str(tmp_path), options, "mien", "row")
     store = worker.Store(job.out)

@@ -85,7 +85,7 @@ def serve(
     min_confidence: options.MinConfidence = None,
 ) -> None:
     """Serve the HTTP API and the web page."""
-    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
+    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "wsproto"):
         if find_spec(module) is None:
             raise ExtraMissing("serve", module)
     from mien.io.onnx import available
@@ -114,11 +114,13 @@ def serve(
     hosts = [*LOOPBACK, *(allow_host or [])] if local else allow_host or None
     _free(host, port)
     _tell_workers({"hosts": hosts, "limits": limits, "options": finding}, key)
-    _run(host, port, workers)
+    _run(host, port, workers, max_bytes)
 
 
-def _run(host: str, port: int, workers: int) -> None:
-    """Serve until stopped; several servers count their requests in a temporary folder that they share."""
+def _run(host: str, port: int, workers: int, largest: int) -> None:
+    """Serve until stopped; several servers count their requests in a temporary folder that they share. `largest`:
+    bytes of a WebSocket's message.
+    """
     import uvicorn
 
     from mien.server.metrics import SHARED
@@ -133,7 +135,9 @@ def _run(host: str, port: int, workers: int) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE,
         http="mien.server.protocol:BoundedProtocol",
-        ws="none",
+        ws="wsproto",
+        ws_max_size=largest,
+        ws_per_message_deflate=False,  # pictures are compressed already
     )
     if workers == 1:
         serving()

@@ -56,6 +56,7 @@ class Limits:
         seconds: for an upload to arrive, and again for the answer, waiting included; work that takes longer is killed.
         running: requests processed at the same time, each in its own process.
         waiting: requests that may wait; further ones are refused with 429.
+        streams: WebSocket streams open at the same time; further ones are refused with 429.
     """
 
     bytes: int = 16 * 2**20
@@ -64,6 +65,7 @@ class Limits:
     seconds: float = 30.0
     running: int = 2
     waiting: int = 8
+    streams: int = 4
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
