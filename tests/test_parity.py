@@ -1,4 +1,4 @@
-"""One photograph and one set of options, one answer: by command line, Python, HTTP, batch and a video of one frame.
+"""One photograph and one set of options, one answer: by command line, Python, HTTP, WebSocket, batch and video.
 
 Over HTTP the photograph is sent alone, in a batch of pictures, and as a video.
 
@@ -157,8 +157,15 @@ def test_faces_are_read_alike(
         answer = client.post(
             "/v1/analyses", content=group.read_bytes(), headers={"content-type": "image/jpeg"}
         )
+        with client.websocket_connect("/v1/live") as stream:
+            columns = stream.receive_json()["columns"]
+            stream.send_bytes(group.read_bytes())
+            live = stream.receive_json()
         table = by_jobs(client, group, clip)
     assert Analysis.from_dict({**answer.json(), "source": str(group)}) == expected
+    assert live["analysis"] == answer.json()
+    posted = tables.rows(Analysis.from_dict(answer.json()), landmarks=False, labels=pipeline.labels)
+    assert [dict(zip(columns, row, strict=True)) for row in live["rows"]] == posted
     rows = tables.rows(expected, labels=pipeline.labels)
     assert table == [{**row, "input": group.name} for row in rows]
 

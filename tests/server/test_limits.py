@@ -39,7 +39,7 @@ def wait_until(true: Any, seconds: float = 10) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("name", ["bytes", "pixels", "faces", "seconds", "running"])
+@pytest.mark.parametrize("name", ["bytes", "pixels", "faces", "seconds", "running", "streams"])
 def test_a_limit_of_nothing_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
         Limits(**{name: 0})
@@ -289,6 +289,7 @@ def config(given: Any, **options: Any) -> Any:
         port=0,
         log_level="error",
         http=protocol.BoundedProtocol,
+        ws="wsproto",
         timeout_graceful_shutdown=GRACE,
     )
 

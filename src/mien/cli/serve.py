@@ -104,7 +104,7 @@ def serve(
     min_confidence: options.MinConfidence = None,
 ) -> None:
     """Serve the HTTP API and the web page."""
-    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "jinja2"):
+    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "wsproto", "jinja2"):
         if find_spec(module) is None:
             raise ExtraMissing("serve", module)
     from mien.io.onnx import available
@@ -139,7 +139,7 @@ def serve(
     hosts = [*LOOPBACK, *(allow_host or [])] if local else allow_host or None
     _free(host, port)
     _tell_workers({"hosts": hosts, "limits": limits, "options": finding}, key)
-    _run(host, port, workers)
+    _run(host, port, workers, max_bytes)
 
 
 def _jobs(jobs: int | None, workers: int) -> int:
@@ -153,8 +153,10 @@ def _jobs(jobs: int | None, workers: int) -> int:
     return 0 if workers > 1 else 8 if jobs is None else jobs
 
 
-def _run(host: str, port: int, workers: int) -> None:
-    """Serve until stopped; several servers count their requests in a temporary folder that they share."""
+def _run(host: str, port: int, workers: int, largest: int) -> None:
+    """Serve until stopped; several servers count their requests in a temporary folder that they share. `largest`:
+    bytes of a WebSocket's message.
+    """
     import uvicorn
 
     from mien.server.metrics import SHARED
@@ -169,7 +171,9 @@ def _run(host: str, port: int, workers: int) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE,
         http="mien.server.protocol:BoundedProtocol",
-        ws="none",
+        ws="wsproto",
+        ws_max_size=largest,
+        ws_per_message_deflate=False,  # pictures are compressed already
     )
     if workers == 1:
         serving()

@@ -13,7 +13,8 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mien.errors import ExtraMissing, ImageError, MienError, NoFace, NotAPicture, TooLarge
-from mien.io import images
+from mien.io import images, tables
+from mien.labels import EXPRESSIONS
 from mien.server import job_files, models, schema
 from mien.server.limits import Limits, Refusal, TooManyFaces
 from mien.types import NeutralFace
@@ -69,7 +70,14 @@ class Answers:
             message = "the picture does not fit into the memory of a worker: scale it down"
             return _refused(Refusal(413, "too_costly", message))
         text = replace(analysis, source=request["name"] or analysis.source).to_json()
+        if request.get("rows"):
+            text = f'{{"analysis": {text}, "rows": {json.dumps(self._rows(analysis))}}}'
         return {"media_type": "application/json", "faces": len(analysis.faces)}, text.encode()
+
+    def _rows(self, analysis: Analysis) -> list[list[Any]]:
+        """The values of the table's rows, without facial points."""
+        labels = getattr(self._models.pipeline, "labels", EXPRESSIONS)
+        return [list(row.values()) for row in tables.rows(analysis, landmarks=False, labels=labels)]
 
     def _analysis(self, request: dict[str, Any], data: bytes) -> Analysis:
         pipeline = self._models.pipeline

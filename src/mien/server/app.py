@@ -7,10 +7,10 @@ Models are loaded in worker processes (`mien.server.pool`); meanwhile `/health` 
 are decoded, analysed and edited there; this process only moves bytes. Access is checked by dependencies of the routes,
 so it also holds if the application is mounted in another one:
 
-- `/v1/analyses`, `/v1/edits`: the key, and no other web site;
+- `/v1/analyses`, `/v1/edits`, `/v1/live` (a WebSocket): the key, and no other web site;
 - `/v1/models`, `/metrics`: the key;
 - `/v1/service`, `/health`, `/ready`, `/openapi.json` and the page's files: open, as they reveal nothing of pictures or
-  use. There are no WebSocket routes, and no `/docs`, as its scripts come from other servers.
+  use. There is no `/docs`, as its scripts come from other servers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mien import __version__
 from mien.config import explain
 from mien.errors import ConfigError, WeightsError
 from mien.labels import CIRCUMPLEX, EXPRESSIONS
-from mien.server import answers, models, openapi, schema, uploads
+from mien.server import answers, live, models, openapi, schema, uploads
 from mien.server.job_routes import job_routes
 from mien.server.jobs import Jobs, video_lacking
 from mien.server.limits import Limits, Refusal
@@ -139,7 +139,8 @@ def create_app(
         pool = Pool(limits, answers.given, (models.Models(pipeline, editor, signer), limits))
         labels = getattr(pipeline, "labels", EXPRESSIONS)
     service = ServerState(limits, pool, labels)
-    keyed = [] if api_key is None else [Depends(KeyGuard(api_key))]
+    guard = None if api_key is None else KeyGuard(api_key)
+    keyed = [] if guard is None else [Depends(guard)]
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -160,6 +161,7 @@ def create_app(
     app.state.service = service
     app.include_router(_pictures(service, [Depends(same_site), *keyed]))
     app.include_router(job_routes(service.jobs, [Depends(same_site), *keyed]))
+    app.include_router(live.router(service, guard))
     app.include_router(_about(service, keyed))
     app.include_router(_page())
     app.add_middleware(SecurityMiddleware, metrics=service.metrics, hosts=hosts)

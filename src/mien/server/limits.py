@@ -63,6 +63,7 @@ class Limits:
         job_seconds: for the upload of a job to arrive, and again for its work.
         kept: seconds that a finished job's results are kept if nobody fetches them.
         disk: size of the files of all jobs, bytes.
+        streams: WebSocket streams open at the same time; further ones are refused with 429.
     """
 
     bytes: int = 16 * 2**20
@@ -77,6 +78,7 @@ class Limits:
     job_seconds: float = 600.0
     kept: float = 600.0
     disk: int = 2 * 2**30
+    streams: int = 4
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:

@@ -18,6 +18,7 @@ from fastapi import Request, Security
 from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
+from starlette.websockets import WebSocket
 
 from mien.server.limits import Refusal
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from mien.server.metrics import Metrics
 
 SECURITY = {
-    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'; require-trusted-types-for 'script'",
+    "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -46,6 +47,7 @@ ENDPOINTS = (
     "/v1/jobs/{job}",
     "/v1/jobs/{job}/events",
     "/v1/jobs/{job}/files/{name}",
+    "/v1/live",
     "/v1/models",
     "/v1/service",
     "/health",
@@ -66,6 +68,9 @@ class SecurityMiddleware:
         self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -102,6 +107,14 @@ class SecurityMiddleware:
             self.metrics.requests.labels(endpoint, str(status)).inc()
             self.metrics.seconds.labels(endpoint).observe(time.monotonic() - start)
 
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._admit(Headers(scope=scope))
+        except Refusal as refusal:
+            await deny(WebSocket(scope, receive, send), refusal)
+            return
+        await self.app(scope, receive, send)
+
     def _admit(self, headers: Headers) -> None:
         host = headers.get("host", "")
         if self.hosts is not None and _name(f"//{host}") not in self.hosts:
@@ -123,8 +136,12 @@ class KeyGuard:
 
     async def __call__(self, request: Request, named: Annotated[Any, Security(_BEARER)] = None) -> None:
         """Raise a `Refusal` of status 401 without the key. `named` is for the OpenAPI document only."""
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        given = given.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        self.check(request.headers)
+
+    def check(self, headers: Headers, offered: str = "") -> None:
+        """Raise a `Refusal` of status 401 if neither the headers hold the key nor `offered` is it."""
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        given = given.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", offered)
         if not hmac.compare_digest(_digest(given), self._key):
             raise Refusal(
                 401, "wrong_key", "this server requires a key: send it as 'Authorization: Bearer KEY'"
@@ -133,8 +150,22 @@ class KeyGuard:
 
 async def same_site(request: Request) -> None:
     """A dependency that refuses requests from pages of other sites with 403."""
-    if _from_elsewhere(request.headers):
+    check_site(request.headers)
+
+
+def check_site(headers: Headers) -> None:
+    """Raise a `Refusal` of status 403 if a browser states that a page of another site sent this."""
+    if _from_elsewhere(headers):
         raise Refusal(403, "cross_site", "another web site sent this request: use the server's own page")
+
+
+async def deny(socket: WebSocket, refusal: Refusal) -> None:
+    """Answer a WebSocket's handshake with a refusal instead of accepting it."""
+    if "websocket.http.response" in socket.scope.get("extensions", {}):
+        headers = {**SECURITY, "Cache-Control": "no-store", **refusal.headers}
+        await socket.send_denial_response(JSONResponse(refusal.body, refusal.status, headers))
+    else:  # the server of another application cannot say why: 403
+        await socket.close()
 
 
 def _digest(key: str) -> bytes:

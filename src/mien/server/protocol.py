@@ -57,7 +57,8 @@ class BoundedProtocol(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _watch_headers(self) -> None:
-        if not self._between_requests():
+        upgraded = self.transport.get_protocol() is not self  # a WebSocket, which has timeouts of its own
+        if upgraded or not self._between_requests():
             if self._waiting is not None:
                 self._waiting.cancel()
                 self._waiting = None
