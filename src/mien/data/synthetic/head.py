@@ -432,27 +432,33 @@ class Renderer:
 
     def _rasterise(self, flat: Floats, depth: Floats, colours: Floats) -> Floats:
         """The head on an empty canvas [c, c, 4]: colour and cover."""
-        values = np.concatenate([flat, depth[:, None], colours], axis=1).astype(np.float32)
+        where = np.concatenate([flat, depth[:, None], colours[:, 3:]], axis=1).astype(np.float32)
         facing = np.flatnonzero(colours[self._corners[0], 3] > -0.1)  # drop the back of the head early
-        points = values[self._corners[0][facing]] * self._weights[0, facing, None]
-        for corner, weight in zip(self._corners[1:], self._weights[1:], strict=True):
-            points += values[corner[facing]] * weight[facing, None]
+        points = self._between(where, facing)
         side = self._canvas
         column, row = np.floor(points[:, 0]).astype(np.int32), np.floor(points[:, 1]).astype(np.int32)
         seen = np.flatnonzero(
-            (points[:, 6] > 0) & (column >= 0) & (row >= 0) & (column < side) & (row < side)
+            (points[:, 3] > 0) & (column >= 0) & (row >= 0) & (column < side) & (row < side)
         )
-        points, place = points[seen], row[seen] * side + column[seen]
-        near = points[:, 2] - self._back[facing[seen]]
+        place = row[seen] * side + column[seen]
+        near = points[seen, 2] - self._back[facing[seen]]
         rank = ((near - near.min()) * (65000 / (np.ptp(near) + 1e-6))).astype(np.uint16)
         order = np.argsort(rank, kind="stable")  # far to near: the nearest sample is written last
         nearest = np.full(side * side, -1, np.intp)
         nearest[place[order]] = order
         hit = nearest >= 0
         canvas, outer = np.zeros((side * side, 4), np.float32), np.zeros(side * side, np.float32)
-        canvas[hit, :3], canvas[hit, 3] = points[nearest[hit], 3:6], 1
-        outer[hit] = self._outer[facing[seen[nearest[hit]]]]
+        shown = facing[seen[nearest[hit]]]
+        canvas[hit, :3], canvas[hit, 3] = self._between(colours[:, :3].astype(np.float32), shown), 1
+        outer[hit] = self._outer[shown]
         return _close(canvas.reshape(side, side, 4), outer.reshape(side, side))
+
+    def _between(self, values: Floats, samples: Ints) -> Floats:
+        """Values [v, k] of the vertices at some of the samples [n]: [n, k]."""
+        mixed: Floats = values[self._corners[0][samples]] * self._weights[0, samples, None]
+        for corner, weight in zip(self._corners[1:], self._weights[1:], strict=True):
+            mixed += values[corner[samples]] * weight[samples, None]
+        return mixed
 
     def _compose(self, canvas: Floats, random: np.random.Generator) -> Pixels:
         """Put the head on a background, average to the picture's size, add the camera's noise."""
