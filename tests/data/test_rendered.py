@@ -235,6 +235,6 @@ def test_a_blendshape_that_stretches_the_skin_leaves_no_holes(head: Head) -> Non
     )  # fmt: skip
     renderer, stretched = Renderer(plain, size=96), skin + stretch
     canvas = renderer._rasterise(
-        stretched[:, :2] * [9, -9] + 72, stretched[:, 2], np.ones((len(skin), 4), np.float32)
+        stretched[:, :2] * [10, -10] + 72, stretched[:, 2], np.ones((len(skin), 4), np.float32)
     )
     assert canvas[42:102, 42:102, 3].min() == 1
