@@ -102,6 +102,17 @@ class Pose:
     roll: float
 
 
+@dataclass(frozen=True, slots=True)
+class Gaze:
+    """The direction of the eyes in the camera's frame, in degrees: `yaw` positive to the subject's left (the right of
+    the picture), `pitch` positive upwards; (0, 0) is parallel to the camera's axis, towards the camera."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
+
+    yaw: float
+    pitch: float
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Landmarks:
     """Facial points in pixels of the picture, in the order of `mien.landmarks.POINTS`.
@@ -137,6 +148,7 @@ class Reading:
         embedding: the recogniser's feature vector; empty unless embeddings were asked for.
         actions: each of `mien.actions.ACTIONS` in [0, 1], from the face at rest to the movement at its maximum, by
             ARKit's name; None where an action cannot be measured. Empty where actions were not asked for.
+        gaze: where the eyes look; None where they are shut, or where actions were not asked for.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
@@ -149,6 +161,7 @@ class Reading:
     embedding: tuple[float, ...] = ()
     doubts: tuple[str, ...] = ()
     actions: dict[str, float | None] = field(default_factory=dict)
+    gaze: Gaze | None = None
 
     @property
     def units(self) -> dict[str, float | None]:
@@ -322,6 +335,11 @@ class Face:
     def units(self) -> dict[str, float | None]:
         """The FACS action units in [0, 1], see `Reading`."""
         return self.reading.units
+
+    @property
+    def gaze(self) -> Gaze | None:
+        """Where the eyes look; None where they are shut, see `Reading`."""
+        return self.reading.gaze
 
     @property
     def valence(self) -> float | None:

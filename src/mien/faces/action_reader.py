@@ -1,6 +1,7 @@
-"""Measure the 52 facial actions of `mien.actions` from the aligned crop and the landmarks.
+"""Measure the 52 facial actions of `mien.actions`, and where the eyes look, from the aligned crop and the landmarks.
 
-The network returns the mean over the crop and its mirror image, so a mirrored picture gives the mirrored answer.
+The network returns the mean over the crop and its mirror image, so a mirrored picture gives the mirrored answer. It
+states the gaze of the face turned upright; here it is turned back into the camera's frame.
 `mien train configs/actions.yaml` trains it; its card states how accurately each action is measured, and those that are
 not measured have no value.
 """
@@ -15,11 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.actions import ACTIONS
+from mien.actions import ACTIONS, SHUT
 from mien.errors import WeightsError
 from mien.faces import align
 from mien.io import cards
 from mien.io.onnx import Network, ThreadedBatches
+from mien.types import Gaze
 
 SHIPPED: Final = cards.FOLDER / "actions.onnx"
 
@@ -48,6 +50,10 @@ class ActionReader:
                 which actions are measured.
         """
         network, card = Network.open(Path(path or SHIPPED))
+        if {entry.name for entry in network.get_outputs()} != {"actions", "gaze"}:
+            raise WeightsError(
+                f"{card.path}: the network does not answer actions and gaze: train the weights again"
+            )
         stated = card.fields.get("actions")
         if not isinstance(stated, dict) or set(stated) != set(ACTIONS):
             raise WeightsError(
@@ -55,34 +61,75 @@ class ActionReader:
             )
         return cls(network, np.array([bool(stated[name]["measured"]) for name in ACTIONS]), threads)
 
-    def __call__(self, crops: NDArray[np.uint8], points: NDArray[Any]) -> NDArray[np.float64]:
-        """The actions [n, 52] in 0..1 of aligned faces, NaN for those that are not measured; n may be 0.
+    def __call__(
+        self, crops: NDArray[np.uint8], points: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The actions [n, 52] in 0..1 of aligned faces, NaN for those that are not measured, and their gaze [n, 2] as
+        (yaw, pitch) in degrees in the camera's frame, NaN where the eyes are shut; n may be 0.
 
         Args:
             crops: uint8 luma [n, s, s] of any s, aligned by `mien.faces.align`.
             points: their landmarks [n, 112, 2] in pixels of the picture.
         """
-        values = np.full((len(crops), len(ACTIONS)), np.nan)
+        values, gaze = np.full((len(crops), len(ACTIONS)), np.nan), np.full((len(crops), 2), np.nan)
         if not len(crops):
-            return values
+            return values, gaze
         matrices = align.fit(align.face_anchors(points))
         unit = np.einsum("nij,npj->npi", matrices[:, :, :2], points) + matrices[:, None, :, 2]
         unit = unit.astype(np.float32)
 
         def read(rows: slice) -> None:
-            values[rows] = self._network.run(None, {"crops": _sized(crops[rows]), "points": unit[rows]})[0]
+            values[rows], gaze[rows] = self._network.run(
+                ["actions", "gaze"], {"crops": _sized(crops[rows]), "points": unit[rows]}
+            )
 
         self._team.map(read, len(crops))
+        gaze = upright(gaze, matrices, back=True)
+        gaze[values[:, _LIDS].mean(axis=1) > SHUT] = np.nan
         values[:, ~self.measured] = np.nan
-        return values
+        return values, gaze
 
-    def named(self, crops: NDArray[np.uint8], points: NDArray[Any]) -> list[dict[str, float | None]]:
-        """The same as one dictionary per face, with None for actions that are not measured."""
-        rows = self(crops, points).tolist()
+    def named(
+        self, crops: NDArray[np.uint8], points: NDArray[Any]
+    ) -> list[tuple[dict[str, float | None], Gaze | None]]:
+        """The same as a dictionary and a gaze per face, with None for what is not measured."""
+        actions, gaze = self(crops, points)
         return [
-            {name: None if math.isnan(value) else value for name, value in zip(ACTIONS, row, strict=True)}
-            for row in rows
+            (
+                {
+                    name: None if math.isnan(value) else value
+                    for name, value in zip(ACTIONS, row, strict=True)
+                },
+                None if math.isnan(yaw) else Gaze(yaw, pitch),
+            )
+            for row, (yaw, pitch) in zip(actions.tolist(), gaze.tolist(), strict=True)
         ]
+
+
+_LIDS: Final = [ACTIONS.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
+
+
+def upright(
+    gaze: NDArray[np.floating[Any]], matrices: NDArray[np.floating[Any]], back: bool = False
+) -> NDArray[np.float64]:
+    """Gaze [n, 2] as (yaw, pitch) in degrees, turned in the picture's plane as the face is when it is aligned.
+
+    Args:
+        gaze: in the camera's frame; with `back`, of the face turned upright.
+        matrices: [n, 2, 3] of `mien.faces.align`, from the picture to the upright square.
+        back: turn from the upright face into the camera's frame.
+    """
+    yaw, pitch = np.radians(np.asarray(gaze, np.float64)).T
+    turn = matrices[:, :, :2] / np.sqrt(np.abs(np.linalg.det(matrices[:, :, :2])))[:, None, None]
+    if back:
+        turn = turn.transpose(0, 2, 1)
+    plane = np.stack([np.sin(yaw) * np.cos(pitch), -np.sin(pitch)], axis=1)  # x to the right, y down
+    x, y = np.einsum("nij,nj->ni", turn, plane).T
+    ahead = np.cos(yaw) * np.cos(pitch)
+    result: NDArray[np.float64] = np.degrees(
+        np.stack([np.arctan2(x, ahead), np.arcsin(np.clip(-y, -1, 1))], axis=1)
+    )
+    return result
 
 
 def _sized(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
