@@ -135,11 +135,11 @@ _POSE: Final = (
 
 _GAZE: Final = (
     Column(
-        "gaze_yaw", float, "degrees", "-90..90", "the eyes, mean of both; positive to the subject's left, 0 to the camera",
+        "gaze_yaw", float, "degrees", "-90..90", "both eyes, positive to the subject's left, 0 to the camera",
         lambda a, i, f: None if f.gaze is None else f.gaze.yaw,
     ),
     Column(
-        "gaze_pitch", float, "degrees", "-90..90", "the eyes, mean of both; positive upwards, 0 to the camera",
+        "gaze_pitch", float, "degrees", "-90..90", "both eyes, positive upwards, 0 to the camera",
         lambda a, i, f: None if f.gaze is None else f.gaze.pitch,
     ),
 )  # fmt: skip

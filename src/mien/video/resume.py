@@ -16,7 +16,7 @@ from mien.io.columns import columns_of, finite
 from mien.io.tables import Row, TableError
 from mien.io.video import Picture
 from mien.labels import EXPRESSIONS
-from mien.types import Analysis, Box, Detection, Face, Gaze, Landmarks, NeutralFace, Gaze, Pose, Reading
+from mien.types import Analysis, Box, Detection, Face, Gaze, Landmarks, NeutralFace, Pose, Reading
 
 LAYOUT = "mien"
 """The layout that can be read back."""

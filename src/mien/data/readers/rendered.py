@@ -2,9 +2,9 @@
 
     root/rendered.json         how it was made: seed, persons, pictures each, side, and the hash of the head model
     root/manifest.parquet      one row for each picture: split, expression, valence, arousal, subject and, as
-                               attributes, person ("seen", "unseen"), intensity, yaw, pitch, roll, gaze_yaw, gaze_pitch; of
-                               a set of single movements (`mien data render --actions`) there is a column for each
-                               action of `mien.actions.ACTIONS`, and no expression, affect or intensity
+                               attributes, person ("seen", "unseen"), intensity, yaw, pitch, roll, gaze_yaw,
+                               gaze_pitch; of a set of single movements (`mien data render --actions`) there is a
+                               column for each action of `mien.actions.ACTIONS`, and no expression, affect or intensity
     root/points.npz            its landmarks in pixels by name, for `data.points`
     root/pictures/00003/07.png person 3, picture 7
 

@@ -402,8 +402,8 @@ def card_of(
             f"{measure.RELIABLE}. `people`, from neutral to smiling: the mean change over its standard deviation with "
             "a 95 % bootstrap interval over people, of all answers, also those that are left empty; `mirror`: the mean "
             "difference between a picture's actions and those of its mirror image. `gaze`: the angle in degrees "
-            "between the answer and the exact direction or the teacher's, its median and 90th percentile; `camera`: the "
-            "median angle from the camera; for faces with open eyes; for `people`, who look at the camera, the angle to the camera.",
+            "between the answer and the exact direction or the teacher's, its median and 90th percentile; `camera`: "
+            "the median angle from the camera; for faces with open eyes. `people` look at the camera.",
             "summary": summary,
             "sets": {
                 name: {
