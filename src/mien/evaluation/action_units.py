@@ -154,7 +154,7 @@ def _records(root: Path, reader: str | None) -> tuple[str, list[Record]]:
 
 def measure(
     records: Sequence[Record],
-    reader: Callable[[Any, Any], tuple[Floats, Floats]],
+    reader: Callable[[Any, Any], tuple[Floats, ...]],
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Floats:

@@ -1,4 +1,5 @@
-"""Measure the 52 facial actions of `mien.actions`, and where the eyes look, from the aligned crop and the landmarks.
+"""Measure the 52 facial actions of `mien.actions`, the intensity of the expression, and where the eyes look, from the
+aligned crop and the landmarks.
 
 The network returns the mean over the crop and its mirror image, so a mirrored picture gives the mirrored answer. It
 states the gaze of the face turned upright; here it is turned back into the camera's frame.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -33,12 +34,27 @@ _BATCH: Final = 8
 size."""
 
 
+class Movement(NamedTuple):
+    """What a face does: `actions` by name in 0..1, `gaze`, and `intensity` in 0..1; None where not measured."""
+
+    actions: dict[str, float | None]
+    gaze: Gaze | None
+    intensity: float | None
+
+
 class ActionReader:
     """The network on ONNX Runtime. Make one with `load`; calling it is thread-safe."""
 
-    def __init__(self, network: Any, measured: NDArray[np.bool_], threads: int | None = 1) -> None:
-        """`network`: a `Network`, or anything with its `run`; `measured` [52]: mask of its outputs that are valid."""
-        self._network, self.measured = network, measured
+    def __init__(
+        self,
+        network: Any,
+        measured: NDArray[np.bool_],
+        threads: int | None = 1,
+        weights: NDArray[np.float64] | None = None,
+    ) -> None:
+        """`network`: a `Network`, or anything with its `run`; `measured` [52]: mask of its outputs that are valid;
+        `weights` [52] of the actions in the intensity (none: no intensity)."""
+        self._network, self.measured, self._weights = network, measured, weights
         self._team = ThreadedBatches(threads, most=_BATCH)
 
     @classmethod
@@ -59,13 +75,15 @@ class ActionReader:
             raise WeightsError(
                 f"{card.path}: 'actions' does not tell of each action: train the weights again"
             )
-        return cls(network, np.array([bool(stated[name]["measured"]) for name in ACTIONS]), threads)
+        measured = np.array([bool(stated[name]["measured"]) for name in ACTIONS])
+        return cls(network, measured, threads, _weights(card))
 
     def __call__(
         self, crops: NDArray[np.uint8], points: NDArray[Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The actions [n, 52] in 0..1 of aligned faces, NaN for those that are not measured, and their gaze [n, 2] as
-        (yaw, pitch) in degrees in the camera's frame, NaN where the eyes are shut; n may be 0.
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """The actions [n, 52] in 0..1 of aligned faces, NaN for those that are not measured; their gaze [n, 2] as
+        (yaw, pitch) in degrees in the camera's frame, NaN where the eyes are shut; and the intensity [n] in 0..1, NaN
+        where the card has no weights for it. n may be 0.
 
         Args:
             crops: uint8 luma [n, s, s] of any s, aligned by `mien.faces.align`.
@@ -73,7 +91,7 @@ class ActionReader:
         """
         values, gaze = np.full((len(crops), len(ACTIONS)), np.nan), np.full((len(crops), 2), np.nan)
         if not len(crops):
-            return values, gaze
+            return values, gaze, np.empty(0)
         matrices = align.fit(align.face_anchors(points))
         unit = np.einsum("nij,npj->npi", matrices[:, :, :2], points) + matrices[:, None, :, 2]
         unit = unit.astype(np.float32)
@@ -86,24 +104,39 @@ class ActionReader:
         self._team.map(read, len(crops))
         gaze = upright(gaze, matrices, back=True)
         gaze[values[:, _LIDS].mean(axis=1) > SHUT] = np.nan
+        strength = (
+            np.full(len(values), np.nan) if self._weights is None else -np.expm1(-values @ self._weights)
+        )
         values[:, ~self.measured] = np.nan
-        return values, gaze
+        return values, gaze, strength
 
-    def named(
-        self, crops: NDArray[np.uint8], points: NDArray[Any]
-    ) -> list[tuple[dict[str, float | None], Gaze | None]]:
-        """The same as a dictionary and a gaze per face, with None for what is not measured."""
-        actions, gaze = self(crops, points)
+    def named(self, crops: NDArray[np.uint8], points: NDArray[Any]) -> list[Movement]:
+        """The same per face, with None for what is not measured."""
         return [
-            (
+            Movement(
                 {
                     name: None if math.isnan(value) else value
                     for name, value in zip(ACTIONS, row, strict=True)
                 },
                 None if math.isnan(yaw) else Gaze(yaw, pitch),
+                None if math.isnan(strength) else strength,
             )
-            for row, (yaw, pitch) in zip(actions.tolist(), gaze.tolist(), strict=True)
+            for row, (yaw, pitch), strength in zip(
+                *(part.tolist() for part in self(crops, points)), strict=True
+            )
         ]
+
+
+def _weights(card: cards.Card) -> NDArray[np.float64] | None:
+    stated = card.fields.get("intensity")
+    if stated is None:
+        return None
+    try:
+        return np.array([float(stated["weights"][name]) for name in ACTIONS])
+    except (KeyError, TypeError, ValueError) as problem:
+        raise WeightsError(
+            f"{card.path}: 'intensity' does not weigh each action ({problem}): train the weights again"
+        ) from None
 
 
 _LIDS: Final = [ACTIONS.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]

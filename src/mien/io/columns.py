@@ -64,7 +64,7 @@ def _shared(source: str, frame: str, time: str) -> tuple[Column, ...]:
 
 _COMMON: Final = (
     Column(
-        "intensity", float, "", "0..1", "1 - P(neutral): whether there is an expression, not how strong it is",
+        "intensity", float, "", "0..1", "how strongly the face moves: 0 at rest, about .95 at full strength",
         lambda a, i, f: f.intensity,
     ),
     Column(
@@ -299,7 +299,7 @@ VIDEO: Final = (
         "arousal_smooth", float, "", "-1..1", "smoothed arousal", lambda a, i, f: _tracked(f).smoothed.arousal
     ),
     Column(
-        "intensity_smooth", float, "", "0..1", "1 - the smoothed P(neutral)",
+        "intensity_smooth", float, "", "0..1", "smoothed intensity",
         lambda a, i, f: _tracked(f).smoothed.intensity,
     ),
     Column(

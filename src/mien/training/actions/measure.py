@@ -139,7 +139,7 @@ def _one(find: Callable[[Any], Any], reader: ActionReader, picture: Any) -> tupl
     faces = find(np.ascontiguousarray(picture))
     if not faces:
         return None
-    actions, gaze = reader(faces[0][-1][None], np.array(faces[0][1].points)[None])
+    actions, gaze, _ = reader(faces[0][-1][None], np.array(faces[0][1].points)[None])
     return actions[0], gaze[0]
 
 

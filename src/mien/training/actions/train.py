@@ -33,13 +33,13 @@ from mien.io.onnx import session
 from mien.landmarks import POINTS
 from mien.methods.base import Method, Terms
 from mien.training import checkpoint, optim, processor, run_folder
-from mien.training.actions import faces, measure
+from mien.training.actions import faces, intensity, measure
 from mien.training.actions.draws import ActionCrops, ActionDraws
 from mien.training.actions.faces import ActionFaces
 from mien.training.actions.network import GLANCE, OUTPUTS, ActionNet, action_loss, export, spreads
 from mien.training.actions.teacher import TAUGHT
 from mien.training.config import OptimConfig
-from mien.training.landmarks.teacher import FACES
+from mien.training.landmarks.teacher import FACES, save
 from mien.training.loop import Run, fabric_of, notes, silent
 from mien.training.task import Budget, Epoch, Task
 from mien.types import EventProgress, LineProgress
@@ -76,6 +76,9 @@ class ActionsConfig(Frozen):
     muxspace: Path | None = None
     diffusionfer: Path | None = None
     rendered: Path | None = Field(None, description="a folder of 'mien data render --actions'")
+    expressions: Path | None = Field(
+        None, description="a folder of 'mien data render': the eight expressions, to fit the intensity"
+    )
     people: Path | None = Field(
         None, description="neutral/ and smiling/ pictures of the same people, to measure on"
     )
@@ -153,7 +156,9 @@ def run(config: ActionsConfig, resume: bool = False, progress: EventProgress = s
     return config.out
 
 
-_MAY_CHANGE: Final = ("steps", "minutes", "threads", "out", "people", "teacher", "gaze_teacher")
+_MAY_CHANGE: Final = (
+    "steps", "minutes", "threads", "out", "people", "expressions", "teacher", "gaze_teacher",
+)  # fmt: skip
 """Options that may differ when a run is resumed: how long it trains, with how many threads, what is measured,
 and the teachers, whose answers are kept."""
 
@@ -272,6 +277,7 @@ def finish(
     values = measure.figures(_runner(weights), held)
     actions = verdicts(values)
     card = card_of(config, weights, network, training, values, actions, (photographs, renderings))
+    card["intensity"] = _intensity(config, weights)
     if config.people is not None:
         # Of every answer, also of those that are left empty.
         reader = ActionReader(_Opened(session(str(weights), 1)), np.ones(len(ACTIONS), bool))
@@ -280,6 +286,22 @@ def finish(
     master = {**card, "sha256": None, "bytes": None}
     run_folder.write(lambda path: checkpoint.save(path, network, master), weights.with_suffix(".safetensors"))
     return card
+
+
+def _intensity(config: ActionsConfig, weights: Path) -> dict[str, Any] | None:
+    """The card's entry for intensity: the weight of each action, and its figures; None without `expressions`."""
+    if config.expressions is None:
+        return None
+    path = config.labels / "graded.npz"
+    if not path.is_file():
+        save(path, intensity.graded(config.expressions, config.ferplus))
+    with np.load(path) as file:
+        fitted, figures = intensity.fitted(_runner(weights), dict(file))
+    return {
+        "formula": "1 - exp(-sum of weight x action), see mien.training.actions.intensity",
+        "weights": {name: round(float(weight), 4) for name, weight in zip(ACTIONS, fitted, strict=True)},
+        "figures": figures,
+    }
 
 
 class _Opened:
@@ -338,7 +360,8 @@ _SOURCES: Final = {
     "people": "only measured on: Face Research Lab London Set (DeBruine and Jones 2017, CC BY 4.0)",
 }
 _PLACES: Final = (
-    "labels", "teacher", "gaze_teacher", "ferplus", "muxspace", "diffusionfer", "rendered", "people", "out",
+    "labels", "teacher", "gaze_teacher", "ferplus", "muxspace", "diffusionfer", "rendered", "expressions", "people",
+    "out",
 )  # fmt: skip
 """Keys of the configuration that are paths on one machine; the card leaves them out."""
 
