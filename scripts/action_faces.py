@@ -61,7 +61,7 @@ def main(head: Path) -> None:
     effect = np.nan_to_num(arkit(loaded.names, np.eye(len(loaded.names), dtype=np.float32))) > 0
     OUT.mkdir(parents=True, exist_ok=True)
     for name in names():
-        moved = {side: 1.0 for side in SIDES.get(name, ())} | NEEDS.get(name, {})
+        moved = dict.fromkeys(SIDES.get(name, ()), 1.0) | NEEDS.get(name, {})
         drawer.coefficients = np.zeros(len(loaded.names), np.float32)
         for action, amount in moved.items():
             drawer.coefficients[effect[:, ACTIONS.index(action)]] = amount
