@@ -65,6 +65,9 @@ SIDES: Final[Mapping[str, tuple[str, ...]]] = {
 GAZE: Final = "eyeLook"
 """How the actions begin that say where a face looks."""
 
+SHUT: Final = 0.6
+"""Mean of eyeBlinkLeft and eyeBlinkRight above which the eyes count as shut, and have no gaze. Our choice."""
+
 VERSION: Final = 1
 """Version of `UNITS`, stated in tables and cards; any change of the map gets a new number."""
 

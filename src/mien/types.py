@@ -19,7 +19,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mien.actions import units
-from mien.labels import BASIC, EXPRESSIONS, NEUTRAL
+from mien.labels import BASIC
 from mien.wording import signed
 
 if TYPE_CHECKING:
@@ -103,6 +103,17 @@ class Pose:
     roll: float
 
 
+@dataclass(frozen=True, slots=True)
+class Gaze:
+    """The direction of the eyes in the camera's frame, in degrees: `yaw` positive to the subject's left (the right of
+    the picture), `pitch` positive upwards; (0, 0) is parallel to the camera's axis, towards the camera."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
+
+    yaw: float
+    pitch: float
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Landmarks:
     """Facial points in pixels of the picture, in the order of `mien.landmarks.POINTS`.
@@ -127,10 +138,9 @@ class Reading:
         probabilities: calibrated probability of each label, summing to 1: the eight `EXPRESSIONS`, or own labels.
         valence: apparent valence in [-1, 1], negative to positive; None where the network was not trained on it.
         arousal: apparent arousal in [-1, 1], calm to activated; None likewise.
-        intensity: the probability that the expression is not neutral, 1 - P(neutral), in [0, 1]. It measures whether
-            there is an expression, not how strong it is: nine of ten clear smiles are above 0.98. For strength compare
-            sqrt(valence^2 + arousal^2), which has no such ceiling; see `docs/evaluation.md`. None where no label is
-            "neutral".
+        intensity: how strongly the face moves, in [0, 1): 0 at rest, about 0.95 at the full strength of an
+            expression, whichever it is; it rises with every action and cannot reach 1. See
+            `mien.training.actions.intensity`. None where actions were not asked for.
         uncertain: True when the calibrated confidence is below the recogniser's threshold (see its card), or, in a
             `Face`, when the face's quality is below 0.4.
         doubts: why it is uncertain, in words: "between happiness and neutral", or the main fault of the face's picture
@@ -138,6 +148,7 @@ class Reading:
         embedding: the recogniser's feature vector; empty unless embeddings were asked for.
         actions: each of `mien.actions.ACTIONS` in [0, 1], from the face at rest to the movement at its maximum, by
             ARKit's name; None where an action cannot be measured. Empty where actions were not asked for.
+        gaze: where the eyes look; None where they are shut, or where actions were not asked for.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
@@ -150,6 +161,7 @@ class Reading:
     embedding: tuple[float, ...] = ()
     doubts: tuple[str, ...] = ()
     actions: dict[str, float | None] = field(default_factory=dict)
+    gaze: Gaze | None = None
 
     @property
     def units(self) -> dict[str, float | None]:
@@ -325,6 +337,11 @@ class Face:
         return self.reading.units
 
     @property
+    def gaze(self) -> Gaze | None:
+        """Where the eyes look; None where they are shut, see `Reading`."""
+        return self.reading.gaze
+
+    @property
     def valence(self) -> float | None:
         """Apparent valence in [-1, 1]; None where the network was not trained on it."""
         return self.reading.valence
@@ -481,6 +498,7 @@ class Smoothed:
     Attributes:
         probabilities: of each label, summing to 1.
         valence, arousal: in [-1, 1]; None where the network was not trained on them.
+        intensity: in [0, 1]; None where it is not measured, see `Reading`.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
@@ -488,6 +506,7 @@ class Smoothed:
     probabilities: dict[str, float]
     valence: float | None
     arousal: float | None
+    intensity: float | None = None
 
     @property
     def expression(self) -> str:
@@ -498,12 +517,6 @@ class Smoothed:
     def probability(self) -> float:
         """The probability of `expression`."""
         return max(self.probabilities.values())
-
-    @property
-    def intensity(self) -> float | None:
-        """How probably the expression is not neutral, in [0, 1]; see `Reading`."""
-        neutral = self.probabilities.get(EXPRESSIONS[NEUTRAL])
-        return None if neutral is None else 1.0 - neutral
 
 
 @dataclass(frozen=True, slots=True, repr=False)

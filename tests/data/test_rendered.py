@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -68,6 +70,7 @@ def head() -> Head:
         none,
         none,
         none,
+        (np.arange(len(skin), second), np.arange(second, len(vertices))),
     )
 
 
@@ -152,6 +155,7 @@ def test_single_movements_are_sparse_and_never_opposed() -> None:
     flat = Head(
         none, none[None], np.zeros((len(names), 1, 3), np.float32), names, np.zeros((1, 4), np.intp),
         np.array([SKIN]), np.full(len(POINTS), -1), (np.zeros(1, np.intp),) * 2, *(np.zeros(1, np.float32),) * 4,
+        (np.zeros(0, np.intp),) * 2,
     )  # fmt: skip
     renderer, random = Renderer(flat, size=64, movements=True), np.random.default_rng(0)
     drawn = np.stack([renderer.move(random) for _ in range(400)])
@@ -181,3 +185,56 @@ def test_movements_are_no_expression_and_have_arkit_names(head: Head) -> None:
 def test_arkit_takes_the_mean_of_sides_that_it_does_not_tell_apart() -> None:
     values = arkit(("browInnerUp_L", "browInnerUp_R"), np.array([[0.2, 0.6]]))
     assert values[0, ACTIONS.index("browInnerUp")] == pytest.approx(0.4)
+
+
+LOOKS = tuple(f"eyeLook{way}_{side}" for way in ("In", "Out", "Up", "Down") for side in "LR")
+
+
+def looking(head: Head, **amounts: float) -> Rendering:
+    """The head without a turn, with the named blendshapes; they move no vertex themselves."""
+    names = (*head.names, *LOOKS, "eyeBlink_L", "eyeBlink_R")
+    expression = np.concatenate(
+        [head.expression, np.zeros((len(names) - 2, *head.neutral.shape), np.float32)]
+    )
+    able = dataclasses.replace(head, names=names, expression=expression)
+
+    class Posed(Renderer):
+        def move(self, random: np.random.Generator) -> NDArray[np.float32]:
+            return np.array([amounts.get(name, 0) for name in names], np.float32)
+
+    renderer = Posed(able, size=128, turn=(0.0, 0.0, 0.0), movements=True)
+    return next(renderer.identities([0], 1, seed=3))
+
+
+def test_the_irises_follow_a_glance_and_the_gaze_states_it(head: Head) -> None:
+    ahead = looking(head)
+    assert ahead.gaze == pytest.approx([0, 0], abs=1e-4)
+    left = looking(head, eyeLookOut_L=0.5, eyeLookIn_R=0.5)
+    assert left.gaze == pytest.approx([15, 0], abs=1e-3)
+    up = looking(head, eyeLookUp_L=1, eyeLookUp_R=1)
+    assert up.gaze == pytest.approx([0, 25], abs=1e-3)
+    for iris in (RIGHT_IRIS, LEFT_IRIS):
+        assert left.points[iris, 0] > ahead.points[iris, 0] + 2
+        assert left.points[iris, 1] == pytest.approx(ahead.points[iris, 1], abs=0.5)
+        assert up.points[iris, 1] < ahead.points[iris, 1] - 2
+
+
+def test_the_gaze_is_in_the_frame_of_the_camera(head: Head) -> None:
+    for drawn in draw(head, 6, turn=(30.0, 20.0, 0.0)):
+        assert drawn.gaze == pytest.approx(drawn.pose[:2], abs=1e-3), "this head's eyes look straight ahead"
+
+
+def test_a_blendshape_that_stretches_the_skin_leaves_no_holes(head: Head) -> None:
+    skin, quads = ball(48, (0, 0, 3), 9.0)
+    none = np.zeros(len(skin), np.float32)
+    stretch = (skin * [0, 1.2, 0]).astype(np.float32)
+    plain = dataclasses.replace(
+        head, neutral=skin, identity=stretch[None], expression=stretch[None], names=("jawOpen",), quads=quads,
+        part=np.full(len(skin), SKIN), points=np.full(len(POINTS), -1), irises=(np.arange(1),) * 2,
+        brow=none, lip=none, hair=none, beard=none, eyeballs=(np.zeros(0, np.intp),) * 2,
+    )  # fmt: skip
+    renderer, stretched = Renderer(plain, size=96), skin + stretch
+    canvas = renderer._rasterise(
+        stretched[:, :2] * [10, -10] + 72, stretched[:, 2], np.ones((len(skin), 4), np.float32)
+    )
+    assert canvas[42:102, 42:102, 3].min() == 1

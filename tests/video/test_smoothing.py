@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 
@@ -62,7 +65,17 @@ def test_probabilities_stay_probabilities() -> None:
         smooth = smoother(time, [3], [reading(0.0, draw.uniform())])[0]
         assert sum(smooth.probabilities.values()) == pytest.approx(1)
         assert min(smooth.probabilities.values()) >= 0
-    assert smooth.intensity == pytest.approx(1 - smooth.probabilities["neutral"])
+
+
+def test_intensity_is_smoothed_like_the_rest_and_may_be_unknown() -> None:
+    smoother, values = Smoother(0.25), []
+    for time in uneven(50):
+        given = dataclasses.replace(reading(math.sin(time), 0.5), intensity=math.sin(time))
+        (smooth,) = smoother(time, [0], [given])
+        values.append((smooth.intensity, smooth.valence))
+    assert all(one == pytest.approx(other) for one, other in values)
+    unknown = dataclasses.replace(reading(0.0, 0.5), intensity=None)
+    assert Smoother()(0.0, [0], [unknown])[0].intensity is None
 
 
 def test_noise_is_reduced_and_no_lag_changes_nothing() -> None:

@@ -28,7 +28,7 @@ def frame(
     reading = Reading(shares, neutral, None, 1 - neutral, False, actions={"jawOpen": jaw, "tongueOut": None})
     face = TrackedFace(
         Detection(Box(0, 0, 1, 1), 1.0), Landmarks((), 1.0), Pose(0, 0, 0), reading, quality, person,
-        Smoothed(shares, neutral, None),
+        Smoothed(shares, neutral, None, 1 - neutral),
     )  # fmt: skip
     return Frame("clip", 9, 9, (face,), frame=number, time=number / 25, shot=shot)
 

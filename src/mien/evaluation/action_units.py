@@ -154,7 +154,7 @@ def _records(root: Path, reader: str | None) -> tuple[str, list[Record]]:
 
 def measure(
     records: Sequence[Record],
-    reader: Callable[[Any, Any], Floats],
+    reader: Callable[[Any, Any], tuple[Floats, ...]],
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Floats:
@@ -167,7 +167,7 @@ def measure(
         picture = frames.read(record.path, record.frame or 0) if of_video else images.read(record.path)
         faces = find(picture)
         if faces:
-            values[place] = reader(faces[0][4][None], np.array(faces[0][1].points)[None])[0]
+            values[place] = reader(faces[0][4][None], np.array(faces[0][1].points)[None])[0][0]
         if progress is not None:
             progress(place + 1, len(records))
     return values

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +23,7 @@ from mien.actions import GAZE, SIDES
 from mien.colours import colour as colour_of
 from mien.io.images import check
 from mien.io.lettering import font, shown
+from mien.landmarks import LEFT_IRIS, RIGHT_IRIS
 from mien.types import Analysis, Face
 
 if TYPE_CHECKING:
@@ -60,14 +62,18 @@ _LEAST: Final = 0.1
 """Smaller actions are left out of it: at rest a face has many of them."""
 
 
+_REACH: Final = 1.6
+"""Length of a ray of gaze across the picture, in distances of the eyes."""
+
+
 def draw(image: NDArray[np.uint8], analysis: Analysis, show: Show = "labels") -> NDArray[np.uint8]:
     """Draw an analysis on its picture.
 
     Args:
         image: the picture that was analysed, RGB uint8 [height, width, 3]; it is not changed.
         analysis: its faces; a picture without faces is returned unchanged.
-        show: "frames" draws no panels; "actions" also draws a strip of the largest actions beside each face with room
-            for it.
+        show: "frames" draws no panels; "actions" also draws where the eyes look, and a strip of the largest actions
+            beside each face with room for it.
 
     Returns:
         A new picture of the same shape.
@@ -84,6 +90,8 @@ def draw(image: NDArray[np.uint8], analysis: Analysis, show: Show = "labels") ->
     taken: list[Rectangle] = [face.box.corners for face in faces]
     for face in faces:
         _frame(picture, face, _line_width(face, width, height))
+        if show == "actions":
+            _rays(picture, face, _line_width(face, width, height))
     # Numbered as in every table, and only if there are several faces.
     numbers = {id(face): f"{number} " for number, face in enumerate(analysis.faces)} if len(faces) > 1 else {}
     texts = {id(face): max(_SMALLEST, min(usual, face.box.height / 3)) for face in faces}
@@ -292,6 +300,21 @@ def _largest(face: Face) -> list[tuple[str, list[float]]]:
     }
     moved = [(name, sides) for name, sides in values.items() if sides and max(sides) >= _LEAST]
     return sorted(moved, key=lambda entry: -max(entry[1]))[:_ROWS]
+
+
+def _rays(picture: NDArray[np.uint8], face: Face, width: float) -> None:
+    """A line from each iris towards where the eyes look; a dot where they look at the camera."""
+    if face.gaze is None:
+        return
+    yaw, pitch = math.radians(face.gaze.yaw), math.radians(face.gaze.pitch)
+    eyes = np.array([face.landmarks.points[iris] for iris in (RIGHT_IRIS, LEFT_IRIS)])
+    reach = _REACH * float(np.hypot(*(eyes[1] - eyes[0])))
+    ends = eyes + reach * np.array([math.sin(yaw) * math.cos(pitch), -math.sin(pitch)])
+    for thick, colour in ((2.4 * width, _INK), (1.2 * width, _MOVED)):
+        for start, end in (np.round(16 * np.stack([eyes, ends], axis=1))).astype(int):
+            line = max(1, round(thick))
+            cv2.line(picture, tuple(start.tolist()), tuple(end.tolist()), colour, line, cv2.LINE_AA, 4)
+            cv2.circle(picture, tuple(start.tolist()), round(16 * thick), colour, -1, cv2.LINE_AA, 4)
 
 
 def _strip(moved: Sequence[tuple[str, list[float]]], text: float) -> _Stamp:

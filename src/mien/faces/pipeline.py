@@ -280,8 +280,8 @@ class Pipeline:
             return readings
         points = np.array([face.points for face in landmarks])
         return [
-            replace(reading, actions=actions)
-            for reading, actions in zip(readings, self.actions.named(stacked, points), strict=True)
+            replace(reading, **moved._asdict())
+            for reading, moved in zip(readings, self.actions.named(stacked, points), strict=True)
         ]
 
     def locate(self, rgb: images.Rgb, found: Sequence[Detection]) -> list[MeasuredFace]:

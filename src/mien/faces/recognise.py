@@ -1,4 +1,4 @@
-"""Recognise expressions in aligned face crops: probabilities, apparent valence and arousal, intensity, an embedding.
+"""Recognise expressions in aligned face crops: probabilities, apparent valence and arousal, an embedding.
 
 A recogniser takes crops and returns one `Reading` for each. `OnnxRecogniser` runs the shipped network on ONNX Runtime;
 any object that follows the `Recogniser` protocol can replace it.
@@ -23,7 +23,7 @@ from mien.errors import ConfigError, WeightsError
 from mien.faces.operating_point import TRAINED, Adaptation, Prior, Shares, offsets, shares_on_card
 from mien.io import cards
 from mien.io.onnx import Network, ThreadedBatches
-from mien.labels import EXPRESSIONS, NEUTRAL, label_set
+from mien.labels import EXPRESSIONS, label_set
 from mien.types import Reading
 
 SHIPPED = cards.FOLDER / "recogniser.onnx"
@@ -102,9 +102,6 @@ class OnnxRecogniser:
         if self._adaptation is not None:
             self.labels, embodied, learnt = self._adaptation.labels, self._adaptation.shares, None
         self._offsets = offsets(prior, self.labels, embodied, learnt)
-        self._neutral = (
-            self.labels.index(EXPRESSIONS[NEUTRAL]) if EXPRESSIONS[NEUTRAL] in self.labels else None
-        )
 
     def _adapted(self, adapt: Adaptation | Path | str | None) -> Adaptation | None:
         if adapt is None:
@@ -182,7 +179,7 @@ class OnnxRecogniser:
                 probabilities=dict(zip(self.labels, shares, strict=True)),
                 valence=min(1.0, max(-1.0, valence)) if self._affect else None,
                 arousal=min(1.0, max(-1.0, arousal)) if self._affect else None,
-                intensity=None if self._neutral is None else 1.0 - shares[self._neutral],
+                intensity=None,
                 uncertain=bool(doubts := self._doubts(shares)),
                 embedding=tuple(vector),
                 doubts=doubts,

@@ -67,7 +67,7 @@ def _shared(source: str, frame: str, time: str) -> tuple[Column, ...]:
 
 _COMMON: Final = (
     Column(
-        "intensity", float, "", "0..1", "1 - P(neutral): whether there is an expression, not how strong it is",
+        "intensity", float, "", "0..1", "how strongly the face moves: 0 at rest, about .95 at full strength",
         lambda a, i, f: f.intensity,
     ),
     Column(
@@ -136,6 +136,17 @@ _POSE: Final = (
     Column("Yaw", float, "degrees", "-90..90", "signs as in mien.landmarks", lambda a, i, f: f.pose.yaw),
 )
 
+_GAZE: Final = (
+    Column(
+        "gaze_yaw", float, "degrees", "-90..90", "both eyes, positive to the subject's left, 0 to the camera",
+        lambda a, i, f: None if f.gaze is None else f.gaze.yaw,
+    ),
+    Column(
+        "gaze_pitch", float, "degrees", "-90..90", "both eyes, positive upwards, 0 to the camera",
+        lambda a, i, f: None if f.gaze is None else f.gaze.pitch,
+    ),
+)  # fmt: skip
+
 _LAST: Final = (
     Column("faces", int, "", "0, 1, ...", "number of faces found in the picture, the same in all its rows"),
     Column("error", str, "", "", "why the picture could not be analysed; empty when it was"),
@@ -203,6 +214,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         *(_probability(name, name) for name in EXPRESSIONS),
         *_AFFECT,
         *_COMMON,
+        *_GAZE,
         *_ACTIONS,
         *_LAST,
     ),
@@ -218,6 +230,7 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         # With columns named valence and arousal py-feat takes a table for one of its version 2, with other labels.
         *(replace(column, name=f"apparent_{column.name}") for column in _AFFECT),
         *_COMMON,
+        *_GAZE,
         *_LAST,
     ),
     "openface": (
@@ -225,7 +238,15 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _face_number("face_id"),
         Column("confidence", float, "", "0..1", "the detector's confidence", lambda a, i, f: f.detection.score),
         Column("success", int, "", "0, 1", "1 when a face was found"),
-        *_absent(*(f"gaze_{eye}_{axis}" for eye in (0, 1) for axis in "xyz"), "gaze_angle_x", "gaze_angle_y"),
+        *_absent(*(f"gaze_{eye}_{axis}" for eye in (0, 1) for axis in "xyz")),
+        Column(
+            "gaze_angle_x", float, "radians", "-1.6..1.6", "the eyes, mean of both; positive to the subject's left",
+            lambda a, i, f: None if f.gaze is None else math.radians(f.gaze.yaw),
+        ),
+        Column(
+            "gaze_angle_y", float, "radians", "-1.6..1.6", "the eyes, mean of both; positive downwards",
+            lambda a, i, f: None if f.gaze is None else -math.radians(f.gaze.pitch),
+        ),
         *_absent("pose_Tx", "pose_Ty", "pose_Tz"),
         Column("pose_Rx", float, "radians", "-1.6..1.6", "pitch", lambda a, i, f: math.radians(f.pose.pitch)),
         Column("pose_Ry", float, "radians", "-1.6..1.6", "yaw", lambda a, i, f: math.radians(f.pose.yaw)),
@@ -281,7 +302,7 @@ VIDEO: Final = (
         "arousal_smooth", float, "", "-1..1", "smoothed arousal", lambda a, i, f: _tracked(f).smoothed.arousal
     ),
     Column(
-        "intensity_smooth", float, "", "0..1", "1 - the smoothed P(neutral)",
+        "intensity_smooth", float, "", "0..1", "smoothed intensity",
         lambda a, i, f: _tracked(f).smoothed.intensity,
     ),
     Column(

@@ -16,7 +16,7 @@ from mien.io.columns import columns_of, finite
 from mien.io.tables import Row, TableError
 from mien.io.video import Picture
 from mien.labels import EXPRESSIONS
-from mien.types import Analysis, Box, Detection, Face, Landmarks, NeutralFace, Pose, Reading
+from mien.types import Analysis, Box, Detection, Face, Gaze, Landmarks, NeutralFace, Pose, Reading
 
 LAYOUT = "mien"
 """The layout that can be read back."""
@@ -131,6 +131,7 @@ def _face(row: Row) -> Face:
         row["uncertain"],
         doubts=tuple(doubts.split("; ")) if (doubts := row.get("doubts")) else (),
         actions=_actions(row),
+        gaze=None if row.get("gaze_yaw") is None else Gaze(row["gaze_yaw"], row["gaze_pitch"]),
     )
     box = Box(row["FaceRectX"], row["FaceRectY"], row["FaceRectWidth"], row["FaceRectHeight"])
     return Face(

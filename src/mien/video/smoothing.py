@@ -56,16 +56,20 @@ class Smoother:
         smoothed = []
         for person, reading in zip(persons, readings, strict=True):
             # Outputs that a network does not have are NaN here, and stay so.
-            value = np.array([reading.valence, reading.arousal, *reading.probabilities.values()], float)
+            value = np.array(
+                [reading.valence, reading.arousal, reading.intensity, *reading.probabilities.values()], float
+            )
             before = self._states.get(person)
             if before is None or time - before.time > GAP:
                 smooth = value
             else:
                 smooth = step(before.smooth, before.value, value, time - before.time, self.lag)
             self._states[person] = _Filter(time, value, smooth)
-            valence, arousal = (None if math.isnan(number) else number for number in smooth[:2].tolist())
-            shares = dict(zip(reading.probabilities, smooth[2:].tolist(), strict=True))
-            smoothed.append(Smoothed(shares, valence, arousal))
+            valence, arousal, intensity = (
+                None if math.isnan(number) else number for number in smooth[:3].tolist()
+            )
+            shares = dict(zip(reading.probabilities, smooth[3:].tolist(), strict=True))
+            smoothed.append(Smoothed(shares, valence, arousal, intensity))
         # Filters idle for longer would restart anyway, so they can be dropped.
         self._states = {person: state for person, state in self._states.items() if time - state.time <= GAP}
         return smoothed

@@ -44,6 +44,7 @@ def head() -> Head:
         lip=none,
         hair=none,
         beard=none,
+        eyeballs=(np.zeros(0, np.intp),) * 2,
     )
 
 

@@ -39,9 +39,11 @@ def test_the_export_answers_a_mirrored_face_with_the_mirrored_actions(tmp_path: 
     crops = random.integers(0, 256, (3, SIZE, SIZE), np.uint8)
     points = random.random((3, len(POINTS), 2), np.float32)
     run = session(str(path), 1).run
-    plain = run(None, {"crops": crops, "points": points})[0]
+    plain, gaze = run(None, {"crops": crops, "points": points})
     mirrored = (points * [-1, 1] + [1, 0])[:, MIRRORED_POINTS].astype(np.float32)
-    other = run(None, {"crops": np.ascontiguousarray(crops[:, :, ::-1]), "points": mirrored})[0]
+    other, mirrored_gaze = run(None, {"crops": np.ascontiguousarray(crops[:, :, ::-1]), "points": mirrored})
+    assert gaze.shape == (3, 2)
+    np.testing.assert_allclose(mirrored_gaze, gaze * [-1, 1], atol=1e-4)
     assert plain.shape == (3, len(ACTIONS))
     assert ((plain > 0) & (plain < 1)).all()
     assert np.ptp(plain) > 0.01

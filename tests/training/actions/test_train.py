@@ -37,6 +37,8 @@ def labels(tmp_path: Path) -> Path:
     np.savez(folder / "muxspace.npz", names=photographs.names, again=again, **stored)
     split = np.array(["train", "valid", "unseen"] * 3)
     stored = {"crops": renderings.crops, "points": renderings.points, "actions": renderings.actions}
+    stored["gaze"] = renderings.gaze
+    np.savez(folder / "muxspace-gaze.npz", names=photographs.names[2:8], gaze=photographs.gaze[2:8])
     np.savez(folder / "rendered.npz", names=renderings.names, again=renderings.again, split=split, **stored)
     return folder
 
@@ -61,7 +63,10 @@ def test_one_command_trains_exports_measures_and_writes_the_card(labels: Path, t
     assert master.card["recipe"] == card.fields["recipe"]
     assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in master.tensors.values())
     reader = ActionReader.load(out / "actions.onnx", threads=1)
-    assert reader(np.zeros((0, 80, 80), np.uint8), np.zeros((0, 112, 2))).shape == (0, 52)
+    said, gaze = reader(np.zeros((0, 80, 80), np.uint8), np.zeros((0, 112, 2)))
+    assert (said.shape, gaze.shape) == ((0, 52), (0, 2))
+    figures = card.fields["metrics"]["sets"]
+    assert (figures["muxspace"]["gaze"]["n"], figures["rendered"]["gaze"]["n"]) == (2, 3)
 
     again = CliRunner().invoke(app, ["train", str(config)])
     assert isinstance(again.exception, ConfigError)
@@ -95,6 +100,10 @@ def test_people_who_are_measured_on_are_not_learnt_from(labels: Path) -> None:
     assert sets["muxspace"].names.tolist() == ["6", "7", "8", "9"]
     assert sets["photographs"].names.tolist() == ["0", "1", "2", "3", "4", "5"]
     assert [len(sets[name]) for name in ("renderings", "rendered_valid", "rendered")] == [3, 3, 3]
+    known = np.isfinite(sets["photographs"].gaze).all(axis=1)
+    assert known.tolist() == [False, False, True, True, True, True], (
+        "two have no answer by the teacher of gaze"
+    )
 
 
 def test_the_network_learns_a_batch_by_heart(labels: Path, tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
     root/rendered.json         how it was made: seed, persons, pictures each, side, and the hash of the head model
     root/manifest.parquet      one row for each picture: split, expression, valence, arousal, subject and, as
-                               attributes, person ("seen", "unseen"), intensity, yaw, pitch, roll; of a set of single
-                               movements (`mien data render --actions`) there is a column for each action of
-                               `mien.actions.ACTIONS`, and no expression, affect or intensity
+                               attributes, person ("seen", "unseen"), intensity, yaw, pitch, roll, gaze_yaw,
+                               gaze_pitch; of a set of single movements (`mien data render --actions`) there is a
+                               column for each action of `mien.actions.ACTIONS`, and no expression, affect or intensity
     root/points.npz            its landmarks in pixels by name, for `data.points`
     root/pictures/00003/07.png person 3, picture 7
 
@@ -98,7 +98,9 @@ def renderer(head: Path, size: int = 112, movements: bool = False) -> tuple[Rend
         raise ConfigError(
             f"{head}: not a head model ({problem}): pass ICT-FaceKit's head as one .npz"
         ) from None
-    return Renderer(loaded, size=size, movements=movements), hashlib.sha256(head.read_bytes()).hexdigest()
+    turn = (30.0, 20.0, 15.0) if movements else (40.0, 25.0, 20.0)
+    drawer = Renderer(loaded, size=size, turn=turn, movements=movements)
+    return drawer, hashlib.sha256(head.read_bytes()).hexdigest()
 
 
 def write(
@@ -206,7 +208,9 @@ def _row(name: str, rendering: Rendering, number: int, each: int, shapes: tuple[
     split, person = part_of(rendering.identity, number, each)
     yaw, pitch, roll = (round(float(angle), 3) for angle in rendering.pose)
     row: dict[str, Any] = {"split": split, "subject": f"{rendering.identity:05d}", "name": name}
+    gaze_yaw, gaze_pitch = (round(float(angle), 3) for angle in rendering.gaze)
     row["attributes"] = {"person": person, "yaw": yaw, "pitch": pitch, "roll": roll}
+    row["attributes"] |= {"gaze_yaw": gaze_yaw, "gaze_pitch": gaze_pitch}
     if rendering.expression == UNLABELLED:
         values = zip(ACTIONS, arkit(shapes, rendering.coefficients).tolist(), strict=True)
         row["attributes"] |= {action: round(value, 4) for action, value in values if value == value}

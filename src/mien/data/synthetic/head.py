@@ -73,6 +73,13 @@ _OPPOSITE: Final = (
 
 SKIN, HEAD, MOUTH, TEETH, EYE = range(5)
 
+FULL_LOOK: Final = {"In": 30.0, "Out": 30.0, "Up": 25.0, "Down": 30.0}
+"""Degrees by which an eyeball turns when a blendshape eyeLook... is 1. *Chosen*, by us: about the reach of glances
+without turning the head; ARKit and ICT-FaceKit state no angle."""
+
+_BEHIND_LIDS: Final = 0.4
+"""Centimetres by which the eyeballs are drawn farther away, so that a closed lid covers the cornea."""
+
 # ICT-FaceKit vertices of the 68 Multi-PIE points' brows and outer lips, from its README.
 _ICT_BROWS = ((268, 493, 1914, 2044, 1401), (3615, 4240, 4114, 2734, 2509))
 _ICT_LIPS = (5708, 5695, 2081, 0, 4275, 6200, 6213, 6346, 6461, 5518, 5957, 5841)
@@ -94,7 +101,8 @@ class Head:
 
     `neutral` [v, 3], `identity` [i, v, 3] (weights are standard normal), `expression` [e, v, 3] with `names`, `quads`
     [q, 4], `part` [v] (SKIN ...), `points` [P] vertex of each landmark (-1: none), `irises` vertices right and left,
-    `brow`, `lip`, `hair` and `beard` [v] in 0..1: how a vertex is painted.
+    `brow`, `lip`, `hair` and `beard` [v] in 0..1: how a vertex is painted; `eyeballs` the vertices of the right and the
+    left eyeball.
     """
 
     neutral: Floats
@@ -109,6 +117,7 @@ class Head:
     lip: Floats
     hair: Floats
     beard: Floats
+    eyeballs: tuple[Ints, Ints]
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,8 @@ class Rendering:
     `points` [P, 2] in pixels (NaN: the head has no such point), `pose` (yaw, pitch, roll) in degrees with the signs
     of `mien.landmarks`, `coefficients` [e] of the blendshapes, `expression` as an index of EXPRESSIONS, `affect`
     (valence, arousal), `intensity` 0..1, `identity` number. A combination of single movements is no expression: it is
-    UNLABELLED, its affect and intensity NaN.
+    UNLABELLED, its affect and intensity NaN. `gaze` is the eyes' mean direction in the camera's frame, (yaw, pitch) in
+    degrees with the signs of the pose; (0, 0) looks at the camera.
     """
 
     image: Pixels
@@ -129,6 +139,7 @@ class Rendering:
     affect: Floats
     intensity: float
     identity: int
+    gaze: Floats
 
 
 def load_head(path: Path) -> Head:
@@ -167,6 +178,7 @@ def load_head(path: Path) -> Head:
         lip=(skin & (z > 7) & _inside(neutral[:, :2], neutral[list(_ICT_LIPS), :2])).astype(np.float32),
         hair=(np.isin(part, (SKIN, HEAD)) * np.maximum(crown, back)).astype(np.float32),
         beard=(skin * np.clip(0.5 - y, 0, 1) * np.clip(y + 9, 0, 1)).astype(np.float32),
+        eyeballs=(np.arange(23021, used), np.arange(21451, 23021)),
     )
 
 
@@ -242,6 +254,7 @@ class Renderer:
         self._canvas = size * 3 // 2  # drawn larger, then averaged
         self._corners, self._weights = _samples(head, spacing=18.0 / self._canvas)
         self._outer = np.isin(head.part[self._corners[0]], (SKIN, HEAD, EYE)).astype(np.float32)
+        self._back = np.where(head.part[self._corners[0]] == EYE, np.float32(_BEHIND_LIDS), np.float32(0))
         self._index = {name: number for number, name in enumerate(head.names)}
 
     def shape(self, seed: int, identity: int) -> Floats:
@@ -347,6 +360,12 @@ class Renderer:
         vertices = shape + np.tensordot(coefficients[active], self.head.expression[active], 1).astype(
             np.float32
         )
+        glance = self.glance(coefficients)
+        for ball, angles in zip(self.head.eyeballs, glance, strict=True):
+            if not len(ball):
+                continue
+            centre = vertices[ball].mean(axis=0)
+            vertices[ball] = (vertices[ball] - centre) @ rotation(np.append(angles, 0)).T + centre
         pose = np.array([limit * random.triangular(-1, 0, 1) for limit in self.turn], np.float32)
         turned = (vertices - [0, 0, 3]) @ rotation(pose).T
         distance = float(random.uniform(45, 150))
@@ -368,7 +387,21 @@ class Renderer:
         points = ((scale * marks + shift) * (self.size / self._canvas) - 0.5).astype(np.float32)
         place = (np.nan, np.nan) if label == UNLABELLED else CIRCUMPLEX[EXPRESSIONS[label]]
         affect = np.array(place, np.float32) * intensity
-        return Rendering(image, points, pose, coefficients, label, affect, intensity, identity)
+        ahead = rotation(np.append(glance.mean(axis=0), 0))[:, 2] @ rotation(pose).T
+        gaze = np.degrees([np.arctan2(ahead[0], ahead[2]), np.arcsin(np.clip(ahead[1], -1, 1))])
+        return Rendering(
+            image, points, pose, coefficients, label, affect, intensity, identity, gaze.astype(np.float32)
+        )
+
+    def glance(self, coefficients: Floats) -> Floats:
+        """How far the eyeballs are turned in the head [2, 2]: right and left eye, (yaw, pitch) in degrees, for
+        blendshape coefficients [e]; yaw is positive to the subject's left, pitch upwards."""
+        angles = np.zeros((2, 2), np.float32)
+        for eye, (side, leftwards, rightwards) in enumerate((("R", "In", "Out"), ("L", "Out", "In"))):
+            for axis, way, sign in ((0, leftwards, 1), (0, rightwards, -1), (1, "Up", 1), (1, "Down", -1)):
+                for index in self._present(f"eyeLook{way}_{side}"):
+                    angles[eye, axis] += sign * FULL_LOOK[way] * coefficients[index]
+        return angles
 
     def _light(self, vertices: Floats, colours: Floats, random: np.random.Generator) -> Floats:
         """Colours [v, 4] under an ambient and two directed lights; the last column is how much a vertex faces us."""
@@ -399,27 +432,33 @@ class Renderer:
 
     def _rasterise(self, flat: Floats, depth: Floats, colours: Floats) -> Floats:
         """The head on an empty canvas [c, c, 4]: colour and cover."""
-        values = np.concatenate([flat, depth[:, None], colours], axis=1).astype(np.float32)
+        where = np.concatenate([flat, depth[:, None], colours[:, 3:]], axis=1).astype(np.float32)
         facing = np.flatnonzero(colours[self._corners[0], 3] > -0.1)  # drop the back of the head early
-        points = values[self._corners[0][facing]] * self._weights[0, facing, None]
-        for corner, weight in zip(self._corners[1:], self._weights[1:], strict=True):
-            points += values[corner[facing]] * weight[facing, None]
+        points = self._between(where, facing)
         side = self._canvas
         column, row = np.floor(points[:, 0]).astype(np.int32), np.floor(points[:, 1]).astype(np.int32)
         seen = np.flatnonzero(
-            (points[:, 6] > 0) & (column >= 0) & (row >= 0) & (column < side) & (row < side)
+            (points[:, 3] > 0) & (column >= 0) & (row >= 0) & (column < side) & (row < side)
         )
-        points, place = points[seen], row[seen] * side + column[seen]
-        near = points[:, 2]
+        place = row[seen] * side + column[seen]
+        near = points[seen, 2] - self._back[facing[seen]]
         rank = ((near - near.min()) * (65000 / (np.ptp(near) + 1e-6))).astype(np.uint16)
         order = np.argsort(rank, kind="stable")  # far to near: the nearest sample is written last
         nearest = np.full(side * side, -1, np.intp)
         nearest[place[order]] = order
         hit = nearest >= 0
         canvas, outer = np.zeros((side * side, 4), np.float32), np.zeros(side * side, np.float32)
-        canvas[hit, :3], canvas[hit, 3] = points[nearest[hit], 3:6], 1
-        outer[hit] = self._outer[facing[seen[nearest[hit]]]]
+        shown = facing[seen[nearest[hit]]]
+        canvas[hit, :3], canvas[hit, 3] = self._between(colours[:, :3].astype(np.float32), shown), 1
+        outer[hit] = self._outer[shown]
         return _close(canvas.reshape(side, side, 4), outer.reshape(side, side))
+
+    def _between(self, values: Floats, samples: Ints) -> Floats:
+        """Values [v, k] of the vertices at some of the samples [n]: [n, k]."""
+        mixed: Floats = values[self._corners[0][samples]] * self._weights[0, samples, None]
+        for corner, weight in zip(self._corners[1:], self._weights[1:], strict=True):
+            mixed += values[corner[samples]] * weight[samples, None]
+        return mixed
 
     def _compose(self, canvas: Floats, random: np.random.Generator) -> Pixels:
         """Put the head on a background, average to the picture's size, add the camera's noise."""
@@ -511,17 +550,29 @@ def background(random: np.random.Generator, size: int, pictures: Sequence[Pixels
     return np.clip(cv2.GaussianBlur(image, (0, 0), float(random.uniform(0.3, 4))), 0, 255)
 
 
+_ONLY_TOGETHER: Final = ("mouthClose",)
+"""Blendshapes that occur only on top of another one (an open jaw), and stretch nothing then."""
+
+
+def _lengths(at: Floats, quads: Ints, ends: Ints) -> Floats:
+    """Lengths [len(ends), q] of the quads' edges between the corners `ends` [n, 2], for vertices [v, 3]."""
+    lengths: Floats = np.stack([np.linalg.norm(at[quads[:, a]] - at[quads[:, b]], axis=1) for a, b in ends])
+    return lengths
+
+
 def _samples(head: Head, spacing: float) -> tuple[Ints, Floats]:
-    """Surface samples as quad corners [4, n] and their weights [4, n], no two farther apart than `spacing` (cm)."""
+    """Surface samples as quad corners [4, n] and their weights [4, n], no two farther apart than `spacing` (cm), also
+    where a blendshape stretches the skin most."""
     quads, at = head.quads, head.neutral
     coarse = (
-        np.array([0.85, 2.0, 2.0, 1.5, 1.0])[head.part[quads[:, 0]]] * spacing
-    )  # skin and eyes matter most
-    lengths = [
-        np.linalg.norm(at[quads[:, a]] - at[quads[:, b]], axis=1) for a, b in ((0, 1), (2, 3), (1, 2), (3, 0))
-    ]
-    along, across = np.maximum(lengths[0], lengths[1]), np.maximum(lengths[2], lengths[3])
-    steps = np.clip(np.ceil(np.stack([along, across]) / coarse), 1, 12).astype(int)
+        np.array([0.85, 2.0, 2.0, 0.9, 1.0])[head.part[quads[:, 0]]] * spacing
+    )  # skin, teeth and eyes matter most
+    ends = np.array([[0, 1], [2, 3], [1, 2], [3, 0]])
+    lengths = _lengths(at, quads, ends)
+    for number, name in enumerate(head.names):
+        if name not in _ONLY_TOGETHER:
+            lengths = np.maximum(lengths, _lengths(at + head.expression[number], quads, ends))
+    steps = np.clip(np.ceil(lengths.reshape(2, 2, -1).max(axis=1) / coarse), 1, 12).astype(int)
     corners, weights = [], []
     for columns, rows in np.unique(steps, axis=1).T:
         u, v = (axis.ravel() for axis in np.meshgrid(*((np.arange(n) + 0.5) / n for n in (columns, rows))))

@@ -16,6 +16,7 @@ from mien.actions import MIRROR
 from mien.faces.action_reader import SIZE
 from mien.landmarks import MIRROR as MIRRORED_POINTS
 from mien.training.actions.faces import STORED, ActionFaces
+from mien.training.actions.network import GLANCE
 from mien.training.actions.teacher import TAUGHT
 from mien.training.landmarks.crops import as_jpeg
 
@@ -29,9 +30,9 @@ class ActionCrops(NamedTuple):
     Attributes:
         crops: uint8 [n, 1, 80, 80] luma.
         points: float32 [n, P, 2] in unit coordinates of the crop.
-        taught: float32 [n, 52], the teacher's answers, NaN for renderings and for actions that the teacher does not
-            see.
-        exact: float32 [n, 52], the exact values of renderings, NaN for photographs.
+        taught: float32 [n, 54], the teachers' answers: 52 actions, NaN for renderings and for actions that the teacher
+            does not see, and the gaze in units of `mien.training.actions.network.GLANCE`.
+        exact: float32 [n, 54], the exact values of renderings likewise, NaN for photographs.
     """
 
     crops: Tensor
@@ -82,13 +83,16 @@ class ActionDraws(torch.utils.data.IterableDataset[ActionCrops]):
         rendered = random.random() < self.share
         faces = self.renderings if rendered else self.photographs
         number = int(random.integers(len(faces)))
-        actions = faces.actions[number]
+        actions, gaze = faces.actions[number], faces.gaze[number] / GLANCE
         crop, points = moved(faces.crops[number], faces.points[number], random)
         if random.random() < 0.5:
             crop, points, actions = mirrored(crop, points, actions)
-        taught = np.where(TAUGHT & (not rendered), actions, np.nan)
-        exact = np.where(rendered, actions, np.nan)
-        return spoilt(crop, random), points, taught.astype(np.float32), exact.astype(np.float32)
+            gaze = gaze * [-1, 1]
+        taught = np.append(np.where(TAUGHT, actions, np.nan), gaze)
+        exact = np.append(actions, gaze)
+        nothing = np.full(len(exact), np.nan)
+        known = (nothing, exact) if rendered else (taught, nothing)
+        return spoilt(crop, random), points, known[0].astype(np.float32), known[1].astype(np.float32)
 
 
 def moved(crop: Pixels, points: Floats, random: np.random.Generator) -> tuple[Pixels, Floats]:

@@ -6,7 +6,9 @@ Each set becomes one file `<set>.npz` in a folder, and is made once:
 - `names`, and `crops` uint8 [n, 100, 100]: luma of the aligned face with a margin, so that it can be moved a little;
 - `points` [n, 112, 2]: our landmarks in unit coordinates of the aligned square (`mien.faces.align`);
 - `actions` [n, 52] in 0..1, NaN where unknown: the teacher's answers, or the exact values of a rendering;
-- for sets used only for measuring, `again` [n, 52]: the teacher's answers for a shifted square.
+- for sets used only for measuring, `again` [n, 52]: the teacher's answers for a shifted square;
+- for renderings, `gaze` [n, 2]: yaw and pitch in degrees of the upright face, as the network states them. For
+  photographs they are in `<set>-gaze.npz`, with `names`; NaN where the teacher of gaze has no answer.
 
 Faces are located as `mien` does it: by our landmark network, with the whole picture as the face's box.
 
@@ -28,10 +30,11 @@ from mien.actions import ACTIONS
 from mien.data.readers import rendered
 from mien.errors import ConfigError
 from mien.faces import align
-from mien.faces.action_reader import SIZE
+from mien.faces.action_reader import SIZE, upright
 from mien.faces.landmarker import Landmarker
 from mien.io import images
 from mien.landmarks import POINTS
+from mien.training.actions.gaze_teacher import GazeTeacher
 from mien.training.actions.teacher import ActionTeacher, Answer
 from mien.training.landmarks.crops import held_out
 from mien.training.landmarks.teacher import FACES, save
@@ -49,6 +52,9 @@ SURE: Final = 0.9
 """Faces with a lower score by the teacher are left out."""
 
 _PRESENCE: Final = 0.5
+_SEEN: Final = ("muxspace", "diffusionfer")
+"""The sets whose faces are large enough for the teacher of gaze."""
+
 _TAKEN: Final = {"ferplus_train": 10_000, "ferplus_test": 1000}
 """Number of pictures that the teacher labels of large sets, evenly spread: at 48 px, more pictures add little."""
 
@@ -62,6 +68,7 @@ class ActionFaces:
     points: Floats
     actions: Floats
     again: Floats
+    gaze: Floats
 
     def __len__(self) -> int:
         return len(self.names)
@@ -138,7 +145,7 @@ def known(root: Path, teacher: ActionTeacher | None) -> dict[str, NDArray[Any]]:
     Raises:
         ConfigError: it holds renderings of the eight expressions.
     """
-    landmarker, rows, splits = Landmarker.load(threads=1), [], []
+    landmarker, rows, splits, gazes = Landmarker.load(threads=1), [], [], []
     for record in rendered.READER(root):
         if "jawOpen" not in record.attributes:
             raise ConfigError(
@@ -159,7 +166,9 @@ def known(root: Path, teacher: ActionTeacher | None) -> dict[str, NDArray[Any]]:
         )
         rows.append((record.name, crop, unit, exact, again))
         splits.append(record.attributes["person"] if test else record.split)
-    return {**_arrays(rows), "split": np.array(splits)}
+        known = [float(record.attributes.get(name, np.nan)) for name in ("gaze_yaw", "gaze_pitch")]
+        gazes.append(upright(np.array([known]), align.face_matrix(points)[None])[0])
+    return {**_arrays(rows), "split": np.array(splits), "gaze": np.array(gazes, np.float32)}
 
 
 def complete(
@@ -168,6 +177,7 @@ def complete(
     task: Path | None,
     renders: Path | None,
     progress: LineProgress,
+    gaze: Path | None = None,
 ) -> None:
     """Write the files that are missing in `folder`.
 
@@ -177,6 +187,7 @@ def complete(
         task: the teacher's file; may be None where every set is labelled.
         renders: a folder of `mien data render --actions`.
         progress: called with a line about each file before it is made.
+        gaze: the file of the teacher of gaze; without it gaze is learnt from existing labels and from renderings alone.
 
     Raises:
         ConfigError: labels are missing and there is no teacher.
@@ -198,6 +209,23 @@ def complete(
         if teacher is not None:
             progress(f"asking the teacher about {name}")
             save(folder / f"{name}.npz", ask(teacher, _some(name, roots[name]), _measured(name)))
+    for name in roots if gaze is not None else ():
+        path = folder / f"{name}-gaze.npz"
+        if gaze is not None and name in _SEEN and not path.is_file():
+            progress(f"asking the teacher of gaze about {name}")
+            save(path, glances(GazeTeacher(gaze), FACES[name](roots[name])))
+
+
+def glances(teacher: GazeTeacher, faces: Iterable[tuple[str, Pixels]]) -> dict[str, NDArray[Any]]:
+    """The gaze of named pictures, each filled by one face: `names` [n] and `gaze` [n, 2] as in `ActionFaces`."""
+    landmarker, names, gazes = Landmarker.load(threads=1), [], []
+    for name, image in faces:
+        height, width = image.shape[:2]
+        points, presence, poses = landmarker(image, np.array([[0, 0, width - 1, height - 1]]))
+        if presence[0] >= _PRESENCE:
+            names.append(name)
+            gazes.append(teacher(image, points[0], poses[0]))
+    return {"names": np.array(names), "gaze": np.array(gazes, np.float32).reshape(-1, 2)}
 
 
 def _some(name: str, root: Path) -> Iterator[tuple[str, Pixels]]:
@@ -237,17 +265,31 @@ def read(folder: Path, sets: Iterable[str], renders: bool) -> dict[str, ActionFa
     return held
 
 
-_PARTS: Final = ("names", "crops", "points", "actions", "again")
+_PARTS: Final = ("names", "crops", "points", "actions", "again", "gaze")
 _NONE: Final = ActionFaces(
     np.empty(0, "U1"),
     np.empty((0, STORED, STORED), np.uint8),
     np.empty((0, len(POINTS), 2), np.float32),
     np.empty((0, len(ACTIONS)), np.float32),
     np.empty((0, len(ACTIONS)), np.float32),
+    np.empty((0, 2), np.float32),
 )
 
 
 def _load(path: Path) -> tuple[ActionFaces, NDArray[Any]]:
     with np.load(path) as file:
-        faces = ActionFaces(*(file[part] for part in _PARTS))
-        return faces, file.get("split", np.array([]))
+        parts = {part: file[part] for part in _PARTS if part in file}
+        split = file.get("split", np.array([]))
+    if "gaze" not in parts:
+        parts["gaze"] = _gaze(path.with_name(f"{path.stem}-gaze.npz"), parts["names"])
+    return ActionFaces(**parts), split
+
+
+def _gaze(path: Path, names: NDArray[Any]) -> Floats:
+    """The gaze [n, 2] of the named faces in a file of `glances`; NaN where it has none, or where there is no file."""
+    known: dict[str, Floats] = {}
+    if path.is_file():
+        with np.load(path) as file:
+            known = dict(zip(file["names"].tolist(), file["gaze"], strict=True))
+    nothing = np.full(2, np.nan, np.float32)
+    return np.array([known.get(name, nothing) for name in names.tolist()], np.float32).reshape(-1, 2)

@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.actions import ACTIONS, MIRROR, units
+from mien.actions import ACTIONS, MIRROR, SHUT, units
 from mien.errors import DatasetNotFound
 from mien.faces import pipeline
 from mien.faces.action_reader import ActionReader
@@ -36,6 +36,8 @@ VARIES: Final = 0.02
 
 RELIABLE: Final = 0.9
 """Smallest correlation of the teacher with itself at which its answers are used as ground truth."""
+
+_LIDS: Final = [ACTIONS.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
 
 SMILE: Final = ("AU12", "AU06", "AU25")
 """Units that rise in a smile."""
@@ -56,22 +58,26 @@ def slope(said: Floats, exact: Floats) -> Floats:
     return np.asarray(pearson(said, exact) * exact.std(axis=0) / np.maximum(said.std(axis=0), 1e-6))
 
 
-def answers(network: Callable[[Any], Any], faces: ActionFaces) -> Floats:
-    """The answers [n, 52] of a network (a session's `run` with its inputs by name) for stored faces, without
-    augmentation."""
-    crops, values = middle(faces.crops), []
+def answers(network: Callable[[Any], Any], faces: ActionFaces) -> tuple[Floats, Floats]:
+    """The actions [n, 52] and gaze [n, 2] that a network (a session's `run` with its inputs by name) answers for stored
+    faces, without augmentation."""
+    crops, values = middle(faces.crops), [(np.empty((0, len(ACTIONS))), np.empty((0, 2)))]
     for first in range(0, len(faces), 64):
         rows = slice(first, first + 64)
         values.append(network({"crops": crops[rows], "points": faces.points[rows]}))
-    return np.concatenate(values) if values else np.empty((0, len(ACTIONS)))
+    actions, gaze = (np.concatenate(part) for part in zip(*values, strict=True))
+    return actions, gaze
 
 
 def figures(network: Callable[[Any], Any], held: Mapping[str, ActionFaces]) -> dict[str, dict[str, Any]]:
     """The figures of each held-out set: `n`, `pearson` and, by kind, `slope`, `retest` or `teacher` as [52] arrays."""
     result: dict[str, dict[str, Any]] = {}
     for name, faces in held.items():
-        said = answers(network, faces)
+        said, gaze = answers(network, faces)
         result[name] = {"n": len(faces), "pearson": pearson(said, faces.actions)}
+        open_eyes = np.isfinite(faces.gaze).all(axis=1) & ~(faces.actions[:, _LIDS].mean(axis=1) > SHUT)
+        if open_eyes.any():
+            result[name]["gaze"] = _apart(gaze[open_eyes], faces.gaze[open_eyes])
         if name.startswith("rendered"):
             result[name]["slope"] = slope(said, faces.actions)
             result[name]["teacher"] = pearson(faces.again, faces.actions)
@@ -102,16 +108,17 @@ def people(reader: ActionReader, root: Path) -> dict[str, Any]:
             f"{root}: no people with a picture in neutral/ and in smiling/: leave 'people' out"
         )
     find = pipeline.load(actions=False, threads=1).find
-    changes, mirrored = [], []
+    changes, mirrored, gazes = [], [], []
     for person in both:
         rows = []
         for path in (neutral[person], smiling[person]):
             picture = images.read(path)
             plain, other = _one(find, reader, picture), _one(find, reader, picture[:, ::-1])
             if plain is not None and other is not None:
-                mirrored.append(abs(other[MIRROR] - plain))
+                mirrored.append(abs(other[0][MIRROR] - plain[0]))
             if plain is not None:
-                rows.append(units(_named(plain)))
+                rows.append(units(_named(plain[0])))
+                gazes.append(plain[1])
         if len(rows) == 2:
             changes.append([float(rows[1][name] or 0) - float(rows[0][name] or 0) for name in SMILE])
     differences = np.stack(mirrored).mean(axis=0)[reader.measured]
@@ -123,16 +130,37 @@ def people(reader: ActionReader, root: Path) -> dict[str, Any]:
             "largest": round(float(differences.max()), 4),
             "of": np.array(ACTIONS)[reader.measured][differences.argmax()].item(),
         },
+        "gaze": _apart(seen := np.array(gazes)[np.isfinite(gazes).all(axis=1)], np.zeros_like(seen)),
     }
 
 
-def _one(find: Callable[[Any], Any], reader: ActionReader, picture: Any) -> Floats | None:
-    """The actions of the largest face of a picture."""
+def _one(find: Callable[[Any], Any], reader: ActionReader, picture: Any) -> tuple[Floats, Floats] | None:
+    """The actions [52] and gaze [2] of the largest face of a picture."""
     faces = find(np.ascontiguousarray(picture))
     if not faces:
         return None
-    actions: Floats = reader(faces[0][-1][None], np.array(faces[0][1].points)[None])[0]
-    return actions
+    actions, gaze, _ = reader(faces[0][-1][None], np.array(faces[0][1].points)[None])
+    return actions[0], gaze[0]
+
+
+def apart(one: Floats, other: Floats) -> Floats:
+    """The angle [n] in degrees between directions [n, 2] of (yaw, pitch) in degrees."""
+    (x, y), (u, v) = np.radians(one).T, np.radians(other).T
+    cosine = np.sin(y) * np.sin(v) + np.cos(y) * np.cos(v) * np.cos(x - u)
+    angles: Floats = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    return angles
+
+
+def _apart(said: Floats, known: Floats) -> dict[str, float]:
+    """The figures of gaze: how far answers [n, 2] are from what is known, and how far the camera's direction is."""
+    angles, still = apart(said, known), apart(np.zeros_like(known), known)
+    values = {
+        "n": len(said),
+        "median": np.median(angles),
+        "90th": np.percentile(angles, 90),
+        "camera": np.median(still),
+    }
+    return {name: round(float(value), 2) for name, value in values.items()}
 
 
 def _named(values: Floats) -> dict[str, float | None]:

@@ -33,13 +33,13 @@ from mien.io.onnx import session
 from mien.landmarks import POINTS
 from mien.methods.base import Method, Terms
 from mien.training import checkpoint, optim, processor, run_folder
-from mien.training.actions import faces, measure
+from mien.training.actions import faces, intensity, measure
 from mien.training.actions.draws import ActionCrops, ActionDraws
 from mien.training.actions.faces import ActionFaces
-from mien.training.actions.network import ActionNet, action_loss, export, spreads
+from mien.training.actions.network import GLANCE, OUTPUTS, ActionNet, action_loss, export, spreads
 from mien.training.actions.teacher import TAUGHT
 from mien.training.config import OptimConfig
-from mien.training.landmarks.teacher import FACES
+from mien.training.landmarks.teacher import FACES, save
 from mien.training.loop import Run, fabric_of, notes, silent
 from mien.training.task import Budget, Epoch, Task
 from mien.types import EventProgress, LineProgress
@@ -69,10 +69,16 @@ class ActionsConfig(Frozen):
     method: ActionNetworkConfig
     labels: Path = Field(description="folder of the teacher's answers; those that are missing are made")
     teacher: Path | None = Field(None, description="face_landmarker.task; needed to make labels")
+    gaze_teacher: Path | None = Field(
+        None, description="gaze-estimation-adas-0002.xml; without it photographs teach no gaze"
+    )
     ferplus: Path | None = None
     muxspace: Path | None = None
     diffusionfer: Path | None = None
     rendered: Path | None = Field(None, description="a folder of 'mien data render --actions'")
+    expressions: Path | None = Field(
+        None, description="a folder of 'mien data render': the eight expressions, to fit the intensity"
+    )
     people: Path | None = Field(
         None, description="neutral/ and smiling/ pictures of the same people, to measure on"
     )
@@ -132,7 +138,9 @@ def run(config: ActionsConfig, resume: bool = False, progress: EventProgress = s
     """
     note = notes(progress)
     with run_folder.held(config, resume, free=_MAY_CHANGE), processor.settings(config.threads):
-        faces.complete(config.labels, config.roots, config.teacher, config.rendered, note)
+        faces.complete(
+            config.labels, config.roots, config.teacher, config.rendered, note, config.gaze_teacher
+        )
         held = faces.read(config.labels, config.roots, config.rendered is not None)
         photographs, renderings = held.pop("photographs"), held.pop("renderings")
         told = ", ".join(f"{len(some)} of {name}" for name, some in held.items())
@@ -148,8 +156,11 @@ def run(config: ActionsConfig, resume: bool = False, progress: EventProgress = s
     return config.out
 
 
-_MAY_CHANGE: Final = ("steps", "minutes", "threads", "out", "people")
-"""Options that may differ when a run is resumed: how long it trains, with how many threads, what is measured."""
+_MAY_CHANGE: Final = (
+    "steps", "minutes", "threads", "out", "people", "expressions", "teacher", "gaze_teacher",
+)  # fmt: skip
+"""Options that may differ when a run is resumed: how long it trains, with how many threads, what is measured,
+and the teachers, whose answers are kept."""
 
 
 class ActionMethod(Method):
@@ -164,8 +175,8 @@ class ActionMethod(Method):
         )
         self.taught: Tensor
         self.exact: Tensor
-        self.register_buffer("taught", torch.ones(len(ACTIONS)))
-        self.register_buffer("exact", torch.ones(len(ACTIONS)))
+        self.register_buffer("taught", torch.ones(OUTPUTS))
+        self.register_buffer("exact", torch.ones(OUTPUTS))
         self._share = config.share
 
     def forward(self, batch: ActionCrops, turn: str) -> Terms:
@@ -199,9 +210,9 @@ class ActionTask(Task):
         self.method = ActionMethod(config)
         if len(photographs):
             taught = np.where(TAUGHT, photographs.actions, np.nan)
-            self.method.taught.copy_(spreads(torch.from_numpy(taught)))
+            self.method.taught.copy_(_spreads(taught, photographs.gaze))
         if len(renderings):
-            self.method.exact.copy_(spreads(torch.from_numpy(renderings.actions)))
+            self.method.exact.copy_(_spreads(renderings.actions, renderings.gaze))
         self.optim = OptimConfig(rate=config.rate, weight_decay=0.02, ema=0.998)
         self.budget, self.epoch_steps = Budget(config.steps, config.minutes), 100
 
@@ -230,9 +241,13 @@ class ActionTask(Task):
         return epoch.means
 
 
+def _spreads(actions: Any, gaze: Any) -> Tensor:
+    return spreads(torch.from_numpy(np.concatenate([actions, gaze / GLANCE], axis=1)))
+
+
 def _runner(path: Path) -> Callable[[Any], Any]:
     opened = session(str(path), 1)
-    return lambda inputs: opened.run(None, inputs)[0]
+    return lambda inputs: opened.run(None, inputs)
 
 
 def _summary(name: str, values: dict[str, Any]) -> str:
@@ -243,7 +258,9 @@ def _summary(name: str, values: dict[str, Any]) -> str:
     if not kept.any():
         return "no action varies"
     some = values["pearson"][kept]
-    return f"Pearson {some.mean():.3f} in the mean of {kept.sum()} actions, {some.min():.2f} at least"
+    told = f"Pearson {some.mean():.3f} in the mean of {kept.sum()} actions, {some.min():.2f} at least"
+    gaze = values.get("gaze")
+    return told if gaze is None else f"{told}; gaze {gaze['median']:.1f} degrees off in the median"
 
 
 def finish(
@@ -260,6 +277,7 @@ def finish(
     values = measure.figures(_runner(weights), held)
     actions = verdicts(values)
     card = card_of(config, weights, network, training, values, actions, (photographs, renderings))
+    card["intensity"] = _intensity(config, weights)
     if config.people is not None:
         # Of every answer, also of those that are left empty.
         reader = ActionReader(_Opened(session(str(weights), 1)), np.ones(len(ACTIONS), bool))
@@ -268,6 +286,22 @@ def finish(
     master = {**card, "sha256": None, "bytes": None}
     run_folder.write(lambda path: checkpoint.save(path, network, master), weights.with_suffix(".safetensors"))
     return card
+
+
+def _intensity(config: ActionsConfig, weights: Path) -> dict[str, Any] | None:
+    """The card's entry for intensity: the weight of each action, and its figures; None without `expressions`."""
+    if config.expressions is None:
+        return None
+    path = config.labels / "graded.npz"
+    if not path.is_file():
+        save(path, intensity.graded(config.expressions, config.ferplus))
+    with np.load(path) as file:
+        fitted, figures = intensity.fitted(_runner(weights), dict(file))
+    return {
+        "formula": "1 - exp(-sum of weight x action), see mien.training.actions.intensity",
+        "weights": {name: round(float(weight), 4) for name, weight in zip(ACTIONS, fitted, strict=True)},
+        "figures": figures,
+    }
 
 
 class _Opened:
@@ -326,7 +360,8 @@ _SOURCES: Final = {
     "people": "only measured on: Face Research Lab London Set (DeBruine and Jones 2017, CC BY 4.0)",
 }
 _PLACES: Final = (
-    "labels", "teacher", "ferplus", "muxspace", "diffusionfer", "rendered", "people", "out",
+    "labels", "teacher", "gaze_teacher", "ferplus", "muxspace", "diffusionfer", "rendered", "expressions", "people",
+    "out",
 )  # fmt: skip
 """Keys of the configuration that are paths on one machine; the card leaves them out."""
 
@@ -346,7 +381,7 @@ def card_of(
     summary = "; ".join(f"{name} (n={some['n']}): {_summary(name, some)}" for name, some in values.items())
     return {
         "name": NAME,
-        "task": f"{len(ACTIONS)} facial actions from an aligned face and its landmarks",
+        "task": f"{len(ACTIONS)} facial actions and the gaze from an aligned face and its landmarks",
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "bytes": weights.stat().st_size,
         "parameters": sum(value.numel() for value in network.parameters()),
@@ -357,7 +392,11 @@ def card_of(
             "crops": f"uint8 [n, {SIZE}, {SIZE}], luma of faces aligned by mien.faces.align",
             "points": f"float32 [n, {len(POINTS)}, 2], mien.landmarks.POINTS in unit coordinates of the crop",
         },
-        "output": {"actions": f"float32 [n, {len(ACTIONS)}] in 0..1, in the order of mien.actions.ACTIONS"},
+        "output": {
+            "actions": f"float32 [n, {len(ACTIONS)}] in 0..1, in the order of mien.actions.ACTIONS",
+            "gaze": "float32 [n, 2], yaw (positive to the subject's left) and pitch (positive upwards) in degrees, of "
+            "the face turned upright, in the camera's frame",
+        },
         "units": {"version": VERSION, "map": "mien.actions.UNITS"},
         "actions": actions,
         "data": [
@@ -365,8 +404,9 @@ def card_of(
             f"together {counts[0]} photographs and {counts[1]} renderings; a tenth of the people, FERPlus "
             "test and two sevenths of the rendered people held out",
         ],
-        "teacher": "MediaPipe Face Landmarker (mesh and blendshape networks), Google, Apache-2.0; used to label, not "
-        "shipped",
+        "teacher": "MediaPipe Face Landmarker (mesh and blendshape networks), Google, Apache-2.0"
+        + ("; for gaze gaze-estimation-adas-0002, Intel, Apache-2.0" if config.gaze_teacher else "")
+        + "; used to label, not shipped",
         "initialisation": "random",
         "terms": "Weights: Apache-2.0 with mien. Data as stated. No picture is contained in the weights file.",
         "recipe": {
@@ -384,7 +424,9 @@ def card_of(
             f"{MEASURED} on. In the summary photographs count where the teacher's retest is at least "
             f"{measure.RELIABLE}. `people`, from neutral to smiling: the mean change over its standard deviation with "
             "a 95 % bootstrap interval over people, of all answers, also those that are left empty; `mirror`: the mean "
-            "difference between a picture's actions and those of its mirror image.",
+            "difference between a picture's actions and those of its mirror image. `gaze`: the angle in degrees "
+            "between the answer and the exact direction or the teacher's, its median and 90th percentile; `camera`: "
+            "the median angle from the camera; for faces with open eyes. `people` look at the camera.",
             "summary": summary,
             "sets": {
                 name: {
@@ -394,6 +436,7 @@ def card_of(
                         for kind in ("pearson", "slope", "retest", "teacher")
                         if kind in some
                     },
+                    **({"gaze": some["gaze"]} if "gaze" in some else {}),
                 }
                 for name, some in values.items()
             },
