@@ -10,7 +10,8 @@ A number in a page is between two comments, which a reader does not see:
 Before the colon is a card of `src/mien/weights` by its name, or a JSON file below `docs`; behind it the keys to the
 value; then how it is written: `percent`, `whole` (per cent without digits), `points` (per cent without its sign),
 `gain` (points with plus or minus), `count`, `two` or `three` (digits), `degrees` or `plain`. With `interval` its 95 %
-interval follows, with `seeds` the deviation over seeds. A line must not begin with a mark: Markdown would take the line for HTML.
+interval follows, with `seeds` the deviation over seeds. A line must not begin with a mark: Markdown would
+take the line for HTML.
 
 `tests/test_docs_figures.py` holds every page to its files.
 """
