@@ -43,11 +43,12 @@ bench: .venv-test/ready
 	.venv-test/bin/python benchmarks/cold_start.py
 	.venv-test/bin/python benchmarks/throughput.py
 
-# The numbers of README and docs, from cards and reports, and the picture of the architecture, from the imports.
+# Numbers and tables of README and docs, the pictures of the home page, and that of the architecture.
 figures: .venv-test/ready
 	.venv-test/bin/python scripts/figures.py
 	.venv-test/bin/python scripts/action_table.py
 	.venv-test/bin/python scripts/column_table.py
+	.venv-test/bin/python scripts/home_pictures.py
 	.venv-test/bin/python scripts/architecture.py
 
 # The site into site/; look at it with  .venv-test/bin/mkdocs serve

@@ -43,7 +43,7 @@ def read(london: Path, name: str) -> images.Rgb:
 
 
 def close_up(editor: Editor, london: Path) -> images.Rgb:
-    """A row a person: the photo and edits at 1, large enough to see teeth and skin."""
+    """One row per person: the photo and edits at 1, large enough to see teeth and skin."""
     rows = []
     for name, targets in CLOSE:
         photo = Photo(read(london, name))

@@ -2,8 +2,8 @@
 
 For finished runs (folders of `mien train` or `mien ablate`), on the test split that each run's own configuration names:
 
-- every method: accuracy on whole faces, accuracy under a grey square (25 % of the crop, four drawn places a face), and
-  the drop between the two;
+- every method: accuracy on whole faces, accuracy under a grey square (25 % of the crop, four drawn places per
+  face), and the drop between the two;
 - `jadfer`: mean pairwise cosine of the path maps, the mean of the emptiest map, and head similarity of each attention
   block (interaction last);
 - `cclls`: learning intensity of each layer over that of the deepest, in training mode;

@@ -164,7 +164,7 @@ def _print(given: argparse.Namespace, measured: list[Measured]) -> None:
     whole = np.array([one.bare / one.whole for one in counted])
     processor = np.array([one.bare_processor / one.whole_processor for one in counted])
     print(
-        f"A sweep of baseline, {given.backbone} at 64 px, batch 64, {counted[0].steps} steps a run, "
+        f"A sweep of baseline, {given.backbone} at 64 px, batch 64, {counted[0].steps} steps per run, "
         f"{given.workers} workers of one thread, {inference.machine()}, torch {torch.__version__}, Python "
         f"{platform.python_version()}, commit {checkpoint.commit()}.\n"
     )

@@ -68,7 +68,7 @@ def written(value: Any, ways: list[str]) -> str:
     known = value["mean"] if isinstance(value, dict) and "mean" in value else value
     text = number(known["value"] if isinstance(known, dict) else known)
     if "seeds" in more:
-        text += f" ± {number(value['seed_sd'])}"
+        text += f" ± {number(value['seed_sd']).lstrip('+')}"
     text += unit
     return text + f" [{number(known['low'])}, {number(known['high'])}]" if "interval" in more else text
 

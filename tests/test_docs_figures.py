@@ -33,9 +33,14 @@ def test_what_is_claimed_first_comes_from_a_file(figures: ModuleType) -> None:
             f"docs/methods/{name}.md": ("methods-ferplus/comparison:",)
             for name in ("ke2nt", "jadfer", "cclls")
         },
+        "docs/methods/cal.md": ("cal-rendered/measured:",),
+        "docs/methods/meca.md": ("meca-ferplus/measured:",),
+        "docs/reports/cal-rendered/README.md": ("cal-rendered/comparison:", "cal-rendered/measured:"),
+        "docs/reports/meca-ferplus/README.md": ("meca-ferplus/comparison:", "meca-ferplus/measured:"),
         "docs/reports/baseline-ferplus/README.md": ("s0/report:", "s1/report:", "s2/report:"),
         "docs/reports/methods-ferplus/README.md": (
             "methods-ferplus/comparison:",
+            "methods-ferplus/measured:",
             "baseline-ferplus/comparison:",
         ),
     }
@@ -57,6 +62,8 @@ def test_a_stale_number_is_seen_and_filled_in(figures: ModuleType) -> None:
 
 def test_how_numbers_are_written(figures: ModuleType) -> None:
     value = {"value": 0.86579, "low": 0.85342, "high": 0.87722}
+    change = {"mean": {"value": 0.0123}, "seed_sd": 0.0048}
+    assert figures.written(change, ["gain", "seeds"]) == "+1.2 ± 0.5"
     assert figures.written(value, ["percent", "interval"]) == "86.6 % [85.3, 87.7]"
     assert figures.written({"mean": value, "seed_sd": 0.0012}, ["points", "seeds"]) == "86.6 ± 0.1"
     assert figures.written(-0.0001, ["gain"]) == "+0.0"

@@ -29,7 +29,7 @@ WORDS = re.compile(
     r"|vouch(es)?|where(by|in|of)|whilst|whoever|whom|whose)\b"
     r"|\bas\s+one\s+likes\b|\bat\s+(its|their)\s+full(est)?\b|\bcan\s+bear\b|\bfor\s+want\s+of\b|\bnone\s+but\b"
     r"|\bpassed\s+over\b|\bso\s+many-th\b|\band\s+(the|its|their)\s+like\b|\b(whole|all)\s+or\s+not\s+at\s+all\b"
-    r"|\b(cases|crops|faces|files|frames|images|MB|ms|photos|pictures|pixels|portraits|requests|rows)\s+an?\s+"
+    r"|\b(cases|crops|faces|files|frames|images|MB|minutes|ms|photos|pictures|pixels|places|portraits|requests|rows|steps)\s+an?\s+"
     r"(class|crop|epoch|face|frame|label|line|minute|person|photo|picture|process|processor|run|second|seed|side|step)\b",
     re.IGNORECASE,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import types
 
@@ -177,56 +178,85 @@ def test_grid_places_pictures_in_reading_order() -> None:
         image_grid.draw([])
 
 
-class Spot(nn.Module):
-    """Class c is the mean of channel c over the picture, so the picture's own bright place is the explanation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.map = nn.Conv2d(3, 2, 1, bias=False)
-        self.map.weight.data = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])[..., None, None]
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.map(images).mean(dim=(2, 3))
+SIDE = 32
 
 
-def test_grad_cam_finds_the_place_that_decides() -> None:
-    images = torch.zeros(2, 3, 8, 8)
-    images[0, 0, 1, 2], images[1, 1, 6, 5] = 1.0, 1.0
-    model = Spot()
-    layer = saliency.last_map(model, images, model)
-    assert layer is model.map
-    maps = saliency.grad_cam(model, layer, images)
-    assert [np.unravel_index(one.argmax(), one.shape) for one in maps] == [(1, 2), (6, 5)]
-    assert maps.max() == 1
-    assert maps.min() == 0
-    other = saliency.grad_cam(model, layer, images, classes=[1, 0])
-    assert other.max() == 0, "no evidence for the other class"
+def spots(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, list[tuple[int, int]]]:
+    """Noise with a bright bar, upright (class 0) or lying (class 1): images, classes, and the middle of the bar."""
+    random = np.random.default_rng(seed)
+    images = random.normal(0, 0.3, (count, 3, SIDE, SIDE)).astype(np.float32)
+    classes = random.integers(0, 2, count)
+    middles = [(int(y), int(x)) for y, x in random.integers(8, SIDE - 8, (count, 2))]
+    for image, lying, (y, x) in zip(images, classes, middles, strict=True):
+        tall, wide = (1, 4) if lying else (4, 1)
+        image[:, y - tall : y + tall, x - wide : x + wide] = 3
+    return torch.from_numpy(images), torch.from_numpy(classes), middles
 
 
-def test_grad_cam_is_not_cancelled_by_a_pooling_filter_of_both_signs() -> None:
-    class Filtered(Spot):
-        """Class 0 is a place's brightness minus another place's: the filter's mean over the map is 0."""
+@pytest.fixture(scope="module")
+def reader() -> nn.Module:
+    """A small network that tells the bars apart."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 8, 5, padding=2), nn.ReLU(),
+        nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(8, 2),
+    )  # fmt: skip
+    images, classes, _ = spots(256, 1)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(60):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(network(images), classes).backward()
+        optimiser.step()
+    assert (network(images).argmax(dim=1) == classes).float().mean() > 0.95
+    return network.eval()
 
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            seen = self.map(images)[:, 0]
-            return torch.stack([seen[:, 2, 3] - seen[:, 5, 5], seen[:, 5, 5] - seen[:, 2, 3]], dim=1)
 
-    images = torch.zeros(1, 3, 8, 8)
-    images[0, 0, 2, 3], images[0, 0, 5, 5] = 0.8, 0.3
-    model = Filtered()
-    (heat,) = saliency.grad_cam(model, model.map, images)
-    assert np.argwhere(heat > 0).tolist() == [[2, 3]], "evidence for it, and not the one against"
+def hits(maps: np.ndarray, middles: list[tuple[int, int]]) -> float:
+    """The share of maps with their maximum on the bar."""
+    scale = SIDE / maps.shape[1]
+    tops = [np.unravel_index(one.argmax(), one.shape) for one in maps]
+    near = [
+        max(abs((row + 0.5) * scale - y), abs((column + 0.5) * scale - x)) <= 6
+        for (row, column), (y, x) in zip(tops, middles, strict=True)
+    ]
+    return float(np.mean(near))
 
 
-def test_grad_cam_leaves_no_hook_and_no_gradient_behind() -> None:
-    model = Spot()
-    images = torch.rand(1, 3, 8, 8)
-    saliency.grad_cam(model, model.map, images)
-    assert not model.map._forward_hooks
-    assert model.map.weight.grad is None
-    assert not images.requires_grad
-    with pytest.raises(MienError, match="no feature map"):
-        saliency.last_map(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), images, nn.Flatten())
+def test_occlusion_finds_the_place_that_decides(reader: nn.Module) -> None:
+    images, _, middles = spots(40, 2)
+    maps = saliency.occlusion(reader, images)
+    assert maps.shape == (40, 12, 12)
+    assert (maps.min(), maps.max()) == (0, 1)
+    assert hits(maps, middles) > 0.8
+    asked = saliency.occlusion(reader, images, classes=reader(images).argmax(dim=1).numpy())
+    assert np.array_equal(asked, maps), "without a class it is the most probable one"
+
+
+def test_randomised_weights_change_the_maps(reader: nn.Module) -> None:
+    """The sanity check of Adebayo et al. (2018): a map that ignores what was learnt would stay the same."""
+    images, classes, middles = spots(40, 3)
+    learnt = saliency.occlusion(reader, images, classes)
+    alike, found = [], []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        blank = copy.deepcopy(reader)
+        for layer in blank.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.reset_parameters()
+        maps = saliency.occlusion(blank, images, classes)
+        found.append(hits(maps, middles))
+        alike.append(
+            np.mean([metrics.spearman(a.ravel(), b.ravel()) for a, b in zip(learnt, maps, strict=True)])
+        )
+    assert np.mean(found) < hits(learnt, middles) - 0.2
+    assert np.mean(alike) < 0.5
+
+
+def test_occlusion_leaves_the_images_as_they_are(reader: nn.Module) -> None:
+    images, _, _ = spots(2, 4)
+    before = images.clone()
+    saliency.occlusion(reader, images)
+    assert torch.equal(images, before)
 
 
 def test_overlay_tints_only_hot_places() -> None:

@@ -136,7 +136,9 @@ class Scene:
             return None
         p = self.predictions
         return confusion.draw(
-            metrics.confusion(p.truth[self.known], self.answer[self.known], len(p.classes)), p.classes
+            metrics.confusion(p.truth[self.known], self.answer[self.known], len(p.classes)),
+            p.classes,
+            "share of each true label, per cent (small: number of pictures)",
         )
 
     def _sure(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -170,7 +172,8 @@ class Scene:
         under = ""
         if len(self.known):
             found = metrics.separation(p.embedding[self.known], p.truth[self.known], self.seed)
-            under = f"silhouette {found['silhouette']:.2f}   Recall@1 {found['recall_at_1']:.2f}"
+            same, apart = found["recall_at_1"], found["silhouette"]
+            under = f"nearest other face has the same label: {same:.0%}; silhouette {apart:.2f}"
         return embedding.draw(flat, self.words(kept), spots, names, title=under, classes=p.classes)
 
     def images(self, rows: NDArray[np.int64]) -> Tensor:
@@ -204,17 +207,16 @@ class Scene:
     def grid(self) -> Figure | None:
         rows = self.chosen(self.faces)
         wrong = [bool(self.predictions.truth[i] not in (UNLABELLED, self.answer[i])) for i in rows]
-        return image_grid.draw([self.crops.images[i] for i in rows], self._captions(rows), marks=wrong)
+        title = "framed: the answer is not the label" if any(wrong) else ""
+        pictures = [self.crops.images[i] for i in rows]
+        return image_grid.draw(pictures, self._captions(rows), marks=wrong, title=title)
 
     def saliency(self) -> Figure | None:
         if self.model.module is None:
             return None
-        rows = self.chosen(self.faces)
-        faces = np.array(self.crops.images[rows])
-        images = self.images(rows)
-        score = saliency.scores_of(self.model.module)
-        maps = saliency.grad_cam(score, saliency.last_map(self.model.module, images, score), images)
-        return saliency.draw(faces, maps, self._captions(rows))
+        rows, module = self.chosen(self.faces), self.model.module
+        maps = saliency.occlusion(lambda images: module.predict(images).logits, self.images(rows))
+        return saliency.draw(np.array(self.crops.images[rows]), maps, self._captions(rows))
 
     def curves(self) -> Figure | None:
         written = self.folder / "metrics.jsonl" if self.folder is not None else None

@@ -148,6 +148,8 @@ def by_person(flat: ArrayLike, intensity: ArrayLike, people: Sequence[str], most
         vmax=1,
         linewidths=0,
     )
+    left.set_title("by intensity", fontsize=9.5)
+    right.set_title("by person (number of pictures)", fontsize=9.5)
     bar = figure.colorbar(shown, ax=left, shrink=0.7)
     bar.set_label("intensity", color=palette.INK, fontsize=8)
     bar.ax.tick_params(colors=palette.INK, labelsize=7)

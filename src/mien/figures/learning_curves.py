@@ -23,14 +23,17 @@ def draw(
     panels: Sequence[Sequence[str]],
     x: str = "epoch",
     best: float | None = None,
+    titles: Sequence[str] = (),
 ) -> Figure:
     """Draw learning curves from metric rows (one mapping per epoch), one panel for each group of keys.
 
-    Keys that no row has are left out. `best` marks the epoch of the kept weights.
+    Keys that no row has are left out, and so are panels without keys. `best` marks the epoch of the kept weights,
+    `titles` say what each panel shows.
     """
     from matplotlib.ticker import MaxNLocator
 
     present = [[key for key in keys if any(_number(row.get(key)) for row in rows)] for keys in panels]
+    headings = [title for title, keys in zip(titles, present, strict=False) if keys]
     present = [keys for keys in present if keys] or [[]]
     figure, axes = palette.canvas(3.4 * len(present) + 0.4, 3.0, 1, len(present))
     for axis, keys in zip(axes, present, strict=True):
@@ -39,16 +42,30 @@ def draw(
             marker = "o" if len(points) <= 20 else None
             across, up = zip(*points, strict=True) if points else ((), ())
             axis.plot(
-                across, up, linewidth=1.6, marker=marker, markersize=3, label=key, **palette.series(index)
+                across,
+                up,
+                linewidth=1.6,
+                marker=marker,
+                markersize=3,
+                label=_plain(key),
+                **palette.series(index),
             )
         if best is not None:
-            axis.axvline(best, color=pages.FAINT, linewidth=1, linestyle=(0, (4, 3)), label="kept")
+            axis.axvline(best, color=pages.FAINT, linewidth=1, linestyle=(0, (4, 3)), label="weights kept")
         axis.set_xlabel(x)
+        axis.margins(y=0.12)
         axis.grid(color=pages.FAINT, alpha=0.25, linewidth=0.6)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if keys or best is not None:
             palette.legend(axis, loc="best")
+    for axis, heading in zip(axes, headings, strict=False):
+        axis.set_title(heading, fontsize=9.5)
     return figure
+
+
+def _plain(key: str) -> str:
+    """The name of a metric in words: "train_expression" is "expression", "ccc_valence" is "valence"."""
+    return key.removeprefix("train_").removeprefix("ccc_").replace("_", " ")
 
 
 def learning(events: Sequence[Mapping[str, Any]], path: Path | str) -> None:
@@ -68,7 +85,13 @@ def of_run(events: Sequence[Mapping[str, Any]], kept: int | None = None) -> Figu
     rows = [{**event, "epoch": event["epoch"] + 1} for event in events if event.get("kind") == "epoch"]
     terms = sorted({key for row in rows for key in row if key.startswith("train_")})
     panels = [terms, ["accuracy", "macro_accuracy"], ["cross_entropy"], ["ccc_valence", "ccc_arousal"]]
-    return draw(rows, panels, best=None if kept is None else kept + 1)
+    titles = (
+        "training losses",
+        "accuracy on validation",
+        "loss on validation",
+        "agreement (CCC) on validation",
+    )
+    return draw(rows, panels, best=None if kept is None else kept + 1, titles=titles)
 
 
 def several(runs: Mapping[str, Sequence[Mapping[str, Any]]], key: str = "accuracy") -> Figure:

@@ -132,23 +132,27 @@ def halo() -> list[Any]:
 def name_points(axis: Axes, names: Sequence[str], places: Sequence[tuple[float, float]]) -> None:
     """Write a name beside each point (data coordinates); overlapping names are moved apart.
 
-    Call it after everything else is drawn, because it depends on the axis limits.
+    Names at the right edge are written to the left of their points, so that they do not run into a legend. Call it
+    after everything else is drawn, because it depends on the axis limits.
     """
     axis.autoscale_view()
     dots: Any = axis.transData.transform(list(places)) * 72 / axis.figure.dpi if len(places) else []
+    edge = axis.transAxes.transform((1, 1))[0] * 72 / axis.figure.dpi - NAME_WIDTH
     taken: list[tuple[float, float]] = []
     for name, place, (x, y) in sorted(
         zip(names, places, dots, strict=False), key=lambda one: float(-one[2][1])
     ):
-        up = 5.0
+        up, beyond = 5.0, x > edge
+        x -= (NAME_WIDTH + 16) * beyond
         while any(abs(x - left) < NAME_WIDTH and abs(y + up - high) < NAME_HEIGHT for left, high in taken):
             up -= 1
         taken.append((x, y + up))
         axis.annotate(
             name,
             place,
-            xytext=(8, up),
+            xytext=(-8 if beyond else 8, up),
             textcoords="offset points",
+            ha="right" if beyond else "left",
             fontsize=8,
             color=INK,
             zorder=6,
@@ -164,17 +168,15 @@ def series(index: int) -> dict[str, Any]:
     }
 
 
-def _written(figure: Figure, form: str) -> bytes:
-    """The figure's bytes; the same figure gives the same bytes."""
+def _written(figure: Figure, form: str, paper: str = PAPER) -> bytes:
+    """The figure's bytes on a background of this colour; the same figure gives the same bytes."""
     from matplotlib import rc_context
 
     memory = io.BytesIO()
     # matplotlib takes the salt of its ids only from global settings, so two threads must not set them at once.
     metadata = {"Date": None} if form == "svg" else {"Software": None}
     with _SETTINGS, rc_context({"svg.hashsalt": "mien", "svg.fonttype": "path"}):
-        figure.savefig(
-            memory, format=form, dpi=DPI, metadata=metadata, facecolor="none" if form == "svg" else "white"
-        )
+        figure.savefig(memory, format=form, dpi=DPI, metadata=metadata, facecolor=paper)
     return memory.getvalue()
 
 
@@ -183,11 +185,11 @@ FORMS: Final = ("png", "svg")
 
 
 def save(figure: Figure, stem: Path | str, forms: tuple[str, ...] = FORMS) -> tuple[Path, ...]:
-    """Write `stem`.png (on white) and `stem`.svg (transparent); returns the paths."""
+    """Write `stem`.png and `stem`.svg, on a white background so that dark pages can show them; returns the paths."""
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = tuple(stem.with_name(f"{stem.name}.{form}") for form in forms)
-    atomic.write({path: _written(figure, form) for path, form in zip(paths, forms, strict=True)})
+    atomic.write({path: _written(figure, form, "white") for path, form in zip(paths, forms, strict=True)})
     return paths
 
 
@@ -198,7 +200,7 @@ def markup(figure: Figure, name: str, description: str) -> str:
     """
     from html import escape
 
-    text = _written(figure, "svg").decode()
+    text = _written(figure, "svg", "none").decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)

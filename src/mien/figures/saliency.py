@@ -1,17 +1,16 @@
-"""Saliency: attention maps and Grad-CAM heat maps overlaid on faces.
+"""Saliency: how much each place of a face counts for the network's answer, as heat maps over faces.
 
-A saliency map shows which regions influence the network's output, not what a person felt, and not that it is correct.
-`grad_cam` is Grad-CAM (Selvaraju et al. 2017) in its element-wise form (HiResCAM, Draelos and Carin 2020): feature map
-times the class score's gradient, cell by cell. With average pooling both are the same. With a learnt pooling filter,
-such as MobileFaceNet's, the gradient changes sign from place to place, so its mean over the map is meaningless. A cell
-that is hot in every face contributes a constant part of the score, not something specific to that face.
+A saliency map shows which places influence the network's output, not what a person felt, and not that it is right.
+`occlusion` hides one place at a time and measures how much less probable the answer becomes (Zeiler and Fergus 2014).
+It depends on nothing but the network's outputs, and passes the sanity check of Adebayo et al. (2018): with randomised
+weights the maps are different ones (tested). Grad-CAM is not offered: on the last map of a network with a learnt
+pooling filter, the same cells are hot in every face.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -22,84 +21,48 @@ from mien.figures import image_grid, palette
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
-    from torch import Tensor, nn
-
-    from mien.methods.base import Recognition
+    from torch import Tensor
 
 MIXED = 0.45
 """Opacity of the heat map at its maximum."""
 
 
-def scores_of(method: Recognition) -> Callable[[Tensor], Tensor]:
-    """The method's logits as a function that keeps gradients; `predict` disables them by a decorator."""
-    plain = inspect.unwrap(type(method).predict)
-    return lambda images: plain(method, images).logits
-
-
-def last_map(model: nn.Module, images: Tensor, score: Callable[[Tensor], Tensor]) -> nn.Module:
-    """The last module of `model` that returns a feature map [n, c, h, w] larger than one pixel.
-
-    Raises:
-        MienError: no module makes such a map.
-    """
-    import torch
-
-    seen: list[nn.Module] = []
-
-    def note(module: nn.Module, given: Any, made: Any) -> None:
-        if isinstance(made, torch.Tensor) and made.ndim == 4 and min(made.shape[2:]) > 1:
-            seen.append(module)
-
-    handles = [
-        module.register_forward_hook(note) for module in model.modules() if not list(module.children())
-    ]
-    try:
-        with torch.no_grad():
-            score(images[:1])
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not seen:
-        raise MienError("the network has no feature map larger than one pixel: Grad-CAM needs one")
-    return seen[-1]
-
-
-def grad_cam(
-    score: Callable[[Tensor], Tensor], layer: nn.Module, images: Tensor, classes: ArrayLike | None = None
+def occlusion(
+    score: Callable[[Tensor], Tensor], images: Tensor, classes: ArrayLike | None = None, places: int = 12
 ) -> NDArray[np.float32]:
-    """Heat maps [n, h, w] in [0, 1] at the resolution of `layer`'s output for images [n, 3, H, W].
+    """Heat maps [n, places, places] in [0, 1] for images [n, 3, H, W]: the fall of a class's log-probability.
+
+    A square of a quarter of the side, in the mean colour of its picture, is centred on each of the places x places
+    cells in turn. The size is our choice: about an eye with its brow.
 
     Args:
-        score: images to logits [n, k], with gradients; images must not influence each other.
-        layer: the module that gives the feature map [n, c, h, w], see `last_map`.
+        score: images to logits [n, k].
         images: the network's input.
         classes: [n] the class to explain; None means each image's most probable one.
+        places: squares along each side.
 
-    Each map is scaled to a maximum of 1; a map without positive evidence stays 0.
+    Each map is scaled to a maximum of 1; where the class does not become less probable, it is 0.
     """
     import torch
 
-    kept: list[Tensor] = []
-
-    def keep(module: nn.Module, given: Any, made: Tensor) -> None:
-        kept.append(made)
-
-    handle = layer.register_forward_hook(keep)
-    try:
-        with torch.enable_grad():
-            logits = score(images.detach().requires_grad_())
-    finally:
-        handle.remove()
-    if not kept or kept[-1].grad_fn is None:
-        raise MienError("the logits do not depend on this layer: pass one that they depend on")
-    best = (
-        logits.argmax(dim=1)
-        if classes is None
-        else torch.as_tensor(np.asarray(classes), device=logits.device)
-    )
-    features = kept[-1]
-    (slope,) = torch.autograd.grad(logits.gather(1, best.long()[:, None]).sum(), features)
-    heat: NDArray[np.float32] = torch.relu((slope * features).sum(dim=1)).detach().float().cpu().numpy()
+    side = images.shape[-1]
+    half = max(1, side // 8)
+    centres = [round((place + 0.5) * side / places) for place in range(places)]
+    grey = images.mean(dim=(2, 3), keepdim=True)
+    with torch.no_grad():
+        whole = score(images).log_softmax(dim=1)
+        given = (
+            whole.argmax(dim=1) if classes is None else torch.as_tensor(np.asarray(classes)).to(whole.device)
+        )
+        chosen = given.long()[:, None]
+        fall = torch.zeros(len(images), places, places)
+        for row, y in enumerate(centres):
+            for column, x in enumerate(centres):
+                hidden = images.clone()
+                hidden[..., max(0, y - half) : y + half, max(0, x - half) : x + half] = grey
+                less = whole.gather(1, chosen) - score(hidden).log_softmax(dim=1).gather(1, chosen)
+                fall[:, row, column] = less[:, 0].cpu()
+    heat: NDArray[np.float32] = fall.clamp(min=0).float().numpy()
     top = heat.max(axis=(1, 2), keepdims=True)
     scaled = np.zeros_like(heat)
     np.divide(heat, top, out=scaled, where=top > 0)

@@ -39,9 +39,11 @@ def curve(samples: int = 128, c: float = 10.0, k: float = 4.0) -> Figure:
         eta, floor, margin, color=SERIES[0], alpha=0.25, linewidth=0, label="mutual information"
     )
     axis.plot(eta, margin, color=SERIES[0], linewidth=1.8, label="margin")
-    axis.axvline(LARGEST, color=pages.FAINT, linewidth=1, linestyle=(0, (4, 3)))
+    axis.axvline(LARGEST, color=pages.FAINT, linewidth=1, linestyle=(0, (4, 3)), label="largest used")
     axis.set(xlim=(0, 1), ylim=(0, None), xlabel="correlation of the pair", ylabel="margin, squared distance")
-    axis.set_title(f"N = {samples}, c = {c:g}, K = {k:g}", loc="right", fontsize=8, color=palette.INK)
+    axis.set_title(
+        f"batch of {samples} faces, c = {c:g}, K = {k:g}", loc="right", fontsize=8, color=palette.INK
+    )
     palette.legend(axis, loc="upper left")
     return figure
 
@@ -85,7 +87,7 @@ def groups(affect: ArrayLike, by: str = "otsu") -> Figure:
     radius = float(found.radius)
     if radius > 0:
         axis.add_patch(Circle((0, 0), radius, fill=False, color=palette.INK, linewidth=1.2))
-        axis.set_title(f"radius {radius:.2f}", loc="right", fontsize=8, color=palette.INK)
+        axis.set_title(f"circle: Otsu's radius, {radius:.2f}", loc="right", fontsize=8, color=palette.INK)
     palette.legend(axis, loc="lower left", ncols=3, bbox_to_anchor=(0, 1.0))
     return figure
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def draw(intensity: dict[str, ArrayLike]) -> Figure:
-    """Grouped bars of R_l = g_l / g_deepest; the deepest layer is the line at 1.
+    """Grouped bars of R_l = g_l / g_deepest on a logarithmic axis; the deepest layer is the line at 1.
 
     Args:
         intensity: maps the name of a network or rung to its g_l, shallow to deep: [layers], or [batches, layers] for a
@@ -48,11 +48,16 @@ def draw(intensity: dict[str, ArrayLike]) -> Figure:
         places = np.arange(count) + (number - (len(tables) - 1) / 2) * wide
         middle = ratio.mean(axis=0)
         axis.bar(places, middle, 0.92 * wide, color=SERIES[number % len(SERIES)], label=name)
+        for place, value, top in zip(places, middle, ratio.max(axis=0), strict=True):
+            axis.text(place, 1.08 * top, f"{value:.2g}", ha="center", fontsize=6, color=palette.INK)
         if len(ratio) > 1:
             axis.vlines(places, ratio.min(axis=0), ratio.max(axis=0), color=palette.INK, linewidth=0.8)
+    lowest = min(float((table[:, :-1] / table[:, -1:]).min()) for table in tables.values())
+    axis.set_yscale("log")
+    axis.set_ylim(min(0.1, 10.0 ** np.floor(np.log10(lowest))), None)
     axis.axhline(1, color=pages.FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axis.set_xticks(range(count), [f"layer {place + 1}" for place in range(count)])
-    axis.set_ylabel("learning intensity, deepest layer = 1")
+    axis.set_ylabel("gradient on the layer / on the deepest")
     palette.legend(axis, loc="lower left", ncols=2, bbox_to_anchor=(0, 1.0))
     return figure
 
