@@ -17,7 +17,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mien.client import Client
     from mien.errors import MienError
     from mien.faces.pipeline import Pipeline, load
     from mien.labels import EXPRESSIONS
