@@ -8,7 +8,7 @@ from mien.cli.main import COMMANDS
 
 def test_public_names_stay() -> None:
     assert set(mien.__all__) == {
-        "EXPRESSIONS", "Analysis", "Box", "Editor", "Face", "MienError", "Pipeline", "__version__", "load",
+        "EXPRESSIONS", "Analysis", "Box", "Client", "Editor", "Face", "MienError", "Pipeline", "__version__", "load",
     }  # fmt: skip
     for name in mien.__all__:
         assert getattr(mien, name) is not None

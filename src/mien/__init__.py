@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["EXPRESSIONS", "Analysis", "Box", "Editor", "Face", "MienError", "Pipeline", "__version__", "load"]
+__all__ = [
+    "EXPRESSIONS",
+    "Analysis",
+    "Box",
+    "Client",
+    "Editor",
+    "Face",
+    "MienError",
+    "Pipeline",
+    "__version__",
+    "load",
+]
 
 if os.environ.get("ORT_DISABLE_TELEMETRY", "0") in ("", "0"):
     # ONNX Runtime sends telemetry and keeps an identifier of this machine in the home folder. It reads this variable
@@ -43,6 +54,7 @@ _HOMES = {
     "EXPRESSIONS": "mien.labels",
     "Analysis": "mien.types",
     "Box": "mien.types",
+    "Client": "mien.client",
     "Editor": "mien.editing.editor",
     "Face": "mien.types",
     "MienError": "mien.errors",

@@ -197,7 +197,7 @@ def test_a_local_server_answers_to_local_names_only(serve: Serve, host: str, sta
 
 def test_unknown_places_and_methods_answer_in_json(serve: Serve) -> None:
     client = serve()
-    refused(client.get("/v2/analyses"), 404, "not_found", "/v2/analyses", "/openapi.json")
+    refused(client.get("/v2/analyses"), 404, "not_found", "/v2/analyses", "/docs")
     answer = client.get("/v1/analyses")
     refused(answer, 405, "not_found", "GET")
     assert answer.headers["allow"] == "POST"

@@ -107,3 +107,42 @@ def test_the_document_keeps_to_its_version(serve: Serve, document: dict[str, Any
     validator.validate(document)
     assert document["openapi"].startswith("3.1")
     assert "itemSchema" not in json.dumps(document)
+
+
+def test_the_page_lists_every_operation_and_its_fields(serve: Serve) -> None:
+    from html.parser import HTMLParser
+
+    from mien.server.middleware import SECURITY
+
+    answer = serve(hosts=("testserver",)).get("/docs")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.headers["content-security-policy"] == SECURITY["Content-Security-Policy"]
+    for name, place in OPERATIONS.items():
+        method, path = place.split(" ")
+        assert f'<section id="{name}"' in answer.text
+        assert f"{method.upper()} {path}" in answer.text
+    assert "curl -F file=@portrait.jpg http://testserver/v1/analyses" in answer.text
+    for field in ("intensity", "baseline", "columns", "every"):
+        assert f"<code>{field}</code>" in answer.text
+    assert "too_many_faces" in answer.text
+    loaded: list[str | None] = []
+    inline: list[str] = []
+
+    class Seen(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            known = dict(attrs)
+            loaded.extend(known[name] for name in ("src", "href") if name in known)
+            inline.extend(name for name in known if name == "style" or name.startswith("on"))
+            inline.extend([tag] if tag in ("style", "script") else [])
+
+    Seen().feed(answer.text)
+    assert inline == [], "the policy forbids it"
+    assert not [link for link in loaded if link and "//" in link]
+    style = serve().get("/docs.css")
+    assert style.headers["content-type"].startswith("text/css")
+    assert "//" not in style.text
+
+
+def test_a_host_cannot_write_into_the_page(serve: Serve) -> None:
+    for host in ("<script>x", '"onload="x'):
+        assert host not in serve().get("/docs", headers={"host": host}).text

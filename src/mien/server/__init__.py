@@ -5,5 +5,5 @@
 Tests, all through HTTP and in tests/server: `app` and `answers` in tests/server/test_analyses.py; `models` and `schema`
 in tests/server/test_edits.py; `pool`, `protocol` and `uploads` in tests/server/test_limits.py; `metrics` in
 tests/server/test_middleware.py; `jobs`, `job_files`, `job_routes` and `job_uploads` in tests/server/test_jobs.py;
-`openapi` in tests/server/test_openapi.py.
+`docs_page` and `openapi` in tests/server/test_openapi.py.
 """

@@ -7,10 +7,10 @@ Models are loaded in worker processes (`mien.server.pool`); meanwhile `/health` 
 are decoded, analysed and edited there; this process only moves bytes. Access is checked by dependencies of the routes,
 so it also holds if the application is mounted in another one:
 
-- `/v1/analyses`, `/v1/edits`, `/v1/live` (a WebSocket): the key, and no other web site;
+- `/v1/analyses`, `/v1/edits`, `/v1/live` (a WebSocket), jobs: the key, and no other web site;
 - `/v1/models`, `/metrics`: the key;
-- `/v1/service`, `/health`, `/ready`, `/openapi.json` and the page's files: open, as they reveal nothing of pictures or
-  use. There is no `/docs`, as its scripts come from other servers.
+- `/v1/service`, `/health`, `/ready`, `/openapi.json`, `/docs` and the page's files: open, as they reveal nothing of
+  pictures or use.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from mien.config import explain
 from mien.errors import ConfigError, WeightsError
 from mien.labels import CIRCUMPLEX, EXPRESSIONS
 from mien.server import answers, live, models, openapi, schema, uploads
+from mien.server.docs_page import docs_routes
 from mien.server.job_routes import job_routes
 from mien.server.jobs import Jobs, video_lacking
 from mien.server.limits import Limits, Refusal
@@ -155,7 +156,7 @@ def create_app(
         summary="Expression labels, apparent valence and arousal of faces; and edits of expressions.",
         description=schema.NOTE,
         lifespan=life,
-        docs_url=None,  # the default pages load scripts from other servers
+        docs_url=None,  # the default pages load scripts from other servers; see `mien.server.docs_page`
         redoc_url=None,
     )
     app.state.service = service
@@ -163,6 +164,7 @@ def create_app(
     app.include_router(job_routes(service.jobs, [Depends(same_site), *keyed]))
     app.include_router(live.router(service, guard))
     app.include_router(_about(service, keyed))
+    app.include_router(docs_routes())
     app.include_router(_page())
     app.add_middleware(SecurityMiddleware, metrics=service.metrics, hosts=hosts)
     app.add_exception_handler(Refusal, _refused)
@@ -352,9 +354,9 @@ def _refused(_: Request, refusal: Exception) -> Response:
 def _http(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
     if problem.status_code == 405:
-        message = f"{request.url.path} does not accept {request.method}: see /openapi.json"
+        message = f"{request.url.path} does not accept {request.method}: see /docs"
     else:
-        message = f"there is nothing at {request.url.path[:80]}: see /openapi.json"
+        message = f"there is nothing at {request.url.path[:80]}: see /docs"
     return JSONResponse({"error": "not_found", "message": message}, problem.status_code, problem.headers)
 
 
