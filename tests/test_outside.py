@@ -253,8 +253,8 @@ def slow(name: str) -> Callable[[Case], Case]:
 
 @fast("predict")
 def _(watched: Watched) -> None:
-    watched.asked = {"table.csv", "table.csv.mien.json", "table.parquet", "marked"}
-    watched.run("predict", PORTRAIT, "--out", "table.csv", "--annotate", "marked")
+    watched.asked = {"table.csv", "table.csv.mien.json", "table.parquet", "marked", "page.html"}
+    watched.run("predict", PORTRAIT, "--out", "table.csv", "--annotate", "marked", "--report", "page.html")
     watched.run("predict", PORTRAIT, "--out", "table.parquet", "--tiled")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -22,6 +23,10 @@ from mien.labels import EXPRESSIONS
 from mien.wording import fixed, several, signed
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
     from mien.faces.analyse_files import AnalysisJob, PendingAnalyses
     from mien.io.inputs import Source
     from mien.types import Analysis, Face
@@ -38,6 +43,13 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="Write the table here: .csv, .parquet or .jsonl.")] = None,
     annotate: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write annotated pictures into this folder.")
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PAGE",
+            help="Write a page to look through or to send (.html): faces by label, figures, files.",
+        ),
     ] = None,
     show: Annotated[
         Literal["labels", "actions"],
@@ -110,12 +122,13 @@ def predict(
         workers=workers,
     )
     count = Count()
+    page = None if report is None else _Page(report, paths or [], job)
     again = f": continue with  --resume --out {out}" if out is not None else ""
-    with interruptible(again), analysing(job) as answers:
-        _show(answers, job, as_json, count)
-    if out is not None or annotate is not None:
+    with interruptible(again), page or nullcontext(), analysing(job) as answers:
+        _show(answers, job, as_json, count, page)
+    if where := _places(out, annotate, report):
         earlier = len(job.sources) - len(answers.remaining)
-        tell_end(count.words(earlier), begun, _places(out, annotate), err=as_json)
+        tell_end(count.words(earlier), begun, where, err=as_json)
     if count.failed:
         raise typer.Exit(1)
 
@@ -131,14 +144,18 @@ def _gathered(paths: list[str], listed: str | None, annotate: Path | None) -> li
     return sources
 
 
-def _show(answers: PendingAnalyses, job: AnalysisJob, as_json: bool, count: Count) -> None:
-    """Count and print the analyses as they arrive."""
-    show = _shower(job, as_json)
+def _show(
+    answers: PendingAnalyses, job: AnalysisJob, as_json: bool, count: Count, page: _Page | None
+) -> None:
+    """Count and print the analyses as they arrive, and collect them for the page if there is one."""
+    show = _shower(job, as_json, page is not None)
     total = len(answers.remaining)
-    watched = total > 1 and (job.out is not None or not sys.stdout.isatty())
+    watched = total > 1 and (show is None or not sys.stdout.isatty())
     with counted("pictures", watched, total, "faces") as progress:
-        for analysis in answers.analyses:
+        for analysis, source in zip(answers.analyses, answers.remaining, strict=False):
             count(analysis)
+            if page is not None:
+                page.add(analysis, source)
             if progress is not None:
                 progress(count.pictures, total, count.faces)
             if analysis.error is not None:
@@ -147,20 +164,100 @@ def _show(answers: PendingAnalyses, job: AnalysisJob, as_json: bool, count: Coun
                 show(analysis)
 
 
-def _shower(job: AnalysisJob, as_json: bool) -> Callable[[Analysis], None] | None:
-    """The function that prints an analysis: as JSON or in columns; None where results go to a table."""
+def _shower(job: AnalysisJob, as_json: bool, paged: bool) -> Callable[[Analysis], None] | None:
+    """The function that prints an analysis: as JSON or in columns; None where results go to a table or page."""
     from mien.io import inputs
 
     if as_json:
         return lambda analysis: typer.echo(analysis.to_json())
-    return _Printed(map(inputs.name, job.sources)) if job.out is None else None
+    return _Printed(map(inputs.name, job.sources)) if job.out is None and not paged else None
 
 
-def _places(out: Path | None, annotate: Path | None) -> str:
-    """Where results were written, for the closing line."""
+def _places(out: Path | None, annotate: Path | None, report: Path | None) -> str:
+    """Where results were written, for the closing line; empty for nowhere."""
     where = [str(out)] if out is not None else []
     where += [f"annotated pictures in {annotate}"] if annotate is not None else []
+    where += [f"page {report}"] if report is not None else []
     return ", ".join(where)
+
+
+class _Page:
+    """The page of `--report`: a context that writes it at the end of the run, also of one that was interrupted.
+
+    With `--resume` the rows that the table had before belong to it. They are read at the end, so the page of a resumed
+    run that was interrupted again is without them, and says so.
+    """
+
+    def __init__(self, path: Path, given: list[str], job: AnalysisJob) -> None:
+        """Check that the page can be written.
+
+        Raises:
+            OutputExists: it exists, or is an input or the table.
+            ConfigError: it cannot be written, or the table to resume has the columns of another tool.
+            ExtraMissing: Jinja2 is not installed.
+        """
+        from mien.reports import picture_report
+
+        if job.resume and job.columns != "mien":
+            raise ConfigError(
+                f"--report cannot take rows of earlier runs from a table with --columns {job.columns}, which does not "
+                "have all that the page shows: leave out --resume or --report"
+            )
+        reads = [source for source in job.sources if isinstance(source, str)] if path.exists() else []
+        picture_report.check(
+            path, overwrite=job.overwrite, resume=job.resume, reads=[*reads, *([job.out] if job.out else [])]
+        )
+        self._path, self._job = path, job
+        self._report = picture_report.PictureReport(job.labels)
+        self._title = picture_report.title_of(given, job.sources)
+        self._done: set[str] = set()
+
+    def add(self, analysis: Analysis, source: Source) -> None:
+        """Collect one analysis."""
+        from mien.io import inputs
+
+        self._done.add(inputs.place(source))
+        self._report.add(analysis, source)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        if kind is not None and not (interrupted and self._done):
+            return
+        notes = []
+        if interrupted:
+            before = " Those of earlier runs are not in it." if self._job.resume else ""
+            notes = [
+                f"The run was interrupted: this page has {len(self._done):,} of "
+                f"{several(len(self._job.sources), 'picture')}.{before}"
+            ]
+        elif self._job.resume:
+            self._add_earlier()
+        from mien.faces.parallel import made_with
+
+        with counted("thumbnails") as progress:
+            self._report.write(self._path, self._title, made_with(self._job.options), notes, progress)
+        if interrupted:
+            tell(f"mien: {self._path} has what was analysed so far")
+
+    def _add_earlier(self) -> None:
+        """Collect the rows of pictures that earlier runs analysed."""
+        from mien.io import inputs, tables
+
+        out = self._job.out
+        assert out is not None  # --resume needs it
+        sources = {inputs.place(source): source for source in self._job.sources}
+        start = out.absolute().parent / (tables.made_of(out).get("folder") or "")
+
+        def place(name: str) -> str:
+            return name if name == inputs.StandardInput.name else inputs.place(start / name)
+
+        rows = (row for row in tables.load(out) if place(row["input"]) not in self._done)
+        self._report.add_rows(rows, lambda name: sources.get(place(name)))
 
 
 def _labels(weights: Path | None, adapt: Path | None, annotated: bool) -> tuple[str, ...]:
