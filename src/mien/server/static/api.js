@@ -15,16 +15,16 @@ const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?
 
 // What a person at the page can do differs from what a program or the server's owner can.
 const WORDS = {
-  defect: "Something went wrong on the server. Try another photo, and tell whoever runs the server.",
+  defect: "Something went wrong on the server. Try another photo, and tell the person who runs the server.",
   loading: "The server is still starting. Try again in a few seconds.",
-  no_models: "The server cannot read faces at the moment. Tell whoever runs it.",
-  no_provenance: "The server cannot record in the file that it was edited, so it does not edit. Tell whoever runs it.",
+  no_models: "The server cannot read faces at the moment. Tell the person who runs it.",
+  no_provenance: "The server cannot record in the file that it was edited, so it does not edit. Tell the person who runs it.",
   no_editor: "This server reads faces and does not edit them.",
   no_face: "No face was found. Try a photo in which the face is larger, upright, and not covered.",
   too_slow: "That took too long. Try a smaller copy of the photo.",
   busy: "The server is busy. Try again in a moment.",
   stopping: "The server is being stopped. Try again later.",
-  wrong_host: "The server does not know the address of this page. Tell whoever runs it.",
+  wrong_host: "The server does not know the address of this page. Tell the person who runs it.",
   wrong_media_type: "That is not a picture. Choose a JPEG, PNG, WebP or HEIC file.",
 };
 

@@ -95,7 +95,7 @@ async function about() {
   service = await api.service();
   $("edit-none").hidden = service.editor;
   $("edit-empty").hidden = !service.editor || !$("edit-work").hidden;
-  $("edit-none").replaceChildren(h("p", null, "This server cannot edit. Whoever runs it can install what that needs."));
+  $("edit-none").replaceChildren(h("p", null, "This server cannot edit. The person who runs it can install the editor."));
 }
 
 function tabs() {

@@ -1,11 +1,11 @@
-// The editor: one face at the size of the screen while it is tried out, the whole photo at its full size on download.
+// The editor: one face at the size of the screen while it changes, the whole photo at full size on download.
 
 import * as api from "./api.js";
 import { $, arrows, colour, download, h, percent, say, signed, trouble } from "./dom.js";
 import { around, bitmapOf, cut, dial, fit, ranked, top } from "./draw.js";
 
 const TARGETS = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear"];
-const LONGEST = 640; // pixels of the part that is drawn while trying out
+const LONGEST = 560; // pixels of the part that is drawn while sliders move
 const REACH = 2.1; // of that part, in sides of the face's box
 const TILE = 200; // pixels of a small preview
 const TILE_REACH = 1.5;
@@ -62,6 +62,7 @@ export function setUp(service) {
 /** Before, for as long as the button, the picture or the key B is held. */
 function holds() {
   const before = (on) => {
+    if (!session) return;
     $("edit-stage").classList.toggle("before", on);
     $("edit-side").textContent = on ? "before" : "after";
   };
@@ -164,7 +165,7 @@ const part = (box, reach) => {
 };
 const jpeg = (node) => new Promise((resolve) => node.toBlob(resolve, "image/jpeg", QUALITY));
 
-/** Show a face and make what is sent of it while trying out. */
+/** Show a face and make the part that is sent of it while sliders move. */
 async function choose(number) {
   const mine = session;
   mine.face = number;
@@ -226,7 +227,7 @@ const fields = () => ({
   force: session.force,
 });
 
-/** Draw what is asked for now. One request at a time: the latest wish waits for the answer to the one before. */
+/** Draw what is asked for now. One request at a time: the latest choice waits for the answer to the one before. */
 async function ask() {
   const mine = session;
   if (!mine?.sent || (mode() === "expression" && !target())) return;
@@ -340,7 +341,7 @@ function wipe() {
   edge.style.left = `${share}%`;
 }
 
-/** Edit the photo itself, at its full size, and give it as a file. */
+/** Edit the photo itself at full size, and give it as a file. */
 async function save() {
   const { file, face, stop } = session;
   const button = $("edit-save");

@@ -99,7 +99,7 @@ function controls(on) {
   $("live-again").hidden = on;
 }
 
-/** Send a frame, show what is said of it, and only then send the next. */
+/** Send a frame, show its answer, and only then send the next. */
 async function follow(mine) {
   while (mine === running) {
     await fresh();
@@ -160,7 +160,7 @@ function take(mine, { analysis, rows: values }, time) {
   const [[begun]] = mine.took;
   const shown = (mine.took.length - 1) / ((mine.took.at(-1)[0] - begun) / 1000);
   const took = mine.took.reduce((sum, [from, to]) => sum + to - from, 0) / mine.took.length;
-  $("live-rate").textContent = Number.isFinite(shown) ? `${shown < 10 ? shown.toFixed(1) : Math.round(shown)} frames a second, each answered in ${Math.round(took)} ms` : "";
+  $("live-rate").textContent = Number.isFinite(shown) ? `${shown < 10 ? shown.toFixed(1) : Math.round(shown)} frames per second, each answered in ${Math.round(took)} ms` : "";
 }
 
 /** The face that the panel describes: the one nearest to where it was, at first the largest. */
