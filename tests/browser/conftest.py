@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).parent.parent.parent
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -28,7 +29,26 @@ FLAGS = (
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
+def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the browser's camera shows: an example face that moves to and fro, as Motion JPEG."""
+    import io
+
+    from PIL import Image
+
+    portrait = Image.open(ROOT / "examples" / "portrait_smiling.jpg").convert("RGB").resize((480, 480))
+    file = tmp_path_factory.mktemp("camera") / "face.mjpeg"
+    with file.open("wb") as film:
+        for step in (*range(10), *reversed(range(10))):
+            frame = Image.new("RGB", (640, 480), portrait.getpixel((2, 2)))
+            frame.paste(portrait, (60 + 4 * step, 0))
+            picture = io.BytesIO()
+            frame.save(picture, "JPEG", quality=90)
+            film.write(picture.getvalue())
+    return file
+
+
+@pytest.fixture(scope="session")
+def chromium(camera: Path) -> Iterator[Any]:
     """The system's Chromium, driven by Playwright; `MIEN_CHROMIUM` names another."""
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: pip install playwright"
@@ -37,7 +57,9 @@ def chromium() -> Iterator[Any]:
     if found is None:
         pytest.skip("no Chromium is installed: apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
+        browser = playwright.chromium.launch(
+            executable_path=found, args=[*FLAGS, f"--use-file-for-fake-video-capture={camera}"]
+        )
         yield browser
         browser.close()
 
@@ -63,7 +85,7 @@ class Served:
         import uvicorn
 
         self.app = app
-        self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+        self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws="wsproto"))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         end = time.monotonic() + 20
@@ -113,6 +135,7 @@ class Visit:
         self.page.on("pageerror", lambda problem: self.complaints.append(str(problem)))
         self.page.on("console", lambda said: said.type == "error" and self.complaints.append(said.text))
         self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("websocket", lambda socket: self.asked.append(socket.url.replace("ws:", "http:", 1)))
         self.address = address
         self.page.goto(address)
         self.page.wait_for_selector("html[data-ready]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,22 @@ def test_a_photo_is_read(visit: Any, models: dict[str, Any], examples: Path) -> 
     page = (one := visit()).page
     one.read(examples / "group_1.jpg")
     expected = models["pipeline"](examples / "group_1.jpg")
-    assert page.locator(".chips button").count() == len(expected.faces) == 6
+    assert page.locator("#read-faces button").count() == len(expected.faces) == 6
     assert page.locator("rect.box").count() == 6
-    assert page.locator(".chips button").all_inner_texts() == [f"Face {number}" for number in range(6)]
-    assert page.locator("svg.over .number").all_text_contents() == [f"{number}" for number in range(6)]
+    for number in range(6):
+        assert page.get_by_role("button", name=f"Face {number}", exact=True).count() == 1
+    assert sorted(page.locator("svg.over .number").all_text_contents()) == [
+        f"{number}" for number in range(6)
+    ]
     assert page.locator("#read-title").inner_text() == expected.faces[0].expression
-    rows = page.locator(".bars tr").all_inner_texts()
+    rows = page.locator(".bars:not(.moves) tr").all_inner_texts()
     shown = {row.split("\t")[0]: row.split()[-2] for row in rows}
     assert {name: f"{round(share * 100)}" for name, share in expected.faces[0].probabilities.items()} == shown
     assert set(shown) == set(EXPRESSIONS)
     told = page.locator("#read-panel .dial").get_attribute("aria-label").replace("−", "-")
     first = expected.faces[0]
     assert told == f"Valence {signed(first.valence)}, arousal {signed(first.arousal)}"
-    page.locator(".chips button").nth(3).click()
+    page.locator("#read-faces button").nth(3).click()
     assert page.locator("#read-title").inner_text() == expected.faces[3].expression
     page.locator("#read-points").click()
     assert page.locator(".point").count() == len(expected.faces[3].landmarks.points)
@@ -114,8 +118,24 @@ def test_nobody_in_the_photo(visit: Any, tmp_path: Path) -> None:
     assert page.locator("#read-drop").is_visible()
 
 
-def test_an_edit_is_made_wiped_and_downloaded(visit: Any, examples: Path, tmp_path: Path) -> None:
+def pixels(page: Any, number: int) -> list[int]:
+    """The pixels of the editor's canvas: 0 before, 1 after."""
+    return (
+        page.locator("#edit-stage canvas")
+        .nth(number)
+        .evaluate("node => [...node.getContext('2d').getImageData(0, 0, node.width, node.height).data]")
+    )
+
+
+def far(one: list[int], other: list[int]) -> float:
+    """The mean difference of two pictures' values."""
+    return sum(abs(a - b) for a, b in zip(one, other, strict=True)) / len(one)
+
+
+def test_an_edit_is_made_compared_and_downloaded(visit: Any, examples: Path, tmp_path: Path) -> None:
     pytest.importorskip("c2pa")
+    from PIL import Image
+
     from mien.editing.provenance import verify
 
     page = (one := visit()).page
@@ -124,26 +144,144 @@ def test_an_edit_is_made_wiped_and_downloaded(visit: Any, examples: Path, tmp_pa
     page.wait_for_selector("#edit-save:enabled")
     page.locator("#edit-form input[value=surprise]").check(force=True)
     page.locator("#consent").check()
-    page.wait_for_selector("#edit-save:disabled")
-    page.wait_for_selector("#edit-save:enabled")
-    assert page.locator("#edit-stage canvas").count() == 2
+    page.wait_for_selector("#edit-stage:not(.busy)")
+    before, after = page.locator("#edit-stage canvas").all()
+    assert far(pixels(page, 0), pixels(page, 1)) > 0.3
+    assert after.is_visible()
+    assert after.evaluate("node => node.style.clipPath") == ""
+
+    page.locator("#edit-hold").focus()
+    for key in ("Space", "b"):
+        page.keyboard.down(key)
+        assert not after.is_visible()
+        page.keyboard.up(key)
+        assert after.is_visible()
+    for held in (page.locator("#edit-hold"), before):
+        box = held.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        assert not after.is_visible()
+        page.mouse.up()
+        assert after.is_visible()
+
+    page.locator("#edit-compare").click()
     wipe = page.locator("#wipe")
     wipe.focus()
     page.keyboard.press("Home")
-    assert "inset(0px 0px 0px 0%)" in page.locator("#edit-stage canvas").nth(1).evaluate(
-        "node => node.style.clipPath"
-    )
+    assert "inset(0px 0px 0px 0%)" in after.evaluate("node => node.style.clipPath")
     page.keyboard.press("End")
     assert "0 percent after" in wipe.get_attribute("aria-valuetext")
+
+    record = page.locator(".record").inner_text()
+    assert "surprise, strength 80 %" in record
+    assert "stated by you" in record
     with page.expect_download() as waiting:
         page.locator("#edit-save").click()
     file = tmp_path / waiting.value.suggested_filename
     waiting.value.save_as(file)
     assert file.name == "portrait_neutral-edited.jpg"
+    with Image.open(file) as edited, Image.open(examples / "portrait_neutral.jpg") as photo:
+        assert edited.size == photo.size
     verdict = verify(file)
     assert (verdict.manifest, verdict.intact, verdict.edited) == (True, True, True)
     assert verdict.facts["target"] == "surprise"
     assert verdict.facts["consent_stated"] is True
+
+    page.locator("#edit-reset").click()
+    assert pixels(page, 0) == pixels(page, 1)
+    assert page.locator("#edit-save").is_disabled()
+
+
+def test_the_editor_opens_at_the_chosen_face_and_draws_small_previews_of_it(
+    visit: Any, models: dict[str, Any], examples: Path
+) -> None:
+    page = (one := visit()).page
+    one.read(examples / "group_1.jpg")
+    page.locator("#read-faces button").nth(2).click()
+    edits: list[Any] = []
+    most: list[int] = []
+    page.on("request", lambda request: "/v1/edits" in request.url and edits.append(request))
+
+    def ended(request: Any) -> None:
+        if request in edits:
+            most.append(len(edits))
+            edits.remove(request)
+
+    page.on("requestfinished", ended)
+    page.locator("#read-edit").click()
+    page.wait_for_selector("#edit-save:enabled")
+    assert page.locator("#edit-faces button[aria-pressed=true]").inner_text() == "2"
+    page.wait_for_selector("#edit-tiles .tile:last-child canvas")
+    assert max(most) <= 2  # the picture's and the previews' one
+    # The face fills the stage: its box in the photo is a small part of it.
+    box = models["pipeline"](examples / "group_1.jpg").faces[2].box
+    size = page.locator("#edit-stage canvas").nth(0).evaluate("node => [node.width, node.height]")
+    assert max(size) <= 2.2 * max(box.width, box.height)
+    shots = page.locator("#edit-tiles canvas").evaluate_all("nodes => nodes.map(node => node.toDataURL())")
+    assert len(set(shots)) == 7
+    asked = len(one.asked)
+    page.locator("#edit-faces button").nth(2).click()
+    page.wait_for_selector("#edit-tiles .tile:last-child canvas")
+    assert sum("/v1/edits" in url for url in one.asked[asked:]) <= 1, "the previews are kept"
+
+
+def test_a_moved_slider_asks_for_the_latest_only(visit: Any, examples: Path) -> None:
+    page = (one := visit()).page
+    one.read(examples / "portrait_neutral.jpg")
+    page.locator("#read-edit").click()
+    page.wait_for_selector("#edit-tiles .tile:last-child canvas")
+    page.wait_for_selector("#edit-stage:not(.busy)")
+    asked: list[str] = []
+    page.on("request", lambda request: "/v1/edits" in request.url and asked.append(request.post_data or ""))
+    page.evaluate(
+        """() => {
+          for (let step = 1; step <= 20; step += 1) {
+            const slider = document.getElementById("intensity");
+            slider.value = step / 20;
+            slider.dispatchEvent(new Event("input", { bubbles: true }));
+          }
+        }"""
+    )
+    page.wait_for_selector("#edit-stage:not(.busy)")
+    assert len(asked) == 2, "the first, and the latest when that was answered"
+
+
+def test_the_arrow_keys_go_through_the_faces(visit: Any, models: dict[str, Any], examples: Path) -> None:
+    page = (one := visit()).page
+    one.read(examples / "group_1.jpg")
+    expected = models["pipeline"](examples / "group_1.jpg").faces
+    page.locator("#read-faces button").first.focus()
+    for key, number in (
+        ("ArrowRight", 1),
+        ("ArrowRight", 2),
+        ("End", 5),
+        ("ArrowRight", 0),
+        ("ArrowLeft", 5),
+    ):
+        page.keyboard.press(key)
+        assert page.locator("#read-panel .kicker").inner_text() == f"Face {number} shows"
+        assert page.locator("#read-title").inner_text() == expected[number].expression
+        assert page.evaluate("document.activeElement.innerText").strip().endswith(str(number))
+        assert page.locator("svg.over .on .number").text_content() == str(number)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "read-edit"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#edit-save:enabled, #edit-problem:visible")
+    assert page.locator("#edit-faces button[aria-pressed=true]").inner_text() == "5"
+
+
+def test_on_a_phone_the_picture_stays_in_sight(visit: Any, examples: Path) -> None:
+    page = (one := visit(viewport={"width": 390, "height": 800}, is_mobile=True, has_touch=True)).page
+    one.read(examples / "portrait_neutral.jpg")
+    page.locator("#read-edit").click()
+    page.wait_for_selector("#edit-save:enabled")
+    for control in ("#intensity", "#mouth", "#edit-save"):
+        page.locator(control).focus()
+        page.wait_for_timeout(200)
+        stage, box = page.locator("#edit-stage").bounding_box(), page.locator(control).bounding_box()
+        assert stage["y"] >= 0
+        assert stage["y"] + stage["height"] < box["y"], f"{control} is below the picture"
+        assert box["y"] + box["height"] <= 800
 
 
 def test_the_disc_chooses_valence_and_arousal(visit: Any, examples: Path) -> None:
@@ -152,13 +290,18 @@ def test_the_disc_chooses_valence_and_arousal(visit: Any, examples: Path) -> Non
     page.locator("#edit .examples button").nth(1).click()
     one.state_purpose()
     page.wait_for_selector("#edit-save:enabled")
-    page.locator("#edit-form input[value=affect]").check(force=True)
+    page.wait_for_selector("#edit-stage:not(.busy)")
+    page.get_by_text("Valence and arousal", exact=True).click()
+    page.wait_for_selector("#edit-stage:not(.busy)")
     box = page.locator("#edit-disc svg").bounding_box()
-    with page.expect_response("**/v1/edits") as answered:  # the upper right: pleasant and activated
+
+    def of_affect(answer: Any) -> bool:
+        return "/v1/edits" in answer.url and str(answer.json()["target"]).startswith("valence 0.")
+
+    with page.expect_response(of_affect):  # the upper right: pleasant and activated
         page.mouse.click(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.3)
     assert 0.3 < float(page.locator("#valence").input_value()) < 0.7
     assert 0.3 < float(page.locator("#arousal").input_value()) < 0.7
-    assert answered.value.json()["target"].startswith("valence 0.")
     page.wait_for_selector("#edit-save:enabled")
     assert page.locator("#edit-disc svg").get_attribute("aria-label").startswith("Valence +0.")
 
@@ -171,10 +314,11 @@ def test_a_refused_edit_offers_to_go_on(visit: Any, examples: Path, tmp_path: Pa
     one.read(tmp_path / "small.png")
     page.locator("#read-edit").click()
     page.wait_for_selector("#edit-problem:visible")
+    assert "--" not in page.locator("#edit-problem").inner_text()
     assert page.locator("#edit-save").is_disabled()
     page.get_by_role("button", name="Edit anyway").click()
     page.wait_for_selector("#edit-save:enabled")
-    assert "forced although" in page.locator("#edit-said").inner_text()
+    assert "Edited although the face is" in page.locator("#edit-said").inner_text()
     one.complaints[:] = [text for text in one.complaints if "422" not in text]
 
 
@@ -191,7 +335,7 @@ def test_a_batch_becomes_a_table_and_a_csv(
     )
     one.state_purpose()
     page.wait_for_selector("#batch-stop:disabled")
-    assert page.locator("#batch-count").inner_text() == "3 of 3"
+    assert page.locator("#batch-count").inner_text() == "3 of 3 photos"
     with page.expect_download() as waiting:
         page.locator("#batch-save").click()
     text = Path(waiting.value.path()).read_text(encoding="utf-8")
@@ -204,6 +348,125 @@ def test_a_batch_becomes_a_table_and_a_csv(
     assert float(rows[2]["fear"]) == pytest.approx(expected[2].probabilities["fear"])
     assert "not a picture" in rows[-1]["error"]
     one.complaints[:] = [text for text in one.complaints if "415" not in text]
+
+
+def test_a_batch_is_sorted_filtered_opened_and_reported(
+    visit: Any, models: dict[str, Any], examples: Path, tmp_path: Path
+) -> None:
+    page = (one := visit()).page
+    page.locator("#tab-batch").click()
+    names = ("group_1.jpg", "portrait_smiling.jpg")
+    page.set_input_files("#file-many", [str(examples / name) for name in names])
+    one.state_purpose()
+    page.wait_for_selector("#batch-stop:disabled")
+    faces = [(name, face) for name in names for face in models["pipeline"](examples / name).faces]
+    rows = page.locator("#batch-table tbody tr")
+    assert rows.count() == page.locator("#batch-table tbody canvas").count() == len(faces)
+
+    for order, reverse in (("ascending", False), ("descending", True)):
+        page.locator("[data-by=valence]").click()
+        assert page.locator("th:has([data-by=valence])").get_attribute("aria-sort") == order
+        shown = [
+            text.replace("−", "-")
+            for text in page.locator("#batch-table tbody tr td:nth-child(6)").all_inner_texts()
+        ]
+        assert shown == [
+            signed(face.valence)
+            for face in sorted((f for _, f in faces), key=lambda f: f.valence, reverse=reverse)
+        ]
+    label = faces[0][1].expression
+    page.locator("#batch-filter").select_option(f"label {label}")
+    assert rows.count() == sum(face.expression == label for _, face in faces)
+    page.locator("#batch-filter").select_option("uncertain")
+    assert rows.count() == sum(face.reading.uncertain for _, face in faces)
+    page.locator("#batch-filter").select_option("all")
+
+    asked = len(one.asked)
+    page.get_by_role("button", name="Open face 3 of group_1.jpg").press("Enter")
+    page.wait_for_selector("#read-faces button[aria-pressed=true]")
+    assert page.locator("#read-panel .kicker").inner_text() == "Face 3 shows"
+    assert not any("/v1/analyses" in url for url in one.asked[asked:]), "it has been read before"
+
+    page.locator("#tab-batch").click()
+    with page.expect_download() as waiting:
+        page.locator("#batch-report").click()
+    report = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(report)
+    other = one.context.new_page()
+    loaded: list[str] = []
+    other.on("request", lambda request: loaded.append(request.url))
+    other.goto(report.as_uri())
+    assert other.locator("table").last.locator("tbody tr").count() == len(faces)
+    assert other.evaluate("[...document.images].every(picture => picture.naturalWidth > 0)")
+    assert "not what the person feels" in other.locator("body").inner_text()
+    assert [url for url in loaded if not url.startswith(("file:", "data:"))] == []
+
+
+def test_the_camera_is_read_live_and_recorded(visit: Any, models: dict[str, Any]) -> None:
+    page = (one := visit()).page
+    page.evaluate(
+        """() => {
+          window.frames_ = { under_way: 0, most: 0 };
+          const send = WebSocket.prototype.send;
+          WebSocket.prototype.send = function (data) {
+            frames_.under_way += 1;
+            frames_.most = Math.max(frames_.most, frames_.under_way);
+            this.addEventListener("message", () => (frames_.under_way -= 1), { once: true });
+            send.call(this, data);
+          };
+        }"""
+    )
+    page.locator("#tab-live").click()
+    page.locator("#live-empty [data-live-camera]").click()
+    one.state_purpose()
+    page.wait_for_selector("#live-panel .dial")
+    assert page.locator("#live-title").inner_text() in EXPRESSIONS
+    assert page.locator("#live-stage .box").count() == 1
+    page.wait_for_selector("#live-panel .moves")
+    page.locator("#live-record").click()
+    page.locator("#live-count", has_text=re.compile(r"^(?:[3-9]|\d\d+) rows")).wait_for()
+    page.locator("#live-record").click()
+    assert page.evaluate("frames_.most") == 1, "the next frame is sent after the answer"
+    with page.expect_download() as waiting:
+        page.locator("#live-save").click()
+    rows = list(csv.DictReader(io.StringIO(Path(waiting.value.path()).read_text(encoding="utf-8"))))
+    from mien.io.columns import columns_of
+
+    assert list(rows[0]) == [
+        column.name for column in columns_of(landmarks=False, labels=models["pipeline"].labels)
+    ]
+    assert len(rows) >= 3
+    assert {row["input"] for row in rows} == {"camera"}
+    times = [float(row["approx_time"]) for row in rows]
+    assert times == sorted(set(times))
+    assert {row["error"] for row in rows} == {""}
+    page.locator("#tab-read").click()
+    assert page.evaluate("document.querySelector('#live-video').srcObject") is None
+
+
+def test_a_video_is_read_live(visit: Any, examples: Path, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    import numpy as np
+    from PIL import Image
+
+    frame = np.asarray(Image.open(examples / "portrait_smiling.jpg").convert("RGB").resize((320, 320)))
+    with av.open(str(tmp_path / "film.webm"), "w") as container:
+        stream = container.add_stream("libvpx", rate=10)
+        stream.width = stream.height = 320
+        stream.pix_fmt = "yuv420p"
+        for _ in range(60):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    page = (one := visit()).page
+    page.locator("#tab-live").click()
+    page.set_input_files("#file-film", str(tmp_path / "film.webm"))
+    one.state_purpose()
+    page.wait_for_selector("#live-panel .dial")
+    page.locator("#live-stop").click()
+    assert page.locator("#live-empty").is_visible(), "nothing was recorded"
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    page.set_input_files("#file-film", str(tmp_path / "broken.mp4"))
+    page.locator("#live-problem", has_text="cannot play").wait_for()
 
 
 def test_the_keyboard_is_enough(visit: Any) -> None:
@@ -266,6 +529,29 @@ def test_a_photo_can_be_pasted(visit: Any) -> None:
     page.wait_for_selector(".bars")
 
 
+MESSAGES = {
+    "the upload holds 21.3 MB, the limit is 16.0 MB: scale the picture down, or start the server with a higher "
+    "--max-bytes": "The upload holds 21.3 MB, the limit is 16.0 MB: scale the picture down.",
+    "the picture holds 120 faces, the limit is 100: send it in parts, or start the server with a higher --max-faces": (
+        "The picture holds 120 faces, the limit is 100: send it in parts."
+    ),
+    "bytes: the head is turned by 31 degrees, more than 25: choose another photo, or pass force (--force)": (
+        "Bytes: the head is turned by 31 degrees, more than 25: choose another photo."
+    ),
+}
+
+
+def test_messages_are_words_for_people(visit: Any) -> None:
+    page = visit().page
+    plain = "async ([code, text]) => (await import('./api.js')).plain(code, text)"
+    for given, expected in MESSAGES.items():
+        assert page.evaluate(plain, ["too_large", given]) == expected
+    told = page.evaluate(
+        plain, ["defect", "a defect of mien (ZeroDivisionError): report it with the server's log"]
+    )
+    assert "ZeroDivisionError" not in told
+
+
 @pytest.fixture
 def guarded(models: dict[str, Any]) -> Iterator[Served]:
     """A server without an editor that asks for a key."""
@@ -287,6 +573,9 @@ def test_a_key_is_asked_for_and_a_missing_editor_explained(
         page.locator("#key-word").fill(word)
         page.keyboard.press("Enter")
     page.wait_for_selector(".bars")
+    page.locator("#tab-live").click()
+    page.locator("#live-empty [data-live-camera]").click()
+    page.wait_for_selector("#live-panel .headline")
     page.locator("#tab-edit").click()
     assert "cannot edit" in page.locator("#edit-none").inner_text()
     assert not page.locator("#edit-drop").is_visible()
@@ -337,10 +626,21 @@ def test_axe_finds_nothing_and_nothing_overflows(visit: Any, look: str, examples
     page.locator("#read-edit").click()
     page.wait_for_selector("#edit-save:enabled, #edit-problem:visible", state="attached")
     check("editor")
-    page.locator("#edit-form input[value=affect]").check(force=True)
+    page.get_by_text("Valence and arousal", exact=True).click()
     page.wait_for_timeout(400)
     page.wait_for_selector("#edit-stage:not(.busy)")
     check("disc")
+    page.locator("#edit-compare").click()
+    check("compare")
+    page.locator("#tab-live").click()
+    check("live, start")
+    page.locator("#live-empty [data-live-camera]").click()
+    page.wait_for_selector("#live-panel .dial")
+    page.locator("#live-record").click()
+    page.locator("#live-count", has_text=re.compile(r"^(?:[2-9]|\d\d+) rows")).wait_for()
+    check("live")
+    page.locator("#live-stop").click()
+    check("live, stopped")
     page.locator("#tab-batch").click()
     page.set_input_files("#file-many", [str(examples / "astronaut.png")])
     page.wait_for_selector("#batch-stop:disabled")

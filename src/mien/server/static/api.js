@@ -13,6 +13,24 @@ export class Problem extends Error {
 
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 
+// What a person at the page can do differs from what a program or the server's owner can.
+const WORDS = {
+  defect: "Something went wrong on the server. Try another photo, and tell the person who runs the server.",
+  loading: "The server is still starting. Try again in a few seconds.",
+  no_models: "The server cannot read faces at the moment. Tell the person who runs it.",
+  no_provenance: "The server cannot record in the file that it was edited, so it does not edit. Tell the person who runs it.",
+  no_editor: "This server reads faces and does not edit them.",
+  no_face: "No face was found. Try a photo in which the face is larger, upright, and not covered.",
+  too_slow: "That took too long. Try a smaller copy of the photo.",
+  busy: "The server is busy. Try again in a moment.",
+  stopping: "The server is being stopped. Try again later.",
+  wrong_host: "The server does not know the address of this page. Tell the person who runs it.",
+  wrong_media_type: "That is not a picture. Choose a JPEG, PNG, WebP or HEIC file.",
+};
+
+/** A refusal in words for people: what only the server's owner or a program can do is left out. */
+export const plain = (code, message) => WORDS[code] ?? sentence(message.replace(/(,? or|,|:) [^,:]*--[^,:]*/g, ""));
+
 async function request(path, options = {}) {
   const headers = { ...options.headers };
   const key = sessionStorage.getItem("key");
@@ -27,8 +45,7 @@ async function request(path, options = {}) {
   if (answer.ok) return answer;
   if (answer.status === 401 && (await askKey())) return request(path, options);
   const told = await answer.json().catch(() => ({}));
-  const said = told.message ?? `the server answered with status ${answer.status}`;
-  throw new Problem(told.error ?? "unknown", sentence(said), answer.status, Number(answer.headers.get("Retry-After")) || 0);
+  throw new Problem(told.error ?? "unknown", plain(told.error ?? "defect", told.message ?? ""), answer.status, Number(answer.headers.get("Retry-After")) || 0);
 }
 
 function askKey() {
@@ -79,6 +96,39 @@ export async function analyse(file, limits, signal) {
     throw new Problem("too_many_bytes", `This file holds ${size(file.size)}, the limit is ${size(limits.bytes)}. Try a smaller copy.`);
   }
   return (await request("v1/analyses", { method: "POST", body: form(file), signal })).json();
+}
+
+/**
+ * A stream of frames: `ask` sends one and resolves to its answer. The next may be sent when the answer is there.
+ * A browser cannot add headers to it, so the key is offered as a subprotocol.
+ */
+export async function stream(keyNeeded) {
+  if (keyNeeded) await request("v1/models"); // asks for the key
+  const key = sessionStorage.getItem("key");
+  const coded = key && btoa(key).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  const address = new URL("v1/live", document.baseURI);
+  address.protocol = address.protocol.replace("http", "ws");
+  const socket = new WebSocket(address, ["mien.live", ...(coded ? [`mien.key.${coded}`] : [])]);
+  let waiting = null;
+  const next = () =>
+    new Promise((resolve, reject) => {
+      waiting = { resolve, reject };
+    });
+  socket.addEventListener("message", ({ data }) => waiting?.resolve(JSON.parse(data)));
+  socket.addEventListener("close", () => waiting?.reject(new Problem("closed", "The server takes no more live pictures at the moment. Try again in a minute.")));
+  const { columns } = await next();
+  return {
+    columns,
+    open: () => socket.readyState === WebSocket.OPEN,
+    close: () => socket.close(),
+    async ask(blob) {
+      const answer = next();
+      socket.send(blob);
+      const told = await answer;
+      if (told.error) throw new Problem(told.error, plain(told.error, told.message));
+      return told;
+    },
+  };
 }
 
 export async function edit(file, fields, signal) {

@@ -1,14 +1,15 @@
-// Puts the page together: tabs, ways to bring a photo, theme. Read, edit and batch live in their own files.
+// Puts the page together: tabs, ways to bring a photo, theme. Read, edit, live and batch have their own files.
 
 import * as api from "./api.js";
 import * as batch from "./batch.js";
 import * as camera from "./camera.js";
 import { $, h, say, trouble } from "./dom.js";
 import * as edit from "./edit.js";
+import * as live from "./live.js";
 import * as purpose from "./purpose.js";
 import * as read from "./read.js";
 
-const TABS = ["read", "edit", "batch"];
+const TABS = ["read", "edit", "live", "batch"];
 const EXAMPLES = [
   ["portrait_smiling.jpg", "a smiling woman"],
   ["portrait_neutral.jpg", "a woman with a calm face"],
@@ -18,11 +19,11 @@ const EXAMPLES = [
 const THEMES = { auto: "as the system", light: "light", dark: "dark" };
 
 let current = "read";
-let latest = null; // the photo that was read last, for the editor
 let pickFor = "read";
 let service = { limits: { bytes: 16 * 2 ** 20 }, circumplex: {}, editor: true };
 
 function go(tab, focus = false) {
+  if (tab !== "live") live.stop();
   current = tab;
   for (const name of TABS) {
     $(name).hidden = name !== tab;
@@ -32,10 +33,14 @@ function go(tab, focus = false) {
   if (focus) $(`tab-${tab}`).focus();
 }
 
-/** Everything that brings photos ends here. */
+const isFilm = (file) => file.type.startsWith("video/") || /\.mkv$/i.test(file.name);
+const isPhoto = (file) => file.type.startsWith("image/") || /\.(heic|heif|tiff?)$/i.test(file.name);
+
+/** Everything that brings photos and videos ends here. */
 async function take(files, tab = current) {
-  const given = [...files].filter((file) => file.type.startsWith("image/") || /\.(heic|heif|tiff?)$/i.test(file.name));
-  if (!given.length) {
+  const film = [...files].find(isFilm);
+  const photos = [...files].filter(isPhoto);
+  if (!film && !photos.length) {
     if (!files.length) return;
     go("read");
     read.clear();
@@ -43,7 +48,9 @@ async function take(files, tab = current) {
     return;
   }
   if (!(await purpose.ask())) return;
-  if (given.length > 1) tab = "batch";
+  if (!photos.length) return watch(() => live.film(film));
+  if (photos.length > 1) tab = "batch";
+  if (tab === "live") tab = "read";
   go(tab);
   try {
     await api.ready();
@@ -52,29 +59,43 @@ async function take(files, tab = current) {
     go("read");
     return;
   }
-  if (tab === "batch") return batch.open(given, service.limits);
-  latest = given[0];
-  if (tab === "edit") return startEdit(latest);
-  return read.open(latest, service.limits);
+  if (tab === "batch") return batch.open(photos, service.limits);
+  if (tab === "edit") return startEdit(photos[0]);
+  return read.open(photos[0], service.limits);
 }
 
-async function startEdit(file) {
+/** Start the live view with what `begin` brings. */
+async function watch(begin) {
+  go("live");
+  $("live-problem").hidden = true;
+  try {
+    await api.ready();
+    await begin();
+  } catch (problem) {
+    trouble($("live-problem"), problem);
+  }
+}
+
+/** Edit a photo, at a face of its analysis if it has been read before. */
+async function startEdit(file, analysis = null, face = 0) {
   await about(); // an editor may have been loaded since
   if (!service.editor) return;
-  let faces = [];
   try {
-    ({ faces } = await api.analyse(file, service.limits));
+    await edit.open(file, analysis ?? (await api.analyse(file, service.limits)), face);
   } catch (problem) {
-    say(problem.message); // the edit itself will say it to everybody
+    if (problem.name === "AbortError") return;
+    edit.clear();
+    read.clear();
+    go("read");
+    trouble($("read-problem"), problem);
   }
-  return edit.open(file, faces);
 }
 
 async function about() {
   service = await api.service();
   $("edit-none").hidden = service.editor;
   $("edit-empty").hidden = !service.editor || !$("edit-work").hidden;
-  $("edit-none").replaceChildren(h("p", null, `This server cannot edit: ${service.editor_lacking}.`));
+  $("edit-none").replaceChildren(h("p", null, "This server cannot edit. The person who runs it can install the editor."));
 }
 
 function tabs() {
@@ -92,10 +113,10 @@ function sources() {
   for (const button of document.querySelectorAll("[data-pick]")) {
     button.addEventListener("click", () => {
       pickFor = button.dataset.pick;
-      $(pickFor === "batch" ? "file-many" : "file-one").click();
+      $({ batch: "file-many", live: "file-film" }[pickFor] ?? "file-one").click();
     });
   }
-  for (const input of [$("file-one"), $("file-many")]) {
+  for (const input of [$("file-one"), $("file-many"), $("file-film")]) {
     input.addEventListener("change", () => {
       const files = [...input.files];
       input.value = "";
@@ -108,6 +129,9 @@ function sources() {
       const shot = await camera.take();
       if (shot) take([shot], tab);
     });
+  }
+  for (const button of document.querySelectorAll("[data-live-camera]")) {
+    button.addEventListener("click", async () => (await purpose.ask()) && watch(live.camera));
   }
   for (const list of document.querySelectorAll(".examples")) {
     const tab = list.closest("section").id;
@@ -170,10 +194,14 @@ theme();
 tabs();
 sources();
 purpose.setUp();
-batch.setUp();
+batch.setUp((file, analysis, face) => {
+  go("read");
+  read.show(file, analysis, face);
+});
 read.setUp(() => {
+  const { file, analysis, chosen } = read.current();
   go("edit");
-  startEdit(latest);
+  startEdit(file, analysis, chosen);
 });
 $("curl").textContent = `curl -F file=@portrait.jpg ${new URL("v1/analyses", document.baseURI)}`;
 try {
@@ -183,4 +211,5 @@ try {
   trouble($("read-problem"), problem);
 }
 edit.setUp(service);
+live.setUp(service);
 document.documentElement.dataset.ready = "";

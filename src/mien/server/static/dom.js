@@ -5,13 +5,13 @@ const SVG = "http://www.w3.org/2000/svg";
 
 export const $ = (id) => document.getElementById(id);
 
-function put(node, attributes, children) {
+export function put(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (name === "css") for (const [key, one] of Object.entries(value)) node.style.setProperty(key, one);
     else if (value !== false && value != null) node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat().filter((child) => child != null));
+  node.append(...children.flat(3).filter((child) => child != null && child !== false));
   return node;
 }
 
@@ -32,6 +32,8 @@ const EIGHT = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust"
 /** The colour of a label: that of the style sheet for the eight expressions, a hue made of its letters for others. */
 export const colour = (name) =>
   EIGHT.includes(name) ? `var(--${name})` : `hsl(${[...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 360, 7)} 55% 45%)`;
+/** Values from low to high, and back. */
+export const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 export const areEight = (names) => names.length === EIGHT.length && names.every((name) => EIGHT.includes(name));
 
 /** Give a file to the person as a download. */
@@ -39,6 +41,28 @@ export function download(blob, name) {
   const link = h("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+/** A table for spreadsheets, RFC 4180. A text that a spreadsheet would run as a formula gets an apostrophe in front. */
+export function csv(lines) {
+  const cell = (value) => {
+    const text = String(value ?? "");
+    const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+    return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  };
+  return new Blob([lines.map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n"], { type: "text/csv;charset=utf-8" });
+}
+
+/** The arrow keys, Home and End go through a row of buttons; only the chosen one is reached with the Tab key. */
+export function arrows(group, choose) {
+  group.addEventListener("keydown", (event) => {
+    const buttons = [...group.querySelectorAll("button")];
+    const place = buttons.indexOf(document.activeElement);
+    const to = { ArrowRight: place + 1, ArrowDown: place + 1, ArrowLeft: place - 1, ArrowUp: place - 1, Home: 0, End: buttons.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    choose((to + buttons.length) % buttons.length);
+  });
 }
 
 /** Show a problem in a notice, with what can be done about it. */

@@ -1,54 +1,79 @@
 // Pictures of numbers: bars, the valence and arousal dial, boxes over a photo. All inline SVG, all with words beside.
 
-import { colour, h, percent, s, signed } from "./dom.js";
+import { clamp, colour, h, percent, s, signed } from "./dom.js";
 
 const LONGEST = 1600; // pixels kept of a photo for showing it
 
-/** A photo on a canvas, upright. Formats that the browser cannot show (HEIC, TIFF) give an empty canvas of their size. */
-export async function canvas(blob, width, height, words) {
-  let bitmap = null;
-  try {
-    bitmap = await createImageBitmap(blob);
-  } catch {
-    bitmap = null;
-  }
-  const wide = bitmap?.width ?? width ?? 800;
-  const high = bitmap?.height ?? height ?? 600;
-  const scale = Math.min(1, LONGEST / Math.max(wide, high));
-  const node = h("canvas", { width: Math.round(wide * scale), height: Math.round(high * scale), role: "img", "aria-label": words });
-  if (bitmap) {
-    node.getContext("2d").drawImage(bitmap, 0, 0, node.width, node.height);
-    bitmap.close();
-  }
+/** A photo's pixels, upright; null for formats that the browser cannot show (HEIC, TIFF). */
+export const bitmapOf = (blob) => createImageBitmap(blob).catch(() => null);
+
+/** A canvas with a part of a picture, no larger than `longest` pixels. `part`: x, y, width, height in the picture. */
+export function cut(bitmap, part, longest, words) {
+  const scale = Math.min(1, longest / Math.max(part.width, part.height));
+  const node = h("canvas", {
+    width: Math.max(1, Math.round(part.width * scale)),
+    height: Math.max(1, Math.round(part.height * scale)),
+    ...(words ? { role: "img", "aria-label": words } : { "aria-hidden": "true" }),
+  });
+  const pen = node.getContext("2d");
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(bitmap, part.x, part.y, part.width, part.height, 0, 0, node.width, node.height);
   return node;
+}
+
+/** A photo on a canvas; an empty one of its size where the browser cannot show it. */
+export async function canvas(blob, words) {
+  const bitmap = await bitmapOf(blob);
+  if (!bitmap) return h("canvas", { width: 800, height: 600, role: "img", "aria-label": words });
+  const node = cut(bitmap, { x: 0, y: 0, width: bitmap.width, height: bitmap.height }, LONGEST, words);
+  bitmap.close();
+  return node;
+}
+
+/** The square around a face, `reach` times its box, as far as it lies in the picture. */
+export function around(box, width, height, reach) {
+  const side = Math.min(reach * Math.max(box.width, box.height), width, height);
+  const x = clamp(box.x + box.width / 2 - side / 2, 0, width - side);
+  const y = clamp(box.y + box.height / 2 - side / 2, 0, height - side);
+  return { x, y, width: side, height: side };
 }
 
 /** Give a stage the shape of its photo, no higher than the window allows. */
 export function fit(stage, width, height) {
-  stage.style.aspectRatio = `${width} / ${height}`;
-  stage.style.maxWidth = `calc(min(72vh, 44rem) * ${(width / height).toFixed(4)})`;
+  stage.style.setProperty("--shape", (width / height).toFixed(4));
 }
 
-/** Face boxes over a photo. They repeat for the eye and the mouse what the buttons of the panel offer everybody. */
-export function boxes(analysis, chosen, points, choose) {
-  const shapes = analysis.faces.flatMap((face, number) => {
-    const { x, y, width, height } = face.detection.box;
-    const place = { x, y, width, height, rx: width * 0.12 };
-    const on = number === chosen;
-    const size = Math.max(width / 5, analysis.width / 60); // of the face's number, pixels
-    return [
+/**
+ * Numbered boxes over a photo, for the eye and the mouse; the buttons beside offer the same to everybody. All are white
+ * and the chosen one is green: a label's colour would make a neutral face look switched off.
+ */
+export function boxes(analysis, chosen, points, choose, shown) {
+  const pixel = analysis.width / Math.max(1, shown);
+  const face = analysis.faces[chosen];
+  const shapes = analysis.faces.map(({ detection }, number) => {
+    const { x, y, width, height } = detection.box;
+    const place = { x, y, width, height, rx: Math.min(width, height) * 0.1 };
+    const on = number === chosen ? " on" : "";
+    const radius = 12 * pixel;
+    const [cx, cy] = [clamp(x, radius, analysis.width - radius), clamp(y, radius, analysis.height - radius)];
+    return s(
+      "g",
+      { class: `face${on}`, onclick: () => choose(number) },
       s("rect", { ...place, class: "shade" }),
-      s("rect", { ...place, class: on ? "box on" : "box", css: on ? { stroke: colour(top(face)) } : {}, onclick: () => choose(number) }),
-      ...(analysis.faces.length > 1 ? [s("text", { class: "number", x: x + size / 4, y: y + size, "font-size": size }, number)] : []),
-    ];
+      s("rect", { ...place, class: "box" }),
+      ...(analysis.faces.length > 1
+        ? [s("circle", { class: "badge", cx, cy, r: radius }), s("text", { class: "number", x: cx, y: cy + 4.5 * pixel, "font-size": 13 * pixel }, number)]
+        : []),
+    );
   });
-  const dots = points && analysis.faces[chosen] ? analysis.faces[chosen].landmarks.points : [];
-  const radius = Math.max(0.8, (analysis.faces[chosen]?.detection.box.width ?? 0) / 130);
+  const last = shapes.splice(chosen, 1); // drawn over the others
+  const dots = points && face ? face.landmarks.points : [];
   return s(
     "svg",
     { class: "over", viewBox: `0 0 ${analysis.width} ${analysis.height}`, preserveAspectRatio: "none", "aria-hidden": "true" },
     shapes,
-    dots.map(([x, y]) => s("circle", { class: "point", cx: x, cy: y, r: radius })),
+    last,
+    dots.map(([x, y]) => s("circle", { class: "point", cx: x, cy: y, r: Math.max(0.8, face.detection.box.width / 130) })),
   );
 }
 
@@ -57,44 +82,95 @@ export const ranked = (shares) => Object.entries(shares).sort((a, b) => b[1] - a
 
 const ROWS = 12; // of more labels, the most probable ones
 
-/** A table of the probabilities, each with a bar. */
-export function bars(shares) {
-  const rows = ranked(shares).slice(0, ROWS).map(([name, share], place) =>
+const row = (name, share, fill, first = false) =>
+  h(
+    "tr",
+    { class: first && "first" },
+    h("th", { scope: "row" }, name),
     h(
-      "tr",
-      { class: place === 0 && "first" },
-      h("th", { scope: "row" }, name),
-      h(
-        "td",
-        null,
-        s(
-          "svg",
-          { viewBox: "0 0 100 6", preserveAspectRatio: "none", "aria-hidden": "true" },
-          s("rect", { class: "track", width: 100, height: 6, rx: 1.2 }),
-          s("rect", { width: Math.max(share * 100, 0.6), height: 6, rx: 1.2, fill: colour(name) }),
-        ),
+      "td",
+      null,
+      s(
+        "svg",
+        { viewBox: "0 0 100 6", preserveAspectRatio: "none", "aria-hidden": "true" },
+        s("rect", { class: "track", width: 100, height: 6, rx: 1.2 }),
+        s("rect", { width: Math.max(share * 100, 0.6), height: 6, rx: 1.2, fill }),
       ),
-      h("td", { class: "n" }, percent(share)),
     ),
+    h("td", { class: "n" }, percent(share)),
   );
-  return h("table", { class: "bars" }, h("caption", { class: "sr" }, "Probability of each expression label"), h("tbody", null, rows));
+
+/** A table of the probabilities, each with a bar. */
+export const bars = (shares) =>
+  h(
+    "table",
+    { class: "bars" },
+    h("caption", { class: "sr" }, "Probability of each expression label"),
+    h("tbody", null, ranked(shares).slice(0, ROWS).map(([name, share], place) => row(name, share, colour(name), place === 0))),
+  );
+
+// ARKit's names of the facial actions that say something of an expression, in words. Where it looks does not.
+const MOVEMENTS = {
+  browDown: "brows lowered", browInnerUp: "inner brows raised", browOuterUp: "outer brows raised", cheekPuff: "cheeks puffed",
+  cheekSquint: "cheeks raised", eyeBlink: "eyes closed", eyeSquint: "eyes narrowed", eyeWide: "eyes wide", jawForward: "jaw forward",
+  jawOpen: "mouth open", mouthClose: "lips together", mouthDimple: "dimples", mouthFrown: "mouth corners down", mouthFunnel: "lips rounded",
+  mouthLowerDown: "lower lip down", mouthPress: "lips pressed", mouthPucker: "lips puckered", mouthRollLower: "lower lip in",
+  mouthRollUpper: "upper lip in", mouthShrugLower: "chin raised", mouthShrugUpper: "upper lip pushed up", mouthSmile: "smile",
+  mouthStretch: "lips stretched", mouthUpperUp: "upper lip raised", noseSneer: "nose wrinkled", tongueOut: "tongue out",
+};
+const LEAST = 0.1; // smaller movements are left out: at rest a face has many of them
+
+/** The largest movements of a face, [words, strength], largest first; both sides together are their larger one. */
+export function movements(face, most) {
+  const actions = face.reading.actions;
+  return Object.entries(MOVEMENTS)
+    .map(([name, words]) => [words, Math.max(...[name, `${name}Left`, `${name}Right`].map((one) => actions[one] ?? 0))])
+    .filter(([, strength]) => strength >= LEAST)
+    .sort((a, b) => b[1] - a[1])
+    .slice(0, most);
 }
 
-/** Valence to the right, arousal upwards. `marks` are small named places: [name, valence, arousal]. */
-export function dial(valence, arousal, name, marks = []) {
+/** A table of the largest movements, or nothing where none is measured. */
+export function movementBars(face, most) {
+  const moved = movements(face, most);
+  if (!moved.length) return null;
+  return h(
+    "table",
+    { class: "bars moves" },
+    h("caption", null, "Facial movements, from rest to their maximum"),
+    h("tbody", null, moved.map(([name, share]) => row(name, share, "var(--accent)"))),
+  );
+}
+
+/** Named places, so that no two names overlap: [name, x, y, y of the name]. */
+function spread(marks) {
+  const gap = 0.15;
+  const placed = marks.map(([name, x, y]) => [name, x, -y, -y]).sort((a, b) => a[3] - b[3]);
+  for (let n = 1; n < placed.length; n += 1) {
+    const above = placed.slice(0, n).filter(([, x]) => Math.abs(x - placed[n][1]) < 0.6);
+    for (const one of above) placed[n][3] = Math.max(placed[n][3], one[3] + gap);
+  }
+  return placed;
+}
+
+/** Valence to the right, arousal upwards. `marks` are named places [name, valence, arousal]; `trail` earlier ones. */
+export function dial(valence, arousal, name, marks = [], trail = []) {
   const words = `Valence ${signed(valence)}, arousal ${signed(arousal)}`;
   return s(
     "svg",
-    { class: "dial", viewBox: "-1.2 -1.2 2.4 2.4", role: "img", "aria-label": words },
+    { class: "dial", viewBox: "-1.22 -1.22 2.44 2.44", role: "img", "aria-label": words },
     s("circle", { class: "plate", r: 1 }),
     s("circle", { class: "inner", r: 0.5 }),
     s("path", { class: "cross", d: "M-1 0H1M0-1V1" }),
-    s("text", { x: 0, y: -1.06 }, "activated"),
-    s("text", { x: 0, y: 1.16 }, "calm"),
-    s("text", { x: 0.62, y: 0.17 }, "pleasant"),
-    s("text", { x: -0.58, y: 0.17 }, "unpleasant"),
-    marks.map(([label, x, y]) => s("circle", { cx: x, cy: -y, r: 0.05, fill: colour(label), opacity: 0.85 }, s("title", null, label))),
-    s("line", { class: "arm", x1: 0, y1: 0, x2: valence, y2: -arousal, stroke: colour(name) }),
+    s("text", { x: 0, y: -1.07 }, "activated"),
+    s("text", { x: 0, y: 1.17 }, "calm"),
+    marks.length ? [] : [s("text", { x: 0.62, y: 0.17 }, "pleasant"), s("text", { x: -0.58, y: 0.17 }, "unpleasant")],
+    spread(marks).map(([label, x, y, at]) => [
+      s("circle", { cx: x, cy: y, r: 0.045, fill: colour(label) }),
+      x > 0.5 ? s("text", { class: "mark over", x, y: at - 0.1 }, label) : s("text", { class: "mark", x: x + 0.09, y: at + 0.045 }, label),
+    ]),
+    trail.slice(1).map(([x, y], n) => s("line", { class: "trail", x1: trail[n][0], y1: -trail[n][1], x2: x, y2: -y, opacity: (n + 1) / trail.length })),
+    trail.length ? [] : [s("line", { class: "arm", x1: 0, y1: 0, x2: valence, y2: -arousal, stroke: colour(name) })],
     s("circle", { class: "dot", cx: valence, cy: -arousal, r: 0.11, fill: colour(name) }),
   );
 }

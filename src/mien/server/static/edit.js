@@ -1,50 +1,94 @@
-// The editor: what the face is to show, how much of it, before and after.
+// The editor: one face at the size of the screen while it changes, the whole photo at full size on download.
 
 import * as api from "./api.js";
-import { $, colour, download, h, percent, say, signed, trouble } from "./dom.js";
-import { canvas, dial, fit, ranked, top } from "./draw.js";
+import { $, arrows, colour, download, h, percent, say, signed, trouble } from "./dom.js";
+import { around, bitmapOf, cut, dial, fit, ranked, top } from "./draw.js";
 
-const EXPRESSIONS = ["happiness", "surprise", "sadness", "anger", "disgust", "fear"];
-const PAUSE = 250; // milliseconds without a change before the server is asked
+const TARGETS = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear"];
+const LONGEST = 560; // pixels of the part that is drawn while sliders move
+const REACH = 2.1; // of that part, in sides of the face's box
+const TILE = 200; // pixels of a small preview
+const TILE_REACH = 1.5;
+const QUALITY = 0.92; // of the JPEG that is sent
+const STRENGTH = 0.8;
+const HOME = { valence: 0.6, arousal: 0.3 };
 
-let file = null;
-let edited = null;
-let running = null;
-let waiting = 0;
 let circumplex = {};
+let session = null; // what is being edited, see `open`
 
 export function setUp(service) {
   circumplex = service.circumplex;
-  $("edit-expressions").replaceChildren(
-    ...EXPRESSIONS.map((name, number) =>
+  $("edit-tiles").replaceChildren(
+    ...TARGETS.map((name) =>
       h(
         "label",
-        null,
-        h("input", { type: "radio", name: "target", value: name, checked: number === 0 }),
-        h("span", null, h("i", { css: { background: colour(name) } }), name),
+        { class: "tile" },
+        h("input", { type: "radio", name: "target", value: name }),
+        h("span", { class: "shot" }),
+        h("span", { class: "name" }, h("i", { css: { background: colour(name) } }), name),
       ),
     ),
   );
   const form = $("edit-form");
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", show);
-  form.addEventListener("change", later);
-  $("wipe").addEventListener("input", wipe);
-  $("edit-new").addEventListener("click", clear);
-  $("edit-save").addEventListener("click", save);
-  drag($("edit-stage"), (x) => {
-    $("wipe").value = x * 100;
-    wipe();
+  form.addEventListener("input", () => {
+    show();
+    ask();
   });
+  $("edit-new").addEventListener("click", clear);
+  $("edit-reset").addEventListener("click", () => {
+    reset();
+    say("The photo as it was.");
+  });
+  $("edit-save").addEventListener("click", save);
+  $("edit-compare").addEventListener("click", () => compare($("edit-compare").getAttribute("aria-pressed") !== "true"));
+  $("wipe").addEventListener("input", wipe);
+  holds();
   drag($("edit-disc"), (x, y) => {
-    const [valence, arousal] = [x * 2.4 - 1.2, 1.2 - y * 2.4];
+    const [valence, arousal] = [x * 2.44 - 1.22, 1.22 - y * 2.44];
     const length = Math.max(1, Math.hypot(valence, arousal));
     $("valence").value = valence / length;
     $("arousal").value = arousal / length;
     show();
-    later();
+    ask();
+  });
+  arrows($("edit-faces"), (number) => {
+    choose(number);
+    $("edit-faces").querySelectorAll("button")[number].focus();
   });
   show();
+}
+
+/** Before, for as long as the button, the picture or the key B is held. */
+function holds() {
+  const before = (on) => {
+    if (!session) return;
+    $("edit-stage").classList.toggle("before", on);
+    $("edit-side").textContent = on ? "before" : "after";
+  };
+  const button = $("edit-hold");
+  button.addEventListener("pointerdown", (event) => {
+    button.setPointerCapture(event.pointerId);
+    before(true);
+  });
+  for (const kind of ["pointerup", "pointercancel"]) button.addEventListener(kind, () => before(false));
+  window.addEventListener("blur", () => before(false)); // the end of the hold will be told to another window
+  const isHold = (event) => (event.target === button && (event.key === " " || event.key === "Enter")) || (event.key === "b" && !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.matches("select, [type=password]"));
+  document.addEventListener("keydown", (event) => {
+    if (!isHold(event) || $("edit").hidden || $("edit-work").hidden) return;
+    if (event.target === button) event.preventDefault();
+    before(true);
+  });
+  document.addEventListener("keyup", () => before(false));
+  const stage = $("edit-stage");
+  drag(stage, (x) => {
+    if (stage.classList.contains("wipe")) {
+      $("wipe").value = x * 100;
+      wipe();
+    } else before(true);
+  });
+  for (const kind of ["pointerup", "pointercancel"]) stage.addEventListener(kind, () => before(false));
+  stage.addEventListener("contextmenu", (event) => event.preventDefault()); // a long press is not one
 }
 
 /** Follow the pointer over an element, in shares of its width and height. */
@@ -61,99 +105,231 @@ function drag(element, move) {
 }
 
 const mode = () => document.querySelector("#edit-form input[name=mode]:checked").value;
+const target = () => document.querySelector("#edit-form input[name=target]:checked")?.value;
 
 function show() {
   const affect = mode() === "affect";
   $("by-affect").hidden = !affect;
   $("by-expression").hidden = affect;
   const [valence, arousal] = [Number($("valence").value), Number($("arousal").value)];
-  const nearest = Object.entries(circumplex).sort(
-    ([, a], [, b]) => Math.hypot(a[0] - valence, a[1] - arousal) - Math.hypot(b[0] - valence, b[1] - arousal),
-  )[0];
   const marks = Object.entries(circumplex).map(([name, [x, y]]) => [name, x, y]);
-  $("edit-disc").replaceChildren(dial(valence, arousal, nearest ? nearest[0] : "neutral", marks));
+  const [nearest] = marks.toSorted((a, b) => Math.hypot(a[1] - valence, a[2] - arousal) - Math.hypot(b[1] - valence, b[2] - arousal));
+  $("edit-disc").replaceChildren(dial(valence, arousal, nearest?.[0] ?? "neutral", marks));
   $("valence-out").textContent = signed(valence);
   $("arousal-out").textContent = signed(arousal);
-  $("intensity-out").textContent = percent(Number($("intensity").value));
+  const strength = percent(Number($("intensity").value));
+  $("intensity-out").textContent = strength;
+  $("record-target").textContent = affect ? `valence ${signed(valence)}, arousal ${signed(arousal)}, strength ${strength}` : target() ? `${target()}, strength ${strength}` : "nothing yet";
+  $("record-consent").textContent = $("consent").checked ? "stated by you" : "not stated";
 }
 
 export function clear() {
-  running?.abort();
-  file = edited = null;
+  session?.stop.abort();
+  session = null;
   $("edit-work").hidden = true;
   $("edit-empty").hidden = false;
 }
 
-export async function open(given, faces) {
-  file = given;
-  edited = null;
-  $("edit-save").disabled = true;
-  $("edit-face").replaceChildren(
-    ...Array.from({ length: Math.max(1, faces.length) }, (_, n) => h("option", { value: n }, n ? `${n}` : "0, the largest")),
-    ...(faces.length > 1 ? [h("option", { value: "all" }, "all of them")] : []),
-  );
-  // What the face shows already would change nothing, so the first edit asks for something else.
-  const shown = faces.length ? top(faces[0]) : "";
-  $("edit-expressions").querySelector(`[value=${EXPRESSIONS.find((name) => name !== shown)}]`).checked = true;
+/** Open a photo at one of its faces. `analysis` is what was read of it. */
+export async function open(file, analysis, chosen) {
+  session?.stop.abort();
+  const mine = (session = { file, analysis, stop: new AbortController(), tiles: new Map() });
   $("edit-empty").hidden = true;
   $("edit-work").hidden = false;
-  $("edit-said").replaceChildren();
-  const before = await canvas(file, 800, 600, "The photo before the edit");
-  fit($("edit-stage"), before.width, before.height);
-  $("edit-stage").replaceChildren(before);
-  await ask();
-}
-
-function later() {
-  clearTimeout(waiting);
-  waiting = setTimeout(ask, PAUSE);
-}
-
-async function ask(force = false) {
-  if (!file) return;
-  running?.abort();
-  const mine = (running = new AbortController());
-  const target = mode() === "affect" ? { valence: $("valence").value, arousal: $("arousal").value } : { target: document.querySelector("[name=target]:checked").value };
-  const fields = { ...target, intensity: $("intensity").value, face: $("edit-face").value, mouth: $("mouth").value, consent: $("consent").checked, force };
-  $("edit-stage").classList.add("busy");
   $("edit-problem").hidden = true;
+  const bitmap = (await bitmapOf(file)) ?? (await shown(file, mine.stop.signal));
+  if (mine !== session) return;
+  mine.bitmap = bitmap;
+  mine.scale = bitmap.width / analysis.width;
+  const { faces } = analysis;
+  $("edit-faces").hidden = faces.length < 2;
+  $("edit-all").closest("label").hidden = faces.length < 2;
+  $("edit-faces").replaceChildren(
+    ...faces.map(({ detection }, number) =>
+      h("button", { type: "button", "aria-label": `Face ${number}`, onclick: () => choose(number) }, cut(bitmap, part(detection.box, 1.3), 96), h("b", null, number)),
+    ),
+  );
+  await choose(chosen);
+}
+
+/** A photo that the browser cannot show, as the server shows it: an edit that changes nothing. */
+async function shown(file, signal) {
+  const same = await api.edit(file, { target: "neutral", intensity: 0, force: true, format: "jpg" }, signal);
+  return createImageBitmap(same.file);
+}
+
+const part = (box, reach) => {
+  const { bitmap, scale } = session;
+  const scaled = Object.fromEntries(Object.entries(box).map(([name, value]) => [name, value * scale]));
+  return around(scaled, bitmap.width, bitmap.height, reach);
+};
+const jpeg = (node) => new Promise((resolve) => node.toBlob(resolve, "image/jpeg", QUALITY));
+
+/** Show a face and make the part that is sent of it while sliders move. */
+async function choose(number) {
+  const mine = session;
+  mine.face = number;
+  mine.force = false;
+  mine.sent = null;
+  for (const [n, button] of $("edit-faces").querySelectorAll("button").entries()) {
+    button.setAttribute("aria-pressed", String(n === number));
+    button.tabIndex = n === number ? 0 : -1;
+  }
+  const { bitmap, analysis } = mine;
+  const face = analysis.faces[number];
+  const place = face ? part(face.detection.box, REACH) : { x: 0, y: 0, width: bitmap.width, height: bitmap.height };
+  const before = cut(bitmap, place, LONGEST, "The photo before the edit");
+  const after = h("canvas", { width: before.width, height: before.height, class: "after", role: "img", "aria-label": "The photo after the edit" });
+  fit($("edit-stage"), before.width, before.height);
+  $("edit-stage").replaceChildren(before, after, h("div", { class: "edge" }), h("span", { id: "edit-side", class: "side", "aria-hidden": "true" }, "after"));
+  compare(false);
+  reset();
+  const blob = await jpeg(before);
+  const within = analysis.faces.length > 1 ? await find(blob, face.detection.box, place, before.width) : 0;
+  if (mine !== session || mine.face !== number) return;
+  mine.sent = { blob, face: within };
+  const shows = face ? top(face) : "";
+  document.querySelector(`#edit-tiles [value=${TARGETS.slice(1).find((name) => name !== shows)}]`).checked = true;
+  show();
+  await ask();
+  tiles(mine, number);
+}
+
+/** The number that a face has in the part that is sent: it may show other, larger ones too. */
+async function find(blob, box, place, width) {
+  const { faces } = await api.analyse(blob, { bytes: Infinity }, session.stop.signal);
+  const zoom = width / place.width;
+  const [x, y] = [(box.x + box.width / 2) * session.scale, (box.y + box.height / 2) * session.scale].map((value, axis) => (value - [place.x, place.y][axis]) * zoom);
+  const distance = ({ detection: { box: one } }) => Math.hypot(one.x + one.width / 2 - x, one.y + one.height / 2 - y);
+  return faces.length ? faces.indexOf(faces.toSorted((a, b) => distance(a) - distance(b))[0]) : 0;
+}
+
+/** Back to the photo as it was. */
+function reset() {
+  for (const input of document.querySelectorAll("#edit-form [name=target]")) input.checked = false;
+  document.querySelector("#edit-form [name=mode][value=expression]").checked = true;
+  $("intensity").value = STRENGTH;
+  $("mouth").value = "auto";
+  Object.entries(HOME).forEach(([name, value]) => ($(name).value = value));
+  $("edit-problem").hidden = true;
+  $("edit-said").replaceChildren();
   $("edit-save").disabled = true;
+  session.wanted = null;
+  show();
+  paint(null);
+}
+
+const fields = () => ({
+  ...(mode() === "affect" ? { valence: $("valence").value, arousal: $("arousal").value } : { target: target() }),
+  intensity: $("intensity").value,
+  mouth: $("mouth").value,
+  consent: $("consent").checked,
+  force: session.force,
+});
+
+/** Draw what is asked for now. One request at a time: the latest choice waits for the answer to the one before. */
+async function ask() {
+  const mine = session;
+  if (!mine?.sent || (mode() === "expression" && !target())) return;
+  mine.wanted = fields();
+  if (mine.running) return;
+  mine.running = true;
+  $("edit-stage").classList.add("busy");
   try {
-    const answer = await api.edit(file, fields, mine.signal);
-    if (mine !== running) return;
-    edited = answer;
-    await reveal();
-  } catch (problem) {
-    if (problem.name === "AbortError" || mine !== running) return;
-    edited = null;
-    $("edit-stage").querySelectorAll("canvas + *").forEach((node) => node.remove());
-    const again = problem.code === "edit_refused" && !force;
-    trouble($("edit-problem"), problem, again ? h("button", { type: "button", onclick: () => ask(true) }, "Edit anyway") : "");
-    $("edit-said").replaceChildren();
+    while (mine.wanted && mine === session) {
+      const asked = mine.wanted;
+      const { sent } = mine;
+      mine.wanted = null;
+      await draw(mine, sent, asked);
+    }
   } finally {
-    if (mine === running) $("edit-stage").classList.remove("busy");
+    mine.running = false;
+    if (mine === session) $("edit-stage").classList.remove("busy");
   }
 }
 
-async function reveal() {
-  const after = await canvas(edited.file, edited.width, edited.height, `The photo after the edit: ${edited.target}`);
-  const [before] = $("edit-stage").children;
-  $("edit-stage").replaceChildren(
-    before,
-    after,
-    h("div", { class: "edge" }),
-    h("span", { class: "side left", "aria-hidden": "true" }, "before"),
-    h("span", { class: "side right", "aria-hidden": "true" }, "after"),
-  );
-  wipe();
-  $("edit-save").disabled = false;
-  const face = edited.faces[0];
+async function draw(mine, sent, asked) {
+  const current = () => mine === session && sent === mine.sent && (mode() === "affect" || target());
+  try {
+    const edited = await api.edit(sent.blob, { ...asked, face: sent.face }, mine.stop.signal);
+    const picture = await createImageBitmap(edited.file);
+    if (!current()) return;
+    $("edit-problem").hidden = true;
+    paint(picture);
+    $("edit-save").disabled = false;
+    tell(edited.faces[0]);
+  } catch (problem) {
+    if (problem.name === "AbortError" || !current()) return;
+    paint(null);
+    $("edit-save").disabled = true;
+    $("edit-said").replaceChildren();
+    trouble($("edit-problem"), problem, problem.code === "edit_refused" && !asked.force ? h("button", { type: "button", onclick: anyway }, "Edit anyway") : "");
+  }
+}
+
+function anyway() {
+  session.force = true;
+  ask();
+}
+
+/** Show the edited part, or the one before the edit. */
+function paint(picture) {
+  const [before, after] = $("edit-stage").children;
+  if (!after) return;
+  after.getContext("2d").drawImage(picture ?? before, 0, 0, after.width, after.height);
+  picture?.close();
+}
+
+function tell(face) {
   const label = (reading) => (([name, share]) => `${name} ${percent(share)}`)(ranked(reading.probabilities)[0]);
   $("edit-said").replaceChildren(
-    ...(face.before && face.after ? [h("p", null, "Read as ", h("b", null, label(face.before)), " before, ", h("b", null, label(face.after)), " after.")] : []),
-    ...face.flags.map((flag) => h("p", null, `Note: ${flag}.`)),
+    ...(face.before && face.after ? [h("p", null, "Reads as ", h("b", null, label(face.before)), " before, ", h("b", null, label(face.after)), " after.")] : []),
+    ...face.flags.map(inWords).filter(Boolean).map((note) => h("p", null, note)),
   );
-  say("The edit is ready.");
+}
+
+/** A note of the editor in words for people; what only concerns how it draws is left out. */
+function inWords(flag) {
+  if (flag.startsWith("forced although ")) return `Edited although ${flag.replace("forced although ", "")}.`;
+  if (flag.startsWith("weakened to ")) return `Drawn ${flag}.`;
+  return flag.startsWith("mouth interior ") ? "The photo does not show the inside of this mouth, so it is made up." : null;
+}
+
+/** Small previews of this face, one request at a time, kept for as long as the photo is open. */
+async function tiles(mine, number) {
+  const shots = [...$("edit-tiles").querySelectorAll(".shot")];
+  const face = mine.analysis.faces[number];
+  for (const shot of shots) shot.replaceChildren();
+  if (!face) return;
+  const unedited = cut(mine.bitmap, part(face.detection.box, TILE_REACH), TILE);
+  const kept = mine.tiles.get(number) ?? new Map();
+  mine.tiles.set(number, kept);
+  const blob = await jpeg(unedited);
+  for (const [n, name] of TARGETS.entries()) {
+    if (mine !== session || mine.face !== number) return;
+    if (!kept.has(name)) {
+      try {
+        const { file } = await api.edit(blob, { target: name, intensity: 1, force: true }, mine.stop.signal);
+        const picture = await createImageBitmap(file);
+        kept.set(name, cut(picture, { x: 0, y: 0, width: picture.width, height: picture.height }, TILE));
+        picture.close();
+      } catch (problem) {
+        if (problem.name === "AbortError") return;
+        if (problem.status !== 429) kept.set(name, unedited); // a face too small to be drawn: as it is
+      }
+    }
+    if (mine === session && mine.face === number && kept.has(name)) shots[n].replaceChildren(copy(kept.get(name)));
+  }
+}
+
+const copy = (node) => cut(node, { x: 0, y: 0, width: node.width, height: node.height }, TILE);
+
+function compare(on) {
+  $("edit-compare").setAttribute("aria-pressed", String(on));
+  $("edit-stage").classList.toggle("wipe", on);
+  $("wiper").hidden = !on;
+  $("edit-side").hidden = on;
+  wipe();
 }
 
 function wipe() {
@@ -161,13 +337,26 @@ function wipe() {
   const [, after, edge] = $("edit-stage").children;
   $("wipe").setAttribute("aria-valuetext", `${Math.round(share)} percent before, ${Math.round(100 - share)} percent after`);
   if (!after) return;
-  after.style.clipPath = `inset(0 0 0 ${share}%)`;
+  after.style.clipPath = $("edit-stage").classList.contains("wipe") ? `inset(0 0 0 ${share}%)` : "";
   edge.style.left = `${share}%`;
 }
 
-function save() {
-  const ending = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp" }[edited.media_type];
-  const bare = (file.name || "photo").replace(/\.[^.]*$/, "");
-  download(edited.file, `${bare}-edited.${ending}`);
-  say("Downloaded.");
+/** Edit the photo itself at full size, and give it as a file. */
+async function save() {
+  const { file, face, stop } = session;
+  const button = $("edit-save");
+  const words = button.lastChild;
+  button.disabled = true;
+  words.textContent = "Drawing at full size …";
+  try {
+    const edited = await api.edit(file, { ...fields(), face: $("edit-all").checked ? "all" : face }, stop.signal);
+    const ending = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp" }[edited.media_type];
+    download(edited.file, `${(file.name || "photo").replace(/\.[^.]*$/, "")}-edited.${ending}`);
+    say("Downloaded. The file records that it was edited.");
+  } catch (problem) {
+    if (problem.name !== "AbortError") trouble($("edit-problem"), problem);
+  } finally {
+    words.textContent = "Download";
+    button.disabled = false;
+  }
 }

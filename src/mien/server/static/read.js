@@ -1,11 +1,12 @@
 // The reading of one photo.
 
 import * as api from "./api.js";
-import { $, colour, h, icon, percent, say, signed, trouble } from "./dom.js";
-import { bars, boxes, canvas, dial, fit, top, words } from "./draw.js";
+import { $, arrows, colour, h, icon, percent, say, signed, trouble } from "./dom.js";
+import { around, bars, bitmapOf, boxes, canvas, cut, dial, fit, movementBars, top, words } from "./draw.js";
 
-let analysis = null;
-let chosen = 0;
+const MOVED = 5; // facial movements in the panel, at most
+
+let photo = null; // the file, its analysis, the face that is chosen, and small pictures of the faces
 let points = false;
 
 export function setUp(toEditor) {
@@ -18,35 +19,42 @@ export function setUp(toEditor) {
   });
   $("read-copy").addEventListener("click", async () => {
     try {
-      await navigator.clipboard.writeText(JSON.stringify(analysis, null, 2));
+      await navigator.clipboard.writeText(JSON.stringify(photo.analysis, null, 2));
       say("Copied.");
       $("read-copy").lastChild.textContent = "Copied";
     } catch {
       $("read-copy").lastChild.textContent = "Not allowed to copy";
     }
-    setTimeout(() => ($("read-copy").lastChild.textContent = "Copy JSON"), 1800);
+    setTimeout(() => ($("read-copy").lastChild.textContent = "Copy data"), 1800);
   });
+  const chips = $("read-faces");
+  arrows(chips, (number) => {
+    choose(number);
+    chips.querySelectorAll("button")[number].focus();
+  });
+  new ResizeObserver(() => photo && !$("read").hidden && overlay()).observe($("read-stage"));
 }
 
+export const current = () => photo;
+
 export function clear() {
-  analysis = null;
+  photo = null;
   $("read-result").hidden = true;
   $("read-empty").hidden = false;
   document.querySelector("#read [data-pick]").focus();
 }
 
 export async function open(file, limits) {
-  const stage = $("read-stage");
   $("read-problem").hidden = true;
-  $("read-empty").hidden = true;
-  $("read-result").hidden = false;
   $("read-panel").replaceChildren(h("div", { class: "blank" }, h("h1", { id: "read-title" }, "Reading the photo …"), h("p", { class: "soft" }, "It stays in memory and is not stored.")));
+  photo = null;
+  const stage = $("read-stage");
   for (const name of ["read-points", "read-copy", "read-edit"]) $(name).disabled = true;
+  $("read-faces").hidden = true;
   say("Reading the photo.");
-  const picture = await canvas(file, 800, 600, `The photo ${file.name}`);
-  fit(stage, picture.width, picture.height);
+  await picture(file);
   stage.classList.add("busy");
-  stage.replaceChildren(picture);
+  let analysis;
   try {
     analysis = await api.analyse(file, limits);
   } catch (problem) {
@@ -57,17 +65,38 @@ export async function open(file, limits) {
   } finally {
     stage.classList.remove("busy");
   }
-  fit(stage, analysis.width, analysis.height);
-  chosen = 0;
-  for (const name of ["read-points", "read-edit"]) $(name).disabled = !analysis.faces.length;
-  $("read-copy").disabled = false;
-  draw();
+  await present(file, analysis, 0);
   say(summary());
+}
+
+/** Show a photo that has been read before, at one of its faces. */
+export async function show(file, analysis, number) {
+  $("read-problem").hidden = true;
+  await picture(file);
+  await present(file, analysis, number);
+}
+
+async function picture(file) {
+  $("read-empty").hidden = true;
+  $("read-result").hidden = false;
+  const node = await canvas(file, `The photo ${file.name}`);
+  fit($("read-stage"), node.width, node.height);
+  $("read-stage").replaceChildren(node);
+}
+
+async function present(file, analysis, number) {
+  photo = { file, analysis, chosen: number };
+  const { faces } = analysis;
+  fit($("read-stage"), analysis.width, analysis.height);
+  for (const name of ["read-points", "read-edit"]) $(name).disabled = !faces.length;
+  $("read-copy").disabled = false;
+  await chips(file, analysis);
+  draw();
   $("read-panel").focus({ preventScroll: true });
 }
 
 function summary() {
-  const { faces } = analysis;
+  const { faces } = photo.analysis;
   if (!faces.length) return "No face was found.";
   const first = faces[0];
   const found = faces.length === 1 ? "One face." : `${faces.length} faces.`;
@@ -75,15 +104,41 @@ function summary() {
 }
 
 function choose(number) {
-  chosen = number;
+  photo.chosen = number;
   draw();
+  say(`Face ${number} shows ${top(photo.analysis.faces[number])}.`);
 }
 
 function draw() {
-  const { faces } = analysis;
-  $("read-stage").querySelector("svg")?.remove();
-  $("read-stage").append(boxes(analysis, chosen, points, choose));
-  $("read-panel").replaceChildren(...(faces.length ? panel(faces[chosen]) : nobody()));
+  const { faces } = photo.analysis;
+  overlay();
+  for (const [number, button] of $("read-faces").querySelectorAll("button").entries()) {
+    button.setAttribute("aria-pressed", String(number === photo.chosen));
+    button.tabIndex = number === photo.chosen ? 0 : -1;
+    if (number === photo.chosen) button.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+  $("read-panel").replaceChildren(...(faces.length ? panel(faces[photo.chosen]) : nobody()));
+}
+
+function overlay() {
+  const stage = $("read-stage");
+  stage.querySelector("svg")?.remove();
+  stage.append(boxes(photo.analysis, photo.chosen, points, choose, stage.clientWidth));
+}
+
+/** The faces of a group as a row of numbered pictures. */
+async function chips(file, { faces, width, height }) {
+  $("read-faces").hidden = faces.length < 2;
+  const bitmap = faces.length > 1 ? await bitmapOf(file) : null;
+  const scale = bitmap ? bitmap.width / width : 1;
+  $("read-faces").replaceChildren(
+    ...faces.map((face, number) => {
+      const { x, y, width: wide, height: high } = around(face.detection.box, width, height, 1.3);
+      const shot = bitmap ? [cut(bitmap, { x: x * scale, y: y * scale, width: wide * scale, height: high * scale }, 96)] : [];
+      return h("button", { type: "button", onclick: () => choose(number), title: top(face) }, ...shot, h("span", { class: "sr" }, "Face "), h("b", null, number));
+    }),
+  );
+  bitmap?.close();
 }
 
 const nobody = () => [
@@ -106,11 +161,10 @@ function panel(face) {
   const name = top(face);
   const rated = reading.valence !== null; // or the network was not trained on valence and arousal
   return [
-    analysis.faces.length > 1 ? chips() : null,
     h(
       "div",
       { class: "headline" },
-      h("p", { class: "kicker" }, "This face shows"),
+      h("p", { class: "kicker" }, photo.analysis.faces.length > 1 ? `Face ${photo.chosen} shows` : "This face shows"),
       h("h1", { id: "read-title" }, h("i", { css: { background: colour(name) }, "aria-hidden": "true" }), name),
       h("p", { class: "soft" }, `${percent(reading.probabilities[name])} probable${doubt(reading, quality)}`),
     ),
@@ -129,31 +183,14 @@ function panel(face) {
               fact("Arousal", signed(reading.arousal)),
             ]
           : []),
-        ...(reading.intensity === null ? [] : [fact("Intensity", percent(reading.intensity))]),
+        ...(reading.intensity === null ? [] : [fact("Not neutral", percent(reading.intensity))]),
         fact("Picture quality", percent(quality)),
         fact("Head turned", `${Math.round(Math.abs(pose.yaw))}°`),
       ),
     ),
+    movementBars(face, MOVED),
     h("p", { class: "reminder" }, "This describes what the face shows, not what the person feels."),
   ].filter(Boolean);
 }
 
 const fact = (term, value) => [h("dt", null, term), h("dd", null, value)];
-
-function chips() {
-  const buttons = analysis.faces.map((face, number) =>
-    h(
-      "button",
-      {
-        "aria-pressed": String(number === chosen),
-        onclick: () => {
-          choose(number);
-          $("read-panel").querySelectorAll(".chips button")[number].focus();
-          say(`Face ${number} shows ${top(face)}.`);
-        },
-      },
-      `Face ${number}`,
-    ),
-  );
-  return h("div", { class: "chips", role: "group", "aria-label": "Which face" }, buttons);
-}
