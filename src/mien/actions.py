@@ -20,6 +20,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.errors import ConfigError, nearest
+
 
 def _sided(*names: str) -> tuple[str, ...]:
     return tuple(f"{name}{side}" for name in names for side in ("Left", "Right"))
@@ -67,6 +69,40 @@ GAZE: Final = "eyeLook"
 
 SHUT: Final = 0.6
 """Mean of eyeBlinkLeft and eyeBlinkRight above which the eyes count as shut, and have no gaze. Our choice."""
+
+
+def named(text: str) -> tuple[str, ...]:
+    """The actions that a name stands for.
+
+    >>> named("browInnerUp"), named("mouthSmileLeft")
+    (('browInnerUp',), ('mouthSmileLeft',))
+    >>> named("mouthSmile"), named("smile"), named("AU12_R")
+    (('mouthSmileLeft', 'mouthSmileRight'), ('mouthSmileLeft', 'mouthSmileRight'), ('mouthSmileRight',))
+
+    Args:
+        text: an action; a movement without its side, for both; the end of such a name, if only one movement ends so; or
+            a unit of `UNITS` that stands for actions. Case does not matter.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    word = text.strip().casefold()
+    exact = {name.casefold(): (name,) for name in ACTIONS} | {
+        name.casefold(): sides for name, sides in SIDES.items()
+    }
+    if word in exact:
+        return exact[word]
+    movements = {sides for name, sides in SIDES.items() if word and name.casefold().endswith(word)}
+    if len(movements) == 1:
+        return movements.pop()
+    code, _, side = text.strip().upper().partition("_")
+    if code in UNITS and code != PARTED:
+        needed = UNITS[code]
+        sides = {"": (*needed.both, *needed.left, *needed.right), "L": needed.left, "R": needed.right}
+        if sides.get(side):
+            return sides[side]
+    raise ConfigError(f"'{text}' is no facial action: {nearest(text, [*SIDES, *ACTIONS, *UNITS])}")
+
 
 VERSION: Final = 1
 """Version of `UNITS`, stated in tables and cards; any change of the map gets a new number."""

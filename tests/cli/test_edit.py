@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,33 @@ def test_unclear_commands_are_refused(examples: Path, tmp_path: Path, arguments:
     command = ["edit", str(examples / "portrait_neutral.jpg"), "--out", str(tmp_path / "x.png"), *arguments]
     assert CliRunner().invoke(app, command).exit_code != 0
     assert not (tmp_path / "x.png").exists()
+
+
+def test_facial_actions_are_set_alone_and_after_another_face(examples: Path, tmp_path: Path) -> None:
+    neutral, smiling = (str(examples / f"portrait_{name}.jpg") for name in ("neutral", "smiling"))
+    for number, asked in enumerate((["--au", "smile=0.6"], ["--like", smiling, "--au", "jawOpen=0.1"])):
+        out = tmp_path / f"{number}.png"
+        done = CliRunner().invoke(app, ["edit", neutral, *asked, "--out", str(out), "--no-provenance"])
+        assert done.exit_code == 0, done.output
+        said = re.search(r"mouthSmileLeft (\S+) to (\S+?)[,;\n]", done.output)
+        assert said, done.output
+        assert float(said[2]) > float(said[1]) + 0.15
+    target = json.loads((tmp_path / "1.png.mien.json").read_text())["target"]
+    assert target == "like portrait_smiling.jpg and jawOpen=0.1"
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        (["--au", "smlie=1"], "smlie"),
+        (["--au", "smile=1", "--grid", "expressions"], "--grid"),
+        ([], "--au or --like"),
+    ],
+)
+def test_unclear_actions_are_refused(
+    examples: Path, tmp_path: Path, asked: list[str], complaint: str
+) -> None:
+    command = ["edit", str(examples / "portrait_neutral.jpg"), *asked, "--out", str(tmp_path / "a.png")]
+    problem = CliRunner().invoke(app, command).exception
+    assert isinstance(problem, ConfigError)
+    assert complaint in str(problem)

@@ -10,21 +10,24 @@ import json
 import time
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import reduce
+from operator import and_
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
 from mien.cli import options
 from mien.cli.terminal import interruptible, tell, tell_end, tell_links
-from mien.errors import ConfigError
+from mien.errors import ConfigError, NoFace
 from mien.wording import fixed, several
 
 if TYPE_CHECKING:
     from mien.editing.edit_files import FileOutcome
+    from mien.editing.editor import Editor
     from mien.editing.provenance import Verification
-    from mien.editing.results import Edit
+    from mien.editing.results import Edit, FaceEdit
     from mien.editing.signing import Signer
     from mien.editing.target import Target
     from mien.types import Reading
@@ -47,6 +50,15 @@ def edit(
     arousal: Annotated[
         float | None,
         typer.Option(min=-1, max=1, help="Instead of --to: apparent arousal, with --valence."),
+    ] = None,
+    au: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ACTIONS", help="Facial actions to set, alone or with --to: smile=0.6,browInnerUp=0.4"
+        ),
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="Set the facial actions of the largest face in this photo.")
     ] = None,
     intensity: Annotated[
         float, typer.Option(min=0, max=1.25, help="0 to 1.25; 1 is a full expression.")
@@ -111,7 +123,7 @@ def edit(
     Edit pictures of yourself or of people who agreed. The result shows an expression; it is not evidence of a feeling.
     """
     begun = time.monotonic()
-    target = _target(to, valence, arousal, grid)
+    target = _target(to, valence, arousal, grid, au, like)
     options.check_resume(resume, overwrite)
     from mien.editing import edit_files
     from mien.editing.editor import Editor
@@ -139,6 +151,8 @@ def edit(
         detector, model, weights, min_face, min_confidence, tiled, prior, adapt
     )
     editor = Editor.load(**finding, threads=threads)
+    if like is not None:
+        request = replace(request, target=_liked(editor, like, target))
     if job.several:
         settings = request.settings(finding)
         outcomes = edit_files.edit_folder(editor, job, request, settings, resume=resume, overwrite=overwrite)
@@ -151,17 +165,45 @@ def edit(
         tell_end(f"{several(len(done.faces), 'face')} edited", begun, places, err=as_json)
 
 
-def _target(to: str | None, valence: float | None, arousal: float | None, grid: str | None) -> Target:
+def _target(
+    to: str | None,
+    valence: float | None,
+    arousal: float | None,
+    grid: str | None,
+    au: str | None,
+    like: Path | None,
+) -> Target:
+    """The target of the options; the actions of --like are added when the photo is read."""
     from mien.editing.target import Target
 
-    affect = valence is not None or arousal is not None
+    affect, moved = valence is not None or arousal is not None, au is not None or like is not None
     if to is not None and not to.strip():
         raise ConfigError("--to is empty: name an expression, neutral, or a blend")
-    if (to is None) == (not affect) and grid is None:
-        raise ConfigError("choose an expression with --to, or --valence and --arousal")
+    if (to is not None and affect) or (to is None and not affect and grid is None and not moved):
+        raise ConfigError(
+            "choose an expression with --to, or --valence and --arousal, or facial actions with --au or --like"
+        )
+    if grid is not None and moved:
+        raise ConfigError("--grid is a sheet of expressions: leave out --au and --like")
+    wanted = []
     if affect:
-        return Target.of_affect(valence or 0.0, arousal or 0.0)
-    return Target.parse(to or "neutral")
+        wanted.append(Target.of_affect(valence or 0.0, arousal or 0.0))
+    elif to is not None or not moved:
+        wanted.append(Target.parse(to or "neutral"))
+    if au is not None:
+        wanted.append(Target.parse_actions(au))
+    return reduce(and_, wanted, Target({}, "")) if len(wanted) != 1 else wanted[0]
+
+
+def _liked(editor: Editor, like: Path, target: Target) -> Target:
+    """The actions of the largest face of a photo, and the rest of the target, which comes first."""
+    from mien.editing.target import Target
+
+    analysis = editor.pipeline(like)
+    if not analysis.faces:
+        raise NoFace(f"{like}: no face found: choose a photo with a clear view of the face to follow")
+    measured = Target.of_face(analysis.faces[0].reading, like.name)
+    return measured & target if target.text else measured
 
 
 def _face(face: str) -> int | Literal["all"]:
@@ -212,13 +254,33 @@ def _report(done: Edit, photo: Path, out: Path | None, as_json: bool) -> None:
     for face in done.faces:
         parts = [f"face {face.face}: {done.target} at {fixed(face.applied)}"]
         if face.before is not None and face.after is not None:
-            asked = list(face.asked) or ["neutral"]
+            asked = [name for name in face.asked if name in face.after.probabilities]
+            asked = asked if asked or face.asked else ["neutral"]
             parts.append(f"read before as {_read(face.before, asked)}, after as {_read(face.after, asked)}")
-            if face.after.expression not in asked:
+            parts += _moved(face)
+            if asked and face.after.expression not in asked:
                 parts.append(f"that is not yet {' or '.join(asked)}: {_more(face.intensity)}")
         elif face.before is not None:
             parts.append("no face is found there afterwards")
         typer.echo("; ".join([*parts, *face.flags]))
+
+
+def _moved(face: FaceEdit) -> list[str]:
+    """The requested facial actions, as read before and after, those that were to move most first."""
+    before, after = (reading.actions if reading else {} for reading in (face.before, face.after))
+    known = [
+        (name, start, end)
+        for name in face.asked
+        if (start := before.get(name)) is not None and (end := after.get(name)) is not None
+    ]
+    known.sort(key=lambda entry: -abs(face.asked[entry[0]] - entry[1]))
+    told = [f"{name} {fixed(start)} to {fixed(end)}" for name, start, end in known[:_NAMED]]
+    more = [f"and {several(len(known) - _NAMED, 'action')} more"] if len(known) > _NAMED else []
+    return [", ".join([*told, *more])] if told else []
+
+
+_NAMED: Final = 6
+"""Facial actions that a line names."""
 
 
 def _read(reading: Reading, asked: list[str]) -> str:

@@ -30,6 +30,7 @@ from mien.editing.plan import Plan, plan
 from mien.editing.render import render, skin_statistics
 from mien.editing.results import MAX_YAW, MIN_FACE, Edit, EditRefused, FaceEdit
 from mien.editing.target import MAX_INTENSITY, change_for, lips_for, smile_leaves
+from mien.errors import ConfigError
 from mien.faces import align
 from mien.faces.landmarker import box_of_points
 from mien.faces.pipeline import PRESENCE
@@ -512,6 +513,8 @@ def edit_video(
     from mien.io.video import VideoWriter
 
     target.check(intensity)
+    if target.actions:
+        raise ConfigError(f"{path}: facial actions are edited in photos, not in videos: choose an expression")
     outputs.check(out, overwrite=True, reads=[path], suffixes=(".mp4",))
     order = Order(target, intensity, mouth, relative, seed)
     track = follow(editor, path, face, order)

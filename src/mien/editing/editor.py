@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mien.editing import lip_contour
+from mien.editing.action_basis import ActionBasis
 from mien.editing.geometry import ACTIVE, FaceFrame, Geometry, lip_gap
 from mien.editing.photo import Photo, open_photo
 from mien.editing.plan import Plan, plan
@@ -38,7 +39,7 @@ from mien.errors import ConfigError, NoFace, loading
 from mien.faces.landmarker import box_of_points
 from mien.io import images
 from mien.labels import EXPRESSIONS, listed
-from mien.landmarks import JAW, LEFT_EYE_CORNERS, MIRROR, RIGHT_EYE_CORNERS
+from mien.landmarks import INNER_LIP_PAIRS, JAW, LEFT_EYE_CORNERS, MIRROR, RIGHT_EYE_CORNERS
 from mien.types import Box, Detection, Reading
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Editor:
         geometry: displacement of the landmarks.
         shading: folds and furrows, or None.
         corrector: the learned correction, or None.
+        actions: displacement of the landmarks by facial actions, or None.
         interiors: draw the mouth interior between parting lips.
         measure: read faces before and after. Absolute edits start from the expression read before.
 
@@ -74,6 +76,7 @@ class Editor:
     geometry: Geometry
     shading: Shading | None = None
     corrector: OnnxCorrector | None = None
+    actions: ActionBasis | None = None
     interiors: bool = True
     measure: bool = True
 
@@ -104,6 +107,10 @@ class Editor:
     def with_corrector(self, corrector: OnnxCorrector | None) -> Editor:
         """This editor with another learned correction, or with none."""
         return replace(self, corrector=corrector)
+
+    def with_actions(self, basis: ActionBasis) -> Editor:
+        """This editor with other displacements of facial actions."""
+        return replace(self, actions=basis)
 
     def without_pictures(self) -> Editor:
         """This editor with its flow alone, without shading and mouth interiors. For comparison."""
@@ -136,7 +143,8 @@ class Editor:
             raise ConfigError(f"{', '.join(options)}: pass options to mien.load, which makes the pipeline")
         with loading("the editor"):
             learned = corrector.OnnxCorrector.load() if correct and corrector.SHIPPED.exists() else None
-            return cls(pipeline, Geometry.load(), Shading.load(), learned, measure=measure)
+            basis = ActionBasis.load()
+            return cls(pipeline, Geometry.load(), Shading.load(), learned, basis, measure=measure)
 
     def __call__(
         self,
@@ -156,7 +164,8 @@ class Editor:
             picture: a path, bytes, an open binary file, pixels (an RGB array, a Pillow picture, a torch tensor: see
                 `mien.io.images.check`), or an opened `Photo`.
             target: an expression, "neutral", a blend such as "happiness:0.5,surprise:0.5", or a `Target`
-                (`Target.of_affect` for valence and arousal).
+                (`Target.of_affect` for valence and arousal, `Target.of_actions` for facial actions, `Target.of_face`
+                for those of another face; `&` joins two).
             intensity: 0 to 1.25; 1 is a full expression. Measured from neutral: a face that already smiles fully
                 does not change for ("happiness", 1). With "neutral" it is the share that is removed.
             face: which face, 0 is the largest, or "all".
@@ -309,7 +318,7 @@ class Editor:
         relative: bool = False,
     ) -> Plan:
         """The plan of an edit, before any pixel changes; `mouth` may also be a lip gap in eye distances."""
-        return asked_plan(self.geometry, face, target, intensity, mouth, relative)
+        return asked_plan(self.geometry, face, target, intensity, mouth, relative, self.actions)
 
     def _measured(self, photo: Photo, done: Sequence[FaceEdit]) -> list[FaceEdit]:
         """Add each face's reading after the edit, located again from its box."""
@@ -329,18 +338,34 @@ def asked_plan(
     intensity: float,
     mouth: Mouth | float = "auto",
     relative: bool = False,
+    basis: ActionBasis | None = None,
 ) -> Plan:
-    """The plan of an edit of a located face by `geometry`, without a correction; see `Editor.plan`."""
+    """The plan of an edit of a located face by `geometry` and the `basis` of actions, without a correction; see
+    `Editor.plan`.
+    """
     shape = FaceFrame.of(face.points).to_canonical(face.points)
     seen = FaceFrame.of(face.network_points).to_canonical(face.network_points)
     shares = None if face.reading is None else np.array([face.reading.probabilities[name] for name in ACTIVE])
     current = geometry.strengths(seen, shares)
     change = change_for(target, current, intensity, relative)
+    further, opened = np.zeros_like(shape), 0.0
+    if target.actions and basis is not None:
+        measured = {} if face.reading is None else face.reading.actions
+        further = min(intensity, 1.0) * basis.moved(target.action_changes(measured, relative))
+        opened = _parted(shape + further) - _parted(shape)
     if isinstance(mouth, int | float):
-        return plan(geometry, face.points, change, float(mouth))
+        return plan(geometry, face.points, change, float(mouth), further=further)
     leaving = smile_leaves(target, current, intensity) if mouth == "auto" and not relative else 0.0
     gap = lips_for(target, intensity, mouth, lip_gap(shape) * (1 - leaving))
-    return plan(geometry, face.points, change, gap, refill=leaving > 0.5)
+    if mouth == "auto":
+        gap = max(0.0, gap + opened)
+    return plan(geometry, face.points, change, gap, refill=leaving > 0.5, further=further)
+
+
+def _parted(shape: Array) -> float:
+    """The signed mean distance of the inner lips of a canonical shape, negative where they overlap."""
+    upper, lower = np.array(INNER_LIP_PAIRS).T
+    return float((shape[lower, 1] - shape[upper, 1]).mean())
 
 
 def _looks(box: Array) -> Array:
@@ -361,7 +386,7 @@ def _record(
     return FaceEdit(
         face=number,
         box=face.box,
-        asked=dict(target.strengths),
+        asked=target.strengths | target.actions,
         intensity=intensity,
         applied=intensity * drawn.share,
         folding=drawn.warp.folding,

@@ -199,14 +199,15 @@ class Geometry:
         """Displacement [P, 2] of `strengths` [K] (any sign) at a lip gap, without the opening itself."""
         return np.asarray(np.tensordot(strengths, self.basis + gap * self.basis_open, 1))
 
-    def move(self, shape: Array, change: Array, gap: float) -> Array:
-        """The canonical shape [P, 2] after changing the strengths by `change` [K] and the lips to `gap`.
+    def move(self, shape: Array, change: Array, gap: float, further: Array | float = 0.0) -> Array:
+        """The canonical shape [P, 2] after changing the strengths by `change` [K] and the lips to `gap`; `further`
+        [P, 2] is added to the displacement.
 
         If the lips are then further apart, they are scaled towards their own middle line; a gap of 0 makes
         each pair meet.
         """
         now = lip_gap(shape)
-        moved = shape + self.displacement(change, gap) + (gap - now) * self.opening
+        moved = shape + self.displacement(change, gap) + (gap - now) * self.opening + further
         reached = lip_gap(moved)
         upper, lower = np.array(INNER_LIP_PAIRS).T
         if gap < now:

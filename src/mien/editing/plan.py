@@ -39,8 +39,16 @@ class Plan:
     gain: Array | None = None
 
 
-def plan(geometry: Geometry, points: Array, change: Array, gap: float, refill: bool = False) -> Plan:
-    """Plan the change of strengths [K] and of the lip gap, weakened until the map does not fold.
+def plan(
+    geometry: Geometry,
+    points: Array,
+    change: Array,
+    gap: float,
+    refill: bool = False,
+    further: Array | float = 0.0,
+) -> Plan:
+    """Plan the change of strengths [K] and of the lip gap, weakened until the map does not fold. `further` [P, 2] is a
+    displacement that is added, such as that of facial actions.
 
     `share` is 0 when even a hundredth of the change folds.
     """
@@ -50,7 +58,7 @@ def plan(geometry: Geometry, points: Array, change: Array, gap: float, refill: b
 
     def attempt(share: float) -> Plan:
         wanted = now + share * (gap - now)
-        target = geometry.move(source, share * change, wanted) if share > 0 else source
+        target = geometry.move(source, share * change, wanted, share * further) if share > 0 else source
         warp = warp_between(_clear_of_teeth(source, now, wanted, refill), target)
         return Plan(frame, source, target, share * change, wanted, warp, share, refill)
 

@@ -40,7 +40,7 @@ class FaceEdit:
     Attributes:
         face: its number in the photo, from 0, largest first.
         box: of the face.
-        asked: requested strength by expression.
+        asked: requested strength by expression, and value by facial action.
         intensity: requested intensity, 0 to 1.25.
         applied: the intensity applied: less than `intensity` if the fold guard weakened the edit.
         folding: smallest Jacobian determinant of the map; it is at least 0.15, and 1 where nothing moves.

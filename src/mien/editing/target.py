@@ -1,18 +1,24 @@
-"""Targets of edits: strengths of expressions, parsed from words, blends, or valence and arousal."""
+"""Targets of edits: strengths of expressions and facial actions, from words, blends, valence and arousal, or another
+face."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from mien.actions import ACTIONS, GAZE, named
 from mien.editing.geometry import ACTIVE
 from mien.errors import ConfigError
 from mien.labels import CIRCUMPLEX, canonical
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from mien.types import Reading
 
 Mouth = Literal["auto", "keep", "open", "close"]
 MAX_INTENSITY: Final = 1.25
@@ -48,10 +54,13 @@ BARES: Final = ("happiness", "fear", "anger", "disgust")
 
 @dataclass(frozen=True)
 class Target:
-    """Strengths by expression, each in 0..1; empty means neutral. `text` is the request as given."""
+    """Strengths by expression, each in 0..1, and values of facial actions, each in -1..1; without any it is neutral.
+    `text` is the request as given.
+    """
 
     strengths: dict[str, float] = field(default_factory=dict)
     text: str = "neutral"
+    actions: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> Target:
@@ -94,13 +103,81 @@ class Target:
         blend = {name: round(float(s), 3) for name, s in zip(names, strengths, strict=True) if s > 1e-3}
         return cls(blend, f"valence {valence:g}, arousal {arousal:g}")
 
+    @classmethod
+    def of_actions(cls, values: Mapping[str, float], text: str = "") -> Target:
+        """A value for each named action (`mien.actions.named`), or with `relative` how much to add to it.
+
+        Raises:
+            ConfigError: a name is no action or a direction of gaze, or a value lies outside -1..1.
+        """
+        actions: dict[str, float] = {}
+        for name, value in values.items():
+            if not -1 <= value <= 1:
+                raise ConfigError(
+                    f"{name}={value:g}: a facial action lies in 0 to 1, a change of one in -1 to 1"
+                )
+            for action in named(name):
+                if action.startswith(GAZE):
+                    raise ConfigError(f"{name}: the direction of the eyes cannot be edited")
+                actions[action] = float(value)
+        stated = ",".join(f"{name}={value:g}" for name, value in values.items())
+        return cls({}, text or stated, actions)
+
+    @classmethod
+    def parse_actions(cls, text: str) -> Target:
+        """Read "smile=0.6,browInnerUp=0.4".
+
+        Raises:
+            ConfigError: a part is not action=value, or as for `of_actions`.
+        """
+        values: dict[str, float] = {}
+        for part in text.split(","):
+            name, sign, number = part.partition("=")
+            try:
+                values[name.strip()] = float(number) if sign else math.nan
+            except ValueError:
+                values[name.strip()] = math.nan
+            if not math.isfinite(values[name.strip()]):
+                raise ConfigError(f"'{part}' is not action=value: write for example smile=0.6")
+        return cls.of_actions(values, text)
+
+    @classmethod
+    def of_face(cls, reading: Reading, name: str) -> Target:
+        """The measured actions of another face, without gaze; `name` is how the request is called.
+
+        Raises:
+            ConfigError: the reading has no actions.
+        """
+        actions = {
+            action: value
+            for action, value in reading.actions.items()
+            if value is not None and not action.startswith(GAZE)
+        }
+        if not actions:
+            raise ConfigError(f"{name}: its facial actions were not measured: load mien with actions=True")
+        return cls({}, f"like {name}", actions)
+
+    def __and__(self, other: Target) -> Target:
+        """Both targets together; an action of `other` replaces the same of this one."""
+        text = " and ".join(target.text for target in (self, other))
+        return Target(self.strengths | other.strengths, text, self.actions | other.actions)
+
     def __str__(self) -> str:
         return self.text
 
     @property
     def is_neutral(self) -> bool:
         """Whether the target is neutral."""
-        return not any(self.strengths.values())
+        return not any(self.strengths.values()) and not self.actions
+
+    def action_changes(
+        self, measured: Mapping[str, float | None], relative: bool = False
+    ) -> NDArray[np.float64]:
+        """How much to add to each of `ACTIONS` [52], given the measured values; what is not measured counts as 0."""
+        changes = np.zeros(len(ACTIONS))
+        for name, value in self.actions.items():
+            changes[ACTIONS.index(name)] = value if relative else value - (measured.get(name) or 0.0)
+        return changes
 
     @property
     def teeth(self) -> float:
@@ -133,6 +210,8 @@ def change_for(
     """
     if target.is_neutral:
         return -SHOWN * current * min(intensity, 1.0)
+    if not target.strengths:  # actions alone keep the rest of the face
+        return np.zeros(len(ACTIVE))
     asked = np.array([target.strengths.get(name, 0.0) * eased(name, intensity) for name in ACTIVE])
     if relative:
         return asked
@@ -144,7 +223,7 @@ def change_for(
 def smile_leaves(target: Target, current: NDArray[np.float64], intensity: float) -> float:
     """How far, 0 to 1, a smile is replaced by another expression; its parted lips close with it, as they fit no other
     expression."""
-    if target.is_neutral:
+    if not target.strengths:
         return 0.0
     smile = float(current[ACTIVE.index("happiness")]) * (1 - target.strengths.get("happiness", 0.0))
     return min(1.0, intensity / 0.3) * float(np.clip((smile - 0.2) / 0.4, 0, 1))

@@ -103,11 +103,12 @@ class Answers:
 
         if self._models.editor is None:
             raise Refusal(501, "no_editor", f"this server cannot edit: {self.describe()['lacking']}")
-        target = (
-            Target.parse(asked.target)
-            if asked.target is not None
-            else Target.of_affect(asked.valence or 0.0, asked.arousal or 0.0)
-        )
+        wanted = [Target.parse(asked.target)] if asked.target is not None else []
+        if asked.valence is not None and asked.arousal is not None:
+            wanted.append(Target.of_affect(asked.valence, asked.arousal))
+        if asked.actions is not None:
+            wanted.append(Target.parse_actions(asked.actions))
+        target = wanted[0] if len(wanted) == 1 else wanted[0] & wanted[1]
         edit = self._models.editor(
             open_photo(data, self._limits.pixels),
             target,

@@ -35,6 +35,11 @@ class EditRequest(Frozen):
         description="an expression, 'neutral', or a blend",
         examples=["happiness", "happiness:0.5,surprise:0.5"],
     )
+    actions: str | None = Field(
+        None,
+        description="facial actions to set, alone or with a target",
+        examples=["smile=0.6,browInnerUp=0.4"],
+    )
     valence: float | None = Field(None, ge=-1, le=1, description="with arousal, instead of target")
     arousal: float | None = Field(None, ge=-1, le=1, description="with valence, instead of target")
     intensity: float = Field(1.0, ge=0, le=1.25, description="1 is a full expression")
@@ -52,8 +57,9 @@ class EditRequest(Frozen):
     @model_validator(mode="after")
     def _one_target(self) -> EditRequest:
         affect = (self.valence is not None) + (self.arousal is not None)
-        if (self.target is None) == (affect == 0) or affect == 1:
-            raise ValueError("pass either target, or both valence and arousal")
+        given = (self.target is not None) + (affect == 2)
+        if affect == 1 or given > 1 or (given == 0 and self.actions is None):
+            raise ValueError("pass either target, or both valence and arousal, or actions")
         return self
 
 

@@ -157,6 +157,16 @@ def anatomy(heads: Path) -> Array:
     return both
 
 
+def held() -> Array:
+    """How far each point [P] follows a displacement: less at the bridge of the nose and the corners of the eyes, whose
+    movement would change the person's identity, and not at all at the irises."""
+    hold = np.ones(len(POINTS))
+    hold[_STILL] = 0.3
+    hold[[RIGHT_IRIS, LEFT_IRIS]] = 0
+    hold[[i for i in _LIDS if i not in _STILL]] = 0.75
+    return hold
+
+
 def fit_geometry(shapes: Array, shares: Array, prior: Array) -> dict[str, Any]:
     """The arrays of `mien.editing.geometry.Geometry` from shapes [N, P, 2], vote shares [N, 8] and `anatomy`."""
     shapes, shares = np.concatenate([shapes, mirrored(shapes)]), np.concatenate([shares, shares])
@@ -188,12 +198,9 @@ def fit_geometry(shapes: Array, shares: Array, prior: Array) -> dict[str, Any]:
     full = np.where(np.isfinite(full), full, np.nanmin(full))
     noise = raw[shares[:, 0] > 0.7].std(axis=0) / full
 
+    hold = held()
     share = np.array([PRIOR_SHARE[name] for name in ACTIVE])[:, None, None]
     gain, whole = (np.array([table[name] for name in ACTIVE])[:, None, None] for table in (GAIN, FULL))
-    hold = np.ones(p)
-    hold[_STILL] = 0.3
-    hold[[RIGHT_IRIS, LEFT_IRIS]] = 0
-    hold[[i for i in _LIDS if i not in _STILL]] = 0.75
     people, people_open = (symmetric(part.reshape(k, p, 2)) for part in (basis, basis_open))
     people = level(people, symmetric(mean.reshape(p, 2)))
     mixed = whole * ((1 - share) * gain * people + share * prior) * hold[:, None]

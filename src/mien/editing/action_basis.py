@@ -1,0 +1,64 @@
+"""How the points of a face move with each facial action: displacements for `mien edit --au`.
+
+The displacements are those of the ICT-FaceKit head (MIT), whose blendshapes have ARKit's names, in the canonical frame
+of `mien.editing.geometry`. `gain` puts them on the scale that `mien` measures: an edit by 0.4 raises the measured
+action by about 0.4. `mien.training.editor.fit_actions` makes the arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mien.actions import ACTIONS
+from mien.errors import WeightsError
+from mien.io import cards
+from mien.landmarks import POINTS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ActionBasis:
+    """The displacements of the actions.
+
+    Attributes:
+        displacement: [52, P, 2] of each action at 1, in eye distances; 0 for those that no point shows.
+        gain: [52] the displacement's amount for one unit of the measured action.
+    """
+
+    displacement: Array
+    gain: Array
+
+    @classmethod
+    def load(cls) -> ActionBasis:
+        """The shipped basis."""
+        return _shipped()
+
+    @property
+    def editable(self) -> tuple[str, ...]:
+        """The actions that can be edited: those that move the points."""
+        return tuple(name for name, moved in zip(ACTIONS, self.displacement, strict=True) if moved.any())
+
+    def moved(self, changes: Array) -> Array:
+        """The displacement [P, 2] for changes [52] of the measured actions."""
+        return np.asarray(np.tensordot(changes * self.gain, self.displacement, 1))
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> ActionBasis:
+    content, _ = cards.verified(cards.FOLDER / "editor" / "actions.npz")
+    with np.load(BytesIO(content), allow_pickle=False) as arrays:
+        displacement, gain = (arrays[name].astype(np.float64) for name in ("displacement", "gain"))
+    if displacement.shape != (len(ACTIONS), len(POINTS), 2) or gain.shape != (len(ACTIONS),):
+        raise WeightsError(
+            "the editor's actions have the wrong form: fit them again with mien.training.editor.fit_actions"
+        )
+    return ActionBasis(displacement, gain)

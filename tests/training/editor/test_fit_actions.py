@@ -1,0 +1,45 @@
+"""The fit of the editor's actions: which blendshapes make up an action, and the gain that undoes a weak edit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.actions import ACTIONS, MIRROR
+from mien.landmarks import LEFT_EYE_CORNERS, LEFT_IRIS, POINTS, RIGHT_EYE_CORNERS, RIGHT_IRIS
+from mien.training.editor.fit_actions import STEP, displacements, gains
+from mien.training.editor.fit_blendshapes import HEAD_VERTICES
+
+
+def test_a_blendshape_moves_its_action_in_eye_distances(tmp_path: Path) -> None:
+    neutral = np.zeros((9000, 3), np.float32)
+    for eye, x in ((RIGHT_EYE_CORNERS, -3.0), (LEFT_EYE_CORNERS, 3.0)):
+        neutral[[HEAD_VERTICES[corner] for corner in eye], 0] = x
+    names = ["jawOpen", "mouthSmile_L", "browInnerUp_L", "browInnerUp_R", "eyeLookUp_L"]
+    expression = np.zeros((len(names), 9000, 3), np.float32)
+    expression[:, :, 1] = -3.0  # down by half an eye distance
+    np.savez(tmp_path / "head.npz", neutral=neutral, expression=expression, expression_names=np.array(names))
+    moved = displacements(tmp_path / "head.npz")
+    chin = moved[ACTIONS.index("jawOpen"), 8]
+    assert chin == pytest.approx([0, 0.5])
+    assert moved[ACTIONS.index("browInnerUp"), 8] == pytest.approx([0, 1.0]), "both sides together"
+    assert moved[ACTIONS.index("mouthSmileLeft")].any()
+    assert not moved[ACTIONS.index("mouthSmileRight")].any()
+    assert not moved[ACTIONS.index("eyeLookUpLeft")].any()
+    assert not moved[:, [RIGHT_IRIS, LEFT_IRIS]].any()
+    assert moved.shape == (52, len(POINTS), 2)
+
+
+def test_the_gain_undoes_a_weak_edit_alike_on_both_sides() -> None:
+    rises = np.full((3, 52), np.nan)
+    left, jaw, brow = (ACTIONS.index(name) for name in ("mouthSmileLeft", "jawOpen", "browInnerUp"))
+    rises[:, [left, MIRROR[left]]] = STEP / 2, STEP
+    rises[:, jaw] = STEP / 10
+    rises[0, brow] = -0.1
+    gain = gains(rises)
+    assert gain[left] == gain[MIRROR[left]] == pytest.approx(4 / 3)
+    assert gain[jaw] == 3.0
+    assert gain[brow] == 1.0, "an edit that lowers what it should raise is left alone"
+    assert gain[ACTIONS.index("tongueOut")] == 1.0
