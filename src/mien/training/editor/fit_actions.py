@@ -20,7 +20,7 @@ import numpy as np
 import typer
 
 from mien.actions import ACTIONS, GAZE, MIRROR
-from mien.data.readers import diffusionfer as faces
+from mien.data.readers import READERS
 from mien.data.synthetic.head import arkit
 from mien.editing.action_basis import ActionBasis
 from mien.editing.editor import Editor
@@ -106,7 +106,7 @@ def main(
     """Write actions.npz."""
     cv2.setNumThreads(1)
     moved = displacements(heads)
-    records = faces.READER(diffusionfer)
+    records = READERS["diffusionfer"](diffusionfer)
     spread = records[:: max(1, len(records) // (2 * people))]
     rises = measured(ActionBasis(moved, np.ones(len(ACTIONS))), (record.path for record in spread), people)
     gain = gains(rises)
