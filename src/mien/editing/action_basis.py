@@ -1,6 +1,6 @@
 """How the points of a face move with each facial action: displacements for `mien edit --au`.
 
-The displacements are those of the ICT-FaceKit head (MIT), whose blendshapes have ARKit's names, in the canonical frame
+The displacements are those of the ICT-FaceKit head (MIT) with its blendshapes by ARKit's names, in the canonical frame
 of `mien.editing.geometry`. `gain` puts them on the scale that `mien` measures: an edit by 0.4 raises the measured
 action by about 0.4. `mien.training.editor.fit_actions` makes the arrays.
 """

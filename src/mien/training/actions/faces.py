@@ -53,7 +53,7 @@ SURE: Final = 0.9
 
 _PRESENCE: Final = 0.5
 _SEEN: Final = ("muxspace", "diffusionfer")
-"""The sets whose faces are large enough for the teacher of gaze."""
+"""The sets with faces large enough for the teacher of gaze."""
 
 _TAKEN: Final = {"ferplus_train": 10_000, "ferplus_test": 1000}
 """Number of pictures that the teacher labels of large sets, evenly spread: at 48 px, more pictures add little."""

@@ -10,7 +10,7 @@ expression. *Chosen*, by us: the form, because it is monotone and cannot saturat
 - photographs with votes: half the share of votes that are not for neutral. Everybody may agree on a faint smile, so
   votes say whether there is an expression rather than how strong it is: they fix the lower half of the scale.
 
-The weights are fitted by non-negative least squares on the scale of the sum, on people whom the network did not learn
+The weights are fitted by non-negative least squares on the scale of the sum, on people that the network did not learn
 from, with its own answers, so that they weigh what it measures well.
 
 Tests: tests/training/actions/test_intensity.py.

@@ -160,7 +160,7 @@ _MAY_CHANGE: Final = (
     "steps", "minutes", "threads", "out", "people", "expressions", "teacher", "gaze_teacher",
 )  # fmt: skip
 """Options that may differ when a run is resumed: how long it trains, with how many threads, what is measured,
-and the teachers, whose answers are kept."""
+and the teachers, since their answers are kept."""
 
 
 class ActionMethod(Method):

@@ -158,8 +158,8 @@ def anatomy(heads: Path) -> Array:
 
 
 def held() -> Array:
-    """How far each point [P] follows a displacement: less at the bridge of the nose and the corners of the eyes, whose
-    movement would change the person's identity, and not at all at the irises."""
+    """How far each point [P] follows a displacement: less at the bridge of the nose and the corners of the eyes, since
+    moving these would change the person's identity, and not at all at the irises."""
     hold = np.ones(len(POINTS))
     hold[_STILL] = 0.3
     hold[[RIGHT_IRIS, LEFT_IRIS]] = 0
