@@ -92,6 +92,14 @@ def test_a_notebook_shows_the_picture_and_each_face_in_words(picture: Path) -> N
     assert not np.array_equal(shown(plain.pictures[0]), small), "faces have frames"
 
 
+def test_ipython_takes_the_html(picture: Path) -> None:
+    formatters = pytest.importorskip("IPython.core.formatters")
+    one = analysis(picture, face())
+    form = formatters.HTMLFormatter()
+    assert form(one) == one._repr_html_()
+    assert form(Analyses([one, one])) == Analyses([one, one])._repr_html_()
+
+
 def test_pixels_and_frames_of_videos_have_no_picture_but_all_words(picture: Path) -> None:
     for one in (analysis("array", face()), replace(analysis(picture, face()), frame=3, time=0.1)):
         page = Reader(one._repr_html_())

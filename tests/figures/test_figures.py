@@ -90,6 +90,19 @@ def test_learning_curves_skip_what_is_not_there(tmp_path) -> None:
     assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_curves_of_a_run_say_what_they_show_in_words() -> None:
+    events = [
+        {"kind": "epoch", "epoch": e, "train_expression": 1.0, "accuracy": 0.5, "ccc_valence": 0.1}
+        for e in (0, 1)
+    ]
+    axes = learning_curves.of_run(events, kept=1).axes
+    assert [axis.get_title() for axis in axes] == [
+        "training losses", "accuracy on validation", "agreement (CCC) on validation",
+    ]  # fmt: skip
+    words = [[text.get_text() for text in axis.get_legend().get_texts()] for axis in axes]
+    assert words == [[name, "weights kept"] for name in ("expression", "accuracy", "valence")]
+
+
 def test_learning_intensity_is_relative_to_the_deepest_layer() -> None:
     epochs = [{"layer1": 0.1, "layer2": 0.2}, {"layer1": 0.3, "layer2": 0.4}]
     left, right = learning_curves.learning_intensity({"base": epochs}).axes

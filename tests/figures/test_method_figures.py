@@ -74,6 +74,10 @@ def test_intensity_bars_are_ratios_to_the_deepest_layer() -> None:
     )
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert heights == pytest.approx([0.125, 0.25, 0.5, 1.5, 1.0, 1.0])
+    faint = intensity.draw({"a": [0.01, 0.02, 1.0]}).axes[0]
+    assert faint.get_yscale() == "log"
+    assert faint.get_ylim()[0] <= 0.005, "the smallest bar has a length"
+    assert [text.get_text() for text in faint.texts] == ["0.01", "0.02"]
     with pytest.raises(MienError, match="different numbers"):
         intensity.draw({"a": [1.0, 1.0], "b": [1.0, 1.0, 1.0]})
     with pytest.raises(MienError, match="zero"):

@@ -108,6 +108,23 @@ def test_drawing_touches_no_global_state() -> None:
     assert dict(matplotlib.rcParams) == before
 
 
+def test_names_at_the_right_edge_stay_out_of_the_legend() -> None:
+    _, (axis,) = palette.canvas(5.2, 4.2)
+    axis.set(xlim=(0, 1), ylim=(0, 1))
+    axis.autoscale(False)
+    palette.name_points(axis, ["middle", "edge"], [(0.5, 0.5), (0.99, 0.5)])
+    sides = {note.get_text(): (note.get_ha(), note.get_position()[0]) for note in axis.texts}
+    assert sides == {"middle": ("left", 8), "edge": ("right", -8)}
+
+
+def test_svg_files_have_a_background_and_inline_ones_follow_the_page(tmp_path) -> None:
+    figure, (axis,) = palette.canvas()
+    axis.plot([0, 1], [0, 1])
+    svg = next(path for path in palette.save(figure, tmp_path / "a") if path.suffix == ".svg").read_text()
+    assert "fill: #ffffff" in svg
+    assert "fill: #ffffff" not in palette.markup(figure, "a", "a line")
+
+
 def test_names_of_points_in_one_place_do_not_cover_each_other() -> None:
     figure, (axis,) = palette.canvas(4, 4)
     axis.plot([0, 10], [0, 10], ".")

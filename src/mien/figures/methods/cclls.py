@@ -54,7 +54,7 @@ def draw(intensity: dict[str, ArrayLike]) -> Figure:
             axis.vlines(places, ratio.min(axis=0), ratio.max(axis=0), color=palette.INK, linewidth=0.8)
     lowest = min(float((table[:, :-1] / table[:, -1:]).min()) for table in tables.values())
     axis.set_yscale("log")
-    axis.set_ylim(min(0.1, 10.0 ** np.floor(np.log10(lowest))), None)
+    axis.set_ylim(min(0.1, 10.0 ** np.floor(np.log10(lowest / 2))), None)
     axis.axhline(1, color=pages.FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     axis.set_xticks(range(count), [f"layer {place + 1}" for place in range(count)])
     axis.set_ylabel("gradient on the layer / on the deepest")
