@@ -21,6 +21,7 @@ check: .venv-test/ready
 	.venv-test/bin/ruff check .
 	.venv-test/bin/mypy
 	.venv-test/bin/lint-imports
+	.venv-test/bin/hadolint Dockerfile
 
 # What a release is made of, and whether anything of it has a known vulnerability (asks the network).
 sbom: .venv/ready .venv-test/ready

@@ -24,9 +24,9 @@ from mien.server.limits import Limits
 from mien.types import Analysis, Frame
 
 from .conftest import Serve
-from .stand_ins import Slow, Whimsical
+from .stand_ins import Slow, StandIn, Whimsical
 from .test_analyses import picture, refused
-from .test_limits import wait_until
+from .test_limits import config, run, wait_until
 
 Event = tuple[str, dict[str, Any]]
 
@@ -413,6 +413,59 @@ def test_nothing_of_a_job_is_logged_or_counted_by_its_id(
     assert 'endpoint="/v1/jobs/{job}/events"' in metrics
     assert job.rsplit("/", 1)[-1] not in metrics
     assert "secret-name" not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_the_log_of_requests_has_no_ids(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """Through a real server, since its log is uvicorn's."""
+    import logging
+
+    import httpx2
+
+    server, thread, port = run(config(StandIn()))
+    access = logging.getLogger("uvicorn.access")
+    access.setLevel("INFO")
+    access.addHandler(caplog.handler)
+    try:
+        files = [("file", ("a.png", picture(), "image/png"))]
+        job = httpx2.post(f"http://127.0.0.1:{port}/v1/batches", files=files, timeout=20).json()["id"]
+        assert httpx2.get(f"http://127.0.0.1:{port}/v1/jobs/{job}/events?x=1", timeout=20).status_code == 200
+    finally:
+        access.removeHandler(caplog.handler)
+        server.should_exit = True
+        thread.join(10)
+    assert job not in caplog.text
+    assert "GET /v1/jobs/.../events?x=1" in caplog.text
+
+
+def test_stopping_ends_jobs_that_are_followed_and_removes_them(slow: Slow, folder: Path) -> None:
+    import threading
+
+    import httpx2
+
+    server, thread, port = run(config(slow))
+    files = [("file", ("a.png", picture(), "image/png"))]
+    job = httpx2.post(f"http://127.0.0.1:{port}/v1/batches", files=files, timeout=20).json()["id"]
+    assert slow.has_begun()
+    following = threading.Event()
+    ended = threading.Event()
+
+    def follow() -> None:
+        try:
+            with httpx2.stream("GET", f"http://127.0.0.1:{port}/v1/jobs/{job}/events", timeout=20) as answer:
+                for _ in answer.iter_lines():
+                    following.set()
+        except httpx2.HTTPError:  # it is cut off
+            pass
+        ended.set()
+
+    threading.Thread(target=follow, daemon=True).start()
+    assert following.wait(20)
+    assert not is_empty(folder)
+    server.should_exit = True
+    thread.join(20)
+    assert not thread.is_alive()
+    assert ended.wait(20)
+    assert list(folder.iterdir()) == []
 
 
 # Videos --------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 import secrets
@@ -44,6 +45,22 @@ LINES: Final = 32
 """Of the pictures of a batch: how many are read from disk at a time, for their events."""
 
 State = Literal["arriving", "waiting", "running", "done", "failed", "cancelled"]
+
+
+class IdFilter(logging.Filter):
+    """Leaves the ids of jobs out of uvicorn's log of requests, since they are secrets."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Replace the ids in a record's arguments; every record is kept."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                re.sub(r"/v1/jobs/[^/?]+", "/v1/jobs/...", value) if isinstance(value, str) else value
+                for value in record.args
+            )
+        return True
+
+
+_ID_FILTER: Final = IdFilter()
 
 
 class ServerJob:
@@ -288,6 +305,7 @@ class Jobs:
         """The folder of this server's jobs, made with the first; those that killed servers left are then removed."""
         if self._root is None:
             folder = Path(tempfile.gettempdir())
+            logging.getLogger("uvicorn.access").addFilter(_ID_FILTER)
             _sweep(folder)
             root = folder / (PREFIX + secrets.token_hex(8))
             self._lock = FileLock(_lock_of(root), "jobs")
