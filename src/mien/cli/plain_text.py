@@ -69,6 +69,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | Non
     return "\n".join(line.rstrip() for line in lines)
 
 
+_NONE: Final = ("", "-", "–")
+
 _NUMBER: Final = re.compile(r"[-+]?\d|[-–]?$")
 """Begins the cells of a column that is aligned to the right."""
 
@@ -79,8 +81,8 @@ def _padded(text: str, size: int, right: bool = False) -> str:
 
 
 def _block(header: Sequence[str], row: Sequence[str], width: int) -> str:
-    """The first cell, and below it the names and values of the others; empty ones are left out."""
-    named = [(f"  {name}", cell) for name, cell in zip(header[1:], row[1:], strict=True) if cell]
+    """The first cell, and below it the names and values of the others, but for those that are empty or a dash."""
+    named = [(f"  {name}", cell) for name, cell in zip(header[1:], row[1:], strict=True) if cell not in _NONE]
     title = hanging(f"{header[0]}: {row[0]}" if header[0] else row[0], width=width)
     return "\n".join([title, listed(named, width)] if named else [title])
 
