@@ -341,7 +341,14 @@ def test_the_command_reads_run_folders_and_writes_all_forms(tmp_path) -> None:
     assert tex.stdout.startswith(r"\begin{table}")
     wrong = CliRunner().invoke(app, ["compare", str(tmp_path), *paths])
     assert isinstance(wrong.exception, ComparisonError)
-    ledger = CliRunner().invoke(app, ["compare", "--ledger"])
+    plain, marked = (
+        CliRunner().invoke(app, ["compare", *paths, "--draws", "20", *more])
+        for more in ((), ("--format", "md"))
+    )
+    assert marked.stdout == (tmp_path / "out" / "comparison.md").read_text() + "\n"
+    assert max(map(len, plain.stdout.splitlines())) <= 80
+    assert "  accuracy %" in plain.stdout
+    ledger = CliRunner().invoke(app, ["compare", "--ledger", "--format", "md"])
     assert "| cclls, ResNet-18 | ferplus" in ledger.stdout
 
 

@@ -260,4 +260,5 @@ def test_contact_sheet_shows_each_class_once_a_row(miniature, tmp_path: Path) ->
     assert isinstance(result.exception, OutputExists)
     arguments = ["show", str(root), "--out", str(out), "--overwrite", "--split", "dev"]
     result = CliRunner().invoke(app, arguments)
-    assert isinstance(result.exception, ConfigError)
+    assert result.exit_code == 2
+    assert "'dev' is not one of" in result.output

@@ -128,7 +128,7 @@ def test_the_command_watches_a_camera(
     assert ran.code == 0
     lines = ran.out.splitlines()
     assert "person 0: " in lines[0]
-    assert lines[-1].startswith("35 frames in ")
+    assert lines[-1].startswith("35 frames, ")
 
 
 def test_lines_come_once_a_second(pipeline: Pipeline, frames: list[Any]) -> None:

@@ -69,6 +69,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | Non
     return "\n".join(line.rstrip() for line in lines)
 
 
+_NONE: Final = ("", "-", "–")
+
 _NUMBER: Final = re.compile(r"[-+]?\d|[-–]?$")
 """Begins the cells of a column that is aligned to the right."""
 
@@ -79,9 +81,14 @@ def _padded(text: str, size: int, right: bool = False) -> str:
 
 
 def _block(header: Sequence[str], row: Sequence[str], width: int) -> str:
-    """The first cell, and below it the names and values of the others; empty ones are left out."""
-    named = [(f"  {name}", cell) for name, cell in zip(header[1:], row[1:], strict=True) if cell]
-    title = hanging(f"{header[0]}: {row[0]}" if header[0] else row[0], width=width)
+    """The first cell, and below it the names and values of the others, but for those that are empty or a dash.
+
+    Cells of columns without a name stand beside the first.
+    """
+    others = [(name, cell) for name, cell in zip(header[1:], row[1:], strict=True) if cell not in _NONE]
+    first = f"{header[0]}: {row[0]}" if header[0] else row[0]
+    title = hanging(", ".join([first, *(cell for name, cell in others if not name)]), width=width)
+    named = [(f"  {name}", cell) for name, cell in others if name]
     return "\n".join([title, listed(named, width)] if named else [title])
 
 
