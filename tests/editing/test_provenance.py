@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
 from mien.editing import provenance, signing
+from mien.editing.mark import Mark
 from mien.editing.photo import Photo, open_photo
 from mien.editing.results import Edit
 from mien.editing.signing import ProvenanceError, Signer
@@ -360,3 +362,98 @@ def test_an_empty_or_relative_home_keeps_no_key(
     assert Signer.of_install().key
     assert list(tmp_path.iterdir()) == []
     assert len(warned.messages) == 1
+
+
+# What an input says of itself is kept
+
+
+@pytest.fixture
+def large() -> Image.Image:
+    """A picture that is large enough for the invisible mark."""
+    coarse = np.random.default_rng(1).integers(40, 215, (40, 50, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((400, 320), Image.Resampling.BICUBIC)
+
+
+def edited_file(source: Path, out: Path, **options: bool) -> provenance.Verification:
+    provenance.write_edit(edit_of(open_photo(source)), out, **options)
+    return provenance.verify(out)
+
+
+def test_the_mark_is_found_when_the_metadata_are_stripped(large: Image.Image, tmp_path: Path) -> None:
+    large.save(tmp_path / "a.png")
+    assert edited_file(tmp_path / "a.png", tmp_path / "b.jpg").mark == Mark()
+    with Image.open(tmp_path / "b.jpg") as edited:
+        Image.fromarray(np.asarray(edited)).save(tmp_path / "c.jpg", quality=70)
+    stripped = provenance.verify(tmp_path / "c.jpg")
+    assert (stripped.manifest, stripped.source_type, stripped.sidecar) == (False, "", "none")
+    assert stripped.mark == Mark()
+    assert provenance.verify(tmp_path / "a.png").mark is None
+
+
+def test_leaving_the_mark_out_keeps_the_pixels_and_is_recorded(large: Image.Image, tmp_path: Path) -> None:
+    large.save(tmp_path / "a.png")
+    found = edited_file(tmp_path / "a.png", tmp_path / "b.png", mark=False)
+    with Image.open(tmp_path / "b.png") as edited:
+        np.testing.assert_array_equal(np.asarray(edited), np.asarray(large))
+    assert found.mark is None
+    assert found.facts["invisible_mark"] == {"left_out": "not wanted"}
+    assert b'mien:InvisibleMark="none: not wanted"' in (tmp_path / "b.png").read_bytes()
+
+
+def test_a_small_picture_has_no_mark_and_says_why(picture: Image.Image, tmp_path: Path) -> None:
+    picture.save(tmp_path / "a.png")
+    found = edited_file(tmp_path / "a.png", tmp_path / "b.png")
+    assert found.mark is None
+    assert found.facts["invisible_mark"] == {"left_out": "fewer than 240 x 240 pixels"}
+
+
+def test_an_edit_of_an_edit_names_the_mark_and_keeps_the_manifest(large: Image.Image, tmp_path: Path) -> None:
+    large.save(tmp_path / "a.png")
+    edited_file(tmp_path / "a.png", tmp_path / "b.png")
+    again = edited_file(tmp_path / "b.png", tmp_path / "c.png")
+    assert again.mark == Mark(generation=2)
+    assert again.facts["invisible_mark"]["input"] == "version 1, photo edited by mien"
+    assert again.holds
+    store = provenance._manifest_store((tmp_path / "c.png").read_bytes())
+    assert isinstance(store, dict)
+    active = store["manifests"][store["active_manifest"]]
+    (parent,) = active["ingredients"]
+    assert parent["relationship"] == "parentOf"
+    assert parent["active_manifest"] in store["manifests"]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize(
+    "stated",
+    [
+        'Iptc4xmpExt:DigitalSourceType="http://example/was"/>',
+        "><Iptc4xmpExt:DigitalSourceType>http://example/was</Iptc4xmpExt:DigitalSourceType></rdf:Description>",
+    ],
+)
+def test_the_xmp_of_the_input_is_kept(large: Image.Image, tmp_path: Path, stated: str, suffix: str) -> None:
+    packet = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool="Camera"/>'
+        '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+        f"{stated}</rdf:RDF></x:xmpmeta>"
+    )
+    large.save(tmp_path / "a.jpg", xmp=packet.encode())
+    found = edited_file(tmp_path / "a.jpg", tmp_path / f"b{suffix}")
+    assert found.source_type == provenance.SOURCE_TYPE
+    assert found.facts["input_digital_source_type"] == "http://example/was"
+    with Image.open(tmp_path / f"b{suffix}") as edited:
+        written = edited.info["xmp"]
+    root = ElementTree.fromstring(written.decode().partition("?>")[2].rpartition("<?")[0])
+    assert written.count(b"DigitalSourceType>") == 2, "one element"
+    assert b"example/was" not in written
+    assert written.count(b"CreatorTool") == 1
+    assert root.tag.endswith("xmpmeta")
+
+
+@pytest.mark.parametrize(
+    "packet", [b"<x:xmpmeta></x:xmpmeta>", b"<x:xmpmeta" + b"\xff" * 50, b"<x:xmpmeta>" + b"a" * 64_000]
+)
+def test_a_broken_or_very_long_xmp_is_replaced(packet: bytes) -> None:
+    written = provenance.xmp(original=packet)
+    assert len(written) < 2000
+    ElementTree.fromstring(written.decode().partition("?>")[2].rpartition("<?")[0])

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from mien.editing.editor import Editor
+from mien.editing.mark import Mark
 from mien.editing.provenance import SOURCE_TYPE, verify
 from mien.editing.signing import Signer
 from mien.faces.pipeline import Pipeline
@@ -56,7 +57,9 @@ def test_an_edit_is_the_editors_and_says_of_itself_what_it_is(
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "image/png"
     expected = editor(portrait, "surprise", 0.9)
-    assert (decoded(answer.content) == expected.image).all()
+    unmarked = ask(client, portrait, target="surprise", intensity="0.9", format="png", mark="false")
+    assert (decoded(unmarked.content) == expected.image).all()
+    assert np.abs(decoded(answer.content) - expected.image).max() <= 8
     assert float(answer.headers["mien-applied"]) == pytest.approx(expected.applied, abs=1e-3)
     assert np.abs(decoded(answer.content) - decoded(portrait)).max() > 30
     file = tmp_path / "edited.png"
@@ -66,6 +69,10 @@ def test_an_edit_is_the_editors_and_says_of_itself_what_it_is(
     assert verdict.source_type == SOURCE_TYPE
     assert verdict.facts["target"] == "surprise"
     assert verdict.facts["consent_stated"] is True
+    assert verdict.mark == Mark()
+    file.write_bytes(unmarked.content)
+    assert verify(file).mark is None
+    assert verify(file).facts["invisible_mark"] == {"left_out": "not wanted"}
 
 
 def test_json_holds_the_same_file_and_both_readings(client: TestClient, portrait: bytes) -> None:

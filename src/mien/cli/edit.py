@@ -82,13 +82,18 @@ def edit(
     ] = True,
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="For a video: copy its sound.")] = True,
     label: Annotated[
-        bool, typer.Option("--label", help="Draw a visible notice in the lower right corner.")
-    ] = False,
+        Literal["text", "icon"] | None,
+        typer.Option(help="Draw a visible notice: text (also --label alone), or icon: AI with 'modified'."),
+    ] = None,
     provenance: Annotated[
         bool,
         typer.Option(
             "--provenance/--no-provenance", help="Record in the file that it was edited (C2PA, XMP)."
         ),
+    ] = True,
+    mark: Annotated[
+        bool,
+        typer.Option("--mark/--no-mark", help="Put an invisible mark into the pixels of the whole picture."),
     ] = True,
     certificate: Annotated[
         Path | None, typer.Option(help="Sign with this certificate chain (PEM, ES256), with --key.")
@@ -141,6 +146,7 @@ def edit(
         smooth=smooth,
         sound=sound,
         provenance=provenance,
+        mark=mark,
         signer=_signer(certificate, key),
         consent=i_have_consent,
     )
@@ -303,10 +309,10 @@ def verify(
     path: Annotated[Path, typer.Argument(help="A picture, GIF or MP4.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Read a file's record of how it was edited, and check that it is valid.
+    """Read a file's record of how it was edited, check that it is valid, and look for the invisible mark.
 
     Nothing is fetched. Exit code 0: its provenance is valid, and so was that of the files it was made from. 1: it has
-    none, only a reference to a remote one, or it is not valid.
+    none, only a reference to a remote one, or it is not valid; a mark alone does not change that. 2: it cannot be read.
     """
     from mien.editing import provenance
 
@@ -314,7 +320,7 @@ def verify(
     if as_json:
         typer.echo(json.dumps(asdict(verdict), ensure_ascii=False))
     else:
-        for line in [*_credentials(verdict), *_edits(verdict)]:
+        for line in [*_credentials(verdict), *_edits(verdict), _pixels(verdict)]:
             typer.echo(line)
     if not verdict.holds:
         raise typer.Exit(1)
@@ -352,3 +358,12 @@ def _edits(verdict: Verification) -> list[str]:
             for face in facts.get("faces", [])
         ]
     return lines
+
+
+def _pixels(verdict: Verification) -> str:
+    """What the pixels say."""
+    if verdict.mark is not None:
+        return f"invisible mark: found, {verdict.mark.describe()}"
+    if verdict.mark_score is None:
+        return "invisible mark: not looked for, as this is not a picture"
+    return "invisible mark: none found; this does not show that the picture is unedited"

@@ -159,6 +159,19 @@ the options."""
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
+def _with_values(args: list[str]) -> list[str]:
+    """`--label` of `mien edit` alone means `--label text`: options of Typer have a value always or never."""
+    if args[:1] != ["edit"]:
+        return args
+    after = [*args[1:], ""]
+    given = [
+        "--label=text" if arg == "--label" and following not in ("text", "icon") else arg
+        for arg, following in zip(args, after, strict=True)
+    ]
+    end = args.index("--") if "--" in args else len(args)
+    return given[:end] + args[end:]
+
+
 class Commands(TyperGroup):
     """The commands of `COMMANDS`, each imported on first use."""
 
@@ -173,7 +186,7 @@ class Commands(TyperGroup):
             if given == "" or (given.startswith("--") and given.endswith("=")):
                 what = before if before.startswith("--") and not given else given.rstrip("=")
                 raise ConfigError(f"{what or 'an argument'} is empty: fill it in, or leave it out")
-        parsed: list[str] = super().parse_args(ctx, args)
+        parsed: list[str] = super().parse_args(ctx, _with_values(args))
         return parsed
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:

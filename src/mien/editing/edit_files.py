@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mien.editing import grids, provenance
 from mien.editing.edit_video import SUFFIXES, edit_video
+from mien.editing.label import Label, visible_label
 from mien.editing.photo import WRITABLE, Photo, open_photo
 from mien.editing.results import Edit
 from mien.editing.target import Mouth, Target
@@ -36,11 +37,11 @@ class EditSettings:
         intensity: 0 to 1.25; 1 is a full expression.
         face, mouth, relative, force: as of `mien.editing.editor.Editor`.
         grid: write a sheet of many edits instead: expressions by strengths, or the valence/arousal plane.
-        label: print a visible notice into the picture.
+        label: draw a visible notice into the picture: text, or the icon "AI" with the word "modified".
         quality: quality of JPEG and WebP files, 1 to 100.
         smooth: for a video: smooth the face's points in time.
         sound: for a video: copy its sound.
-        provenance, signer, consent: as of `mien.editing.provenance.write_edit`.
+        provenance, mark, signer, consent: as of `mien.editing.provenance.write_edit`.
     """
 
     target: Target
@@ -50,11 +51,12 @@ class EditSettings:
     relative: bool = False
     force: bool = False
     grid: Literal["expressions", "affect"] | None = None
-    label: bool = False
+    label: Label | None = None
     quality: int = 95
     smooth: bool = True
     sound: bool = True
     provenance: bool = True
+    mark: bool = True
     signer: Signer | None = None
     consent: bool = False
 
@@ -70,7 +72,7 @@ class EditSettings:
 
     def settings(self, options: Settings) -> Settings:
         """Everything that determines the edited pixels, with `options` of the pipeline; compared by `edit_folder`."""
-        names = ("intensity", "mouth", "relative", "grid", "label", "quality", "provenance")
+        names = ("intensity", "mouth", "relative", "grid", "label", "quality", "provenance", "mark")
         asked = {name: getattr(self, name) for name in names}
         asked |= {"target": str(self.target), "face": str(self.face)}
         return {**made_with(options), "editor": provenance.weights_digest(), **asked}
@@ -211,23 +213,31 @@ def edit_photo(
     else:
         done = editor.apply(photo, located, request.target, request.intensity, **request._options)
     if request.label:
-        done = replace(done, photo=_labelled(done.photo))
+        done = replace(done, photo=_labelled(done.photo, request.label))
     if out is not None:
-        provenance.write_edit(done, out, quality=request.quality, overwrite=overwrite, **request._marking)
+        provenance.write_edit(
+            done,
+            out,
+            mark=request.mark,
+            kind="photo" if request.grid is None else "sheet",
+            quality=request.quality,
+            overwrite=overwrite,
+            **request._marking,
+        )
     if animate is not None:
         frames, full = grids.ramp(
             editor, photo, located, request.target, request.intensity, **request._options
         )
         if request.label:
-            frames = [provenance.corner_label(frame) for frame in frames]
+            frames = [visible_label(frame, request.label) for frame in frames]
         data = grids.animation(frames, animate.suffix)
         provenance.write_file(data, animate, full, overwrite=overwrite, **request._marking)
     return done
 
 
-def _labelled(photo: Photo) -> Photo:
+def _labelled(photo: Photo, label: Label) -> Photo:
     """The photo with the visible notice, colour and alpha with 8 bits."""
-    shown = replace(photo, colour=provenance.corner_label(photo.rgb))
+    shown = replace(photo, colour=visible_label(photo.rgb, label))
     if photo.alpha is not None and photo.colour.dtype != shown.colour.dtype:
         shown = replace(shown, alpha=(photo.alpha >> 8).astype("uint8"))
     return shown

@@ -24,6 +24,7 @@ import numpy as np
 from mien.editing import lip_contour
 from mien.editing.corrector import _APART, OnnxCorrector, reach, window_matrix
 from mien.editing.geometry import ACTIVE, HIGH, LOW, FaceFrame, lip_gap
+from mien.editing.label import Label, visible_label
 from mien.editing.mouth_interior import SkinStatistics
 from mien.editing.photo import Photo
 from mien.editing.plan import Plan, plan
@@ -489,7 +490,7 @@ def edit_video(
     mouth: Mouth = "auto",
     relative: bool = False,
     smoothed: bool = True,
-    label: bool = False,
+    label: Label | None = None,
     sound: bool = True,
     seed: int = 0,
 ) -> tuple[bytes, Clipped]:
@@ -500,7 +501,7 @@ def edit_video(
         out: path of the result; its suffix gives the format, .mp4. Nothing is left there.
         face: which face, by size at the start of a shot.
         smoothed: smooth the points in time; otherwise every frame is drawn at its own points.
-        label: draw the visible notice into every frame.
+        label: draw this visible notice into every frame.
         sound: copy the sound.
 
     Raises:
@@ -508,7 +509,6 @@ def edit_video(
             a face that can be edited, or all already show what is requested. ConfigError: the intensity is wrong, or
             `out` cannot be written.
     """
-    from mien.editing import provenance
     from mien.io import outputs
     from mien.io.video import VideoWriter
 
@@ -570,7 +570,7 @@ def edit_video(
                             shown = drawn.frame.to_picture(drawn.target)
                             back.add(editor, rgb, shown, track.strengths[n].astype(np.float64), picture.time)
                     flicker.add(shot, place, picture.rgb, rgb)
-                film.add(provenance.corner_label(rgb) if label else rgb, picture.time)
+                film.add(visible_label(rgb, label) if label else rgb, picture.time)
             film.finish()
         finally:
             film.drop()
@@ -609,10 +609,9 @@ def edit_video(
 
 
 def _still(
-    editor: Editor, path: Path, out: Path, order: Order, face: int, label: bool, sound: bool
+    editor: Editor, path: Path, out: Path, order: Order, face: int, label: Label | None, sound: bool
 ) -> tuple[bytes, Clipped]:
     """`edit_video` of a video of one frame, which is edited as a photo."""
-    from mien.editing import provenance
     from mien.io.video import VideoWriter
 
     with (
@@ -631,7 +630,7 @@ def _still(
         )
         film = VideoWriter(Path(folder) / "edited.mp4", clip.width, clip.height, clip.rate, clip, sound)
         try:
-            film.add(provenance.corner_label(done.image) if label else done.image, picture.time)
+            film.add(visible_label(done.image, label) if label else done.image, picture.time)
             film.finish()
         finally:
             film.drop()

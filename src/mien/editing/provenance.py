@@ -1,10 +1,13 @@
-"""Record in an edited file that it was edited, how, and by which software: C2PA, XMP/IPTC, and a JSON file beside it.
+"""Record in an edited file that it was edited, how, and by which software: C2PA, XMP/IPTC, an invisible mark, and a
+JSON file beside it.
 
 - **C2PA** (Content Credentials): a signed manifest with the action `c2pa.edited`, the digital source type
   `compositeWithTrainedAlgorithmicMedia`, the target and strength, the version of the tool and of its weights, and the
   unedited photo as parent ingredient (its hash, not its pixels). It becomes invalid if the pixels are changed
   afterwards.
-- **XMP**: IPTC's `DigitalSourceType`, which many platforms read.
+- **XMP**: IPTC's `DigitalSourceType`, which many platforms read. The XMP of the input is kept, except for its own value
+  of that property, which the record names.
+- **Invisible mark** (`mien.editing.mark`) in the pixels of photos and sheets, which stays when the rest is stripped.
 - **JSON**: the same facts and the SHA-256 of both files, also if nothing could be written into the picture.
 
 The signing key is made on this machine at first use and does not identify a person, so readers rightly report
@@ -18,15 +21,15 @@ import datetime
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import cv2
-
 from mien import __version__
+from mien.editing.mark import LEAST, Mark, add, find, find_uncropped
 from mien.editing.photo import WRITABLE, encode
 from mien.editing.signing import ProvenanceError, Signer, _fault
 from mien.errors import ExtraMissing, ImageError, OutputExists
@@ -37,8 +40,8 @@ from mien.urls import without_secrets
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mien.editing.photo import Photo
     from mien.editing.results import Edit
-    from mien.io.images import Rgb
 
 SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 _MIME: Final = {
@@ -53,8 +56,28 @@ _MIME: Final = {
 }
 
 
-def facts(edit: Edit, consent: bool = False) -> dict[str, Any]:
-    """The recorded facts of an edit, as JSON types; no pixels, no landmarks, no name."""
+_ONLY_PICTURES: Final = {"left_out": "only photos and sheets have one"}
+
+
+def marked(edit: Edit, wanted: bool = True, kind: str = "photo") -> tuple[Photo, dict[str, Any]]:
+    """The edited photo with the invisible mark, and the record of the mark: its contents, or why it is left out.
+
+    Outside the face the pixels of `edit.photo` are those of the original. Here they are not, if there is a mark.
+    """
+    if not wanted:
+        return edit.photo, {"left_out": "not wanted"}
+    before = find_uncropped(edit.original).mark
+    mark = Mark(kind=kind, generation=min(before.generation + 1, 15) if before else 1)
+    photo = add(edit.photo, mark)
+    if photo is None:
+        return edit.photo, {"left_out": f"fewer than {LEAST} x {LEAST} pixels"}
+    record = {"version": mark.version, "kind": kind, "generation": mark.generation}
+    return photo, record | ({"input": before.describe()} if before else {})
+
+
+def facts(edit: Edit, consent: bool = False, mark: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The recorded facts of an edit, as JSON types; no pixels, no landmarks, no name. `mark` is that of `marked`."""
+    earlier = _SOURCE_TYPE.search(_xmp_of(edit.original.data).decode("utf-8", "replace"))
     return {
         "tool": f"mien {__version__}",
         "weights": weights_digest(),
@@ -72,7 +95,9 @@ def facts(edit: Edit, consent: bool = False) -> dict[str, Any]:
             }
             for face in edit.faces
         ],
+        "invisible_mark": _ONLY_PICTURES if mark is None else mark,
         "digital_source_type": SOURCE_TYPE,
+        **({"input_digital_source_type": earlier["value"] or earlier["text"]} if earlier else {}),
         "statement": "The expression shown in this picture was changed by software. It says nothing about what the "
         "person felt.",
     }
@@ -88,16 +113,42 @@ def weights_digest(learned: bool = True) -> str:
     return digest.hexdigest()
 
 
-def xmp() -> bytes:
-    """An XMP packet with IPTC's digital source type and the tool."""
+_SOURCE_TYPE: Final = re.compile(
+    r"""\s[\w.-]+:DigitalSourceType\s*=\s*(?P<quote>["'])(?P<value>[^"'<]*)(?P=quote)"""
+    r"""|<(?P<tag>[\w.-]+:DigitalSourceType)\s*>(?P<text>[^<]*)</(?P=tag)\s*>"""
+)
+"""The IPTC property in a packet of XMP, as attribute or element."""
+_LONGEST_XMP: Final = 60_000
+"""Bytes of a packet that fits into one segment of a JPEG file, with what `xmp` adds."""
+
+
+def xmp(mark: dict[str, Any] | None = None, original: bytes = b"") -> bytes:
+    """An XMP packet with IPTC's digital source type, the tool, and whether there is an invisible mark; and with the XMP
+    of the file `original`, unless it is not well formed or too long for a JPEG file."""
+    kept = _xmp_of(original).decode("utf-8", "replace")
+    properties = (
+        '<rdf:Description rdf:about="" xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" '
+        'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" xmlns:mien="urn:mien:edit:1" '
+        f'mien:EditedBy="mien {__version__}" mien:InvisibleMark="{_in_words(mark)}"'
+    )
+    if "CreatorTool" not in kept:
+        properties += f' xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool="mien {__version__}"'
+    properties += (
+        f"><Iptc4xmpExt:DigitalSourceType>{SOURCE_TYPE}</Iptc4xmpExt:DigitalSourceType></rdf:Description>"
+    )
+    packet = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF>'
+    if kept.count("</rdf:RDF>") == 1 and len(kept.encode()) < _LONGEST_XMP:
+        packet = _SOURCE_TYPE.sub("", kept)
+    head, _, _ = packet.rpartition("</rdf:RDF>")
     return (
-        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-        f'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool="mien {__version__}">'
-        f"<Iptc4xmpExt:DigitalSourceType>{SOURCE_TYPE}</Iptc4xmpExt:DigitalSourceType>"
-        '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+        f'<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>{head}{properties}</rdf:RDF></x:xmpmeta>'
+        '<?xpacket end="w"?>'
     ).encode()
+
+
+def _in_words(mark: dict[str, Any] | None) -> str:
+    record = _ONLY_PICTURES if mark is None else mark
+    return f"none: {record['left_out']}" if "left_out" in record else f"version {record['version']}"
 
 
 def write_edit(
@@ -105,6 +156,8 @@ def write_edit(
     path: Path,
     *,
     provenance: bool = True,
+    mark: bool = True,
+    kind: str = "photo",
     signer: Signer | None = None,
     consent: bool = False,
     quality: int = 95,
@@ -113,7 +166,8 @@ def write_edit(
     """Write an edited picture with its provenance, and the JSON beside it; return the JSON's path.
 
     Without `overwrite` no existing file is replaced. `provenance=False` writes the picture without manifest and XMP,
-    which the JSON records. `signer` defaults to this installation's key.
+    `mark=False` without the invisible mark; the records that remain say so. `kind` is one of `mien.editing.mark.KINDS`.
+    `signer` defaults to this installation's key.
 
     Raises:
         OutputExists: the path exists.
@@ -127,9 +181,18 @@ def write_edit(
         raise ImageError(f"{path}: cannot write '{path.suffix}': use one of {', '.join(WRITABLE)}")
     free(path, overwrite)
     # 16-bit files keep their depth but no XMP (`encode`); their manifest states the same.
-    data = encode(edit.photo, path.suffix, xmp() if provenance else b"", quality)
+    photo, record = marked(edit, mark, kind)
+    packet = xmp(record, edit.original.data) if provenance else b""
+    data = encode(photo, path.suffix, packet, quality)
     return write_file(
-        data, path, edit, provenance=provenance, signer=signer, consent=consent, overwrite=overwrite
+        data,
+        path,
+        edit,
+        provenance=provenance,
+        mark=record,
+        signer=signer,
+        consent=consent,
+        overwrite=overwrite,
     )
 
 
@@ -162,13 +225,15 @@ def write_file(
     edit: Edit,
     *,
     provenance: bool = True,
+    mark: dict[str, Any] | None = None,
     signer: Signer | None = None,
     consent: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Write an encoded picture or animation of `edit` with its provenance; see `write_edit`."""
+    """Write an encoded picture, animation or video of `edit` with its provenance; see `write_edit`. `mark` is the
+    record of `marked`; None for animations and videos, which have none."""
     free(path, overwrite)
-    stated = facts(edit, consent)
+    stated = facts(edit, consent, mark)
     if provenance:
         data = sign(data, path.suffix, stated, edit, signer or Signer.of_install())
     beside = path.with_name(path.name + SIDECAR)
@@ -288,6 +353,9 @@ class Verification:
         elsewhere: URL of the manifest if it is remote; it is not fetched.
         history: validation codes of problems in the manifests of its originals, recursively, when they were edited.
         unread: an original has a remote manifest, which was not fetched.
+        mark: the invisible mark found in the pixels, or None.
+        mark_score: its correlation, in standard deviations; see `mien.editing.mark.FoundMark`. None if the file is not
+            a picture, in which case none was looked for.
     """
 
     manifest: bool
@@ -302,6 +370,8 @@ class Verification:
     elsewhere: str = ""
     history: tuple[str, ...] = ()
     unread: bool = False
+    mark: Mark | None = None
+    mark_score: float | None = None
 
     @property
     def holds(self) -> bool:
@@ -310,7 +380,7 @@ class Verification:
 
 
 def verify(path: Path) -> Verification:
-    """Read what a file states about its origin, and verify it.
+    """Read what a file states about its origin, verify it, and look for the invisible mark in its pixels.
 
     Raises:
         ImageError: the file cannot be read.
@@ -333,10 +403,21 @@ def verify(path: Path) -> Verification:
     fits = record.get("sha256") == hashlib.sha256(data).hexdigest()
     sidecar = "none" if not record else "fits" if fits else "does not fit"
     source_type = SOURCE_TYPE if SOURCE_TYPE.encode() in _xmp_of(data) else ""
+    mark, score = _mark_in(data)
     store = _manifest_store(data)
     if not isinstance(store, dict):
         return Verification(
-            False, False, False, "", bool(record), record, source_type, sidecar, elsewhere=store or ""
+            False,
+            False,
+            False,
+            "",
+            bool(record),
+            record,
+            source_type,
+            sidecar,
+            elsewhere=store or "",
+            mark=mark,
+            mark_score=score,
         )
     active = store["manifests"][store["active_manifest"]]
     codes = tuple(dict.fromkeys(status["code"] for status in store.get("validation_status", [])))
@@ -358,7 +439,20 @@ def verify(path: Path) -> Verification:
         problems=broken,
         history=tuple(code for code in earlier if code != _INACCESSIBLE),
         unread=_INACCESSIBLE in earlier,
+        mark=mark,
+        mark_score=score,
     )
+
+
+def _mark_in(data: bytes) -> tuple[Mark | None, float | None]:
+    """The mark in a picture file and its score; None for another file, or a damaged one."""
+    if images.file_type(data) in (None, "VIDEO"):
+        return None, None
+    try:
+        found = find(images.read(data))
+    except ImageError:
+        return None, None
+    return found.mark, found.score
 
 
 _INACCESSIBLE: Final = "manifest.inaccessible"
@@ -412,25 +506,3 @@ def _manifest_store(data: bytes) -> dict[str, Any] | str | None:
 def _xmp_of(data: bytes) -> bytes:
     start = data.find(b"<x:xmpmeta")
     return data[start : data.find(b"</x:xmpmeta>", start)] if start >= 0 else b""
-
-
-def corner_label(rgb: Rgb, text: str = "edited expression") -> Rgb:
-    """The picture with a small visible notice in its lower right corner."""
-    out = rgb.copy()
-    height, width = out.shape[:2]
-    size = max(0.35, min(height, width) / 1100)
-    (w, h), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
-    pad = int(6 * size + 2)
-    left, top = max(width - w - 3 * pad, 0), max(height - h - base - 3 * pad, 0)
-    out[top : height - pad, left : width - pad] //= 3
-    cv2.putText(
-        out,
-        text,
-        (left + pad, height - 2 * pad - base // 2),
-        cv2.FONT_HERSHEY_SIMPLEX,
-        size,
-        (240, 240, 240),
-        1,
-        cv2.LINE_AA,
-    )
-    return out

@@ -119,8 +119,9 @@ class Answers:
             force=asked.force,
         )
         form = asked.format or _format_of(data)
-        stated = provenance.facts(edit, asked.consent)
-        plain = encode(edit.photo, f".{form}", provenance.xmp())
+        photo, mark = provenance.marked(edit, asked.mark)
+        stated = provenance.facts(edit, asked.consent, mark)
+        plain = encode(photo, f".{form}", provenance.xmp(mark, edit.original.data))
         signer = self._models.signer or signing.Signer.of_install()
         signed = provenance.sign(plain, f".{form}", stated, edit, signer)
         media = schema.MEDIA_TYPES[form]

@@ -50,6 +50,7 @@ class EditRequest(Frozen):
     )
     force: bool = Field(False, description="edit even if the result will be poor")
     consent: bool = Field(False, description="the person agreed; recorded in the picture's provenance")
+    mark: bool = Field(True, description="put the invisible mark into the pixels of the whole picture")
     format: Format | None = Field(
         None, description="format of the answer; by default that of the upload, or PNG"
     )
