@@ -50,11 +50,46 @@ def test_screenshots_of_a_desk(visit: Any, examples: Path) -> None:
     shoot(page, "start")
     one.read(examples / "portrait_smiling.jpg")
     shoot(page, "read")
+    one.read(examples / "group_1.jpg", first=False)
+    page.locator("#read-faces button").nth(5).click()
+    shoot(page, "group")
     page.locator("#read-new").click()
     one.read(examples / "portrait_neutral.jpg", first=False)
     page.locator("#read-edit").click()
-    page.wait_for_selector("#edit-save:enabled")
+    page.wait_for_selector("#edit-tiles .tile:last-child canvas")
+    page.wait_for_selector("#edit-stage:not(.busy)")
     shoot(page, "edit")
+
+
+@pytest.fixture
+def film(examples: Path, models: dict[str, Any], tmp_path: Path) -> Path:
+    """A portrait that smiles, is surprised and returns to rest, drawn by the editor."""
+    av = pytest.importorskip("av")
+    from mien.editing.photo import open_photo
+
+    editor, photo = models["editor"], open_photo(examples / "portrait_neutral.jpg")
+    located = editor.locate(photo)
+    path = tmp_path / "portrait.webm"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libvpx", rate=10)
+        stream.width, stream.height = photo.rgb.shape[1] // 2 * 2, photo.rgb.shape[0] // 2 * 2
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
+        for target in ("happiness", "surprise"):
+            for step in (*range(11), *[10] * 14, *reversed(range(11)), *[0] * 4):
+                edit = editor.apply(photo, located, target, step / 10)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(edit.image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_screenshots_of_the_live_view(visit: Any, film: Path) -> None:
+    page = (one := visit(**DESK, color_scheme="light")).page
+    page.locator("#tab-live").click()
+    page.set_input_files("#file-film", str(film))
+    one.state_purpose()
+    page.wait_for_selector("#live-panel .dial")
+    page.wait_for_timeout(4700)  # the film is in the middle of its surprise
+    shoot(page, "live")
 
 
 def test_screenshots_in_the_dark(visit: Any, examples: Path) -> None:
@@ -69,5 +104,8 @@ def test_screenshots_in_the_dark(visit: Any, examples: Path) -> None:
 
 def test_screenshots_of_a_phone(visit: Any, examples: Path) -> None:
     page = (one := visit(**PHONE)).page
-    one.read(examples / "astronaut.png")
+    one.read(examples / "portrait_neutral.jpg")
+    page.locator("#read-edit").click()
+    page.wait_for_selector("#edit-tiles .tile:last-child canvas")
+    page.wait_for_selector("#edit-stage:not(.busy)")
     shoot(page, "phone")

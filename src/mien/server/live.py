@@ -4,8 +4,7 @@
 `analysis`, the same as that of `POST /v1/analyses`, and its `rows`, those of a table of `mien video` where they apply
 (no tracking and smoothing, as the server knows nothing of other frames). The first message from the server names the
 rows' `columns`. The next frame is read after the answer to the one before is sent, so a client sends the latest frame
-whenever an answer arrives, and the rate follows what the server manages. A refusal is an answer too; the stream goes
-on.
+whenever an answer arrives, and the rate follows what the server manages. A refusal is an answer too.
 
 Key, host, origin, sizes and places in the pool are as for pictures that are posted. A browser cannot add headers to a
 WebSocket, so the key may also be offered as a subprotocol, `mien.key.` and the key in base64url without padding.

@@ -160,7 +160,7 @@ function take(mine, { analysis, rows: values }, time) {
   const [[begun]] = mine.took;
   const shown = (mine.took.length - 1) / ((mine.took.at(-1)[0] - begun) / 1000);
   const took = mine.took.reduce((sum, [from, to]) => sum + to - from, 0) / mine.took.length;
-  $("live-rate").textContent = Number.isFinite(shown) ? `${shown < 10 ? shown.toFixed(1) : Math.round(shown)} frames per second, each answered in ${Math.round(took)} ms` : "";
+  $("live-rate").textContent = Number.isFinite(shown) ? `${shown < 9.5 ? shown.toFixed(1) : Math.round(shown)} frames per second, each answered in ${Math.round(took)} ms` : "";
 }
 
 /** The face that the panel describes: the one nearest to where it was, at first the largest. */
