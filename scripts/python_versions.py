@@ -58,6 +58,19 @@ EXTRAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         ("server",),
     ),
+    # Its tests run a server.
+    "client": (
+        (
+            "c2pa-python>=0.32",
+            "cryptography>=42",
+            "fastapi>=0.135",
+            "uvicorn>=0.32",
+            "python-multipart>=0.0.20",
+            "prometheus-client>=0.21",
+            "jinja2>=3.1",
+        ),
+        ("test_client.py",),
+    ),
     "video": (("scipy>=1.13",), ("video",)),
     "batch": ((), ("batch/test_batch.py",)),
 }

@@ -156,7 +156,7 @@ class Client:
 
         Args:
             picture: as for `analyse`. target: an expression, "neutral", a blend, or (valence, arousal).
-            intensity, face, mouth, relative, force: as of `Editor.__call__`.
+            intensity: as of `Editor.__call__`, and so are face, mouth, relative and force.
             consent: the person agreed; recorded in the provenance.
             format: of the answer; "png" keeps every pixel.
 
@@ -259,8 +259,8 @@ class Client:
             path: any video file that FFmpeg reads.
             every: analyse every Nth frame. smooth: lag of the smoothed values, seconds.
             baseline: "calmest" or a span such as "0:02-0:04" within the video, or a picture of the neutral face.
-            table, page: files to write: the table (.csv, .parquet or .jsonl) and the summary page. overwrite: replace
-                them.
+            table: a file to write, .csv, .parquet or .jsonl. page: the same for the summary page, .html. overwrite:
+                replace them.
             progress: called with the frames done, and of all if known.
 
         Raises:

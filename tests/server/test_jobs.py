@@ -273,7 +273,6 @@ async def _names(job: jobs.ServerJob) -> list[str | None]:
 def test_results_are_removed_after_their_time_and_at_the_end(serve: Serve, folder: Path) -> None:
     client = own(serve, kept=0.2)
     job = started(batch(client, ("a.png", picture())))
-    assert events(client, job)[-1][0] == "done"
     wait_until(lambda: client.get(job).status_code == 404)
     assert is_empty(folder)
     started(batch(client, ("a.png", picture())))
@@ -332,7 +331,7 @@ def test_one_job_too_many_is_refused_until_one_is_gone(serve: Serve, slow: Slow)
 
 
 def test_a_job_that_takes_too_long_fails(serve: Serve, slow: Slow) -> None:
-    client = serve(slow, limits=Limits(running=1, job_seconds=0.3))
+    client = serve(slow, limits=Limits(running=1, job_seconds=2))
     name, data = events(client, started(batch(client, ("a.png", picture()))))[-1]
     assert (name, data["error"]) == ("failed", "too_slow")
     assert "--max-job-seconds" in data["message"]

@@ -56,7 +56,7 @@ class Answers:
                     self._models.pipeline, self._limits, request["video"], progress
                 ), b""
             if "tables" in request:
-                job_files.write_tables(self._models.pipeline, request["tables"])
+                job_files.write_tables(self._models.pipeline, request["tables"], progress)
                 return {}, b""
             if "neutral_of" in request:
                 neutral = self._neutral(data, request["neutral_of"])

@@ -30,8 +30,10 @@ REPORT: Final = 0.25
 """Least seconds between two reports of progress."""
 
 
-def write_tables(pipeline: Pipeline, asked: dict[str, Any]) -> None:
-    """Write the tables of a batch from the analyses of its pictures.
+def write_tables(
+    pipeline: Pipeline, asked: dict[str, Any], progress: Callable[[dict[str, Any]], None]
+) -> None:
+    """Write the tables of a batch from the analyses of its pictures; `progress` is called after each.
 
     Raises:
         MienError: a table cannot be written.
@@ -49,6 +51,7 @@ def write_tables(pipeline: Pipeline, asked: dict[str, Any]) -> None:
                 analysis = Analysis.from_json(line)
                 for table in tables:
                     table.write(analysis)
+                progress({})
 
 
 def analyse_video(

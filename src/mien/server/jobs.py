@@ -350,6 +350,8 @@ class Jobs:
                 task.cancel()
         job.upload.unlink()
         await self._write_tables(job, asked, neutral is not None)
+        job.size = _size_of(job.folder)
+        self._check_disk()
         job.files = list(asked.files)
         job.summary = {name: job.progress[name] for name in ("total", "faces", "failed")}
 
@@ -388,7 +390,7 @@ class Jobs:
                 "columns": asked.columns,
                 "changes": changes,
             }
-            await self._pool.run_alone({"tables": request}, lambda progress: None)
+            await self._pool.run_alone({"tables": request}, lambda done: None)
 
     # Videos -----------------------------------------------------------------------------------------------------------
 
@@ -432,6 +434,8 @@ class Jobs:
             raise
         job.progress, job.summary = header["progress"], header["summary"]
         self._count_faces("video", job.progress["faces"])
+        job.size = _size_of(job.folder)
+        self._check_disk()
         job.files = list(asked.files)
         if header["note"]:
             job.problem = Refusal(422, "damaged_video", header["note"])
