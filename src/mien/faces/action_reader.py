@@ -50,11 +50,11 @@ class ActionReader:
         network: Any,
         measured: NDArray[np.bool_],
         threads: int | None = 1,
-        weights: NDArray[np.float64] | None = None,
+        strength: NDArray[np.float64] | None = None,
     ) -> None:
         """`network`: a `Network`, or anything with its `run`; `measured` [52]: mask of its outputs that are valid;
-        `weights` [52] of the actions in the intensity (none: no intensity)."""
-        self._network, self.measured, self._weights = network, measured, weights
+        `strength` [2, 52]: weight and value at rest of each action in the intensity (None: no intensity)."""
+        self._network, self.measured, self._strength = network, measured, strength
         self._team = ThreadedBatches(threads, most=_BATCH)
 
     @classmethod
@@ -76,7 +76,7 @@ class ActionReader:
                 f"{card.path}: 'actions' does not tell of each action: train the weights again"
             )
         measured = np.array([bool(stated[name]["measured"]) for name in ACTIONS])
-        return cls(network, measured, threads, _weights(card))
+        return cls(network, measured, threads, _strength(card))
 
     def __call__(
         self, crops: NDArray[np.uint8], points: NDArray[Any]
@@ -104,11 +104,12 @@ class ActionReader:
         self._team.map(read, len(crops))
         gaze = upright(gaze, matrices, back=True)
         gaze[values[:, _LIDS].mean(axis=1) > SHUT] = np.nan
-        strength = (
-            np.full(len(values), np.nan) if self._weights is None else -np.expm1(-values @ self._weights)
-        )
+        intensity = np.full(len(values), np.nan)
+        if self._strength is not None:
+            weights, rest = self._strength
+            intensity = -np.expm1(-np.maximum(values - rest, 0) @ weights)
         values[:, ~self.measured] = np.nan
-        return values, gaze, strength
+        return values, gaze, intensity
 
     def named(self, crops: NDArray[np.uint8], points: NDArray[Any]) -> list[Movement]:
         """The same per face, with None for what is not measured."""
@@ -127,12 +128,12 @@ class ActionReader:
         ]
 
 
-def _weights(card: cards.Card) -> NDArray[np.float64] | None:
+def _strength(card: cards.Card) -> NDArray[np.float64] | None:
     stated = card.fields.get("intensity")
     if stated is None:
         return None
     try:
-        return np.array([float(stated["weights"][name]) for name in ACTIONS])
+        return np.array([[float(stated[key][name]) for name in ACTIONS] for key in ("weights", "rest")])
     except (KeyError, TypeError, ValueError) as problem:
         raise WeightsError(
             f"{card.path}: 'intensity' does not weigh each action ({problem}): train the weights again"

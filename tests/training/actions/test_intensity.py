@@ -32,8 +32,8 @@ def made(count: int = 400) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[typ
 def test_the_strength_is_found_and_no_action_lowers_it() -> None:
     actions, strength = made()
     weights = fit(actions, strength)
-    assert (weights >= 0).all()
-    assert not weights[[name.startswith(GAZE) for name in ACTIONS]].any()
+    assert (weights.weights >= 0).all()
+    assert not weights.weights[[name.startswith(GAZE) for name in ACTIONS]].any()
     said = intensity(actions, weights)
     assert np.corrcoef(said, strength)[0, 1] > 0.95
     assert said.max() < 1

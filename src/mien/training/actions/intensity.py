@@ -1,14 +1,17 @@
 """Fit the intensity of an expression: one number in 0..1 from a face's actions.
 
-    intensity = 1 - exp(-sum of weight x action)
+    intensity = 1 - exp(-sum of weight x how far the action lies above its value at rest, or 0)
 
 with weights of at least 0 for each action but those of the eyes' direction. So it never falls when an action rises, and
-approaches 1 without reaching it. It is 0 for a face at rest, and 1 - exp(-3) = .95 is the full strength of a rendered
-expression. *Chosen*, by us: the form, because it is monotone and cannot saturate; and the targets:
+approaches 1 without reaching it. It is near 0 for a face at rest, and 1 - exp(-3) = .95 is the full strength of a
+rendered expression. *Chosen*, by us: the form, because it is monotone and cannot saturate; and the targets:
 
 - renderings of the eight expressions: their exact strength;
-- photographs with votes: half the share of votes that are not for neutral. Everybody may agree on a faint smile, so
-  votes say whether there is an expression rather than how strong it is: they fix the lower half of the scale.
+- photographs with votes: half the share of votes that are not for neutral, where that share is at most `TORN`.
+  Everybody may agree on a faint smile, so votes say whether there is an expression rather than how strong it is: they
+  fix the lower end of the scale.
+
+The value at rest is an action's median over the faces with a target of 0.
 
 The weights are fitted by non-negative least squares on the scale of the sum, on people that the network did not learn
 from, with its own answers, so that they weigh what it measures well.
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +43,9 @@ Floats = NDArray[Any]  # float32 or float64
 FULL: Final = 3.0
 """The weighted sum at the full strength of a rendered expression."""
 
+TORN: Final = 0.6
+"""Share of votes for an expression up to which votes are learnt from; above it they do not tell its strength."""
+
 CLEAR: Final = 0.8
 """Share of votes for happiness from which a smile counts as clear."""
 
@@ -49,22 +55,32 @@ _RIDGE: Final = 1.0
 _FREE: Final = np.array([not name.startswith(GAZE) for name in ACTIONS])
 
 
-def fit(actions: Floats, targets: Floats) -> Floats:
-    """The weights [52], at least 0, of actions [n, 52] for target intensities [n] in 0..1."""
+class Fit(NamedTuple):
+    """`weights` [52], at least 0, and `rest` [52], the actions of a face at rest."""
+
+    weights: Floats
+    rest: Floats
+
+
+def fit(actions: Floats, targets: Floats) -> Fit:
+    """The fit to actions [n, 52] with target intensities [n] in 0..1, 0 at rest."""
     from scipy.optimize import nnls
 
+    still = targets <= 0
+    rest = np.median(actions[still], axis=0) if still.any() else np.zeros(len(ACTIONS))
+    above = np.maximum(actions - rest, 0)
     wanted = -np.log1p(-np.clip(targets, 0, 1) * -np.expm1(-FULL))
     ridge = np.sqrt(_RIDGE) * np.eye(_FREE.sum())
     weights = np.zeros(len(ACTIONS))
     weights[_FREE] = nnls(
-        np.concatenate([actions[:, _FREE], ridge]), np.concatenate([wanted, np.zeros(len(ridge))])
+        np.concatenate([above[:, _FREE], ridge]), np.concatenate([wanted, np.zeros(len(ridge))])
     )[0]
-    return weights
+    return Fit(weights, rest)
 
 
-def intensity(actions: Floats, weights: Floats) -> Floats:
+def intensity(actions: Floats, fitted: Fit) -> Floats:
     """The intensity [n] of actions [n, 52]."""
-    return np.asarray(-np.expm1(-actions @ weights))
+    return np.asarray(-np.expm1(-np.maximum(actions - fitted.rest, 0) @ fitted.weights))
 
 
 def graded(renders: Path, votes: Path | None) -> dict[str, NDArray[Any]]:
@@ -114,16 +130,16 @@ def _voted(root: Path) -> Iterator[tuple[Record, float, str]]:
                 yield record, 0.5 * (1 - float(shares[NEUTRAL] / shares.sum())), kind
 
 
-def fitted(network: Callable[[Any], Any], faces: dict[str, NDArray[Any]]) -> tuple[Floats, dict[str, Any]]:
-    """The weights [52] for a network's own answers on the faces of `graded`, and the card's figures of them."""
+def fitted(network: Callable[[Any], Any], faces: dict[str, NDArray[Any]]) -> tuple[Fit, dict[str, Any]]:
+    """The fit to a network's own answers on the faces of `graded`, and the card's figures of it."""
     crops, parts = middle(faces["crops"]), []
     for first in range(0, len(crops), 64):
         rows = slice(first, first + 64)
         parts.append(network({"crops": crops[rows], "points": faces["points"][rows]})[0])
     actions, kind = np.concatenate(parts), faces["kind"]
-    learnt = np.isin(kind, ("valid", "votes"))
-    weights = fit(actions[learnt], faces["target"][learnt])
-    return weights, figures(intensity(actions, weights), faces)
+    learnt = (kind == "valid") | ((kind == "votes") & (faces["target"] <= 0.5 * TORN))
+    found = fit(actions[learnt], faces["target"][learnt])
+    return found, figures(intensity(actions, found), faces)
 
 
 def figures(said: Floats, faces: dict[str, NDArray[Any]]) -> dict[str, Any]:

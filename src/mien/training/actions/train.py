@@ -289,7 +289,8 @@ def finish(
 
 
 def _intensity(config: ActionsConfig, weights: Path) -> dict[str, Any] | None:
-    """The card's entry for intensity: the weight of each action, and its figures; None without `expressions`."""
+    """The card's entry for intensity: the weight and the value at rest of each action, and its figures; None without
+    `expressions`."""
     if config.expressions is None:
         return None
     path = config.labels / "graded.npz"
@@ -298,8 +299,9 @@ def _intensity(config: ActionsConfig, weights: Path) -> dict[str, Any] | None:
     with np.load(path) as file:
         fitted, figures = intensity.fitted(_runner(weights), dict(file))
     return {
-        "formula": "1 - exp(-sum of weight x action), see mien.training.actions.intensity",
-        "weights": {name: round(float(weight), 4) for name, weight in zip(ACTIONS, fitted, strict=True)},
+        "formula": "1 - exp(-sum of weight x max(0, action - rest)), see mien.training.actions.intensity",
+        "weights": {name: round(float(one), 4) for name, one in zip(ACTIONS, fitted.weights, strict=True)},
+        "rest": {name: round(float(one), 4) for name, one in zip(ACTIONS, fitted.rest, strict=True)},
         "figures": figures,
     }
 
