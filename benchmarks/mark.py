@@ -6,11 +6,11 @@
 PICTURES are files and folders; the .npz files of FERPlus and tar files of pictures count as folders. Each picture is
 cut and resized at random from a fixed seed, to the sizes asked for (the side of a square of the same area).
 
-False alarms are counted on unmarked crops, five of each picture, at 4 alignments each, drawn at random from the 220
-that a search has. `find` accepts the largest score of at most 40 alignments, chosen by the known carriers, of which the
-score is independent. So the rate of a search is at most 10 times that of 4 alignments. The tail of the largest score of
-4 is extrapolated by an exponential fit to its highest 1 % (peaks over a threshold, Pickands 1975, with shape 0: the
-tail of a normal distribution falls faster).
+False alarms are counted on unmarked crops at 4 alignments each, drawn at random from the 220 that a search has. `find`
+accepts the largest score of at most 40 alignments, which the known carriers choose; the score is independent of these.
+So the rate of a search is at most 10 times that of 4 alignments. The tail of the largest score of 4 is extrapolated by
+an exponential fit to its highest 1 % (peaks over a threshold, Pickands 1975, with shape 0: the tail of a normal
+distribution falls faster). Five crops of each picture are cut before, and four of each of these after it is normalised.
 """
 
 from __future__ import annotations
@@ -193,21 +193,22 @@ def false_alarms(paths: list[Path], number: int) -> None:
     """Print the count of false alarms on unmarked pictures, and the extrapolated rate."""
     random = np.random.default_rng(0)
     source = pictures(paths, random)
-    scores = np.empty(number)
-    for at in range(number):
-        if at % 5 == 0:
-            picture = next(source)
-        rgb = sized(cut(picture, random), random.choice([64, 128, 200, 256, 384, 512]))
-        if random.random() < 0.3:
-            rgb = jpeg(rgb, int(random.integers(40, 95)))
-        scores[at] = max(mark.score_at(rgb, int(random.choice(mark.SIDES)), random.choice(mark.SCALES, 4)))
-        if at % 5000 == 4999:
-            print(at + 1, f"largest {scores[: at + 1].max():.2f}", flush=True)
+    found: list[float] = []
+    while len(found) < number:
+        picture = next(source)
+        for _ in range(5):
+            rgb = sized(cut(picture, random), random.choice([64, 128, 200, 256, 384, 512]))
+            if random.random() < 0.3:
+                rgb = jpeg(rgb, int(random.integers(40, 95)))
+            found += mark.score_windows(rgb, int(random.choice(mark.SIDES)), random, 4, 4)
+        if len(found) % 5000 == 0:
+            print(len(found), f"largest {max(found):.2f}", flush=True)
+    scores = np.array(found)
     threshold = np.quantile(scores, 0.99)
     slope = (scores[scores > threshold] - threshold).mean()
     rate = 0.01 * np.exp(-(mark.ACCEPT - threshold) / slope)
     print(
-        f"{number} pictures, 4 alignments each: {(scores >= mark.ACCEPT).sum()} alarms; "
+        f"{len(scores)} crops, 4 alignments each: {(scores >= mark.ACCEPT).sum()} alarms; "
         f"median {np.median(scores):.2f}, 99 % {threshold:.2f}, largest {scores.max():.2f}; "
         f"above 99 % falls by e every {slope:.3f}; "
         f"rate at {mark.ACCEPT}: {rate:.1e}, of a search at most {10 * rate:.1e}"

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from mien.cli.main import app
+from mien.cli.main import _with_values, app
 from mien.editing.editor import Editor
 from mien.editing.photo import Photo
 from mien.editing.results import Edit
 from mien.errors import ConfigError, OutputExists
 from mien.io import images
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 pytest.importorskip("c2pa")
 
@@ -152,7 +157,9 @@ def test_facial_actions_are_set_alone_and_after_another_face(examples: Path, tmp
     neutral, smiling = (str(examples / f"portrait_{name}.jpg") for name in ("neutral", "smiling"))
     for number, asked in enumerate((["--au", "smile=0.6"], ["--like", smiling, "--au", "jawOpen=0.1"])):
         out = tmp_path / f"{number}.png"
-        done = CliRunner().invoke(app, ["edit", neutral, *asked, "--out", str(out), "--no-provenance"])
+        done = CliRunner().invoke(
+            app, ["edit", neutral, *asked, "--out", str(out), "--no-provenance", "--no-mark"]
+        )
         assert done.exit_code == 0, done.output
         said = re.search(r"mouthSmileLeft (\S+) to (\S+?)[,;\n]", done.output)
         assert said, done.output
@@ -176,3 +183,51 @@ def test_unclear_actions_are_refused(
     problem = CliRunner().invoke(app, command).exception
     assert isinstance(problem, ConfigError)
     assert complaint in str(problem)
+
+
+def test_the_label_has_two_forms_and_text_is_the_one_without_a_word(examples: Path, tmp_path: Path) -> None:
+    def edited(*label: str) -> NDArray[np.int64]:
+        out = tmp_path / "out.png"
+        command = ["edit", *label, str(examples / "portrait_neutral.jpg"), "--to", "happiness", "--no-mark"]
+        done = CliRunner().invoke(app, [*command, "--out", str(out), "--overwrite"])
+        assert done.exit_code == 0, done.output
+        return images.read(out).astype(int)
+
+    plain = edited()
+    alone, text, icon = (edited(*label) for label in (["--label"], ["--label", "text"], ["--label=icon"]))
+    np.testing.assert_array_equal(alone, text)
+    height = plain.shape[0]
+    assert (text[: height // 2] == plain[: height // 2]).all()
+    assert (text != plain).any()
+    assert (icon[height // 2 :] == plain[height // 2 :]).all()
+    assert (icon != plain).any()
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["edit", "--label", "a.jpg"], ["edit", "--label=text", "a.jpg"]),
+        (["edit", "a.jpg", "--label"], ["edit", "a.jpg", "--label=text"]),
+        (["edit", "--label", "icon", "a.jpg"], ["edit", "--label", "icon", "a.jpg"]),
+        (["edit", "--", "--label"], ["edit", "--", "--label"]),
+        (["adapt", "--label"], ["adapt", "--label"]),
+    ],
+)
+def test_an_option_with_an_optional_value(given: list[str], meant: list[str]) -> None:
+    assert _with_values(given) == meant
+
+
+def test_verify_finds_the_mark_in_a_stripped_file(examples: Path, tmp_path: Path) -> None:
+    out, stripped = tmp_path / "out.jpg", tmp_path / "stripped.jpg"
+    command = ["edit", str(examples / "portrait_neutral.jpg"), "--to", "happiness", "--out", str(out)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    Image.fromarray(images.read(out)).save(stripped, quality=70)
+    told = CliRunner().invoke(app, ["verify", str(stripped)])
+    assert told.exit_code == 1
+    assert "content credentials: none" in told.output
+    assert "invisible mark: found, version 1, photo edited by mien" in told.output
+    as_json = json.loads(CliRunner().invoke(app, ["verify", str(stripped), "--json"]).output)
+    assert as_json["mark"] == {"edited": True, "kind": "photo", "generation": 1, "version": 1}
+    assert as_json["mark_score"] > 7.5
+    plain = CliRunner().invoke(app, ["verify", str(examples / "portrait_neutral.jpg")])
+    assert "invisible mark: none found; this does not show that the picture is unedited" in plain.output

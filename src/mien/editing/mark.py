@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -54,9 +54,11 @@ _BAND: Final = (7.5, 24.5)
 _CODED: Final = 1024
 _RINGS: Final = 13
 _ALIGNED: Final = np.ones(1)
-SCALES: Final = np.exp(np.arange(0.12, -0.54, -0.006))
+SCALES: Final = np.exp(sorted(0.006 * np.arange(-90, 20), key=abs))
 """Scales that are searched, in steps of 0.6 %: a crop to 0.6 of the sides, or a border of an eighth."""
 _TRIED: Final = 24
+_SURE: Final = 8.0
+"""A score of the known carriers at which the payload is read at once, without trying the other scales."""
 _CAP: Final = 1.95
 """Largest root mean square of the mark, in levels: a PSNR of 42.3 dB."""
 _PEAK: Final = 8.0
@@ -129,10 +131,20 @@ def find_uncropped(photo: Photo) -> FoundMark:
     return _best(_grey(photo), _ALIGNED, refine=False)
 
 
-def score_at(rgb: Rgb, side: int, scales: Sequence[float]) -> list[float]:
-    """The score of each of some scales of a lattice; to measure false alarms."""
+def score_windows(rgb: Rgb, side: int, random: np.random.Generator, windows: int, scales: int) -> list[float]:
+    """The largest score of several scales for each of several windows of the lattice, all drawn at random; to measure
+    false alarms. A window has 0.7 to 1 of the sides, so it is what `find` would see of a crop."""
     level = _normalised(_lattice(np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8), side))[0]
-    return [_read(*_aligned(level, scale)[1:])[1] for scale in scales]
+    best = []
+    for _ in range(windows):
+        height, width = (round(random.uniform(0.7, 1) * length) for length in level.shape)
+        top, left = (
+            random.integers(0, 1 + all_ - part)
+            for all_, part in zip(level.shape, (height, width), strict=True)
+        )
+        window = level[top : top + height, left : left + width]
+        best.append(max(_read(*_aligned(window, scale)[1:])[1] for scale in random.choice(SCALES, scales)))
+    return best
 
 
 def _grey(photo: Photo) -> NDArray[np.uint8]:
@@ -146,8 +158,15 @@ def _grey(photo: Photo) -> NDArray[np.uint8]:
 
 def _best(grey: NDArray[np.uint8], scales: NDArray[np.float64], refine: bool) -> FoundMark:
     """The mark with the largest score among the likely alignments."""
-    alignments = sorted(_alignments(grey, scales), key=lambda alignment: -alignment[0])
     best: tuple[Mark | None, float] = (None, 0.0)
+    alignments = []
+    for alignment in _alignments(grey, scales):
+        alignments.append(alignment)
+        if alignment[0] >= _SURE:
+            found = _read(*alignment[1:3])
+            if found[1] >= ACCEPT:
+                return FoundMark(*found)
+    alignments.sort(key=lambda alignment: -alignment[0])
     for _, coefficients, shift, _, _ in alignments[:_TRIED]:
         best = max(best, _read(coefficients, shift), key=lambda found: found[1])
         if best[1] >= ACCEPT:
@@ -160,13 +179,12 @@ def _best(grey: NDArray[np.uint8], scales: NDArray[np.float64], refine: bool) ->
     return FoundMark(best[0] if best[1] >= ACCEPT else None, best[1])
 
 
-def _alignments(grey: NDArray[np.uint8], scales: NDArray[np.float64]) -> list[tuple[Any, ...]]:
-    """(sync score, coefficients, shift, normalised lattice, scale) of each lattice and scale."""
-    found: list[tuple[Any, ...]] = []
-    for side in SIDES:
-        level = _normalised(_lattice(grey, side))[0]
-        found += [(*_aligned(level, scale), level, scale) for scale in scales]
-    return found
+def _alignments(grey: NDArray[np.uint8], scales: NDArray[np.float64]) -> Iterator[tuple[Any, ...]]:
+    """(sync score, coefficients, shift, normalised lattice, scale) of each scale and lattice."""
+    levels = [_normalised(_lattice(grey, side))[0] for side in SIDES]
+    for scale in scales:
+        for level in levels:
+            yield (*_aligned(level, scale), level, scale)
 
 
 @dataclass(frozen=True)
