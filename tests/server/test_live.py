@@ -170,7 +170,7 @@ class Connection:
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         self._protocol = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
-        self._send(events.Request(host="x", target="/v1/live"))
+        self._send(events.Request(host="localhost", target="/v1/live"))
 
     def _send(self, event: Any) -> None:
         self._socket.sendall(self._protocol.send(event))
@@ -182,7 +182,8 @@ class Connection:
         while True:
             yield from self._protocol.events()
             data = self._socket.recv(65536)
-            self._protocol.receive_data(data or None)
+            assert data, "the connection was closed"
+            self._protocol.receive_data(data)
 
     def next(self, kind: type[Any]) -> Any:
         return next(event for event in self.events() if isinstance(event, kind))
