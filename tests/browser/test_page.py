@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mien.actions import GAZE, SIDES
 from mien.labels import EXPRESSIONS
 from mien.wording import signed
 
@@ -275,10 +276,17 @@ def test_on_a_phone_the_picture_stays_in_sight(visit: Any, examples: Path) -> No
     one.read(examples / "portrait_neutral.jpg")
     page.locator("#read-edit").click()
     page.wait_for_selector("#edit-save:enabled")
-    for control in ("#intensity", "#mouth", "#edit-save"):
+    of_moves = ["[aria-label='inner brows raised']", "[aria-label=smile]", "#moves-more summary"]
+    for control in ("#intensity", "#mouth", "#edit-save", *of_moves, "#edit-save"):
+        if control == of_moves[0]:
+            page.locator(".segments").get_by_text("Movements").click()
+            move(page, "smile", 0.7)
         page.locator(control).focus()
         page.wait_for_timeout(200)
-        stage, box = page.locator("#edit-stage").bounding_box(), page.locator(control).bounding_box()
+        stage, box = (
+            page.locator(".keep:has(#edit-stage)").bounding_box(),
+            page.locator(control).bounding_box(),
+        )
         assert stage["y"] >= 0
         assert stage["y"] + stage["height"] < box["y"], f"{control} is below the picture"
         assert box["y"] + box["height"] <= 800
@@ -304,6 +312,147 @@ def test_the_disc_chooses_valence_and_arousal(visit: Any, examples: Path) -> Non
     assert 0.3 < float(page.locator("#arousal").input_value()) < 0.7
     page.wait_for_selector("#edit-save:enabled")
     assert page.locator("#edit-disc svg").get_attribute("aria-label").startswith("Valence +0.")
+
+
+def open_movements(one: Any, file: Path) -> Any:
+    """Read a photo, and edit it by its facial movements."""
+    page = one.page
+    one.read(file)
+    page.locator("#read-edit").click()
+    page.wait_for_selector("#edit-save:enabled")
+    page.locator(".segments").get_by_text("Movements").click()
+    page.wait_for_selector("#edit-save:disabled")
+    return page
+
+
+def slider(page: Any, words: str) -> Any:
+    return page.get_by_role("slider", name=words, exact=True)
+
+
+def by_movements(answer: Any) -> bool:
+    """Whether an answer is an edit by facial actions, and not a small preview."""
+    return "/v1/edits" in answer.url and "=" in answer.json()["target"]
+
+
+def move(page: Any, words: str, value: float) -> dict[str, Any]:
+    """Move a slider; the answer with what was drawn."""
+    page.wait_for_selector("#edit-stage:not(.busy)")
+    with page.expect_response(by_movements) as waiting:
+        slider(page, words).fill(str(value))
+    page.wait_for_selector("#edit-stage:not(.busy)")
+    return dict(waiting.value.json())
+
+
+def test_a_slider_for_every_movement_that_can_be_edited_starts_at_what_the_face_shows(
+    visit: Any, models: dict[str, Any], examples: Path
+) -> None:
+    page = open_movements(visit(), examples / "portrait_neutral.jpg")
+    actions = models["pipeline"](examples / "portrait_neutral.jpg").faces[0].reading.actions
+    movements = page.evaluate("async () => (await import('./actions.js')).MOVEMENTS")
+    editable = [one for one in movements if one["name"] != "tongueOut"]
+    assert sorted(name for one in editable for name in one["actions"]) == sorted(
+        models["editor"].actions.editable
+    )
+    assert {one["name"]: tuple(one["actions"]) for one in movements} == {
+        name: sides for name, sides in SIDES.items() if not name.startswith(GAZE)
+    }
+    assert page.locator("#moves-first input").count() == 13
+    assert not slider(page, "dimples").is_visible()
+    page.locator("#moves-more summary").click()
+    for one in editable:
+        values = [actions.get(name) for name in one["actions"]]
+        known = None not in values
+        expected = sum(round(value, 2) for value in values) / len(values) if known else 0
+        node = slider(page, one["words"])
+        assert node.is_visible()
+        assert float(node.input_value()) == pytest.approx(expected, abs=0.0101), one["name"]
+        assert node.locator("xpath=..").locator(".now").count() == int(known)
+    assert page.locator("#edit-strength").is_hidden()
+    assert page.locator("#record-target").inner_text() == "nothing yet"
+    assert pixels(page, 0) == pixels(page, 1)
+
+
+def test_moved_movements_are_drawn_read_back_and_put_back(visit: Any, examples: Path) -> None:
+    page = open_movements(visit(), examples / "portrait_neutral.jpg")
+    first = move(page, "mouth open", 0.6)
+    assert first["faces"][0]["asked"] == {"jawOpen": 0.6}
+    assert first["faces"][0]["intensity"] == 1
+    assert far(pixels(page, 0), pixels(page, 1)) > 0.1
+    before, after = (first["faces"][0][when]["actions"]["jawOpen"] for when in ("before", "after"))
+    assert (
+        page.locator("#edit-back")
+        .inner_text()
+        .startswith(f"Mouth open {before * 100:.0f} % before, {after * 100:.0f} % after.")
+    )
+    assert move(page, "smile", 0.4)["target"] == "jawOpen=0.6,mouthSmile=0.4"
+    assert page.locator("#record-target").inner_text() == "mouth open 60 %; smile 40 %"
+
+    apart = page.get_by_role("button", name="L/R: smile, left and right apart")
+    apart.press("Enter")
+    assert apart.get_attribute("aria-pressed") == "true"
+    assert slider(page, "smile, right").input_value() == "0.4"
+    split = move(page, "smile, left", 0.8)["faces"][0]["asked"]
+    assert split == {"jawOpen": 0.6, "mouthSmileLeft": 0.8, "mouthSmileRight": 0.4}
+    apart.press("Enter")
+    assert slider(page, "smile").input_value() == "0.6"
+    page.get_by_role("button", name="Undo: smile").press("Enter")
+    assert page.evaluate("document.activeElement.ariaLabel") == "smile"
+    assert page.locator("#record-target").inner_text() == "mouth open 60 %"
+    assert move(page, "eyes wide", 0.5)["target"] == "eyeWide=0.5,jawOpen=0.6"
+
+    page.locator("#edit-reset").click()
+    assert pixels(page, 0) == pixels(page, 1)
+    assert page.locator("#edit-save").is_disabled()
+    assert page.locator("#by-moves").is_visible()
+    assert page.locator(".move.moved").count() == 0
+    assert page.locator("#edit-back").inner_text() == ""
+
+
+def like(page: Any, file: Path) -> None:
+    with page.expect_file_chooser() as waiting:
+        page.locator("#like-pick").click()
+    waiting.value.set_files(str(file))
+
+
+def test_a_face_moves_like_the_one_of_another_photo(
+    visit: Any, models: dict[str, Any], examples: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    page = open_movements(visit(), examples / "portrait_neutral.jpg")
+    expected = models["pipeline"](examples / "portrait_smiling.jpg").faces[0].reading.actions
+    with page.expect_response(by_movements) as waiting:
+        like(page, examples / "portrait_smiling.jpg")
+    asked = waiting.value.json()["faces"][0]["asked"]
+    assert asked["mouthSmileLeft"] == pytest.approx(expected["mouthSmileLeft"], abs=0.05)
+    assert not [name for name in asked if name.startswith(GAZE) or expected[name] is None]
+    assert float(slider(page, "smile").input_value()) == asked["mouthSmileLeft"]
+    assert page.locator("#like-face canvas").count() == 1
+    assert re.search(r"\(\d+ moved\)", page.locator("#moves-more summary").inner_text())
+
+    page.wait_for_selector("#edit-stage:not(.busy)")
+    move(page, "mouth open", 0.7)
+    page.locator("#like-remove").press("Enter")
+    assert page.evaluate("document.activeElement.id") == "like-pick"
+    assert page.locator("#like-face canvas").count() == 0
+    assert page.locator("#record-target").inner_text() == "mouth open 70 %", "what was moved by hand stays"
+
+    Image.new("RGB", (400, 300), (90, 120, 110)).save(tmp_path / "wall.png")
+    like(page, tmp_path / "wall.png")
+    page.locator("#like-problem", has_text="no face in that photo").wait_for()
+    assert page.locator("#record-target").inner_text() == "mouth open 70 %"
+    with page.expect_response(by_movements):
+        page.evaluate(
+            """async () => {
+              const blob = await (await fetch("/examples/portrait_smiling.jpg")).blob();
+              const files = new DataTransfer();
+              files.items.add(new File([blob], "dropped.jpg", { type: "image/jpeg" }));
+              const place = document.getElementById("like-said");
+              place.dispatchEvent(new DragEvent("drop", { bubbles: true, dataTransfer: files }));
+            }"""
+        )
+    assert page.locator("#like-problem").is_hidden()
+    assert page.locator("#edit-work").is_visible(), "the photo that is edited is still open"
 
 
 def test_a_refused_edit_offers_to_go_on(visit: Any, examples: Path, tmp_path: Path) -> None:
@@ -630,6 +779,15 @@ def test_axe_finds_nothing_and_nothing_overflows(visit: Any, look: str, examples
     page.wait_for_timeout(400)
     page.wait_for_selector("#edit-stage:not(.busy)")
     check("disc")
+    page.locator(".segments").get_by_text("Movements").click()
+    page.locator("#moves-more summary").click()
+    page.get_by_role("button", name="L/R: smile, left and right apart").click()
+    move(page, "smile, left", 0.7)
+    check("movements")
+    like(page, examples / "portrait_smiling.jpg")
+    page.wait_for_selector("#like-remove:visible")
+    page.wait_for_selector("#edit-stage:not(.busy)")
+    check("movements like another photo")
     page.locator("#edit-compare").click()
     check("compare")
     page.locator("#tab-live").click()
@@ -644,7 +802,7 @@ def test_axe_finds_nothing_and_nothing_overflows(visit: Any, look: str, examples
     page.locator("#tab-batch").click()
     page.set_input_files("#file-many", [str(examples / "astronaut.png")])
     page.wait_for_selector("#batch-stop:disabled")
-    for summary in page.locator("summary").all():
+    for summary in page.locator("summary:visible").all():
         summary.click()
     check("batch")
     one.complaints[:] = [text for text in one.complaints if "422" not in text]

@@ -59,6 +59,13 @@ def test_screenshots_of_a_desk(visit: Any, examples: Path) -> None:
     page.wait_for_selector("#edit-tiles .tile:last-child canvas")
     page.wait_for_selector("#edit-stage:not(.busy)")
     shoot(page, "edit")
+    page.locator(".segments").get_by_text("Movements").click()
+    with page.expect_file_chooser() as waiting:
+        page.locator("#like-pick").click()
+    waiting.value.set_files(str(examples / "portrait_smiling.jpg"))
+    page.wait_for_selector("#like-remove:visible")
+    page.wait_for_selector("#edit-stage:not(.busy)")
+    shoot(page, "movements")
 
 
 @pytest.fixture

@@ -137,3 +137,9 @@ export async function edit(file, fields, signal) {
   const bytes = Uint8Array.from(atob(answer.image), (letter) => letter.charCodeAt(0));
   return { ...answer, file: new Blob([bytes], { type: answer.media_type }) };
 }
+
+/** The pixels of a photo that the browser cannot show, as the server shows it: an edit that changes nothing. */
+export async function pixels(file, signal) {
+  const same = await edit(file, { target: "neutral", intensity: 0, force: true, format: "jpg" }, signal);
+  return createImageBitmap(same.file);
+}

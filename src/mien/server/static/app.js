@@ -6,6 +6,7 @@ import * as camera from "./camera.js";
 import { $, h, say, trouble } from "./dom.js";
 import * as edit from "./edit.js";
 import * as live from "./live.js";
+import * as moves from "./moves.js";
 import * as purpose from "./purpose.js";
 import * as read from "./read.js";
 
@@ -38,6 +39,7 @@ const isPhoto = (file) => file.type.startsWith("image/") || /\.(heic|heif|tiff?)
 
 /** Everything that brings photos and videos ends here. */
 async function take(files, tab = current) {
+  if (tab === "like") return files.length && moves.like([...files].find(isPhoto));
   const film = [...files].find(isFilm);
   const photos = [...files].filter(isPhoto);
   if (!film && !photos.length) {
@@ -63,6 +65,9 @@ async function take(files, tab = current) {
   if (tab === "edit") return startEdit(photos[0]);
   return read.open(photos[0], service.limits);
 }
+
+/** Whether a photo is dropped for a face to move like, and not to be opened. */
+const isLike = (event) => $("like").contains(event.target);
 
 /** Start the live view with what `begin` brings. */
 async function watch(begin) {
@@ -159,14 +164,15 @@ function sources() {
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
     document.querySelectorAll(".drop").forEach((node) => node.classList.add("over"));
+    $("like").classList.toggle("over", isLike(event));
   });
   for (const kind of ["dragleave", "drop", "dragend"]) {
     document.addEventListener(kind, (event) => {
       event.preventDefault();
-      document.querySelectorAll(".drop").forEach((node) => node.classList.remove("over"));
+      document.querySelectorAll(".drop, .like").forEach((node) => node.classList.remove("over"));
     });
   }
-  document.addEventListener("drop", (event) => take(event.dataTransfer.files));
+  document.addEventListener("drop", (event) => take(event.dataTransfer.files, isLike(event) ? "like" : current));
 }
 
 function theme() {

@@ -1,5 +1,6 @@
 // Pictures of numbers: bars, the valence and arousal dial, boxes over a photo. All inline SVG, all with words beside.
 
+import { MOVEMENTS } from "./actions.js";
 import { clamp, colour, h, percent, s, signed } from "./dom.js";
 
 const LONGEST = 1600; // pixels kept of a photo for showing it
@@ -109,22 +110,11 @@ export const bars = (shares) =>
     h("tbody", null, ranked(shares).slice(0, ROWS).map(([name, share], place) => row(name, share, colour(name), place === 0))),
   );
 
-// ARKit's names of the facial actions that say something of an expression, in words. Where it looks does not.
-const MOVEMENTS = {
-  browDown: "brows lowered", browInnerUp: "inner brows raised", browOuterUp: "outer brows raised", cheekPuff: "cheeks puffed",
-  cheekSquint: "cheeks raised", eyeBlink: "eyes closed", eyeSquint: "eyes narrowed", eyeWide: "eyes wide", jawForward: "jaw forward",
-  jawOpen: "mouth open", mouthClose: "lips together", mouthDimple: "dimples", mouthFrown: "mouth corners down", mouthFunnel: "lips rounded",
-  mouthLowerDown: "lower lip down", mouthPress: "lips pressed", mouthPucker: "lips puckered", mouthRollLower: "lower lip in",
-  mouthRollUpper: "upper lip in", mouthShrugLower: "chin raised", mouthShrugUpper: "upper lip pushed up", mouthSmile: "smile",
-  mouthStretch: "lips stretched", mouthUpperUp: "upper lip raised", noseSneer: "nose wrinkled", tongueOut: "tongue out",
-};
 const LEAST = 0.1; // smaller movements are left out: at rest a face has many of them
 
 /** The largest movements of a face, [words, strength], largest first; both sides together are their larger one. */
 export function movements(face, most) {
-  const actions = face.reading.actions;
-  return Object.entries(MOVEMENTS)
-    .map(([name, words]) => [words, Math.max(...[name, `${name}Left`, `${name}Right`].map((one) => actions[one] ?? 0))])
+  return MOVEMENTS.map(({ words, actions }) => [words, Math.max(...actions.map((one) => face.reading.actions[one] ?? 0))])
     .filter(([, strength]) => strength >= LEAST)
     .sort((a, b) => b[1] - a[1])
     .slice(0, most);

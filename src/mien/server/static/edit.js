@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { $, arrows, colour, download, h, percent, say, signed, trouble } from "./dom.js";
 import { around, bitmapOf, cut, dial, fit, ranked, top } from "./draw.js";
+import * as moves from "./moves.js";
 
 const TARGETS = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear"];
 const LONGEST = 560; // pixels of the part that is drawn while sliders move
@@ -31,10 +32,8 @@ export function setUp(service) {
   );
   const form = $("edit-form");
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", () => {
-    show();
-    ask();
-  });
+  form.addEventListener("input", changed);
+  moves.setUp(service.limits, changed);
   $("edit-new").addEventListener("click", clear);
   $("edit-reset").addEventListener("click", () => {
     reset();
@@ -49,14 +48,18 @@ export function setUp(service) {
     const length = Math.max(1, Math.hypot(valence, arousal));
     $("valence").value = valence / length;
     $("arousal").value = arousal / length;
-    show();
-    ask();
+    changed();
   });
   arrows($("edit-faces"), (number) => {
     choose(number);
     $("edit-faces").querySelectorAll("button")[number].focus();
   });
   show();
+}
+
+function changed() {
+  show();
+  ask();
 }
 
 /** Before, for as long as the button, the picture or the key B is held. */
@@ -106,11 +109,11 @@ function drag(element, move) {
 
 const mode = () => document.querySelector("#edit-form input[name=mode]:checked").value;
 const target = () => document.querySelector("#edit-form input[name=target]:checked")?.value;
+const asks = () => ({ expression: target() !== undefined, affect: true, moves: moves.any() })[mode()];
 
 function show() {
-  const affect = mode() === "affect";
-  $("by-affect").hidden = !affect;
-  $("by-expression").hidden = affect;
+  for (const name of ["expression", "affect", "moves"]) $(`by-${name}`).hidden = mode() !== name;
+  $("edit-strength").hidden = mode() === "moves"; // each movement has its own
   const [valence, arousal] = [Number($("valence").value), Number($("arousal").value)];
   const marks = Object.entries(circumplex).map(([name, [x, y]]) => [name, x, y]);
   const [nearest] = marks.toSorted((a, b) => Math.hypot(a[1] - valence, a[2] - arousal) - Math.hypot(b[1] - valence, b[2] - arousal));
@@ -119,7 +122,8 @@ function show() {
   $("arousal-out").textContent = signed(arousal);
   const strength = percent(Number($("intensity").value));
   $("intensity-out").textContent = strength;
-  $("record-target").textContent = affect ? `valence ${signed(valence)}, arousal ${signed(arousal)}, strength ${strength}` : target() ? `${target()}, strength ${strength}` : "nothing yet";
+  const told = { expression: () => `${target()}, strength ${strength}`, affect: () => `valence ${signed(valence)}, arousal ${signed(arousal)}, strength ${strength}`, moves: moves.words };
+  $("record-target").textContent = asks() ? told[mode()]() : "nothing yet";
   $("record-consent").textContent = $("consent").checked ? "stated by you" : "not stated";
 }
 
@@ -137,7 +141,7 @@ export async function open(file, analysis, chosen) {
   $("edit-empty").hidden = true;
   $("edit-work").hidden = false;
   $("edit-problem").hidden = true;
-  const bitmap = (await bitmapOf(file)) ?? (await shown(file, mine.stop.signal));
+  const bitmap = (await bitmapOf(file)) ?? (await api.pixels(file, mine.stop.signal));
   if (mine !== session) return;
   mine.bitmap = bitmap;
   mine.scale = bitmap.width / analysis.width;
@@ -150,12 +154,6 @@ export async function open(file, analysis, chosen) {
     ),
   );
   await choose(chosen);
-}
-
-/** A photo that the browser cannot show, as the server shows it: an edit that changes nothing. */
-async function shown(file, signal) {
-  const same = await api.edit(file, { target: "neutral", intensity: 0, force: true, format: "jpg" }, signal);
-  return createImageBitmap(same.file);
 }
 
 const part = (box, reach) => {
@@ -183,6 +181,7 @@ async function choose(number) {
   fit($("edit-stage"), before.width, before.height);
   $("edit-stage").replaceChildren(before, after, h("div", { class: "edge" }), h("span", { id: "edit-side", class: "side", "aria-hidden": "true" }, "after"));
   compare(false);
+  moves.start(face?.reading.actions ?? {});
   reset();
   const blob = await jpeg(before);
   const within = analysis.faces.length > 1 ? await find(blob, face.detection.box, place, before.width) : 0;
@@ -204,24 +203,33 @@ async function find(blob, box, place, width) {
   return faces.length ? faces.indexOf(faces.toSorted((a, b) => distance(a) - distance(b))[0]) : 0;
 }
 
-/** Back to the photo as it was. */
+/** Back to the photo as it was. Movements stay what is chosen by, as they are all at rest then. */
 function reset() {
+  moves.clear();
   for (const input of document.querySelectorAll("#edit-form [name=target]")) input.checked = false;
-  document.querySelector("#edit-form [name=mode][value=expression]").checked = true;
+  if (mode() === "affect") document.querySelector("#edit-form [name=mode][value=expression]").checked = true;
   $("intensity").value = STRENGTH;
   $("mouth").value = "auto";
   Object.entries(HOME).forEach(([name, value]) => ($(name).value = value));
-  $("edit-problem").hidden = true;
-  $("edit-said").replaceChildren();
-  $("edit-save").disabled = true;
   session.wanted = null;
   show();
+  unedited();
+}
+
+/** Show the photo as it was, with nothing to download and nothing said. */
+function unedited() {
+  $("edit-problem").hidden = true;
+  $("edit-save").disabled = true;
+  for (const name of ["edit-said", "edit-back"]) $(name).replaceChildren();
   paint(null);
 }
 
 const fields = () => ({
-  ...(mode() === "affect" ? { valence: $("valence").value, arousal: $("arousal").value } : { target: target() }),
-  intensity: $("intensity").value,
+  ...{
+    expression: () => ({ target: target(), intensity: $("intensity").value }),
+    affect: () => ({ valence: $("valence").value, arousal: $("arousal").value, intensity: $("intensity").value }),
+    moves: () => ({ actions: moves.text(), intensity: 1 }),
+  }[mode()](),
   mouth: $("mouth").value,
   consent: $("consent").checked,
   force: session.force,
@@ -230,7 +238,11 @@ const fields = () => ({
 /** Draw what is asked for now. One request at a time: the latest choice waits for the answer to the one before. */
 async function ask() {
   const mine = session;
-  if (!mine?.sent || (mode() === "expression" && !target())) return;
+  if (!mine?.sent) return;
+  if (!asks()) {
+    mine.wanted = null;
+    return unedited();
+  }
   mine.wanted = fields();
   if (mine.running) return;
   mine.running = true;
@@ -249,7 +261,7 @@ async function ask() {
 }
 
 async function draw(mine, sent, asked) {
-  const current = () => mine === session && sent === mine.sent && (mode() === "affect" || target());
+  const current = () => mine === session && sent === mine.sent && asks();
   try {
     const edited = await api.edit(sent.blob, { ...asked, face: sent.face }, mine.stop.signal);
     const picture = await createImageBitmap(edited.file);
@@ -257,12 +269,10 @@ async function draw(mine, sent, asked) {
     $("edit-problem").hidden = true;
     paint(picture);
     $("edit-save").disabled = false;
-    tell(edited.faces[0]);
+    tell(edited.faces[0], asked);
   } catch (problem) {
     if (problem.name === "AbortError" || !current()) return;
-    paint(null);
-    $("edit-save").disabled = true;
-    $("edit-said").replaceChildren();
+    unedited();
     trouble($("edit-problem"), problem, problem.code === "edit_refused" && !asked.force ? h("button", { type: "button", onclick: anyway }, "Edit anyway") : "");
   }
 }
@@ -280,12 +290,12 @@ function paint(picture) {
   picture?.close();
 }
 
-function tell(face) {
+function tell({ before, after, flags }, asked) {
   const label = (reading) => (([name, share]) => `${name} ${percent(share)}`)(ranked(reading.probabilities)[0]);
-  $("edit-said").replaceChildren(
-    ...(face.before && face.after ? [h("p", null, "Reads as ", h("b", null, label(face.before)), " before, ", h("b", null, label(face.after)), " after.")] : []),
-    ...face.flags.map(inWords).filter(Boolean).map((note) => h("p", null, note)),
-  );
+  const reads = () => h("span", null, "Reads as ", h("b", null, label(before)), " before, ", h("b", null, label(after)), " after.");
+  const told = () => asked.actions && h("span", { class: "told" }, moves.told(before.actions, after.actions));
+  $("edit-back").replaceChildren(...(before && after ? [told(), reads()].filter(Boolean) : []));
+  $("edit-said").replaceChildren(...flags.map(inWords).filter(Boolean).map((note) => h("p", null, note)));
 }
 
 /** A note of the editor in words for people; what only concerns how it draws is left out. */
