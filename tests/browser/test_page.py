@@ -408,6 +408,23 @@ def test_moved_movements_are_drawn_read_back_and_put_back(visit: Any, examples: 
     assert page.locator("#edit-back").inner_text() == ""
 
 
+def test_the_movements_are_those_of_the_chosen_face(
+    visit: Any, models: dict[str, Any], examples: Path
+) -> None:
+    page = (one := visit()).page
+    one.read(examples / "group_1.jpg")
+    page.locator("#read-edit").click()
+    page.wait_for_selector("#edit-faces button[aria-pressed=true]")
+    page.locator(".segments").get_by_text("Movements").click()
+    for number in (1, 2):
+        page.locator("#edit-faces button").nth(number).click()
+        actions = models["pipeline"](examples / "group_1.jpg").faces[number].reading.actions
+        assert float(slider(page, "mouth open").input_value()) == round(actions["jawOpen"], 2)
+        page.wait_for_selector("#edit-save:disabled")
+        assert move(page, "mouth open", 0.77)["target"] == "jawOpen=0.77"
+        assert page.locator("#by-moves").is_visible()
+
+
 def like(page: Any, file: Path) -> None:
     with page.expect_file_chooser() as waiting:
         page.locator("#like-pick").click()

@@ -10,7 +10,7 @@ const APART = 0.1; // sides of another face that differ by this much get a slide
 const TOLD = 2; // movements that are read back under the picture
 const NAMED = 3; // and in the record
 const SIDES = ["left", "right"];
-const INVITATION = "Like another photo: drop one here.";
+const INVITATION = "Like another photo: choose one, or drop it here.";
 
 let limits = {};
 let changed = () => {};
