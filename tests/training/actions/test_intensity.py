@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from mien.actions import ACTIONS, GAZE
+from mien.actions import ACTIONS, GAZE, MIRROR
 from mien.labels import EXPRESSIONS, NEUTRAL
 from mien.training.actions import intensity as intensity_module
 from mien.training.actions.intensity import FULL, figures, fit, graded, intensity
@@ -33,6 +33,7 @@ def test_the_strength_is_found_and_no_action_lowers_it() -> None:
     actions, strength = made()
     weights = fit(actions, strength)
     assert (weights.weights >= 0).all()
+    np.testing.assert_allclose(weights.weights[MIRROR], weights.weights, atol=1e-6)
     assert not weights.weights[[name.startswith(GAZE) for name in ACTIONS]].any()
     said = intensity(actions, weights)
     assert np.corrcoef(said, strength)[0, 1] > 0.95

@@ -14,7 +14,7 @@ rendered expression. *Chosen*, by us: the form, because it is monotone and canno
 The value at rest is an action's median over the faces with a target of 0.
 
 The weights are fitted by non-negative least squares on the scale of the sum, on people that the network did not learn
-from, with its own answers, so that they weigh what it measures well.
+from, with its own answers, so that they weigh what it measures well; both sources count alike.
 
 Tests: tests/training/actions/test_intensity.py.
 """
@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.actions import ACTIONS, GAZE
+from mien.actions import ACTIONS, GAZE, MIRROR
 from mien.data.readers import ferplus, rendered
 from mien.data.records import Record
 from mien.errors import ConfigError
@@ -52,7 +52,7 @@ CLEAR: Final = 0.8
 _RIDGE: Final = 1.0
 """Weight of a small weight in the least squares, in rows."""
 
-_FREE: Final = np.array([not name.startswith(GAZE) for name in ACTIONS])
+_FREE: Final = np.array([not name.startswith(GAZE) and name != "tongueOut" for name in ACTIONS])
 
 
 class Fit(NamedTuple):
@@ -62,18 +62,23 @@ class Fit(NamedTuple):
     rest: Floats
 
 
-def fit(actions: Floats, targets: Floats) -> Fit:
-    """The fit to actions [n, 52] with target intensities [n] in 0..1, 0 at rest."""
+def fit(actions: Floats, targets: Floats, shares: Floats | None = None) -> Fit:
+    """The fit to actions [n, 52] with target intensities [n] in 0..1, 0 at rest; `shares` [n] weigh the faces. Each face
+    counts mirrored too, so both sides get the same weight."""
     from scipy.optimize import nnls
 
+    shares = np.tile(np.ones(len(actions)) if shares is None else shares, 2)
+    actions, targets = np.concatenate([actions, actions[:, MIRROR]]), np.tile(targets, 2)
     still = targets <= 0
     rest = np.median(actions[still], axis=0) if still.any() else np.zeros(len(ACTIONS))
     above = np.maximum(actions - rest, 0)
     wanted = -np.log1p(-np.clip(targets, 0, 1) * -np.expm1(-FULL))
     ridge = np.sqrt(_RIDGE) * np.eye(_FREE.sum())
     weights = np.zeros(len(ACTIONS))
+    root = np.sqrt(shares)
     weights[_FREE] = nnls(
-        np.concatenate([above[:, _FREE], ridge]), np.concatenate([wanted, np.zeros(len(ridge))])
+        np.concatenate([above[:, _FREE] * root[:, None], ridge]),
+        np.concatenate([wanted * root, np.zeros(len(ridge))]),
     )[0]
     return Fit(weights, rest)
 
@@ -138,7 +143,9 @@ def fitted(network: Callable[[Any], Any], faces: dict[str, NDArray[Any]]) -> tup
         parts.append(network({"crops": crops[rows], "points": faces["points"][rows]})[0])
     actions, kind = np.concatenate(parts), faces["kind"]
     learnt = (kind == "valid") | ((kind == "votes") & (faces["target"] <= 0.5 * TORN))
-    found = fit(actions[learnt], faces["target"][learnt])
+    drawn = kind[learnt] == "valid"
+    shares = np.where(drawn, (~drawn).sum() / max(1, drawn.sum()) if not drawn.all() else 1, 1.0)
+    found = fit(actions[learnt], faces["target"][learnt], shares)
     return found, figures(intensity(actions, found), faces)
 
 
