@@ -63,8 +63,8 @@ class Fit(NamedTuple):
 
 
 def fit(actions: Floats, targets: Floats, shares: Floats | None = None) -> Fit:
-    """The fit to actions [n, 52] with target intensities [n] in 0..1, 0 at rest; `shares` [n] weigh the faces. Each face
-    counts mirrored too, so both sides get the same weight."""
+    """The fit to actions [n, 52] with target intensities [n] in 0..1, 0 at rest; `shares` [n] weigh the faces. Each
+    face counts mirrored too, so both sides get the same weight."""
     from scipy.optimize import nnls
 
     shares = np.tile(np.ones(len(actions)) if shares is None else shares, 2)
