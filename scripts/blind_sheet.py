@@ -6,7 +6,7 @@ Of each photo's largest face the sheet shows one picture with a number: the phot
 towards an expression drawn at random, at 0.7. All are cut and resized alike, so only the edit can give itself away. Ask
 viewers "a photograph, or changed by software?" and which expression they see; compare their answers with the key. Half
 of the answers are right by guessing: with 40 faces, 27 right answers are more than chance (p < 0.05, two-sided).
-The sheet itself records that it holds edits, as every file of `mien edit` does. Photos whose edit is refused are left
+The sheet itself records that it holds edits, as every file of `mien edit` does. Photos that cannot be edited are left
 out, and named.
 """
 
@@ -47,7 +47,7 @@ def drawn(
         try:
             photo = open_photo(path)
             located = editor.locate(photo)
-            # Also done for faces shown as they are: else the refused ones would all be missing among the edits.
+            # Also for faces that are not changed: refused edits must be left out of both halves.
             edit = editor.apply(photo, located, target, INTENSITY)
         except MienError as problem:
             print(f"left out: {problem}", file=sys.stderr)
