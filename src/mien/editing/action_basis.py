@@ -54,7 +54,7 @@ class ActionBasis:
 
 @lru_cache(maxsize=1)
 def _shipped() -> ActionBasis:
-    content, _ = cards.verified(cards.FOLDER / "editor" / "actions.npz")
+    content, _ = cards.verified(cards.FOLDER / "editor" / "action_basis.npz")
     with np.load(BytesIO(content), allow_pickle=False) as arrays:
         displacement, gain = (arrays[name].astype(np.float64) for name in ("displacement", "gain"))
     if displacement.shape != (len(ACTIONS), len(POINTS), 2) or gain.shape != (len(ACTIONS),):

@@ -155,12 +155,11 @@ def _apart(said: Floats, known: Floats) -> dict[str, float]:
     """The figures of gaze: how far answers [n, 2] are from what is known, and how far the camera's direction is."""
     angles, still = apart(said, known), apart(np.zeros_like(known), known)
     values = {
-        "n": len(said),
         "median": np.median(angles),
         "90th": np.percentile(angles, 90),
         "camera": np.median(still),
     }
-    return {name: round(float(value), 2) for name, value in values.items()}
+    return {"n": len(said), **{name: round(float(value), 2) for name, value in values.items()}}
 
 
 def _named(values: Floats) -> dict[str, float | None]:
