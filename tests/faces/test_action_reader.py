@@ -62,14 +62,14 @@ def test_crops_of_any_size_and_number_are_read() -> None:
     points[:, list(RIGHT_EYE_CORNERS)], points[:, list(LEFT_EYE_CORNERS)] = (26, 30), (54, 30)
     points[:, NOSE_BOTTOM] = (40, 50)
     crops = random.integers(0, 256, (9, SIZE, SIZE), np.uint8)
-    together = np.concatenate(reader(crops, points), axis=1)
+    together = np.column_stack(reader(crops, points))
     alone = np.concatenate(
-        [np.concatenate(reader(crops[row : row + 1], points[row : row + 1]), axis=1) for row in range(9)]
+        [np.column_stack(reader(crops[row : row + 1], points[row : row + 1])) for row in range(9)]
     )
     np.testing.assert_allclose(together, alone, atol=1e-4)
     large = np.kron(crops, np.ones((1, 2, 2), np.uint8))
-    np.testing.assert_allclose(np.concatenate(reader(large, points), axis=1), together, atol=1e-4)
-    assert [part.shape for part in reader(crops[:0], points[:0])] == [(0, 52), (0, 2)]
+    np.testing.assert_allclose(np.column_stack(reader(large, points)), together, atol=1e-4)
+    assert [part.shape for part in reader(crops[:0], points[:0])] == [(0, 52), (0, 2), (0,)]
 
 
 def test_without_actions_there_are_none(smiling: images.Rgb) -> None:
@@ -114,6 +114,7 @@ def test_shut_eyes_have_no_gaze() -> None:
 
     reader = ActionReader(Asleep(), np.ones(52, bool))
     points = np.random.default_rng(0).uniform(20, 60, (2, 112, 2))
-    _, gaze = reader(np.zeros((2, SIZE, SIZE), np.uint8), points)
+    _, gaze, intensity = reader(np.zeros((2, SIZE, SIZE), np.uint8), points)
     assert np.isnan(gaze[0]).all()
+    assert np.isnan(intensity).all(), "no weights for it were given"
     assert np.hypot(*gaze[1]) == pytest.approx(np.hypot(5, 5), abs=0.1)

@@ -385,7 +385,7 @@ def predictions(data: bytes) -> None:
 
 @cache
 def analysis_lines() -> tuple[bytes, ...]:
-    from mien.server.schema import EXAMPLE
+    from mien.server.openapi import EXAMPLE
 
     return (json.dumps(EXAMPLE).encode(),)
 

@@ -24,7 +24,7 @@ from mien.errors import ConfigError, NoFace
 from mien.wording import fixed, several
 
 if TYPE_CHECKING:
-    from mien.editing.edit_files import FileOutcome
+    from mien.editing.edit_files import EditJob, FileOutcome
     from mien.editing.editor import Editor
     from mien.editing.provenance import Verification
     from mien.editing.results import Edit, FaceEdit
@@ -157,18 +157,15 @@ def edit(
         detector, model, weights, min_face, min_confidence, tiled, prior, adapt
     )
     editor = Editor.load(**finding, threads=threads)
-    if like is not None:
-        request = replace(request, target=_liked(editor, like, target))
+    request = replace(request, target=_liked(editor, like, target))
     if job.several:
-        settings = request.settings(finding)
-        outcomes = edit_files.edit_folder(editor, job, request, settings, resume=resume, overwrite=overwrite)
+        outcomes = edit_files.edit_folder(
+            editor, job, request, request.settings(finding), resume=resume, overwrite=overwrite
+        )
         with interruptible(f": continue with  --resume --out {out}"), closing(outcomes):
             _report_all(outcomes, out, as_json)
     else:
-        done = edit_files.edit_one(editor, job, request, overwrite)
-        _report(done, job.photos[0], job.out or job.animate, as_json)
-        places = " and ".join(str(path) for path in (job.out, job.animate) if path is not None)
-        tell_end(f"{several(len(done.faces), 'face')} edited", begun, places, err=as_json)
+        _report_one(edit_files.edit_one(editor, job, request, overwrite), job, begun, as_json)
 
 
 def _target(
@@ -201,10 +198,12 @@ def _target(
     return reduce(and_, wanted, Target({}, "")) if len(wanted) != 1 else wanted[0]
 
 
-def _liked(editor: Editor, like: Path, target: Target) -> Target:
-    """The actions of the largest face of a photo, and the rest of the target, which comes first."""
+def _liked(editor: Editor, like: Path | None, target: Target) -> Target:
+    """The actions of the largest face of a photo, if there is one, and the rest of the target, which comes first."""
     from mien.editing.target import Target
 
+    if like is None:
+        return target
     analysis = editor.pipeline(like)
     if not analysis.faces:
         raise NoFace(f"{like}: no face found: choose a photo with a clear view of the face to follow")
@@ -250,6 +249,13 @@ def _report_all(outcomes: Iterable[FileOutcome], out: Path | None, as_json: bool
     tell_end(", ".join(words), begun, out, err=as_json)
     if failed:
         raise typer.Exit(1)
+
+
+def _report_one(done: Edit, job: EditJob, begun: float, as_json: bool) -> None:
+    """Print what was done to one photo or video, and where the results are."""
+    _report(done, job.photos[0], job.out or job.animate, as_json)
+    places = " and ".join(str(path) for path in (job.out, job.animate) if path is not None)
+    tell_end(f"{several(len(done.faces), 'face')} edited", begun, places, err=as_json)
 
 
 def _report(done: Edit, photo: Path, out: Path | None, as_json: bool) -> None:

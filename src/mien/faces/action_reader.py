@@ -107,7 +107,8 @@ class ActionReader:
         intensity = np.full(len(values), np.nan)
         if self._strength is not None:
             weights, rest = self._strength
-            intensity = -np.expm1(-np.maximum(values - rest, 0) @ weights)
+            # Summed row by row: the rounding of a matrix product depends on the number of faces.
+            intensity = -np.expm1(-(np.maximum(values - rest, 0) * weights).sum(axis=1))
         values[:, ~self.measured] = np.nan
         return values, gaze, intensity
 
@@ -154,11 +155,10 @@ def upright(
         back: turn from the upright face into the camera's frame.
     """
     yaw, pitch = np.radians(np.asarray(gaze, np.float64)).T
-    turn = matrices[:, :, :2] / np.sqrt(np.abs(np.linalg.det(matrices[:, :, :2])))[:, None, None]
-    if back:
-        turn = turn.transpose(0, 2, 1)
-    plane = np.stack([np.sin(yaw) * np.cos(pitch), -np.sin(pitch)], axis=1)  # x to the right, y down
-    x, y = np.einsum("nij,nj->ni", turn, plane).T
+    cosine, sine = matrices[:, 0, 0], matrices[:, 1, 0] * (-1 if back else 1)
+    size = np.hypot(cosine, sine)
+    across, down = np.sin(yaw) * np.cos(pitch), -np.sin(pitch)  # x to the right, y down
+    x, y = (cosine * across - sine * down) / size, (sine * across + cosine * down) / size
     ahead = np.cos(yaw) * np.cos(pitch)
     result: NDArray[np.float64] = np.degrees(
         np.stack([np.arctan2(x, ahead), np.arcsin(np.clip(-y, -1, 1))], axis=1)

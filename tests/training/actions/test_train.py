@@ -63,7 +63,7 @@ def test_one_command_trains_exports_measures_and_writes_the_card(labels: Path, t
     assert master.card["recipe"] == card.fields["recipe"]
     assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in master.tensors.values())
     reader = ActionReader.load(out / "actions.onnx", threads=1)
-    said, gaze = reader(np.zeros((0, 80, 80), np.uint8), np.zeros((0, 112, 2)))
+    said, gaze, _ = reader(np.zeros((0, 80, 80), np.uint8), np.zeros((0, 112, 2)))
     assert (said.shape, gaze.shape) == ((0, 52), (0, 2))
     figures = card.fields["metrics"]["sets"]
     assert (figures["muxspace"]["gaze"]["n"], figures["rendered"]["gaze"]["n"]) == (2, 3)

@@ -10,14 +10,14 @@ import pytest
 from mien.actions import ACTIONS, MIRROR
 from mien.landmarks import LEFT_EYE_CORNERS, LEFT_IRIS, POINTS, RIGHT_EYE_CORNERS, RIGHT_IRIS
 from mien.training.editor.fit_actions import STEP, displacements, gains
-from mien.training.editor.fit_blendshapes import HEAD_VERTICES
+from mien.training.editor.fit_blendshapes import HEAD_VERTICES, mirrored
 
 
 def test_a_blendshape_moves_its_action_in_eye_distances(tmp_path: Path) -> None:
     neutral = np.zeros((9000, 3), np.float32)
     for eye, x in ((RIGHT_EYE_CORNERS, -3.0), (LEFT_EYE_CORNERS, 3.0)):
         neutral[[HEAD_VERTICES[corner] for corner in eye], 0] = x
-    names = ["jawOpen", "mouthSmile_L", "browInnerUp_L", "browInnerUp_R", "eyeLookUp_L"]
+    names = ["jawOpen", "mouthSmile_L", "mouthSmile_R", "browInnerUp_L", "browInnerUp_R", "eyeLookUp_L"]
     expression = np.zeros((len(names), 9000, 3), np.float32)
     expression[:, :, 1] = -3.0  # down by half an eye distance
     np.savez(tmp_path / "head.npz", neutral=neutral, expression=expression, expression_names=np.array(names))
@@ -25,8 +25,10 @@ def test_a_blendshape_moves_its_action_in_eye_distances(tmp_path: Path) -> None:
     chin = moved[ACTIONS.index("jawOpen"), 8]
     assert chin == pytest.approx([0, 0.5])
     assert moved[ACTIONS.index("browInnerUp"), 8] == pytest.approx([0, 1.0]), "both sides together"
-    assert moved[ACTIONS.index("mouthSmileLeft")].any()
-    assert not moved[ACTIONS.index("mouthSmileRight")].any()
+    left, right = (moved[ACTIONS.index(f"mouthSmile{side}")] for side in ("Left", "Right"))
+    assert left[8] == pytest.approx([0, 0.5])
+    np.testing.assert_allclose(mirrored(left), right)
+    assert not moved[ACTIONS.index("mouthFrownLeft")].any()
     assert not moved[ACTIONS.index("eyeLookUpLeft")].any()
     assert not moved[:, [RIGHT_IRIS, LEFT_IRIS]].any()
     assert moved.shape == (52, len(POINTS), 2)

@@ -30,7 +30,7 @@ from mien.editing.results import EditRefused
 from mien.editing.target import Target
 from mien.errors import NoFace
 from mien.landmarks import LEFT_EYE_CORNERS, LEFT_IRIS, RIGHT_EYE_CORNERS, RIGHT_IRIS
-from mien.training.editor.fit_blendshapes import HEAD_VERTICES, held
+from mien.training.editor.fit_blendshapes import HEAD_VERTICES, held, mirrored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,6 +60,8 @@ def displacements(heads: Path) -> Array:
     belong = np.nan_to_num(arkit(names, np.eye(len(names), dtype=np.float32))) > 0
     moved: Array = np.einsum("ea,epk->apk", belong.astype(float), delta)
     moved[[name.startswith(GAZE) for name in ACTIONS]] = 0
+    # The vertices of both sides do not mirror each other exactly.
+    moved = (moved + mirrored(moved)[MIRROR]) / 2
     moved[np.abs(moved).max(axis=(1, 2)) < LEAST] = 0
     return moved
 
