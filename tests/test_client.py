@@ -24,6 +24,7 @@ from mien.client import Client, ServerError
 from mien.editing.editor import Editor
 from mien.editing.results import EditRefused
 from mien.editing.signing import Signer
+from mien.editing.target import Target
 from mien.errors import (
     ConfigError,
     ExtraMissing,
@@ -172,13 +173,18 @@ def test_an_edit_is_that_of_the_editor(
     neutral = examples / "portrait_neutral.jpg"
     for picture in (neutral, images.read(neutral)):
         expected = editor(picture, "happiness", 0.7, mouth="open")
-        edit = client.edit(picture, "happiness", 0.7, mouth="open", consent=True)
+        edit = client.edit(picture, "happiness", 0.7, mouth="open", consent=True, mark=False)
         np.testing.assert_array_equal(edit.image, expected.image)
         np.testing.assert_array_equal(edit.original.rgb, expected.original.rgb)
         assert (edit.image != edit.original.rgb).any()
         assert edit.faces == expected.faces
         assert edit.target == expected.target
         assert images.file_type(edit.photo.data) == "PNG"
+    moved = client.edit(neutral, None, actions={"jawOpen": 0.4}, mark=False)
+    by_hand = editor(neutral, Target.of_actions({"jawOpen": 0.4}))
+    np.testing.assert_array_equal(moved.image, by_hand.image)
+    marked = client.edit(neutral, None, actions={"jawOpen": 0.4})
+    assert (marked.image != by_hand.image).any()
     with pytest.raises(ConfigError, match="happyness"):
         client.edit(neutral, "happyness")
     with pytest.raises(NoFace):

@@ -288,7 +288,7 @@ def test_a_photo_is_edited_alike(
     )
 
     one = tmp_path / "one.png"
-    ran = command("edit", portrait, "--no-provenance", "--out", one, "--json", *words(options))
+    ran = command("edit", portrait, "--no-provenance", "--no-mark", "--out", one, "--json", *words(options))
     assert ran.code == 0, ran.err
     np.testing.assert_array_equal(images.read(one), expected.image)
     record = json.loads(ran.out)["faces"][0]
@@ -304,6 +304,7 @@ def test_a_photo_is_edited_alike(
         portrait.parent,
         "--i-have-consent",
         "--no-provenance",
+        "--no-mark",
         "--out",
         many,
         *words(options),
@@ -314,7 +315,7 @@ def test_a_photo_is_edited_alike(
     answer = client.post(
         "/v1/edits",
         files={"file": ("p.png", portrait.read_bytes(), "image/png")},
-        data={**form, "format": "png"},
+        data={**form, "format": "png", "mark": "false"},
     )
     assert answer.status_code == 200, answer.text
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), expected.image)
@@ -329,16 +330,49 @@ def test_any_face_of_a_group_is_edited_alike(
     )
     one = tmp_path / "one.png"
     ran = command(
-        "edit", group, "--no-provenance", "--out", one, "--to", "anger", "--intensity", "0.9", "--face", "2"
+        "edit",
+        group,
+        "--no-provenance",
+        "--no-mark",
+        "--out",
+        one,
+        "--to",
+        "anger",
+        "--intensity",
+        "0.9",
+        "--face",
+        "2",
     )
     assert ran.code == 0, ran.err
     np.testing.assert_array_equal(images.read(one), expected.image)
     answer = client.post(
         "/v1/edits",
         files={"file": ("p.jpg", group.read_bytes(), "image/jpeg")},
-        data={"target": "anger", "intensity": "0.9", "face": "2", "format": "png"},
+        data={"target": "anger", "intensity": "0.9", "face": "2", "format": "png", "mark": "false"},
     )
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), expected.image)
+
+
+def test_marks_and_facial_actions_are_alike(
+    portrait: Path, pipeline: Pipeline, client: Any, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    from mien.editing.provenance import write_edit
+    from mien.editing.target import Target
+
+    edit = Editor.load(pipeline)(portrait, Target.parse_actions("smile=0.6,jawOpen=0.2"))
+    plain, one, two = (tmp_path / name for name in ("plain.png", "one.png", "two.png"))
+    write_edit(edit, plain, provenance=False)
+    ran = command("edit", portrait, "--no-provenance", "--out", one, "--au", "smile=0.6,jawOpen=0.2")
+    assert ran.code == 0, ran.err
+    answer = client.post(
+        "/v1/edits",
+        files={"file": ("p.png", portrait.read_bytes(), "image/png")},
+        data={"actions": "smile=0.6,jawOpen=0.2", "format": "png"},
+    )
+    two.write_bytes(answer.content)
+    assert (images.read(plain) != edit.image).any(), "the mark is in the pixels"
+    np.testing.assert_array_equal(images.read(one), images.read(plain))
+    np.testing.assert_array_equal(images.read(two), images.read(plain))
 
 
 def test_options_of_finding_faces_reach_the_editor(
@@ -352,7 +386,7 @@ def test_options_of_finding_faces_reach_the_editor(
         expected = Editor.load(**options, threads=1)(group, "anger", 0.5, force=True)
         one = tmp_path / f"{name}.png"
         ran = command(
-            "edit", group, "--no-provenance", "--force", "--out", one, "--to", "anger", "--intensity", "0.5",
+            "edit", group, "--no-provenance", "--no-mark", "--force", "--out", one, "--to", "anger", "--intensity", "0.5",
             *words(options),
         )  # fmt: skip
         assert ran.code == 0, ran.err

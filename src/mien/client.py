@@ -142,20 +142,25 @@ class Client:
     def edit(
         self,
         picture: Picture,
-        target: str | tuple[float, float],
+        target: str | tuple[float, float] | None,
         intensity: float = 1.0,
         *,
+        actions: Mapping[str, float] | None = None,
         face: int | Literal["all"] = 0,
         mouth: Literal["auto", "keep", "open", "close"] = "auto",
         relative: bool = False,
         force: bool = False,
         consent: bool = False,
+        mark: bool = True,
         format: Literal["png", "jpg", "webp"] = "png",
     ) -> Edit:
         """Edit the expression of a face, as `Editor.__call__`.
 
         Args:
-            picture: as for `analyse`. target: an expression, "neutral", a blend, or (valence, arousal).
+            picture: as for `analyse`. target: an expression, "neutral", a blend, or (valence, arousal); None with
+                `actions` alone.
+            actions: facial actions to set, as of `Target.of_actions`.
+            mark: put the invisible mark into the pixels (`mien.editing.mark`).
             intensity: as of `Editor.__call__`, and so are face, mouth, relative and force.
             consent: the person agreed; recorded in the provenance.
             format: of the answer; "png" keeps every pixel.
@@ -179,12 +184,18 @@ class Client:
         name = name_of(picture)
         original = open_photo(picture)
         data = original.data or encode(original, ".png")
-        towards = (
-            {"target": target} if isinstance(target, str) else {"valence": target[0], "arousal": target[1]}
-        )
+        towards: dict[str, Any] = {}
+        if target is not None:
+            towards = (
+                {"target": target}
+                if isinstance(target, str)
+                else {"valence": target[0], "arousal": target[1]}
+            )
+        if actions:
+            towards["actions"] = ",".join(f"{action}={value}" for action, value in actions.items())
         fields = {
             **towards, "intensity": intensity, "face": face, "mouth": mouth, "relative": relative, "force": force,
-            "consent": consent, "format": format,
+            "consent": consent, "mark": mark, "format": format,
         }  # fmt: skip
         files = [("file", (_base(name), data))]
         answer = self._send("POST", "/v1/edits", name, lambda _: files, fields).json()

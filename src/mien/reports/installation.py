@@ -45,6 +45,7 @@ SERVES: Final = {
     "heic": "pictures in .heic, as phones take them",
     "edit": "signed records of edits (mien edit, verify)",
     "serve": "mien serve",
+    "client": "mien.Client, for programs that ask a server",
     "video": "mien video, live, and edit of videos",
     "batch": "mien batch",
 }

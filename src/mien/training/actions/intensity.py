@@ -55,14 +55,14 @@ _RIDGE: Final = 1.0
 _FREE: Final = np.array([not name.startswith(GAZE) and name != "tongueOut" for name in ACTIONS])
 
 
-class Fit(NamedTuple):
+class StrengthFit(NamedTuple):
     """`weights` [52], at least 0, and `rest` [52], the actions of a face at rest."""
 
     weights: Floats
     rest: Floats
 
 
-def fit(actions: Floats, targets: Floats, shares: Floats | None = None) -> Fit:
+def fit(actions: Floats, targets: Floats, shares: Floats | None = None) -> StrengthFit:
     """The fit to actions [n, 52] with target intensities [n] in 0..1, 0 at rest; `shares` [n] weigh the faces. Each
     face counts mirrored too, so both sides get the same weight."""
     from scipy.optimize import nnls
@@ -80,10 +80,10 @@ def fit(actions: Floats, targets: Floats, shares: Floats | None = None) -> Fit:
         np.concatenate([above[:, _FREE] * root[:, None], ridge]),
         np.concatenate([wanted * root, np.zeros(len(ridge))]),
     )[0]
-    return Fit(weights, rest)
+    return StrengthFit(weights, rest)
 
 
-def intensity(actions: Floats, fitted: Fit) -> Floats:
+def intensity(actions: Floats, fitted: StrengthFit) -> Floats:
     """The intensity [n] of actions [n, 52]."""
     return np.asarray(-np.expm1(-np.maximum(actions - fitted.rest, 0) @ fitted.weights))
 
@@ -135,7 +135,9 @@ def _voted(root: Path) -> Iterator[tuple[Record, float, str]]:
                 yield record, 0.5 * (1 - float(shares[NEUTRAL] / shares.sum())), kind
 
 
-def fitted(network: Callable[[Any], Any], faces: dict[str, NDArray[Any]]) -> tuple[Fit, dict[str, Any]]:
+def fitted(
+    network: Callable[[Any], Any], faces: dict[str, NDArray[Any]]
+) -> tuple[StrengthFit, dict[str, Any]]:
     """The fit to a network's own answers on the faces of `graded`, and the card's figures of it."""
     crops, parts = middle(faces["crops"]), []
     for first in range(0, len(crops), 64):
