@@ -386,8 +386,8 @@ def test_options_of_finding_faces_reach_the_editor(
         expected = Editor.load(**options, threads=1)(group, "anger", 0.5, force=True)
         one = tmp_path / f"{name}.png"
         ran = command(
-            "edit", group, "--no-provenance", "--no-mark", "--force", "--out", one, "--to", "anger", "--intensity", "0.5",
-            *words(options),
+            "edit", group, "--no-provenance", "--no-mark", "--force", "--out", one, "--to", "anger",
+            "--intensity", "0.5", *words(options),
         )  # fmt: skip
         assert ran.code == 0, ran.err
         np.testing.assert_array_equal(images.read(one), expected.image)

@@ -64,6 +64,13 @@ def smiling(path: str) -> NDArray[np.uint8]:
     applied: float = edit.faces[0].applied
     assert applied
     return edit.image
+
+
+def remote(path: Path) -> str:
+    with mien.Client("http://127.0.0.1:8000", api_key="secret") as client:
+        analysis: mien.Analysis = client.analyse(path)
+        client.edit(path, None, actions={"smile": 0.5})
+    return analysis.faces[0].expression
 """
 
 WRONG = """

@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mien.client import Client
     from mien.editing.editor import Editor
     from mien.errors import MienError
     from mien.faces.pipeline import Pipeline, load

@@ -86,11 +86,7 @@ class TrainingError(MienError):
 
 @contextmanager
 def loading(what: str) -> Iterator[None]:
-    """Turn a failed import or allocation within the block into one line that names `what` and the cause.
-
-    Raises:
-        LoadError: an import failed, or memory ran out.
-    """
+    """Turn a failed import or allocation within the block into a LoadError that names `what` and the cause."""
     try:
         yield
     except ImportError as problem:
@@ -106,11 +102,13 @@ def similar(word: str, known: Iterable[str]) -> str | None:
     import difflib
 
     by_case = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), by_case, n=1)
-    return by_case[close[0]] if close else None
+    return next((by_case[name] for name in difflib.get_close_matches(word.casefold(), by_case, n=1)), None)
 
 
 def nearest(word: str, known: list[str]) -> str:
     """A hint that names the most similar known word, or lists them all."""
-    close = similar(word, known)
-    return f"did you mean '{close}'?" if close else f"known: {', '.join(sorted(known))}"
+    return (
+        f"did you mean '{close}'?"
+        if (close := similar(word, known))
+        else f"known: {', '.join(sorted(known))}"
+    )

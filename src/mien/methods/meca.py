@@ -4,14 +4,12 @@ After Kim and Song, "MECA: Manipulation With Emotional Intensity-Aware Contrasti
 Discriminative Learning" (IEEE TAFFC 2024, DOI 10.1109/TAFFC.2024.3493416), of which only the abstract is public: this
 is a reconstruction, and no number here can be compared with theirs.
 
-*Given* (abstract): attention-based discriminative learning and emotional intensity-aware contrastive learning, by means
-of self-attention and mutual information, make the latent space compact, which helps both the manipulation and the
-recognition of expressions.
+*Given* (abstract): attention-based discriminative learning and emotional intensity-aware contrastive learning make the
+latent space compact, by self-attention and mutual information; this helps manipulation and recognition.
 
 *Chosen:* a polar code z = rho * u. The unit vector u encodes the emotion, by its cosine to one learned axis per
 expression; rho in [0, 1.2] is the intensity, and neutral is the origin: its logit falls as rho grows. Votes are soft
-targets. The labelled intensity is the distance from neutral in valence and arousal if a face is rated, else the share
-of votes for the most frequent expression: a face with votes split between anger and disgust has half the intensity.
+targets. The labelled intensity is the distance from neutral in valence and arousal, else the most frequent one's share.
 """
 
 from __future__ import annotations
@@ -57,9 +55,7 @@ class MECAConfig(MethodConfig):
     bandwidth: float = Field(0.3, gt=0, description="intensities this far apart hardly attract each other")
     margin: float = Field(0.3, ge=0, description="extra push between strong faces of different expressions")
     attention: bool = Field(True, description="attention-based discriminative learning")
-    separate_weight: float = Field(
-        0.1, ge=0, description="weight of the loss that makes expressions attend to different places"
-    )
+    separate_weight: float = Field(0.1, ge=0, description="expressions attend to different places")
     information_weight: float = Field(0.1, ge=0, description="mutual information between places and code")
     blank_weight: float = Field(0.1, ge=0, description="without its places an expression is less probable")
     compact: bool = Field(True, description="strong faces lie on their axis")
