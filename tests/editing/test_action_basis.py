@@ -31,6 +31,15 @@ def test_the_sides_mirror_each_other_and_gaze_moves_nothing() -> None:
     assert not any(name.startswith(GAZE) for name in basis.editable)
 
 
+def test_a_large_change_moves_no_further_than_the_head_can() -> None:
+    basis, change = ActionBasis.load(), np.zeros(52)
+    place = ACTIONS.index("jawOpen")
+    change[place] = 1
+    most = np.abs(basis.displacement[place]).max()
+    assert np.abs(basis.moved(change)).max() <= 1.25 * most + 1e-9
+    np.testing.assert_allclose(basis.moved(0.1 * change), 0.1 * basis.gain[place] * basis.displacement[place])
+
+
 def test_requests_name_actions_sides_and_units() -> None:
     assert Target.parse_actions("smile=0.6, browInnerUp=.4").actions == {
         "mouthSmileLeft": 0.6, "mouthSmileRight": 0.6, "browInnerUp": 0.4,

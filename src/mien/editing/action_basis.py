@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+
+
+LARGEST: Final = 1.25
+"""Largest displacement by an action, in full movements of the head: beyond it the skin would fold. Our choice."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,8 @@ class ActionBasis:
         return tuple(name for name, moved in zip(ACTIONS, self.displacement, strict=True) if moved.any())
 
     def moved(self, changes: Array) -> Array:
-        """The displacement [P, 2] for changes [52] of the measured actions."""
-        return np.asarray(np.tensordot(changes * self.gain, self.displacement, 1))
+        """The displacement [P, 2] for changes [52] of the measured actions, each at most `LARGEST` times the whole."""
+        return np.asarray(np.tensordot(np.clip(changes * self.gain, -LARGEST, LARGEST), self.displacement, 1))
 
 
 @lru_cache(maxsize=1)
