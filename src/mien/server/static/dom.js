@@ -21,8 +21,9 @@ export const icon = (name) => s("svg", { "aria-hidden": "true" }, s("use", { hre
 
 /** Say something to people who listen instead of look. */
 export function say(text) {
-  $("status").textContent = "";
-  requestAnimationFrame(() => ($("status").textContent = text));
+  const status = $("status"); // held, since the page may be left before the next frame
+  status.textContent = "";
+  requestAnimationFrame(() => (status.textContent = text));
 }
 
 // A network with own labels may not know valence, arousal or intensity: null.
