@@ -67,6 +67,9 @@ SIDES: Final[Mapping[str, tuple[str, ...]]] = {
 GAZE: Final = "eyeLook"
 """How the actions begin that say where a face looks."""
 
+LIDS: Final = [ACTIONS.index(name) for name in _sided("eyeBlink")]
+"""The actions that close the eyes, as indices of `ACTIONS`."""
+
 SHUT: Final = 0.6
 """Mean of eyeBlinkLeft and eyeBlinkRight above which the eyes count as shut, and have no gaze. Our choice."""
 

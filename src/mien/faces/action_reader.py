@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.actions import ACTIONS, SHUT
+from mien.actions import ACTIONS, LIDS, SHUT
 from mien.errors import WeightsError
 from mien.faces import align
 from mien.io import cards
@@ -103,7 +103,7 @@ class ActionReader:
 
         self._team.map(read, len(crops))
         gaze = upright(gaze, matrices, back=True)
-        gaze[values[:, _LIDS].mean(axis=1) > SHUT] = np.nan
+        gaze[values[:, LIDS].mean(axis=1) > SHUT] = np.nan
         intensity = np.full(len(values), np.nan)
         if self._strength is not None:
             weights, rest = self._strength
@@ -139,9 +139,6 @@ def _strength(card: cards.Card) -> NDArray[np.float64] | None:
         raise WeightsError(
             f"{card.path}: 'intensity' does not weigh each action ({problem}): train the weights again"
         ) from None
-
-
-_LIDS: Final = [ACTIONS.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
 
 
 def upright(

@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.actions import ACTIONS, MIRROR, SHUT, units
+from mien.actions import ACTIONS, LIDS, MIRROR, SHUT, units
 from mien.errors import DatasetNotFound
 from mien.faces import pipeline
 from mien.faces.action_reader import ActionReader
@@ -36,8 +36,6 @@ VARIES: Final = 0.02
 
 RELIABLE: Final = 0.9
 """Smallest correlation of the teacher with itself at which its answers are used as ground truth."""
-
-_LIDS: Final = [ACTIONS.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
 
 SMILE: Final = ("AU12", "AU06", "AU25")
 """Units that rise in a smile."""
@@ -75,7 +73,7 @@ def figures(network: Callable[[Any], Any], held: Mapping[str, ActionFaces]) -> d
     for name, faces in held.items():
         said, gaze = answers(network, faces)
         result[name] = {"n": len(faces), "pearson": pearson(said, faces.actions)}
-        open_eyes = np.isfinite(faces.gaze).all(axis=1) & ~(faces.actions[:, _LIDS].mean(axis=1) > SHUT)
+        open_eyes = np.isfinite(faces.gaze).all(axis=1) & ~(faces.actions[:, LIDS].mean(axis=1) > SHUT)
         if open_eyes.any():
             result[name]["gaze"] = _apart(gaze[open_eyes], faces.gaze[open_eyes])
         if name.startswith("rendered"):

@@ -29,8 +29,7 @@ from mien.editing.photo import open_photo
 from mien.editing.results import EditRefused
 from mien.editing.target import Target
 from mien.errors import NoFace
-from mien.landmarks import LEFT_EYE_CORNERS, LEFT_IRIS, RIGHT_EYE_CORNERS, RIGHT_IRIS
-from mien.training.editor.fit_blendshapes import HEAD_VERTICES, held, mirrored
+from mien.training.editor.fit_blendshapes import head_displacements, held, mirrored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,13 +48,8 @@ _STEADY: Final = 2.0
 
 def displacements(heads: Path) -> Array:
     """The displacement [52, P, 2] of each action, in eye distances; 0 for gaze and for what no point shows."""
-    with np.load(heads) as data:
-        names = [str(name) for name in data["expression_names"]]
-        delta = data["expression"][:, HEAD_VERTICES, :2].astype(np.float64) * [1, -1]
-        neutral = data["neutral"][HEAD_VERTICES, :2].astype(np.float64)
-    across = neutral[list(LEFT_EYE_CORNERS)].mean(axis=0) - neutral[list(RIGHT_EYE_CORNERS)].mean(axis=0)
-    delta *= held()[:, None] / np.linalg.norm(across)
-    delta[:, [RIGHT_IRIS, LEFT_IRIS]] = 0
+    names, delta = head_displacements(heads)
+    delta *= held()[:, None]
     # Which blendshapes make up an action: where ARKit has one for both sides, those of both.
     belong = np.nan_to_num(arkit(names, np.eye(len(names), dtype=np.float32))) > 0
     moved: Array = np.einsum("ea,epk->apk", belong.astype(float), delta)

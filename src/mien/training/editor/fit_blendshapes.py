@@ -136,8 +136,9 @@ def faces_of(points: Path, ferplus: Path) -> tuple[Array, Array, NDArray[np.intp
     )
 
 
-def anatomy(heads: Path) -> Array:
-    """Displacement [K, P, 2] of each of `ACTIVE` by action units, in eye distances."""
+def head_displacements(heads: Path) -> tuple[list[str], Array]:
+    """The names of the head's e blendshapes and their displacements [e, P, 2] of our points, in eye distances; the
+    irises stay."""
     with np.load(heads) as data:
         names = [str(name) for name in data["expression_names"]]
         delta = data["expression"][:, HEAD_VERTICES, :2].astype(np.float64) * [1, -1]
@@ -145,6 +146,12 @@ def anatomy(heads: Path) -> Array:
     eyes = neutral[list(LEFT_EYE_CORNERS)].mean(axis=0) - neutral[list(RIGHT_EYE_CORNERS)].mean(axis=0)
     delta /= float(np.linalg.norm(eyes))
     delta[:, [RIGHT_IRIS, LEFT_IRIS]] = 0
+    return names, delta
+
+
+def anatomy(heads: Path) -> Array:
+    """Displacement [K, P, 2] of each of `ACTIVE` by action units, in eye distances."""
+    names, delta = head_displacements(heads)
 
     def unit(name: str) -> Array:
         sides = [name] if name in names else [f"{name}_L", f"{name}_R"]
