@@ -10,6 +10,7 @@ import pytest
 import mien
 from mien.actions import ACTIONS, GAZE, MIRROR, named
 from mien.editing.action_basis import ActionBasis
+from mien.editing.edit_files import EditSettings
 from mien.editing.editor import Editor
 from mien.editing.target import Target
 from mien.errors import ConfigError
@@ -112,3 +113,13 @@ def test_nothing_asked_of_a_face_that_shows_it_changes_nothing(editor: Editor, e
     # The face is located again after the edit, so a few points may move by a fraction of a pixel.
     assert edit.before is not None
     assert np.abs(edit.image.astype(int) - edit.original.rgb).mean() < 0.5
+
+
+def test_photos_of_one_name_are_not_the_same_request() -> None:
+    one, other = (
+        EditSettings(target=Target({}, "like her.jpg", {"jawOpen": value})).settings({})
+        for value in (0.2, 0.6)
+    )
+    assert one["target"] == other["target"]
+    assert one != other
+    assert "target_actions" not in EditSettings(target=Target.parse("happiness")).settings({})

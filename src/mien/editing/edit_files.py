@@ -75,6 +75,8 @@ class EditSettings:
         names = ("intensity", "mouth", "relative", "grid", "label", "quality", "provenance", "mark")
         asked = {name: getattr(self, name) for name in names}
         asked |= {"target": str(self.target), "face": str(self.face)}
+        if self.target.actions:  # the words may name a photo, which says nothing of its content
+            asked["target_actions"] = self.target.actions
         return {**made_with(options), "editor": provenance.weights_digest(), **asked}
 
 
