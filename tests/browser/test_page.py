@@ -506,13 +506,23 @@ def test_a_batch_becomes_a_table_and_a_csv(
         page.locator("#batch-save").click()
     text = Path(waiting.value.path()).read_text(encoding="utf-8")
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert [row["file"] for row in rows] == ["group_2.jpg"] * 7 + ["'=cmd,1.jpg", "bad.jpg"]
+    from mien.io.columns import columns_of
+
+    assert list(rows[0]) == [column.name for column in columns_of(landmarks=False)]
+    assert [row["input"] for row in rows] == ["group_2.jpg"] * 7 + ["'=cmd,1.jpg", "bad.jpg"]
     expected = models["pipeline"](examples / "group_2.jpg").faces
     assert [row["face"] for row in rows] == ["0", "1", "2", "3", "4", "5", "6", "0", ""]
-    assert [row["label"] for row in rows[:7]] == [face.expression for face in expected]
+    assert [row["expression"] for row in rows[:7]] == [face.expression for face in expected]
     assert float(rows[2]["valence"]) == pytest.approx(expected[2].valence)
     assert float(rows[2]["fear"]) == pytest.approx(expected[2].probabilities["fear"])
     assert "not a picture" in rows[-1]["error"]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Parquet").click()
+    assert waiting.value.suggested_filename == "mien.parquet"
+    table = parquet.read_table(waiting.value.path()).to_pylist()
+    assert table[2]["valence"] == float(rows[2]["valence"])
+    assert table[7]["input"] == "=cmd,1.jpg"
     one.complaints[:] = [text for text in one.complaints if "415" not in text]
 
 

@@ -23,6 +23,7 @@ OPERATIONS = {
     "edit_picture": "post /v1/edits",
     "analyse_batch": "post /v1/batches",
     "analyse_video": "post /v1/videos",
+    "write_table": "post /v1/tables",
     "get_job": "get /v1/jobs/{job}",
     "follow_job": "get /v1/jobs/{job}/events",
     "get_job_file": "get /v1/jobs/{job}/files/{name}",

@@ -10,7 +10,7 @@ observer, not what the person feels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
@@ -499,6 +499,39 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def table_of(
+    analyses: Sequence[Analysis],
+    columns: str = "mien",
+    landmarks: bool = True,
+    labels: tuple[str, ...] | None = None,
+) -> tuple[tuple[Column, ...], list[Row]]:
+    """The columns and all rows of some analyses; those of a change from a baseline if a face has one.
+
+    `labels` are those of the recogniser; None takes them from the first face.
+
+    Raises:
+        ConfigError: as `columns_of`.
+        TableError: as `rows`, or a face has other labels.
+    """
+    faces = [(analysis.source, face) for analysis in analyses for face in analysis.faces]
+    if labels is None:
+        labels = next((tuple(face.probabilities) for _, face in faces), EXPRESSIONS)
+    for source, face in faces:
+        if face.probabilities.keys() != set(labels):
+            raise TableError(
+                f"{describe(source)}: a face has the labels {listed(tuple(face.probabilities))}, not {listed(labels)}: make a "
+                "table of each"
+            )
+    changes = any(face.change is not None for _, face in faces)
+    layout = columns_of(columns, landmarks, labels=labels, changes=changes)
+    table = [
+        row
+        for analysis in analyses
+        for row in rows(analysis, columns, landmarks, labels=labels, changes=changes)
+    ]
+    return layout, table
+
+
 def to_frame(
     analyses: Iterable[Analysis],
     columns: str = "mien",
@@ -512,22 +545,12 @@ def to_frame(
     `labels` are those of the recogniser; None takes them from the first face.
 
     Raises:
-        TableError: pandas is not installed.
+        TableError: pandas is not installed, or as `table_of`.
     """
     try:
         import pandas
     except ModuleNotFoundError:
         raise TableError("to_frame needs 'pandas': install it with  pip install pandas") from None
-    listed = list(analyses)
-    faces = [face for analysis in listed for face in analysis.faces]
-    if labels is None:
-        labels = next((tuple(face.probabilities) for face in faces), EXPRESSIONS)
-    changes = any(face.change is not None for face in faces)
-    layout = columns_of(columns, landmarks, labels=labels, changes=changes)
-    table = [
-        row
-        for analysis in listed
-        for row in rows(analysis, columns, landmarks, labels=labels, changes=changes)
-    ]
+    layout, table = table_of(list(analyses), columns, landmarks, labels)
     frame = pandas.DataFrame(table, columns=[column.name for column in layout])
     return frame.astype({column.name: _PANDAS[column.kind] for column in layout})

@@ -18,6 +18,7 @@ again.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,6 +40,7 @@ from mien.io.columns import (
     key,
     points_of,
     rows,
+    table_of,
     to_frame,
 )
 from mien.io.images import describe
@@ -57,6 +59,7 @@ __all__ = [
     "columns",
     "columns_of",
     "done",
+    "encode",
     "key",
     "load",
     "made_of",
@@ -335,7 +338,8 @@ class Writer:
         try:
             with atomic.writing(self.path) as temporary:
                 table = self.written() if complete is None else map(complete, self.written())
-                _write(temporary, suffix, self._columns, table, made)
+                with temporary.open("wb") as file:
+                    _write(file, suffix, self._columns, table, made)
                 if suffix != ".parquet":
                     _write_beside(self.path, made)
             self.part.unlink()
@@ -633,20 +637,45 @@ def _whole_lines(part: Path) -> Iterator[tuple[dict[str, Any], int]]:
             yield entry, end
 
 
+def encode(
+    analyses: Sequence[Analysis],
+    suffix: str,
+    columns: str = "mien",
+    landmarks: bool = True,
+    labels: tuple[str, ...] | None = None,
+) -> bytes:
+    """The bytes of the table that a `Writer` makes of these analyses, without a file.
+
+    `suffix` is one of `FORMATS`; the other arguments and errors are those of `mien.io.columns.table_of`.
+
+    Raises:
+        ExtraMissing: pyarrow is not installed.
+    """
+    layout, table = table_of(analyses, columns, landmarks, labels)
+    file = io.BytesIO()
+    _write(file, suffix, layout, table, None)
+    return file.getvalue()
+
+
 def _write(
-    path: Path, suffix: str, columns: tuple[Column, ...], table: Iterable[Row], made: dict[str, Any] | None
+    file: BinaryIO,
+    suffix: str,
+    columns: tuple[Column, ...],
+    table: Iterable[Row],
+    made: dict[str, Any] | None,
 ) -> None:
     names = [column.name for column in columns]
     if suffix == ".parquet":
-        write_parquet(path, columns, table, made)
+        write_parquet(file, columns, table, made)
         return
-    with path.open("w", encoding="utf-8", newline="") as file:
-        if suffix == ".csv":
-            writer = csv.DictWriter(file, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(table)
-        else:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table)
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    if suffix == ".csv":
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+    else:
+        text.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table)
+    text.detach()
 
 
 def _arrow() -> Any:

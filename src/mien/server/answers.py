@@ -12,16 +12,15 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from mien.errors import ExtraMissing, ImageError, MienError, NoFace, NotAPicture, TooLarge
+from mien.errors import ConfigError, ExtraMissing, ImageError, MienError, NoFace, NotAPicture, TooLarge
 from mien.io import images, tables
 from mien.labels import EXPRESSIONS
 from mien.server import job_files, models, schema
 from mien.server.limits import Limits, Refusal, TooManyFaces
-from mien.types import NeutralFace
+from mien.types import Analysis, NeutralFace
 
 if TYPE_CHECKING:
     from mien.editing.results import Edit
-    from mien.types import Analysis
 
 Answer = tuple[dict[str, Any], bytes]
 """The metadata of an answer (`media_type`, `headers`, `faces`; or `refusal`) as JSON types, and its body."""
@@ -55,6 +54,8 @@ class Answers:
                 return job_files.analyse_video(
                     self._models.pipeline, self._limits, request["video"], progress
                 ), b""
+            if "table" in request:
+                return self._table(schema.TableRequest.model_validate(request["table"]), data)
             if "tables" in request:
                 job_files.write_tables(self._models.pipeline, request["tables"], progress)
                 return {}, b""
@@ -88,6 +89,13 @@ class Answers:
         at, name = request["baseline"]["at"], request["baseline"]["name"]
         baseline = self._neutral(data[at:], name)
         return pipeline(data[:at]).relative_to(baseline)
+
+    def _table(self, asked: schema.TableRequest, data: bytes) -> Answer:
+        labels = getattr(self._models.pipeline, "labels", EXPRESSIONS)
+        suffix = f".{asked.format}"
+        table = tables.encode(_analyses(data), suffix, asked.columns, asked.landmarks, labels)
+        headers = {"Content-Disposition": f'attachment; filename="table{suffix}"'}
+        return {"media_type": schema.TABLE_TYPES[suffix], "headers": headers, "faces": 0}, table
 
     def _neutral(self, data: bytes, name: str) -> NeutralFace:
         try:
@@ -143,6 +151,28 @@ def shipped(limits: Limits, options: dict[str, Any]) -> Answers:
 def given(loaded: models.Models, limits: Limits) -> Answers:
     """Answers with the caller's models, which are pickled to this process."""
     return Answers(loaded, limits)
+
+
+def _analyses(data: bytes) -> list[Analysis]:
+    """The analyses in lines of JSON; empty lines are skipped.
+
+    Raises:
+        ConfigError: a line is no analysis, or there is none.
+    """
+    try:
+        lines = data.decode("utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise ConfigError("the lines are not UTF-8: send the JSON that an analysis answers with") from None
+    analyses = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                analyses.append(Analysis.from_json(line))
+            except ConfigError as problem:
+                raise ConfigError(f"line {number}: {problem}") from None
+    if not analyses:
+        raise ConfigError("no analysis: send at least one line of JSON")
+    return analyses
 
 
 def _format_of(data: bytes) -> schema.Format:

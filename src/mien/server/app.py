@@ -7,7 +7,7 @@ Models are loaded in worker processes (`mien.server.pool`); meanwhile `/health` 
 are decoded, analysed and edited there; this process only moves bytes. Access is checked by dependencies of the routes,
 so it also holds if the application is mounted in another one:
 
-- `/v1/analyses`, `/v1/edits`, `/v1/live` (a WebSocket), jobs: the key, and no other web site;
+- `/v1/analyses`, `/v1/edits`, `/v1/tables`, `/v1/live` (a WebSocket), jobs: the key, and no other web site;
 - `/v1/models`, `/metrics`: the key;
 - `/v1/service`, `/health`, `/ready`, `/openapi.json`, `/docs` and the page's files: open, as they reveal nothing of
   pictures or use.
@@ -34,7 +34,7 @@ from mien.errors import ConfigError, WeightsError
 from mien.labels import CIRCUMPLEX, EXPRESSIONS
 from mien.server import answers, live, models, openapi, schema, uploads
 from mien.server.docs_page import docs_routes
-from mien.server.job_routes import job_routes
+from mien.server.job_routes import Asked, check_parquet, job_routes, writes_parquet
 from mien.server.jobs import Jobs, video_lacking
 from mien.server.limits import Limits, Refusal
 from mien.server.metrics import MEDIA_TYPE, Metrics
@@ -161,6 +161,7 @@ def create_app(
     )
     app.state.service = service
     app.include_router(_pictures(service, [Depends(same_site), *keyed]))
+    app.include_router(_tables(service, [Depends(same_site), *keyed]))
     app.include_router(job_routes(service.jobs, [Depends(same_site), *keyed]))
     app.include_router(live.router(service, guard))
     app.include_router(_about(service, keyed))
@@ -245,9 +246,43 @@ def _pictures(service: ServerState, guards: Sequence[Any]) -> APIRouter:
             raise Refusal(
                 422, "wrong_form", "no field 'baseline': an edit compares with nothing, leave it out"
             )
-        asked = _asked(upload.fields).model_dump()
+        asked = _asked(schema.EditRequest, upload.fields, "edit").model_dump()
         as_json = "application/json" in request.headers.get("accept", "")
         return await service.answer(request, upload, {"edit": asked, "as_json": as_json})
+
+    return router
+
+
+def _tables(service: ServerState, guards: Sequence[Any]) -> APIRouter:
+    """The endpoint that makes tables of analyses."""
+    router = APIRouter(prefix="/v1", tags=["tables"], dependencies=guards)
+
+    @router.post(
+        "/tables",
+        operation_id="write_table",
+        summary="Make a table of analyses, with one row for each face",
+        responses={
+            200: {
+                "description": "The table, as `mien predict` writes it.",
+                "content": dict.fromkeys(
+                    (media.partition(";")[0] for media in schema.TABLE_TYPES.values()), openapi.PICTURE
+                ),
+            },
+            **openapi.refusals(*_COMMON, 501),
+        },
+        response_class=Response,
+        openapi_extra=openapi.table_body(),
+    )
+    async def tables(request: Request) -> Response:
+        """`file`, or the body itself, is one line of JSON for each picture: an answer of `/v1/analyses`, or the file
+        `pictures.jsonl` of a batch.
+        """
+        service.pool.check()
+        upload = await uploads.receive(request, service.uploads, uploads.LINES, "send fewer pictures")
+        asked = _asked(schema.TableRequest, upload.fields, "table")
+        if asked.format == "parquet":
+            check_parquet()
+        return await service.answer(request, upload, {"table": asked.model_dump()})
 
     return router
 
@@ -284,6 +319,7 @@ def _about(service: ServerState, keyed: Sequence[Any]) -> APIRouter:
             editor_lacking=service.lacking,
             video=not video_lacking(),
             video_lacking=video_lacking(),
+            parquet=writes_parquet(),
         )
 
     @router.get(
@@ -336,13 +372,13 @@ def _page() -> APIRouter:
     return router
 
 
-def _asked(fields: dict[str, str]) -> schema.EditRequest:
+def _asked(model: type[Asked], fields: dict[str, str], name: str) -> Asked:
     try:
-        return schema.EditRequest.model_validate(fields)
+        return model.model_validate(fields)
     except ValidationError as problem:
-        message = str(explain(problem, schema.EditRequest, "edit"))
+        message = str(explain(problem, model, name))
         raise Refusal(
-            422, "wrong_value", message.removeprefix("edit: ").removeprefix("'': value error, ")
+            422, "wrong_value", message.removeprefix(f"{name}: ").removeprefix("'': value error, ")
         ) from None
 
 

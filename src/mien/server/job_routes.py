@@ -24,12 +24,7 @@ Asked = TypeVar("Asked", bound=BaseModel)
 Work = Callable[[ServerJob, StoredUpload, Asked], Coroutine[Any, Any, None]]
 
 _SENDING: Final = (400, 401, 403, 408, 413, 415, 422, 429, 501, 503)
-_MEDIA: Final = {
-    ".csv": "text/csv; charset=utf-8",
-    ".jsonl": "application/jsonl",
-    ".html": "text/html; charset=utf-8",
-    ".parquet": "application/vnd.apache.parquet",
-}
+_MEDIA: Final = {**schema.TABLE_TYPES, ".html": "text/html; charset=utf-8"}
 CHUNK: Final = 1 << 18
 """Bytes of a file sent at a time."""
 
@@ -124,10 +119,8 @@ def _check(asked: BaseModel, upload: StoredUpload, labels: tuple[str, ...]) -> N
     within = getattr(asked, "baseline", None)
     if within is not None and upload.baseline is not None:
         raise Refusal(422, "wrong_value", "two baselines, a text and a picture: send one")
-    if "table.parquet" in asked.files and not find_spec("pyarrow"):
-        raise Refusal(
-            501, "no_parquet", "this server cannot write table.parquet: pip install 'mien[parquet]'"
-        )
+    if "table.parquet" in asked.files:
+        check_parquet()
     try:
         changes = within is not None or upload.baseline is not None
         columns_of(
@@ -135,6 +128,19 @@ def _check(asked: BaseModel, upload: StoredUpload, labels: tuple[str, ...]) -> N
         )
     except ConfigError as problem:
         raise Refusal(422, "wrong_value", str(problem)) from None
+
+
+def writes_parquet() -> bool:
+    """Whether this installation can write Parquet files."""
+    return find_spec("pyarrow") is not None
+
+
+def check_parquet() -> None:
+    """Raise a `Refusal` of status 501 if this installation cannot write Parquet files."""
+    if not writes_parquet():
+        raise Refusal(
+            501, "no_parquet", "this server cannot write table.parquet: pip install 'mien[parquet]'"
+        )
 
 
 def _follow(router: APIRouter, jobs: Jobs) -> None:

@@ -44,6 +44,7 @@ ENDPOINTS = (
     "/v1/edits",
     "/v1/batches",
     "/v1/videos",
+    "/v1/tables",
     "/v1/jobs/{job}",
     "/v1/jobs/{job}/events",
     "/v1/jobs/{job}/files/{name}",

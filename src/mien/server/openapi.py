@@ -88,6 +88,7 @@ SERVICE: Final[dict[str, Any]] = {
     "editor_lacking": "",
     "video": True,
     "video_lacking": "",
+    "parquet": True,
 }
 
 CARDS: Final[dict[str, Any]] = {"models": [{"name": "recogniser", "task": "expression, valence and arousal"}]}
@@ -99,6 +100,7 @@ _CURL: Final = {
     "edit_picture": "curl -F file=@portrait.jpg -F target=happiness -F intensity=0.7 {address}/v1/edits -o edited.jpg",
     "analyse_batch": "curl -F file=@one.jpg -F file=@two.jpg -F files=table.csv {address}/v1/batches",
     "analyse_video": "curl -F file=@clip.mp4 -F files=table.csv,page.html {address}/v1/videos",
+    "write_table": "curl -F file=@pictures.jsonl -F format=parquet {address}/v1/tables -o table.parquet",
     "get_job": "curl {address}/v1/jobs/JOB",
     "follow_job": "curl -N {address}/v1/jobs/JOB/events",
     "get_job_file": "curl {address}/v1/jobs/JOB/files/table.csv -o table.csv",
@@ -189,6 +191,20 @@ def video_body() -> dict[str, Any]:
     return {
         "requestBody": {"required": True, "content": content},
         "parameters": _queries(properties, "video"),
+    }
+
+
+def table_body() -> dict[str, Any]:
+    """The OpenAPI request body of a table."""
+    properties = _fields(schema.TableRequest)
+    example = {"file": "pictures.jsonl", "format": "parquet"}
+    content = _form(
+        {"file": _FILE | {"description": "analyses, one line of JSON each"}, **properties}, example
+    )
+    content["application/jsonl"] = PICTURE
+    return {
+        "requestBody": {"required": True, "content": content},
+        "parameters": _queries(properties, "analyses"),
     }
 
 

@@ -97,6 +97,13 @@ FRAMES = "frames.jsonl"
 PAGE = "page.html"
 TABLES = ("table.csv", "table.parquet", "table.jsonl")
 
+TABLE_TYPES: dict[str, str] = {
+    ".csv": "text/csv; charset=utf-8",
+    ".jsonl": "application/jsonl",
+    ".parquet": "application/vnd.apache.parquet",
+}
+"""The media type of a table by its file's suffix."""
+
 Table = Literal["table.csv", "table.parquet", "table.jsonl"]
 Layout = Literal["mien", "pyfeat", "openface", "deepface"]
 
@@ -118,6 +125,14 @@ class BatchRequest(Frozen):
         examples=["table.csv,table.parquet"],
     )
     columns: Layout = Field("mien", description="names of the tables' columns")
+
+
+class TableRequest(Frozen):
+    """The options of a table; form fields beside `file`, or query parameters if the body is the analyses."""
+
+    format: Literal["csv", "parquet", "jsonl"] = "csv"
+    columns: Layout = Field("mien", description="names of the table's columns")
+    landmarks: bool = Field(True, description="with the columns of the facial points")
 
 
 class VideoRequest(Frozen):
@@ -196,3 +211,4 @@ class Service(BaseModel):
     editor_lacking: str
     video: bool
     video_lacking: str
+    parquet: bool = Field(description="whether tables can be Parquet files")

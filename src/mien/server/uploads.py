@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PLAIN = ("image/", "application/octet-stream")
 """Media types of a body that is a picture."""
+LINES = ("application/jsonl", "application/octet-stream")
+"""Media types of a body that is lines of JSON."""
 LINGER = 2.0
 """Seconds for which the rest of an upload that is too large is read and discarded, so that the client can read the
 answer."""
@@ -113,31 +115,39 @@ class _Arriving:
         return more
 
 
-async def receive(request: Request, uploads: Uploads) -> Upload:
-    """Read the picture and fields of a request.
+async def receive(
+    request: Request,
+    uploads: Uploads,
+    plain: tuple[str, ...] = PLAIN,
+    smaller: str = "scale the picture down",
+) -> Upload:
+    """Read the picture, or whatever `plain` are the media types of, and the fields of a request.
+
+    `smaller` is the remedy for an upload that is too large.
 
     Raises:
         Refusal: 408, 413, 415 or 422, see `docs/serving.md`.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     form = kind == "multipart/form-data"
-    if not form and not kind.startswith(PLAIN):
+    if not form and not kind.startswith(plain):
+        itself = "image/jpeg, image/png or application/octet-stream" if plain is PLAIN else " or ".join(plain)
         raise Refusal(
             415,
             "wrong_media_type",
-            f"the request's media type is '{kind or 'missing'}': send a form with the picture as 'file', or the "
-            "picture itself as image/jpeg, image/png or application/octet-stream",
+            f"the request's media type is '{kind or 'missing'}': send a form with the file as 'file', or the file "
+            f"itself as {itself}",
         )
-    body = await _body(request, uploads)
+    body = await _body(request, uploads, smaller)
     upload = await _parsed(request, body) if form else Upload(body, "", dict(request.query_params))
     if not upload.data:
         raise Refusal(
-            422, "no_picture", "the request holds no picture: send one as form field 'file' or as body"
+            422, "no_picture", "the request holds no file: send one as form field 'file' or as body"
         )
     return upload
 
 
-async def _body(request: Request, uploads: Uploads) -> bytes:
+async def _body(request: Request, uploads: Uploads, smaller: str) -> bytes:
     most = uploads.limits.bytes
     stated = request.headers.get("content-length", "")
     more, too_large = True, stated.isdecimal() and int(stated) > most
@@ -153,8 +163,8 @@ async def _body(request: Request, uploads: Uploads) -> bytes:
     raise Refusal(
         413,
         "too_many_bytes",
-        f"the upload holds {about}, the limit is {most / 2**20:.1f} MB: scale the picture down, or start the server "
-        "with a higher --max-bytes",
+        f"the upload holds {about}, the limit is {most / 2**20:.1f} MB: {smaller}, or start the server with a higher "
+        "--max-bytes",
     )
 
 

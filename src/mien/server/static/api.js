@@ -98,6 +98,12 @@ export async function analyse(file, limits, signal) {
   return (await request("v1/analyses", { method: "POST", body: form(file), signal })).json();
 }
 
+/** The file of a table of analyses, without facial points. */
+export async function table(analyses, format) {
+  const lines = new Blob(analyses.map((one) => `${JSON.stringify(one)}\n`));
+  return (await request("v1/tables", { method: "POST", body: form(lines, { format, landmarks: false }) })).blob();
+}
+
 /**
  * A stream of frames: `ask` sends one and resolves to its answer. The next may be sent when the answer is there.
  * A browser cannot add headers to it, so the key is offered as a subprotocol.

@@ -200,10 +200,6 @@ theme();
 tabs();
 sources();
 purpose.setUp();
-batch.setUp((file, analysis, face) => {
-  go("read");
-  read.show(file, analysis, face);
-});
 read.setUp(() => {
   const { file, analysis, chosen } = read.current();
   go("edit");
@@ -216,6 +212,10 @@ try {
 } catch (problem) {
   trouble($("read-problem"), problem);
 }
+batch.setUp((file, analysis, face) => {
+  go("read");
+  read.show(file, analysis, face);
+}, service);
 edit.setUp(service);
 live.setUp(service);
 document.documentElement.dataset.ready = "";

@@ -1,7 +1,7 @@
 // Many photos, one table: small pictures, sorting, filters, and files to keep.
 
 import * as api from "./api.js";
-import { $, areEight, colour, csv, download, h, percent, put, say, signed } from "./dom.js";
+import { $, colour, download, h, percent, put, say, signed, spreadsheetText, trouble } from "./dom.js";
 import { around, bitmapOf, cut, movements, top } from "./draw.js";
 
 const AT_ONCE = 2; // requests; the server has as many processors for them at the least
@@ -29,11 +29,14 @@ const KEYS = {
 };
 
 /** `show` opens a photo that has been read at one of its faces. */
-export function setUp(show) {
+export function setUp(show, service) {
   toRead = show;
+  $("batch-parquet").hidden = !service.parquet;
   $("batch-stop").addEventListener("click", () => stopping?.abort());
   $("batch-clear").addEventListener("click", clear);
-  $("batch-save").addEventListener("click", () => download(table(), "mien.csv"));
+  for (const [id, format] of Object.entries({ "batch-save": "csv", "batch-parquet": "parquet" })) {
+    $(id).addEventListener("click", () => save(format));
+  }
   $("batch-report").addEventListener("click", () => download(new Blob([report()], { type: "text/html;charset=utf-8" }), "mien-report.html"));
   $("batch-filter").addEventListener("change", () => {
     filter = $("batch-filter").value;
@@ -56,7 +59,7 @@ function clear() {
   done = total = 0;
   order = { by: "place", down: false };
   filter = "all";
-  $("batch-work").hidden = true;
+  $("batch-work").hidden = $("batch-problem").hidden = true;
   list();
   document.querySelector("#batch [data-pick]").focus();
 }
@@ -106,7 +109,7 @@ async function patient(file, limits, signal) {
 function progress() {
   $("batch-bar").value = total ? done / total : 0;
   $("batch-count").textContent = `${done} of ${total} photos`;
-  $("batch-save").disabled = $("batch-report").disabled = !done;
+  for (const id of ["batch-save", "batch-parquet", "batch-report"]) $(id).disabled = !done;
   list();
 }
 
@@ -188,20 +191,21 @@ function list() {
   }
 }
 
-/** Every row, whatever the filter shows. */
-function table() {
-  const read = rows.filter((row) => row.read);
-  const labels = Object.keys(read.find((row) => row.face)?.face.reading.probabilities ?? {});
-  const header = ["file", "face", "label", "probability", "valence", "arousal", "intensity", "uncertain", "quality", "x", "y", "width", "height", ...(areEight(labels) ? labels : labels.map((label) => `p_${label}`)), "error"];
-  const lines = read.map(({ name, number, face, error }) => {
-    if (!face) return [name, ...Array(header.length - 2).fill(""), error];
-    const { reading, detection, quality } = face;
-    const { x, y, width, height } = detection.box;
-    const shares = labels.map((label) => reading.probabilities[label]);
-    const label = top(face);
-    return [name, number, label, reading.probabilities[label], reading.valence ?? "", reading.arousal ?? "", reading.intensity, reading.uncertain, quality, x, y, width, height, ...shares, ""];
+/** Download the table of all photos, whatever the filter shows: the server writes it, as for `mien predict`. */
+async function save(format) {
+  const photos = new Map(rows.filter((row) => row.read).map(({ file, name, analysis, error }) => [file, { name, analysis, error }]));
+  const analyses = [...photos.values()].map(({ name, analysis, error }) => {
+    const source = format === "csv" ? spreadsheetText(name) : name;
+    if (error) return { source, width: 0, height: 0, error };
+    const faces = analysis.faces.map((face) => ({ ...face, landmarks: { ...face.landmarks, points: [] } }));
+    return { ...analysis, source, faces };
   });
-  return csv([header, ...lines]);
+  $("batch-problem").hidden = true;
+  try {
+    download(await api.table(analyses, format), `mien.${format}`);
+  } catch (problem) {
+    trouble($("batch-problem"), problem);
+  }
 }
 
 const LOOK = `body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#22262b;background:#fff}

@@ -35,7 +35,6 @@ export const colour = (name) =>
   EIGHT.includes(name) ? `var(--${name})` : `hsl(${[...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 360, 7)} 55% 45%)`;
 /** Values from low to high, and back. */
 export const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-export const areEight = (names) => names.length === EIGHT.length && names.every((name) => EIGHT.includes(name));
 
 /** Give a file to the person as a download. */
 export function download(blob, name) {
@@ -44,11 +43,13 @@ export function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-/** A table for spreadsheets, RFC 4180. A text that a spreadsheet would run as a formula gets an apostrophe in front. */
+/** A text that a spreadsheet would run as a formula gets an apostrophe in front. */
+export const spreadsheetText = (text) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
+
+/** A table for spreadsheets, RFC 4180. */
 export function csv(lines) {
   const cell = (value) => {
-    const text = String(value ?? "");
-    const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+    const safe = typeof value === "string" ? spreadsheetText(value) : String(value ?? "");
     return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
   return new Blob([lines.map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n"], { type: "text/csv;charset=utf-8" });
