@@ -620,19 +620,26 @@ def test_the_camera_is_read_live_and_recorded(visit: Any, models: dict[str, Any]
     assert page.evaluate("document.querySelector('#live-video').srcObject") is None
 
 
-def test_a_video_is_read_live(visit: Any, examples: Path, tmp_path: Path) -> None:
+def film(folder: Path, examples: Path, frames: int = 60) -> Path:
+    """A short video of a portrait."""
     av = pytest.importorskip("av")
     import numpy as np
     from PIL import Image
 
     frame = np.asarray(Image.open(examples / "portrait_smiling.jpg").convert("RGB").resize((320, 320)))
-    with av.open(str(tmp_path / "film.webm"), "w") as container:
+    path = folder / "film.webm"
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("libvpx", rate=10)
         stream.width = stream.height = 320
         stream.pix_fmt = "yuv420p"
-        for _ in range(60):
+        for _ in range(frames):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+    return path
+
+
+def test_a_video_is_read_live(visit: Any, examples: Path, tmp_path: Path) -> None:
+    film(tmp_path, examples)
     page = (one := visit()).page
     page.locator("#tab-live").click()
     page.set_input_files("#file-film", str(tmp_path / "film.webm"))
@@ -643,6 +650,61 @@ def test_a_video_is_read_live(visit: Any, examples: Path, tmp_path: Path) -> Non
     (tmp_path / "broken.mp4").write_bytes(b"no film")
     page.set_input_files("#file-film", str(tmp_path / "broken.mp4"))
     page.locator("#live-problem", has_text="cannot play").wait_for()
+
+
+def test_a_video_gets_its_summary_page_in_place(visit: Any, examples: Path, tmp_path: Path) -> None:
+    clip = film(tmp_path, examples, 20)
+    page = (one := visit()).page
+    page.locator("#tab-live").click()
+    page.set_input_files("#file-film", str(clip))
+    one.state_purpose()
+    page.wait_for_selector("#live-panel .dial")
+    page.locator("#live-summary").click()
+    assert not page.locator("#live-work").is_visible(), "live reading stops"
+    summary = page.frame_locator("#film-page iframe")
+    summary.get_by_role("heading", name="Person 0").wait_for()
+    assert "20 frames analysed" in summary.locator("header").inner_text()
+    assert summary.locator("body").evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
+    share = summary.locator("svg.shares rect").first
+    assert share.evaluate("(rect) => getComputedStyle(rect).fill") != "rgb(0, 0, 0)"
+    inner = summary.locator("html").evaluate("(root) => root.scrollHeight")
+    assert page.locator("#film-page iframe").bounding_box()["height"] >= inner, "the frame does not scroll"
+    assert not page.locator("#film-progress").is_visible()
+    ground = "(body) => getComputedStyle(body).backgroundColor"
+    light = summary.locator("body").evaluate(ground)
+    while page.locator("html").get_attribute("data-theme") != "dark":
+        page.locator("#theme").click()
+    assert summary.locator("body").evaluate(ground) != light, "it takes the colours that were chosen here"
+
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Summary page").click()
+    assert waiting.value.suggested_filename == "film.html"
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="CSV").click()
+    assert waiting.value.suggested_filename == "film.csv"
+    rows = list(csv.DictReader(io.StringIO(Path(waiting.value.path()).read_text(encoding="utf-8"))))
+    assert [row["frame"] for row in rows] == [str(number) for number in range(20)]
+
+    page.locator("#tab-read").click()
+    page.locator("#tab-live").click()
+    assert page.locator("#film-page iframe").is_visible(), "it stays while one looks elsewhere"
+    page.locator("#film [data-pick=live]").focus()
+    page.set_input_files("#file-film", str(clip))
+    page.wait_for_selector("#live-panel .dial")
+    assert not page.locator("#film").is_visible()
+
+
+def test_a_video_that_the_browser_does_not_play_can_still_be_summarised(visit: Any, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    page = (one := visit()).page
+    page.locator("#tab-live").click()
+    page.set_input_files("#file-film", str(tmp_path / "broken.mp4"))
+    one.state_purpose()
+    page.locator("#live-problem", has_text="cannot play").wait_for()
+    page.get_by_role("button", name="Summary of the whole video").click()
+    page.locator("#film-problem", has_text="cannot be read").wait_for()
+    assert not page.locator("#live-problem").is_visible()
+    assert page.locator("#film [data-pick=live]").is_visible()
 
 
 def test_the_keyboard_is_enough(visit: Any) -> None:
@@ -778,7 +840,9 @@ SIZES = {
 
 
 @pytest.mark.parametrize("look", SIZES)
-def test_axe_finds_nothing_and_nothing_overflows(visit: Any, look: str, examples: Path) -> None:
+def test_axe_finds_nothing_and_nothing_overflows(
+    visit: Any, look: str, examples: Path, tmp_path: Path
+) -> None:
     """axe-core's WCAG 2.2 A and AA rules and best practices, in every state of the page."""
     axe_core = pytest.importorskip("axe_playwright_python.sync_playwright")
     axe = axe_core.Axe()
@@ -826,6 +890,11 @@ def test_axe_finds_nothing_and_nothing_overflows(visit: Any, look: str, examples
     check("live")
     page.locator("#live-stop").click()
     check("live, stopped")
+    page.set_input_files("#file-film", str(film(tmp_path, examples, 20)))
+    page.wait_for_selector("#live-panel .dial")
+    page.locator("#live-summary").click()
+    page.frame_locator("#film-page iframe").get_by_role("heading", name="Person 0").wait_for()
+    check("summary of a video")
     page.locator("#tab-batch").click()
     page.set_input_files("#file-many", [str(examples / "astronaut.png")])
     page.wait_for_selector("#batch-stop:disabled")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from typing import Any
 
@@ -149,6 +151,24 @@ def test_every_answer_carries_the_security_headers(serve: Serve) -> None:
     policy = SECURITY["Content-Security-Policy"]
     assert "unsafe" not in policy
     assert not re.search(r"https?:|\*", policy)
+
+
+def test_the_styles_of_a_summary_page_are_the_only_ones_that_a_frame_may_have() -> None:
+    """It is shown in a frame without scripts that has the policy of the page around it."""
+    pytest.importorskip("jinja2")
+    import numpy as np
+
+    from mien.types import Frame
+    from mien.video import summary_page
+    from mien.video.statistics import Tally
+
+    tally = Tally()
+    tally(Frame("clip.mp4", 64, 36, (), frame=0, time=0.0, lag=0.25), np.zeros((36, 64, 3), np.uint8))
+    tally.finish()
+    styles = re.findall("<style>(.*?)</style>", summary_page.html(tally, "clip.mp4", "weights", 0.25), re.S)
+    hashes = [base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() for style in styles]
+    allowed = re.findall("'sha256-([^']+)'", SECURITY["Content-Security-Policy"])
+    assert sorted(hashes) == sorted(allowed)
 
 
 def test_cors_is_closed(serve: Serve) -> None:

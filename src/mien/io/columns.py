@@ -519,8 +519,8 @@ def table_of(
     for source, face in faces:
         if face.probabilities.keys() != set(labels):
             raise TableError(
-                f"{describe(source)}: a face has the labels {listed(tuple(face.probabilities))}, not {listed(labels)}: make a "
-                "table of each"
+                f"{describe(source)}: a face has the labels {listed(tuple(face.probabilities))}, not {listed(labels)}: "
+                "make a table of each"
             )
     changes = any(face.change is not None for _, face in faces)
     layout = columns_of(columns, landmarks, labels=labels, changes=changes)

@@ -8,9 +8,11 @@ as they would still cost processing time.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
@@ -27,8 +29,19 @@ if TYPE_CHECKING:
 
     from mien.server.metrics import Metrics
 
+_STYLES = ("io/templates/page.css", "video/templates/summary.css")
+"""Of the summary page of a video, which the page shows in a frame that has the page's own policy."""
+
+
+def _hash(style: str) -> str:
+    digest = hashlib.sha256((Path(__file__).parents[1] / style).read_bytes()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
 SECURITY = {
-    "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; object-src 'none'; "
+    "Content-Security-Policy": "default-src 'self'; "
+    f"style-src 'self' {' '.join(map(_hash, _STYLES))}; "
+    "img-src 'self' data:; media-src 'self' blob:; frame-src blob:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",

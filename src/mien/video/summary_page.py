@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -181,16 +181,18 @@ def _share(person: Person, label: str) -> float:
 def _labels(person: Person) -> list[dict[str, str]]:
     """The labels that a person shows, the one shown longest first."""
     ordered = sorted(person.labels, key=lambda label: -person.labels[label])
+    shares = [100 * _share(person, label) for label in ordered]
     return [
         {
             "name": label,
             "colour": colour(label, person.labels),
-            "width": f"{100 * _share(person, label):.2f}",
+            "from": f"{start:.2f}",
+            "width": f"{share:.2f}",
             "time": f"{person.labels[label]:.1f}",
             "share": f"{_share(person, label):.0%}",
         }
-        for label in ordered
-        if person.labels[label] > 0
+        for label, share, start in zip(ordered, shares, accumulate(shares, initial=0.0), strict=False)
+        if share > 0
     ]
 
 

@@ -25,6 +25,11 @@ const WORDS = {
   busy: "The server is busy. Try again in a moment.",
   stopping: "The server is being stopped. Try again later.",
   wrong_host: "The server does not know the address of this page. Tell the person who runs it.",
+  too_many_jobs: "The server is busy with other videos. Try again in a few minutes.",
+  disk_full: "The server has no room for this at the moment. Try again later.",
+  no_video: "This server cannot read whole videos. Tell the person who runs it.",
+  no_job: "The server no longer has this video. Try again.",
+  damaged_video: "The video cannot be read: the file is damaged, or of a kind that is not read. Try an MP4 or WebM file.",
   wrong_media_type: "That is not a picture. Choose a JPEG, PNG, WebP or HEIC file.",
 };
 
@@ -89,12 +94,15 @@ export async function ready() {
   }
 }
 
-/** Analyse a file, refused here already where the server would only say that it is too large. */
+/** Refuse a file here already where the server would only say that it is too large. */
+function checkSize(file, most, remedy) {
+  if (file.size <= most * 0.99) return;
+  const size = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
+  throw new Problem("too_many_bytes", `This file holds ${size(file.size)}, the limit is ${size(most)}. ${remedy}`);
+}
+
 export async function analyse(file, limits, signal) {
-  if (file.size > limits.bytes * 0.99) {
-    const size = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
-    throw new Problem("too_many_bytes", `This file holds ${size(file.size)}, the limit is ${size(limits.bytes)}. Try a smaller copy.`);
-  }
+  checkSize(file, limits.bytes, "Try a smaller copy.");
   return (await request("v1/analyses", { method: "POST", body: form(file), signal })).json();
 }
 
@@ -102,6 +110,32 @@ export async function analyse(file, limits, signal) {
 export async function table(analyses, format) {
   const lines = new Blob(analyses.map((one) => `${JSON.stringify(one)}\n`));
   return (await request("v1/tables", { method: "POST", body: form(lines, { format, landmarks: false }) })).blob();
+}
+
+const LOOK_AGAIN = 400; // milliseconds between two questions of how far a video is
+
+/** Let the server read a whole video. `told` gets each state on the way; the answer is its files by name, and a note. */
+export async function video(file, fields, limits, signal, told) {
+  checkSize(file, limits.job_bytes, "A shorter video, or a smaller one, may work.");
+  const { id } = await (await request("v1/videos", { method: "POST", body: form(file, fields), signal })).json();
+  const place = `v1/jobs/${id}`;
+  try {
+    for (;;) {
+      const job = await (await request(place, { signal })).json();
+      if (job.state === "done") {
+        const files = {};
+        for (const name of job.files) files[name] = await (await request(`${place}/files/${name}`, { signal })).blob();
+        return { files, note: job.problem?.message ?? "" };
+      }
+      if (job.problem) throw new Problem(job.problem.error, plain(job.problem.error, job.problem.message));
+      if (job.state === "cancelled") throw new Problem("cancelled", "The server stopped reading the video. Try again.");
+      told(job);
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
+    }
+  } catch (problem) {
+    request(place, { method: "DELETE" }).catch(() => {}); // it may be gone already
+    throw problem;
+  }
 }
 
 /**

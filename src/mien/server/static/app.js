@@ -5,6 +5,7 @@ import * as batch from "./batch.js";
 import * as camera from "./camera.js";
 import { $, h, say, trouble } from "./dom.js";
 import * as edit from "./edit.js";
+import * as film from "./film.js";
 import * as live from "./live.js";
 import * as moves from "./moves.js";
 import * as purpose from "./purpose.js";
@@ -40,9 +41,9 @@ const isPhoto = (file) => file.type.startsWith("image/") || /\.(heic|heif|tiff?)
 /** Everything that brings photos and videos ends here. */
 async function take(files, tab = current) {
   if (tab === "like") return files.length && moves.like([...files].find(isPhoto));
-  const film = [...files].find(isFilm);
+  const clip = [...files].find(isFilm);
   const photos = [...files].filter(isPhoto);
-  if (!film && !photos.length) {
+  if (!clip && !photos.length) {
     if (!files.length) return;
     go("read");
     read.clear();
@@ -50,7 +51,7 @@ async function take(files, tab = current) {
     return;
   }
   if (!(await purpose.ask())) return;
-  if (!photos.length) return watch(() => live.film(film));
+  if (!photos.length) return watch(() => live.play(clip), clip);
   if (photos.length > 1) tab = "batch";
   if (tab === "live") tab = "read";
   go(tab);
@@ -69,15 +70,20 @@ async function take(files, tab = current) {
 /** Whether a photo is dropped for a face to move like, and not to be opened. */
 const isLike = (event) => $("like").contains(event.target);
 
-/** Start the live view with what `begin` brings. */
-async function watch(begin) {
+/** Start the live view with what `begin` brings. A `clip` that does not play may still be read by the server. */
+async function watch(begin, clip = null) {
   go("live");
   $("live-problem").hidden = true;
   try {
     await api.ready();
     await begin();
   } catch (problem) {
-    trouble($("live-problem"), problem);
+    const summarise = () => {
+      $("live-problem").hidden = true;
+      film.summarise(clip);
+    };
+    const ways = clip && film.can() ? [h("button", { onclick: summarise }, "Summary of the whole video")] : [];
+    trouble($("live-problem"), problem, ...ways);
   }
 }
 
@@ -125,7 +131,7 @@ function sources() {
     input.addEventListener("change", () => {
       const files = [...input.files];
       input.value = "";
-      take(files, input.multiple ? "batch" : pickFor);
+      take(files, { "file-many": "batch", "file-film": "live" }[input.id] ?? pickFor);
     });
   }
   for (const button of document.querySelectorAll("[data-camera]")) {
@@ -218,4 +224,5 @@ batch.setUp((file, analysis, face) => {
 }, service);
 edit.setUp(service);
 live.setUp(service);
+film.setUp(service);
 document.documentElement.dataset.ready = "";

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { $, clamp, colour, csv, download, h, percent, s, say, signed, trouble } from "./dom.js";
+import * as film from "./film.js";
 import { dial, fit, movementBars, ranked, top } from "./draw.js";
 
 const LONGEST = 720; // pixels of a frame that is sent
@@ -11,6 +12,7 @@ const TRAIL = 12; // seconds of the trail in the disc
 const SPAN = 60; // seconds of the curves
 const PAUSE = 700; // milliseconds until a busy server is asked again
 
+let clip = null; // the file of the video that was brought last
 let running = null; // the source that is being read
 let keyNeeded = false;
 let recording = false;
@@ -22,6 +24,10 @@ export function setUp(service) {
   $("live-stop").addEventListener("click", stop);
   $("live-record").addEventListener("click", record);
   $("live-save").addEventListener("click", save);
+  $("live-summary").addEventListener("click", () => {
+    stop();
+    film.summarise(clip);
+  });
 }
 
 const video = () => $("live-video");
@@ -39,11 +45,13 @@ export async function camera() {
     throw new Error(denied ? "The browser may not use the camera. Allow it in the address bar, then try again." : "No camera was found. Connect one, or choose a video instead.");
   }
   video().srcObject = media;
+  clip = null;
   await begin("camera", () => media.getTracks().forEach((track) => track.stop()), true);
 }
 
-export async function film(file) {
+export async function play(file) {
   stop();
+  clip = file;
   const address = URL.createObjectURL(file);
   video().src = address;
   video().loop = false;
@@ -64,6 +72,7 @@ async function begin(name, end, mirrored) {
     stop();
     throw reason.name === "NotSupportedError" ? new Error("This browser cannot play that video. Try an MP4 or WebM file.") : new Error("The video does not start. Try once more.");
   }
+  film.clear();
   $("live-empty").hidden = true;
   $("live-work").hidden = false;
   controls(true);
@@ -90,13 +99,14 @@ export function stop() {
   $("live-rate").textContent = "";
   if (!rows.length) {
     $("live-work").hidden = true;
-    $("live-empty").hidden = false;
+    $("live-empty").hidden = !$("film").hidden;
   }
 }
 
 function controls(on) {
   $("live-stop").hidden = $("live-record").hidden = !on;
   $("live-again").hidden = on;
+  $("live-summary").hidden = !clip || !film.can();
 }
 
 /** Send a frame, show its answer, and only then send the next. */
