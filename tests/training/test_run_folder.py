@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from mien.errors import ConfigError, TrainingError
+from mien.errors import ConfigError, MienError, TrainingError
 from mien.io import atomic
 from mien.io.locks import FileLocked
-from mien.training import run_folder
+from mien.training import run_folder, run_log
 from mien.training.config import RunConfig
 
 from .drawn import trained, tree
@@ -36,6 +37,28 @@ def test_a_folder_is_never_overwritten_by_another_run(undisturbed: Path, faces: 
     with pytest.raises(ConfigError, match=r"another configuration .epochs is 4 there, 9 here"):
         trained(RunConfig(**tree(faces, undisturbed.parent, epochs=9)), resume=True)
     assert trained(same, resume=True) == undisturbed
+
+
+def test_overwrite_trains_anew_and_deletes_the_run_and_its_evaluation(
+    undisturbed: Path, faces: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / undisturbed.name
+    shutil.copytree(undisturbed, folder)
+    (folder / "evaluation").mkdir()
+    (folder / "evaluation" / "report.json").write_text("{}")
+    (folder / "notes.txt").write_text("mine")
+    broken = RunConfig(**tree(faces.with_name("gone"), tmp_path))
+    with pytest.raises(MienError):
+        trained(broken, overwrite=True)
+    assert (folder / "finished").is_file(), "the old run stays until the data were read"
+
+    assert trained(RunConfig(**tree(faces, tmp_path, epochs=2)), overwrite=True) == folder
+    epochs = [event["epoch"] for event in run_log.read(folder / "metrics.jsonl") if event["kind"] == "epoch"]
+    assert epochs == [0, 1]
+    assert not (folder / "evaluation").exists(), "it was of the weights before"
+    assert (folder / "notes.txt").read_text() == "mine"
+    again = RunConfig(**tree(faces, tmp_path, epochs=2))
+    assert trained(again, overwrite=True) == folder, "also a finished one"
 
 
 def test_one_process_at_a_time_and_no_empty_folders_stay(tmp_path: Path) -> None:

@@ -122,9 +122,10 @@ def _report_folder(weights: str, out: Path | None, overwrite: bool) -> Path | No
     """
     from mien.io import outputs
     from mien.reports.evaluation_report import FILES, is_unfinished
+    from mien.training import run_folder
 
     if out is None and Path(weights).is_dir():
-        out = Path(weights) / "evaluation"
+        out = Path(weights) / run_folder.EVALUATION
     if out is not None:
         outputs.check_folder(out, FILES, overwrite=overwrite or is_unfinished(out))
     return out

@@ -24,12 +24,20 @@ from mien.wording import several
 def train(
     config: Annotated[Path, typer.Argument(help="A run configuration, e.g. configs/baseline-ferplus.yaml.")],
     assignments: options.Assignments = None,
-    resume: Annotated[bool, typer.Option(help="Continue this run if it was interrupted.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue this run if it was interrupted.")
+    ] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
-    """Train a method; the run folder gets the weights with their card, the metrics and the learning curve."""
+    """Train a method; the run folder gets the weights with their card, the metrics and the learning curve.
+
+    A folder that holds a run is refused: --resume continues it, --overwrite deletes it with its evaluation and trains
+    anew.
+    """
     from mien.config import read_tree
 
     begun = time.monotonic()
+    options.check_resume(resume, overwrite)
     tree = read_tree(config, assignments or [])
     section = tree.get("method")
     name = section.get("name") if isinstance(section, dict) else None
@@ -38,7 +46,7 @@ def train(
         alone = os.environ.get("RANK", "0") == "0"  # of several processes under torchrun, only one prints
         drawn = _drawn() if alone and sys.stderr.isatty() else nullcontext(_lines() if alone else _silent)
         with drawn as progress:
-            folder = run(resume, progress)
+            folder = run(resume=resume, progress=progress, overwrite=overwrite)
     except KeyboardInterrupt:
         typer.echo("stopped; the state is saved: continue with --resume", err=True)
         raise typer.Exit(130) from None
@@ -60,7 +68,7 @@ _OWN = {
 """Trainings with their own kind of configuration."""
 
 
-def _own(name: str, tree: dict[str, Any], config: Path) -> Callable[[bool, Any], Path]:
+def _own(name: str, tree: dict[str, Any], config: Path) -> Callable[..., Path]:
     try:
         training = importlib.import_module(_OWN[name])
     except ModuleNotFoundError as missing:
@@ -68,7 +76,7 @@ def _own(name: str, tree: dict[str, Any], config: Path) -> Callable[[bool, Any],
     return partial(training.run, training.configured(tree, str(config)))
 
 
-def _recogniser(config: Path, assignments: list[str]) -> Callable[[bool, Any], Path]:
+def _recogniser(config: Path, assignments: list[str]) -> Callable[..., Path]:
     from mien.training.config import load_config
 
     settings = load_config(config, assignments)

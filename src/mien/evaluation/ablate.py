@@ -12,7 +12,7 @@ from mien.data.predictions import FILE, Predictions
 from mien.evaluation import evaluate
 from mien.evaluation.evaluate import Report
 from mien.evaluation.validation import validate
-from mien.training import checkpoint, loop
+from mien.training import checkpoint, loop, run_folder
 from mien.training.config import RunConfig
 
 
@@ -42,7 +42,7 @@ def train_and_judge(run: RunConfig, by: str, write: Callable[[Report, Prediction
             cache=data.cache,
             by=[by] if by else [],
         )
-        write(report, predictions, folder / "evaluation")
+        write(report, predictions, folder / run_folder.EVALUATION)
     return folder
 
 
@@ -53,7 +53,7 @@ def is_finished(folder: Path) -> bool:
 
 def is_judged(folder: Path, by: str) -> bool:
     """Whether a run was evaluated with its current weights and with this attribute."""
-    path = folder / "evaluation" / FILE
+    path = folder / run_folder.EVALUATION / FILE
     if not path.is_file():
         return False
     predictions = Predictions.load(path)

@@ -28,6 +28,7 @@ from mien.evaluation.evaluate import DIMENSIONS, predicted_classes, rated_of, su
 from mien.evaluation.intervals import DRAWS, Interval, Resampling, interval
 from mien.evaluation.subgroups import SMALLEST_GROUP, UNITS, UNKNOWN, grouped
 from mien.labels import UNLABELLED, difference
+from mien.training import run_folder
 from mien.training.run_log import without_seed
 from mien.wording import several
 
@@ -149,7 +150,7 @@ def load(path: Path | str) -> Predictions:
         ComparisonError: the folder holds no predictions.
     """
     path = Path(path)
-    places = [path] if path.is_file() else [path / FILE, path / "evaluation" / FILE]
+    places = [path] if path.is_file() else [path / FILE, path / run_folder.EVALUATION / FILE]
     for place in places:
         if place.is_file():
             return Predictions.load(place)

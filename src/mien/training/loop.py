@@ -73,6 +73,7 @@ def run(
     progress: EventProgress = silent,
     device: str = "auto",
     load: Load = load_split,
+    overwrite: bool = False,
 ) -> Path:
     """Train a recogniser as configured and return the run folder.
 
@@ -84,11 +85,13 @@ def run(
         progress: called with progress.
         device: the device to train on, see `fabric_of`.
         load: reads the data, as `mien.data.cropping.load_split` does.
+        overwrite: replace a run in the folder, once the data were read.
 
     Raises:
         FileLocked: another process is training this run.
-        ConfigError: the folder holds another configuration, or has a run and `resume` is off; or there is no such
-            metric to select by. The folder is made after the data were read, so a refused start leaves nothing.
+        ConfigError: the folder has a run and neither `resume` nor `overwrite` is on, or one of another configuration;
+            or there is no such metric to select by. The folder is made after the data were read, so a refused start
+            leaves nothing.
         TrainingError: a loss became NaN or infinite, or the disk is full; the last good files are kept.
         KeyboardInterrupt: after the state was saved.
     """
@@ -97,7 +100,7 @@ def run(
     first = os.environ.get("RANK", "0") == "0"
     claim = run_folder.claimed(folder, "runs") if first else contextlib.nullcontext()
     with claim, processor.settings(config.threads):
-        return _train(config, folder, validate, resume, progress, device, load)
+        return _train(config, folder, validate, resume, progress, device, load, overwrite)
 
 
 def _train(
@@ -108,14 +111,15 @@ def _train(
     progress: EventProgress,
     device: str,
     load: Load,
+    overwrite: bool,
 ) -> Path:
     config = recognition.with_labels(config)
     fabric = fabric_of(config.precision, device)
     run_log.check_select(config.select)
     stored = recognition.stored_config(folder / "config.yaml")
-    run_folder.admit(folder, stored, config.model_dump(mode="json"), resume)
+    run_folder.admit(folder, stored, config.model_dump(mode="json"), resume, overwrite=overwrite)
     fabric.barrier()  # no process writes into the folder before all have read it
-    if (folder / "finished").is_file():
+    if resume and (folder / "finished").is_file():
         notes(progress)(f"{folder} is finished: nothing is left to train")
         return folder
     fresh = not (resume and (folder / run_folder.STATE).is_file())
@@ -195,7 +199,7 @@ class Run:
         """
         with contextlib.ExitStack() as stack:
             if self._fabric.is_global_zero:
-                stack.enter_context(run_folder.begun(self.task.folder, self.task.files()))
+                stack.enter_context(run_folder.begun(self.task.folder, self.task.files(), not self._resume))
                 log = run_log.RunLog(self.task.folder, self.position.step if self._resume else None)
                 self._log = stack.enter_context(contextlib.closing(log))
             interrupted = stack.enter_context(_deferred_interrupt())

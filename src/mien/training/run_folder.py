@@ -22,6 +22,8 @@ KEPT: Final = (STATE, "weights.safetensors", "last.safetensors", "finished")
 BEGUN: Final = (*KEPT, LOG)
 """Files that show that a folder holds a run; a folder with fewer was left by a start that failed early, and may be
 used."""
+EVALUATION: Final = "evaluation"
+"""The folder in a run folder with the evaluation of its weights."""
 
 
 class OwnConfig(Protocol):
@@ -65,8 +67,17 @@ def claimed(folder: Path, option: str) -> Iterator[None]:
 
 
 @contextmanager
-def begun(folder: Path, files: Mapping[str, bytes]) -> Iterator[None]:
-    """Make the folder with `files` that describe the training; remove them if it fails before it has kept anything."""
+def begun(folder: Path, files: Mapping[str, bytes], anew: bool = False) -> Iterator[None]:
+    """Make the folder with `files` that describe the training; remove them if it fails before it has kept anything.
+
+    `anew`: it does not continue a run. One in the folder, which `admit` has allowed to be replaced, is then deleted
+    with its evaluation; files of other origin stay.
+    """
+    if anew:
+        for name in BEGUN:
+            (folder / name).unlink(missing_ok=True)
+        for name in (BOARD, EVALUATION):
+            shutil.rmtree(folder / name, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     done = False
     try:
@@ -103,6 +114,7 @@ def admit(
     wanted: dict[str, Any],
     resume: bool,
     free: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> None:
     """Refuse a run folder that may not be trained into; nothing is written.
 
@@ -112,27 +124,32 @@ def admit(
         wanted: the configuration to train now, in the same plain types.
         resume: whether an existing run may be continued.
         free: keys that may differ, such as the length of the training.
+        overwrite: whether an existing run, of whatever configuration, may be replaced.
 
     Raises:
-        ConfigError: the folder has a run and `resume` is off, or one of another configuration; the message names the
-            options that differ.
+        ConfigError: the folder has a run and `resume` and `overwrite` are off, or one of another configuration; the
+            message names the options that differ.
     """
-    if not any((folder / name).exists() for name in BEGUN):
+    if overwrite or not any((folder / name).exists() for name in BEGUN):
         return
     if not resume and stored in (None, wanted):
-        raise ConfigError(f"{folder} holds this run already: add --resume to continue, or delete the folder")
+        raise ConfigError(
+            f"{folder} holds this run already: add --resume to continue, or --overwrite to train it anew"
+        )
     if stored is None:
         raise ConfigError(
-            f"{folder} holds a run with a missing or damaged configuration: train into another folder, or delete it"
+            f"{folder} holds a run with a missing or damaged configuration: train into another folder, or add "
+            "--overwrite to replace it"
         )
     found = [line for key, line in differences(stored, wanted) if key.split(".")[0] not in free]
     if found:
         raise ConfigError(
             f"{folder} holds a run of another configuration ({'; '.join(found[:3])}"
-            f"{'; ...' if len(found) > 3 else ''}): use the same options, train into another folder, or delete this one"
+            f"{'; ...' if len(found) > 3 else ''}): use the same options, train into another folder, or add "
+            "--overwrite to replace that run"
         )
     if not resume:
-        raise ConfigError(f"{folder} holds a run: add --resume to continue, or delete the folder")
+        raise ConfigError(f"{folder} holds a run: add --resume to continue, or --overwrite to replace it")
 
 
 def stored(folder: Path) -> dict[str, Any] | None:
@@ -145,7 +162,9 @@ def stored(folder: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def held(config: OwnConfig, resume: bool, free: Sequence[str] = ()) -> Iterator[None]:
+def held(
+    config: OwnConfig, resume: bool, free: Sequence[str] = (), overwrite: bool = False
+) -> Iterator[None]:
     """Lock the run folder `config.out`, after `admit` has accepted it, for a training that has its own kind of
     configuration.
 
@@ -154,7 +173,7 @@ def held(config: OwnConfig, resume: bool, free: Sequence[str] = ()) -> Iterator[
         ConfigError: as for `admit`.
     """
     with claimed(config.out, "out"):
-        admit(config.out, stored(config.out), config.model_dump(mode="json"), resume, free)
+        admit(config.out, stored(config.out), config.model_dump(mode="json"), resume, free, overwrite)
         yield
 
 

@@ -105,7 +105,9 @@ def configured(tree: dict[str, Any], source: str) -> EditorConfig:
     return config
 
 
-def run(config: EditorConfig, resume: bool = False, progress: EventProgress = silent) -> Path:
+def run(
+    config: EditorConfig, resume: bool = False, progress: EventProgress = silent, overwrite: bool = False
+) -> Path:
     """Make the bank, train, export; return the run folder.
 
     The folder holds editor.onnx, its card editor.json, editor.safetensors, metrics.jsonl, and state.pt for --resume.
@@ -114,16 +116,17 @@ def run(config: EditorConfig, resume: bool = False, progress: EventProgress = si
         config: the run.
         resume: continue from `state.pt` if there is one.
         progress: called with progress.
+        overwrite: replace a run in the folder.
 
     Raises:
         FileLocked: another process is training this run.
-        ConfigError: the folder has a run and `resume` is off, or one of another configuration; a guide is not a meca or
-            baseline on 64 px.
+        ConfigError: the folder has a run and neither `resume` nor `overwrite` is on, or one of another configuration; a
+            guide is not a meca or baseline on 64 px.
         WeightsError: a guide or the witness cannot be opened.
         DatasetNotFound, DatasetDamaged: FERPlus or the points are missing.
         TrainingError: a loss is not finite, or the folder cannot be written.
     """
-    with run_folder.held(config, resume), processor.settings(config.threads):
+    with run_folder.held(config, resume, overwrite=overwrite), processor.settings(config.threads):
         records = [
             record
             for record in protocols.load("ferplus-majority").apply(READERS["ferplus"](config.ferplus))

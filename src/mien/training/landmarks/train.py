@@ -113,7 +113,9 @@ def configured(tree: dict[str, Any], source: str) -> LandmarksConfig:
     return config
 
 
-def run(config: LandmarksConfig, resume: bool = False, progress: EventProgress = silent) -> Path:
+def run(
+    config: LandmarksConfig, resume: bool = False, progress: EventProgress = silent, overwrite: bool = False
+) -> Path:
     """Label, render, train, export, measure; return the run folder.
 
     The folder holds landmarks.onnx, its card landmarks.json, metrics.jsonl, and state.pt for --resume.
@@ -122,15 +124,20 @@ def run(config: LandmarksConfig, resume: bool = False, progress: EventProgress =
         config: the run.
         resume: continue from `state.pt` if there is one.
         progress: called with progress.
+        overwrite: replace a run in the folder.
 
     Raises:
         FileLocked: another process is training this run.
-        ConfigError: labels are missing and cannot be made, or the folder has a run and `resume` is off.
+        ConfigError: labels are missing and cannot be made, or the folder has a run and neither `resume` nor `overwrite`
+            is on.
         DatasetNotFound: a folder does not hold its set.
         TrainingError: a loss is not finite, or the folder cannot be written.
     """
     note = notes(progress)
-    with run_folder.held(config, resume, free=_MAY_CHANGE), processor.settings(config.threads):
+    with (
+        run_folder.held(config, resume, free=_MAY_CHANGE, overwrite=overwrite),
+        processor.settings(config.threads),
+    ):
         teacher.complete(config.labels, config.roots, config.teacher, config.head, config.identities, note)
         sets = read_faces(config.labels, config.roots, config.head is not None)
         faces = sets.pop("train")
