@@ -7,11 +7,12 @@ A number in a page is between two comments, which a reader does not see:
 
     accuracy <!-- recogniser:metrics/accuracy = percent interval -->86.6 % [85.3, 87.7]<!-- -->
 
-Before the colon is a card of `src/mien/weights` by its name, or a JSON file below `docs`; behind it the keys to the
-value; then how it is written: `percent`, `whole` (per cent without digits), `points` (per cent without its sign),
-`gain` (points with plus or minus), `count`, `two` or `three` (digits), `degrees` or `plain`. With `interval` its 95 %
-interval follows, with `seeds` the deviation over seeds. A line must not begin with a mark: Markdown would
-take the line for HTML.
+Before the colon is a card of `src/mien/weights` by its name, a JSON file below `docs`, or `package` for what the code
+states (`stated_by_the_package`); behind it the keys to the value; then how it is written: `percent`, `whole` (per cent
+without digits), `points` (per cent without its sign), `gain` (points with plus or minus), `count`, `two` or `three`
+(digits), `degrees`, `million`, `mb` (10^6 bytes), `mib` or `gib` (2^20 or 2^30 bytes), `seconds`, or `plain`. With
+`interval` its 95 % interval follows, with `seeds` the deviation over seeds. A line must not begin with a mark: Markdown
+would take the line for HTML.
 
 `tests/test_docs_figures.py` holds every page to its files.
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,46 @@ ROOT = Path(__file__).parent.parent
 MARK = re.compile(r"<!-- ([\w./-]+):([^>]*?) = ([\w ]+) -->(.*?)<!-- -->")
 
 
+def stated_by_the_package() -> dict[str, Any]:
+    """Numbers that are facts of the code: counts, limits, sizes of files."""
+    from mien import EXPRESSIONS, config
+    from mien.actions import ACTIONS
+    from mien.io import images
+    from mien.landmarks import POINTS
+    from mien.server import live, protocol, uploads
+    from mien.server.limits import Limits
+
+    folder = ROOT / "src" / "mien" / "weights"
+    sizes = {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in folder.rglob("*")
+        if path.suffix in (".onnx", ".npz")
+    }
+    return {
+        "expressions": len(EXPRESSIONS),
+        "actions": len(ACTIONS),
+        "points": len(POINTS),
+        "bytes": sizes | {"editor": sum(size for name, size in sizes.items() if name.startswith("editor/"))},
+        "pictures": {
+            "pixels": images.MAX_PIXELS,
+            "scans": images.MAX_SCANS,
+            "metadata": images.MAX_METADATA,
+            "brackets": config.DEEPEST,
+        },
+        "server": asdict(Limits())
+        | {
+            "uploads": uploads.Uploads(Limits()).most,
+            "silence": uploads.SILENCE,
+            "headers": protocol.HEADERS,
+            "idle": live.IDLE,
+        },
+    }
+
+
 @cache
 def _stated(name: str) -> Any:
+    if name == "package":
+        return stated_by_the_package()
     cards = {path.stem: path for path in (ROOT / "src" / "mien" / "weights").rglob("*.json")}
     path = cards.get(name) or ROOT / "docs" / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8"))
@@ -51,6 +91,8 @@ def written(value: Any, ways: list[str]) -> str:
         return str(value)
     if way == "count":
         return f"{value:,}"
+    if way == "seconds":
+        return f"{value:g} s"
     scale, digits, unit = {
         "percent": (100, 1, " %"),
         "whole": (100, 0, " %"),
@@ -59,6 +101,10 @@ def written(value: Any, ways: list[str]) -> str:
         "two": (1, 2, ""),
         "three": (1, 3, ""),
         "degrees": (1, 1, "°"),
+        "million": (1e-6, 0, " million"),
+        "mb": (1e-6, 1, " MB"),
+        "mib": (2**-20, 0, " MiB"),
+        "gib": (2**-30, 0, " GiB"),
     }[way]
 
     def number(one: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -69,3 +70,43 @@ def test_how_numbers_are_written(figures: ModuleType) -> None:
     assert figures.written(-0.0001, ["gain"]) == "+0.0"
     assert figures.written(13681, ["count"]) == "13,681"
     assert figures.written(0.895, ["three"]) == "0.895"
+    assert figures.written(1438825, ["mb"]) == "1.4 MB"
+    assert figures.written(512 * 2**20, ["mib"]) == "512 MiB"
+    assert figures.written(2 * 2**30, ["gib"]) == "2 GiB"
+    assert figures.written(64_000_000, ["million"]) == "64 million"
+    assert figures.written(10.0, ["seconds"]) == "10 s"
+
+
+MEASURED = re.compile(
+    r"(?<![\w.-])\d[\d,]*(?:\.\d+)?\s?"
+    r"(?:%|ms\b|s\b|(?:micro|milli)?seconds?\b|minutes?\b|[kMG]i?B\b|times\b|x\b(?! \d)|per\b)"
+)
+"""A number with the unit of something measured."""
+
+FIRST = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("index", "ten-minutes", "weights", "hardening", "serving")),
+    *(f"docs/tutorials/{name}.md" for name in ("photos", "edit", "video", "serve", "train", "scale")),
+)
+"""The pages that people read first, or decide by."""
+
+STATED = {
+    "docs/ten-minutes.md": {"1 GB"},
+    "docs/hardening.md": {"20 seconds", "4 GB"},
+    "docs/serving.md": {"1 GiB", "1 MB", "2 kB", "30 seconds", "200 MB"},
+    "docs/tutorials/photos.md": {"3 MB"},
+}
+"""Advice, limits that tests hold, and what an input of a test states; everywhere also the 95 % of intervals."""
+
+
+def prose(figures: ModuleType, page: str) -> str:
+    """A page without what comes from a file, code, comments and addresses."""
+    text = figures.MARK.sub("", (ROOT / page).read_text(encoding="utf-8"))
+    for part in (r"^```.*?^```", r"<!--.*?-->", r"`[^`\n]*`", r"\]\([^)]*\)", r"https?://\S+"):
+        text = re.sub(part, " ", text, flags=re.M | re.S)
+    return text
+
+
+@pytest.mark.parametrize("page", FIRST)
+def test_what_was_measured_comes_from_a_file(figures: ModuleType, page: str) -> None:
+    assert set(MEASURED.findall(prose(figures, page))) - STATED.get(page, set()) <= {"95 %"}
