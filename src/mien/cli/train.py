@@ -32,7 +32,7 @@ def train(
     """Train a method; the run folder gets the weights with their card, the metrics and the learning curve.
 
     A folder that holds a run is refused: --resume continues it, --overwrite deletes it with its evaluation and trains
-    anew.
+    again.
     """
     from mien.config import read_tree
 

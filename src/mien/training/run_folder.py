@@ -67,13 +67,13 @@ def claimed(folder: Path, option: str) -> Iterator[None]:
 
 
 @contextmanager
-def begun(folder: Path, files: Mapping[str, bytes], anew: bool = False) -> Iterator[None]:
+def begun(folder: Path, files: Mapping[str, bytes], fresh: bool = False) -> Iterator[None]:
     """Make the folder with `files` that describe the training; remove them if it fails before it has kept anything.
 
-    `anew`: it does not continue a run. One in the folder, which `admit` has allowed to be replaced, is then deleted
+    `fresh`: it does not continue a run. One in the folder, which `admit` has allowed to be replaced, is then deleted
     with its evaluation; files of other origin stay.
     """
-    if anew:
+    if fresh:
         for name in BEGUN:
             (folder / name).unlink(missing_ok=True)
         for name in (BOARD, EVALUATION):
@@ -134,7 +134,7 @@ def admit(
         return
     if not resume and stored in (None, wanted):
         raise ConfigError(
-            f"{folder} holds this run already: add --resume to continue, or --overwrite to train it anew"
+            f"{folder} holds this run already: add --resume to continue, or --overwrite to train it again"
         )
     if stored is None:
         raise ConfigError(
