@@ -44,7 +44,7 @@ _NO_PART = {"seed", "runs", "threads", "name"}
 _NO_PART_OF_DATA = {"root", "cache"}
 # Keys that older runs do not have, with the value that corresponds to their behaviour.
 _YOUNGER = {"labels": None, "validation": "epochs", "compile": False}
-_YOUNGER_OF_DATA = {"faces": None, "label_noise": 0.0}
+_YOUNGER_OF_DATA: dict[str, Any] = {"faces": None, "label_noise": 0.0, "where": []}
 
 Read = Callable[[SourceConfig, tuple[str, ...]], "list[Record]"]
 """Reads a source under its protocol, with the given labels."""
