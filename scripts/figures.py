@@ -9,9 +9,9 @@ A number in a page is between two comments, which a reader does not see:
 
 Before the colon is a card of `src/mien/weights` by its name, or a JSON file below `docs`; behind it the keys to the
 value; then how it is written: `percent`, `whole` (per cent without digits), `points` (per cent without its sign),
-`gain` (points with plus or minus), `count`, `two` or `three` (digits), `degrees` or `plain`. With `interval` its 95 %
-interval follows, with `seeds` the deviation over seeds. A line must not begin with a mark: Markdown would
-take the line for HTML.
+`gain` (points with plus or minus), `gain3` (three digits with plus or minus), `count`, `two` or `three` (digits),
+`degrees` or `plain`. With `interval` its 95 % interval follows, with `seeds` the deviation over seeds; `range` is the
+interval alone. A line must not begin with a mark: Markdown would take the line for HTML.
 
 `tests/test_docs_figures.py` holds every page to its files.
 """
@@ -30,7 +30,8 @@ MARK = re.compile(r"<!-- ([\w./-]+):([^>]*?) = ([\w ]+) -->(.*?)<!-- -->")
 
 
 @cache
-def _stated(name: str) -> Any:
+def stated(name: str) -> Any:
+    """The content of a card or of a JSON file below `docs`."""
     cards = {path.stem: path for path in (ROOT / "src" / "mien" / "weights").rglob("*.json")}
     path = cards.get(name) or ROOT / "docs" / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8"))
@@ -38,7 +39,7 @@ def _stated(name: str) -> Any:
 
 def value_of(name: str, keys: str) -> Any:
     """What a file states under keys separated by "/"; a number takes an item of a list."""
-    found = _stated(name)
+    found = stated(name)
     for key in keys.split("/"):
         found = found[int(key)] if isinstance(found, list) else found[key]
     return found
@@ -56,15 +57,18 @@ def written(value: Any, ways: list[str]) -> str:
         "whole": (100, 0, " %"),
         "points": (100, 1, ""),
         "gain": (100, 1, ""),
+        "gain3": (1, 3, ""),
         "two": (1, 2, ""),
         "three": (1, 3, ""),
         "degrees": (1, 1, "°"),
     }[way]
 
     def number(one: float) -> str:
-        sign = "+" if way == "gain" else ""
+        sign = "+" if way.startswith("gain") else ""
         return f"{round(one * scale, digits) + 0.0:{sign}.{digits}f}"
 
+    if "range" in more:
+        return f"{number(value['low'])} to {number(value['high'])}"
     known = value["mean"] if isinstance(value, dict) and "mean" in value else value
     text = number(known["value"] if isinstance(known, dict) else known)
     if "seeds" in more:
