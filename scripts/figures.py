@@ -9,10 +9,10 @@ A number in a page is between two comments, which a reader does not see:
 
 Before the colon is a card of `src/mien/weights` by its name, a JSON file below `docs`, or `package` for what the code
 states (`stated_by_the_package`); behind it the keys to the value; then how it is written: `percent`, `whole` (per cent
-without digits), `points` (per cent without its sign), `gain` (points with plus or minus), `count`, `two` or `three`
-(digits), `degrees`, `million`, `mb` (10^6 bytes), `mib` or `gib` (2^20 or 2^30 bytes), `seconds`, or `plain`. With
-`interval` its 95 % interval follows, with `seeds` the deviation over seeds. A line must not begin with a mark: Markdown
-would take the line for HTML.
+without digits), `points` (per cent without its sign), `gain` (points with plus or minus), `gain3` (three digits with
+plus or minus), `count`, `two` or `three` (digits), `degrees`, `million`, `mb` (10^6 bytes), `mib` or `gib` (2^20 or
+2^30 bytes), `seconds`, or `plain`. With `interval` its 95 % interval follows, with `seeds` the deviation over seeds;
+`range` is the interval alone. A line must not begin with a mark: Markdown would take the line for HTML.
 
 `tests/test_docs_figures.py` holds every page to its files.
 """
@@ -68,7 +68,8 @@ def stated_by_the_package() -> dict[str, Any]:
 
 
 @cache
-def _stated(name: str) -> Any:
+def stated(name: str) -> Any:
+    """The content of a card, of a JSON file below `docs`, or what the package states."""
     if name == "package":
         return stated_by_the_package()
     cards = {path.stem: path for path in (ROOT / "src" / "mien" / "weights").rglob("*.json")}
@@ -78,7 +79,7 @@ def _stated(name: str) -> Any:
 
 def value_of(name: str, keys: str) -> Any:
     """What a file states under keys separated by "/"; a number takes an item of a list."""
-    found = _stated(name)
+    found = stated(name)
     for key in keys.split("/"):
         found = found[int(key)] if isinstance(found, list) else found[key]
     return found
@@ -98,6 +99,7 @@ def written(value: Any, ways: list[str]) -> str:
         "whole": (100, 0, " %"),
         "points": (100, 1, ""),
         "gain": (100, 1, ""),
+        "gain3": (1, 3, ""),
         "two": (1, 2, ""),
         "three": (1, 3, ""),
         "degrees": (1, 1, "°"),
@@ -108,9 +110,11 @@ def written(value: Any, ways: list[str]) -> str:
     }[way]
 
     def number(one: float) -> str:
-        sign = "+" if way == "gain" else ""
+        sign = "+" if way.startswith("gain") else ""
         return f"{round(one * scale, digits) + 0.0:{sign}.{digits}f}"
 
+    if "range" in more:
+        return f"{number(value['low'])} to {number(value['high'])}"
     known = value["mean"] if isinstance(value, dict) and "mean" in value else value
     text = number(known["value"] if isinstance(known, dict) else known)
     if "seeds" in more:

@@ -29,9 +29,9 @@ def test_what_is_claimed_first_comes_from_a_file(figures: ModuleType) -> None:
     needed = {
         "README.md": ("recogniser:metrics/accuracy", "recogniser:metrics/calibration_error"),
         "docs/weights.md": ("recogniser:metrics/accuracy", "recogniser:metrics/macro_accuracy", "landmarks:"),
-        "docs/methods/baseline.md": ("baseline-ferplus/comparison:", "methods-ferplus/comparison:"),
+        "docs/methods/baseline.md": ("baseline-ferplus/comparison:", "methods-ferplus/ferplus-tenth:"),
         **{
-            f"docs/methods/{name}.md": ("methods-ferplus/comparison:",)
+            f"docs/methods/{name}.md": ("methods-ferplus/ferplus-tenth:",)
             for name in ("ke2nt", "jadfer", "cclls")
         },
         "docs/methods/cal.md": ("cal-rendered/measured:",),
@@ -39,11 +39,7 @@ def test_what_is_claimed_first_comes_from_a_file(figures: ModuleType) -> None:
         "docs/reports/cal-rendered/README.md": ("cal-rendered/comparison:", "cal-rendered/measured:"),
         "docs/reports/meca-ferplus/README.md": ("meca-ferplus/comparison:", "meca-ferplus/measured:"),
         "docs/reports/baseline-ferplus/README.md": ("s0/report:", "s1/report:", "s2/report:"),
-        "docs/reports/methods-ferplus/README.md": (
-            "methods-ferplus/comparison:",
-            "methods-ferplus/measured:",
-            "baseline-ferplus/comparison:",
-        ),
+        "docs/reports/methods-ferplus/README.md": ("methods-ferplus/ferplus-tenth:",),
     }
     for page, sources in needed.items():
         marks = " ".join(
@@ -68,6 +64,10 @@ def test_how_numbers_are_written(figures: ModuleType) -> None:
     assert figures.written(value, ["percent", "interval"]) == "86.6 % [85.3, 87.7]"
     assert figures.written({"mean": value, "seed_sd": 0.0012}, ["points", "seeds"]) == "86.6 ± 0.1"
     assert figures.written(-0.0001, ["gain"]) == "+0.0"
+    assert (
+        figures.written({"value": 0.0123, "low": -0.0041, "high": 0.02}, ["gain3", "range"])
+        == "-0.004 to +0.020"
+    )
     assert figures.written(13681, ["count"]) == "13,681"
     assert figures.written(0.895, ["three"]) == "0.895"
     assert figures.written(1438825, ["mb"]) == "1.4 MB"

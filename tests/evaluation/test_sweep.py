@@ -24,6 +24,7 @@ from mien.data.synthetic import drawings
 from mien.errors import ConfigError
 from mien.evaluation import compare
 from mien.training import run_log
+from mien.training.sweep import load_sweep
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,18 @@ def test_a_sweep_trains_judges_compares_and_does_nothing_twice(faces: Path, tmp_
     assert own.pairs[0].differences["accuracy"].value == table["pairs"][0]["differences"]["accuracy"]["value"]
     with pytest.raises(ConfigError, match=r"arms\.plain\.epochs is 2 there, 3 here"):
         call(path, "--set", "base.epochs=3")
+
+
+def test_progress_counts_runs_that_were_done_before(faces: Path, tmp_path: Path) -> None:
+    from mien.evaluation import sweep
+
+    path = written(faces, tmp_path, arms={"plain": None}, seeds=[0])
+    assert call(path, "--draws", "20").exit_code == 0
+    seen: list[tuple[int, int]] = []
+    more = load_sweep(path, ["seeds=[0, 1]", "workers=1"])
+    sweep.run(more, 20, lambda status: seen.append((status.done, status.total)))
+    assert seen[0] == (1, 2)
+    assert seen[-1] == (2, 2)
 
 
 def test_one_failing_arm_is_a_row_and_the_others_go_on(faces: Path, tmp_path: Path) -> None:
@@ -225,12 +238,14 @@ def test_the_log_has_a_line_a_minute(
     now = [1000.0]
     monkeypatch.setattr(command.time, "monotonic", lambda: now[0])
     told = command._lines()
-    for _ in range(300):
+    for second in range(300):
         now[0] += 1.0
-        told("runs", QueueStatus(1, 1, 4, ((type("Job", (), {"label": "plain-s0"}), 0.5),)))
+        told("runs", QueueStatus(1, 1, 4, ((type("Job", (), {"label": "plain-s0"}), 0.4 + second / 1000),)))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 5
-    assert lines[0] == "1 of 4 runs, 1 failed, plain-s0 50%, about 2 min left"
+    assert lines[0] == "1 of 4 runs, 1 failed, plain-s0 46%"
+    # A share of .06 a minute of one run of four; 2.34 runs are left. What was done at the first line tells nothing.
+    assert lines[-1] == "1 of 4 runs, 1 failed, plain-s0 70%, about 38 min left"
 
 
 def test_a_terminal_has_one_line(

@@ -116,18 +116,20 @@ def _watched() -> Iterator[SweepProgress]:
 
 
 def _lines() -> SweepProgress:
+    """A line a minute. The time left is estimated from the share done since the first line, as continued runs begin
+    with what they had done before."""
     printed = time.monotonic()
-    begun: dict[str, float] = {}
+    first: dict[str, tuple[float, float]] = {}
 
     def progress(kind: str, *values: Any) -> None:
         nonlocal printed
         now = time.monotonic()
-        begun.setdefault(kind, now)
-        if now - printed >= LINE_SECONDS:
-            printed = now
-            share = _share(kind, *values)
-            left = (now - begun[kind]) * (1 / share - 1) / 60 if share else 0.0
-            tell(f"{_words(kind, *values)}{f', about {left:.0f} min left' if left else ''}")
+        if now - printed < LINE_SECONDS:
+            return
+        printed, share = now, _share(kind, *values)
+        begun, before = first.setdefault(kind, (now, share))
+        left = (now - begun) * (1 - share) / (share - before) / 60 if share > before else 0.0
+        tell(f"{_words(kind, *values)}{f', about {left:.0f} min left' if left else ''}")
 
     return progress
 

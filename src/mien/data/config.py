@@ -62,6 +62,9 @@ class DataConfig(SourceConfig):
         description="predictions.parquet of models on the training split; their mean shares mix with the votes",
     )
     teaching: float = Field(0.5, ge=0, le=1, description="weight of the teachers' shares against the votes")
+    label_noise: float = Field(
+        0.0, ge=0, lt=1, description="share of the training pictures that get a wrong label, to test a method"
+    )
     mirror: bool = Field(True, description="mirror half of the training crops")
     rotate: float = Field(12.0, ge=0, le=180, description="rotation, plus or minus degrees")
     scale: float = Field(0.12, ge=0, lt=1, description="zoom, plus or minus this share")

@@ -20,6 +20,7 @@ import numpy as np
 from mien.data import protocols
 from mien.data.config import DataConfig, SourceConfig
 from mien.data.duplicates import without_copies
+from mien.data.label_noise import with_wrong_labels
 from mien.data.readers import READERS
 from mien.data.records import Record, Split
 from mien.errors import ConfigError, DatasetDamaged, MienError
@@ -481,6 +482,8 @@ def load_split(
                 progress,
                 finds_faces(source, labels),
             )
+            if split == "train" and config.label_noise:
+                chosen = with_wrong_labels(chosen, config.label_noise, len(labels))
             if split == "train" and config.limit is not None:
                 chosen, crops = _limited(chosen, crops, config.limit)
             loaded[split].append(

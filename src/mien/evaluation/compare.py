@@ -2,7 +2,8 @@
 
 Runs are grouped by method: the seeds of one setting are one row. A difference between two methods is uncertain for two
 reasons, the sample of test images and the sample of training seeds, so its interval includes both: every bootstrap draw
-uses the same images for all methods, and shifts each method's mean by as much as other seeds might.
+uses the same images for all methods, and shifts the mean by as much as other seeds might. Methods with the same seeds
+are compared seed by seed. `mien.evaluation.replicates` has the arithmetic.
 
 Runs are compared only if they were evaluated on the same file list under the same protocol. Published numbers are not
 compared: they have other pretraining, other crops and often the best epoch on the test set. They are in a separate
@@ -23,9 +24,10 @@ import numpy as np
 
 from mien.data.predictions import FILE, Predictions, RunInfo, hash_of_all
 from mien.errors import MienError, nearest, similar
-from mien.evaluation import intervals, metrics
+from mien.evaluation import intervals, metrics, replicates
 from mien.evaluation.evaluate import DIMENSIONS, predicted_classes, rated_of, subjects_of
 from mien.evaluation.intervals import DRAWS, Interval, Resampling, interval
+from mien.evaluation.replicates import Replicates
 from mien.evaluation.subgroups import SMALLEST_GROUP, UNITS, UNKNOWN, grouped
 from mien.labels import UNLABELLED, difference
 from mien.training import run_folder
@@ -39,6 +41,13 @@ if TYPE_CHECKING:
 
 FIGURES: tuple[str, ...] = ("accuracy", "macro_accuracy", "macro_f1")
 """The expression figures of a comparison; `ccc_valence` and `ccc_arousal` are added if labels for them exist."""
+
+
+RARE = "rare"
+"""The label of the rare classes together: the mean of their recalls."""
+
+RARE_SHARE = 0.05
+"""A class is rare if its share of the images is smaller."""
 
 
 class ComparisonError(MienError, ValueError):
@@ -71,8 +80,9 @@ class Row:
 class Pair:
     """A method against the reference: differences (method - reference) and McNemar's test for each pair of seeds.
 
-    `corrected` are the differences with intervals that hold for all pairs of the comparison together, and `visible` the
-    smallest true differences that would be detected with probability 0.8: see `_joint`.
+    `corrected` are the differences with intervals that hold for all pairs of the comparison together, `visible` the
+    smallest true differences that would be detected with probability 0.8 (see `replicates.joint`), and `p` two-sided
+    p values over images and seeds, corrected for the number of pairs (`replicates.holm`).
     """
 
     name: str
@@ -81,6 +91,7 @@ class Pair:
     tests: tuple[metrics.McNemar, ...]
     corrected: dict[str, Interval] = field(default_factory=dict)
     visible: dict[str, float] = field(default_factory=dict)
+    p: dict[str, float] = field(default_factory=dict)
 
     @property
     def largest_p(self) -> float:
@@ -111,11 +122,29 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassRow:
+    """The recall of one method on one class, or on the rare classes together (`label` is `RARE`).
+
+    `difference` is to the reference, None for the reference itself; `corrected` has the interval that holds for all
+    methods and single classes together (for the rare ones: for all methods), and `p` is corrected for as many
+    (`replicates.holm`).
+    """
+
+    name: str
+    label: str
+    images: int
+    recall: Score
+    difference: Interval | None
+    corrected: Interval | None
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Several methods on the same images. `rows` keep the order in which the runs were given.
 
     `groups` has the figures per group of the attribute `by`, and `gaps` the differences if there are two groups; both
-    are empty without `by`.
+    are empty without `by`. `classes` has the recalls by class, class by class; it is empty without expression labels.
     """
 
     rows: tuple[Row, ...]
@@ -128,6 +157,7 @@ class Comparison:
     by: str = ""
     groups: tuple[Group, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    classes: tuple[ClassRow, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """A plain nested dict of JSON types; undefined figures are None."""
@@ -241,32 +271,16 @@ def compare(
             raise ComparisonError(f"'{name}': the same weights are given twice: name each run once")
     sampled = {name: _sampled(members, undetected, draws, seed) for name, members in groups.items()}
     rows = tuple(
-        Row(name, tuple(m.provenance.seed for m in members), members[0].provenance, _figures(*sampled[name]))
+        Row(
+            name,
+            tuple(m.provenance.seed for m in members),
+            members[0].provenance,
+            _figures(sampled[name], seed),
+        )
         for name, members in groups.items()
     )
-    drawn = {
-        name: {
-            key: (
-                float(np.mean(sampled[name][0][key]) - np.mean(sampled[base][0][key])),
-                sampled[name][1][key] - sampled[base][1][key],
-            )
-            for key in sampled[name][0]
-            if key in sampled[base][0]
-        }
-        for name in groups
-        if name != base
-    }
-    corrected, visible = _joint(drawn)
-    pairs = tuple(
-        Pair(
-            name,
-            base,
-            {key: interval(*found) for key, found in drawn[name].items()},
-            _tests(groups[name], groups[base], undetected),
-            corrected[name],
-            visible[name],
-        )
-        for name in drawn
+    pairs = _pairs(
+        sampled, base, seed, {name: _tests(groups[name], groups[base], undetected) for name in groups}
     )
     subjects = {subject for subject in aligned[0].subjects if subject is not None}
     parts, gaps = _parted(groups, base, by, undetected, draws, seed) if by else ((), ())
@@ -281,47 +295,33 @@ def compare(
         by,
         parts,
         gaps,
+        _classes_of(sampled, base, aligned[0].truth, aligned[0].classes, seed),
     )
 
 
-POWER = 0.8416 / 1.96
-"""The addition, in half-widths of an interval, for 80 % power: the normal quantile of .8 over that of .975."""
-
-
-def _joint(
-    drawn: dict[str, dict[str, tuple[float, Floats]]],
-) -> tuple[dict[str, dict[str, Interval]], dict[str, dict[str, float]]]:
-    """For each pair and figure, the interval that holds for all pairs together, and the smallest visible difference.
-
-    Single-step max-t (Romano and Wolf 2005) over draws that all pairs share: every half-width is multiplied by the same
-    factor, the 95 % quantile over draws of the pairs' largest deviation in half-widths. Unlike Bonferroni's division of
-    .05, it accounts for the correlation of the pairs, which share the reference and the images. The unit is the
-    half-width, not the standard deviation, because the draws of few seeds have the tails of Student's t.
-
-    Args:
-        drawn: by pair and figure, the difference and its draws [draws].
-    """
-    corrected: dict[str, dict[str, Interval]] = {name: {} for name in drawn}
-    visible: dict[str, dict[str, float]] = {name: {} for name in drawn}
-    for key in dict.fromkeys(key for found in drawn.values() for key in found):
-        halves = {}
-        for name, found in drawn.items():
-            if key in found:
-                single = interval(*found[key])
-                halves[name] = (single.high - single.low) / 2
-        largest = [
-            np.abs(drawn[name][key][1] - drawn[name][key][0]) / half
-            for name, half in halves.items()
-            if half > 0  # 0 for identical runs, NaN for an undefined figure
-        ]
-        stretch = 1.0
-        if len(largest) > 1:
-            stretch = max(1.0, float(np.nanquantile(np.fmax.reduce(largest), 0.95)))
-        for name, half in halves.items():
-            value = drawn[name][key][0]
-            corrected[name][key] = Interval(value, value - stretch * half, value + stretch * half)
-            visible[name][key] = (stretch + POWER) * half
-    return corrected, visible
+def _pairs(
+    sampled: dict[str, dict[str, Replicates]],
+    base: str,
+    seed: int,
+    tests: dict[str, tuple[metrics.McNemar, ...]],
+) -> tuple[Pair, ...]:
+    """Every method against the reference, each figure corrected for the number of methods."""
+    others = [name for name in sampled if name != base]
+    found: dict[str, list[dict[str, Any]]] = {name: [{}, {}, {}, {}] for name in others}
+    for key in sampled[base]:
+        drawn = {
+            name: replicates.difference(sampled[name][key], sampled[base][key], seed)
+            for name in others
+            if key in sampled[name] and not key.startswith(_RECALL)
+        }
+        corrected, visible = replicates.joint(drawn)
+        p = replicates.holm({name: replicates.p_value(*one) for name, one in drawn.items()})
+        for name, one in drawn.items():
+            for table, value in zip(
+                found[name], (interval(*one), corrected[name], visible[name], p[name]), strict=True
+            ):
+                table[key] = value
+    return tuple(Pair(name, base, found[name][0], tests[name], *found[name][1:]) for name in others)
 
 
 def _parted(
@@ -349,24 +349,21 @@ def _parted(
         for name, members in methods.items()
     }
 
-    def between(base: tuple[str, str], other: tuple[str, str]) -> dict[str, tuple[float, Floats]]:
-        (first, drawn), (second, redrawn) = sampled[base], sampled[other]
-        return {
-            key: (float(first[key].mean() - second[key].mean()), drawn[key] - redrawn[key])
-            for key in first
-            if key in second
-        }
-
     def with_intervals(found: dict[str, tuple[float, Floats]]) -> dict[str, Interval]:
-        return {key: interval(*values) for key, values in found.items()}
+        return {key: interval(*values) for key, values in found.items() if not key.startswith(_RECALL)}
+
+    def against(one: dict[str, Replicates], other: dict[str, Replicates]) -> dict[str, Interval]:
+        return with_intervals(
+            {key: replicates.difference(one[key], other[key], seed) for key in one if key in other}
+        )
 
     parts = tuple(
         Group(
             name,
             group,
             int(mask.sum()),
-            _figures(*sampled[name, group]),
-            with_intervals(between((name, group), (base, group))) if name != base else {},
+            _figures(sampled[name, group], seed),
+            against(sampled[name, group], sampled[base, group]) if name != base else {},
         )
         for group, mask in large.items()
         for name in methods
@@ -375,18 +372,23 @@ def _parted(
     if len(known) != 2:
         return parts, ()
     first, second = known
-    gaps = {name: between((name, first), (name, second)) for name in methods}
-    changes = {
+    gaps = {
         name: {
-            key: (value - gaps[base][key][0], drawn - gaps[base][key][1])
-            for key, (value, drawn) in found.items()
-            if key in gaps[base]
+            key: runs.minus(sampled[name, second][key])
+            for key, runs in sampled[name, first].items()
+            if key in sampled[name, second]
         }
-        for name, found in gaps.items()
-        if name != base
+        for name in methods
     }
     return parts, tuple(
-        Gap(name, (first, second), with_intervals(found), with_intervals(changes.get(name, {})))
+        Gap(
+            name,
+            (first, second),
+            with_intervals(
+                {key: (float(runs.values.mean()), runs.draws(seed)) for key, runs in found.items()}
+            ),
+            against(found, gaps[base]) if name != base else {},
+        )
         for name, found in gaps.items()
     )
 
@@ -441,63 +443,118 @@ def _names(sources: Sequence[RunInfo]) -> list[str]:
 
 def _sampled(
     members: Sequence[Predictions], undetected: str, draws: int, seed: int, part: int = 0
-) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """By figure: (value of each seed [seeds], mean over the seeds on resampled images with the variation of seeds
-    [draws]).
+) -> dict[str, Replicates]:
+    """The figures of a method's runs with resampled images; those of classes are named by `_class_figures`.
 
-    The images of different `part`s are drawn from different streams, the variation of seeds from the same one.
+    The images of different `part`s are drawn from different streams.
     """
     images = seed + 7919 * part
-    values: dict[str, list[float]] = {}
-    samples: dict[str, list[Floats]] = {}
+    found: dict[str, list[tuple[float, Floats]]] = {}
     for run in members:
         labelled = run.rows(np.flatnonzero(run.truth != UNLABELLED))
         if len(labelled):
             predicted, k = predicted_classes(labelled, undetected), len(labelled.classes)
-            exact = metrics.classification(metrics.confusion(labelled.truth, predicted, k))
-            drawn = intervals.classification_draws(
-                labelled.truth, predicted, k, Resampling(draws, images, subjects_of(labelled))
-            )
+            resampling = Resampling(draws, images, subjects_of(labelled))
+            matrix = metrics.confusion(labelled.truth, predicted, k)
+            drawn = intervals.confusion_draws(labelled.truth, predicted, k, resampling)
+            exact, sample = metrics.classification(matrix), metrics.classification(drawn)
             for key in FIGURES:
-                values.setdefault(key, []).append(float(exact[key]))
-                samples.setdefault(key, []).append(drawn[key])
+                found.setdefault(key, []).append((float(exact[key]), sample[key]))
+            for key, value in _class_figures(matrix, drawn, labelled.classes).items():
+                found.setdefault(key, []).append(value)
         with_affect = rated_of(run, undetected)
         for index, dimension in enumerate(DIMENSIONS if len(with_affect) else ()):
             p, y = with_affect.affect[:, index], with_affect.affect_truth[:, index]
-            values.setdefault(f"ccc_{dimension}", []).append(metrics.affect(p, y)["ccc"])
-            drawn = intervals.affect_draws(p, y, Resampling(draws, images, subjects_of(with_affect)))
-            samples.setdefault(f"ccc_{dimension}", []).append(drawn["ccc"])
-    whole = {key: np.array(each) for key, each in values.items() if len(each) == len(members)}
-    sway = _seed_sway(len(members), draws, [seed, 1, *members[0].provenance.weights_hash.encode()])
-    mixed = {key: np.mean(samples[key], axis=0) + sway @ (each - each.mean()) for key, each in whole.items()}
-    return whole, mixed
-
-
-def _seed_sway(seeds: int, draws: int, stream: Sequence[int]) -> Floats:
-    """Weights [draws, seeds] that turn the seeds' deviations from their mean into deviations of the mean of new seeds.
-
-    Few seeds drawn with replacement vary much less than new seeds would: three have two thirds of the variance, and the
-    uncertainty of the variance itself is ignored. The sum over seeds has Student's t distribution with seeds - 1
-    degrees of freedom, scaled to the standard error of the mean. The same weights serve all figures and groups of a
-    method, and each method has its own; a single seed has none, since its spread is unknown.
-    """
-    random = np.random.default_rng(stream)
-    if seeds < 2:
-        return np.zeros((draws, seeds))
-    normal = random.standard_normal((draws, seeds))
-    scale = np.sqrt(random.chisquare(seeds - 1, draws) / (seeds - 1))
-    return np.asarray(normal / (scale[:, None] * math.sqrt(seeds * (seeds - 1))))
-
-
-def _figures(values: dict[str, Floats], samples: dict[str, Floats]) -> dict[str, Score]:
+            ccc = intervals.affect_draws(p, y, Resampling(draws, images, subjects_of(with_affect)))["ccc"]
+            found.setdefault(f"ccc_{dimension}", []).append((metrics.affect(p, y)["ccc"], ccc))
+    seeds = tuple(run.provenance.seed for run in members)
+    stream = tuple(members[0].provenance.weights_hash.encode())
     return {
-        key: Score(
-            interval(float(each.mean()), samples[key]),
-            float(each.std(ddof=1)) if len(each) > 1 else math.nan,
-            tuple(each.tolist()),
+        key: Replicates(
+            seeds, np.array([value for value, _ in each]), np.array([one for _, one in each]), stream
         )
-        for key, each in values.items()
+        for key, each in found.items()
+        if len(each) == len(members)
     }
+
+
+_RECALL = "recall of "
+"""Beginning of the key of a class's recall among the figures of `_sampled`."""
+
+
+def _class_figures(matrix: Any, drawn: Floats, classes: Sequence[str]) -> dict[str, tuple[float, Floats]]:
+    """The recall of each class with enough images, and the mean recall of the rare ones, with their draws [draws]."""
+    exact, sample = metrics.per_class(matrix), metrics.per_class(drawn)
+    support = exact["support"]
+    recalls = np.where(sample["support"] > 0, sample["recall"], np.nan)
+    found = {
+        _RECALL + name: (float(exact["recall"][place]), recalls[:, place])
+        for place, name in enumerate(classes)
+        if support[place] >= SMALLEST_GROUP
+    }
+    rare = _rare(support)
+    if rare.sum() > 1:
+        found[_RECALL + RARE] = (float(exact["recall"][rare].mean()), recalls[:, rare].mean(axis=1))
+    return found
+
+
+def _rare(support: Floats) -> NDArray[np.bool_]:
+    """Which classes are rare [k], by their numbers of images [k]."""
+    return np.asarray((support >= SMALLEST_GROUP) & (support < RARE_SHARE * support.sum()))
+
+
+def _classes_of(
+    sampled: dict[str, dict[str, Replicates]],
+    base: str,
+    truth: NDArray[np.int64],
+    names: Sequence[str],
+    seed: int,
+) -> tuple[ClassRow, ...]:
+    """The classes apart; single classes are corrected for methods x classes, the rare ones together for methods."""
+    keys = [key for key in sampled[base] if key.startswith(_RECALL)]
+    images = np.bincount(truth[truth != UNLABELLED], minlength=len(names)).astype(np.float64)
+    counts = {_RECALL + name: int(images[place]) for place, name in enumerate(names)}
+    counts[_RECALL + RARE] = int(images[_rare(images)].sum())
+    families: dict[bool, dict[str, tuple[float, Floats]]] = {False: {}, True: {}}
+    for key in keys:
+        for name, figures in sampled.items():
+            if name != base:
+                found = replicates.difference(figures[key], sampled[base][key], seed)
+                families[key == _RECALL + RARE][f"{name}\n{key}"] = found
+    drawn = families[False] | families[True]
+    corrected: dict[str, Interval] = {}
+    p: dict[str, float] = {}
+    for family in families.values():
+        corrected |= replicates.joint(family)[0]
+        p |= replicates.holm({one: replicates.p_value(*found) for one, found in family.items()})
+    rows = []
+    for key in keys:
+        for name in sampled:
+            one = f"{name}\n{key}"
+            rows.append(
+                ClassRow(
+                    name,
+                    key.removeprefix(_RECALL),
+                    counts[key],
+                    _score(sampled[name][key], seed),
+                    interval(*drawn[one]) if one in drawn else None,
+                    corrected.get(one),
+                    p.get(one, math.nan),
+                )
+            )
+    return tuple(rows)
+
+
+def _score(runs: Replicates, seed: int) -> Score:
+    return Score(
+        interval(float(runs.values.mean()), runs.draws(seed)),
+        float(runs.values.std(ddof=1)) if len(runs.values) > 1 else math.nan,
+        tuple(runs.values.tolist()),
+    )
+
+
+def _figures(sampled: dict[str, Replicates], seed: int) -> dict[str, Score]:
+    return {key: _score(runs, seed) for key, runs in sampled.items() if not key.startswith(_RECALL)}
 
 
 def _tests(
@@ -520,7 +577,10 @@ def _tests(
 
 def _notes(rows: Sequence[Row], people: int, undetected: str, lost: bool) -> tuple[str, ...]:
     unit = f"{people} people" if people else "images"
-    notes = [f"Intervals are 95 % bootstraps over {unit} and over the seeds of each method."]
+    notes = [
+        f"Intervals are 95 % bootstraps over {unit} and over the seeds of each method; methods with the same seeds are "
+        "compared seed by seed."
+    ]
     taught = [row.name for row in rows if row.provenance.learnt]
     if taught:
         notes.insert(
@@ -539,12 +599,14 @@ def _notes(rows: Sequence[Row], people: int, undetected: str, lost: bool) -> tup
         )
     if len(rows) > 1:
         notes.append(
-            "p is McNemar's mid-p, the largest over the pairs of seeds, without correction for several methods."
+            "p of the main table is McNemar's mid-p, the largest over the pairs of seeds, without correction for "
+            "several methods."
         )
         notes.append(
             f"Corrected intervals hold for all {several(len(rows) - 1, 'comparison')} together (max-t over shared "
             "draws). `seen from` is the smallest true difference that a repeat would detect with probability 0.8 (its "
-            "corrected interval excludes 0)."
+            "corrected interval excludes 0). p (Holm) is that of the difference over images and seeds, corrected for "
+            "the number of comparisons; those of classes are corrected for methods and classes."
         )
     if undetected == "error":
         notes.append(

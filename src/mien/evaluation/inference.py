@@ -44,6 +44,7 @@ _NO_PART = {"seed", "runs", "threads", "name"}
 _NO_PART_OF_DATA = {"root", "cache"}
 # Keys that older runs do not have, with the value that corresponds to their behaviour.
 _YOUNGER = {"labels": None, "validation": "epochs", "compile": False}
+_YOUNGER_OF_DATA: dict[str, Any] = {"faces": None, "label_noise": 0.0, "where": []}
 
 Read = Callable[[SourceConfig, tuple[str, ...]], "list[Record]"]
 """Reads a source under its protocol, with the given labels."""
@@ -310,7 +311,11 @@ def group_of(config: dict[str, Any]) -> str:
 
 def _as_before(source: dict[str, Any]) -> dict[str, Any]:
     """A source's configuration without newer keys that have the value which corresponds to older runs."""
-    return {key: value for key, value in source.items() if key != "faces" or value is not None}
+    return {
+        key: value
+        for key, value in source.items()
+        if key not in _YOUNGER_OF_DATA or value != _YOUNGER_OF_DATA[key]
+    }
 
 
 def source_of(

@@ -119,6 +119,24 @@ def wilson(hits: int, count: int) -> Interval:
     return Interval(share, low, 1.0 if hits == count else min(1.0, middle + half))
 
 
+def confusion_draws(
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    classes: int,
+    resampling: Resampling = PLAIN,
+) -> Floats:
+    """Confusion counts [draws, classes, classes + 1] over resampled images or subjects."""
+    place = cells(truth, predicted, classes)
+    found = [np.empty((0, classes * (classes + 1)))]
+    for counts in resampling.blocks(len(place)):
+        table = np.zeros((len(counts), classes * (classes + 1)))
+        # One weighted count of cells for each row: cheaper than a one-hot product, as most cells are empty.
+        for cell in np.unique(place):
+            table[:, cell] = counts[:, place == cell].sum(axis=1)
+        found.append(table)
+    return np.concatenate(found).reshape(-1, classes, classes + 1)
+
+
 def classification_draws(
     truth: ArrayLike,
     predicted: ArrayLike,
@@ -126,16 +144,7 @@ def classification_draws(
     resampling: Resampling = PLAIN,
 ) -> dict[str, Floats]:
     """The four figures of `metrics.classification`, each [draws], over resampled images or subjects."""
-    place = cells(truth, predicted, classes)
-    found: dict[str, list[Floats]] = {}
-    for counts in resampling.blocks(len(place)):
-        table = np.zeros((len(counts), classes * (classes + 1)))
-        # One weighted count of cells for each row: cheaper than a one-hot product, as most cells are empty.
-        for cell in np.unique(place):
-            table[:, cell] = counts[:, place == cell].sum(axis=1)
-        for name, values in classification(table.reshape(-1, classes, classes + 1)).items():
-            found.setdefault(name, []).append(values)
-    return {name: np.concatenate(blocks) for name, blocks in found.items()}
+    return classification(confusion_draws(truth, predicted, classes, resampling))
 
 
 def classification_intervals(

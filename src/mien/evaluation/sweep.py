@@ -55,7 +55,7 @@ def run(
     Args:
         config: the sweep.
         draws: number of resamples for each interval.
-        progress: called with the status of the queue.
+        progress: called with the status of the queue; runs that were done before are among those done.
         note: called with a line about each run that ends.
         crops: called with (done, total) while crops are cut, before any run starts.
 
@@ -69,12 +69,18 @@ def run(
         sweep.admit(config)
         jobs = sweep.plan(config)
         left = [job for job in jobs if not is_done(job)]
-        if len(left) < len(jobs):
-            note(f"{len(jobs) - len(left)} of {len(jobs)} runs were done before")
+        before = len(jobs) - len(left)
+        if before:
+            note(f"{before} of {len(jobs)} runs were done before")
         failed = {outcome.job.label: outcome for outcome in _prepared(left, crops)}
         left = [job for job in left if job.label not in failed]
         devices = job_queue.devices_of(config.devices, config.workers, config.threads)
-        with closing(job_queue.run(left, train_and_predict, devices, config.threads, progress)) as outcomes:
+
+        def passed_on(status: QueueStatus) -> None:
+            if progress is not None:  # runs of an earlier call count too
+                progress(replace(status, done=status.done + before, total=status.total + before))
+
+        with closing(job_queue.run(left, train_and_predict, devices, config.threads, passed_on)) as outcomes:
             for outcome in outcomes:
                 if outcome.error:
                     failed[outcome.job.label] = outcome

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from mien.data.predictions import RunInfo
 from mien.evaluation import published_results
-from mien.evaluation.compare import Comparison, Pair, Row, Score
+from mien.evaluation.compare import RARE, RARE_SHARE, Comparison, Pair, Row, Score
 from mien.evaluation.intervals import Interval
+from mien.evaluation.subgroups import SMALLEST_GROUP
 from mien.io import atomic, pages
 from mien.reports.evaluation_report import NAMES, WORDING, number, spread
 from mien.wording import several, signed
@@ -178,7 +179,7 @@ def _values(comparison: Comparison) -> dict[str, Any]:
         "runs": cells(comparison),
         "differences": _differences(comparison) if comparison.pairs else (),
         "corrected": _corrected(comparison) if comparison.pairs else (),
-        "groups": _group_tables(comparison),
+        "groups": [*_class_tables(comparison), *_group_tables(comparison)],
         "ledger": ledger_cells(_ledger(comparison)),
         "notes": comparison.notes,
         "speed": _speed(comparison.rows[0].provenance),
@@ -213,7 +214,7 @@ def _corrected(comparison: Comparison) -> Cells:
     keys = [key for key in _keys(comparison) if key != "macro_f1"]  # macro accuracy says nearly the same
     heading = ["method - reference"]
     for key in keys:
-        heading += [f"{LABELS[key]}, corrected", "seen from"]
+        heading += [f"{LABELS[key]}, corrected", "p (Holm)", "seen from"]
     rows = []
     for pair in comparison.pairs:
         row = [f"{pair.name} - {pair.reference}"]
@@ -221,9 +222,35 @@ def _corrected(comparison: Comparison) -> Cells:
             scale, digits = (100, 1) if _percent(key) else (1, 3)
             known = key in pair.corrected
             row.append(_interval(pair.corrected[key], _percent(key)) if known else "–")
+            row.append(_p(pair.p[key]) if known else "–")
             row.append(number(pair.visible[key] * scale, digits) if known else "–")
         rows.append(row)
     return heading, rows
+
+
+def _class_tables(comparison: Comparison) -> list[tuple[str, str, list[str], list[list[str]]]]:
+    """(title, caption, headings, rows) of the table by class; none without differences or expression labels."""
+    if not comparison.pairs or not comparison.classes:
+        return []
+    base = comparison.pairs[0].reference
+    heading = ["class", "images", "method", "recall %", f"recall - {base}", "corrected", "p (Holm)"]
+    rows = [
+        [
+            row.label,
+            str(row.images),
+            row.name,
+            _figure(row.recall, True),
+            _between(row.difference, True),
+            _between(row.corrected, True),
+            _p(row.p),
+        ]
+        for row in comparison.classes
+    ]
+    caption = (
+        f"Classes with {SMALLEST_GROUP} images or more; `{RARE}` is the mean recall of those with less than "
+        f"{RARE_SHARE:.0%} of the images. Corrected for all methods and classes together, `{RARE}` for all methods."
+    )
+    return [("By class", caption, heading, rows)]
 
 
 def _group_tables(comparison: Comparison) -> list[tuple[str, str, list[str], list[list[str]]]]:
