@@ -143,6 +143,12 @@ def _further(warp: Warp, moved: Array) -> Warp:
     return Warp(warp.source, target, upper, lower, folding(target, upper, lower))
 
 
+def symmetric(flows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean [2, s, s] of a face's flow and, mirrored back, that of its mirror image: `flows` [2, 2, s, s]."""
+    back = flows[1, :, :, ::-1] * np.array([-1, 1], np.float32)[:, None, None]
+    return np.asarray((flows[0] + back) / 2, np.float32)
+
+
 @dataclass(frozen=True)
 class OnnxCorrector:
     """The correction network on ONNX Runtime; `amount` scales its output."""
@@ -172,15 +178,20 @@ class OnnxCorrector:
         self, colour: Pixels, plan: Plan, shading: Shading | None, teeth: float, seed: int = 0
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The network's output for a plan, for a full change: flow [2, s, s], and log gain [SIDE, SIDE] adapted to the
-        skin."""
+        skin.
+
+        It is the mean of the outputs for the face and, mirrored back, for its mirror image, as the network prefers a
+        side: alone, the two differ by 64 to 98 % of their size.
+        """
         before, after = views(colour, plan, shading, teeth, seed)
-        pictures = np.stack([before, after])[None].astype(np.float32) / 255
-        flow, gain = self.network.run(
-            ["flow", "gain"], {"pictures": pictures, "change": plan.change[None].astype(np.float32)}
-        )
+        straight = np.stack([before, after])
+        pictures = np.stack([straight, straight[..., ::-1]]).astype(np.float32) / 255
+        change = np.repeat(plan.change[None].astype(np.float32), 2, axis=0)
+        flows, gains = self.network.run(["flow", "gain"], {"pictures": pictures, "change": change})
+        flow, gain = symmetric(flows), (gains[0, 0] + gains[1, 0, :, ::-1]) / 2
         cheeks = skin_statistics(colour, plan.frame, plan.frame.to_picture(plan.source)).skin
         deeper = np.clip(_USUAL / max(float(cheeks @ LUMA), 1.0), 1.0, _DEEPER)
-        return flow[0], gain[0, 0] * np.float32(deeper)
+        return flow, gain * np.float32(deeper)
 
     def taken(self, plan: Plan, answer: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Plan:
         """`plan` corrected by an output of the network, scaled by the size of its change."""
