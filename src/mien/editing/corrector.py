@@ -17,7 +17,7 @@ import numpy as np
 from mien.editing.geometry import HIGH, LOW, FaceFrame
 from mien.editing.plan import Plan
 from mien.editing.render import render, skin_statistics
-from mien.editing.warp import FOLD_LIMIT, GRID, Warp, folding, grid_points, look_up
+from mien.editing.warp import FOLD_LIMIT, GRID, Warp, flow_reach, folding, grid_points, look_up
 from mien.faces import align
 from mien.io import cards
 from mien.io.images import LUMA
@@ -83,13 +83,14 @@ def views(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The face before and after the edit that `plan` describes, as the network sees it: luma [SIDE, SIDE] each.
 
-    The edit is drawn on a small copy of the face by the same code that draws it on the photo [h, w, 3].
+    The edit is drawn on a small copy of the face by the code that draws it on the photo [h, w, 3], without its mask, as
+    the network was trained.
     """
     side = round(_UNIT * float(HIGH[0] - LOW[0]))
     matrix = window_matrix(plan.frame, LOW, side / _UNIT)
     whole = colour if colour.dtype == np.uint8 else (colour // 257).astype(np.uint8)
     before = align.crop(whole, matrix, side)
-    after, _ = render(before, replace(plan, frame=small_frame()), shading, teeth, seed)
+    after, _ = render(before, replace(plan, frame=small_frame()), shading, teeth, seed, masked=False)
     scale = SIDE / (SPAN * _UNIT)
     low = small_frame().to_picture(CORNER)
     cut = np.array([[scale, 0, -0.5 - scale * low[0]], [0, scale, -0.5 - scale * low[1]]])
@@ -129,6 +130,7 @@ def corrected(plan: Plan, flow: NDArray[np.float32], gain: NDArray[np.float32]) 
 
 def _further(warp: Warp, moved: Array) -> Warp:
     """The composition of `warp` with a further displacement `moved` [GRID, GRID, 2]."""
+    moved = moved * flow_reach(warp.source, warp.target)[..., None]
     places = grid_points().reshape(GRID, GRID, 2) + moved
 
     def at(grid: Array, points: Array) -> Array:
