@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from mien.data.synthetic.drawings import faces as drawn_faces
 from mien.editing.corrector import SIDE, OnnxCorrector, corrected, views
 from mien.editing.edit_video import TemporalCorrector
-from mien.editing.editor import asked_plan
+from mien.editing.editor import Editor, asked_plan
 from mien.editing.geometry import ACTIVE, Geometry
-from mien.editing.photo import Photo
+from mien.editing.photo import Photo, open_photo
 from mien.editing.plan import Plan
 from mien.editing.render import render
 from mien.editing.shading import Shading
@@ -22,6 +24,7 @@ from mien.editing.target import Target
 from mien.editing.warp import FOLD_LIMIT
 from mien.evaluation.editor import editors
 from mien.labels import EXPRESSIONS, NEUTRAL
+from mien.landmarks import MIRROR
 from mien.training.editor import edit_pairs
 from mien.training.editor.networks import Change, drawn
 
@@ -100,8 +103,35 @@ class Alternating:
     def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
         self.calls += 1
         sign = 1 if self.calls % 2 else -1
-        flow = np.zeros((1, 2, 16, 16), np.float32)
-        return [flow, np.full((1, 1, SIDE, SIDE), 0.2 * sign, np.float32)]
+        count = len(feeds["pictures"])
+        flow = np.zeros((count, 2, 16, 16), np.float32)
+        return [flow, np.full((count, 1, SIDE, SIDE), 0.2 * sign, np.float32)]
+
+
+@pytest.mark.parametrize("target", ["anger", "sadness", "surprise"])
+def test_the_mirrored_face_gets_the_mirrored_correction(examples: Path, target: str) -> None:
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    editor = Editor.load(threads=1, measure=False)
+    face = editor.locate(photo)[0]
+    last = photo.colour.shape[1] - 1
+    mirrored = np.ascontiguousarray(photo.colour[:, ::-1])
+
+    def flipped(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return points[MIRROR] * [-1, 1] + [last, 0]
+
+    other = replace(face, points=flipped(face.points), network_points=flipped(face.network_points))
+    wanted = Target.parse(target)
+    answers = []
+    for colour, located in ((photo.colour, face), (mirrored, other)):
+        # The lips stay closed, as the same mouth is drawn for both faces, and that is not symmetric.
+        asked = asked_plan(editor.geometry, located, wanted, 1.0, "keep")
+        assert editor.corrector is not None
+        answers.append(editor.corrector.answer(colour, asked, editor.shading, wanted.teeth))
+    (flow, gain), (flow_there, gain_there) = answers
+    back = flow_there[:, :, ::-1] * np.array([-1, 1])[:, None, None]
+    assert np.linalg.norm(flow) > 0
+    assert np.linalg.norm(back - flow) < 0.02 * np.linalg.norm(flow)
+    assert np.linalg.norm(gain_there[:, ::-1] - gain) < 0.02 * np.linalg.norm(gain)
 
 
 def test_light_is_deeper_on_dark_skin(plan: tuple[Photo, Plan]) -> None:

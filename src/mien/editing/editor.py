@@ -21,6 +21,7 @@ import numpy as np
 from mien.editing import lip_contour
 from mien.editing.action_basis import ActionBasis
 from mien.editing.geometry import ACTIVE, FaceFrame, Geometry, lip_gap
+from mien.editing.occlusion import covered
 from mien.editing.photo import Photo, open_photo
 from mien.editing.plan import Plan, plan
 from mien.editing.render import render
@@ -173,8 +174,8 @@ class Editor:
                 above intensity 0.5 for happiness, 0.7 for surprise and fear, and that "neutral" closes them. A number
                 is the lip gap to aim for, in eye distances.
             relative: add to what the face shows instead of starting from neutral. force: edit even where the quality
-            will be poor (turned head, small face, uncertain landmarks, cropped chin). seed: fixes the grain of a filled
-            mouth; the result is deterministic anyway.
+            will be poor (turned head, small face, uncertain landmarks, covered eyes or mouth, cropped chin). seed:
+            fixes the grain of a filled mouth; the result is deterministic anyway.
 
         Raises:
             ImageError: the picture cannot be read.
@@ -296,6 +297,7 @@ class Editor:
                 f"its points are uncertain (by {face.jitter:.1%} of the eye distance, {MAX_JITTER:.1%} at most): "
                 "it may be covered, blurred or badly lit"
             )
+        doubts += covered(photo.rgb, face.points)
         inner = face.points[JAW.stop :]
         if (
             (face.points[JAW][5:16] > [width - 1, height - 1]).any()

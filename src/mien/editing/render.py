@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from mien.editing import mouth_interior
+from mien.editing.face_mask import FaceMask
 from mien.editing.geometry import FaceFrame, lip_gap
 from mien.editing.plan import REFILL, Plan
 from mien.editing.warp import Region, mouth_line, pixel_map, pull
@@ -54,12 +55,13 @@ def render(
     seed: int = 0,
     interiors: bool = True,
     around: mouth_interior.SkinStatistics | None = None,
+    masked: bool = True,
 ) -> tuple[Pixels, tuple[str, ...]]:
     """Draw a plan on a photo [h, w, 3] (RGB, uint8 or uint16); returns a new array and notes on what was done.
 
     `teeth` in 0..1 selects the kind of mouth interior; `seed` fixes the noise of a filled mouth. Without `interiors`
     only the flow changes the mouth interior. `around` are skin statistics from several frames, if known
-    (`skin_statistics`).
+    (`skin_statistics`). Without `masked` also background and hair change (`mien.editing.face_mask`).
     """
     height, width = colour.shape[:2]
     region = Region.of(plan_.frame, width, height)
@@ -67,7 +69,9 @@ def render(
     new = np.empty((region.height, region.width, 3), np.float32)
     touched = moved > TOUCHED
     notes: list[str] = []
-    gain = None if shading is None else shading.gain(plan_, region)
+    mask = FaceMask.of(colour, plan_.source, region) if masked else None
+    skin = None if mask is None else mask.lit(where, plan_.target, region)
+    gain = None if shading is None else shading.gain(plan_, region, skin)
     if around is None:
         around = skin_statistics(colour, plan_.frame, plan_.frame.to_picture(plan_.source))
 
@@ -82,8 +86,10 @@ def render(
         notes += _mouth(colour, plan_, region, new, touched, around, teeth, seed)
     lit = None
     if plan_.gain is not None:
-        logs = (region.coarse(plan_.gain) * region.fade)[..., None] * _tint(around.skin)
+        share = region.fade if skin is None else region.fade * skin
+        logs = (region.coarse(plan_.gain) * share)[..., None] * _tint(around.skin)
         lit = region.enlarge(np.exp(logs)), _skin(plan_, region)
+    mixed = None if mask is None else mask.mixed(where, region)
     top = np.iinfo(colour.dtype).max
     out = colour.copy()
     inside = out[
@@ -97,6 +103,9 @@ def render(
             new[rows] *= light
             _remove_highlights(new[rows], light, around.skin * (top / 255), skin)
             touched[rows] |= np.abs(light[..., 1] - 1) > 1e-3  # the channels differ by less than a fifth
+        if mixed is not None:
+            new[rows] = inside[rows] + mixed[rows, :, None] * (new[rows] - inside[rows])
+            touched[rows] &= mixed[rows] > 0
         drawn = np.clip(np.rint(new[rows]), 0, top).astype(colour.dtype)
         np.copyto(inside[rows], drawn, where=touched[rows, :, None])
 

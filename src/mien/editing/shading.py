@@ -50,8 +50,11 @@ class Shading:
         """
         return _shipped()
 
-    def gain(self, plan: Plan, region: Region) -> NDArray[np.float32]:
-        """The factor [h, w] for every pixel of the region: 1 where nothing changes."""
+    def gain(
+        self, plan: Plan, region: Region, skin: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """The factor [h, w] for every pixel of the region: 1 where nothing changes. `skin`, on the region's coarse
+        raster, is the share of the light at each place (`mien.editing.face_mask`)."""
         logs = np.tensordot(plan.change, self.maps, 1) * self.amount
         logs = np.clip(logs, -LIMIT, LIMIT)
         queries = grid_points()
@@ -62,7 +65,8 @@ class Shading:
         where = ((queries + offsets - queries.min(axis=0)) / step).reshape(GRID, GRID, 2).astype(np.float32)
         drawn = look_up(logs.astype(np.float32), where, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT)
         drawn *= rim_fade(queries).reshape(GRID, GRID) * self._skin(plan.target)
-        return region.enlarge(np.exp(region.coarse(drawn) * region.fade))
+        share = region.fade if skin is None else region.fade * skin
+        return region.enlarge(np.exp(region.coarse(drawn) * share))
 
     @staticmethod
     def _skin(target: Array) -> NDArray[np.float32]:

@@ -11,13 +11,21 @@ where it is used; `mien.editing.editor` weakens an edit until it is at least `FO
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
 
 from mien.editing.geometry import HIGH, LOW, FaceFrame
-from mien.landmarks import INNER_LIPS, LEFT_MOUTH_CORNER, OUTER_LIPS, RIGHT_MOUTH_CORNER
+from mien.landmarks import (
+    INNER_LIPS,
+    JAW,
+    LEFT_BROW,
+    LEFT_MOUTH_CORNER,
+    OUTER_LIPS,
+    RIGHT_BROW,
+    RIGHT_MOUTH_CORNER,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +39,16 @@ SMOOTHING = 5e-4
 """Ridge of the spline: displacements may be missed by about this share, which suppresses noise of the points."""
 _BESIDE = ((0.08, 0.9), (0.17, 0.75))
 """Distances beside a corner of the mouth, in eye distances, and the share of the corner's motion there."""
+BESIDE: Final = 0.12
+"""Reach of the flow beside the jaw, in eye distances."""
+BELOW: Final = 0.5
+"""Its reach below the chin, where the skin of the neck follows."""
+ABOVE: Final = 0.3
+"""Its reach above the forehead."""
+FOREHEAD: Final = 0.62
+"""Height of the forehead above the brows, in eye distances: a usual hairline."""
+_FINE: Final = 4
+"""Cells of the raster on which distances are measured, per cell of the flow's grid."""
 _UPPER_LIPS = [
     *range(OUTER_LIPS.start + 1, OUTER_LIPS.start + 10),
     *range(INNER_LIPS.start + 1, INNER_LIPS.start + 10),
@@ -101,6 +119,50 @@ def rim_fade(points: Array, width: float = 0.45) -> Array:
     return np.asarray(t * t * (3 - 2 * t))
 
 
+def outline(shape: Array) -> Array:
+    """The outline [N, 2] of a canonical shape [P, 2]: the jaw, and an arc over the forehead."""
+    jaw = shape[JAW]
+    brow = float(shape[RIGHT_BROW.start : LEFT_BROW.stop, 1].mean())
+    middle, half = (jaw[0] + jaw[-1]) / 2, float(jaw[-1, 0] - jaw[0, 0]) / 2
+    turn = np.linspace(0, np.pi, 17)[1:-1]
+    rise = middle[1] - (brow - FOREHEAD)
+    arc = np.stack([middle[0] + half * np.cos(turn), middle[1] - rise * np.sin(turn)], axis=1)
+    return np.concatenate([jaw, arc])
+
+
+def filled(polygon: Array, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A mask [h, w] of the inside of a polygon [N, 2] in its pixels."""
+    mask = np.zeros(size, np.uint8)
+    cv2.fillPoly(mask, [np.rint(polygon * 16).astype(np.int32)], 1, cv2.LINE_8, 4)
+    return mask
+
+
+def distance_outside(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Distance of each pixel from a mask, in pixels; 0 inside."""
+    return np.asarray(cv2.distanceTransform(1 - mask, cv2.DIST_L2, cv2.DIST_MASK_5), np.float32)
+
+
+def _band(places: Array, shape: Array) -> Array:
+    """Reach of the flow outside the outline at `places` [..., 2]: it grows from the cheeks to the chin."""
+    jaw = shape[JAW]
+    low, high = float(jaw[[5, 15], 1].mean()), float(jaw[10, 1])
+    down = np.clip((places[..., 1] - low) / max(high - low, 1e-3), 0, 1)
+    up = np.clip((jaw[[0, -1], 1].mean() - places[..., 1]) / 0.8, 0, 1)
+    return np.asarray(BESIDE + (BELOW - BESIDE) * down + (ABOVE - BESIDE) * up)
+
+
+def flow_reach(source: Array, target: Array) -> Array:
+    """Weight of the flow between canonical shapes [P, 2], [GRID, GRID] in 0..1: 1 inside the outline of either, falling
+    to 0 over `BESIDE`, `BELOW` and `ABOVE` of it."""
+    count = (GRID - 1) * _FINE + 1
+    cell = float(HIGH[0] - LOW[0]) / (count - 1)
+    mask = filled((outline(source) - LOW) / cell, (count, count))
+    mask |= filled((outline(target) - LOW) / cell, (count, count))
+    distance = distance_outside(mask)[::_FINE, ::_FINE] * cell
+    t = np.clip(1 - distance / _band(grid_points().reshape(GRID, GRID, 2), source), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t))
+
+
 def mouth_line(shape: Array) -> Array:
     """The line between the lips of a canonical shape [P, 2], corner to corner: [11, 2] with rising x."""
     inner = shape[INNER_LIPS]
@@ -139,7 +201,7 @@ class Warp:
 def warp_between(source: Array, target: Array) -> Warp:
     """The warp that shows at `target` [P, 2] what was at `source` [P, 2], both canonical."""
     queries = grid_points()
-    fade = rim_fade(queries)[:, None]
+    fade = rim_fade(queries)[:, None] * flow_reach(source, target).reshape(-1, 1)
     # The skin beside the corners of the mouth follows them; these points are in both splines, so that they agree there.
     corners = [RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER]
     beside = [target[corners] + [[-away, 0.0], [away, 0.0]] for away, _ in _BESIDE]
