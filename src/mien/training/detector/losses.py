@@ -69,9 +69,13 @@ def answers(maps: Sequence[Tensor]) -> Answers:
 
 def overlaps(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection over union of boxes [..., 4], and the generalised one, both [...] by broadcasting."""
-    common = _area(torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:]))
+    common = _area(
+        torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
+    )
     union = _area(first[..., :2], first[..., 2:]) + _area(second[..., :2], second[..., 2:]) - common
-    around = _area(torch.minimum(first[..., :2], second[..., :2]), torch.maximum(first[..., 2:], second[..., 2:]))
+    around = _area(
+        torch.minimum(first[..., :2], second[..., :2]), torch.maximum(first[..., 2:], second[..., 2:])
+    )
     share = common / union.clamp(min=1e-6)
     return share, share - (around - union) / around.clamp(min=1e-6)
 

@@ -71,8 +71,8 @@ def figures(
 
 
 def match(found: Floats, known: Floats) -> list[int]:
-    """For each box of `found` [n, 4], best first, the number of the free box of `known` [m, 4] that it overlaps most, if
-    by `OVERLAP` or more; else -1."""
+    """For each box of `found` [n, 4], best first, the number of the free box of `known` [m, 4] that it overlaps most,
+    if by `OVERLAP` or more; else -1."""
     free = np.ones(len(known), bool)
     taken = []
     for box in found:
@@ -91,5 +91,7 @@ def match(found: Floats, known: Floats) -> list[int]:
 
 def _covered(box: Floats, places: Floats) -> Floats:
     """The share of a box [4] that lies in each of the places [m, 4]."""
-    common = np.clip(np.minimum(places[:, 2:], box[2:]) - np.maximum(places[:, :2], box[:2]), 0, None).prod(axis=1)
+    common = np.clip(np.minimum(places[:, 2:], box[2:]) - np.maximum(places[:, :2], box[:2]), 0, None).prod(
+        axis=1
+    )
     return common / max(float((box[2:] - box[:2]).prod()), 1e-6)

@@ -80,9 +80,7 @@ class DetectorNet(nn.Module):
             for _ in STRIDES
         )
         self.laterals = nn.ModuleList(Separable(WIDTH, WIDTH) for _ in STRIDES)
-        self.heads = nn.ModuleList(
-            nn.Sequential(Separable(WIDTH, WIDTH), Refinement(WIDTH)) for _ in STRIDES
-        )
+        self.heads = nn.ModuleList(nn.Sequential(Separable(WIDTH, WIDTH), Refinement(WIDTH)) for _ in STRIDES)
         self.outputs = nn.ModuleList(_output() for _ in STRIDES)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -109,7 +107,8 @@ def _output() -> nn.Sequential:
     mix = nn.Conv2d(WIDTH, CHANNELS, 1)
     spread = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, groups=CHANNELS)
     nn.init.normal_(mix.weight, std=0.01)
-    assert mix.bias is not None and spread.bias is not None
+    assert mix.bias is not None
+    assert spread.bias is not None
     nn.init.zeros_(mix.bias)
     nn.init.zeros_(spread.weight)
     nn.init.zeros_(spread.bias)
@@ -182,7 +181,5 @@ def export(network: DetectorNet, path: Path) -> None:
     network = network.eval().to(memory_format=torch.contiguous_format)
     outputs = [f"stride{stride}" for stride in STRIDES]
     axes: dict[str, dict[int, str]] = {"image": {1: "h", 2: "w"}}
-    axes |= {
-        name: {2: f"h{stride}", 3: f"w{stride}"} for name, stride in zip(outputs, STRIDES, strict=True)
-    }
+    axes |= {name: {2: f"h{stride}", 3: f"w{stride}"} for name, stride in zip(outputs, STRIDES, strict=True)}
     halves.export(network, (torch.zeros(1, 64, 96, 3, dtype=torch.uint8),), path, ["image"], outputs, axes)

@@ -4,8 +4,8 @@ A network learns first what is easiest to see, and that must not be the edge of 
 hold decoys, which are pieces of faceless photographs and shuffled pieces of faces, pasted in the same ways. A face is
 pasted whole with its surroundings, with a hard or soft rectangular edge, or in a soft ellipse about the head.
 
-Each scene knows which pixels show which face. A face counts if at least `CLEAR` of its ellipse is visible, its box is
-clipped to the picture; one of which less is visible, or that is smaller than `LEAST` pixels, is neither right nor wrong.
+Each scene knows which pixels show which face. A face counts if at least `CLEAR` of its ellipse is visible; its box is
+clipped to the picture. One of which less is visible, or that is lower than `LEAST` pixels, is neither right nor wrong.
 
 Tests: tests/training/detector/test_scenes.py.
 """
@@ -50,7 +50,9 @@ UNCLEAR: Final = 20.0
 _ENLARGED: Final = 1.6
 """Largest factor by which a picture of a face is enlarged."""
 
-_SKIN: Final = np.array([(94, 60, 45), (141, 85, 62), (198, 134, 104), (224, 172, 140), (241, 205, 180)], np.float32)
+_SKIN: Final = np.array(
+    [(94, 60, 45), (141, 85, 62), (198, 134, 104), (224, 172, 140), (241, 205, 180)], np.float32
+)
 """Colours of skin, RGB, for hands and for grey pictures of faces."""
 
 
@@ -206,7 +208,9 @@ class Composer:
             source = shuffled(coloured(faces.images[number], random), random)
         if random.random() < 0.4:  # as grey as many pictures of faces
             source = coloured(source[..., 1], random)
-        ellipse = np.array([source.shape[1] / 2, source.shape[0] / 2, 0.28 * source.shape[1], 0.36 * source.shape[0], 0])
+        ellipse = np.array(
+            [source.shape[1] / 2, source.shape[0] / 2, 0.28 * source.shape[1], 0.36 * source.shape[0], 0]
+        )
         scale = height / (2 * ellipse[3])
         centre = random.uniform(0, self._side, 2)
         matrix = _turned(scale, _angle(random), ellipse[:2], centre)
@@ -215,7 +219,9 @@ class Composer:
             rows, columns, shown = covered
             scene.owner[rows, columns][shown] = -1
 
-    def _covered(self, source: Pixels, ellipse: Floats, points: Floats, random: np.random.Generator) -> Pixels:
+    def _covered(
+        self, source: Pixels, ellipse: Floats, points: Floats, random: np.random.Generator
+    ) -> Pixels:
         """A copy with sunglasses, a mask, a hand, a bar, or a piece of a photograph over a part of the face."""
         image, kind = source.copy(), random.integers(5)
         radius, across = float(ellipse[2]), points[1] - points[0]
@@ -224,10 +230,14 @@ class Composer:
             size = max(2, int(0.26 * radius)), max(2, int(random.uniform(0.18, 0.28) * radius))
             for eye in points[:2]:
                 angle = float(np.degrees(np.arctan2(across[1], across[0])))
-                cv2.ellipse(image, _pixel(eye), size, angle, 0, 360, tuple(random.uniform(0, 60, 3).tolist()), -1)
+                cv2.ellipse(
+                    image, _pixel(eye), size, angle, 0, 360, tuple(random.uniform(0, 60, 3).tolist()), -1
+                )
             cv2.line(image, _pixel(points[0]), _pixel(points[1]), (20, 20, 20), max(1, int(0.06 * radius)))
         elif kind == 1:
-            cv2.fillConvexPoly(image, _lower_face(ellipse, float(random.uniform(0.0, 0.25))), colour, cv2.LINE_AA)
+            cv2.fillConvexPoly(
+                image, _lower_face(ellipse, float(random.uniform(0.0, 0.25))), colour, cv2.LINE_AA
+            )
         elif kind == 2:
             _draw_hand(image, ellipse, random)
         elif kind == 3:
@@ -325,7 +335,9 @@ def paste(
     """
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     shrink = int(0.7 / scale) if scale < 0.35 else 1
-    if shrink > 1:  # against aliasing; the centre of a pixel of the small picture lies between those of the large
+    if (
+        shrink > 1
+    ):  # against aliasing; the centre of a pixel of the small picture lies between those of the large
         size = max(1, source.shape[1] // shrink), max(1, source.shape[0] // shrink)
         ratio = np.array([source.shape[1] / size[0], source.shape[0] / size[1]])
         source = np.asarray(cv2.resize(source, size, interpolation=cv2.INTER_AREA), np.uint8)
@@ -366,7 +378,9 @@ def _truth(scene: Scene) -> Truth:
             inside, _pixel(ellipse[:2] - [left, top]), np.maximum(size.round().astype(int), 1).tolist(),
             float(ellipse[4]), 0, 360, 1, -1,
         )  # fmt: skip
-        shown = np.count_nonzero(inside[scene.owner[top:bottom, left:right] == number]) / (np.pi * size.prod())
+        shown = np.count_nonzero(inside[scene.owner[top:bottom, left:right] == number]) / (
+            np.pi * size.prod()
+        )
         if shown < HINT:
             continue
         if shown < CLEAR or 2 * size[1] < LEAST:
@@ -436,7 +450,9 @@ def spoilt(image: Pixels, random: np.random.Generator) -> Pixels:
     if random.random() < 0.15:
         image = cv2.GaussianBlur(image, (0, 0), float(random.uniform(0.4, 1.4)))
     if random.random() < 0.3:
-        noise = random.standard_normal((side // 2, side // 2, 3), np.float32) * np.float32(random.uniform(2, 16))
+        noise = random.standard_normal((side // 2, side // 2, 3), np.float32) * np.float32(
+            random.uniform(2, 16)
+        )
         noise = cv2.resize(noise, (side, side), interpolation=cv2.INTER_NEAREST)
         image = cv2.add(image, noise, dtype=cv2.CV_8U)
     if random.random() < 0.35:
@@ -447,7 +463,7 @@ def spoilt(image: Pixels, random: np.random.Generator) -> Pixels:
 
 
 def _pixel(point: Floats) -> tuple[int, int]:
-    return int(round(float(point[0]))), int(round(float(point[1])))
+    return round(float(point[0])), round(float(point[1]))
 
 
 def _lower_face(ellipse: Floats, start: float) -> NDArray[np.int32]:

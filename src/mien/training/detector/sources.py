@@ -258,7 +258,9 @@ def complete(
     folder.mkdir(parents=True, exist_ok=True)
     missing = [name for name in (*roots, "backgrounds") if not (folder / f"{name}.npz").is_file()]
     if missing and teacher is None:
-        raise ConfigError(f"{folder / missing[0]}.npz: is missing: name YuNet's .onnx file in 'teacher', to make it")
+        raise ConfigError(
+            f"{folder / missing[0]}.npz: is missing: name YuNet's .onnx file in 'teacher', to make it"
+        )
     if missing and teacher is not None:
         landmarker = Landmarker.load(threads=1)
         for name in missing:
@@ -292,14 +294,18 @@ def read_faces(folder: Path, roots: Mapping[str, Path], rendered: bool) -> dict[
                 grey = bool((image[..., 0] == image[..., 2]).all())
                 pixels.append(np.ascontiguousarray(image[..., 0]) if grey else image)
         if not chosen:
-            raise DatasetDamaged(f"{folder / name}.npz: no face of {root}: remove it, to have the set labelled again")
+            raise DatasetDamaged(
+                f"{folder / name}.npz: no face of {root}: remove it, to have the set labelled again"
+            )
         marks = points[[rows[one] for one in chosen]].astype(np.float64)
         faces = FaceSources(pixels, five_points(marks), np.stack([ellipse_of(face) for face in marks]))
         _split(sets, name, faces, held_out(np.array(chosen)))
     if rendered:
         with np.load(folder / "rendered.npz") as file:
             images_, marks, pose = file["images"], file["points"].astype(np.float64), file["pose"]
-        ellipses = np.stack([ellipse_of(face, float(turn[2])) for face, turn in zip(marks, pose, strict=True)])
+        ellipses = np.stack(
+            [ellipse_of(face, float(turn[2])) for face, turn in zip(marks, pose, strict=True)]
+        )
         faces = FaceSources(list(images_), five_points(marks), ellipses)
         _split(sets, "rendered", faces, np.arange(len(faces)) // 2 % 10 == 0)
     return sets
@@ -319,9 +325,7 @@ def read_backgrounds(folder: Path) -> dict[str, list[Background]]:
         places, names = file["places"].tolist(), file["names"].tolist()
     found: dict[str, list[Background]] = {"train": [], "held": []}
     first = 0
-    for number, (place, name, (height, width)) in enumerate(
-        zip(places, names, shapes.tolist(), strict=True)
-    ):
+    for number, (place, name, (height, width)) in enumerate(zip(places, names, shapes.tolist(), strict=True)):
         image = pixels[first : first + 3 * height * width].reshape(height, width, 3)
         first += image.size
         split = "held" if zlib.crc32(f"{place}/{name}".encode()) % 5 == 0 else "train"

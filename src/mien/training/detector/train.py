@@ -73,10 +73,13 @@ class DetectorConfig(Frozen):
     """The options of the training, and the paths of its data. A set without a folder is left out."""
 
     method: DetectorNetworkConfig
-    sources: Path = Field(description="folder of what scenes are composed of; files that are missing are made")
+    sources: Path = Field(
+        description="folder of what scenes are composed of; files that are missing are made"
+    )
     start: Path | None = Field(None, description="yunet_n.pth, the weights to start from; None: random ones")
     teacher: Path | None = Field(
-        None, description="yunet_n_640_640.onnx, which checks faces and backgrounds; needed to make the sources"
+        None,
+        description="yunet_n_640_640.onnx, which checks faces and backgrounds; needed to make the sources",
     )
     ferplus: Path | None = None
     muxspace: Path | None = None
@@ -84,7 +87,9 @@ class DetectorConfig(Frozen):
     head: Path | None = Field(None, description="ict_facekit.npz, to render heads")
     identities: int = Field(1500, ge=1, description="rendered people, two pictures each")
     backgrounds: tuple[Path, ...] = Field(description="folders and files of pictures without faces")
-    most: int = Field(120, ge=1, description="largest number of files taken of each of the backgrounds' places")
+    most: int = Field(
+        120, ge=1, description="largest number of files taken of each of the backgrounds' places"
+    )
     out: Path = Path("runs/detector")
     side: int = Field(256, ge=64, multiple_of=32, description="of the scenes, pixels")
     steps: int = Field(12_000, ge=1)
@@ -106,7 +111,8 @@ class DetectorConfig(Frozen):
         return {
             name: root
             for name in FACES
-            if name not in ("ferplus_valid", "ferplus_test") and (root := given[name.split("_")[0]]) is not None
+            if name not in ("ferplus_valid", "ferplus_test")
+            and (root := given[name.split("_")[0]]) is not None
         }
 
 
@@ -172,7 +178,8 @@ def run(config: DetectorConfig, resume: bool = False, progress: EventProgress = 
             cast(DetectorNet, training.network),
             measure.scenes(composers["held"], MEASURED),
             training,
-            {name: len(some) for name, some in faces["train"].items()} | {"backgrounds": len(backgrounds["train"])},
+            {name: len(some) for name, some in faces["train"].items()}
+            | {"backgrounds": len(backgrounds["train"])},
         )
     note(_summary(figures))
     return config.out
