@@ -649,9 +649,9 @@ def test_r_reads_the_types(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "tables.md").read_text(encoding="utf-8")
     (lines,) = re.findall(r"```r\n.*?(faces <- read\.csv.*?)```", text, re.S)
     rows = written(tmp_path / "faces.csv")
-    shown = "cat(nrow(faces), class(faces$uncertain), class(faces$valence), class(faces$expression))"
+    shown = "cat('\\n', nrow(faces), class(faces$uncertain), class(faces$valence), class(faces$expression))"
     (tmp_path / "read.R").write_text(f"{lines}\n{shown}\n", encoding="utf-8")
     done = subprocess.run(
         [r, "--vanilla", "read.R"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == [str(len(rows)), "logical", "numeric", "character"]
+    assert done.stdout.splitlines()[-1].split() == [str(len(rows)), "logical", "numeric", "character"]
