@@ -156,3 +156,16 @@ def test_a_wrong_input_is_named_with_its_remedy(
     assert done.code != 0
     assert said in done.err
     assert "Traceback" not in done.err
+
+
+def test_an_interrupted_command_says_so(
+    command: Any, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mien.editing.editor import Editor
+
+    def interrupt(**options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Editor, "load", interrupt)
+    done = command("edit", examples / "astronaut.png", "--to", "happiness", "--out", tmp_path / "x.png")
+    assert (done.code, done.err.strip()) == (130, "mien: interrupted")
