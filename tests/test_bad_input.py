@@ -258,7 +258,7 @@ def test_a_full_disk_is_one_line(recogniser_file: Path, examples: Path) -> None:
         (["-", "-"], "read once"),
         (["@no-such-list"], "list cannot be read"),
         (["--list", "no-such-list"], "list cannot be read"),
-        (["x.jpg", "--weights", "none.onnx"], "none.json"),
+        (["x.jpg", "--weights", "none.onnx"], "none.onnx"),
     ],
 )
 def test_a_wrong_command_is_exit_2_and_says_what_to_do(

@@ -470,8 +470,10 @@ def test_wrong_weights_sets_and_splits_say_what_to_do(faces, run_folder, tmp_pat
         inference.open_weights(tmp_path)
     with pytest.raises(ConfigError, match="leave out the reader"):
         inference.source_of(faces, "ferplus-majority", "manifest")
-    with pytest.raises(DatasetNotFound, match="pass --reader"):
+    with pytest.raises(DatasetNotFound, match="does not exist"):
         inference.source_of(tmp_path / "nothing")
+    with pytest.raises(DatasetNotFound, match="pass --reader"):
+        inference.source_of(tmp_path)
     with pytest.raises(ConfigError, match="yaw is not known"):
         evaluate.run(run_folder, faces, reader="manifest", by=["yaw"], cache=tmp_path)
     with pytest.raises(ConfigError, match="no such attribute"):

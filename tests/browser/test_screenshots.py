@@ -97,6 +97,23 @@ def test_screenshots_of_the_live_view(visit: Any, film: Path) -> None:
     page.wait_for_selector("#live-panel .dial")
     page.wait_for_timeout(4700)  # the film is in the middle of its surprise
     shoot(page, "live")
+    page.locator("#live-summary").click()
+    summary = page.frame_locator("#film-page iframe")
+    summary.get_by_role("heading", name="Person 0").wait_for()
+    shoot(page, "summary")
+
+
+def test_screenshot_of_a_summary_page(
+    chromium: Any, film: Path, models: dict[str, Any], tmp_path: Path
+) -> None:
+    """`page`, for docs/images/video."""
+    from mien.video.process import Orders, run
+
+    run(Orders(film, page=tmp_path / "page.html"), lambda: models["pipeline"])
+    page = chromium.new_page(viewport={"width": 900, "height": 1220})
+    page.goto((tmp_path / "page.html").as_uri())
+    shoot(page, "page")
+    page.close()
 
 
 def test_screenshots_in_the_dark(visit: Any, examples: Path) -> None:

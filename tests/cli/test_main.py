@@ -124,3 +124,48 @@ def test_the_completion_script_is_valid_in_its_shell(shell: str, command: Any, t
 def test_the_completion_script_calls_this_command(shell: str, command: Any) -> None:
     script = command("completion", shell).out
     assert re.search(rf"_MIEN_COMPLETE=complete_{shell}\b", script)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "predict text.txt",
+            "text.txt: was read as a list of pictures, and no file of its names exists; the first is 'hi'",
+        ),
+        (
+            "predict fake.jpg",
+            "fake.jpg: is not a picture (it begins with the text 'hi'): convert it to JPEG or PNG",
+        ),
+        ("predict fake.jpg --weights gone.onnx", "gone.onnx: no such file"),
+        ("edit empty --to happiness --out edited", "empty: is a folder without a picture in it"),
+        ("release gone", "gone: no such run folder or release configuration"),
+        ("runs gone", "gone: no such folder"),
+        ("evaluate shipped gone", "gone does not exist: pass the dataset's folder"),
+        ("data check empty", "empty is not laid out as one of"),
+    ],
+)
+def test_a_wrong_input_is_named_with_its_remedy(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("text.txt", "fake.jpg"):
+        Path(name).write_text("hi\n", encoding="utf-8")
+    Path("empty").mkdir()
+    done = command(*words.split())
+    assert done.code != 0
+    assert said in done.err
+    assert "Traceback" not in done.err
+
+
+def test_an_interrupted_command_says_so(
+    command: Any, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mien.editing.editor import Editor
+
+    def interrupt(**options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Editor, "load", interrupt)
+    done = command("edit", examples / "astronaut.png", "--to", "happiness", "--out", tmp_path / "x.png")
+    assert (done.code, done.err.strip()) == (130, "mien: interrupted")

@@ -22,6 +22,7 @@ from PIL import Image
 
 import mien
 from mien.errors import ConfigError, ImageError, LoadError, MienError, NoFace, WeightsError
+from mien.faces import detect
 from mien.faces.pipeline import ColourOrderWarning, Pipeline, load, quality, whole
 from mien.faces.recognise import SHIPPED
 from mien.io import images
@@ -451,3 +452,27 @@ def test_a_face_cut_short_by_the_border_is_not_whole() -> None:
     assert whole(Box(100, 100, 80, 70), (300, 400), 0) == 1  # an odd shape, but nothing is cut
     assert whole(Box(0, 100, 110, 80), (300, 400), -90) == 1  # a face that lies on its side
     assert whole(Box(0, 100, 70, 80), (300, 400), 90) == 0
+
+
+def test_an_error_of_one_part_waits_for_the_threads_that_open_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a process that ends with the error would be aborted in the middle of one."""
+    from mien.faces.landmarker import Landmarker
+
+    going, ended = threading.Event(), threading.Event()
+
+    def slow(**options: Any) -> None:
+        going.wait(10)
+        ended.set()
+
+    monkeypatch.setattr(Landmarker, "load", slow)
+    monkeypatch.setattr(detect, "build", lambda *names, **options: _failing(going))
+    with pytest.raises(ConfigError, match="no detector"):
+        load(detector="none")
+    assert ended.is_set()
+
+
+def _failing(going: threading.Event) -> None:
+    threading.Timer(0.2, going.set).start()
+    raise ConfigError("no detector")

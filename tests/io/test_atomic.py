@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,20 @@ def test_what_killed_processes_left_is_cleared(tmp_path: Path) -> None:
             (tmp_path / name).write_bytes(b"half")
     atomic.clear(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"state.pt", "pictures"}
+
+
+def test_an_error_names_the_file_that_was_meant(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+
+    def full() -> None:
+        with atomic.writing(path) as temporary:
+            temporary.write_bytes(b"ne")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        full()
+    assert caught.value.filename == str(path)
+    gone = tmp_path / "gone" / "b.bin"
+    with pytest.raises(FileNotFoundError) as caught:
+        atomic.write({gone: b"new"})
+    assert caught.value.filename == str(gone)

@@ -367,7 +367,7 @@ def test_bad_paths_each_say_their_own_line(tmp_path: Path, scene: Rgb) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     expected = {
         "empty.jpg": "empty",
-        "text.jpg": r"is not a picture \(it begins with b'hello, this '",
+        "text.jpg": r"is not a picture \(it begins with the text 'hello, this '\): convert",
         "video.jpg": "mien video",
         "folder.jpg": "is a folder",
         "link.jpg": "link to nowhere.jpg, which does not exist",

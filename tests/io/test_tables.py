@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -638,3 +639,19 @@ def test_a_table_says_no_home_and_moves_with_its_project(
     with tables.Writer("moved/out/t.csv", resume=True, made_with=MADE) as table:
         assert table.folder == str(tmp_path / "moved")
         assert table.wrote == {str(tmp_path / "moved" / "film.mp4")}
+
+
+def test_r_reads_the_types(tmp_path: Path) -> None:
+    """The lines of docs/tables.md."""
+    r = shutil.which("Rscript")
+    if r is None:
+        pytest.skip("R is not installed: apt-get install r-base-core")
+    text = (Path(__file__).parents[2] / "docs" / "tables.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```r\n.*?(faces <- read\.csv.*?)```", text, re.S)
+    rows = written(tmp_path / "faces.csv")
+    shown = "cat('\\n', nrow(faces), class(faces$uncertain), class(faces$valence), class(faces$expression))"
+    (tmp_path / "read.R").write_text(f"{lines}\n{shown}\n", encoding="utf-8")
+    done = subprocess.run(
+        [r, "--vanilla", "read.R"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1].split() == [str(len(rows)), "logical", "numeric", "character"]

@@ -17,8 +17,10 @@ from mien.editing.mark import Mark
 from mien.editing.provenance import SOURCE_TYPE, verify
 from mien.editing.signing import Signer
 from mien.faces.pipeline import Pipeline
+from mien.server import answers
 from mien.server.app import create_app
 from mien.server.limits import Limits
+from mien.server.models import Models
 
 from .conftest import Serve
 from .test_analyses import bomb, picture, refused
@@ -73,6 +75,33 @@ def test_an_edit_is_the_editors_and_says_of_itself_what_it_is(
     file.write_bytes(unmarked.content)
     assert verify(file).mark is None
     assert verify(file).facts["invisible_mark"] == {"left_out": "not wanted"}
+
+
+def test_faces_of_the_same_photo_are_located_once(
+    pipeline: Pipeline, editor: Editor, signer: Signer, portrait: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("c2pa")
+    located: list[str] = []
+    locate = Editor.locate
+    monkeypatch.setattr(
+        Editor, "locate", lambda self, photo: located.append(photo.source) or locate(self, photo)
+    )
+    worker = answers.given(Models(pipeline, editor, signer), Limits())
+
+    def edited(data: bytes, intensity: float) -> Any:
+        asked = {"target": "happiness", "intensity": intensity, "format": "png", "mark": False}
+        _, body = worker({"edit": asked, "as_json": False}, data, lambda done: None)
+        return decoded(body)
+
+    first = edited(portrait, 0.4)
+    assert (edited(portrait, 0.8) == editor(portrait, "happiness", 0.8).image).all()
+    located.remove(located[-1])  # by the line above
+    assert len(located) == 1
+    assert (edited(portrait, 0.4) == first).all()
+    other = io.BytesIO()
+    Image.open(io.BytesIO(portrait)).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other, "PNG")
+    assert (edited(other.getvalue(), 0.4) != first).any()
+    assert len(located) == 2
 
 
 def test_json_holds_the_same_file_and_both_readings(client: TestClient, portrait: bytes) -> None:

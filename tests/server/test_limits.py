@@ -341,7 +341,7 @@ def test_models_that_cannot_be_loaded_are_named_and_tried_again(
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     with TestClient(create_app(options={"weights": str(tmp_path / "none.onnx")})) as client:
-        refused(post(client, picture()), 503, "no_models", "none.json: no such card")
+        refused(post(client, picture()), 503, "no_models", "none.onnx: no such file")
 
 
 def test_loading_that_hangs_is_given_up(

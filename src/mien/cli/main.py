@@ -274,6 +274,11 @@ def main() -> None:
     except MienError as problem:
         typer.echo(f"mien: {problem}", err=True)
         sys.exit(2)
+    except SystemExit as stop:
+        # Typer turns Ctrl-C into an exit without a word, where a command has none of its own.
+        if isinstance(getattr(stop.__context__, "__cause__", None), KeyboardInterrupt):
+            typer.echo("mien: interrupted", err=True)
+        raise
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         _drop_output()
         sys.exit(141)

@@ -42,6 +42,8 @@ def release(
         typer.echo(text, err=True)
 
     begun = time.monotonic()
+    if not source.exists():
+        raise ConfigError(f"{source}: no such run folder or release configuration: 'mien runs' lists runs")
     if source.is_dir():
         made = build.own(source, out, progress, data, overwrite)
     elif data is not None:

@@ -16,7 +16,7 @@ import typer
 
 from mien.cli import options, plain_text
 from mien.cli.terminal import bar, tell, tell_end
-from mien.errors import ExtraMissing
+from mien.errors import ConfigError, ExtraMissing
 from mien.training import run_log
 from mien.wording import several
 
@@ -164,6 +164,8 @@ def runs(
 
         for form in palette.FORMS:
             outputs.check(curves.with_suffix(f".{form}"), overwrite=overwrite)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder: name the one that holds the run folders")
     found = run_log.runs(folder)
     if curves is not None and found:
         from mien.figures import learning_curves

@@ -99,7 +99,7 @@ def identify(root: Path, name: str | None = None, labels: tuple[str, ...] = EXPR
             f"your own labels, add --labels {OWN}; {HOW_TO_OWN}"
         )
     raise DatasetNotFound(
-        f"{root} is none of {', '.join(READERS)}: 'mien data list' says which folder to pass for each"
+        f"{root} is not laid out as one of {', '.join(READERS)}: 'mien data list' says which folder to pass for each"
     )
 
 

@@ -20,6 +20,7 @@ from mien.editing.target import Mouth, Target
 from mien.errors import ConfigError, ImageError, MienError
 from mien.faces.parallel import made_with
 from mien.io import inputs, outputs
+from mien.io.images import describe
 from mien.io.outputs import SIDECAR, Outputs, Settings
 from mien.wording import several
 
@@ -124,6 +125,9 @@ def resolve(
     video = _video(paths, out, animate, request, overwrite)
     leave_out = outputs.written_in(out) if out is not None else set()
     photos = [Path(str(path)) for path in inputs.gather(paths, None, leave_out, note)]
+    for photo in photos:
+        if photo.is_dir():
+            raise ImageError(f"{describe(photo)}: is a folder without a picture in it: name photos")
     if len(photos) > 1 or any(Path(path).is_dir() for path in paths):
         if not request.consent:
             raise ConfigError(

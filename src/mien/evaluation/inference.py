@@ -350,6 +350,8 @@ def source_of(
             name for name in order if folder.is_dir() and READERS[name].holds(folder, labels) is not None
         ]
         if not matches:
+            if not folder.exists():
+                raise DatasetNotFound(f"{root} does not exist: pass the dataset's folder")
             raise DatasetNotFound(
                 f"{root} is not a known dataset: pass --reader, one of {', '.join(READERS)}"
             )

@@ -432,8 +432,14 @@ def load(
 
     recogniser, landmarker = _Opening(make_recogniser), _Opening(make_landmarker)
     visibility, action_reader = _Opening(_visibility), _Opening(make_actions)
-    with loading("mien"):
-        found, opened, reader = make_detector(), landmarker.result(), recogniser.result()
+    try:
+        with loading("mien"):
+            found, opened, reader = make_detector(), landmarker.result(), recogniser.result()
+        seen, acting = visibility.result(), action_reader.result()
+    except BaseException:
+        for part in (recogniser, landmarker, visibility, action_reader):
+            part.wait()  # a process that ends while a thread of it opens a network is aborted
+        raise
     pipeline = Pipeline(
         found,
         opened,
@@ -442,8 +448,8 @@ def load(
         on_no_face=on_no_face,
         embeddings=embeddings,
         max_pixels=max_pixels,
-        visibility=visibility.result(),
-        actions=action_reader.result(),
+        visibility=seen,
+        actions=acting,
         baselines=baselines,
     )
     if baselines is not None and baselines.pictures.persons is None:
@@ -484,10 +490,14 @@ class _Opening(Thread, Generic[Part]):
         except BaseException as problem:  # it is raised again in the thread that waits
             self._failure = problem
 
-    def result(self) -> Part:
-        """Wait for the part and return it; errors raised while opening it are raised here."""
+    def wait(self) -> None:
+        """Wait until the part is open, or has failed to open."""
         if self.ident is not None:
             self.join()
+
+    def result(self) -> Part:
+        """Wait for the part and return it; errors raised while opening it are raised here."""
+        self.wait()
         if self._failure is not None:
             raise self._failure
         return self._part[0]

@@ -40,16 +40,29 @@ def _temporary(path: Path) -> Path:
 
 
 @contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an error of the system name the file: for a full disk it names none, else perhaps the temporary one."""
+    try:
+        yield
+    except OSError as problem:
+        name = problem.filename
+        if problem.errno is not None and (name is None or Path(str(name)).name.startswith(HIDDEN)):
+            problem.filename = str(path)
+        raise
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; the file then replaces `path`, or is deleted if the block raises.
 
     Raises:
-        OSError: the file cannot be put in its place.
+        OSError: the file cannot be put in its place; it names `path`.
     """
     temporary = _temporary(path)
     try:
-        yield temporary
-        replace(temporary, path)
+        with _naming(path):
+            yield temporary
+            replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -60,14 +73,16 @@ def write(files: Mapping[Path, bytes]) -> None:
     So a full disk leaves the old files unchanged.
 
     Raises:
-        OSError: one cannot be written; no temporary file is left.
+        OSError: one cannot be written, and is named; no temporary file is left.
     """
     temporaries = {path: _temporary(path) for path in files}
     try:
         for path, data in files.items():
-            temporaries[path].write_bytes(data)
+            with _naming(path):
+                temporaries[path].write_bytes(data)
         for path, temporary in temporaries.items():
-            replace(temporary, path)
+            with _naming(path):
+                replace(temporary, path)
     finally:
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)

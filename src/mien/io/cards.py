@@ -81,6 +81,9 @@ def read(path: Path | str) -> Card:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        weights = path.with_suffix(".onnx")
+        if not weights.exists():
+            raise WeightsError(f"{weights}: no such file: name weights with their card; {_REMEDY}") from None
         raise WeightsError(f"{path}: no such card: weights need their card beside them; {_REMEDY}") from None
     except (OSError, ValueError, RecursionError) as problem:  # ValueError also for numbers of 5,000 digits
         raise WeightsError(f"{path}: not a readable card ({problem}): {_REMEDY}") from None

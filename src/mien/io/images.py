@@ -447,9 +447,12 @@ def _picture_type(data: bytes, name: str) -> str:
     if kind == "VIDEO":
         raise NotAPicture(f"{name}: is a video, not a picture: use 'mien video'")
     if kind is None:
-        raise NotAPicture(
-            f"{name}: is not a picture (it begins with {bytes(data[:12])!r}): convert it to JPEG or PNG"
+        start = bytes(data[:12]).splitlines()[:1]
+        text = start[0].decode("ascii", "replace") if start else ""
+        shown = (
+            f" (it begins with the text '{text}')" if text.isascii() and text.isprintable() and text else ""
         )
+        raise NotAPicture(f"{name}: is not a picture{shown}: convert it to JPEG or PNG")
     return kind
 
 

@@ -216,7 +216,7 @@ def find(
 
     Raises:
         ConfigError: a name is empty, for example an unset shell variable.
-        ImageError: a list cannot be read.
+        ImageError: a list cannot be read, or names no file that exists.
     """
     seen: set[str] = set()
     for path in _expand(paths, recursive, leave_out, note):
@@ -242,7 +242,13 @@ def _expand(
         if folder:
             yield from _walk(path, recursive, leave_out, note, named=True)
         elif exists and path.suffix.lower() in LIST_SUFFIXES:
-            for entry in map(Path, read_list(path)):
+            entries = [Path(entry) for entry in read_list(path)]
+            if entries and not any(os.path.lexists(entry) or glob.has_magic(str(entry)) for entry in entries):
+                raise ImageError(
+                    f"{images.describe(path)}: was read as a list of pictures, and no file of its names exists; the "
+                    f"first is '{images.describe(entries[0])}': name pictures, one per line"
+                )
+            for entry in entries:
                 inner = entry.suffix.lower() in LIST_SUFFIXES  # lists are not nested
                 yield from (entry,) if inner else _expand([entry], recursive, leave_out, note)
         elif not exists and glob.has_magic(str(given)):

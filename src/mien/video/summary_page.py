@@ -71,7 +71,7 @@ def html(tally: Tally, source: str, model: str, lag: float) -> str:
         "video",
         title=f"{name}: expressions over time",
         name=name,
-        lead=f"{several(tally.frames, 'frame')} analysed, a face in {share:.0%}.",
+        lead=f"{several(tally.frames, 'frame')} analysed, {share:.0%} of them with a face.",
         length=clock(tally.end),
         people_count=len(tally.people) + tally.passing,
         lag=f"{lag:g}",

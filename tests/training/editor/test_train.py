@@ -160,7 +160,7 @@ def test_wrong_requests_are_refused_at_the_door(
     (config.out / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match="another configuration"):
         training.run(config, resume=True)
-    with pytest.raises(WeightsError, match="no such card"):
+    with pytest.raises(WeightsError, match="no such file"):
         editors.variants(Editor(None, Geometry.load(), measure=False), [str(tmp_path / "x.onnx")])  # type: ignore[arg-type]
 
 
