@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mien.editing import lip_contour
+from mien.editing import eyes, lip_contour
 from mien.editing.action_basis import ActionBasis
 from mien.editing.geometry import ACTIVE, FaceFrame, Geometry, lip_gap
 from mien.editing.occlusion import covered
@@ -253,7 +253,8 @@ class Editor:
     def _located(self, rgb: images.Rgb, measured: MeasuredFace, reading: Reading | None) -> Located:
         detection, landmarks, pose, *_ = measured
         points, jitter = self.looked_at(rgb, np.array(landmarks.points, np.float32))
-        return Located(detection.box, lip_contour.refine(rgb, points)[0], points, pose.yaw, jitter, reading)
+        refined = eyes.settled(rgb, lip_contour.refine(rgb, points)[0])
+        return Located(detection.box, refined, points, pose.yaw, jitter, reading)
 
     def looked_at(self, rgb: images.Rgb, points: NDArray[np.float32]) -> tuple[Array, float]:
         """Locate the landmarks of one face by test-time augmentation: the mean points [P, 2] of eight shifted and

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from mien.editing import mouth_interior
+from mien.editing import eyes, mouth_interior
 from mien.editing.face_mask import FaceMask
 from mien.editing.geometry import FaceFrame, lip_gap
 from mien.editing.plan import REFILL, Plan
@@ -82,6 +82,8 @@ def render(
             touched[rows] |= np.abs(gain[rows] - 1) > 1e-3
 
     _in_bands(move, region.height)
+    if interiors and masked:
+        eyes.draw(colour, plan_, region, new, touched)
     if interiors:
         notes += _mouth(colour, plan_, region, new, touched, around, teeth, seed)
     lit = None

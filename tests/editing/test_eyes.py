@@ -1,0 +1,125 @@
+"""Lids move over an eyeball that does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mien.editing import eyes
+from mien.editing.editor import Editor
+from mien.editing.geometry import FaceFrame
+from mien.editing.photo import open_photo
+from mien.editing.render import render
+from mien.editing.target import Target
+from mien.evaluation.editor.irises import iris_ratios
+from mien.landmarks import LEFT_EYE, LEFT_IRIS, RIGHT_EYE, RIGHT_IRIS
+
+
+@pytest.fixture(scope="module")
+def editor() -> Editor:
+    return Editor.load(threads=1, measure=False)
+
+
+@pytest.mark.parametrize(
+    ("target", "strength", "stretch"), [("surprise", 1.0, 1.1), ("happiness", 0.6, 0.96)]
+)
+def test_irises_stay_round(
+    editor: Editor, examples: Path, target: str, strength: float, stretch: float
+) -> None:
+    """The measure sees that the flow alone stretches them, so it could see it here."""
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    face = editor.locate(photo)[0]
+    edit = editor.apply(photo, [face], target, strength).image
+    plan = editor.plan(face, Target.parse(target), strength)
+    flow, _ = render(photo.colour, plan, None, 0.0, masked=False)
+    ratios = [
+        iris_ratios(photo.rgb, shown, face.points, plan.frame.to_picture(plan.target))
+        for shown in (edit, flow)
+    ]
+    drawn, moved = np.nanmean(ratios, axis=1)
+    assert drawn == pytest.approx(1, abs=0.08)
+    assert (moved - stretch) * (stretch - 1) > 0
+
+
+@pytest.mark.parametrize("stretch", [0.85, 1.2, 1.4])
+def test_the_measure_finds_a_known_stretch(editor: Editor, examples: Path, stretch: float) -> None:
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    points = editor.locate(photo)[0].points
+    middle = points[[RIGHT_IRIS, LEFT_IRIS]].mean(axis=0)
+    matrix = np.array([[1, 0, 0], [0, stretch, middle[1] * (1 - stretch)]])
+    shown = cv2.warpAffine(photo.rgb, matrix, photo.rgb.shape[1::-1], flags=cv2.INTER_CUBIC)
+    found = iris_ratios(photo.rgb, np.asarray(shown), points, points @ matrix[:, :2].T + matrix[:, 2])
+    np.testing.assert_allclose(found, stretch, rtol=0.08)
+    assert iris_ratios(photo.rgb, photo.rgb, points, points) == pytest.approx([1, 1], abs=0.01)
+
+
+def painted(iris: tuple[int, int, int], lids: float = 11.0) -> tuple[np.ndarray, np.ndarray]:
+    """An eye of known shape, 60 pixels wide: white, an iris of radius 9, skin above and below; and its lids [8, 2]."""
+    picture = np.full((80, 120, 3), (190, 150, 130), np.uint8)
+    x = np.linspace(30, 90, 61)
+    height = lids * (1 - ((x - 60) / 30) ** 2)
+    outline = np.concatenate([np.stack([x, 40 - height], axis=1), np.stack([x, 40 + height], axis=1)[::-1]])
+    inside = np.zeros(picture.shape[:2], np.uint8)
+    cv2.fillPoly(inside, [np.rint(outline * 16).astype(np.int32)], 1, cv2.LINE_8, 4)
+    ball = np.full_like(picture, (225, 220, 215))
+    cv2.circle(ball, (60, 38), 9, iris, -1, cv2.LINE_AA)
+    picture[inside > 0] = ball[inside > 0]
+    at = [0, 15, 30, 45, 60]
+    upper = [[30 + k, 40 - lids * (1 - ((k - 30) / 30) ** 2)] for k in at]
+    lower = [[30 + k, 40 + lids * (1 - ((k - 30) / 30) ** 2)] for k in at[3:0:-1]]
+    return picture, np.array(upper + lower, float)
+
+
+@pytest.mark.parametrize("iris", [(30, 20, 15), (90, 110, 120)], ids=["dark", "grey"])
+def test_the_disc_is_found(iris: tuple[int, int, int]) -> None:
+    picture, lids = painted(iris)
+    eye = eyes.Eye.of(picture, eyes.opening_of(lids), np.array([59.0, 40.0]), 100.0)
+    assert eye.measured
+    assert eye.radius == pytest.approx(9, abs=0.8)
+    np.testing.assert_allclose(eye.centre, [60, 38], atol=1.2)
+    np.testing.assert_allclose(eye.rings[3], iris, atol=12)
+    np.testing.assert_allclose(eye.rings[-1], (225, 220, 215), atol=12)
+
+
+def test_what_lids_uncover_is_iris_and_white() -> None:
+    """Above the lid of a half closed eye the disc goes on, round, and beside it is white."""
+    picture, lids = painted((40, 30, 25), lids=7.0)
+    eye = eyes.Eye.of(picture, eyes.opening_of(lids), np.array([60.0, 38.0]), 100.0)
+    places = np.array([[[60.0, 31.0], [60.0, 33.0], [40.0, 36.0], [80.0, 36.0]]])
+    ball = eye.ball(picture, places)[0]
+    np.testing.assert_allclose(ball[1], (40, 30, 25), atol=25)
+    np.testing.assert_allclose(ball[2:], np.tile((225, 220, 215), (2, 1)), atol=25)
+
+
+def test_closed_eyes_are_left_to_the_flow() -> None:
+    _, lids = painted((40, 30, 25), lids=1.5)
+    assert eyes.opening_of(lids).ratio < 0.12
+
+
+@pytest.mark.parametrize("shift", [0.07, 0.1])
+def test_eyes_that_the_network_missed_are_found(editor: Editor, examples: Path, shift: float) -> None:
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    right = editor.locate(photo)[0].points
+    parts = [
+        *range(RIGHT_EYE.start, RIGHT_EYE.stop),
+        *range(LEFT_EYE.start, LEFT_EYE.stop),
+        RIGHT_IRIS,
+        LEFT_IRIS,
+    ]
+    wrong = right.copy()
+    down = FaceFrame.of(right).turn[:, 1]
+    wrong[parts] += shift * down
+    found = eyes.settled(photo.rgb, wrong)
+    unit = FaceFrame.of(right).unit
+    before, after = (
+        np.linalg.norm((points - right)[[RIGHT_IRIS, LEFT_IRIS]], axis=1).mean() / unit
+        for points in (wrong, found)
+    )
+    assert before > 0.06
+    assert after < 0.04
+    np.testing.assert_array_equal(
+        eyes.settled(photo.rgb, right)[[RIGHT_IRIS, LEFT_IRIS]], right[[RIGHT_IRIS, LEFT_IRIS]]
+    )
