@@ -47,6 +47,9 @@ SWAP: Final = (1, 0, 2, 4, 3)
 UNCLEAR: Final = 20.0
 """Degrees around the middle between two quarter turns in which the head's quarter turn is not taught."""
 
+_ALARMED: Final = 0.3
+"""Largest share of the crops of photographs that show a false alarm."""
+
 _ENLARGED: Final = 1.6
 """Largest factor by which a picture of a face is enlarged."""
 
@@ -108,11 +111,23 @@ class Composer:
         # Large sets are drawn from more often, but less than in proportion.
         sizes = np.sqrt([len(faces) for faces in self._sets])
         self._shares = sizes / sizes.sum()
-        self._backgrounds, self._side = backgrounds, side
+        self.backgrounds, self._side = backgrounds, side
         # Likewise for the places that photographs come from.
         places = Counter(background.place for background in backgrounds)
         weights = np.array([places[background.place] ** -0.5 for background in backgrounds])
         self._ends = np.cumsum(weights) / weights.sum()
+        self._alarms: Floats = np.empty((0, 5))
+        self.learn(())
+
+    def learn(self, alarms: Sequence[Sequence[float]]) -> None:
+        """Show more often what was wrongly taken for a face: `alarms` are (number of the background, left, top, right,
+        bottom), beside those that YuNet gives."""
+        given = [
+            (number, *box)
+            for number, background in enumerate(self.backgrounds)
+            for box in background.alarms.tolist()
+        ]
+        self._alarms = np.array([*given, *alarms], np.float64).reshape(-1, 5)
 
     def __call__(self, random: np.random.Generator) -> tuple[Pixels, Truth]:
         """One scene; everything depends on `random` alone."""
@@ -136,8 +151,7 @@ class Composer:
         return spoilt(scene.image, random), _truth(scene)
 
     def _background(self, random: np.random.Generator) -> Pixels:
-        """A crop of a photograph without a face, or two beside each other; half of the time about a place that YuNet
-        takes for a face, where the photograph has one."""
+        """A crop of a photograph without a face, or two beside each other."""
         image = self._crop(self._side, self._side, random)
         if random.random() < 0.25:
             edge = int(self._side * random.uniform(0.2, 0.8))
@@ -148,21 +162,27 @@ class Composer:
         return image
 
     def _crop(self, height: int, width: int, random: np.random.Generator) -> Pixels:
-        if not self._backgrounds or random.random() < 0.03:
+        if not self.backgrounds or random.random() < 0.03:
             shade = random.uniform(0, 255, (2, 2, 3)).astype(np.float32)
             return cv2.resize(shade, (width, height)).astype(np.uint8)
-        background = self._backgrounds[int(np.searchsorted(self._ends, random.random()))]
-        source = background.image
-        scale = min(source.shape[0] / height, source.shape[1] / width)
-        scale *= np.exp(random.uniform(min(0.0, np.log(0.3 / scale)), 0))
-        rows, columns = max(8, int(scale * height)), max(8, int(scale * width))
-        rows, columns = min(rows, source.shape[0]), min(columns, source.shape[1])
-        low = random.uniform(0, 1, 2) * (source.shape[0] - rows, source.shape[1] - columns)
-        if len(background.alarms) and random.random() < 0.5:
-            alarm = background.alarms[int(random.integers(len(background.alarms)))]
-            centre = (alarm[:2] + alarm[2:])[::-1] / 2
-            low = centre - random.uniform(0.25, 0.75, 2) * (rows, columns)
-            low = np.clip(low, 0, (source.shape[0] - rows, source.shape[1] - columns))
+        if random.random() < min(_ALARMED, len(self._alarms) / 1000):
+            number, *alarm = self._alarms[int(random.integers(len(self._alarms)))].tolist()
+            source = self.backgrounds[int(number)].image
+            scale = (
+                _between(random, 1.2, 8) * max(alarm[2] - alarm[0], alarm[3] - alarm[1]) / max(height, width)
+            )
+            middle = np.array([alarm[1] + alarm[3], alarm[0] + alarm[2]]) / 2
+            place = random.uniform(0.25, 0.75, 2)
+        else:
+            source = self.backgrounds[int(np.searchsorted(self._ends, random.random()))].image
+            scale = min(source.shape[0] / height, source.shape[1] / width)
+            scale *= np.exp(random.uniform(min(0.0, np.log(0.3 / scale)), 0))
+            middle, place = random.uniform(0, 1, 2) * source.shape[:2], np.full(2, 0.5)
+        rows = min(max(8, int(scale * height)), source.shape[0])
+        columns = min(max(8, int(scale * width)), source.shape[1])
+        low = np.clip(
+            middle - place * (rows, columns), 0, (source.shape[0] - rows, source.shape[1] - columns)
+        )
         top, left = low.astype(int)
         part = source[top : top + rows, left : left + columns]
         how = cv2.INTER_AREA if rows > height else cv2.INTER_LINEAR
