@@ -211,7 +211,7 @@ class DetectorMethod(Method):
             "score": terms["score"],
             "box": 2 * terms["box"],
             "points": 5 * terms["points"],
-            "roll": 0.2 * terms["roll"],
+            "roll": 0.6 * terms["roll"],
         }
 
 
