@@ -60,11 +60,11 @@ def answers(maps: Sequence[Tensor]) -> Answers:
         centres.append((torch.stack([columns, rows], dim=-1).reshape(-1, 2) + 0.5) * stride)
         strides.append(torch.full((height * width,), float(stride)))
         cells.append(values.flatten(2).transpose(1, 2))
-    values, where, stride = torch.cat(cells, dim=1).float(), torch.cat(centres), torch.cat(strides)
-    distances = stride[:, None] * values[..., 1:5].clamp(max=6).exp()
+    values, where, scale = torch.cat(cells, dim=1).float(), torch.cat(centres), torch.cat(strides)
+    distances = scale[:, None] * values[..., 1:5].clamp(max=6).exp()
     boxes = torch.cat([where - distances[..., :2], where + distances[..., 2:]], dim=-1)
-    points = where[:, None] + stride[:, None, None] * values[..., 5:15].unflatten(-1, (5, 2))
-    return Answers(values[..., 0], boxes, points, values[..., 15:], where, stride)
+    points = where[:, None] + scale[:, None, None] * values[..., 5:15].reshape(*values.shape[:2], 5, 2)
+    return Answers(values[..., 0], boxes, points, values[..., 15:], where, scale)
 
 
 def overlaps(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

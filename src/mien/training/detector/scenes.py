@@ -440,7 +440,7 @@ def coloured(image: Pixels, random: np.random.Generator) -> Pixels:
     # Dark tones, such as hair, and highlights have less of the colour.
     strength = 4 * (table / 255) * (1 - table / 255) * np.float32(random.uniform(0.6, 1.0))
     table = np.clip(table * (1 + strength * (tint / tint.mean() - 1)), 0, 255).astype(np.uint8)
-    return table[image]
+    return np.asarray(table[image], np.uint8)
 
 
 def shuffled(image: Pixels, random: np.random.Generator) -> Pixels:
@@ -470,15 +470,16 @@ def spoilt(image: Pixels, random: np.random.Generator) -> Pixels:
     if random.random() < 0.15:
         image = cv2.GaussianBlur(image, (0, 0), float(random.uniform(0.4, 1.4)))
     if random.random() < 0.3:
-        noise = random.standard_normal((side // 2, side // 2, 3), np.float32) * np.float32(
-            random.uniform(2, 16)
+        noise = random.standard_normal((side // 2, side // 2, 3), np.float32)
+        noise *= np.float32(random.uniform(2, 16))
+        image = cv2.add(
+            image, cv2.resize(noise, (side, side), interpolation=cv2.INTER_NEAREST), dtype=cv2.CV_8U
         )
-        noise = cv2.resize(noise, (side, side), interpolation=cv2.INTER_NEAREST)
-        image = cv2.add(image, noise, dtype=cv2.CV_8U)
     if random.random() < 0.35:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(20, 90))]
         coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
-        image = cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        decoded: Any = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     return np.ascontiguousarray(image)
 
 
@@ -492,7 +493,7 @@ def _lower_face(ellipse: Floats, start: float) -> NDArray[np.int32]:
     axes = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     down = np.linspace(np.arcsin(start), np.pi - np.arcsin(start), 12)
     outline = np.stack([np.cos(down) * ellipse[2], np.sin(down) * ellipse[3]], axis=1)
-    return np.round(outline @ axes.T + ellipse[:2]).astype(np.int32)
+    return np.asarray(np.round(outline @ axes.T + ellipse[:2]), np.int32)
 
 
 def _draw_hand(image: Pixels, ellipse: Floats, random: np.random.Generator) -> None:
