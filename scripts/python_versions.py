@@ -142,7 +142,7 @@ def tried(python: str, version: str, lowest: bool, extra: str | None, folder: Pa
 
 
 def missing(platform: str, version: str) -> str:
-    """What the core lacks on a platform under a Python, "" for nothing: all its dependencies must have wheels there."""
+    """What the core misses on a platform under a Python, "" for nothing: every dependency must have a wheel there."""
     uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
     command = [uv, "pip", "compile", "--quiet", str(ROOT / "pyproject.toml"), "--only-binary", ":all:"]
     command += ["--python-platform", platform, "--python-version", version]
@@ -160,11 +160,11 @@ def show_platforms(versions: Sequence[str]) -> int:
     """Print which platforms can install the core; the number that cannot."""
     bad = 0
     for title, platform in PLATFORMS.items():
-        lacks = {version: missing(platform, version) for version in versions}
-        bad += any(lacks.values())
-        good = [version for version, what in lacks.items() if not what]
+        without = {version: missing(platform, version) for version in versions}
+        bad += any(without.values())
+        good = [version for version, what in without.items() if not what]
         told = [f"Python {', '.join(good)}: all there"] if good else []
-        told += [f"Python {version}: {what}" for version, what in lacks.items() if what]
+        told += [f"Python {version}: {what}" for version, what in without.items() if what]
         print(f"{title}: {'; '.join(told)}", flush=True)
     return bad
 

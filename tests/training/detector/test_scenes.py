@@ -11,7 +11,7 @@ from mien.training.detector.scenes import (
     MOST,
     SWAP,
     Composer,
-    Scene,
+    SceneCanvas,
     SceneDraws,
     Truth,
     _truth,
@@ -65,10 +65,10 @@ def test_batches_go_on_at_a_step() -> None:
     assert first.boxes.shape == (2, MOST, 4)
 
 
-def one_face(ellipse: list[float], side: int = 200) -> Scene:
+def one_face(ellipse: list[float], side: int = 200) -> SceneCanvas:
     """A scene in which every pixel shows the face that the ellipse describes."""
     points = np.tile(np.array(ellipse[:2]), (5, 1))
-    return Scene(
+    return SceneCanvas(
         np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.int16), [np.array(ellipse)], [points]
     )
 
@@ -134,7 +134,7 @@ def test_the_truth_follows_the_face_into_the_scene() -> None:
     found = 0
     for seed in range(30):
         random = np.random.default_rng(seed)
-        scene = Scene(np.zeros((128, 128, 3), np.uint8), np.full((128, 128), -1, np.int16))
+        scene = SceneCanvas(np.zeros((128, 128, 3), np.uint8), np.full((128, 128), -1, np.int16))
         make._covered = lambda source, *_: source  # type: ignore[method-assign, assignment]
         make._face(scene, 48, random)
         truth = _truth(scene)

@@ -78,7 +78,7 @@ class SceneBatch(NamedTuple):
 
 
 @dataclass
-class Scene:
+class SceneCanvas:
     """A picture in the making, with its faces.
 
     Attributes:
@@ -132,7 +132,7 @@ class Composer:
     def __call__(self, random: np.random.Generator) -> tuple[Pixels, Truth]:
         """One scene; everything depends on `random` alone."""
         image = self._background(random)
-        scene = Scene(image, np.full(image.shape[:2], -1, np.int16))
+        scene = SceneCanvas(image, np.full(image.shape[:2], -1, np.int16))
         kind = random.random()
         if kind < 0.1:
             sizes = []
@@ -189,7 +189,7 @@ class Composer:
         image = np.asarray(cv2.resize(part, (width, height), interpolation=how), np.uint8)
         return np.ascontiguousarray(image[:, ::-1]) if random.random() < 0.5 else image
 
-    def _face(self, scene: Scene, height: float, random: np.random.Generator) -> None:
+    def _face(self, scene: SceneCanvas, height: float, random: np.random.Generator) -> None:
         faces = self._sets[int(random.choice(len(self._sets), p=self._shares))]
         number = int(random.integers(len(faces)))
         source, ellipse, points = faces.images[number], faces.ellipses[number], faces.points[number]
@@ -218,7 +218,7 @@ class Composer:
         scene.ellipses.append(np.array([*centre, scale * ellipse[2], half, ellipse[4] + turn]))
         scene.points.append(points @ matrix[:, :2].T + matrix[:, 2])
 
-    def _decoy(self, scene: Scene, height: float, random: np.random.Generator) -> None:
+    def _decoy(self, scene: SceneCanvas, height: float, random: np.random.Generator) -> None:
         """Paste something that is no face, in the same way."""
         if random.random() < 0.75:
             source = self._crop(96, 96, random)
@@ -381,7 +381,7 @@ def paste(
     return rows, columns, opacity > 127
 
 
-def _truth(scene: Scene) -> Truth:
+def _truth(scene: SceneCanvas) -> Truth:
     """What is visible at last."""
     height, width = scene.owner.shape
     boxes, points, turns, ignored = [], [], [], []

@@ -46,7 +46,7 @@ SMALLEST: Final = 120
 
 WIDER: Final = 1 / 1.025
 HIGHER: Final = 1 / 0.975
-"""`box_of_points` follows libfacedetection, whose boxes are 2.5 % wider and lower than the exact ones
+"""`box_of_points` follows libfacedetection; its boxes are 2.5 % wider and lower than the exact ones
 (`mien.faces.detect`)."""
 
 _PRESENCE: Final = 0.95
