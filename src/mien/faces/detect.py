@@ -382,8 +382,20 @@ def _resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     extent = (max(1, round(width * scale)), max(1, round(height * scale)))
     if extent == (width, height):
         return image
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, extent, interpolation=how), dtype=np.uint8)
+    step = min(int(1 / scale), width, height)
+    if step < 2:
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(image, extent, interpolation=how), dtype=np.uint8)
+    # Whole blocks of pixels are averaged in a fifth of the time that OpenCV needs for parts of pixels; the rest is less
+    # than a factor of two.
+    blocks = width // step, height // step
+    small = cv2.resize(image[: blocks[1] * step, : blocks[0] * step], blocks, interpolation=cv2.INTER_AREA)
+    across, down = width / (extent[0] * step), height / (extent[1] * step)
+    matrix = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(
+        cv2.warpAffine(small, matrix, extent, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )
 
 
 def _detect_at_scale(

@@ -8,17 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.faces.detector_network import NetworkFaces
-from mien.training.detector.scenes import Composer, Truth
+from mien.training.detector.scenes import MOST, Composer, Truth
+from mien.training.detector.sources import Background
 
 Floats = NDArray[Any]  # float32 or float64
 Pixels = NDArray[Any]  # uint8
 
 OVERLAP: Final = 0.5
 """Intersection over union from which an answer is a face's."""
+
+DOUBT: Final = 0.2
+"""Score from which an answer on a photograph without a face is a false alarm to learn from."""
+
+SIDES: Final = (192, 384, 640)
+"""Longest sides at which false alarms are looked for."""
 
 SCORE: Final = 0.5
 """Score from which answers count for recall and precision."""
@@ -70,6 +78,24 @@ def figures(
     }
 
 
+def alarms(find: Callable[[Pixels], NetworkFaces], backgrounds: Sequence[Background]) -> list[list[float]]:
+    """The places of photographs without a face that a detector takes for one with a score of `DOUBT` or more, searched
+    at the sizes at which `mien.faces.detect` searches: lists of (number of the photograph, left, top, right, bottom).
+    """
+    found = []
+    for number, background in enumerate(backgrounds):
+        height, width = background.image.shape[:2]
+        for side in SIDES:
+            scale = side / max(height, width)
+            size = max(1, round(width * scale)), max(1, round(height * scale))
+            faces = find(
+                np.asarray(cv2.resize(background.image, size, interpolation=cv2.INTER_AREA), np.uint8)
+            )
+            boxes = faces.boxes[faces.scores >= DOUBT][:MOST] / scale
+            found += [[float(number), *box] for box in boxes.tolist()]
+    return found
+
+
 def match(found: Floats, known: Floats) -> list[int]:
     """For each box of `found` [n, 4], best first, the number of the free box of `known` [m, 4] that it overlaps most,
     if by `OVERLAP` or more; else -1."""
@@ -94,4 +120,4 @@ def _covered(box: Floats, places: Floats) -> Floats:
     common = np.clip(np.minimum(places[:, 2:], box[2:]) - np.maximum(places[:, :2], box[:2]), 0, None).prod(
         axis=1
     )
-    return common / max(float((box[2:] - box[:2]).prod()), 1e-6)
+    return np.asarray(common / max(float((box[2:] - box[:2]).prod()), 1e-6))

@@ -47,6 +47,9 @@ SWAP: Final = (1, 0, 2, 4, 3)
 UNCLEAR: Final = 20.0
 """Degrees around the middle between two quarter turns in which the head's quarter turn is not taught."""
 
+_ALARMED: Final = 0.3
+"""Largest share of the crops of photographs that show a false alarm."""
+
 _ENLARGED: Final = 1.6
 """Largest factor by which a picture of a face is enlarged."""
 
@@ -75,7 +78,7 @@ class SceneBatch(NamedTuple):
 
 
 @dataclass
-class Scene:
+class SceneCanvas:
     """A picture in the making, with its faces.
 
     Attributes:
@@ -108,16 +111,28 @@ class Composer:
         # Large sets are drawn from more often, but less than in proportion.
         sizes = np.sqrt([len(faces) for faces in self._sets])
         self._shares = sizes / sizes.sum()
-        self._backgrounds, self._side = backgrounds, side
+        self.backgrounds, self._side = backgrounds, side
         # Likewise for the places that photographs come from.
         places = Counter(background.place for background in backgrounds)
         weights = np.array([places[background.place] ** -0.5 for background in backgrounds])
         self._ends = np.cumsum(weights) / weights.sum()
+        self._alarms: Floats = np.empty((0, 5))
+        self.learn(())
+
+    def learn(self, alarms: Sequence[Sequence[float]]) -> None:
+        """Show more often what was wrongly taken for a face: `alarms` are (number of the background, left, top, right,
+        bottom), beside those that YuNet gives."""
+        given = [
+            (number, *box)
+            for number, background in enumerate(self.backgrounds)
+            for box in background.alarms.tolist()
+        ]
+        self._alarms = np.array([*given, *alarms], np.float64).reshape(-1, 5)
 
     def __call__(self, random: np.random.Generator) -> tuple[Pixels, Truth]:
         """One scene; everything depends on `random` alone."""
         image = self._background(random)
-        scene = Scene(image, np.full(image.shape[:2], -1, np.int16))
+        scene = SceneCanvas(image, np.full(image.shape[:2], -1, np.int16))
         kind = random.random()
         if kind < 0.1:
             sizes = []
@@ -136,8 +151,7 @@ class Composer:
         return spoilt(scene.image, random), _truth(scene)
 
     def _background(self, random: np.random.Generator) -> Pixels:
-        """A crop of a photograph without a face, or two beside each other; half of the time about a place that YuNet
-        takes for a face, where the photograph has one."""
+        """A crop of a photograph without a face, or two beside each other."""
         image = self._crop(self._side, self._side, random)
         if random.random() < 0.25:
             edge = int(self._side * random.uniform(0.2, 0.8))
@@ -148,28 +162,34 @@ class Composer:
         return image
 
     def _crop(self, height: int, width: int, random: np.random.Generator) -> Pixels:
-        if not self._backgrounds or random.random() < 0.03:
+        if not self.backgrounds or random.random() < 0.03:
             shade = random.uniform(0, 255, (2, 2, 3)).astype(np.float32)
             return cv2.resize(shade, (width, height)).astype(np.uint8)
-        background = self._backgrounds[int(np.searchsorted(self._ends, random.random()))]
-        source = background.image
-        scale = min(source.shape[0] / height, source.shape[1] / width)
-        scale *= np.exp(random.uniform(min(0.0, np.log(0.3 / scale)), 0))
-        rows, columns = max(8, int(scale * height)), max(8, int(scale * width))
-        rows, columns = min(rows, source.shape[0]), min(columns, source.shape[1])
-        low = random.uniform(0, 1, 2) * (source.shape[0] - rows, source.shape[1] - columns)
-        if len(background.alarms) and random.random() < 0.5:
-            alarm = background.alarms[int(random.integers(len(background.alarms)))]
-            centre = (alarm[:2] + alarm[2:])[::-1] / 2
-            low = centre - random.uniform(0.25, 0.75, 2) * (rows, columns)
-            low = np.clip(low, 0, (source.shape[0] - rows, source.shape[1] - columns))
+        if random.random() < min(_ALARMED, len(self._alarms) / 1000):
+            number, *alarm = self._alarms[int(random.integers(len(self._alarms)))].tolist()
+            source = self.backgrounds[int(number)].image
+            scale = (
+                _between(random, 1.2, 8) * max(alarm[2] - alarm[0], alarm[3] - alarm[1]) / max(height, width)
+            )
+            middle = np.array([alarm[1] + alarm[3], alarm[0] + alarm[2]]) / 2
+            place = random.uniform(0.25, 0.75, 2)
+        else:
+            source = self.backgrounds[int(np.searchsorted(self._ends, random.random()))].image
+            scale = min(source.shape[0] / height, source.shape[1] / width)
+            scale *= np.exp(random.uniform(min(0.0, np.log(0.3 / scale)), 0))
+            middle, place = random.uniform(0, 1, 2) * source.shape[:2], np.full(2, 0.5)
+        rows = min(max(8, int(scale * height)), source.shape[0])
+        columns = min(max(8, int(scale * width)), source.shape[1])
+        low = np.clip(
+            middle - place * (rows, columns), 0, (source.shape[0] - rows, source.shape[1] - columns)
+        )
         top, left = low.astype(int)
         part = source[top : top + rows, left : left + columns]
         how = cv2.INTER_AREA if rows > height else cv2.INTER_LINEAR
         image = np.asarray(cv2.resize(part, (width, height), interpolation=how), np.uint8)
         return np.ascontiguousarray(image[:, ::-1]) if random.random() < 0.5 else image
 
-    def _face(self, scene: Scene, height: float, random: np.random.Generator) -> None:
+    def _face(self, scene: SceneCanvas, height: float, random: np.random.Generator) -> None:
         faces = self._sets[int(random.choice(len(self._sets), p=self._shares))]
         number = int(random.integers(len(faces)))
         source, ellipse, points = faces.images[number], faces.ellipses[number], faces.points[number]
@@ -198,7 +218,7 @@ class Composer:
         scene.ellipses.append(np.array([*centre, scale * ellipse[2], half, ellipse[4] + turn]))
         scene.points.append(points @ matrix[:, :2].T + matrix[:, 2])
 
-    def _decoy(self, scene: Scene, height: float, random: np.random.Generator) -> None:
+    def _decoy(self, scene: SceneCanvas, height: float, random: np.random.Generator) -> None:
         """Paste something that is no face, in the same way."""
         if random.random() < 0.75:
             source = self._crop(96, 96, random)
@@ -361,7 +381,7 @@ def paste(
     return rows, columns, opacity > 127
 
 
-def _truth(scene: Scene) -> Truth:
+def _truth(scene: SceneCanvas) -> Truth:
     """What is visible at last."""
     height, width = scene.owner.shape
     boxes, points, turns, ignored = [], [], [], []
@@ -420,7 +440,7 @@ def coloured(image: Pixels, random: np.random.Generator) -> Pixels:
     # Dark tones, such as hair, and highlights have less of the colour.
     strength = 4 * (table / 255) * (1 - table / 255) * np.float32(random.uniform(0.6, 1.0))
     table = np.clip(table * (1 + strength * (tint / tint.mean() - 1)), 0, 255).astype(np.uint8)
-    return table[image]
+    return np.asarray(table[image], np.uint8)
 
 
 def shuffled(image: Pixels, random: np.random.Generator) -> Pixels:
@@ -450,15 +470,16 @@ def spoilt(image: Pixels, random: np.random.Generator) -> Pixels:
     if random.random() < 0.15:
         image = cv2.GaussianBlur(image, (0, 0), float(random.uniform(0.4, 1.4)))
     if random.random() < 0.3:
-        noise = random.standard_normal((side // 2, side // 2, 3), np.float32) * np.float32(
-            random.uniform(2, 16)
+        noise = random.standard_normal((side // 2, side // 2, 3), np.float32)
+        noise *= np.float32(random.uniform(2, 16))
+        image = cv2.add(
+            image, cv2.resize(noise, (side, side), interpolation=cv2.INTER_NEAREST), dtype=cv2.CV_8U
         )
-        noise = cv2.resize(noise, (side, side), interpolation=cv2.INTER_NEAREST)
-        image = cv2.add(image, noise, dtype=cv2.CV_8U)
     if random.random() < 0.35:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(20, 90))]
         coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
-        image = cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        decoded: Any = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     return np.ascontiguousarray(image)
 
 
@@ -472,7 +493,7 @@ def _lower_face(ellipse: Floats, start: float) -> NDArray[np.int32]:
     axes = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     down = np.linspace(np.arcsin(start), np.pi - np.arcsin(start), 12)
     outline = np.stack([np.cos(down) * ellipse[2], np.sin(down) * ellipse[3]], axis=1)
-    return np.round(outline @ axes.T + ellipse[:2]).astype(np.int32)
+    return np.asarray(np.round(outline @ axes.T + ellipse[:2]), np.int32)
 
 
 def _draw_hand(image: Pixels, ellipse: Floats, random: np.random.Generator) -> None:

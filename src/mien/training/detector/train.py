@@ -50,6 +50,9 @@ NAME: Final = "detector"
 JUDGED: Final = 500
 """Steps between two measurements of the network in training."""
 
+EPOCH: Final = 100
+"""Steps between two lines in the log."""
+
 SCENES: Final = 200
 """Scenes that the network in training is measured on."""
 
@@ -58,6 +61,10 @@ MEASURED: Final = 1000
 
 TOLERANCE: Final = 0.02
 """Largest difference of a score between the checkpoint and the exported network."""
+
+MINED: Final = 0.4
+"""Share of the training after which the network's own false alarms are looked for, to be shown more often from then
+on."""
 
 _LOWEST: Final = 0.05
 """Answers with a lower score are left out of the curve of precision over recall."""
@@ -206,8 +213,8 @@ class DetectorMethod(Method):
         return {
             "score": terms["score"],
             "box": 2 * terms["box"],
-            "points": 2 * terms["points"],
-            "roll": 0.2 * terms["roll"],
+            "points": 5 * terms["points"],
+            "roll": 0.6 * terms["roll"],
         }
 
 
@@ -226,7 +233,7 @@ class DetectorTask(Task):
         # The first layers know pictures already: they learn slowly, and what they know of other photographs stays.
         slow = 1.0 if config.start is None else 0.3
         self.optim = OptimConfig(rate=config.rate, backbone_rate=slow, weight_decay=0.02, ema=0.998)
-        self.budget, self.epoch_steps = Budget(config.steps, config.minutes), 100
+        self.budget, self.epoch_steps = Budget(config.steps, config.minutes), EPOCH
         self._scenes: list[tuple[Pixels, Truth]] = []
 
     @property
@@ -237,6 +244,16 @@ class DetectorTask(Task):
         return run_folder.stating(self.config)
 
     def batches(self, step: int) -> Iterator[SceneBatch]:
+        while True:
+            mined = "alarms" in self.state
+            self.composers["train"].learn(self.state.get("alarms", ()))
+            for batch in self._loader(step):
+                yield batch
+                step += 1
+                if ("alarms" in self.state) != mined:  # the loader's processes know the old ones
+                    break
+
+    def _loader(self, step: int) -> Iterator[SceneBatch]:
         workers = self.config.workers
         if workers:
             cv2.setNumThreads(0)  # OpenCV's threads do not survive the fork of the loader
@@ -261,6 +278,12 @@ class DetectorTask(Task):
                 export(copy.deepcopy(cast(DetectorNet, epoch.network)), path)
                 figures = measure.figures(finder(path), self._scenes)
             self.note(f"step {epoch.step:,}  {_summary(figures)}")
+        if "alarms" not in self.state and self.budget.share(epoch.step, epoch.seconds) >= MINED:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "detector.onnx"
+                export(copy.deepcopy(cast(DetectorNet, epoch.network)), path)
+                self.state["alarms"] = measure.alarms(finder(path), self.composers["train"].backgrounds)
+            self.note(f"{len(self.state['alarms'])} false alarms on the backgrounds")
         return epoch.means
 
 
