@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,7 +16,14 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = ("", "tutorials/photos/", "coming-from/", "reference/", "weights/recogniser/", "datasets/rafdb/")
+PAGES = (
+    "index.html",
+    "tutorials/photos.html",
+    "coming-from.html",
+    "reference.html",
+    "weights/recogniser.html",
+    "datasets/rafdb.html",
+)
 LOOKS: dict[str, dict[str, Any]] = {
     "desk": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
     "phone": {
@@ -35,15 +43,19 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The built site, served from this machine."""
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built site."""
     pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install 'mien[docs]'")
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     subprocess.run(command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=True)
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))
-    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    """The site, served from this machine."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(site)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -83,12 +95,20 @@ def test_pages_fit_ask_nobody_else_and_are_accessible(chromium: Any, address: st
     context.close()
 
 
-def test_the_search_finds_a_word_without_the_network(chromium: Any, address: str) -> None:
+@pytest.mark.parametrize("opened", ["served", "as files"])
+def test_the_search_finds_a_word_without_the_network(
+    chromium: Any, site: Path, address: str, opened: str
+) -> None:
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.set_default_timeout(60_000)
-    page.goto(f"{address}/")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    start = address if opened == "served" else site.as_uri()
+    page.goto(f"{start}/index.html")
     page.locator("input.md-search__input").click()
     page.keyboard.type("provenance")
-    page.wait_for_selector(".md-search-result__item a[href*='editing']")
+    page.locator(".md-search-result__item a[href*='editing.html']").first.click()
+    page.wait_for_url(re.compile(re.escape(f"{start}/editing.html")))
+    assert [url for url in asked if not url.startswith((start, "data:", "blob:", "about:"))] == []
     context.close()
