@@ -419,7 +419,8 @@ def page(found: dict[str, Any]) -> str:
         draws=f"{DRAWS:,}",
     )
     figures.stated.cache_clear()
-    filled: str = figures.filled(re.sub(r"\n{3,}", "\n\n", text))
+    tidy = re.sub(r"[ \t]+$", "", re.sub(r"\n{3,}", "\n\n", text), flags=re.MULTILINE)
+    filled: str = figures.filled(tidy)
     return filled
 
 
