@@ -11,8 +11,9 @@ Before the colon is a card of `src/mien/weights` by its name, a JSON file below 
 states (`stated_by_the_package`); behind it the keys to the value; then how it is written: `percent`, `whole` (per cent
 without digits), `points` (per cent without its sign), `gain` (points with plus or minus), `gain3` (three digits with
 plus or minus), `count`, `two` or `three` (digits), `degrees`, `million`, `mb` (10^6 bytes), `mib` or `gib` (2^20 or
-2^30 bytes), `seconds`, or `plain`. With `interval` its 95 % interval follows, with `seeds` the deviation over seeds;
-`range` is the interval alone. A line must not begin with a mark: Markdown would take the line for HTML.
+2^30 bytes), `seconds`, or `plain`. With `interval` its 95 % interval follows, with `seeds` the deviation over seeds,
+where they are known; `range` is the interval alone. A line must not begin with a mark: Markdown would take the line for
+HTML.
 
 `tests/test_docs_figures.py` holds every page to its files.
 """
@@ -113,14 +114,17 @@ def written(value: Any, ways: list[str]) -> str:
         sign = "+" if way.startswith("gain") else ""
         return f"{round(one * scale, digits) + 0.0:{sign}.{digits}f}"
 
+    if value is None:
+        return "–"
     if "range" in more:
         return f"{number(value['low'])} to {number(value['high'])}"
     known = value["mean"] if isinstance(value, dict) and "mean" in value else value
     text = number(known["value"] if isinstance(known, dict) else known)
-    if "seeds" in more:
+    if "seeds" in more and value["seed_sd"] is not None:
         text += f" ± {number(value['seed_sd']).lstrip('+')}"
     text += unit
-    return text + f" [{number(known['low'])}, {number(known['high'])}]" if "interval" in more else text
+    bounded = "interval" in more and known["low"] is not None
+    return text + f" [{number(known['low'])}, {number(known['high'])}]" if bounded else text
 
 
 def filled(text: str) -> str:

@@ -9,6 +9,9 @@ no section, of an unfinished one only the seeds that every arm has finished coun
 `methods_report.md`; its numbers come from the `<sweep>.json` that are written beside it, as `scripts/figures.py` fills
 them in; `<sweep>.md` has all tables of `mien compare`.
 
+Correctors guided by the networks of the sweep `meca` are trained into `correctors/bare-s0` and so on below `--runs`,
+and judged together by `mien evaluate-edits --out RUNS/correctors`.
+
 `judge` writes `covered.parquet` (a grey square over a quarter of each picture, at a place drawn by the picture's name
 and the seed, the same for all arms) and `lfw.parquet` (muxspace's part of LFW) into the folders of runs that have their
 weights.
@@ -290,6 +293,27 @@ def selection(runs: list[Run]) -> dict[str, Any]:
     }
 
 
+JUDGED: dict[str, str] = {"accuracy": "accuracy/mean", "fed": "fed", "fed_share": "fed/share"}
+"""What is shown of edits, by its key in the table of `mien evaluate-edits`."""
+
+
+def correctors(table: Path) -> dict[str, Any]:
+    """Edits by correctors that MECA's two arms guided, over their seeds, and full - bare seed by seed."""
+    figures_of = json.loads(table.read_text(encoding="utf-8"))["figures"]
+    each: dict[str, dict[int, dict[str, float]]] = {"bare": {}, "full": {}}
+    for name, values in figures_of.items():
+        match = re.search(r"(bare|full)-s(\d+)", name)
+        if match:
+            each[match[1]][int(match[2])] = {key: values[long]["value"] for key, long in JUDGED.items()}
+    seeds = sorted(each["bare"].keys() & each["full"].keys())
+    found: dict[str, Any] = {"seeds": len(seeds)}
+    for key in JUDGED:
+        bare, full = (np.array([each[arm][seed][key] for seed in seeds]) for arm in ("bare", "full"))
+        for name, values in (("bare", bare), ("full", full), ("difference", full - bare)):
+            found.setdefault(name, {})[key] = _over_seeds(values)
+    return found
+
+
 def _over_seeds(values: NDArray[np.float64]) -> dict[str, Any]:
     mean, low, high = float(values.mean()), None, None
     if len(values) > 1:
@@ -395,13 +419,14 @@ def page(found: dict[str, Any]) -> str:
         draws=f"{DRAWS:,}",
     )
     figures.stated.cache_clear()
-    filled: str = figures.filled(re.sub(r"\n{3,}", "\n\n", text))
+    tidy = re.sub(r"[ \t]+$", "", re.sub(r"\n{3,}", "\n\n", text), flags=re.MULTILINE)
+    filled: str = figures.filled(tidy)
     return filled
 
 
 def stored() -> dict[str, Any]:
     """The figures of the report as they were written."""
-    paths = [OUT / f"{sweep}.json" for sweep in SWEEPS]
+    paths = [OUT / f"{name}.json" for name in (*SWEEPS, "correctors")]
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()}
 
 
@@ -416,6 +441,10 @@ def write(root: Path) -> None:
             text = json.dumps(_rounded(tree), indent=1, ensure_ascii=False) + "\n"
             atomic.write({OUT / f"{sweep}.json": text.encode(), OUT / f"{sweep}.md": tables.encode()})
             print(f"{sweep}: {tree['seeds']} seeds of {len(tree['sets']['all']['methods'])} arms", flush=True)
+    table = root / "correctors" / "table.json"
+    if table.is_file():
+        text = json.dumps(_rounded(correctors(table)), indent=1) + "\n"
+        atomic.write({OUT / "correctors.json": text.encode()})
     found = stored()
     palette.save(draw(found), OUT / "forest", forms=("png",))
     atomic.write({OUT / "README.md": page(found).encode()})

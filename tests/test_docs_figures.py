@@ -68,6 +68,9 @@ def test_how_numbers_are_written(figures: ModuleType) -> None:
         figures.written({"value": 0.0123, "low": -0.0041, "high": 0.02}, ["gain3", "range"])
         == "-0.004 to +0.020"
     )
+    single = {"mean": {"value": 0.5, "low": None, "high": None}, "seed_sd": None}
+    assert figures.written(single, ["points", "seeds", "interval"]) == "50.0"
+    assert figures.written(None, ["three"]) == "–"
     assert figures.written(13681, ["count"]) == "13,681"
     assert figures.written(0.895, ["three"]) == "0.895"
     assert figures.written(1438825, ["mb"]) == "1.4 MB"

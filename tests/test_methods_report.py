@@ -118,9 +118,20 @@ def test_sections_appear_with_their_sweeps(report: ModuleType, tmp_path: Path) -
         assert words not in page
     swept(runs, "ferplus-tenth", ARMS, range(3), covered=ARMS, lfw=ARMS)
     swept(runs, "ferplus-all", ARMS, range(2), covered=ARMS)
-    swept(runs, "ferplus-flipped", ARMS, range(2))
+    swept(runs, "ferplus-flipped", ARMS, range(1))  # one seed so far
     swept(runs, "ladder-jadfer", {"backbone": 0.7, "full": 0.6}, range(2))
     swept(runs, "meca", {"bare": 0.6, "full": 0.65}, range(2))
+    edits = {
+        f"{runs}/correctors/{arm}-s{seed}/editor.onnx": {
+            "accuracy/mean": {"value": share + seed / 100},
+            "fed": {"value": 5 - share},
+            "fed/share": {"value": 1 - share},
+        }
+        for arm, share in (("bare", 0.5), ("full", 0.6))
+        for seed in (0, 1, 2)
+    } | {"full": {}}
+    (runs / "correctors").mkdir()
+    (runs / "correctors" / "table.json").write_text(json.dumps({"figures": edits}))
     report.write(runs)
     page = (report.OUT / "README.md").read_text()
     for words in (
@@ -133,6 +144,10 @@ def test_sections_appear_with_their_sweeps(report: ModuleType, tmp_path: Path) -
         assert words in page
     gain = report.stored()["meca"]["sets"]["all"]["methods"]["full"]["differences"]["accuracy"]["value"]
     assert f"{100 * gain:+.1f}<!-- -->" in page.split("trained to the end")[1]
+    guided = page.split("Correctors of the editor")[1]
+    assert ">51.0 ± 1.0<" in guided
+    assert ">+10.0 [+10.0, +10.0]<" in guided
+    assert ">-0.100 [-0.100, -0.100]<" in guided
     for line in page.splitlines():
         if line.startswith("|"):
             assert line.count("|") >= 3, line
