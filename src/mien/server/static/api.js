@@ -2,6 +2,8 @@
 
 import { $ } from "./dom.js";
 
+const QUALITY = 0.85; // of the JPEG of a frame
+
 export class Problem extends Error {
   constructor(code, message, status = 0, retryAfter = 0) {
     super(message);
@@ -99,7 +101,7 @@ export async function analyse(file, limits, signal) {
 }
 
 /**
- * A stream of frames: `ask` sends one and resolves to its answer. The next may be sent when the answer is there.
+ * A stream of frames: `ask` sends a canvas and resolves to its answer. The next may be sent when the answer is there.
  * A browser cannot add headers to it, so the key is offered as a subprotocol.
  */
 export async function stream(keyNeeded) {
@@ -121,7 +123,8 @@ export async function stream(keyNeeded) {
     columns,
     open: () => socket.readyState === WebSocket.OPEN,
     close: () => socket.close(),
-    async ask(blob) {
+    async ask(canvas) {
+      const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
       const answer = next();
       socket.send(blob);
       const told = await answer;

@@ -1,8 +1,9 @@
-// Many photos, one table: small pictures, sorting, filters, and files to keep.
+// Many photos, one table: small pictures, sorting, filters, and files to keep. The page brings `table.js` for the files.
 
 import * as api from "./api.js";
-import { $, areEight, colour, csv, download, h, percent, put, say, signed } from "./dom.js";
+import { $, colour, csv, download, h, percent, put, say, signed } from "./dom.js";
 import { around, bitmapOf, cut, movements, top } from "./draw.js";
+import * as tables from "./table.js";
 
 const AT_ONCE = 2; // requests; the server has as many processors for them at the least
 const PATIENCE = 5; // times that a busy server is asked again
@@ -11,7 +12,7 @@ const FILTERS = { all: "all faces", uncertain: "uncertain", none: "no face, or a
 const NOTE = "An expression label describes what a face shows to an observer, not what the person feels.";
 
 let rows = []; // one per face, and one per photo without: in the order given
-let done = 0;
+let finished = 0; // photos
 let total = 0;
 let stopping = null;
 let toRead = null;
@@ -33,7 +34,8 @@ export function setUp(show) {
   toRead = show;
   $("batch-stop").addEventListener("click", () => stopping?.abort());
   $("batch-clear").addEventListener("click", clear);
-  $("batch-save").addEventListener("click", () => download(table(), "mien.csv"));
+  $("batch-save").addEventListener("click", async () => download(csv(await tables.lines(done())), "mien.csv"));
+  $("batch-lines")?.addEventListener("click", async () => download(await tables.jsonLines(done()), "mien.jsonl"));
   $("batch-report").addEventListener("click", () => download(new Blob([report()], { type: "text/html;charset=utf-8" }), "mien-report.html"));
   $("batch-filter").addEventListener("change", () => {
     filter = $("batch-filter").value;
@@ -53,7 +55,7 @@ function clear() {
   stopping?.abort();
   stopping = null;
   rows = [];
-  done = total = 0;
+  finished = total = 0;
   order = { by: "place", down: false };
   filter = "all";
   $("batch-work").hidden = true;
@@ -78,18 +80,18 @@ export async function open(files, limits) {
         await fill(row, { faces: [] }, problem.message);
       }
       if (mine !== stopping) return;
-      done += 1;
+      finished += 1;
       progress();
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
   if (mine !== stopping) return;
   rows = rows.filter((row) => row.read);
-  total = done;
+  total = finished;
   progress();
   $("batch-stop").disabled = true;
   stopping = null;
-  say(`${done} ${done === 1 ? "photo" : "photos"} read.`);
+  say(`${finished} ${finished === 1 ? "photo" : "photos"} read.`);
 }
 
 async function patient(file, limits, signal) {
@@ -104,15 +106,18 @@ async function patient(file, limits, signal) {
 }
 
 function progress() {
-  $("batch-bar").value = total ? done / total : 0;
-  $("batch-count").textContent = `${done} of ${total} photos`;
-  $("batch-save").disabled = $("batch-report").disabled = !done;
+  $("batch-bar").value = total ? finished / total : 0;
+  $("batch-count").textContent = `${finished} of ${total} photos`;
+  for (const button of [$("batch-save"), $("batch-lines"), $("batch-report")]) if (button) button.disabled = !finished;
   list();
 }
 
+/** The rows that have been read, whatever the filter shows. */
+const done = () => rows.filter((row) => row.read);
+
 /** A photo's row before it is read. */
 function wait(file) {
-  const row = { name: file.name, file, place: rows.length, read: false };
+  const row = { name: file.webkitRelativePath || file.name, file, place: rows.length, read: false };
   row.node = h("tr", { class: "wait" }, h("td"), h("th", { scope: "row", title: row.name }, row.name), h("td", { colspan: 6, class: "soft" }, "waiting"));
   rows.push(row);
   return row;
@@ -186,22 +191,6 @@ function list() {
     const on = button.dataset.by === order.by;
     button.closest("th").setAttribute("aria-sort", on ? (order.down ? "descending" : "ascending") : "none");
   }
-}
-
-/** Every row, whatever the filter shows. */
-function table() {
-  const read = rows.filter((row) => row.read);
-  const labels = Object.keys(read.find((row) => row.face)?.face.reading.probabilities ?? {});
-  const header = ["file", "face", "label", "probability", "valence", "arousal", "intensity", "uncertain", "quality", "x", "y", "width", "height", ...(areEight(labels) ? labels : labels.map((label) => `p_${label}`)), "error"];
-  const lines = read.map(({ name, number, face, error }) => {
-    if (!face) return [name, ...Array(header.length - 2).fill(""), error];
-    const { reading, detection, quality } = face;
-    const { x, y, width, height } = detection.box;
-    const shares = labels.map((label) => reading.probabilities[label]);
-    const label = top(face);
-    return [name, number, label, reading.probabilities[label], reading.valence ?? "", reading.arousal ?? "", reading.intensity, reading.uncertain, quality, x, y, width, height, ...shares, ""];
-  });
-  return csv([header, ...lines]);
 }
 
 const LOOK = `body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#22262b;background:#fff}

@@ -1,11 +1,10 @@
-// Faces in motion: the camera, or a video that plays here. The server gets one frame at a time, the latest one.
+// Faces in motion: the camera, or a video that plays here. One frame at a time is analysed, the latest one.
 
 import * as api from "./api.js";
 import { $, clamp, colour, csv, download, h, percent, s, say, signed, trouble } from "./dom.js";
 import { dial, fit, movementBars, ranked, top } from "./draw.js";
 
-const LONGEST = 720; // pixels of a frame that is sent
-const QUALITY = 0.85; // of its JPEG
+const LONGEST = 720; // pixels of a frame that is analysed
 const MOVED = 5;
 const TRAIL = 12; // seconds of the trail in the disc
 const SPAN = 60; // seconds of the curves
@@ -99,7 +98,7 @@ function controls(on) {
   $("live-again").hidden = on;
 }
 
-/** Send a frame, show its answer, and only then send the next. */
+/** Have a frame analysed, show its answer, and only then take the next. */
 async function follow(mine) {
   while (mine === running) {
     await fresh();
@@ -111,12 +110,11 @@ async function follow(mine) {
     shot.getContext("2d").drawImage(video(), 0, 0, shot.width, shot.height);
     const time = mine.mirrored ? (performance.now() - mine.start) / 1000 : video().currentTime;
     last = shot;
-    const blob = await new Promise((resolve) => shot.toBlob(resolve, "image/jpeg", QUALITY));
     try {
       if (!mine.stream?.open()) mine.stream = await api.stream(keyNeeded);
       if (mine !== running) return mine.stream.close();
       const begun = performance.now();
-      const answer = await mine.stream.ask(blob);
+      const answer = await mine.stream.ask(shot);
       if (mine !== running) return;
       mine.took = [...mine.took.slice(-9), [begun, performance.now()]];
       take(mine, answer, time);
