@@ -117,7 +117,8 @@ export async function stream(keyNeeded) {
       waiting = { resolve, reject };
     });
   socket.addEventListener("message", ({ data }) => waiting?.resolve(JSON.parse(data)));
-  socket.addEventListener("close", () => waiting?.reject(new Problem("closed", "The server takes no more live pictures at the moment. Try again in a minute.")));
+  const closed = () => new Problem("closed", "The server takes no more live pictures at the moment. Try again in a minute.");
+  socket.addEventListener("close", () => waiting?.reject(closed()));
   const { columns } = await next();
   return {
     columns,
@@ -125,6 +126,7 @@ export async function stream(keyNeeded) {
     close: () => socket.close(),
     async ask(canvas) {
       const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
+      if (socket.readyState !== WebSocket.OPEN) throw closed(); // meanwhile, perhaps by this page
       const answer = next();
       socket.send(blob);
       const told = await answer;
