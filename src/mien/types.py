@@ -84,12 +84,19 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A face found by a detector: its `box` and a confidence `score` in [0, 1] on that detector's own scale."""
+    """A face found by a detector: its `box` and a confidence `score` in [0, 1] on that detector's own scale.
+
+    Of a detector that tells them, `points` are the five points (eye on the left and on the right of the picture of the
+    upright face, tip of the nose, left and right corner of the mouth likewise) and `roll` is the quarter turn of the
+    head, 0, 90, 180 or 270 degrees clockwise. They lead to the landmarks and the pose, and are not in JSON.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _CLOSED
 
     box: Box
     score: float
+    points: tuple[tuple[float, float], ...] | None = field(default=None, compare=False, repr=False)
+    roll: float | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +399,7 @@ class Analysis:
         """A plain nested dict of JSON types; `from_dict` reads it back. Without a baseline a face has no `change`."""
         values = asdict(self)
         for face in values["faces"]:
+            del face["detection"]["points"], face["detection"]["roll"]
             if face["change"] is None:
                 del face["change"]
         return values

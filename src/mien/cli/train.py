@@ -54,6 +54,7 @@ def train(
 
 _OWN = {
     "actions": "mien.training.actions.train",
+    "detector": "mien.training.detector.train",
     "landmarks": "mien.training.landmarks.train",
     "editor": "mien.training.editor.train",
 }

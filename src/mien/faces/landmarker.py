@@ -56,21 +56,26 @@ class Landmarker:
         network, _ = Network.open(cards.FOLDER / "landmarks.onnx" if path is None else path)
         return cls(network, threads=threads)
 
-    def __call__(self, image: Pixels, boxes: Floats) -> tuple[Floats, Floats, Floats]:
+    def __call__(
+        self, image: Pixels, boxes: Floats, rolls: Sequence[float] | None = None
+    ) -> tuple[Floats, Floats, Floats]:
         """Points [n, P, 2] in pixels, presence [n] in 0..1 and pose [n, 3] in degrees of n faces.
 
         `image` is an RGB picture [height, width, 3]; `boxes` [n, 4] are (left, top, right, bottom) in its pixels, as
         a face detector draws them: about as wide as the face, from the hairline to the chin. The face may be turned by
-        any angle in the picture: if it is not clearly upright, quarter turns of its box are tried too.
+        any angle in the picture: `rolls` [n] are the quarter turns, in degrees clockwise, at which a detector saw the
+        heads (None: upright); where a face is not clearly so, the other quarter turns of its box are tried too.
         Roll is in -180..180.
         """
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-        views = [(*square_of(box), 0.0) for box in boxes]
+        angles = np.zeros(len(boxes)) if rolls is None else np.asarray(rolls, np.float64)
+        views = [(*square_of(box), float(angle)) for box, angle in zip(boxes, angles, strict=True)]
         points, presence, pose, last = self._looks(image, views)
-        odd = np.flatnonzero((np.minimum(presence, last) < PLAIN) | (abs(pose[:, 2]) > TILT))
+        tilt = abs((pose[:, 2] - angles + 180) % 360 - 180)
+        odd = np.flatnonzero((np.minimum(presence, last) < PLAIN) | (tilt > TILT))
         if len(odd):
             turns = (90.0, 180.0, 270.0)
-            turned = [(*views[face][:2], turn) for face in odd for turn in turns]
+            turned = [(*views[face][:2], views[face][2] + turn) for face in odd for turn in turns]
             found = self._looks(image, turned)
             odds = _odds(found[3]).reshape(-1, len(turns))
             odds[np.minimum(found[1], found[3]).reshape(odds.shape) < TURNED] = 0

@@ -287,7 +287,9 @@ class Pipeline:
     def locate(self, rgb: images.Rgb, found: Sequence[Detection]) -> list[MeasuredFace]:
         """Landmarks, pose, quality and crop of n detections, without those that are not faces; see `measure`."""
         boxes = np.array([detection.box.corners for detection in found], dtype=np.float64)
-        return self.measure(rgb, found, *self.landmarker(rgb, boxes))
+        rolls = [detection.roll or 0.0 for detection in found]
+        looked = self.landmarker(rgb, boxes, rolls) if any(rolls) else self.landmarker(rgb, boxes)
+        return self.measure(rgb, found, *looked)
 
     def measure(
         self,

@@ -6,7 +6,7 @@ Tests: tests/training/landmarks/test_network.py.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,15 @@ from torch import Tensor, nn
 
 
 def export(
-    network: nn.Module, example: tuple[Tensor, ...], path: Path, inputs: Sequence[str], outputs: Sequence[str]
+    network: nn.Module,
+    example: tuple[Tensor, ...],
+    path: Path,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    axes: Mapping[str, Mapping[int, str]] | None = None,
 ) -> None:
-    """Write a network in evaluation mode to `path`; the first dimension of all inputs and outputs is dynamic.
+    """Write a network in evaluation mode to `path`; `axes` names the dynamic dimensions of inputs and outputs, by
+    default the first of all.
 
     ONNX Runtime turns the weights into float32 when it opens the file, so only their rounding is lost.
     """
@@ -32,7 +38,7 @@ def export(
             str(path),
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_axes={name: {0: "n"} for name in (*inputs, *outputs)},
+            dynamic_axes=axes or {name: {0: "n"} for name in (*inputs, *outputs)},
             opset_version=17,
             dynamo=False,
         )
