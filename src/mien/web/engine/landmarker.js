@@ -3,6 +3,9 @@
 import { blocks, cut, inverse, luma, warp } from "./pixels.js";
 
 const radians = (degrees) => (degrees * Math.PI) / 180;
+/** An angle in degrees as one from -180 to 180. */
+const halfTurn = (angle) => ((((angle + 180) % 360) + 360) % 360) - 180;
+
 const odds = (presence) => {
   const sure = Math.min(1 - 1e-6, Math.max(0, presence));
   return sure / (1 - sure);
@@ -15,19 +18,23 @@ export class Landmarker {
     this.limits = settings.landmarker;
   }
 
-  /** Points [[x, y], ...], presence and [yaw, pitch, roll] of the face in each box { x, y, width, height }. */
-  async locate(image, boxes) {
+  /**
+   * Points [[x, y], ...], presence and [yaw, pitch, roll] of each face. `detections`: boxes { x, y, width, height } and, if
+   * a detector saw it, the quarter turn of the head in degrees.
+   */
+  async locate(image, detections) {
     const { margin, plain, tilt, turned, turn_factor: factor } = this.limits;
-    const views = boxes.map((box) => ({
+    const views = detections.map(({ box, roll = 0 }) => ({
       centre: [box.x + box.width / 2, box.y + box.height / 2],
       side: Math.max(box.width, box.height) * margin,
-      angle: 0,
+      angle: roll,
     }));
     const faces = await this.#looks(image, views);
-    const odd = faces.flatMap((face, n) => (Math.min(face.presence, face.last) < plain || Math.abs(face.pose[2]) > tilt ? [n] : []));
+    const tilted = ({ pose }, n) => Math.abs(halfTurn(pose[2] - views[n].angle)) > tilt;
+    const odd = faces.flatMap((face, n) => (Math.min(face.presence, face.last) < plain || tilted(face, n) ? [n] : []));
     if (odd.length) {
       const turns = [90, 180, 270];
-      const again = await this.#looks(image, odd.flatMap((n) => turns.map((angle) => ({ ...views[n], angle }))));
+      const again = await this.#looks(image, odd.flatMap((n) => turns.map((turn) => ({ ...views[n], angle: views[n].angle + turn }))));
       for (const [row, n] of odd.entries()) {
         const tried = again.slice(row * turns.length, (row + 1) * turns.length);
         const scores = tried.map((face) => (Math.min(face.presence, face.last) < turned ? 0 : odds(face.last)));
@@ -35,7 +42,7 @@ export class Landmarker {
         if (scores[best] > factor * odds(faces[n].last)) faces[n] = tried[best];
       }
     }
-    for (const { pose } of faces) pose[2] = ((((pose[2] + 180) % 360) + 360) % 360) - 180;
+    for (const { pose } of faces) pose[2] = halfTurn(pose[2]);
     return faces;
   }
 

@@ -43,7 +43,7 @@ export class Pipeline {
       width: image.width,
       height: image.height,
       faces: faces.map(({ detection, points, presence, pose: [yaw, pitch, roll], quality }, n) => ({
-        detection,
+        detection: { box: detection.box, score: detection.score },
         landmarks: { points, presence },
         pose: { yaw, pitch, roll },
         reading: this.#doubted(readings[n], quality),
@@ -58,7 +58,7 @@ export class Pipeline {
 
   /** Located and aligned faces with their quality, without detections that are no faces. */
   async #measure(image, detections) {
-    const located = await this.landmarker.locate(image, detections.map(({ box }) => box));
+    const located = await this.landmarker.locate(image, detections);
     const faces = [];
     for (const [n, { points, presence, pose }] of located.entries()) {
       const matrix = presence >= this.settings.pipeline.presence ? faceMatrix(points, this.settings) : null;

@@ -142,22 +142,24 @@ function enlarged(image, width, height) {
   return result;
 }
 
+/** A square of `size` pixels as `sampled`; `matrix` maps pixels of the picture to pixels of the square. */
+export const warp = (image, matrix, size) => sampled(image, inverse(matrix), size, size);
+
 /**
- * A square of `size` pixels, as `cv2.warpAffine`: bilinear, with the picture's border pixels repeated outside it. Places
+ * A picture of other pixels, as `cv2.warpAffine`: bilinear, with the picture's border pixels repeated outside it. Places
  * are rounded to a 32nd of a pixel, as there.
  *
- * `matrix`: [[a, b, c], [d, e, f]] from pixels of the picture to pixels of the square.
+ * `matrix`: [[a, b, c], [d, e, f]] from pixels of the result to pixels of the picture.
  */
-export function warp(image, matrix, size) {
-  const result = picture(size, size, Math.min(3, image.channels));
+export function sampled(image, [[a, b, c], [d, e, f]], columns, rows) {
+  const result = picture(columns, rows, Math.min(3, image.channels));
   const { channels } = result;
   const { width, height, data, channels: step } = image;
-  const [[a, b, c], [d, e, f]] = inverse(matrix);
-  const along = Array.from({ length: size }, (_, x) => [rounded(a * x * 1024), rounded(d * x * 1024)]);
+  const along = Array.from({ length: columns }, (_, x) => [rounded(a * x * 1024), rounded(d * x * 1024)]);
   let place = 0;
-  for (let y = 0; y < size; y += 1) {
+  for (let y = 0; y < rows; y += 1) {
     const [startX, startY] = [rounded((b * y + c) * 1024) + 16, rounded((e * y + f) * 1024) + 16];
-    for (let x = 0; x < size; x += 1) {
+    for (let x = 0; x < columns; x += 1) {
       const [fineX, fineY] = [(startX + along[x][0]) >> 5, (startY + along[x][1]) >> 5];
       const [left, top, across, down] = [fineX >> 5, fineY >> 5, fineX & 31, fineY & 31];
       const [x0, x1] = [clamp(left, 0, width - 1), clamp(left + 1, 0, width - 1)];
