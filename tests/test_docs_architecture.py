@@ -33,7 +33,7 @@ def test_every_folder_is_drawn_in_its_half(architecture: ModuleType) -> None:
     folders = {path.parent.name for path in (ROOT / "src" / "mien").glob("*/__init__.py")}
     assert set(drawn) == folders
     assert len(drawn) == len(set(drawn))
-    assert core == {"io", "faces", "video", "editing", "batch", "server"}
+    assert core == {"io", "faces", "video", "editing", "batch", "server", "web"}
 
 
 def test_no_arrow_leads_from_the_core_to_the_lab(architecture: ModuleType) -> None:

@@ -22,7 +22,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Edit": ("edit", "verify"),
     "Train": ("data", "train", "runs", "sweep", "ablate", "release"),
     "Judge": ("evaluate", "evaluate-edits", "compare", "figures", "methods"),
-    "Serve and more": ("serve", "doctor", "completion", "licences"),
+    "Serve and more": ("serve", "web", "doctor", "completion", "licences"),
 }
 """The commands under the headings of `mien --help`."""
 
@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "figures": ("figures:figures", "Draw a model's figures."),
     "batch": ("batch:batch", "Describe every face in very many pictures, on all processors or a cluster."),
     "serve": ("serve:serve", "Serve the HTTP API and the web page."),
+    "web": ("web:web", "Write the page that analyses in the browser, without a server of ours."),
     "data": ("data:app", "List, check and show datasets."),
     "doctor": ("doctor:doctor", "Check this installation, and say what would add what is missing."),
     "completion": ("completion:completion", "Print the script that completes commands in your shell."),
@@ -129,6 +130,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "mien batch s3://bucket/photos --out s3://bucket/faces",
     ),
     "serve": ("mien serve", "mien serve --port 9000", "mien serve --host 0.0.0.0 --api-key-file key.txt"),
+    "web": ("mien web site/ --download", "mien web site/ --serve", "mien web npm/ --package --overwrite"),
     "doctor": ("mien doctor", "mien doctor --json", "mien doctor > report.txt"),
     "data": ("mien data list", "mien data check ferplus/", "mien data show ferplus/ --out sheet.png"),
     "data list": ("mien data list", "mien data list --json", "mien data list | less"),

@@ -30,7 +30,7 @@ Our choice: eyes 0.34 of the side apart leave room for raised brows above and a 
 """
 TEMPLATE.setflags(write=False)
 
-_SHARPEST: Final = 6
+MAX_SAMPLES: Final = 6
 """Largest number of samples per crop pixel in each direction; more would bring no visible anti-aliasing."""
 
 
@@ -155,7 +155,7 @@ def crop(image: NDArray[np.uint8], matrix: ArrayLike, size: int, grey: bool = Fa
         uint8 [size, size, 3], or [size, size] for grey.
     """
     magnification = scale_of(matrix) * size
-    samples = min(_SHARPEST, max(1, int(np.ceil(0.5 / magnification)))) if magnification < 0.5 else 1
+    samples = min(MAX_SAMPLES, max(1, int(np.ceil(0.5 / magnification)))) if magnification < 0.5 else 1
     region, warp = _region(image, to_pixels(matrix, size * samples), size * samples)
     square: Any = cv2.warpAffine(
         region,

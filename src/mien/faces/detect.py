@@ -64,6 +64,10 @@ _SMALL: Final = 80
 """A search of a large picture also goes on until no face wider than this, in pixels of the picture, can have been
 missed: a large face in front may have smaller ones behind it."""
 
+OVERLAP, INSIDE = 0.4, 0.7
+"""Two boxes are the same face when their intersection over union exceeds the first, or when more than the second of the
+smaller lies in the larger (a tile's edge cuts faces, and cascades find mouths)."""
+
 _LONG: Final = 3
 """A picture longer than this many times its width is searched in windows of this shape: its faces would be too small if
 the whole picture were shrunk to the size of a search."""
@@ -272,12 +276,11 @@ def build(name: str = "auto", **options: Any) -> Detector:
 
 
 def non_max_suppression(
-    detections: list[Detection], overlap: float = 0.4, inside: float = 0.7
+    detections: list[Detection], overlap: float = OVERLAP, inside: float = INSIDE
 ) -> list[Detection]:
     """Keep the highest-scored detection of each face, and return them largest first.
 
-    Two boxes are the same face when their intersection over union exceeds `overlap`, or when more than `inside` of the
-    smaller lies in the larger (a tile's edge cuts faces, and cascades find mouths).
+    See `OVERLAP` for when two boxes are the same face.
     """
     kept: list[Detection] = []
     for candidate in sorted(detections, key=lambda each: (-each.score, -each.box.area, each.box.corners)):

@@ -34,7 +34,7 @@ bottom."""
 
 GREY: Final = 114
 
-_OVERLAP: Final = 0.4
+OVERLAP: Final = 0.4
 """Largest intersection over union of two answers that are kept beside each other."""
 
 
@@ -103,5 +103,5 @@ def _best(scores: Floats, boxes: Floats) -> NDArray[np.intp]:
         low = np.maximum(boxes[waiting, :2], boxes[best, :2])
         high = np.minimum(boxes[waiting, 2:], boxes[best, 2:])
         common = np.clip(high - low, 0, None).prod(axis=1)
-        waiting = waiting[common <= _OVERLAP * (areas[waiting] + areas[best] - common)]
+        waiting = waiting[common <= OVERLAP * (areas[waiting] + areas[best] - common)]
     return np.array(kept, np.intp)

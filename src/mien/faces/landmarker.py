@@ -15,12 +15,19 @@ from mien.landmarks import LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS, Floats, 
 SIDE: Final = 64
 """Side of the network's square input, pixels."""
 
+LOOKS: Final = 2
+"""Passes of the network: the first in the detector's box, the others in the upright square of the points found."""
+
 MARGIN: Final = 1.2
 """Ratio of the input square's side to the longer side of a face box."""
 
 
 NETWORK_BATCH: Final = 32
 """Largest number of faces in one run of the network; more are split into several runs, to limit memory."""
+
+TALLER, LIFT = 1.36, 0.16
+"""How much higher a detector's box is than the points in it, and how far it lies further up, in heights of the points:
+on 75 faces, of which libfacedetection's boxes are as wide as the points."""
 
 WORTH_SHARING: Final = 4
 """Number of faces from which another thread pays off. Measured on two cores: 2 faces take 0.39 ms each on two threads
@@ -30,7 +37,7 @@ and 0.35 on one, 8 take 0.21 and 0.26, 32 take 0.18 and 0.31."""
 class Landmarker:
     """The landmark network on ONNX Runtime. Safe to call from several threads."""
 
-    def __init__(self, session: Any, looks: int = 2, threads: int | None = 1) -> None:
+    def __init__(self, session: Any, looks: int = LOOKS, threads: int | None = 1) -> None:
         """`looks`: number of passes of the network; from the second on, on the upright square of the points found
         before."""
         self._session = session
@@ -128,13 +135,12 @@ def grey_cut(image: Pixels, centre: Floats, side: float, angle: float = 0.0) -> 
 def box_of_points(points: Floats) -> Floats:
     """The box (left, top, right, bottom) that a detector would draw around a face with these points [P, 2].
 
-    The points end at the brows and a box at the hairline: on 75 faces libfacedetection's boxes are as wide as their
-    points, 1.36 times as high, and lie 0.16 heights further up.
+    The points end at the brows and a box at the hairline, see `TALLER`.
     """
     low, high = points.min(axis=0), points.max(axis=0)
     (width, height), centre = high - low, (low + high) / 2
-    half = np.array([width / 2, 1.36 * height / 2])
-    centre = centre - [0, 0.16 * height]
+    half = np.array([width / 2, TALLER * height / 2])
+    centre = centre - [0, LIFT * height]
     return np.concatenate([centre - half, centre + half]).astype(np.float32)
 
 

@@ -2,6 +2,8 @@
 
 import { $ } from "./dom.js";
 
+const QUALITY = 0.85; // of the JPEG of a frame
+
 export class Problem extends Error {
   constructor(code, message, status = 0, retryAfter = 0) {
     super(message);
@@ -139,7 +141,7 @@ export async function video(file, fields, limits, signal, told) {
 }
 
 /**
- * A stream of frames: `ask` sends one and resolves to its answer. The next may be sent when the answer is there.
+ * A stream of frames: `ask` sends a canvas and resolves to its answer. The next may be sent when the answer is there.
  * A browser cannot add headers to it, so the key is offered as a subprotocol.
  */
 export async function stream(keyNeeded) {
@@ -155,13 +157,16 @@ export async function stream(keyNeeded) {
       waiting = { resolve, reject };
     });
   socket.addEventListener("message", ({ data }) => waiting?.resolve(JSON.parse(data)));
-  socket.addEventListener("close", () => waiting?.reject(new Problem("closed", "The server takes no more live pictures at the moment. Try again in a minute.")));
+  const closed = () => new Problem("closed", "The server takes no more live pictures at the moment. Try again in a minute.");
+  socket.addEventListener("close", () => waiting?.reject(closed()));
   const { columns } = await next();
   return {
     columns,
     open: () => socket.readyState === WebSocket.OPEN,
     close: () => socket.close(),
-    async ask(blob) {
+    async ask(canvas) {
+      const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
+      if (socket.readyState !== WebSocket.OPEN) throw closed(); // meanwhile, perhaps by this page
       const answer = next();
       socket.send(blob);
       const told = await answer;

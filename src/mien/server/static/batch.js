@@ -1,8 +1,9 @@
-// Many photos, one table: small pictures, sorting, filters, and files to keep.
+// Many photos, one table: small pictures, sorting, filters, and files to keep. The page brings `table.js` for the files.
 
 import * as api from "./api.js";
-import { $, colour, download, h, percent, put, say, signed, spreadsheetText, trouble } from "./dom.js";
+import { $, colour, download, h, percent, put, say, signed, trouble } from "./dom.js";
 import { around, bitmapOf, cut, movements, top } from "./draw.js";
+import { table } from "./table.js";
 
 const AT_ONCE = 2; // requests; the server has as many processors for them at the least
 const PATIENCE = 5; // times that a busy server is asked again
@@ -10,8 +11,11 @@ const THUMB = 96; // pixels of a small picture
 const FILTERS = { all: "all faces", uncertain: "uncertain", none: "no face, or an error" };
 const NOTE = "An expression label describes what a face shows to an observer, not what the person feels.";
 
+/** Buttons that save a table, and its format; a page has those that its `table.js` can write. */
+const SAVED = { "batch-save": "csv", "batch-parquet": "parquet", "batch-lines": "jsonl" };
+
 let rows = []; // one per face, and one per photo without: in the order given
-let done = 0;
+let finished = 0; // photos
 let total = 0;
 let stopping = null;
 let toRead = null;
@@ -29,14 +33,11 @@ const KEYS = {
 };
 
 /** `show` opens a photo that has been read at one of its faces. */
-export function setUp(show, service) {
+export function setUp(show) {
   toRead = show;
-  $("batch-parquet").hidden = !service.parquet;
   $("batch-stop").addEventListener("click", () => stopping?.abort());
   $("batch-clear").addEventListener("click", clear);
-  for (const [id, format] of Object.entries({ "batch-save": "csv", "batch-parquet": "parquet" })) {
-    $(id).addEventListener("click", () => save(format));
-  }
+  for (const [id, format] of Object.entries(SAVED)) $(id)?.addEventListener("click", () => save(format));
   $("batch-report").addEventListener("click", () => download(new Blob([report()], { type: "text/html;charset=utf-8" }), "mien-report.html"));
   $("batch-filter").addEventListener("change", () => {
     filter = $("batch-filter").value;
@@ -56,7 +57,7 @@ function clear() {
   stopping?.abort();
   stopping = null;
   rows = [];
-  done = total = 0;
+  finished = total = 0;
   order = { by: "place", down: false };
   filter = "all";
   $("batch-work").hidden = $("batch-problem").hidden = true;
@@ -81,18 +82,18 @@ export async function open(files, limits) {
         await fill(row, { faces: [] }, problem.message);
       }
       if (mine !== stopping) return;
-      done += 1;
+      finished += 1;
       progress();
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
   if (mine !== stopping) return;
   rows = rows.filter((row) => row.read);
-  total = done;
+  total = finished;
   progress();
   $("batch-stop").disabled = true;
   stopping = null;
-  say(`${done} ${done === 1 ? "photo" : "photos"} read.`);
+  say(`${finished} ${finished === 1 ? "photo" : "photos"} read.`);
 }
 
 async function patient(file, limits, signal) {
@@ -107,15 +108,21 @@ async function patient(file, limits, signal) {
 }
 
 function progress() {
-  $("batch-bar").value = total ? done / total : 0;
-  $("batch-count").textContent = `${done} of ${total} photos`;
-  for (const id of ["batch-save", "batch-parquet", "batch-report"]) $(id).disabled = !done;
+  $("batch-bar").value = total ? finished / total : 0;
+  $("batch-count").textContent = `${finished} of ${total} photos`;
+  for (const id of [...Object.keys(SAVED), "batch-report"]) {
+    const button = $(id);
+    if (button) button.disabled = !finished;
+  }
   list();
 }
 
+/** The rows that have been read, whatever the filter shows. */
+const done = () => rows.filter((row) => row.read);
+
 /** A photo's row before it is read. */
 function wait(file) {
-  const row = { name: file.name, file, place: rows.length, read: false };
+  const row = { name: file.webkitRelativePath || file.name, file, place: rows.length, read: false };
   row.node = h("tr", { class: "wait" }, h("td"), h("th", { scope: "row", title: row.name }, row.name), h("td", { colspan: 6, class: "soft" }, "waiting"));
   rows.push(row);
   return row;
@@ -191,18 +198,11 @@ function list() {
   }
 }
 
-/** Download the table of all photos, whatever the filter shows: the server writes it, as for `mien predict`. */
+/** Download the table of all photos, whatever the filter shows. */
 async function save(format) {
-  const photos = new Map(rows.filter((row) => row.read).map(({ file, name, analysis, error }) => [file, { name, analysis, error }]));
-  const analyses = [...photos.values()].map(({ name, analysis, error }) => {
-    const source = format === "csv" ? spreadsheetText(name) : name;
-    if (error) return { source, width: 0, height: 0, error };
-    const faces = analysis.faces.map((face) => ({ ...face, landmarks: { ...face.landmarks, points: [] } }));
-    return { ...analysis, source, faces };
-  });
   $("batch-problem").hidden = true;
   try {
-    download(await api.table(analyses, format), `mien.${format}`);
+    download(await table(done(), format), `mien.${format}`);
   } catch (problem) {
     trouble($("batch-problem"), problem);
   }

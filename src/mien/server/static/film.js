@@ -16,6 +16,9 @@ export function setUp(about) {
 /** Whether the server reads whole videos. */
 export const can = () => Boolean(service?.video && service.limits.jobs);
 
+/** Whether a summary is shown, or being made. */
+export const shown = () => !$("film").hidden;
+
 /** Forget the summary that is shown, and stop the one that is being made. */
 export function clear() {
   under?.abort();

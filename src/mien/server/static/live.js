@@ -1,30 +1,31 @@
-// Faces in motion: the camera, or a video that plays here. The server gets one frame at a time, the latest one.
+// Faces in motion: the camera, or a video that plays here. One frame at a time is analysed, the latest one.
 
 import * as api from "./api.js";
 import { $, clamp, colour, csv, download, h, percent, s, say, signed, trouble } from "./dom.js";
-import * as film from "./film.js";
 import { dial, fit, movementBars, ranked, top } from "./draw.js";
 
-const LONGEST = 720; // pixels of a frame that is sent
-const QUALITY = 0.85; // of its JPEG
+const LONGEST = 720; // pixels of a frame that is analysed
 const MOVED = 5;
 const TRAIL = 12; // seconds of the trail in the disc
 const SPAN = 60; // seconds of the curves
 const PAUSE = 700; // milliseconds until a busy server is asked again
 
 let clip = null; // the file of the video that was brought last
+let film = null; // film.js, where a server reads whole videos
 let running = null; // the source that is being read
 let keyNeeded = false;
 let recording = false;
 let last = null; // a canvas with the frame that was sent last: what is left to see when all is stopped
 let rows = []; // recorded: [columns, values]
 
-export function setUp(service) {
+/** `whole`: film.js, if the page has it. */
+export function setUp(service, whole = null) {
   keyNeeded = service.key_needed;
+  film = whole;
   $("live-stop").addEventListener("click", stop);
   $("live-record").addEventListener("click", record);
   $("live-save").addEventListener("click", save);
-  $("live-summary").addEventListener("click", () => {
+  $("live-summary")?.addEventListener("click", () => {
     stop();
     film.summarise(clip);
   });
@@ -72,7 +73,7 @@ async function begin(name, end, mirrored) {
     stop();
     throw reason.name === "NotSupportedError" ? new Error("This browser cannot play that video. Try an MP4 or WebM file.") : new Error("The video does not start. Try once more.");
   }
-  film.clear();
+  film?.clear();
   $("live-empty").hidden = true;
   $("live-work").hidden = false;
   controls(true);
@@ -99,17 +100,17 @@ export function stop() {
   $("live-rate").textContent = "";
   if (!rows.length) {
     $("live-work").hidden = true;
-    $("live-empty").hidden = !$("film").hidden;
+    $("live-empty").hidden = Boolean(film?.shown());
   }
 }
 
 function controls(on) {
   $("live-stop").hidden = $("live-record").hidden = !on;
   $("live-again").hidden = on;
-  $("live-summary").hidden = !clip || !film.can();
+  if (film) $("live-summary").hidden = !clip || !film.can();
 }
 
-/** Send a frame, show its answer, and only then send the next. */
+/** Have a frame analysed, show its answer, and only then take the next. */
 async function follow(mine) {
   while (mine === running) {
     await fresh();
@@ -121,12 +122,11 @@ async function follow(mine) {
     shot.getContext("2d").drawImage(video(), 0, 0, shot.width, shot.height);
     const time = mine.mirrored ? (performance.now() - mine.start) / 1000 : video().currentTime;
     last = shot;
-    const blob = await new Promise((resolve) => shot.toBlob(resolve, "image/jpeg", QUALITY));
     try {
       if (!mine.stream?.open()) mine.stream = await api.stream(keyNeeded);
       if (mine !== running) return mine.stream.close();
       const begun = performance.now();
-      const answer = await mine.stream.ask(blob);
+      const answer = await mine.stream.ask(shot);
       if (mine !== running) return;
       mine.took = [...mine.took.slice(-9), [begun, performance.now()]];
       take(mine, answer, time);

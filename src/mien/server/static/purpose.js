@@ -13,7 +13,10 @@ const PURPOSES = [
 ];
 const WARNED = ["work", "education"];
 
+let kept = ""; // what becomes of photos, in the page's words
+
 export function setUp() {
+  kept = $("purpose-said").textContent;
   $("purposes").replaceChildren(
     ...PURPOSES.map(([name, words]) =>
       h("label", null, h("input", { type: "radio", name: "purpose", value: name, onchange: update }), h("span", null, words)),
@@ -36,7 +39,6 @@ function update() {
 function show() {
   const purpose = PURPOSES.find(([name]) => name === sessionStorage.getItem("purpose"));
   $("purpose-change").hidden = !purpose;
-  const kept = "Photos are held in the server's memory while they are read, and never stored.";
   $("purpose-said").textContent = purpose ? `${kept} Purpose: ${purpose[1].toLowerCase()}.` : kept;
 }
 

@@ -6,12 +6,16 @@ import { around, bars, bitmapOf, boxes, canvas, cut, dial, fit, movementBars, to
 
 const MOVED = 5; // facial movements in the panel, at most
 
+/** The buttons that need a face, or, for the data, a reading; a page without the editor has one fewer. */
+const buttons = (...names) => names.map($).filter(Boolean);
+
 let photo = null; // the file, its analysis, the face that is chosen, and small pictures of the faces
 let points = false;
 
-export function setUp(toEditor) {
+/** `toEditor` opens the editor, on a page that has one. */
+export function setUp(toEditor = null) {
   $("read-new").addEventListener("click", clear);
-  $("read-edit").addEventListener("click", toEditor);
+  if (toEditor) $("read-edit").addEventListener("click", toEditor);
   $("read-points").addEventListener("click", () => {
     points = !points;
     $("read-points").setAttribute("aria-pressed", points);
@@ -49,7 +53,7 @@ export async function open(file, limits) {
   $("read-panel").replaceChildren(h("div", { class: "blank" }, h("h1", { id: "read-title" }, "Reading the photo …"), h("p", { class: "soft" }, "It stays in memory and is not stored.")));
   photo = null;
   const stage = $("read-stage");
-  for (const name of ["read-points", "read-copy", "read-edit"]) $(name).disabled = true;
+  for (const button of buttons("read-points", "read-copy", "read-edit")) button.disabled = true;
   $("read-faces").hidden = true;
   say("Reading the photo.");
   await picture(file);
@@ -88,7 +92,7 @@ async function present(file, analysis, number) {
   photo = { file, analysis, chosen: number };
   const { faces } = analysis;
   fit($("read-stage"), analysis.width, analysis.height);
-  for (const name of ["read-points", "read-edit"]) $(name).disabled = !faces.length;
+  for (const button of buttons("read-points", "read-edit")) button.disabled = !faces.length;
   $("read-copy").disabled = false;
   await chips(file, analysis);
   draw();

@@ -1,0 +1,54 @@
+// ONNX Runtime Web, and networks that are opened only when their SHA-256 is the one on their card.
+
+import { MienError } from "./images.js";
+
+/** A file of the folder, or an error that says which one cannot be had. */
+export async function file(address) {
+  const answer = await fetch(address).catch(() => null);
+  if (!answer?.ok) throw new MienError(`${new URL(address).pathname} cannot be loaded: copy the whole folder to the web server again`);
+  return answer;
+}
+
+/**
+ * ONNX Runtime Web from the folder at `address`, with this many threads; without cross-origin isolation a page has no
+ * memory that threads could share, and it runs on one.
+ */
+export async function openRuntime(address, threads) {
+  const [ort, binary] = await Promise.all([import(new URL("ort.wasm.min.mjs", address).href), unpacked(new URL("ort-wasm-simd-threaded.bin", address))]);
+  ort.env.wasm.wasmBinary = binary;
+  ort.env.wasm.wasmPaths = address.href;
+  ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? threads : 1;
+  return ort;
+}
+
+async function unpacked(address) {
+  const { body } = await file(address);
+  return new Response(body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+}
+
+export class Network {
+  constructor(ort, session, card) {
+    Object.assign(this, { ort, session, card });
+  }
+
+  /** Open the network `name` of the folder at `address`. */
+  static async open(ort, address, name) {
+    const content = async (suffix) => file(new URL(`${name}${suffix}`, address));
+    const [bytes, card] = await Promise.all([content(".onnx").then((answer) => answer.arrayBuffer()), content(".json").then((answer) => answer.json())]);
+    // Browsers have SHA-256 only on secure addresses, which any but a test's or an intranet's is.
+    if (globalThis.crypto?.subtle) {
+      const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+      const hexadecimal = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+      if (hexadecimal !== card.sha256) throw new MienError(`${name}.onnx is not the network of its card: copy the whole folder to the web server again`);
+    }
+    const session = await ort.InferenceSession.create(new Uint8Array(bytes), { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
+    return new Network(ort, session, card);
+  }
+
+  /** Run on inputs { name: [type, values, shape] }; returns the values of each output by name. */
+  async run(inputs) {
+    const feeds = Object.entries(inputs).map(([name, [type, values, shape]]) => [name, new this.ort.Tensor(type, values, shape)]);
+    const outputs = await this.session.run(Object.fromEntries(feeds));
+    return Object.fromEntries(Object.entries(outputs).map(([name, { data }]) => [name, data]));
+  }
+}

@@ -1,0 +1,115 @@
+// From a picture to its faces, as mien.faces.pipeline. Runs in a Web Worker, or wherever a module may await.
+
+import { ActionReader } from "./action_reader.js";
+import { crop, faceMatrix, scaleOf } from "./align.js";
+import { Detector } from "./detect.js";
+import { decode } from "./images.js";
+import { Landmarker } from "./landmarker.js";
+import { file, Network, openRuntime } from "./network.js";
+import { resize, sharpness } from "./pixels.js";
+import { Recogniser } from "./recognise.js";
+
+const radians = (degrees) => (degrees * Math.PI) / 180;
+
+export class Pipeline {
+  /** Open the networks of a folder that `mien web` wrote, at the address `root`, which ends with a slash. */
+  static async open(root, threads) {
+    const address = (path) => new URL(path, root);
+    const [settings, ort] = await Promise.all([file(address("engine/settings.json")).then((answer) => answer.json()), openRuntime(address("runtime/"), threads)]);
+    const pipeline = new Pipeline();
+    const network = (name) => Network.open(ort, address("weights/"), name);
+    const [detector, landmarks, recogniser, visibility, actions] = await Promise.all(["detector", "landmarks", "recogniser", "visibility", "actions"].map(network));
+    return Object.assign(pipeline, {
+      settings,
+      detector: new Detector(detector, settings),
+      landmarker: new Landmarker(landmarks, settings),
+      recogniser: new Recogniser(recogniser, settings),
+      visibility,
+      actions: new ActionReader(actions, settings),
+    });
+  }
+
+  /**
+   * Analyse whatever `decode` reads. `name` is what the result calls its source; `boxes` [{ x, y, width, height }] replace
+   * the detector; `embeddings` asks for the recogniser's feature vectors.
+   */
+  async analyse(source, { name = "array", boxes = null, embeddings = false } = {}) {
+    const image = await decode(source, this.settings.pipeline.max_pixels);
+    const detections = boxes ? boxes.map((box) => ({ box, score: 1 })) : await this.detector.find(image);
+    const faces = detections.length ? await this.#measure(image, detections) : [];
+    const readings = await this.#read(faces, embeddings);
+    return {
+      source: name,
+      width: image.width,
+      height: image.height,
+      faces: faces.map(({ detection, points, presence, pose: [yaw, pitch, roll], quality }, n) => ({
+        detection: { box: detection.box, score: detection.score },
+        landmarks: { points, presence },
+        pose: { yaw, pitch, roll },
+        reading: this.#doubted(readings[n], quality),
+        quality: quality.value,
+      })),
+      error: null,
+      frame: null,
+      time: null,
+      model: this.recogniser.card.name,
+    };
+  }
+
+  /** Located and aligned faces with their quality, without detections that are no faces. */
+  async #measure(image, detections) {
+    const located = await this.landmarker.locate(image, detections);
+    const faces = [];
+    for (const [n, { points, presence, pose }] of located.entries()) {
+      const matrix = presence >= this.settings.pipeline.presence ? faceMatrix(points, this.settings) : null;
+      if (!matrix) continue;
+      faces.push({ detection: detections[n], points, presence, pose, matrix, crop: crop(image, matrix, this.recogniser.size, this.settings) });
+    }
+    const visible = await this.#visible(faces.map((face) => face.crop));
+    for (const [n, face] of faces.entries()) face.quality = this.#quality(face, image, visible[n]);
+    return faces;
+  }
+
+  async #visible(crops) {
+    if (!crops.length) return [];
+    const { size } = this.settings.visibility;
+    const bytes = new Uint8Array(crops.length * size * size);
+    crops.forEach((one, n) => bytes.set(resize(one, size, size).data, n * size * size));
+    const outputs = await this.visibility.run({ crops: ["uint8", bytes, [crops.length, size, size]] });
+    return Object.values(outputs)[0];
+  }
+
+  /** How reliable the picture of a face is, 0 to 1, and what lowers it most. */
+  #quality({ detection, matrix, crop: pixels, pose: [yaw, pitch, roll], presence }, image, visible) {
+    const variance = sharpness(pixels);
+    const shares = {
+      small: Math.min(1, 1 / scaleOf(matrix) / pixels.width),
+      blurred: variance / (variance + this.settings.pipeline.soft),
+      turned: Math.max(0, Math.cos(radians(yaw))) * Math.max(0, Math.cos(radians(pitch))),
+      "hardly a face": presence,
+    };
+    const factors = Object.entries(shares).map(([name, share]) => [name, Math.min(1, Math.max(0, share)) ** 0.25]);
+    factors.push(["covered", visible * whole(detection.box, image, roll)]);
+    const [weakest] = factors.reduce((least, factor) => (factor[1] < least[1] ? factor : least));
+    return { value: factors.reduce((product, [, factor]) => product * factor, 1), weakest };
+  }
+
+  async #read(faces, embeddings) {
+    const crops = faces.map((face) => face.crop);
+    const readings = await this.recogniser.read(crops, embeddings);
+    const moved = await this.actions.read(crops, faces.map((face) => face.matrix), faces.map((face) => face.points));
+    return readings.map((reading, n) => ({ ...reading, ...moved[n] }));
+  }
+
+  #doubted(reading, { value, weakest }) {
+    return value >= this.settings.pipeline.doubtful ? reading : { ...reading, uncertain: true, doubts: [weakest, ...reading.doubts] };
+  }
+}
+
+/** 1 for a face of usual proportions, falling to 0 for one that the picture's border cuts off. */
+function whole({ x, y, width, height }, image, roll) {
+  if (Math.min(x, y, image.width - x - width, image.height - y - height) > 0.02 * Math.max(width, height)) return 1;
+  const turn = Math.abs(roll) % 180;
+  const aspect = turn > 45 && turn < 135 ? height / width : width / height;
+  return Math.min(1, Math.max(0, (1.1 - aspect) / 0.05));
+}
