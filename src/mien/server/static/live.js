@@ -107,7 +107,7 @@ export function stop() {
 function controls(on) {
   $("live-stop").hidden = $("live-record").hidden = !on;
   $("live-again").hidden = on;
-  if (film) $("live-summary").hidden = !clip || !film.can();
+  $("live-summary")?.toggleAttribute("hidden", !clip || !film?.can());
 }
 
 /** Have a frame analysed, show its answer, and only then take the next. */
