@@ -76,6 +76,15 @@ SWEEPS: dict[str, str] = {
 """Sweeps of the report, each with its reference."""
 
 
+CONTROLS: dict[str, tuple[str, str]] = {
+    "ferplus-tenth": ("linear", "ke2nt"),  # a free linear classifier with the same head
+    "ferplus-all": ("linear", "ke2nt"),
+    "ladder-ke2nt": ("random", "full"),  # random directions in the place of sentences
+    "ladder-jadfer": ("undropped", "full"),  # without attention dropping
+}
+"""Arms of a sweep that are compared with each other too, the control first."""
+
+
 class Run(NamedTuple):
     """A finished run of a sweep."""
 
@@ -244,13 +253,15 @@ def measured(sweep: str, folder: Path) -> tuple[dict[str, Any], str] | None:
         for name in ("seen", "unseen"):
             part = [one.rows(one.attributes["person"] == name) for one in predictions]
             sets[name] = by_name(compare.compare(part, reference, draws=DRAWS))
-    if sweep in ("ferplus-tenth", "ferplus-all"):  # a free linear classifier is the control of ke2nt's head
-        pair = [run for run in runs if run.arm in ("linear", "ke2nt")]
-        sets["control"] = by_name(compared(pair, "linear"))
     for name in ("covered", "lfw"):
         further = finished(folder, name)
         if further:
             sets[name] = by_name(compared(further, reference, name))
+    if sweep in CONTROLS:
+        for name in ("", "covered") if "covered" in sets else ("",):
+            pair = [run for run in finished(folder, name) if run.arm in CONTROLS[sweep]]
+            words = f"{name} control".strip()
+            sets[words] = by_name(compared(pair, CONTROLS[sweep][0], name))
     found = {
         "reference": reference,
         "seeds": len({run.seed for run in runs}),
@@ -441,6 +452,8 @@ def write(root: Path) -> None:
             text = json.dumps(_rounded(tree), indent=1, ensure_ascii=False) + "\n"
             atomic.write({OUT / f"{sweep}.json": text.encode(), OUT / f"{sweep}.md": tables.encode()})
             print(f"{sweep}: {tree['seeds']} seeds of {len(tree['sets']['all']['methods'])} arms", flush=True)
+        elif folder.is_dir():
+            print(f"{sweep}: no seed that every arm has finished", flush=True)
     table = root / "correctors" / "table.json"
     if table.is_file():
         text = json.dumps(_rounded(correctors(table)), indent=1) + "\n"

@@ -119,7 +119,8 @@ def test_sections_appear_with_their_sweeps(report: ModuleType, tmp_path: Path) -
     swept(runs, "ferplus-tenth", ARMS, range(3), covered=ARMS, lfw=ARMS)
     swept(runs, "ferplus-all", ARMS, range(2), covered=ARMS)
     swept(runs, "ferplus-flipped", ARMS, range(1))  # one seed so far
-    swept(runs, "ladder-jadfer", {"backbone": 0.7, "full": 0.6}, range(2))
+    rungs = {"backbone": 0.7, "undropped": 0.7, "full": 0.6}
+    swept(runs, "ladder-jadfer", rungs, range(2), covered=rungs | {"full": 0.8})
     swept(runs, "meca", {"bare": 0.6, "full": 0.65}, range(2))
     edits = {
         f"{runs}/correctors/{arm}-s{seed}/editor.onnx": {
@@ -144,16 +145,20 @@ def test_sections_appear_with_their_sweeps(report: ModuleType, tmp_path: Path) -
         assert words in page
     gain = report.stored()["meca"]["sets"]["all"]["methods"]["full"]["differences"]["accuracy"]["value"]
     assert f"{100 * gain:+.1f}<!-- -->" in page.split("trained to the end")[1]
+    dropped = page.split("the same without attention dropping")[1]
+    assert re.search(r">-10\.\d \[[^<]*<.* points of accuracy", dropped)
+    assert re.search(r">\+10\.\d \[[^<]*<!-- --> of accuracy on covered faces", dropped)
     guided = page.split("Correctors of the editor")[1]
     assert ">51.0 ± 1.0<" in guided
     assert ">+10.0 [+10.0, +10.0]<" in guided
     assert ">-0.100 [-0.100, -0.100]<" in guided
-    for line in page.splitlines():
-        if line.startswith("|"):
-            assert line.count("|") >= 3, line
-    rows = re.findall(r"^\| `full` .*$", page, re.MULTILINE)
-    heads = re.findall(r"^\| rung .*$", page, re.MULTILINE)
-    assert {row.count("|") for row in (*rows[:1], *heads)} == {heads[0].count("|")}
+    tables = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
+    assert len(tables) > 15
+    for table in tables:
+        lines = table.splitlines()
+        assert len(lines) >= 3, table
+        assert re.fullmatch(r"\|(---\|)+", lines[1]), table
+        assert len({line.count("|") for line in lines}) == 1, table
 
 
 def test_the_published_selection_is_split_into_choice_and_copies(report: ModuleType, tmp_path: Path) -> None:

@@ -91,6 +91,10 @@ def test_methods_are_compared_seed_by_seed_where_they_share_seeds() -> None:
     value, draws = replicates.difference(new, base)
     assert value == pytest.approx(0.01, abs=1e-3)
     assert draws.std() < 1e-3
+    turned = Replicates(base.seeds[::-1], base.values[::-1], base.samples[::-1], base.stream)
+    np.testing.assert_allclose(replicates.difference(new, turned)[1], draws, atol=1e-12)
+    twice, also = (Replicates((0, *base.seeds[:-1]), base.values, base.samples, (name,)) for name in range(2))
+    assert replicates.difference(twice, also)[1].std() > 0.02, "a seed that is there twice cannot be matched"
     others = Replicates(tuple(range(RUNS, 2 * RUNS)), new.values, new.samples, new.stream)
     assert replicates.difference(others, base)[1].std() > 0.02
 

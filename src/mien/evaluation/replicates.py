@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,8 +63,14 @@ def difference(first: Replicates, second: Replicates, seed: int = 0) -> tuple[fl
     share the reference, but the uncertainty of the spread over seeds is drawn for each pair.
     """
     value = float(first.values.mean() - second.values.mean())
-    if len(first.seeds) > 1 and None not in first.seeds and first.seeds == second.seeds:
-        pair = first.minus(second)
+    seeds = set(first.seeds)
+    if (
+        None not in seeds
+        and 1 < len(seeds) == len(first.seeds) == len(second.seeds)
+        and seeds == set(second.seeds)
+    ):
+        order = [second.seeds.index(one) for one in first.seeds]
+        pair = first.minus(replace(second, values=second.values[order], samples=second.samples[order]))
         return value, _resampled(pair, None) + _varied(pair, [seed, 2], (*first.stream, *second.stream))
     varied = [_varied(one, [seed, 1, *one.stream]) for one in (first, second)]
     return value, _resampled(first, second) + varied[0] - varied[1]
