@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +57,18 @@ def _places(nav: Any) -> list[str]:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of weights and datasets."""
+    """Add the pages of weights and datasets, and give reports that are there as text and as a page two places.
+
+    `mkdocs.yml` leaves their texts out, since they would be written over the pages.
+    """
+    docs = Path(config.docs_dir)
+    for page in sorted((docs / "reports").rglob("*.html")):
+        text = page.with_suffix(".md").relative_to(docs)
+        if (docs / text).is_file():
+            place = text.with_name(f"{text.stem}-text.html").as_posix()
+            file = File(text.as_posix(), config.docs_dir, config.site_dir, False, dest_uri=place)
+            file.inclusion = InclusionLevel.INCLUDED
+            files.append(file)
     for path in sorted((PACKAGE / "weights").rglob("*.json")):
         files.append(File.generated(config, f"weights/{path.stem}.md", content=card_page(path)))
     from mien.data.readers import READERS

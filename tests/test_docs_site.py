@@ -93,10 +93,13 @@ def test_every_page_is_in_the_navigation(site: Path) -> None:
     text = (site / "index.html").read_text(encoding="utf-8")
     docs = ROOT / "docs"
     places = [path.relative_to(docs).with_suffix("").as_posix() for path in docs.rglob("*.md")]
-    places = [place.removesuffix("/README") for place in places]
+    places = [place.replace("/README", "/index") for place in places]
+    places = [  # a report that is there as a page too
+        f"{place}-text" if (docs / f"{place}.html").is_file() else place for place in places
+    ]
     made = [f"weights/{path.stem}" for path in cards.FOLDER.rglob("*.json")]
     places += [*made, *(f"datasets/{name}" for name in READERS)]
-    assert {place for place in places if place != "index" and f'href="{place}/"' not in text} == set()
+    assert {place for place in places if place != "index" and f'href="{place}.html"' not in text} == set()
 
 
 def test_a_page_or_docstring_that_is_wrong_stops_the_build() -> None:
@@ -109,7 +112,7 @@ def test_a_page_or_docstring_that_is_wrong_stops_the_build() -> None:
 
 
 def test_every_page_of_the_reference_has_its_text(site: Path) -> None:
-    text = (site / "reference" / "index.html").read_text(encoding="utf-8")
+    text = (site / "reference.html").read_text(encoding="utf-8")
     for name in (
         "mien.faces.pipeline.load",
         "mien.types.Analysis",
@@ -121,7 +124,7 @@ def test_every_page_of_the_reference_has_its_text(site: Path) -> None:
 
 def test_every_weight_has_a_page_with_its_figures(site: Path) -> None:
     for path in cards.FOLDER.rglob("*.json"):
-        text = (site / "weights" / path.stem / "index.html").read_text(encoding="utf-8")
+        text = (site / "weights" / f"{path.stem}.html").read_text(encoding="utf-8")
         stated = json.loads(path.read_text(encoding="utf-8"))
         assert stated["sha256"] in text
         for leaf in _leaves(stated.get("metrics", {})):
@@ -149,7 +152,7 @@ def test_the_accuracy_in_the_prose_is_the_one_on_the_card() -> None:
 def test_every_dataset_has_a_page_with_layout_terms_and_protocols(site: Path) -> None:
     known = [protocols.load(name) for name in protocols.names()]
     for name, reader in READERS.items():
-        text = (site / "datasets" / name / "index.html").read_text(encoding="utf-8")
+        text = (site / "datasets" / f"{name}.html").read_text(encoding="utf-8")
         assert f"--reader {name}" in re.sub(r"<[^>]+>", "", text)
         assert "Terms" in text
         assert "Layout and source" in text
@@ -158,7 +161,7 @@ def test_every_dataset_has_a_page_with_layout_terms_and_protocols(site: Path) ->
 
 
 def test_the_table_of_floors_is_the_contract(site: Path) -> None:
-    text = (site / "architecture" / "index.html").read_text(encoding="utf-8")
+    text = (site / "architecture.html").read_text(encoding="utf-8")
     contract = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split('name = "floors"')[1].split("]")[0]
     modules = set(re.findall(r"mien\.\w+", contract))
     assert len(modules) == 25
