@@ -119,9 +119,9 @@ def losses(maps: Sequence[Tensor], batch: SceneBatch) -> dict[str, Tensor]:
     face = owner[row, cell]
     count = max(len(row), 1)
     share, generalised = overlaps(given.boxes[row, cell], batch.boxes[row, face])
-    # The score says how good the box is; the root keeps small faces, which never have exact boxes, above one half.
+    # The score says how good the box is; the fourth root, since small faces never have exact boxes.
     quality = torch.zeros_like(given.scores)
-    quality[row, cell] = share.detach().clamp(0, 1).sqrt()
+    quality[row, cell] = share.detach().clamp(0, 1).pow(0.25)
     weight = (quality - given.scores.sigmoid()).abs().square().detach()
     weight = weight * ~(_within(given.centres, batch.ignored) & (owner < 0))
     score = functional.binary_cross_entropy_with_logits(given.scores, quality, weight, reduction="sum")

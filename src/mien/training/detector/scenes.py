@@ -47,6 +47,13 @@ SWAP: Final = (1, 0, 2, 4, 3)
 UNCLEAR: Final = 20.0
 """Degrees around the middle between two quarter turns in which the head's quarter turn is not taught."""
 
+_SMALL: Final = 20
+"""Faces of fewer pixels are mostly upright: turned by any angle they look like too much else."""
+
+_UPRIGHT: Final = 0.55
+_UPRIGHT_SMALL: Final = 0.85
+"""Shares of the faces that are about upright."""
+
 _ALARMED: Final = 0.3
 """Largest share of the crops of photographs that show a false alarm."""
 
@@ -148,7 +155,8 @@ class Composer:
             self._face(scene, size * self._side, random)
         if random.random() < 0.3:
             self._decoy(scene, _between(random, 0.05, 0.6) * self._side, random)
-        return spoilt(scene.image, random), _truth(scene)
+        sharpness = float(random.uniform(0.4, 0.9)) if random.random() < 0.2 else 1.0
+        return spoilt(scene.image, random, sharpness), _truth(scene, LEAST / sharpness)
 
     def _background(self, random: np.random.Generator) -> Pixels:
         """A crop of a photograph without a face, or two beside each other."""
@@ -199,8 +207,8 @@ class Composer:
         if random.random() < 0.25:
             source = self._covered(source, ellipse, points, random)
         scale = min(_ENLARGED, height / (2 * ellipse[3]))
-        turn = _angle(random)
         half = scale * float(ellipse[3])
+        turn = _angle(random, _UPRIGHT if 2 * half > _SMALL else _UPRIGHT_SMALL)
         for _ in range(6):
             low, high = (half, self._side - half) if random.random() < 0.85 else (0.0, float(self._side))
             centre = random.uniform(min(low, self._side / 2), max(high, self._side / 2), 2)
@@ -233,7 +241,7 @@ class Composer:
         )
         scale = height / (2 * ellipse[3])
         centre = random.uniform(0, self._side, 2)
-        matrix = _turned(scale, _angle(random), ellipse[:2], centre)
+        matrix = _turned(scale, _angle(random, _UPRIGHT), ellipse[:2], centre)
         covered = paste(scene.image, source, _mask(source.shape, ellipse, random), matrix)
         if covered is not None:
             rows, columns, shown = covered
@@ -308,12 +316,13 @@ def _between(random: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
 
-def _angle(random: np.random.Generator) -> float:
-    """Degrees clockwise by which a face is turned: half of the time little, else about a quarter turn, or any."""
-    kind = random.random()
-    if kind < 0.55:
+def _angle(random: np.random.Generator, upright: float) -> float:
+    """Degrees clockwise by which a face is turned: little with probability `upright`, else about a quarter turn, or
+    any."""
+    kind = (random.random() - upright) / (1 - upright)
+    if kind < 0:
         return float(random.normal(0, 12))
-    if kind < 0.8:
+    if kind < 0.55:
         return float(90 * random.integers(1, 4) + random.normal(0, 12))
     return float(random.uniform(-180, 180))
 
@@ -381,8 +390,8 @@ def paste(
     return rows, columns, opacity > 127
 
 
-def _truth(scene: SceneCanvas) -> Truth:
-    """What is visible at last."""
+def _truth(scene: SceneCanvas, least: float = LEAST) -> Truth:
+    """What is visible at last; faces lower than `least` pixels are ignored."""
     height, width = scene.owner.shape
     boxes, points, turns, ignored = [], [], [], []
     for number, (ellipse, marks) in enumerate(zip(scene.ellipses, scene.points, strict=True)):
@@ -403,7 +412,7 @@ def _truth(scene: SceneCanvas) -> Truth:
         )
         if shown < HINT:
             continue
-        if shown < CLEAR or 2 * size[1] < LEAST:
+        if shown < CLEAR or 2 * size[1] < least:
             ignored.append(box)
             continue
         quarter, rest = divmod(ellipse[4] + 45, 90)
@@ -452,8 +461,9 @@ def shuffled(image: Pixels, random: np.random.Generator) -> Pixels:
     return np.ascontiguousarray(tiles.swapaxes(1, 2).reshape(edge * parts, edge * parts, 3))
 
 
-def spoilt(image: Pixels, random: np.random.Generator) -> Pixels:
-    """A scene as a poor camera and codec show it: other light and colours, low resolution, blur, noise, JPEG."""
+def spoilt(image: Pixels, random: np.random.Generator, sharpness: float = 1.0) -> Pixels:
+    """A scene as a poor camera and codec show it: other light and colours, `sharpness` times the resolution, blur,
+    noise, JPEG."""
     side = image.shape[0]
     gain, cast = np.exp(random.normal(0, 0.25)), np.exp(random.normal(0, 0.06, 3))
     if random.random() < 0.1:
@@ -464,8 +474,8 @@ def spoilt(image: Pixels, random: np.random.Generator) -> Pixels:
     image = cv2.LUT(image, table[None])
     if random.random() < 0.15:
         image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    if random.random() < 0.2:
-        small = int(side * random.uniform(0.4, 0.9))
+    if sharpness < 1:
+        small = int(side * sharpness)
         image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (side, side))
     if random.random() < 0.15:
         image = cv2.GaussianBlur(image, (0, 0), float(random.uniform(0.4, 1.4)))
