@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from mien.actions import ACTIONS, MIRROR, SIDES, UNIT_NAMES, UNITS, other_side, units
+from mien.actions import ACTIONS, GAZE, MIRROR, SIDES, UNIT_NAMES, UNITS, WORDS, other_side, units
 
 
 def actions(**values: float) -> dict[str, float | None]:
@@ -67,3 +70,10 @@ def test_sides_hold_each_action_once() -> None:
     assert SIDES["mouthSmile"] == ("mouthSmileLeft", "mouthSmileRight")
     assert SIDES["jawLeft"] == ("jawLeft",), "a direction"
     assert all(other_side(sides[0]) == sides[1] for sides in SIDES.values() if len(sides) == 2)
+
+
+def test_the_words_of_movements_are_those_of_the_page() -> None:
+    script = (Path(__file__).parent.parent / "src/mien/server/static/actions.js").read_text(encoding="utf-8")
+    groups = script.partition("const GROUPS")[2].partition("const WHOLE")[0]
+    assert dict(re.findall(r'(\w+): "([^"]+)"', groups)) == WORDS
+    assert {name for name in SIDES if not name.startswith(GAZE)} == set(WORDS)

@@ -67,6 +67,40 @@ SIDES: Final[Mapping[str, tuple[str, ...]]] = {
 GAZE: Final = "eyeLook"
 """How the actions begin that say where a face looks."""
 
+WORDS: Final[Mapping[str, str]] = {
+    "browInnerUp": "inner brows raised",
+    "browDown": "brows lowered",
+    "browOuterUp": "outer brows raised",
+    "eyeBlink": "eyes closed",
+    "eyeWide": "eyes wide",
+    "eyeSquint": "eyes narrowed",
+    "cheekSquint": "cheeks raised",
+    "noseSneer": "nose wrinkled",
+    "cheekPuff": "cheeks puffed",
+    "jawOpen": "mouth open",
+    "jawForward": "jaw forward",
+    "jawLeft": "jaw to the left",
+    "jawRight": "jaw to the right",
+    "mouthSmile": "smile",
+    "mouthFrown": "mouth corners down",
+    "mouthPucker": "lips puckered",
+    "mouthPress": "lips pressed",
+    "mouthUpperUp": "upper lip raised",
+    "mouthLowerDown": "lower lip down",
+    "mouthStretch": "lips stretched",
+    "mouthDimple": "dimples",
+    "mouthFunnel": "lips rounded",
+    "mouthClose": "lips together",
+    "mouthRollUpper": "upper lip in",
+    "mouthRollLower": "lower lip in",
+    "mouthShrugUpper": "upper lip pushed up",
+    "mouthShrugLower": "chin raised",
+    "mouthLeft": "mouth to the left",
+    "mouthRight": "mouth to the right",
+    "tongueOut": "tongue out",
+}
+"""Each movement of `SIDES` in words for people, but where a face looks; as in the page of the server (our choice)."""
+
 LIDS: Final = [ACTIONS.index(name) for name in _sided("eyeBlink")]
 """The actions that close the eyes, as indices of `ACTIONS`."""
 

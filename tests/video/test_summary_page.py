@@ -76,7 +76,9 @@ def test_the_actions_that_vary_most_have_curves() -> None:
     assert heights[0] == pytest.approx(summary_page._y(-1), abs=0.6)  # 0 is at the bottom
     assert heights[-1] == pytest.approx(summary_page._y(2 * 0.9 - 1), abs=0.6)
     made = summary_page.html(tally, "clip.mp4", "random", 0.25)
-    assert re.search(r'<span><svg class="swatch"[^>]*><rect[^>]*fill="#0072B2"/></svg>jawOpen</span>', made)
+    assert re.search(
+        r'<span><svg class="swatch"[^>]*><rect[^>]*fill="#0072B2"/></svg>mouth open <small>jawOpen<', made
+    )
     assert "style=" not in made, (
         "the page of the server shows it in a frame that may have no styles but its own"
     )

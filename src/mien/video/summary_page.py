@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.actions import ACTIONS, GAZE, SIDES
+from mien.actions import ACTIONS, GAZE, SIDES, WORDS
 from mien.colours import SERIES, colour
 from mien.io import atomic, pages
 from mien.io.images import describe
@@ -243,7 +243,12 @@ def _actions(person: Person, tally: Tally) -> list[dict[str, Any]]:
         :_MOVES
     ]
     return [
-        {"name": name, "colour": colour, "lines": list(_lines(sums[name], person, tally, low=0.0))}
+        {
+            "name": name,
+            "words": WORDS[name],
+            "colour": colour,
+            "lines": list(_lines(sums[name], person, tally, low=0.0)),
+        }
         for name, colour in zip(moved, SERIES, strict=False)
     ]
 
