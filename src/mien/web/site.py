@@ -90,7 +90,10 @@ def _engine(runtime: dict[str, bytes], weights: Path | None) -> dict[str, bytes]
 def page(html: str) -> str:
     """The page without what needs a server, and with what only the browser's page has."""
     html = html.replace("{policy}", POLICY)
-    kept = re.sub(r"[ \t]*<!--server-->.*?<!--/server-->\n?", "", html, flags=re.DOTALL)
+    parts = re.DOTALL | re.MULTILINE
+    kept = re.sub(
+        r"^[ \t]*<!--server-->.*?<!--/server-->\n|<!--server-->.*?<!--/server-->", "", html, flags=parts
+    )
     return re.sub(r"<!--browser\s(.*?)-->", lambda found: found[1].strip(), kept, flags=re.DOTALL)
 
 
