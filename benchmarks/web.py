@@ -1,6 +1,6 @@
 """How soon the page of `mien web` shows its first result, and how many frames of a camera it reads per second.
 
-A server on this machine, a headless Chromium (the system's; `MIEN_CHROMIUM` names another) with a fake camera that shows
+A server on this machine, a headless Chromium (the system's; `MIEN_CHROMIUM` names another) with a fake camera of
 one moving face, and the page in a fresh profile. Other work on the machine adds to the times, so the processor time is
 stated too, of all of the browser's processes: with it, a first result and the rate that one idle core would reach.
 
@@ -21,12 +21,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from page import _processor_seconds as processor_seconds
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from mien.web import runtime, site
 from mien.web.serving import server
+from page import _processor_seconds as processor_seconds
 
 ROOT = Path(__file__).parent.parent
 PORTRAIT = ROOT / "examples" / "portrait_smiling.jpg"
