@@ -4,6 +4,7 @@
     python scripts/python_versions.py --lowest             the oldest supported Python, oldest declared versions
     python scripts/python_versions.py --python 3.12        this one only
     python scripts/python_versions.py --lowest --extra serve --extra video    these extras' tests, each alone
+    python scripts/python_versions.py --platforms          which platforms have wheels of the core; installs nothing
 
 Without `--extra` the core is tried. `--extra all` means every extra in `EXTRAS`; `train` and `text` are not among them,
 since their torch is a download of several GB: the pins of `constraints.txt` are what is tested of it.
@@ -17,15 +18,36 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
+SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
+PLATFORMS = {
+    "Linux, x86-64": "x86_64-manylinux_2_28",
+    "Linux, ARM": "aarch64-manylinux_2_28",
+    "macOS 14, Apple silicon": "aarch64-apple-darwin",
+    "macOS 14, Intel": "x86_64-apple-darwin",
+    "Windows, x86-64": "x86_64-pc-windows-msvc",
+    "Windows, ARM": "aarch64-pc-windows-msvc",
+}
+"""The platforms that `--platforms` asks about, by uv's names."""
+DEPENDENCIES = (
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
+    "onnxruntime",
+    "pydantic",
+    "pydantic-core",
+    "pyyaml",
+)
+"""Packages with compiled parts, which need a wheel for each platform."""
 TOOLS = ("pytest>=8.2", "hypothesis>=6.110", "onnx>=1.17")
 """What the core's tests need besides the core; `onnx` writes the small network they share."""
 CORE = (
@@ -119,6 +141,34 @@ def tried(python: str, version: str, lowest: bool, extra: str | None, folder: Pa
     return True
 
 
+def missing(platform: str, version: str) -> str:
+    """What the core misses on a platform under a Python, "" for nothing: every dependency must have a wheel there."""
+    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+    command = [uv, "pip", "compile", "--quiet", str(ROOT / "pyproject.toml"), "--only-binary", ":all:"]
+    command += ["--python-platform", platform, "--python-version", version]
+    # Newer wheels are for macOS 14 and later; uv assumes an older one otherwise.
+    target = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": "14.0"}
+    done = subprocess.run(command, cwd=ROOT, env=target, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return ""
+    named = re.findall(r"[a-z][\w-]+", done.stderr)
+    names = [name for name in named if name in DEPENDENCIES]
+    return f"no wheel of {names[0]}" if names else done.stderr.strip().replace("\n", " ")[:200]
+
+
+def show_platforms(versions: Sequence[str]) -> int:
+    """Print which platforms can install the core; the number that cannot."""
+    bad = 0
+    for title, platform in PLATFORMS.items():
+        without = {version: missing(platform, version) for version in versions}
+        bad += any(without.values())
+        good = [version for version, what in without.items() if not what]
+        told = [f"Python {', '.join(good)}: all there"] if good else []
+        told += [f"Python {version}: {what}" for version, what in without.items() if what]
+        print(f"{title}: {'; '.join(told)}", flush=True)
+    return bad
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Try the core or extras under every supported Python.")
     parser.add_argument("--python", action="append", help="a version, such as 3.12; may be repeated")
@@ -128,8 +178,12 @@ def main() -> None:
     parser.add_argument(
         "--extra", action="append", choices=[*EXTRAS, "all"], help="an extra; may be repeated"
     )
+    parser.add_argument("--platforms", action="store_true", help="which platforms have wheels of the core")
     parser.add_argument("--strict", action="store_true", help="a missing interpreter is a failure")
     asked = parser.parse_args()
+    if asked.platforms:
+        bad = show_platforms(asked.python or SUPPORTED)
+        sys.exit(asked.strict and bad > 0)
     versions = asked.python or ((SUPPORTED[0],) if asked.lowest else SUPPORTED)
     extras: list[str | None] = [None]
     if asked.extra:

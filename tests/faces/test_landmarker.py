@@ -189,6 +189,38 @@ def test_turns_are_tried_only_where_a_face_does_not_plainly_stand_upright(
     assert seen == [1, 1, 3, 3]
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_face_whose_turn_is_known_is_looked_at_twice_and_one_told_wrongly_is_still_read(
+    quarters: int,
+    landmarker: Landmarker,
+    portrait: tuple[NDArray[np.uint8], NDArray[np.float32]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    picture, boxes = portrait
+    points, _, pose = landmarker(picture, boxes)
+    turned, box, expected = picture, boxes, points.copy()
+    for _ in range(quarters):  # clockwise
+        last = turned.shape[0] - 1
+        turned = np.ascontiguousarray(np.rot90(turned, -1))
+        box = np.stack([last - box[:, 3], box[:, 0], last - box[:, 1], box[:, 2]], axis=1)
+        expected = np.stack([last - expected[..., 1], expected[..., 0]], axis=2)
+    seen: list[int] = []
+    look = Landmarker.look_at
+
+    def counted(self: Landmarker, image: NDArray[np.uint8], views: Any) -> Any:
+        seen.append(len(views))
+        return look(self, image, views)
+
+    monkeypatch.setattr(Landmarker, "look_at", counted)
+    for roll, looks in ((90 * quarters, [1, 1]), (90 * quarters - 90, [1, 1, 3, 3])):
+        seen.clear()
+        found, presence, now = landmarker(turned, box, [roll])
+        assert seen == looks
+        assert np.linalg.norm(found - expected, axis=2).mean() < 2
+        assert presence[0] > 0.95
+        assert abs((now[0, 2] - pose[0, 2] - 90 * quarters + 180) % 360 - 180) < 5
+
+
 def test_a_batch_equals_single_faces(
     landmarker: Landmarker, portrait: tuple[NDArray[np.uint8], NDArray[np.float32]]
 ) -> None:

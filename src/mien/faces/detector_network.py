@@ -66,7 +66,7 @@ def padded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def decode(maps: Sequence[Floats], threshold: float) -> NetworkFaces:
-    """The faces in the output maps [19, h, w] of a picture whose score is above `threshold`; overlapping answers are
+    """The faces with a score above `threshold` in the output maps [19, h, w] of a picture; overlapping answers are
     merged into the best."""
     least = math.log(max(threshold, 1e-6) / max(1 - threshold, 1e-6))
     parts = []

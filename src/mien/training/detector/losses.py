@@ -31,7 +31,7 @@ _FIT: Final = 6.0
 _FAR: Final = 1e6
 
 
-class Answers(NamedTuple):
+class CellAnswers(NamedTuple):
     """The network's answers at all a cells of n scenes.
 
     Attributes:
@@ -51,7 +51,7 @@ class Answers(NamedTuple):
     strides: Tensor
 
 
-def answers(maps: Sequence[Tensor]) -> Answers:
+def answers(maps: Sequence[Tensor]) -> CellAnswers:
     """The answers in the network's output maps [n, 19, h, w]."""
     cells, centres, strides = [], [], []
     for stride, values in zip(STRIDES, maps, strict=True):
@@ -60,11 +60,11 @@ def answers(maps: Sequence[Tensor]) -> Answers:
         centres.append((torch.stack([columns, rows], dim=-1).reshape(-1, 2) + 0.5) * stride)
         strides.append(torch.full((height * width,), float(stride)))
         cells.append(values.flatten(2).transpose(1, 2))
-    values, where, stride = torch.cat(cells, dim=1).float(), torch.cat(centres), torch.cat(strides)
-    distances = stride[:, None] * values[..., 1:5].clamp(max=6).exp()
+    values, where, scale = torch.cat(cells, dim=1).float(), torch.cat(centres), torch.cat(strides)
+    distances = scale[:, None] * values[..., 1:5].clamp(max=6).exp()
     boxes = torch.cat([where - distances[..., :2], where + distances[..., 2:]], dim=-1)
-    points = where[:, None] + stride[:, None, None] * values[..., 5:15].unflatten(-1, (5, 2))
-    return Answers(values[..., 0], boxes, points, values[..., 15:], where, stride)
+    points = where[:, None] + scale[:, None, None] * values[..., 5:15].reshape(*values.shape[:2], 5, 2)
+    return CellAnswers(values[..., 0], boxes, points, values[..., 15:], where, scale)
 
 
 def overlaps(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,7 @@ def _area(low: Tensor, high: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def assign(given: Answers, boxes: Tensor) -> Tensor:
+def assign(given: CellAnswers, boxes: Tensor) -> Tensor:
     """For each cell [n, a] the number of the face of `boxes` [n, k, 4] it answers for, -1 for none."""
     known = torch.isfinite(boxes).all(dim=-1)
     target = torch.nan_to_num(boxes)
@@ -119,9 +119,9 @@ def losses(maps: Sequence[Tensor], batch: SceneBatch) -> dict[str, Tensor]:
     face = owner[row, cell]
     count = max(len(row), 1)
     share, generalised = overlaps(given.boxes[row, cell], batch.boxes[row, face])
-    # The score says how good the box is; the root keeps small faces, whose boxes are never exact, above one half.
+    # The score says how good the box is; the fourth root, since small faces never have exact boxes.
     quality = torch.zeros_like(given.scores)
-    quality[row, cell] = share.detach().clamp(0, 1).sqrt()
+    quality[row, cell] = share.detach().clamp(0, 1).pow(0.25)
     weight = (quality - given.scores.sigmoid()).abs().square().detach()
     weight = weight * ~(_within(given.centres, batch.ignored) & (owner < 0))
     score = functional.binary_cross_entropy_with_logits(given.scores, quality, weight, reduction="sum")

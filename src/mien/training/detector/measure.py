@@ -120,4 +120,4 @@ def _covered(box: Floats, places: Floats) -> Floats:
     common = np.clip(np.minimum(places[:, 2:], box[2:]) - np.maximum(places[:, :2], box[:2]), 0, None).prod(
         axis=1
     )
-    return common / max(float((box[2:] - box[:2]).prod()), 1e-6)
+    return np.asarray(common / max(float((box[2:] - box[:2]).prod()), 1e-6))

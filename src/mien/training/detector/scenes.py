@@ -47,6 +47,13 @@ SWAP: Final = (1, 0, 2, 4, 3)
 UNCLEAR: Final = 20.0
 """Degrees around the middle between two quarter turns in which the head's quarter turn is not taught."""
 
+_SMALL: Final = 20
+"""Faces of fewer pixels are mostly upright: turned by any angle they look like too much else."""
+
+_UPRIGHT: Final = 0.55
+_UPRIGHT_SMALL: Final = 0.85
+"""Shares of the faces that are about upright."""
+
 _ALARMED: Final = 0.3
 """Largest share of the crops of photographs that show a false alarm."""
 
@@ -78,7 +85,7 @@ class SceneBatch(NamedTuple):
 
 
 @dataclass
-class Scene:
+class SceneCanvas:
     """A picture in the making, with its faces.
 
     Attributes:
@@ -132,7 +139,7 @@ class Composer:
     def __call__(self, random: np.random.Generator) -> tuple[Pixels, Truth]:
         """One scene; everything depends on `random` alone."""
         image = self._background(random)
-        scene = Scene(image, np.full(image.shape[:2], -1, np.int16))
+        scene = SceneCanvas(image, np.full(image.shape[:2], -1, np.int16))
         kind = random.random()
         if kind < 0.1:
             sizes = []
@@ -148,7 +155,8 @@ class Composer:
             self._face(scene, size * self._side, random)
         if random.random() < 0.3:
             self._decoy(scene, _between(random, 0.05, 0.6) * self._side, random)
-        return spoilt(scene.image, random), _truth(scene)
+        sharpness = float(random.uniform(0.4, 0.9)) if random.random() < 0.2 else 1.0
+        return spoilt(scene.image, random, sharpness), _truth(scene, LEAST / sharpness)
 
     def _background(self, random: np.random.Generator) -> Pixels:
         """A crop of a photograph without a face, or two beside each other."""
@@ -189,7 +197,7 @@ class Composer:
         image = np.asarray(cv2.resize(part, (width, height), interpolation=how), np.uint8)
         return np.ascontiguousarray(image[:, ::-1]) if random.random() < 0.5 else image
 
-    def _face(self, scene: Scene, height: float, random: np.random.Generator) -> None:
+    def _face(self, scene: SceneCanvas, height: float, random: np.random.Generator) -> None:
         faces = self._sets[int(random.choice(len(self._sets), p=self._shares))]
         number = int(random.integers(len(faces)))
         source, ellipse, points = faces.images[number], faces.ellipses[number], faces.points[number]
@@ -199,8 +207,8 @@ class Composer:
         if random.random() < 0.25:
             source = self._covered(source, ellipse, points, random)
         scale = min(_ENLARGED, height / (2 * ellipse[3]))
-        turn = _angle(random)
         half = scale * float(ellipse[3])
+        turn = _angle(random, _UPRIGHT if 2 * half > _SMALL else _UPRIGHT_SMALL)
         for _ in range(6):
             low, high = (half, self._side - half) if random.random() < 0.85 else (0.0, float(self._side))
             centre = random.uniform(min(low, self._side / 2), max(high, self._side / 2), 2)
@@ -218,7 +226,7 @@ class Composer:
         scene.ellipses.append(np.array([*centre, scale * ellipse[2], half, ellipse[4] + turn]))
         scene.points.append(points @ matrix[:, :2].T + matrix[:, 2])
 
-    def _decoy(self, scene: Scene, height: float, random: np.random.Generator) -> None:
+    def _decoy(self, scene: SceneCanvas, height: float, random: np.random.Generator) -> None:
         """Paste something that is no face, in the same way."""
         if random.random() < 0.75:
             source = self._crop(96, 96, random)
@@ -233,7 +241,7 @@ class Composer:
         )
         scale = height / (2 * ellipse[3])
         centre = random.uniform(0, self._side, 2)
-        matrix = _turned(scale, _angle(random), ellipse[:2], centre)
+        matrix = _turned(scale, _angle(random, _UPRIGHT), ellipse[:2], centre)
         covered = paste(scene.image, source, _mask(source.shape, ellipse, random), matrix)
         if covered is not None:
             rows, columns, shown = covered
@@ -308,12 +316,13 @@ def _between(random: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
 
-def _angle(random: np.random.Generator) -> float:
-    """Degrees clockwise by which a face is turned: half of the time little, else about a quarter turn, or any."""
-    kind = random.random()
-    if kind < 0.55:
+def _angle(random: np.random.Generator, upright: float) -> float:
+    """Degrees clockwise by which a face is turned: little with probability `upright`, else about a quarter turn, or
+    any."""
+    kind = (random.random() - upright) / (1 - upright)
+    if kind < 0:
         return float(random.normal(0, 12))
-    if kind < 0.8:
+    if kind < 0.55:
         return float(90 * random.integers(1, 4) + random.normal(0, 12))
     return float(random.uniform(-180, 180))
 
@@ -381,8 +390,8 @@ def paste(
     return rows, columns, opacity > 127
 
 
-def _truth(scene: Scene) -> Truth:
-    """What is visible at last."""
+def _truth(scene: SceneCanvas, least: float = LEAST) -> Truth:
+    """What is visible at last; faces lower than `least` pixels are ignored."""
     height, width = scene.owner.shape
     boxes, points, turns, ignored = [], [], [], []
     for number, (ellipse, marks) in enumerate(zip(scene.ellipses, scene.points, strict=True)):
@@ -403,7 +412,7 @@ def _truth(scene: Scene) -> Truth:
         )
         if shown < HINT:
             continue
-        if shown < CLEAR or 2 * size[1] < LEAST:
+        if shown < CLEAR or 2 * size[1] < least:
             ignored.append(box)
             continue
         quarter, rest = divmod(ellipse[4] + 45, 90)
@@ -440,7 +449,7 @@ def coloured(image: Pixels, random: np.random.Generator) -> Pixels:
     # Dark tones, such as hair, and highlights have less of the colour.
     strength = 4 * (table / 255) * (1 - table / 255) * np.float32(random.uniform(0.6, 1.0))
     table = np.clip(table * (1 + strength * (tint / tint.mean() - 1)), 0, 255).astype(np.uint8)
-    return table[image]
+    return np.asarray(table[image], np.uint8)
 
 
 def shuffled(image: Pixels, random: np.random.Generator) -> Pixels:
@@ -452,8 +461,9 @@ def shuffled(image: Pixels, random: np.random.Generator) -> Pixels:
     return np.ascontiguousarray(tiles.swapaxes(1, 2).reshape(edge * parts, edge * parts, 3))
 
 
-def spoilt(image: Pixels, random: np.random.Generator) -> Pixels:
-    """A scene as a poor camera and codec show it: other light and colours, low resolution, blur, noise, JPEG."""
+def spoilt(image: Pixels, random: np.random.Generator, sharpness: float = 1.0) -> Pixels:
+    """A scene as a poor camera and codec show it: other light and colours, `sharpness` times the resolution, blur,
+    noise, JPEG."""
     side = image.shape[0]
     gain, cast = np.exp(random.normal(0, 0.25)), np.exp(random.normal(0, 0.06, 3))
     if random.random() < 0.1:
@@ -464,21 +474,22 @@ def spoilt(image: Pixels, random: np.random.Generator) -> Pixels:
     image = cv2.LUT(image, table[None])
     if random.random() < 0.15:
         image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    if random.random() < 0.2:
-        small = int(side * random.uniform(0.4, 0.9))
+    if sharpness < 1:
+        small = int(side * sharpness)
         image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (side, side))
     if random.random() < 0.15:
         image = cv2.GaussianBlur(image, (0, 0), float(random.uniform(0.4, 1.4)))
     if random.random() < 0.3:
-        noise = random.standard_normal((side // 2, side // 2, 3), np.float32) * np.float32(
-            random.uniform(2, 16)
+        noise = random.standard_normal((side // 2, side // 2, 3), np.float32)
+        noise *= np.float32(random.uniform(2, 16))
+        image = cv2.add(
+            image, cv2.resize(noise, (side, side), interpolation=cv2.INTER_NEAREST), dtype=cv2.CV_8U
         )
-        noise = cv2.resize(noise, (side, side), interpolation=cv2.INTER_NEAREST)
-        image = cv2.add(image, noise, dtype=cv2.CV_8U)
     if random.random() < 0.35:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(20, 90))]
         coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
-        image = cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        decoded: Any = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     return np.ascontiguousarray(image)
 
 
@@ -492,7 +503,7 @@ def _lower_face(ellipse: Floats, start: float) -> NDArray[np.int32]:
     axes = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     down = np.linspace(np.arcsin(start), np.pi - np.arcsin(start), 12)
     outline = np.stack([np.cos(down) * ellipse[2], np.sin(down) * ellipse[3]], axis=1)
-    return np.round(outline @ axes.T + ellipse[:2]).astype(np.int32)
+    return np.asarray(np.round(outline @ axes.T + ellipse[:2]), np.int32)
 
 
 def _draw_hand(image: Pixels, ellipse: Floats, random: np.random.Generator) -> None:

@@ -50,6 +50,9 @@ NAME: Final = "detector"
 JUDGED: Final = 500
 """Steps between two measurements of the network in training."""
 
+EPOCH: Final = 100
+"""Steps between two lines in the log."""
+
 SCENES: Final = 200
 """Scenes that the network in training is measured on."""
 
@@ -211,7 +214,7 @@ class DetectorMethod(Method):
             "score": terms["score"],
             "box": 2 * terms["box"],
             "points": 5 * terms["points"],
-            "roll": 0.2 * terms["roll"],
+            "roll": 0.6 * terms["roll"],
         }
 
 
@@ -230,7 +233,7 @@ class DetectorTask(Task):
         # The first layers know pictures already: they learn slowly, and what they know of other photographs stays.
         slow = 1.0 if config.start is None else 0.3
         self.optim = OptimConfig(rate=config.rate, backbone_rate=slow, weight_decay=0.02, ema=0.998)
-        self.budget, self.epoch_steps = Budget(config.steps, config.minutes), 100
+        self.budget, self.epoch_steps = Budget(config.steps, config.minutes), EPOCH
         self._scenes: list[tuple[Pixels, Truth]] = []
 
     @property
