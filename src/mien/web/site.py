@@ -27,8 +27,8 @@ SOURCE: Final = Path(__file__).parent
 PAGE: Final = SOURCE.parent / "server" / "static"
 NETWORKS: Final = ("detector", "landmarks", "recogniser", "visibility", "actions")
 SHARED: Final = (
-    "actions.js", "batch.js", "camera.js", "dom.js", "draw.js", "live.js", "purpose.js", "read.js", "shell.js",
-    "style.css", "favicon.svg",
+    "actions.js", "batch.js", "camera.js", "dom.js", "draw.js", "drop.js", "live.js", "purpose.js", "read.js",
+    "shell.js", "style.css", "favicon.svg",
 )  # fmt: skip
 """What this page and that of `mien serve` have in common, besides `index.html` and the example pictures."""
 
