@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -420,6 +421,64 @@ def test_the_camera_is_read_here(browse: Any, located: str) -> None:
     assert [int(row["frame"]) for row in table] == sorted(int(row["frame"]) for row in table)
     page.locator("#live-stop").click()
     assert page.evaluate("document.getElementById('live-video').srcObject") is None
+
+
+def test_dropped_folders_are_opened_to_the_bottom(browse: Any) -> None:
+    found = browse().page.evaluate(
+        """async () => {
+          const { filesOf } = await import("./drop.js");
+          const file = (name) => ({ isFile: true, name, file: (resolve) => resolve(new File([], name)) });
+          const folder = (name, entries) => ({
+            isDirectory: true,
+            name,
+            createReader() {
+              const parts = [entries.slice(0, 2), entries.slice(2)];
+              return { readEntries: (resolve) => resolve(parts.shift() ?? []) };
+            },
+          });
+          const item = (entry) => ({ webkitGetAsEntry: () => entry });
+          const inner = folder("b", [file("10.jpg"), file("9.jpg"), file("x.jpg")]);
+          const whole = folder("photos", [file("c.jpg"), inner, file("a.jpg")]);
+          const names = async (items, files = []) => (await filesOf({ items, files })).map(({ name }) => name);
+          const opened = await names([item(whole), item(file("first.jpg"))]);
+          return [opened, await names([item(file("1"))], [new File([], "2")])];
+        }"""
+    )
+    assert found == [["first.jpg", "a.jpg", "9.jpg", "10.jpg", "x.jpg", "c.jpg"], ["2"]]
+
+
+@pytest.fixture
+def package_user(
+    onnxruntime_web: dict[str, bytes], weights: Path, examples: Path, tmp_path: Path
+) -> Iterator[str]:
+    """A web site that has the package in node_modules, and a page that is the example of the package's README."""
+    package = site.package(onnxruntime_web, weights)
+    site.write(tmp_path / "site" / "node_modules" / "mien", package)
+    shutil.copy(examples / "portrait_smiling.jpg", tmp_path / "site" / "portrait.jpg")
+    example = re.search(
+        r"```html\n(.*?)<script[^>]*>(.*?)</script>", package["README.md"].decode(), re.DOTALL
+    )
+    assert example is not None
+    # A file, as the policy of the server allows no script inside the page; and in a box that is known.
+    asked = 'analyse(document.getElementById("photo"))'
+    assert asked in example[2]
+    known = asked.replace("))", "), { boxes: [{ x: 160, y: 140, width: 180, height: 250 }] })")
+    end = "window.found = faces; document.documentElement.dataset.ready = '';"
+    (tmp_path / "site" / "page.js").write_text(example[2].replace(asked, known) + end)
+    html = f'<!doctype html><link rel="icon" href="data:,"><script type="module" src="page.js"></script>{example[1]}'
+    (tmp_path / "site" / "index.html").write_text(html)
+    running = ServedFolder(tmp_path / "site")
+    yield running.address
+    running.stop()
+
+
+def test_the_example_of_the_package_runs(
+    browse: Any, package_user: str, python: Pipeline, examples: Path
+) -> None:
+    visit = browse(package_user)
+    (face,) = visit.page.evaluate("window.found")
+    shares = face["reading"]["probabilities"]
+    assert max(shares, key=shares.get) == python(examples / "portrait_smiling.jpg").faces[0].expression
 
 
 def test_a_file_of_adapt_can_be_chosen_and_removed(browse: Any, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
@@ -70,6 +72,16 @@ def test_nothing_else_is_served(address: str, path: str) -> None:
     with pytest.raises(urllib.error.HTTPError, match="404") as refused:
         urllib.request.urlopen(address + path)
     refused.value.close()
+
+
+def test_a_browser_that_goes_away_is_no_error(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    port = int(address.rstrip("/").rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as browser:
+        browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, not closed
+        browser.sendall(b"GET /app.js HTTP/1.1\r\nHost")
+    with urllib.request.urlopen(f"{address}app.js") as answer:
+        assert answer.status == 200
+    assert capsys.readouterr().err == ""
 
 
 def test_a_port_in_use_is_one_clear_error(address: str, tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ def test_the_page_has_nothing_that_needs_a_server(files: dict[str, bytes]) -> No
     for word in ("<!--server", "openapi", "tab-edit", "<!--browser", "Choose by", "{policy}"):
         assert word not in page
     assert "never leave this device" in page
+    assert "for each face. The photos do not leave this device; the table" in page
+    assert "\n\n\n" not in page
     assert "http-equiv" in page
     assert "edit.js" not in files
 

@@ -1,11 +1,12 @@
 """Serve a folder that `mien web` wrote, to browsers on this machine.
 
 Any server of static files will do. This one also sends the headers that other servers need to be told of, see
-`docs/browser.md`: with them a page has memory that threads share, and runs the networks on several.
+`docs/browser.md`: with them a page has memory that threads can share.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -50,6 +51,11 @@ class Handler(SimpleHTTPRequestHandler):
 
     server_version, sys_version = "mien", ""
     protocol_version = "HTTP/1.1"
+
+    def handle(self) -> None:
+        """Answer until the browser closes the connection, also where it does so within a request."""
+        with suppress(ConnectionError):
+            super().handle()
 
     def end_headers(self) -> None:
         """Add the headers to every answer, refusals too."""

@@ -27,8 +27,8 @@ SOURCE: Final = Path(__file__).parent
 PAGE: Final = SOURCE.parent / "server" / "static"
 NETWORKS: Final = ("detector", "landmarks", "recogniser", "visibility", "actions")
 SHARED: Final = (
-    "actions.js", "batch.js", "camera.js", "dom.js", "draw.js", "live.js", "purpose.js", "read.js", "shell.js",
-    "style.css", "favicon.svg",
+    "actions.js", "batch.js", "camera.js", "dom.js", "draw.js", "drop.js", "live.js", "purpose.js", "read.js",
+    "shell.js", "style.css", "favicon.svg",
 )  # fmt: skip
 """What this page and that of `mien serve` have in common, besides `index.html` and the example pictures."""
 
@@ -90,7 +90,10 @@ def _engine(runtime: dict[str, bytes], weights: Path | None) -> dict[str, bytes]
 def page(html: str) -> str:
     """The page without what needs a server, and with what only the browser's page has."""
     html = html.replace("{policy}", POLICY)
-    kept = re.sub(r"[ \t]*<!--server-->.*?<!--/server-->\n?", "", html, flags=re.DOTALL)
+    parts = re.DOTALL | re.MULTILINE
+    kept = re.sub(
+        r"^[ \t]*<!--server-->.*?<!--/server-->\n|<!--server-->.*?<!--/server-->", "", html, flags=parts
+    )
     return re.sub(r"<!--browser\s(.*?)-->", lambda found: found[1].strip(), kept, flags=re.DOTALL)
 
 

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import * as batch from "./batch.js";
 import * as camera from "./camera.js";
 import { $, h, say, trouble } from "./dom.js";
+import { filesOf } from "./drop.js";
 import * as live from "./live.js";
 import * as purpose from "./purpose.js";
 import * as read from "./read.js";
@@ -166,7 +167,10 @@ function sources() {
       document.querySelectorAll(".drop, [data-drop]").forEach((node) => node.classList.remove("over"));
     });
   }
-  document.addEventListener("drop", (event) => take(event.dataTransfer.files, event.target.closest?.("[data-drop]")?.dataset.drop ?? current));
+  document.addEventListener("drop", async (event) => {
+    const tab = event.target.closest?.("[data-drop]")?.dataset.drop ?? current;
+    take(await filesOf(event.dataTransfer), tab);
+  });
 }
 
 function theme() {

@@ -41,7 +41,8 @@ export class Network {
       const hexadecimal = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
       if (hexadecimal !== card.sha256) throw new MienError(`${name}.onnx is not the network of its card: copy the whole folder to the web server again`);
     }
-    const session = await ort.InferenceSession.create(new Uint8Array(bytes), { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
+    const options = { executionProviders: ["wasm"], graphOptimizationLevel: "all", extra: { session: { intra_op: { allow_spinning: "0" } } } };
+    const session = await ort.InferenceSession.create(new Uint8Array(bytes), options);
     return new Network(ort, session, card);
   }
 

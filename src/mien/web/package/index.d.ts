@@ -83,5 +83,5 @@ export interface Analyser {
   close(): void;
 }
 
-/** Open the networks in a Web Worker. Without cross-origin isolation they run on one thread, whatever is asked for. */
+/** Open the networks in a Web Worker. More than one thread needs cross-origin isolation, and helps little. */
 export function load(options?: { threads?: number }): Promise<Analyser>;

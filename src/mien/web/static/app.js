@@ -44,7 +44,6 @@ async function keep() {
 setUp({ tabs: ["read", "live", "batch"], limits: () => ({}) });
 live.setUp({ key_needed: false });
 adapting();
-keep().catch(() => {}); // without it the page works as long as there is a network
 document.documentElement.dataset.ready = "";
 try {
   await api.ready();
@@ -52,3 +51,4 @@ try {
 } catch (problem) {
   trouble($("read-problem"), problem);
 }
+keep().catch(() => {}); // last, so that the first result comes soon; without it the page needs a network each time
