@@ -16,6 +16,7 @@ from mien.editing.geometry import ACTIVE, FaceFrame, Geometry, lip_gap
 from mien.editing.photo import encode, open_photo
 from mien.editing.plan import plan
 from mien.editing.render import _remove_highlights, _skin, _tint, render, skin_statistics
+from mien.editing.shading import Shading
 from mien.editing.target import Target, change_for, lips_for, smile_leaves
 from mien.editing.warp import (
     FOLD_LIMIT,
@@ -220,6 +221,33 @@ def test_the_plan_weakens_until_nothing_folds(geometry: Geometry, neutral: np.nd
     assert wild.warp.folding >= FOLD_LIMIT
     hopeless = plan(geometry, points * [1, 0.05], one("fear", 40.0), 3.0)
     assert hopeless.share < 0.2
+
+
+def test_lips_that_part_too_far_are_weakened_alone(geometry: Geometry, neutral: np.ndarray) -> None:
+    """Of ever wider mouths some fold; before the brows lose strength, the lips part less."""
+    points, now = neutral * 100 + 300, lip_gap(neutral)
+    plans = {gap: plan(geometry, points, one("surprise"), gap) for gap in np.linspace(0.2, 1.0, 17)}
+    alone = {gap: done for gap, done in plans.items() if done.share == 1 and done.gap < gap - 1e-6}
+    assert alone
+    for gap, done in alone.items():
+        assert done.warp.folding >= FOLD_LIMIT
+        assert done.gap - now >= 0.6 * (gap - now) - 1e-9
+        np.testing.assert_allclose(done.change, one("surprise"))
+
+
+def test_contempt_has_one_side(geometry: Geometry, neutral: np.ndarray) -> None:
+    """Its folds and the learned light below the nose are beside the raised corner, the subject's left."""
+    done = plan(geometry, neutral * 60 + 150, one("contempt"), lip_gap(neutral))
+    grey = np.full((360, 300, 3), 150, np.uint8)
+    drawn, _ = render(grey, done, Shading.load(), 0.0)
+    changed = np.abs(drawn.astype(int) - grey).sum(axis=2)
+    lower = changed[150 + 36 :]
+    assert lower[:, 156:].sum() > 5 * lower[:, :144].sum()
+    assert lower[:, 156:].sum() > 0
+
+
+def test_surprise_opens_the_mouth() -> None:
+    assert lips_for(Target.parse("surprise"), 1.0, "auto", 0.0) == pytest.approx(0.17)
 
 
 def test_pixels_go_where_the_points_go(geometry: Geometry, neutral: np.ndarray) -> None:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from mien.editing.geometry import HIGH, LOW, FaceFrame
+from mien.editing.geometry import ACTIVE, HIGH, LOW, FaceFrame
 from mien.editing.plan import Plan
 from mien.editing.render import render, skin_statistics
+from mien.editing.shading import one_side
 from mien.editing.warp import FOLD_LIMIT, GRID, Warp, flow_reach, folding, grid_points, look_up
 from mien.faces import align
 from mien.io import cards
@@ -145,6 +146,12 @@ def _further(warp: Warp, moved: Array) -> Warp:
     return Warp(warp.source, target, upper, lower, folding(target, upper, lower))
 
 
+def _one_side(side: int) -> Array:
+    """`mien.editing.shading.one_side` on the window [side, side]."""
+    steps = (np.arange(side) + 0.5) * SPAN / side
+    return one_side(CORNER + np.stack(np.meshgrid(steps, steps), axis=-1))
+
+
 def symmetric(flows: NDArray[np.float32]) -> NDArray[np.float32]:
     """The mean [2, s, s] of a face's flow and, mirrored back, that of its mirror image: `flows` [2, 2, s, s]."""
     back = flows[1, :, :, ::-1] * np.array([-1, 1], np.float32)[:, None, None]
@@ -193,6 +200,8 @@ class OnnxCorrector:
         flow, gain = symmetric(flows), (gains[0, 0] + gains[1, 0, :, ::-1]) / 2
         cheeks = skin_statistics(colour, plan.frame, plan.frame.to_picture(plan.source)).skin
         deeper = np.clip(_USUAL / max(float(cheeks @ LUMA), 1.0), 1.0, _DEEPER)
+        share = abs(plan.change[ACTIVE.index("contempt")]) / max(float(np.abs(plan.change).sum()), 1e-9)
+        flow, gain = (part * np.float32(1 - share * (1 - _one_side(part.shape[-1]))) for part in (flow, gain))
         return flow, gain * np.float32(deeper)
 
     def taken(self, plan: Plan, answer: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Plan:

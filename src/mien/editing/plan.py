@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 REFILL = 1.8
 """If the lip gap grows by more than this factor, the mouth interior of the photo is replaced."""
 
+_PARTINGS = (0.8, 0.6)
+"""Shares of the change of the lip gap that are tried alone before the whole edit is weakened."""
+_PARTS = 0.03
+"""Least change of the lip gap, in eye distances, that can be the cause of a fold."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -50,14 +55,15 @@ def plan(
     """Plan the change of strengths [K] and of the lip gap, weakened until the map does not fold. `further` [P, 2] is a
     displacement that is added, such as that of facial actions.
 
-    `share` is 0 when even a hundredth of the change folds.
+    Lips that part or close too far are weakened alone, if that is enough: brows and eyes keep their strength. `share`
+    is 0 when even a hundredth of the change folds.
     """
     frame = FaceFrame.of(points)
     source = frame.to_canonical(points)
     now = lip_gap(source)
 
-    def attempt(share: float) -> Plan:
-        wanted = now + share * (gap - now)
+    def attempt(share: float, parting: float = 1.0) -> Plan:
+        wanted = now + share * parting * (gap - now)
         target = geometry.move(source, share * change, wanted, share * further) if share > 0 else source
         warp = warp_between(_clear_of_teeth(source, now, wanted, refill), target)
         return Plan(frame, source, target, share * change, wanted, warp, share, refill)
@@ -65,6 +71,10 @@ def plan(
     trial = attempt(1.0)
     if trial.warp.folding >= FOLD_LIMIT:
         return trial
+    for parting in _PARTINGS if abs(gap - now) > _PARTS else ():
+        lips = attempt(1.0, parting)
+        if lips.warp.folding >= FOLD_LIMIT:
+            return lips
     # The smallest Jacobian falls from 1 at share 0 almost linearly; a few secant steps find where it meets the limit.
     low, high, best = (0.0, 1.0), (1.0, trial.warp.folding), None
     for _ in range(4):

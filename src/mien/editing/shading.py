@@ -32,6 +32,15 @@ LIMIT = 0.45
 """Largest log gain: no pixel becomes more than 1.57 times lighter or darker."""
 
 
+def one_side(places: Array) -> Array:
+    """Share of contempt's folds at canonical `places` [..., 2]: all above the nose and on the subject's left, where the
+    corner of the lips is raised, and none beside the right corner."""
+    left = np.clip(0.5 + places[..., 0] / 0.3, 0, 1)
+    above = np.clip((0.6 - places[..., 1]) / 0.4, 0, 1)
+    t = np.maximum(left, above)
+    return np.asarray(t * t * (3 - 2 * t))
+
+
 @dataclass(frozen=True)
 class Shading:
     """The shading model. `maps` [K, GRID, GRID]: log gain of each of `ACTIVE` at strength 1, over the canonical frame
@@ -55,7 +64,9 @@ class Shading:
     ) -> NDArray[np.float32]:
         """The factor [h, w] for every pixel of the region: 1 where nothing changes. `skin`, on the region's coarse
         raster, is the share of the light at each place (`mien.editing.face_mask`)."""
-        logs = np.tensordot(plan.change, self.maps, 1) * self.amount
+        maps = self.maps.copy()
+        maps[ACTIVE.index("contempt")] *= one_side(grid_points()).reshape(GRID, GRID)
+        logs = np.tensordot(plan.change, maps, 1) * self.amount
         logs = np.clip(logs, -LIMIT, LIMIT)
         queries = grid_points()
         # Map each place of the target face to the mean face, by a spline through the landmarks.

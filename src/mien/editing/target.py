@@ -27,7 +27,7 @@ OPENS_ABOVE: Final = {"happiness": 0.5, "surprise": 0.7, "fear": 0.7}
 """Intensity above which closed lips part by themselves, for expressions with parted lips in their full form."""
 OPEN_GAP: Final = {
     "happiness": 0.13,
-    "surprise": 0.11,
+    "surprise": 0.17,
     "sadness": 0.05,
     "anger": 0.08,
     "disgust": 0.07,
