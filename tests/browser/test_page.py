@@ -645,6 +645,7 @@ def test_a_video_is_read_live(visit: Any, examples: Path, tmp_path: Path) -> Non
     page.set_input_files("#file-film", str(tmp_path / "film.webm"))
     one.state_purpose()
     page.wait_for_selector("#live-panel .dial")
+    page.locator("#live-span", has_text="the last 10 seconds").wait_for()
     page.locator("#live-stop").click()
     assert page.locator("#live-empty").is_visible(), "nothing was recorded"
     (tmp_path / "broken.mp4").write_bytes(b"no film")

@@ -7,7 +7,7 @@ import { dial, fit, movementBars, ranked, top } from "./draw.js";
 const LONGEST = 720; // pixels of a frame that is analysed
 const MOVED = 5;
 const TRAIL = 12; // seconds of the trail in the disc
-const SPAN = 60; // seconds of the curves
+const [SHORTEST, SPAN] = [10, 60]; // seconds of the curves: as many as there are, within these
 const PAUSE = 700; // milliseconds until a busy server is asked again
 
 let clip = null; // the file of the video that was brought last
@@ -236,17 +236,20 @@ function described(mine, face, time) {
   ];
 }
 
-/** Valence and arousal over the last minute, above a band of the labels. */
+/** Valence and arousal over time, above a band of the labels. */
 function curves(history) {
   const now = history.at(-1).time;
   const [wide, high] = [600, 120];
-  const x = (time) => wide * (1 - (now - time) / SPAN);
+  const span = clamp(now - history[0].time, SHORTEST, SPAN);
+  const x = (time) => wide * (1 - (now - time) / span);
+  const words = `the last ${Math.round(span)} seconds`;
+  $("live-span").textContent = `labels below; ${words}`;
   const y = (value) => high / 2 - (value * high) / 2;
   const line = (name) => history.filter((one) => one[name] !== null).map((one, n) => `${n ? "L" : "M"}${x(one.time).toFixed(1)} ${y(one[name]).toFixed(1)}`).join("");
   const { valence, arousal } = history.at(-1);
   return s(
     "svg",
-    { class: "curves", viewBox: `0 0 ${wide} ${high + 16}`, preserveAspectRatio: "none", role: "img", "aria-label": `Over the last minute; now valence ${signed(valence)}, arousal ${signed(arousal)}` },
+    { class: "curves", viewBox: `0 0 ${wide} ${high + 16}`, preserveAspectRatio: "none", role: "img", "aria-label": `Over ${words}; now valence ${signed(valence)}, arousal ${signed(arousal)}` },
     s("line", { class: "zero", x1: 0, x2: wide, y1: high / 2, y2: high / 2 }),
     s("path", { class: "valence", d: line("valence") }),
     s("path", { class: "arousal", d: line("arousal") }),
