@@ -15,6 +15,7 @@ import argparse
 import io
 import os
 import shutil
+import statistics
 import tempfile
 import threading
 import time
@@ -30,6 +31,7 @@ from page import _processor_seconds as processor_seconds
 
 ROOT = Path(__file__).parent.parent
 PORTRAIT = ROOT / "examples" / "portrait_smiling.jpg"
+VISITS = 6
 FRAMES = """async ([seconds, threads]) => {
   const { load } = await import("./engine/analyser.js");
   const analyser = await load({ threads });
@@ -107,14 +109,21 @@ def _page(browser: Any, address: str) -> Any:
 
 def _first_result(browser: Any, address: str) -> None:
     """From the request of the page to the result of an example, in the page itself, fetched for the first time."""
-    begun, used = time.monotonic(), processor_seconds()
-    page = _page(browser, address)
-    page.evaluate("sessionStorage.setItem('purpose', 'trial')")
-    page.locator("#read .examples button").first.click()
-    page.wait_for_selector("#read-stage:not(.busy) svg.over", state="attached")
-    taken, worked = time.monotonic() - begun, processor_seconds() - used
-    print(f"first result on the page {taken:.2f} s after opening it; processor time {worked:.2f} s")
-    page.close()
+    times, worked = [], []
+    for _ in range(VISITS):
+        begun, used = time.monotonic(), processor_seconds()
+        page = _page(browser, address)
+        page.evaluate("sessionStorage.setItem('purpose', 'trial')")
+        page.locator("#read .examples button").first.click()
+        page.wait_for_selector("#read-stage:not(.busy) svg.over", state="attached")
+        times.append(time.monotonic() - begun)
+        worked.append(processor_seconds() - used)
+        page.context.close()
+        time.sleep(1)  # until its processes have ended
+    print(
+        f"first result after opening the page, {VISITS} visits: median {statistics.median(times):.2f} s, fastest "
+        f"{min(times):.2f} s; processor time {min(worked):.2f} s"
+    )
 
 
 def _rate(browser: Any, address: str, seconds: float, threads: int) -> None:
@@ -129,7 +138,7 @@ def _rate(browser: Any, address: str, seconds: float, threads: int) -> None:
         f"{times[len(times) // 10]:.0f} ms ({1000 / times[len(times) // 10]:.0f} per second); processor time "
         f"{1000 * worked:.0f} ms a frame"
     )
-    page.close()
+    page.context.close()
 
 
 def _live(browser: Any, address: str, seconds: float) -> None:

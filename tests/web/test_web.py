@@ -50,6 +50,8 @@ def test_what_is_missing_is_said_before_anything_is_written(npm_package: NpmPack
     assert "--download" in str(refused.exception)
     assert not (tmp_path / "site").exists()
     assert isinstance(run(tmp_path / "npm", "--package", "--serve").exception, ConfigError)
+    run(tmp_path / "npm", "--package", "--onnxruntime", npm_package.path)
+    assert isinstance(run(tmp_path / "npm", "--serve").exception, OutputExists), "a package is no page"
 
 
 def test_it_serves_what_it_wrote_before(

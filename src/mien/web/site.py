@@ -112,8 +112,8 @@ def _service_worker(files: dict[str, bytes]) -> bytes:
 
 
 def is_site(folder: Path) -> bool:
-    """Whether `mien web` wrote this folder."""
-    return (folder / MARKER).is_file()
+    """Whether `mien web` wrote this folder, and the page into it."""
+    return (folder / MARKER).is_file() and (folder / "index.html").is_file()
 
 
 def write(folder: Path, files: dict[str, bytes], overwrite: bool = False) -> None:
@@ -144,7 +144,7 @@ def check(folder: Path, overwrite: bool = False) -> None:
         raise ConfigError(f"{name}: is a file: name a folder")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
-    if not is_site(folder):
+    if not (folder / MARKER).is_file():
         raise OutputExists(f"{name}: holds files that `mien web` did not write: name another folder")
     if not overwrite:
         raise OutputExists(f"{name}: exists: pass --overwrite to replace it, or name another folder")
