@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
@@ -24,7 +25,7 @@ from mien.evaluation.editor import benchmark, judges, metrics, table
 from mien.evaluation.editor.judges import JUDGED, SEEN, WORDS, Identity, MiniXception, grey_crop, square_of
 from mien.evaluation.intervals import Interval
 from mien.faces.landmarker import box_of_points
-from mien.landmarks import CHIN, MIRROR, POINTS
+from mien.landmarks import CHIN, LEFT_IRIS, MIRROR, POINTS, RIGHT_IRIS
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("torch")
@@ -429,3 +430,20 @@ def test_the_command_names_what_is_missing(tmp_path: Path) -> None:
     judge = CliRunner().invoke(app, [*command, "--london", str(tmp_path)]).exception
     assert isinstance(judge, ConfigError)
     assert "a.hdf5" in str(judge)
+
+
+def test_stretched_irises_are_seen_in_edits(editor: Editor, examples: Path) -> None:
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    face = editor.locate(photo)[0]
+    one = metrics.LocatedFaces([photo], [face], ["001"])
+    middle = float(face.points[[RIGHT_IRIS, LEFT_IRIS], 1].mean())
+
+    def draw(photo: Photo, _: Any, target: str, *__: Any) -> tuple[Any, float]:
+        stretch = 1.2 if target == "fear" else 1.0
+        matrix = np.array([[1, 0, 0], [0, stretch, middle * (1 - stretch)]])
+        return cv2.warpAffine(photo.rgb, matrix, photo.rgb.shape[1::-1], flags=cv2.INTER_CUBIC), 1.0
+
+    found = benchmark.round_irises(draw, editor, benchmark.Pairs(one, one, [""]))
+    assert found["london/iris/fear"].value == pytest.approx(1.2, abs=0.08)
+    assert found["london/iris/anger"].value == pytest.approx(1, abs=0.02)
+    assert set(found) == {f"london/iris/{name}" for name in metrics.ASKED}

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from mien.cli.main import _with_values, app
 from mien.editing.editor import Editor
 from mien.editing.photo import Photo
-from mien.editing.results import Edit
+from mien.editing.results import Edit, EditRefused
 from mien.errors import ConfigError, OutputExists
 from mien.io import images
 
@@ -231,3 +231,34 @@ def test_verify_finds_the_mark_in_a_stripped_file(examples: Path, tmp_path: Path
     assert as_json["mark_score"] > 7.5
     plain = CliRunner().invoke(app, ["verify", str(examples / "portrait_neutral.jpg")])
     assert "invisible mark: none found; this does not show that the picture is unedited" in plain.output
+
+
+def test_own_teeth_come_from_another_photo(examples: Path, tmp_path: Path) -> None:
+    smiling, neutral = examples / "portrait_smiling.jpg", examples / "portrait_neutral.jpg"
+    asked = ["edit", str(neutral), "--to", "happiness", "--no-provenance", "--no-mark"]
+    run = CliRunner()
+    own = run.invoke(app, [*asked, "--teeth-from", str(smiling), "--out", str(tmp_path / "own.png")])
+    assert own.exit_code == 0, own.output
+    assert "portrait_smiling.jpg" in own.output
+    usual = run.invoke(app, [*asked, "--out", str(tmp_path / "usual.png")])
+    assert usual.exit_code == 0, usual.output
+    assert (images.read(tmp_path / "own.png") != images.read(tmp_path / "usual.png")).any()
+    closed = run.invoke(app, [*asked, "--teeth-from", str(neutral), "--out", str(tmp_path / "no.png")])
+    assert isinstance(closed.exception, EditRefused)
+    missing = run.invoke(
+        app, [*asked, "--teeth-from", str(tmp_path / "x.jpg"), "--out", str(tmp_path / "x.png")]
+    )
+    assert "x.jpg" in str(missing.exception)
+
+
+def test_another_photo_of_teeth_is_another_request(examples: Path, tmp_path: Path) -> None:
+    """`--resume` refuses results with other teeth."""
+    from mien.editing.edit_files import EditSettings, digest_of
+    from mien.editing.target import Target
+
+    first, second = (digest_of(examples / f"portrait_{name}.jpg") for name in ("smiling", "neutral"))
+    stated = [
+        EditSettings(target=Target.parse("happiness"), teeth_from=digest).settings({})
+        for digest in ("", first, second)
+    ]
+    assert len({json.dumps(settings, sort_keys=True) for settings in stated}) == 3

@@ -19,7 +19,7 @@ from mien.editing.photo import Photo, open_photo
 from mien.editing.results import Edit, EditRefused, Located
 from mien.editing.warp import FOLD_LIMIT, Region
 from mien.errors import ConfigError, ExtraMissing, ImageError, NoFace, OutputExists
-from mien.landmarks import LEFT_BROW, LEFT_MOUTH_CORNER, RIGHT_BROW, RIGHT_MOUTH_CORNER
+from mien.landmarks import LEFT_BROW, LEFT_MOUTH_CORNER, OUTER_LIPS, RIGHT_BROW, RIGHT_MOUTH_CORNER
 
 c2pa = pytest.importorskip("c2pa")
 
@@ -367,3 +367,51 @@ def test_the_private_key_is_private_and_made_once(tmp_path: Path) -> None:
     first = signing.Signer.of_install(tmp_path)
     assert (tmp_path / "key.pem").stat().st_mode & 0o077 == 0
     assert signing.Signer.of_install(tmp_path) == first
+
+
+def test_own_teeth_are_drawn_as_they_are_between_the_same_lips(editor: Editor, examples: Path) -> None:
+    """Between the lips of the very photo they are from, the person's teeth are that photo."""
+    from mien.editing import mouth_interior
+    from mien.editing.render import skin_statistics
+
+    smiling = open_photo(examples / "portrait_smiling.jpg")
+    face = editor.locate(smiling)[0]
+    able = editor.with_teeth_of(smiling)
+    assert able.teeth is not None
+    assert able.teeth.own
+    around = skin_statistics(smiling.rgb, FaceFrame.of(face.points), face.points)
+    opening = mouth_interior.opening_of(face.points)
+    t, share = np.meshgrid(np.linspace(0.25, 0.75, 30), np.linspace(0.2, 0.8, 9))
+    places = opening.at(t, share * opening.height_at(t))
+    drawn = mouth_interior.filled(able.teeth, opening, places, around, 0)
+    real = smiling.rgb[tuple(np.rint(places[..., ::-1]).astype(int).transpose(2, 0, 1))]
+    bite = mouth_interior.filled(mouth_interior.examples()["bite"], opening, places, around, 0)
+    error, others = (np.abs(shown - real).mean() for shown in (drawn, bite))
+    assert error < 12
+    assert error < 0.5 * others
+
+
+def test_own_teeth_fill_the_lips_of_another_photo(
+    editor: Editor, photo: Photo, located: list[Located], examples: Path
+) -> None:
+    able = editor.with_teeth_of(examples / "portrait_smiling.jpg")
+    usual, own = (way.apply(photo, located, "happiness", 1.0) for way in (editor, able))
+    assert any("filled from the example" in flag for flag in usual.flags)
+    assert any("filled from '" in flag for flag in own.flags)
+    lips = FaceFrame.of(located[0].points).to_canonical(located[0].points)[OUTER_LIPS]
+    height, width = photo.rgb.shape[:2]
+    places = FaceFrame.of(located[0].points).to_canonical(
+        np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(float)
+    )
+    mouth = (np.abs(places - lips.mean(axis=0)) < [0.6, 0.35]).all(axis=2)
+    changed = (usual.image != own.image).any(axis=2)
+    assert changed[mouth].sum() > 50
+    assert not changed[~mouth].any()
+    # An expression that shows no teeth has its own mouth interior.
+    surprised = [way.apply(photo, located, "surprise", 1.0).image for way in (editor, able)]
+    np.testing.assert_array_equal(*surprised)
+
+
+def test_closed_lips_have_no_teeth_to_take(editor: Editor, examples: Path) -> None:
+    with pytest.raises(EditRefused, match="the lips are closed"):
+        editor.with_teeth_of(examples / "portrait_neutral.jpg")

@@ -180,3 +180,29 @@ def test_without_an_editor_edits_answer_501(serve: Serve) -> None:
 def test_with_an_editor_the_service_says_so(client: TestClient) -> None:
     told = client.get("/v1/service").json()
     assert (told["editor"], told["editor_lacking"]) == (True, "")
+
+
+def test_own_teeth_are_taken_from_a_second_picture(
+    client: TestClient, editor: Editor, portrait: bytes, examples: Path
+) -> None:
+    pytest.importorskip("c2pa")
+    smiling = (examples / "portrait_smiling.jpg").read_bytes()
+    fields = {"target": "happiness", "format": "png", "mark": "false"}
+    files = {"file": ("a.jpg", portrait, "image/jpeg"), "teeth_from": ("b.jpg", smiling, "image/jpeg")}
+    answer = client.post("/v1/edits", files=files, data=fields, headers={"accept": "image/*"})
+    assert answer.status_code == 200, answer.text
+    expected = editor.with_teeth_of(smiling)(portrait, "happiness", 1.0)
+    np.testing.assert_array_equal(decoded(answer.content), expected.image)
+    assert "b.jpg" in answer.headers["mien-flags"]
+    files["teeth_from"] = ("b.jpg", portrait, "image/jpeg")
+    answer = client.post("/v1/edits", files=files, data=fields)
+    assert answer.status_code == 422, answer.text
+    assert "teeth_from" in answer.text
+    assert "the lips are closed" in answer.text
+
+
+def test_an_analysis_takes_no_teeth(client: TestClient, portrait: bytes) -> None:
+    files = {"file": ("a.jpg", portrait, "image/jpeg"), "teeth_from": ("b.jpg", portrait, "image/jpeg")}
+    answer = client.post("/v1/analyses", files=files)
+    assert answer.status_code == 422
+    assert "teeth_from" in answer.text

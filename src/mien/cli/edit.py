@@ -24,7 +24,7 @@ from mien.errors import ConfigError, NoFace
 from mien.wording import fixed, several
 
 if TYPE_CHECKING:
-    from mien.editing.edit_files import EditJob, FileOutcome
+    from mien.editing.edit_files import EditJob, EditSettings, FileOutcome
     from mien.editing.editor import Editor
     from mien.editing.provenance import Verification
     from mien.editing.results import Edit, FaceEdit
@@ -59,6 +59,9 @@ def edit(
     ] = None,
     like: Annotated[
         Path | None, typer.Option(help="Set the facial actions of the largest face in this photo.")
+    ] = None,
+    teeth_from: Annotated[
+        Path | None, typer.Option(help="Take the person's own teeth from this photo, where lips part.")
     ] = None,
     intensity: Annotated[
         float, typer.Option(min=0, max=1.25, help="0 to 1.25; 1 is a full expression.")
@@ -157,7 +160,7 @@ def edit(
         detector, model, weights, min_face, min_confidence, tiled, prior, adapt
     )
     editor = Editor.load(**finding, threads=threads)
-    request = replace(request, target=_liked(editor, like, target))
+    editor, request = _with_other_photos(editor, request, like, teeth_from)
     if job.several:
         outcomes = edit_files.edit_folder(
             editor, job, request, request.settings(finding), resume=resume, overwrite=overwrite
@@ -196,6 +199,18 @@ def _target(
     if au is not None:
         wanted.append(Target.parse_actions(au))
     return reduce(and_, wanted, Target({}, "")) if len(wanted) != 1 else wanted[0]
+
+
+def _with_other_photos(
+    editor: Editor, request: EditSettings, like: Path | None, teeth_from: Path | None
+) -> tuple[Editor, EditSettings]:
+    """The editor and the request with what they take from other photos: facial actions and teeth."""
+    from mien.editing.edit_files import digest_of
+
+    request = replace(request, target=_liked(editor, like, request.target))
+    if teeth_from is None:
+        return editor, request
+    return editor.with_teeth_of(teeth_from), replace(request, teeth_from=digest_of(teeth_from))
 
 
 def _liked(editor: Editor, like: Path | None, target: Target) -> Target:

@@ -6,6 +6,7 @@ can be resumed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ class EditSettings:
 
     Attributes:
         target: the requested expression.
+        teeth_from: hash of the photo that the editor's teeth are taken from, or "".
         intensity: 0 to 1.25; 1 is a full expression.
         face, mouth, relative, force: as of `mien.editing.editor.Editor`.
         grid: write a sheet of many edits instead: expressions by strengths, or the valence/arousal plane.
@@ -46,6 +48,7 @@ class EditSettings:
     """
 
     target: Target
+    teeth_from: str = ""
     intensity: float = 1.0
     face: int | Literal["all"] = 0
     mouth: Mouth = "auto"
@@ -76,6 +79,8 @@ class EditSettings:
         names = ("intensity", "mouth", "relative", "grid", "label", "quality", "provenance", "mark")
         asked = {name: getattr(self, name) for name in names}
         asked |= {"target": str(self.target), "face": str(self.face)}
+        if self.teeth_from:
+            asked["teeth_from"] = self.teeth_from
         if self.target.actions:  # the words may name a photo, which says nothing of its content
             asked["target_actions"] = self.target.actions
         return {**made_with(options), "editor": provenance.weights_digest(), **asked}
@@ -90,6 +95,11 @@ class EditJob:
     out: Path | None
     animate: Path | None
     several: bool
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def resolve(

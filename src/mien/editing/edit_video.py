@@ -663,7 +663,16 @@ def _drawn(
     for replaced in (True,) if refill == 1 else (False,) if refill == 0 else (True, False):
         way = replace(drawn, refill=replaced)
         ways.append(
-            render(rgb, way, editor.shading, teeth, order.seed, interiors=editor.interiors, around=around)[0]
+            render(
+                rgb,
+                way,
+                editor.shading,
+                teeth,
+                order.seed,
+                interiors=editor.interiors,
+                around=around,
+                example=editor.teeth if teeth >= 0.5 else None,
+            )[0]
         )
     if len(ways) == 2:
         return np.asarray(cv2.addWeighted(ways[0], refill, ways[1], 1 - refill, 0), np.uint8), drawn

@@ -14,17 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mien.editing import eyes, lip_contour
+from mien.editing import eyes, lip_contour, mouth_interior
 from mien.editing.action_basis import ActionBasis
 from mien.editing.geometry import ACTIVE, FaceFrame, Geometry, lip_gap
 from mien.editing.occlusion import covered
 from mien.editing.photo import Photo, open_photo
 from mien.editing.plan import Plan, plan
-from mien.editing.render import render
+from mien.editing.render import render, skin_statistics
 from mien.editing.results import (
     MAX_JITTER,
     MAX_YAW,
@@ -66,6 +67,7 @@ class Editor:
         shading: folds and furrows, or None.
         corrector: the learned correction, or None.
         actions: displacement of the landmarks by facial actions, or None.
+        teeth: the mouth that fills parting lips, or None for one of the examples (`with_teeth_of`).
         interiors: draw the mouth interior between parting lips.
         measure: read faces before and after. Absolute edits start from the expression read before.
 
@@ -78,6 +80,7 @@ class Editor:
     shading: Shading | None = None
     corrector: OnnxCorrector | None = None
     actions: ActionBasis | None = None
+    teeth: mouth_interior.Example | None = None
     interiors: bool = True
     measure: bool = True
 
@@ -112,6 +115,26 @@ class Editor:
     def with_actions(self, basis: ActionBasis) -> Editor:
         """This editor with other displacements of facial actions."""
         return replace(self, actions=basis)
+
+    def with_teeth_of(self, picture: images.Source | images.Pixels | Photo) -> Editor:
+        """This editor with the teeth that the largest face of a picture shows: another photo of the person to edit.
+
+        Raises:
+            ImageError: the picture cannot be read.
+            NoFace: there is no face.
+            EditRefused: its lips are closed, or its mouth is covered or turned away.
+        """
+        photo = picture if isinstance(picture, Photo) else open_photo(picture, self.pipeline.max_pixels)
+        face = self.locate(photo)[0]
+        frame = FaceFrame.of(face.points)
+        if lip_gap(frame.to_canonical(face.points)) < mouth_interior.PARTED:
+            raise EditRefused(
+                f"{photo.source}: the lips are closed: choose a photo on which the person shows the teeth"
+            )
+        self._doubts(photo, face, force=False)
+        skin = skin_statistics(photo.rgb, frame, face.points).skin
+        name = PurePath(photo.source).name  # results record it
+        return replace(self, teeth=mouth_interior.own_mouth(photo.rgb, face.points, skin, name))
 
     def without_pictures(self) -> Editor:
         """This editor with its flow alone, without shading and mouth interiors. For comparison."""
@@ -226,7 +249,15 @@ class Editor:
                 )
             if self.corrector is not None:
                 drawn = self.corrector(colour, drawn, self.shading, wanted.teeth, seed)
-            colour, notes = render(colour, drawn, self.shading, wanted.teeth, seed, interiors=self.interiors)
+            colour, notes = render(
+                colour,
+                drawn,
+                self.shading,
+                wanted.teeth,
+                seed,
+                interiors=self.interiors,
+                example=self.teeth if wanted.teeth >= 0.5 else None,
+            )
             done.append(_record(number, located[number], wanted, intensity, drawn, (*flags, *notes)))
         edited = photo.with_colour(colour)
         return Edit(edited, photo, tuple(self._measured(edited, done)), str(wanted))

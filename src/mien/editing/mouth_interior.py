@@ -46,6 +46,10 @@ _ROW = 0.85
 shorter than usual."""
 _CORNER = 0.22
 """Share of the mouth's width at each corner over which an opening tapers to a point."""
+_RELIT = (0.5, 1.6)
+"""Limits of the ratio by which the person's own mouth is made darker or lighter."""
+PARTED = 0.045
+"""Mean lip gap, in eye distances, from which a mouth shows teeth that can be taken."""
 SHOWS = 0.022
 """Mean lip gap, in eye distances, from which a mouth counts as open."""
 
@@ -109,12 +113,13 @@ def _along(right: Array, left: Array, places: Array) -> tuple[Array, Array]:
 @dataclass(frozen=True)
 class Example:
     """An example of a mouth: its picture [h, w, 3] (RGB, uint8), its opening, and the mean colour [3] of the skin
-    beside it."""
+    beside it. `own`: it is the person's own, from another photo (`own_mouth`)."""
 
     name: str
     picture: NDArray[np.uint8]
     opening: Opening
     skin: Array
+    own: bool = False
 
     @cached_property
     def bright(self) -> float:
@@ -149,6 +154,18 @@ def examples() -> dict[str, Example]:
             )
             for name in (str(word) for word in arrays["names"])
         }
+
+
+def own_mouth(rgb: Pixels, points: Array, skin: Array, name: str) -> Example:
+    """The mouth between the inner lips of landmarks [P, 2] in a photo [h, w, 3] (uint8), with the mean colour [3] of
+    its `skin`."""
+    contour = points[INNER_LIPS]
+    size = np.array(rgb.shape[1::-1])
+    margin = 0.1 * float(np.linalg.norm(contour[10] - contour[0]))
+    low = np.floor(contour.min(axis=0) - margin).astype(int).clip(0, size - 1)
+    high = (np.ceil(contour.max(axis=0) + margin).astype(int) + 1).clip(low + 1, size)
+    picture = np.ascontiguousarray(rgb[low[1] : high[1], low[0] : high[0]])
+    return Example(name, picture, Opening.of(contour - low), skin, own=True)
 
 
 def choose(ratio: float, teeth: float) -> Example:
@@ -206,9 +223,15 @@ def filled(
     """An example's interior at `places` [h, w, 2], as RGB float in 0..255; `seed` fixes the noise.
 
     Teeth are lit like the whites of the eyes, independent of the skin: of 657 mouths of DiffusionFER and of web photos
-    their luma rises with the 0.4th power of the eyes', and hardly with that of the cheeks.
+    their luma rises with the 0.4th power of the eyes', and hardly with that of the cheeks. The person's own mouth is
+    only made lighter or darker, as their skin is in this photo.
     """
     t, depth, height = target.locate(places)
+    if example.own:
+        places = example.opening.at(np.clip(t, 0, 1), _depth_in(example.opening, t, depth, height))
+        light = float(around.skin @ LUMA) / max(float(example.skin @ LUMA), 1.0)
+        own = look_up(example.picture.astype(np.float32), places.astype(np.float32), cv2.INTER_CUBIC)
+        return np.asarray(own * np.float32(np.clip(light, *_RELIT)), np.float32)
     inside = np.clip(t, 0, 1)
     across = 0.5 + _ROW * (inside - 0.5)
     where = example.opening.at(across, _depth_in(example.opening, across, depth, height)).astype(np.float32)

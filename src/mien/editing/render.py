@@ -56,12 +56,14 @@ def render(
     interiors: bool = True,
     around: mouth_interior.SkinStatistics | None = None,
     masked: bool = True,
+    example: mouth_interior.Example | None = None,
 ) -> tuple[Pixels, tuple[str, ...]]:
     """Draw a plan on a photo [h, w, 3] (RGB, uint8 or uint16); returns a new array and notes on what was done.
 
     `teeth` in 0..1 selects the kind of mouth interior; `seed` fixes the noise of a filled mouth. Without `interiors`
     only the flow changes the mouth interior. `around` are skin statistics from several frames, if known
-    (`skin_statistics`). Without `masked` also background and hair change (`mien.editing.face_mask`).
+    (`skin_statistics`). Without `masked` also background and hair change (`mien.editing.face_mask`). `example` is the
+    mouth to fill an interior from; None chooses one.
     """
     height, width = colour.shape[:2]
     region = Region.of(plan_.frame, width, height)
@@ -85,7 +87,7 @@ def render(
     if interiors and masked:
         eyes.draw(colour, plan_, region, new, touched)
     if interiors:
-        notes += _mouth(colour, plan_, region, new, touched, around, teeth, seed)
+        notes += _mouth(colour, plan_, region, new, touched, around, teeth, seed, example)
     lit = None
     if plan_.gain is not None:
         share = region.fade if skin is None else region.fade * skin
@@ -176,6 +178,7 @@ def _mouth(
     around: mouth_interior.SkinStatistics,
     teeth: float,
     seed: int,
+    example: mouth_interior.Example | None,
 ) -> list[str]:
     """Draw the mouth interior into `new`, in place; `around` is from `skin_statistics`."""
     now, gap = lip_gap(plan_.source), lip_gap(plan_.target)
@@ -204,9 +207,9 @@ def _mouth(
         note = []
     else:
         scale = np.iinfo(colour.dtype).max / 255
-        look = mouth_interior.choose(target.ratio, teeth)
+        look = example or mouth_interior.choose(target.ratio, teeth)
         inner = mouth_interior.filled(look, target, places, around, seed) * scale
-        note = [f"mouth interior filled from the example '{look.name}'"]
+        note = [f"mouth interior filled from {'' if look.own else 'the example '}'{look.name}'"]
     new[window] = mask * inner + (1 - mask) * new[window]
     touched[window] |= mask[..., 0] > 0
     return note

@@ -51,9 +51,7 @@ class Answers:
         of a job, which reports its `progress`."""
         try:
             if "edit" in request:
-                return self._edit(
-                    schema.EditRequest.model_validate(request["edit"]), data, request["as_json"]
-                )
+                return self._edit(request, data)
             if "video" in request:
                 return job_files.analyse_video(
                     self._models.pipeline, self._limits, request["video"], progress
@@ -108,13 +106,30 @@ class Answers:
             refusal = _refusal(problem, data)
             raise Refusal(refusal.status, refusal.code, f"baseline: {refusal.message}") from None
 
-    def _edit(self, asked: schema.EditRequest, data: bytes, as_json: bool) -> Answer:
+    def _editor(self, request: dict[str, Any], data: bytes) -> tuple[Editor, bytes]:
+        """The editor for a request, with the teeth of its second picture if there is one, and the first picture."""
+        editor = self._models.editor
+        if editor is None:
+            raise Refusal(501, "no_editor", f"this server cannot edit: {self.describe()['lacking']}")
+        if "teeth_from" not in request:
+            return editor, data
+        at, name = request["teeth_from"]["at"], request["teeth_from"]["name"] or "teeth_from"
+        from mien.editing.photo import open_photo
+
+        try:
+            photo = replace(open_photo(data[at:], self._limits.pixels), source=name)
+            return editor.with_teeth_of(photo), data[:at]
+        except MienError as problem:
+            refusal = _refusal(problem, data[at:])
+            raise Refusal(refusal.status, refusal.code, f"teeth_from: {refusal.message}") from None
+
+    def _edit(self, request: dict[str, Any], data: bytes) -> Answer:
         from mien.editing import provenance, signing
         from mien.editing.photo import encode, open_photo
         from mien.editing.target import Target
 
-        if self._models.editor is None:
-            raise Refusal(501, "no_editor", f"this server cannot edit: {self.describe()['lacking']}")
+        asked = schema.EditRequest.model_validate(request["edit"])
+        editor, data = self._editor(request, data)
         wanted = [Target.parse(asked.target)] if asked.target is not None else []
         if asked.valence is not None and asked.arousal is not None:
             wanted.append(Target.of_affect(asked.valence, asked.arousal))
@@ -122,9 +137,9 @@ class Answers:
             wanted.append(Target.parse_actions(asked.actions))
         target = wanted[0] if len(wanted) == 1 else wanted[0] & wanted[1]
         photo = open_photo(data, self._limits.pixels)
-        edit = self._models.editor.apply(
+        edit = editor.apply(
             photo,
-            self._located(self._models.editor, photo, data),
+            self._located(editor, photo, data),
             target,
             asked.intensity,
             face=asked.face,
@@ -139,7 +154,7 @@ class Answers:
         signer = self._models.signer or signing.Signer.of_install()
         signed = provenance.sign(plain, f".{form}", stated, edit, signer)
         media = schema.MEDIA_TYPES[form]
-        if as_json:
+        if request["as_json"]:
             body = _edit_as_json(edit, stated, media, signed)
             return {"media_type": "application/json", "faces": len(edit.faces)}, body
         headers = {

@@ -214,6 +214,8 @@ def _pictures(service: ServerState, guards: Sequence[Any]) -> APIRouter:
                 f"no field '{next(iter(upload.fields))}': an analysis takes a file only",
             )
         asked: dict[str, Any] = {"name": upload.name}
+        if upload.teeth_from is not None:
+            raise Refusal(422, "wrong_form", "no field 'teeth_from': an analysis draws nothing, leave it out")
         if upload.baseline is not None:
             data, name = upload.baseline
             asked["baseline"] = {"name": name, "at": len(upload.data)}
@@ -234,7 +236,7 @@ def _pictures(service: ServerState, guards: Sequence[Any]) -> APIRouter:
             **openapi.refusals(*_COMMON, 501),
         },
         response_model=None,
-        openapi_extra=openapi.body(schema.EditRequest),
+        openapi_extra=openapi.body(schema.EditRequest, teeth_from=True),
     )
     async def edits(request: Request) -> Response:
         """The file records that it was edited (C2PA manifest and XMP). Headers: `Mien-Applied`, `Mien-Flags`."""
@@ -246,9 +248,14 @@ def _pictures(service: ServerState, guards: Sequence[Any]) -> APIRouter:
             raise Refusal(
                 422, "wrong_form", "no field 'baseline': an edit compares with nothing, leave it out"
             )
-        asked = _asked(schema.EditRequest, upload.fields, "edit").model_dump()
         as_json = "application/json" in request.headers.get("accept", "")
-        return await service.answer(request, upload, {"edit": asked, "as_json": as_json})
+        edit = _asked(schema.EditRequest, upload.fields, "edit").model_dump()
+        asked: dict[str, Any] = {"edit": edit, "as_json": as_json}
+        if upload.teeth_from is not None:
+            data, name = upload.teeth_from
+            asked["teeth_from"] = {"name": name, "at": len(upload.data)}
+            upload = replace(upload, data=upload.data + data)
+        return await service.answer(request, upload, asked)
 
     return router
 

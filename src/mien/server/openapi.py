@@ -132,6 +132,10 @@ _NEUTRAL: Final = {
     "baseline": _FILE | {"description": "a picture of the person's neutral face, to compare the faces with"}
 }
 
+_TEETH: Final = {
+    "teeth_from": _FILE | {"description": "another picture of the person, to take their own teeth from"}
+}
+
 
 def _fields(fields: type[BaseModel]) -> dict[str, Any]:
     """The properties of a form's fields; those that are lists are sent as one text with commas."""
@@ -162,11 +166,14 @@ def _form(properties: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]
     return {"multipart/form-data": {"schema": schema, "example": example}}
 
 
-def body(fields: type[BaseModel] | None = None, baseline: bool = False) -> dict[str, Any]:
-    """The OpenAPI request body of an endpoint that takes a picture, optionally with a baseline and further fields."""
+def body(
+    fields: type[BaseModel] | None = None, baseline: bool = False, teeth_from: bool = False
+) -> dict[str, Any]:
+    """The OpenAPI request body of an endpoint that takes a picture, optionally with a second one and further fields."""
     properties = {} if fields is None else _fields(fields)
     example = {"file": "portrait.jpg"} | ({} if fields is None else {"target": "happiness", "intensity": 0.7})
-    content = _form(_FILES | (_NEUTRAL if baseline else {}) | properties, example)
+    second = (_NEUTRAL if baseline else {}) | (_TEETH if teeth_from else {})
+    content = _form(_FILES | second | properties, example)
     content |= dict.fromkeys((*schema.MEDIA_TYPES.values(), "application/octet-stream"), PICTURE)
     extra: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
     if fields is not None:

@@ -40,12 +40,13 @@ FIELD_BYTES = 4096
 @dataclass(frozen=True)
 class Upload:
     """A received picture: its bytes, its name as sent ("" for none), and the other fields of the form; and the bytes
-    and name of the picture in the field `baseline`, if there is one."""
+    and name of the picture in the field `baseline`, and of that in `teeth_from`, if there is one."""
 
     data: bytes
     name: str = ""
     fields: dict[str, str] = field(default_factory=dict)
     baseline: tuple[bytes, str] | None = None
+    teeth_from: tuple[bytes, str] | None = None
 
 
 class _InMemory(MultiPartParser):
@@ -206,13 +207,14 @@ async def _parsed(request: Request, body: bytes) -> Upload:
                 fields[key] = value
             elif key in pictures:
                 raise Refusal(422, "wrong_form", f"two pictures stand in field '{key}': send one")
-            elif key in ("file", "baseline"):
+            elif key in ("file", "baseline", "teeth_from"):
                 pictures[key] = await value.read(), shown_name(value.filename or "")
             else:
                 raise Refusal(422, "wrong_form", f"the picture is in field '{key[:40]}': call it 'file'")
     finally:
         await form.close()
-    return Upload(*pictures.get("file", (b"", "")), fields, pictures.get("baseline"))
+    file = pictures.get("file", (b"", ""))
+    return Upload(*file, fields, pictures.get("baseline"), pictures.get("teeth_from"))
 
 
 def shown_name(name: str) -> str:

@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 
 from mien.data.duplicates import hash_of
+from mien.editing import eyes
 from mien.editing.editor import Editor
 from mien.editing.geometry import ACTIVE, FaceFrame, lip_gap
 from mien.editing.photo import Photo
@@ -36,6 +37,7 @@ from mien.editing.warp import FOLD_LIMIT
 from mien.errors import DatasetNotFound, NoFace
 from mien.evaluation.editor import metrics
 from mien.evaluation.editor.editors import variants
+from mien.evaluation.editor.irises import iris_ratios
 from mien.evaluation.editor.judges import JUDGED, Identity, MiniXception, Points, grey_crop
 from mien.evaluation.editor.metrics import ASKED, GROUPED, POOLED, EditFunction, LocatedFaces
 from mien.evaluation.editor.table import StageCache, Table
@@ -294,6 +296,26 @@ def motion(draw: EditFunction, editor: Editor, find: Find, pairs: Pairs) -> Figu
     }
 
 
+def round_irises(draw: EditFunction, editor: Editor, pairs: Pairs) -> Figures:
+    """Height over width of the irises in edits at 1, relative to the photo, by expression: the median, and the 5th and
+    95th percentiles as bounds."""
+    found: Figures = {}
+    for name in ASKED:
+        ratios: list[float] = []
+        for photo, face in zip(pairs.neutral.photos, pairs.neutral.faces, strict=True):
+            try:
+                rgb, _ = draw(photo, face, name, 1.0, None)
+            except EditRefused:
+                continue
+            points, _ = editor.looked_at(rgb, face.points.astype(np.float32))
+            ratios += iris_ratios(photo.rgb, rgb, face.points, eyes.settled(rgb, points))
+        low, middle, high = (
+            np.nanpercentile(ratios, (5, 50, 95)) if np.isfinite(ratios).any() else [np.nan] * 3
+        )
+        found[f"london/iris/{name}"] = Interval(float(middle), float(low), float(high))
+    return found
+
+
 def seconds(editor: Editor, photo: Path) -> Figures:
     """Wall time of one edit of a photo enlarged to 12 megapixels, located and drawn; the middle of three."""
     rgb = images.read(photo)
@@ -438,6 +460,7 @@ def run(
                 "people": partial(on_people, draw, judge, identity, pairs, own),
                 "pairs": partial(on_pairs, draw, way.editor, judge, find, pairs),
                 "motion": partial(motion, draw, way.editor, find, pairs),
+                "irises": partial(round_irises, draw, way.editor, pairs),
             }.items():
                 figures[name] |= store.get(f"{stage}/{name}", depends | way.depends, measure)
     if large is not None:

@@ -29,6 +29,7 @@ LINES: Final[dict[str, tuple[str, str]]] = {
     "london/identity": ("London: identity distance to the photo", "<= 0.40"),
     "london/same": ("London: same person by dlib (< 0.6)", ">= 0.99"),
     **{f"london/response/{name}": (f"London: motion found over asked, {name} 0.8", "0.8 to 1.15") for name in POOLED},
+    **{f"london/iris/{name}": (f"London: iris height by width, {name} [5, 95 %]", "0.93 to 1.07") for name in ASKED},
     **{
         f"london/group/{group}/{key}": (f"London: {words}, {group.replace('_', ' ')} people", "")
         for key, words in (("accuracy", "six expressions judged as asked"), ("identity", "identity distance"))

@@ -135,7 +135,9 @@ def configured(tree: dict[str, Any], source: str) -> DetectorConfig:
     return config
 
 
-def run(config: DetectorConfig, resume: bool = False, progress: EventProgress = silent) -> Path:
+def run(
+    config: DetectorConfig, resume: bool = False, progress: EventProgress = silent, overwrite: bool = False
+) -> Path:
     """Prepare, train, export, measure; return the run folder.
 
     The folder holds detector.onnx, its card detector.json, detector.safetensors, metrics.jsonl, and state.pt for
@@ -145,16 +147,21 @@ def run(config: DetectorConfig, resume: bool = False, progress: EventProgress = 
         config: the run.
         resume: continue from `state.pt` if there is one.
         progress: called with progress.
+        overwrite: replace a run in the folder.
 
     Raises:
         FileLocked: another process is training this run.
-        ConfigError: the sources are missing and cannot be made, or the folder has a run and `resume` is off.
+        ConfigError: the sources are missing and cannot be made, or the folder has a run and neither `resume` nor
+            `overwrite` is on.
         DatasetNotFound: a folder does not hold its set.
         WeightsError: `start` holds other weights, or the exported network gives other scores.
         TrainingError: a loss is not finite, or the folder cannot be written.
     """
     note = notes(progress)
-    with run_folder.held(config, resume, free=_MAY_CHANGE), processor.settings(config.threads):
+    with (
+        run_folder.held(config, resume, free=_MAY_CHANGE, overwrite=overwrite),
+        processor.settings(config.threads),
+    ):
         sources.complete(
             config.sources,
             config.roots,
