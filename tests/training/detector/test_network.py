@@ -11,7 +11,18 @@ import torch
 from mien.errors import WeightsError
 from mien.faces.detector_network import CHANNELS, STRIDES
 from mien.io.onnx import session
-from mien.training.detector.network import DetectorNet, Refinement, Separable, _renamed, export, start
+from mien.training.detector.network import (
+    LARGE,
+    SMALL,
+    STRICTER,
+    DetectorNet,
+    Refinement,
+    Separable,
+    ShippedDetector,
+    _renamed,
+    export,
+    start,
+)
 
 HEADS = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}
 
@@ -139,6 +150,32 @@ def test_a_new_refinement_changes_nothing() -> None:
     assert not torch.equal(Separable(8, 8)(maps), maps)
 
 
+def test_large_faces_need_a_higher_score() -> None:
+    class Answers(torch.nn.Module):
+        """At every cell a face of the same height with a logit of 1."""
+
+        def __init__(self, height: float) -> None:
+            super().__init__()
+            self.height = height
+
+        def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+            maps = [torch.ones(1, CHANNELS, 2, 2) for _ in STRIDES]
+            for stride, values in zip(STRIDES, maps, strict=True):
+                values[:, [2, 4]] = float(np.log(self.height / 2 / stride))
+            return maps
+
+    for height, lower in (
+        (5, 0),
+        (SMALL, 0),
+        (np.sqrt(SMALL * LARGE), STRICTER / 2),
+        (LARGE, STRICTER),
+        (300, STRICTER),
+    ):
+        for maps in ShippedDetector(Answers(float(height)))(torch.zeros(1)):  # type: ignore[arg-type]
+            assert maps[:, 0].numpy() == pytest.approx(1 - lower, abs=1e-4)
+            assert (maps[:, 5:] == 1).all()
+
+
 def test_the_exported_network_takes_any_picture_and_answers_as_the_network(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = DetectorNet().eval()
@@ -149,7 +186,7 @@ def test_the_exported_network_takes_any_picture_and_answers_as_the_network(tmp_p
         image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
         maps = opened.run(None, {"image": image})
         with torch.no_grad():
-            expected = network(torch.from_numpy(image))
+            expected = ShippedDetector(network)(torch.from_numpy(image))
         for stride, found, known in zip(STRIDES, maps, expected, strict=True):
             assert found.shape == (1, CHANNELS, height // stride, width // stride)
             assert np.abs(found - known.numpy()).max() < 0.01

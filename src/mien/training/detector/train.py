@@ -35,7 +35,7 @@ from mien.training import checkpoint, optim, processor, run_folder
 from mien.training.config import OptimConfig
 from mien.training.detector import measure, sources
 from mien.training.detector.losses import losses
-from mien.training.detector.network import DetectorNet, export, start
+from mien.training.detector.network import DetectorNet, ShippedDetector, export, start
 from mien.training.detector.scenes import Composer, SceneBatch, SceneDraws, Truth
 from mien.training.landmarks.teacher import FACES
 from mien.training.loop import Run, fabric_of, notes, silent
@@ -340,9 +340,9 @@ def finish(
 def difference(network: DetectorNet, path: Path, images: list[Pixels]) -> float:
     """The largest difference of a score between a network and its exported file."""
     opened, gap = session(str(path), 1), 0.0
-    network.eval()
+    shipped = ShippedDetector(network).eval()
     for image in images:
-        expected = network(torch.from_numpy(image[None]))
+        expected = shipped(torch.from_numpy(image[None]))
         for maps, known in zip(opened.run(None, {"image": image[None]}), expected, strict=True):
             scores = torch.from_numpy(maps[:, 0]).sigmoid() - known[:, 0].sigmoid()
             gap = max(gap, float(scores.abs().max()))
