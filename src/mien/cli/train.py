@@ -89,6 +89,9 @@ def _recogniser(config: Path, assignments: list[str]) -> Callable[..., Path]:
     return partial(loop.run, settings, validate)
 
 
+RUNS = Path("runs")
+"""Where trainings write unless they are told another place; it is made by the first."""
+
 LINE_SECONDS = 60.0
 """Longest time between two lines of a training in a log."""
 
@@ -146,7 +149,7 @@ def _drawn() -> Iterator[Any]:
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="The folder that holds the run folders.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="The folder that holds the run folders.")] = RUNS,
     curves: Annotated[
         Path | None,
         typer.Option(help="Also draw their validation accuracy by epoch into this file."),
@@ -164,7 +167,7 @@ def runs(
 
         for form in palette.FORMS:
             outputs.check(curves.with_suffix(f".{form}"), overwrite=overwrite)
-    if not folder.is_dir():
+    if not folder.is_dir() and folder != RUNS:
         raise ConfigError(f"{folder}: no such folder: name the one that holds the run folders")
     found = run_log.runs(folder)
     if curves is not None and found:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from mien.cli import terminal
+from mien.cli import options, terminal
 
 
 def web(
@@ -19,9 +19,7 @@ def web(
     package: Annotated[
         bool, typer.Option("--package", help="Write the folder of an npm package instead of the page.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the folder if this command wrote it.")
-    ] = False,
+    overwrite: options.Overwrite = False,
     onnxruntime: Annotated[
         Path | None,
         typer.Option(
@@ -47,7 +45,7 @@ def web(
     """Write the page that analyses photos, videos and the camera in the browser.
 
     The folder is all that a web server needs: nothing is uploaded, and after the first visit the page works without a
-    network. Only --download uses the network.
+    network. Only --download uses the network. --overwrite replaces only a folder that this command wrote.
     """
     from mien.errors import ConfigError
     from mien.web import runtime, site
