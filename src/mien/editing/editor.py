@@ -194,7 +194,7 @@ class Editor:
                 does not change for ("happiness", 1). With "neutral" it is the share that is removed.
             face: which face, 0 is the largest, or "all".
             mouth: "keep" the lips as they are, "close" or "open" them; "auto" keeps them, except that closed lips part
-                above intensity 0.5 for happiness, 0.7 for surprise and fear, and that "neutral" closes them. A number
+                from about 0.3 for happiness, surprise and fear, and that "neutral" closes them. A number
                 is the lip gap to aim for, in eye distances.
             relative: add to what the face shows instead of starting from neutral. force: edit even where the quality
             will be poor (turned head, small face, uncertain landmarks, covered eyes or mouth, cropped chin). seed:
