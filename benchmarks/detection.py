@@ -4,9 +4,9 @@
         --photographs examples --photographs data/scenes --sources cache/detector [--json figures.json]
 
 Sets: scenes composed of held-out people and photographs (as in training); composites of the London set with exact
-boxes; press photographs at full, half and quarter size, with YuNet's boxes at full size (`detection_faces.json`), each looked
-at; all photographs and portraits turned by 90, 180 and 270 degrees; London portraits with eyes, mouth or half of the
-face covered; the same cut off by the picture's edge. Faceless pictures are the held-out backgrounds.
+boxes; press photographs at full, half and quarter size, with YuNet's boxes at full size (`detection_faces.json`), which
+were looked at; all of them turned by 90, 180 and 270 degrees; London portraits with eyes, mouth or half
+of the face covered; the same cut off by the picture's edge. Faceless pictures are the held-out backgrounds.
 
 A face is found if an answer overlaps it by half (intersection over union) at the detector's default score. The label of
 a turned portrait is compared with that of the upright one by the same detector. Times are of this process's processor
