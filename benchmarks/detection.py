@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 import mien
 from mien.faces import detect
 from mien.faces.landmarker import Landmarker, box_of_points
+from mien.faces.pipeline import PRESENCE, needed_presence
 from mien.io import images
 from mien.training.detector import measure, sources
 from mien.training.detector.scenes import Composer
@@ -177,8 +178,12 @@ def false_alarms(find: Finder, pictures: list[Pixels], landmarker: Landmarker) -
         found = find(image)
         before += len(found)
         if found:
-            presence = landmarker(image, np.array([one.box.corners for one in found]))[1]
-            after += int((presence >= 0.5).sum())
+            boxes, rolls = np.array([one.box.corners for one in found]), [one.roll or 0.0 for one in found]
+            presence = landmarker(image, boxes, rolls)[1]
+            after += sum(
+                value >= needed_presence(one.score, PRESENCE)
+                for one, value in zip(found, presence, strict=True)
+            )
     million = sum(image.shape[0] * image.shape[1] for image in pictures) / 1e6
     return {"before": before / million, "after": after / million, "megapixels": million}
 

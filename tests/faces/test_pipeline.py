@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
@@ -23,7 +24,8 @@ from PIL import Image
 import mien
 from mien.errors import ConfigError, ImageError, LoadError, MienError, NoFace, WeightsError
 from mien.faces import detect
-from mien.faces.pipeline import ColourOrderWarning, Pipeline, load, quality, whole
+from mien.faces.landmarker import Landmarker
+from mien.faces.pipeline import ColourOrderWarning, Pipeline, load, needed_presence, quality, whole
 from mien.faces.recognise import SHIPPED
 from mien.io import images
 from mien.types import Analysis, Box, Face
@@ -400,6 +402,20 @@ def test_the_shipped_weights_hardly_see_mirroring(photographs: list[Path]) -> No
     assert max(drifts) < 0.45  # the worst of the bundled faces was at 0.35
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_turned_portrait_is_read_as_the_upright_one(quarters: int, photographs: list[Path]) -> None:
+    pipeline = load(threads=1)
+    for name, count in (("portrait_neutral.jpg", 1), ("portrait_smiling.jpg", 1), ("group_2.jpg", 7)):
+        picture = images.read(next(path for path in photographs if path.name == name))
+        upright = pipeline(picture).faces
+        turned = pipeline(np.ascontiguousarray(np.rot90(picture, -quarters))).faces
+        assert len(upright) == len(turned) == count
+        if count == 1:
+            assert turned[0].expression == upright[0].expression
+        for face in turned:
+            assert abs((face.pose.roll - 90 * quarters + 180) % 360 - 180) < 45
+
+
 def test_mien_errors_are_what_callers_can_catch() -> None:
     assert issubclass(NoFace, MienError)
     assert issubclass(ImageError, MienError)
@@ -443,6 +459,34 @@ def test_faces_are_numbered_by_size_whatever_the_detector_says(recogniser_file: 
     wanted = load(weights=recogniser_file, threads=1)
     backwards = load(detector=lambda rgb: wanted.detector(rgb)[::-1], weights=recogniser_file, threads=1)
     assert backwards(examples / "group_1.jpg") == wanted(examples / "group_1.jpg")
+
+
+def test_an_unsure_detection_needs_a_higher_presence() -> None:
+    assert needed_presence(0.9, 0.5) == 0.5
+    assert needed_presence(0.6, 0.5) == pytest.approx(0.995)
+    assert needed_presence(0.6, 0.0) == 0.0  # 0 keeps every detection
+    assert needed_presence(0.6, 1.0) == 1.0
+
+
+def test_an_unsure_detection_is_kept_only_if_the_landmark_network_is_sure(
+    recogniser_file: Path, astronaut: Path
+) -> None:
+    class Presence:
+        """A landmark network that gives every face the same presence."""
+
+        def __init__(self, presence: float) -> None:
+            self.inner, self.presence = Landmarker.load(threads=1), presence
+
+        def __call__(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, ...]:
+            points, presence, pose = self.inner(image, boxes)
+            return points, np.full_like(presence, self.presence), pose
+
+    loaded = load(weights=recogniser_file, threads=1)
+    (face,) = loaded(astronaut).faces
+    for score, presence, kept in ((0.9, 0.6, 1), (0.6, 0.6, 0), (0.6, 0.999, 1)):
+        found = [replace(face.detection, score=score)]
+        pipeline = Pipeline(lambda rgb, found=found: found, Presence(presence), loaded.recogniser)  # type: ignore[misc, arg-type]
+        assert len(pipeline(astronaut).faces) == kept
 
 
 def test_a_face_cut_short_by_the_border_is_not_whole() -> None:

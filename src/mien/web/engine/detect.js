@@ -53,7 +53,7 @@ export class Detector {
     const { first, reliable, small } = this.options;
     const longest = Math.max(image.width, image.height);
     const fine = (longest * reliable) / 2 / small; // finds every face wider than `small`
-    const all = sidesOf(longest, first, most);
+    const all = sidesOf(longest, first, most, this.options.further);
     const last = all.at(-1);
     const sides = all.filter((side) => side === all[0] || side === last || side >= fine);
     const shown = longest < 2 * last ? image : resizedTo(image, last);
@@ -141,10 +141,10 @@ function padded(image, width, height, grey) {
 }
 
 /** The longest sides to search at. A picture smaller than the first is enlarged to it, since a face may fill it. */
-function sidesOf(longest, first, most) {
+function sidesOf(longest, first, most, further) {
   const last = Math.min(most, Math.max(longest, first));
   const sides = [];
-  for (let side = Math.min(first, last); side < last; side *= 2) sides.push(side);
+  for (let side = Math.min(first, last); side * further < last; side *= 2) sides.push(side);
   return [...sides, last];
 }
 

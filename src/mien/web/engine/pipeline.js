@@ -61,7 +61,8 @@ export class Pipeline {
     const located = await this.landmarker.locate(image, detections);
     const faces = [];
     for (const [n, { points, presence, pose }] of located.entries()) {
-      const matrix = presence >= this.settings.pipeline.presence ? faceMatrix(points, this.settings) : null;
+      const needed = neededPresence(detections[n].score, this.settings.pipeline);
+      const matrix = presence >= needed ? faceMatrix(points, this.settings) : null;
       if (!matrix) continue;
       faces.push({ detection: detections[n], points, presence, pose, matrix, crop: crop(image, matrix, this.recogniser.size, this.settings) });
     }
@@ -104,6 +105,11 @@ export class Pipeline {
   #doubted(reading, { value, weakest }) {
     return value >= this.settings.pipeline.doubtful ? reading : { ...reading, uncertain: true, doubts: [weakest, ...reading.doubts] };
   }
+}
+
+/** The lowest presence at which a detection of this score is kept. */
+function neededPresence(score, { presence, unsure, unsure_odds: odds }) {
+  return score >= unsure ? presence : (odds * presence) / (1 + (odds - 1) * presence);
 }
 
 /** 1 for a face of usual proportions, falling to 0 for one that the picture's border cuts off. */
