@@ -27,7 +27,7 @@ def test_axe_finds_nothing_and_nothing_overflows(chromium: Any, served: Any, loo
     page.on("request", lambda request: asked.append(request.url))
     try:
         page.goto(f"{served.address}/docs")
-        assert page.locator("section").count() == 13
+        assert page.locator("section").count() == 14
         page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
         result = axe_core.Axe().run(page)
         assert result.violations_count == 0, result.generate_report()

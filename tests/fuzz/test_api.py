@@ -56,6 +56,7 @@ OPERATIONS = (
     "GET /v1/jobs/{job}/events",
     "GET /v1/jobs/{job}/files/{name}",
     "DELETE /v1/jobs/{job}",
+    "POST /v1/tables",
     "GET /v1/models",
     "GET /v1/service",
     "GET /health",

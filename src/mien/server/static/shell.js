@@ -120,7 +120,7 @@ function sources() {
     input.addEventListener("change", () => {
       const files = [...input.files];
       input.value = "";
-      take(files, input.multiple || input.webkitdirectory ? "batch" : pickFor);
+      take(files, { "file-many": "batch", "file-folder": "batch", "file-film": "live" }[input.id] ?? pickFor);
     });
   }
   for (const button of document.querySelectorAll("[data-camera]")) {
