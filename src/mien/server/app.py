@@ -217,9 +217,7 @@ def _pictures(service: ServerState, guards: Sequence[Any]) -> APIRouter:
         if upload.teeth_from is not None:
             raise Refusal(422, "wrong_form", "no field 'teeth_from': an analysis draws nothing, leave it out")
         if upload.baseline is not None:
-            data, name = upload.baseline
-            asked["baseline"] = {"name": name, "at": len(upload.data)}
-            upload = replace(upload, data=upload.data + data)
+            upload = _joined(upload, "baseline", upload.baseline, asked)
         return await service.answer(request, upload, asked)
 
     @router.post(
@@ -252,9 +250,7 @@ def _pictures(service: ServerState, guards: Sequence[Any]) -> APIRouter:
         edit = _asked(schema.EditRequest, upload.fields, "edit").model_dump()
         asked: dict[str, Any] = {"edit": edit, "as_json": as_json}
         if upload.teeth_from is not None:
-            data, name = upload.teeth_from
-            asked["teeth_from"] = {"name": name, "at": len(upload.data)}
-            upload = replace(upload, data=upload.data + data)
+            upload = _joined(upload, "teeth_from", upload.teeth_from, asked)
         return await service.answer(request, upload, asked)
 
     return router
@@ -377,6 +373,15 @@ def _page() -> APIRouter:
         return await files.get_response(f"examples/{name}", request.scope)
 
     return router
+
+
+def _joined(
+    upload: uploads.Upload, field: str, second: tuple[bytes, str], asked: dict[str, Any]
+) -> uploads.Upload:
+    """The upload with its second picture behind the first; `asked` gets that one's name, and where it begins."""
+    data, name = second
+    asked[field] = {"name": name, "at": len(upload.data)}
+    return replace(upload, data=upload.data + data)
 
 
 def _asked(model: type[Asked], fields: dict[str, str], name: str) -> Asked:

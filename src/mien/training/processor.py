@@ -1,7 +1,8 @@
-"""Torch's thread count and denormal mode during a training."""
+"""Torch's thread count and denormal mode during a training, and what Ctrl-C does to its loader processes."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,3 +25,8 @@ def settings(threads: int | None) -> Iterator[None]:
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(before)
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Let a loader's process go on at Ctrl-C, which reaches it too: the loop still needs its batches to end a step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -39,7 +39,7 @@ from mien.training.actions.faces import ActionFaces
 from mien.training.actions.network import GLANCE, OUTPUTS, ActionNet, action_loss, export, spreads
 from mien.training.actions.teacher import TAUGHT
 from mien.training.config import OptimConfig
-from mien.training.landmarks.teacher import FACES, save
+from mien.training.landmarks.teacher import roots_of, save
 from mien.training.loop import Run, fabric_of, notes, silent
 from mien.training.task import Budget, Epoch, Task
 from mien.types import EventProgress, LineProgress
@@ -98,12 +98,12 @@ class ActionsConfig(Frozen):
     @property
     def roots(self) -> dict[str, Path]:
         """The folder of each set given, by its name in `mien.training.landmarks.teacher.FACES`."""
-        given = {"ferplus": self.ferplus, "muxspace": self.muxspace, "diffusionfer": self.diffusionfer}
-        return {
-            name: root
-            for name in FACES
-            if name != "ferplus_valid" and (root := given[name.split("_")[0]]) is not None
-        }
+        return roots_of(
+            ferplus=self.ferplus,
+            muxspace=self.muxspace,
+            diffusionfer=self.diffusionfer,
+            without=("ferplus_valid",),
+        )
 
 
 def configured(tree: dict[str, Any], source: str) -> ActionsConfig:

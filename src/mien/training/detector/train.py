@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +36,7 @@ from mien.training.detector import measure, sources
 from mien.training.detector.losses import losses
 from mien.training.detector.network import DetectorNet, ShippedDetector, export, start
 from mien.training.detector.scenes import Composer, SceneBatch, SceneDraws, Truth
-from mien.training.landmarks.teacher import FACES
+from mien.training.landmarks.teacher import roots_of
 from mien.training.loop import Run, fabric_of, notes, silent
 from mien.training.task import Budget, Epoch, Task
 from mien.types import EventProgress, LineProgress
@@ -114,13 +113,12 @@ class DetectorConfig(Frozen):
     @property
     def roots(self) -> dict[str, Path]:
         """The folder of each set given, by its name in `mien.training.landmarks.teacher.FACES`."""
-        given = {"ferplus": self.ferplus, "muxspace": self.muxspace, "diffusionfer": self.diffusionfer}
-        return {
-            name: root
-            for name in FACES
-            if name not in ("ferplus_valid", "ferplus_test")
-            and (root := given[name.split("_")[0]]) is not None
-        }
+        return roots_of(
+            ferplus=self.ferplus,
+            muxspace=self.muxspace,
+            diffusionfer=self.diffusionfer,
+            without=("ferplus_valid", "ferplus_test"),
+        )
 
 
 def configured(tree: dict[str, Any], source: str) -> DetectorConfig:
@@ -270,7 +268,7 @@ class DetectorTask(Task):
                 batch_size=None,
                 num_workers=workers,
                 prefetch_factor=4 if workers else None,
-                worker_init_fn=_ignore_interrupts,
+                worker_init_fn=processor.ignore_interrupts,
             )
         )
 
@@ -280,23 +278,20 @@ class DetectorTask(Task):
     def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
         if epoch.step % JUDGED == 0:
             self._scenes = self._scenes or measure.scenes(self.composers["held"], SCENES)
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "detector.onnx"
-                export(copy.deepcopy(cast(DetectorNet, epoch.network)), path)
-                figures = measure.figures(finder(path), self._scenes)
+            figures = measure.figures(_exported(epoch), self._scenes)
             self.note(f"step {epoch.step:,}  {_summary(figures)}")
         if "alarms" not in self.state and self.budget.share(epoch.step, epoch.seconds) >= MINED:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "detector.onnx"
-                export(copy.deepcopy(cast(DetectorNet, epoch.network)), path)
-                self.state["alarms"] = measure.alarms(finder(path), self.composers["train"].backgrounds)
+            self.state["alarms"] = measure.alarms(_exported(epoch), self.composers["train"].backgrounds)
             self.note(f"{len(self.state['alarms'])} false alarms on the backgrounds")
         return epoch.means
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches the loader's process too, and the loop still needs its batches to end a step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _exported(epoch: Epoch) -> Callable[[Pixels], NetworkFaces]:
+    """The network of a training under way, exported, as a function of a picture [h, w, 3]."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "detector.onnx"
+        export(copy.deepcopy(cast(DetectorNet, epoch.network)), path)
+        return finder(path)
 
 
 def finder(path: Path, lowest: float = _LOWEST) -> Callable[[Pixels], NetworkFaces]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -258,6 +258,18 @@ FACES: Final[dict[str, Callable[[Path], Iterator[tuple[str, Pixels]]]]] = {
     "diffusionfer": partial(_read, diffusionfer.READER, split="train"),
 }
 """The sets of face crops that can be labelled; each function yields names and RGB pictures from a set's folder."""
+
+
+def roots_of(
+    *, ferplus: Path | None, muxspace: Path | None, diffusionfer: Path | None, without: Collection[str] = ()
+) -> dict[str, Path]:
+    """The folder of each set of `FACES` whose folder is given, by the set's name, save those in `without`."""
+    folders = {"ferplus": ferplus, "muxspace": muxspace, "diffusionfer": diffusionfer}
+    return {
+        name: root
+        for name in FACES
+        if name not in without and (root := folders[name.split("_")[0]]) is not None
+    }
 
 
 def label_all(teacher: Teacher, faces: Iterable[tuple[str, Pixels]]) -> dict[str, NDArray[Any]]:

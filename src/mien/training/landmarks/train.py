@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,8 +96,7 @@ class LandmarksConfig(Frozen):
     @property
     def roots(self) -> dict[str, Path]:
         """The folder of each set given, by its name in `mien.training.landmarks.teacher.FACES`."""
-        given = {"ferplus": self.ferplus, "muxspace": self.muxspace, "diffusionfer": self.diffusionfer}
-        return {name: root for name in teacher.FACES if (root := given[name.split("_")[0]]) is not None}
+        return teacher.roots_of(ferplus=self.ferplus, muxspace=self.muxspace, diffusionfer=self.diffusionfer)
 
 
 def configured(tree: dict[str, Any], source: str) -> LandmarksConfig:
@@ -232,7 +230,7 @@ class LandmarkTask(Task):
                 batch_size=None,
                 num_workers=workers,
                 prefetch_factor=4 if workers else None,
-                worker_init_fn=_ignore_interrupts,
+                worker_init_fn=processor.ignore_interrupts,
             )
         )
 
@@ -248,11 +246,6 @@ class LandmarkTask(Task):
             for name, values in figures["error_percent"].items():
                 self.note(f"step {epoch.step:,}  {name}: error {values} %")
         return epoch.means
-
-
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches the loader's process too, and the loop still needs its batches to end a step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def point_modes(draws: Draws) -> tuple[Tensor, Tensor]:
