@@ -263,7 +263,7 @@ FACES: Final[dict[str, Callable[[Path], Iterator[tuple[str, Pixels]]]]] = {
 def roots_of(
     *, ferplus: Path | None, muxspace: Path | None, diffusionfer: Path | None, without: Collection[str] = ()
 ) -> dict[str, Path]:
-    """The folder of each set of `FACES` whose folder is given, by the set's name, save those in `without`."""
+    """The given folders by the names of their sets, in the order of `FACES` and without those in `without`."""
     folders = {"ferplus": ferplus, "muxspace": muxspace, "diffusionfer": diffusionfer}
     return {
         name: root
