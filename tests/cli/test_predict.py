@@ -94,14 +94,12 @@ def gone(processes: list[int]) -> bool:
 def started(command: list[str], lines: int, table: Path) -> Iterator[subprocess.Popen[str]]:
     """The command, running, once its part file holds so many lines."""
     part = table.with_name(table.name + ".part")
-    # A shell's background job ignores Ctrl-C, and so would every process that it starts: the child listens again.
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         until(
             lambda: process.poll() is not None or (part.exists() and part.read_bytes().count(b"\n") > lines)

@@ -50,7 +50,6 @@ def started(command: list[str], frames: int, table: Path) -> Iterator[subprocess
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         end = time.monotonic() + 120
         while process.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") > frames):
