@@ -79,6 +79,8 @@ def stated_by_the_package() -> dict[str, Any]:
             "first": detect.MienDetector.first,
             "side": detect.MienDetector.side,
             "others": detect.Searching.side,
+            "minimum": detect.Searching.minimum,
+            "small": detect._SMALL,
         },
         "protocols": {name: protocols.load(name).expected for name in protocols.names()},
         "web": {

@@ -98,7 +98,7 @@ STATED = {
     "docs/browser.md": {"14.2 MB", "3.7 MB"},
     "docs/datasets.md": {"2 %"},
     "docs/ethics.md": {"7 %", "3 %"},
-    "docs/evaluation.md": None,
+    "docs/evaluation.md": {"5 %"},
     "docs/hardening.md": {"20 seconds", "4 GB"},
     "docs/scale.md": {"30 seconds", "85 %"},
     "docs/serving.md": {"1 GiB", "1 MB", "2 kB", "30 seconds", "200 MB"},
