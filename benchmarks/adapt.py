@@ -4,13 +4,16 @@
 
 The pictures that are drawn are the only ones that are learnt from; all faces of other people are judged. Labels with
 fewer than twice as many pictures are left out of a draw. Macro recall is what accuracy would be if all labels were
-equally frequent, as in posed sets. No interval: the draws overlap; the lowest and highest of them are printed.
+equally frequent, as in posed sets. No interval: the draws overlap; the lowest and highest of them are given. `--json`
+keeps the figures of `docs/adapting.md`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,11 +70,14 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--cache", type=Path, default=Path("cache"))
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     faces = read(arguments)
     name = f"{arguments.set} {arguments.part or ''}".strip()
     accuracy, macro = judged(faces.logs, faces.truth)
     print(f"{name}: {len(faces.truth):,} faces; as it is: accuracy {accuracy:.1%}, macro recall {macro:.1%}")
+    figures: dict[str, Any] = {"faces": len(faces.truth), "draws": arguments.draws}
+    figures |= {"accuracy": accuracy, "macro recall": macro, "gains": {}}
     for size in SIZES:
         gains, kinds = [], []
         for draw in range(arguments.draws):
@@ -91,6 +97,10 @@ def main() -> None:
             gains.append((after[0] - before[0], after[1] - before[1]))
             kinds.append(chosen[0])
         table = 100 * np.array(gains)
+        figures["gains"][size] = {
+            name: {"value": values.mean(), "low": values.min(), "high": values.max()}
+            for name, values in zip(("accuracy", "macro recall"), np.array(gains).T, strict=True)
+        }
         used = ", ".join(f"{kind} {kinds.count(kind)}" for kind in dict.fromkeys(kinds))
         print(
             f"{size:3d} a label: accuracy {table[:, 0].mean():+5.1f} ({table[:, 0].min():+.1f} to "
@@ -98,6 +108,9 @@ def main() -> None:
             f"{table[:, 1].max():+.1f}); {used}",
             flush=True,
         )
+    if arguments.json is not None:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Goals: 25 frames/s of 640 x 360 with one face on two cores with the shipped weig
     python benchmarks/video.py [--clip FILE] [--long 5000] [--people FOLDER] [--only speed|memory|people]
 
 Without `--clip` the frames are a bundled portrait, carried about. `--people` is a folder of photographs that are named
-after persons, `<expression>/<person>_*.jpg` with two expressions, such as the Face Research Lab London Set.
+after persons, `<expression>/<person>_*.jpg` with two expressions, such as the Face Research Lab London Set. `--json`
+keeps those figures of `docs/video.md` that do not depend on the machine.
 """
 
 from __future__ import annotations
@@ -159,6 +160,7 @@ def main() -> None:
     parser.add_argument("--long", type=int, default=5000)
     parser.add_argument("--people")
     parser.add_argument("--only", choices=("speed", "memory", "people"))
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -173,6 +175,7 @@ def main() -> None:
         return
     print(f"load average {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} cores")
     kept = []
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         short, long = (str(Path(temporary) / f"{count}.mp4") for count in (500, options.long))
         if options.only != "people":
@@ -180,6 +183,7 @@ def main() -> None:
         if options.only in (None, "speed"):
             for threads in ("1", "0"):
                 found, _, _ = child("--child", "speed", short, threads)
+                figures["searched"] = {name: found[name] for name in ("frames", "searched")}
                 text = (
                     f"{found['threads']} threads: {found['rate']:.1f} frames/s, {found['cpu_ms']:.1f} ms of processor "
                     f"a frame, {found['faces'] / found['frames']:.2f} faces a frame, searched {found['searched']} of "
@@ -207,8 +211,13 @@ def main() -> None:
             more = peaks[1] - peaks[0]
             kept.append(verdict(f"{more:+.1f} MB for {options.long} frames", more <= 20))
     if options.people and options.only in (None, "people"):
-        for name, figures in child("--child", "people", options.people)[0].items():
-            print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
+        figures["people"] = child("--child", "people", options.people)[0]
+        for name, values in figures["people"].items():
+            print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        earlier = json.loads(options.json.read_text("utf-8")) if options.json.exists() else {}
+        options.json.write_text(json.dumps(earlier | figures, indent=1) + "\n", encoding="utf-8")
     print(f"load average {os.getloadavg()[0]:.1f}")
     sys.exit(0 if all(kept) else 1)
 

@@ -10,10 +10,10 @@ A number in a page is between two comments, which a reader does not see:
 Before the colon is a card of `src/mien/weights` by its name, a JSON file below `docs`, or `package` for what the code
 states (`stated_by_the_package`); behind it the keys to the value; then how it is written: `percent`, `whole` (per cent
 without digits), `points` (per cent without its sign), `gain` (points with plus or minus), `gain3` (three digits with
-plus or minus), `count`, `two` or `three` (digits), `degrees`, `million`, `mb` (10^6 bytes), `mib` or `gib` (2^20 or
-2^30 bytes), `seconds`, or `plain`. With `interval` its 95 % interval follows, with `seeds` the deviation over seeds,
-where they are known; `range` is the interval alone. A line must not begin with a mark: Markdown would take the line for
-HTML.
+plus or minus), `count`, `two` or `three` (digits), `degrees`, `million`, `megabytes` (of a number in MB), `mb` (10^6
+bytes), `mib` or `gib` (2^20 or 2^30 bytes), `seconds`, or `plain`. With `interval` its 95 % interval follows, with
+`seeds` the deviation over seeds, where they are known; `range` is the interval alone. A line must not begin with a
+mark: Markdown would take the line for HTML.
 
 `tests/test_docs_figures.py` holds every page to its files.
 """
@@ -36,10 +36,17 @@ def stated_by_the_package() -> dict[str, Any]:
     """Numbers that are facts of the code: counts, limits, sizes of files."""
     from mien import EXPRESSIONS, config
     from mien.actions import ACTIONS
+    from mien.batch import plan
+    from mien.data import protocols
+    from mien.faces import detect, pipeline
     from mien.io import images
     from mien.landmarks import POINTS
     from mien.server import live, protocol, uploads
     from mien.server.limits import Limits
+    from mien.video import identities, smoothing, tracking
+    from mien.web import site
+
+    page = site.site({})
 
     folder = ROOT / "src" / "mien" / "weights"
     sizes = {
@@ -58,6 +65,31 @@ def stated_by_the_package() -> dict[str, Any]:
             "metadata": images.MAX_METADATA,
             "brackets": config.DEEPEST,
         },
+        "video": {
+            "lag": smoothing.LAG,
+            "shortest": tracking.SHORTEST,
+            "longest": tracking.LONGEST,
+            "same": identities.SAME,
+            "views": identities._VIEWS,
+            "people": identities._PEOPLE,
+        },
+        "detector": {
+            "unsure": pipeline.UNSURE,
+            "presence": round(pipeline.needed_presence(0.0, pipeline.PRESENCE), 4),
+            "first": detect.MienDetector.first,
+            "side": detect.MienDetector.side,
+            "others": detect.Searching.side,
+            "minimum": detect.Searching.minimum,
+            "small": detect._SMALL,
+        },
+        "protocols": {name: protocols.load(name).expected for name in protocols.names()},
+        "web": {
+            "weights": sum(len(data) for name, data in page.items() if name.startswith("weights/")),
+            "page": sum(
+                len(data) for name, data in page.items() if not name.startswith(("weights/", "runtime/"))
+            ),
+        },
+        "batch": {"least": plan.SMALLEST},
         "server": asdict(Limits())
         | {
             "uploads": uploads.Uploads(Limits()).most,
@@ -108,6 +140,7 @@ def written(value: Any, ways: list[str]) -> str:
         "mb": (1e-6, 1, " MB"),
         "mib": (2**-20, 0, " MiB"),
         "gib": (2**-30, 0, " GiB"),
+        "megabytes": (1, 0, " MB"),
     }[way]
 
     def number(one: float) -> str:

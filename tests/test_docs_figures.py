@@ -86,20 +86,28 @@ MEASURED = re.compile(
 )
 """A number with the unit of something measured."""
 
-FIRST = (
-    "README.md",
-    *(f"docs/{name}.md" for name in ("index", "ten-minutes", "weights", "hardening", "serving")),
-    *(f"docs/tutorials/{name}.md" for name in ("photos", "edit", "video", "serve", "train", "scale")),
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+    if "reports" not in path.parts
 )
-"""The pages that people read first, or decide by."""
 
 STATED = {
-    "docs/ten-minutes.md": {"1 GB"},
+    "docs/actions.md": None,
+    "docs/editing.md": None,
+    "docs/browser.md": {"14.2 MB", "3.7 MB"},
+    "docs/datasets.md": {"2 %"},
+    "docs/ethics.md": {"7 %", "3 %"},
+    "docs/evaluation.md": {"5 %"},
     "docs/hardening.md": {"20 seconds", "4 GB"},
+    "docs/scale.md": {"30 seconds", "85 %"},
     "docs/serving.md": {"1 GiB", "1 MB", "2 kB", "30 seconds", "200 MB"},
+    "docs/ten-minutes.md": {"1 GB"},
     "docs/tutorials/photos.md": {"3 MB"},
+    "docs/video.md": {"63 %"},
 }
-"""Advice, limits that tests hold, and what an input of a test states; everywhere also the 95 % of intervals."""
+"""Facts (a law's, a published package's, arithmetic), goals, advice, limits that tests hold, and what an input of a
+test states; everywhere also the 95 % of intervals. None: not yet gone through."""
 
 
 def prose(figures: ModuleType, page: str) -> str:
@@ -110,6 +118,8 @@ def prose(figures: ModuleType, page: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("page", FIRST)
+@pytest.mark.parametrize("page", PAGES)
 def test_what_was_measured_comes_from_a_file(figures: ModuleType, page: str) -> None:
-    assert set(MEASURED.findall(prose(figures, page))) - STATED.get(page, set()) <= {"95 %"}
+    stated = STATED.get(page, set())
+    if stated is not None:
+        assert set(MEASURED.findall(prose(figures, page))) - stated <= {"95 %"}

@@ -360,7 +360,7 @@ class Face:
 
     @property
     def intensity(self) -> float | None:
-        """How probably the expression is not neutral, in [0, 1]; see `Reading`."""
+        """How strongly the face moves, in [0, 1]; see `Reading`."""
         return self.reading.intensity
 
 

@@ -224,6 +224,11 @@ def test_the_editor_opens_at_the_chosen_face_and_draws_small_previews_of_it(
     page.locator("#edit-faces button").nth(2).click()
     page.wait_for_selector("#edit-tiles .tile:last-child canvas")
     assert sum("/v1/edits" in url for url in one.asked[asked:]) <= 1, "the previews are kept"
+    page.route("**/v1/edits", lambda route: None)
+    page.locator("#edit-faces button").nth(4).click()
+    page.wait_for_selector("#edit-stage.busy")
+    assert page.locator("#edit-tiles canvas").count() == 0, "the previews of another face are gone"
+    page.unroute("**/v1/edits")
 
 
 def test_a_moved_slider_asks_for_the_latest_only(visit: Any, examples: Path) -> None:
@@ -599,6 +604,7 @@ def test_the_camera_is_read_live_and_recorded(visit: Any, models: dict[str, Any]
     assert page.locator("#live-title").inner_text() in EXPRESSIONS
     assert page.locator("#live-stage .box").count() == 1
     page.wait_for_selector("#live-panel .moves")
+    assert page.locator("#live-title").inner_text() in page.locator("#live-labels span").all_inner_texts()
     page.locator("#live-record").click()
     page.locator("#live-count", has_text=re.compile(r"^(?:[3-9]|\d\d+) rows")).wait_for()
     page.locator("#live-record").click()

@@ -44,7 +44,8 @@ def test_edit_and_verify_commands(examples: Path, tmp_path: Path) -> None:
     said = run.invoke(app, ["verify", str(out)])
     assert said.exit_code == 0
     assert "intact" in said.output
-    assert "happiness" in said.output
+    assert "expression changed; asked for: happiness" in said.output
+    assert re.search(r"face 0: intensity [\d.]+(?:; |\n)", said.output), "the notes follow a semicolon"
     again = run.invoke(app, ["edit", str(source), "--to", "anger", "--out", str(out)])
     assert isinstance(again.exception, OutputExists)
     itself = run.invoke(app, ["edit", str(source), "--to", "anger", "--out", str(source), "--overwrite"])

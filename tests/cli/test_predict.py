@@ -20,6 +20,7 @@ import pytest
 
 from mien.errors import MienError
 from mien.faces.parallel import analyse
+from mien.faces.recognise import SHIPPED
 from mien.io import images, inputs, tables
 from mien.types import Analysis
 
@@ -226,11 +227,22 @@ def test_one_photograph_prints_a_line_for_each_face(
     command: Callable, examples: Path, recogniser_file: Path
 ) -> None:
     ran = command("predict", examples / "group_1.jpg", "--weights", recogniser_file)
-    assert (ran.code, ran.err) == (0, "")
+    assert ran.code == 0
     header, *lines = ran.out.splitlines()
     assert " ".join(header.split()) == ("picture face label prob valence arousal quality")
     assert len(lines) == 6
     assert [line.split()[1] for line in lines] == ["0", "1", "2", "3", "4", "5"]
+
+
+@pytest.mark.skipif(not SHIPPED.exists(), reason="the recogniser's weights are not in this package")
+def test_the_question_mark_of_an_uncertain_label_is_explained_below(
+    command: Callable, examples: Path
+) -> None:
+    pictures = {True: examples / "group_1.jpg", False: examples / "portrait_smiling.jpg"}
+    for uncertain, picture in pictures.items():
+        ran = command("predict", picture)
+        assert ("?" in ran.out) == uncertain
+        assert ran.err.startswith("? behind a label: uncertain") == uncertain
 
 
 def test_json_lines_read_back_as_analyses(command: Callable, examples: Path, recogniser_file: Path) -> None:

@@ -51,6 +51,19 @@ def test_the_network_is_not_let_in_without_a_key() -> None:
     assert "MIEN_API_KEY" in str(problem)
 
 
+def test_the_address_to_open_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "_run", lambda *_: None)
+    monkeypatch.setattr(serve, "_check", lambda _: None)
+    monkeypatch.setattr(serve, "_free", lambda *_: None)
+    assert (
+        "open http://127.0.0.1:8123 in a browser"
+        in CliRunner().invoke(app, ["serve", "--port", "8123"]).stderr
+    )
+    monkeypatch.setenv(serve.KEY_VARIABLE, "a-key-of-the-test-that-is-long")
+    elsewhere = CliRunner().invoke(app, ["serve", "--host", "0.0.0.0"])
+    assert (elsewhere.exit_code, elsewhere.stderr) == (0, "")  # what its address is there, others know
+
+
 def test_a_key_comes_from_the_file_or_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -126,10 +126,10 @@ def _tell(summary: Summary, shown: str, as_json: bool) -> None:
 def _line(summary: Summary, out: str) -> str:
     earlier = f", {summary.before:,} done before" if summary.before else ""
     working = max(1e-9, summary.seconds - summary.started)
+    rate = f", {summary.pictures / working:.1f} pictures/s" if summary.pictures else ""
     return (
         f"{several(summary.pictures, 'picture')}, {several(summary.faces, 'face')}, {summary.failed:,} failed"
-        f"{earlier}; "
-        f"{summary.seconds:.1f} s, {summary.pictures / working:.1f} pictures/s: {out}"
+        f"{earlier}; {summary.seconds:.1f} s{rate}: {out}"
     )
 
 

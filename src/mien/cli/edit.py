@@ -373,9 +373,9 @@ def _edits(verdict: Verification) -> list[str]:
     ]
     if verdict.edited:
         facts = verdict.facts
-        lines.append(f"edited by {facts.get('tool')}: expression changed towards {facts.get('target')}")
+        lines.append(f"edited by {facts.get('tool')}: expression changed; asked for: {facts.get('target')}")
         lines += [
-            f"  face {face.get('face')}: intensity {face.get('applied')} {'; '.join(face.get('flags', []))}"
+            "; ".join([f"  face {face.get('face')}: intensity {face.get('applied')}", *face.get("flags", [])])
             for face in facts.get("faces", [])
         ]
     return lines

@@ -60,7 +60,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "predict": (
         "mien predict portrait.jpg",
-        "mien predict photos/ --out faces.csv --annotate annotated/",
+        "mien predict photos/ --out faces.csv --report report.html",
         "mien predict --list names.txt --json",
     ),
     "adapt": (
@@ -76,8 +76,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "live": ("mien live", "mien live --camera 1", "mien live --seconds 60 --out faces.csv"),
     "edit": (
         "mien edit portrait.jpg --to happiness --out happy.jpg",
-        "mien edit portrait.jpg --to happiness:0.6,surprise:0.4 --out mixed.png",
-        "mien edit photos/ --to neutral --out neutral/",
+        "mien edit portrait.jpg --like another.jpg --out alike.jpg",
+        "mien edit clip.mp4 --to happiness:0.6,surprise:0.4 --out mixed.mp4",
     ),
     "verify": ("mien verify happy.jpg", "mien verify happy.mp4", "mien verify happy.jpg --json"),
     "methods": ("mien methods", "mien methods --card", "mien methods recogniser --json"),
@@ -110,9 +110,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "mien evaluate my-model labelled/ --reader folder --out report/",
     ),
     "evaluate-edits": (
-        "mien evaluate-edits --judge emotion_model.hdf5 --identity dlib_face_recognition.dat --london london/",
-        "mien evaluate-edits --judge emotion_model.hdf5 --identity dlib_face_recognition.dat --ferplus ferplus/",
-        "mien evaluate-edits --judge emotion_model.hdf5 --identity dlib_face_recognition.dat --photo portrait.jpg",
+        "mien evaluate-edits --judge fer.hdf5 --identity dlib.dat --london london/",
+        "mien evaluate-edits --judge fer.hdf5 --identity dlib.dat --ferplus ferplus/",
+        "mien evaluate-edits --judge fer.hdf5 --identity dlib.dat --photo face.jpg",
     ),
     "compare": (
         "mien compare runs/baseline-s0 runs/jadfer-s0",
@@ -121,7 +121,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "figures": (
         "mien figures runs/baseline-ferplus-s0 ferplus/ --protocol ferplus-majority",
-        "mien figures runs/baseline-ferplus-s0 ferplus/ --protocol ferplus-majority --only confusion,grid",
+        "mien figures runs/baseline-ferplus-s0 ferplus/ --only confusion,grid",
         "mien figures shipped labelled/ --reader folder --out figures/",
     ),
     "batch": (

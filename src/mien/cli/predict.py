@@ -126,9 +126,8 @@ def predict(
     again = f": continue with  --resume --out {out}" if out is not None else ""
     with interruptible(again), page or nullcontext(), analysing(job) as answers:
         _show(answers, job, as_json, count, page)
-    if where := _places(out, annotate, report):
-        earlier = len(job.sources) - len(answers.remaining)
-        tell_end(count.words(earlier), begun, where, err=as_json)
+    earlier = len(job.sources) - len(answers.remaining)
+    _close(count, earlier, begun, _places(out, annotate, report), as_json)
     if count.failed:
         raise typer.Exit(1)
 
@@ -171,6 +170,14 @@ def _shower(job: AnalysisJob, as_json: bool, paged: bool) -> Callable[[Analysis]
     if as_json:
         return lambda analysis: typer.echo(analysis.to_json())
     return _Printed(map(inputs.name, job.sources)) if job.out is None and not paged else None
+
+
+def _close(count: Count, earlier: int, begun: float, where: str, as_json: bool) -> None:
+    """Print the closing line; below a printed table, what the question mark of an uncertain label means."""
+    if where:
+        tell_end(count.words(earlier), begun, where, err=as_json)
+    elif count.uncertain and not as_json:
+        tell("? behind a label: uncertain, because its probability or the quality of the picture is low")
 
 
 def _places(out: Path | None, annotate: Path | None, report: Path | None) -> str:
@@ -281,12 +288,13 @@ class Count:
     """Counts what was analysed, for the closing line."""
 
     def __init__(self) -> None:
-        self.pictures = self.faces = self.failed = 0
+        self.pictures = self.faces = self.failed = self.uncertain = 0
 
     def __call__(self, analysis: Analysis) -> None:
         self.pictures += 1
         self.faces += len(analysis.faces)
         self.failed += analysis.error is not None
+        self.uncertain += sum(face.reading.uncertain for face in analysis.faces)
 
     def words(self, earlier: int) -> str:
         """The counts, with the pictures that were done `earlier`."""

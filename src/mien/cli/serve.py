@@ -139,6 +139,8 @@ def serve(
     hosts = [*LOOPBACK, *(allow_host or [])] if local else allow_host or None
     _free(host, port)
     _tell_workers({"hosts": hosts, "limits": limits, "options": finding}, key)
+    if local and port:
+        typer.echo(f"mien: open http://{host}:{port} in a browser; Ctrl-C stops the server", err=True)
     _run(host, port, workers, max_bytes)
 
 

@@ -474,8 +474,8 @@ class ReadBack:
 
     def __str__(self) -> str:
         return (
-            f"reads {np.median(self.shown):.2f} in the middle, within {NEAR} of the request in {self.reached:.0%} "
-            f"of {len(self.shown)} edited frames that were read back"
+            f"strength read back: median {np.median(self.shown):.2f}, within {NEAR} of the request in "
+            f"{self.reached:.0%} of {len(self.shown)} frames"
         )
 
 
@@ -582,7 +582,7 @@ def edit_video(
         )
     flags = [
         f"{edited:,} of {several(count, 'frame')} edited",
-        f"flicker {flicker.ratio:.2f} of the unedited clip",
+        f"flicker {flicker.ratio:.2f} times that of the unedited clip",
         *notes,
     ]
     if kept:

@@ -291,7 +291,7 @@ def sign(data: bytes, suffix: str, stated: dict[str, Any], edit: Edit, signer: S
                             "action": "c2pa.edited",
                             "digitalSourceType": SOURCE_TYPE,
                             "softwareAgent": {"name": "mien", "version": __version__},
-                            "description": f"facial expression changed towards: {stated['target']}",
+                            "description": f"facial expression changed; asked for: {stated['target']}",
                             "parameters": {"org.mien.edit": stated},
                         }
                     ]

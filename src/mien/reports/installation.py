@@ -40,7 +40,7 @@ SERVES: Final = {
     "parquet": "tables in .parquet",
     "train": "mien train, runs, sweep, ablate, release, evaluate, compare, data",
     "text": "training methods with texts other than the stored ones",
-    "figures": "mien figures, the pages of evaluate and compare, predict --report",
+    "figures": "mien figures, pages of evaluate and compare, and, as serve and video, predict --report",
     "heic": "pictures in .heic, as phones take them",
     "edit": "signed records of edits (mien edit, verify)",
     "serve": "mien serve",

@@ -151,7 +151,7 @@ function line(row) {
   const opens = error ? null : () => toRead(row.file, row.analysis, number ?? 0);
   const words = face ? `Open face ${number} of ${name}` : `Open ${name}`;
   const head = h("th", { scope: "row", title: name }, opens ? h("button", { class: "link plain", "aria-label": words }, name) : name);
-  const cells = face ? values(row) : [h("td", { colspan: 6, class: error ? "wrong" : "soft" }, error || "no face found")];
+  const cells = face ? values(row) : [h("td", { colspan: 6, class: error ? "wrong" : "soft" }, h("span", null, error || "no face found"))];
   return h("tr", { class: opens && "opens", onclick: opens }, h("td", { class: "thumb" }, thumb), head, ...cells);
 }
 

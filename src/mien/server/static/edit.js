@@ -141,6 +141,7 @@ export async function open(file, analysis, chosen) {
   $("edit-empty").hidden = true;
   $("edit-work").hidden = false;
   $("edit-problem").hidden = true;
+  blank();
   const bitmap = (await bitmapOf(file)) ?? (await api.pixels(file, mine.stop.signal));
   if (mine !== session) return;
   mine.bitmap = bitmap;
@@ -163,12 +164,19 @@ const part = (box, reach) => {
 };
 const jpeg = (node) => new Promise((resolve) => node.toBlob(resolve, "image/jpeg", QUALITY));
 
+/** Take the picture and the previews of the face before away. */
+function blank() {
+  $("edit-stage").replaceChildren();
+  for (const shot of $("edit-tiles").querySelectorAll(".shot")) shot.replaceChildren();
+}
+
 /** Show a face and make the part that is sent of it while sliders move. */
 async function choose(number) {
   const mine = session;
   mine.face = number;
   mine.force = false;
   mine.sent = null;
+  blank();
   for (const [n, button] of $("edit-faces").querySelectorAll("button").entries()) {
     button.setAttribute("aria-pressed", String(n === number));
     button.tabIndex = n === number ? 0 : -1;
@@ -309,7 +317,6 @@ function inWords(flag) {
 async function tiles(mine, number) {
   const shots = [...$("edit-tiles").querySelectorAll(".shot")];
   const face = mine.analysis.faces[number];
-  for (const shot of shots) shot.replaceChildren();
   if (!face) return;
   const unedited = cut(mine.bitmap, part(face.detection.box, TILE_REACH), TILE);
   const kept = mine.tiles.get(number) ?? new Map();

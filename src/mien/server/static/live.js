@@ -243,7 +243,9 @@ function curves(history) {
   const span = clamp(now - history[0].time, SHORTEST, SPAN);
   const x = (time) => wide * (1 - (now - time) / span);
   const words = `the last ${Math.round(span)} seconds`;
-  $("live-span").textContent = `labels below; ${words}`;
+  $("live-span").textContent = words;
+  const labels = [...new Set(history.map((one) => one.label))];
+  $("live-labels").replaceChildren(...labels.map((label) => h("span", null, h("i", { css: { background: colour(label) } }), label)));
   const y = (value) => high / 2 - (value * high) / 2;
   const line = (name) => history.filter((one) => one[name] !== null).map((one, n) => `${n ? "L" : "M"}${x(one.time).toFixed(1)} ${y(one[name]).toFixed(1)}`).join("");
   const { valence, arousal } = history.at(-1);

@@ -187,7 +187,7 @@ function panel(face) {
               fact("Arousal", signed(reading.arousal)),
             ]
           : []),
-        ...(reading.intensity === null ? [] : [fact("Not neutral", percent(reading.intensity))]),
+        ...(reading.intensity === null ? [] : [fact("Strength", percent(reading.intensity))]),
         fact("Picture quality", percent(quality)),
         fact("Head turned", `${Math.round(Math.abs(pose.yaw))}°`),
       ),
