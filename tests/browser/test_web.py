@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mien.faces.detect import MienDetector
 from mien.faces.operating_point import Adaptation
@@ -25,6 +26,7 @@ from mien.io.columns import columns_of, rows
 from mien.labels import EXPRESSIONS
 from mien.landmarks import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
 from mien.types import Analysis, Box
+from mien.video.tracking import Follower
 from mien.web import runtime, serving, site
 
 from . import detector, pictures
@@ -115,6 +117,25 @@ OPEN = """async (threads) => {
 ANALYSE = """async ([data, options]) => {
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
   return mien.analyse(new Blob([bytes]), options);
+}"""
+FOLLOW = """async (frames) => {
+  const { Pipeline } = await import("./engine/pipeline.js");
+  const { Follower } = await import("./engine/follower.js");
+  const pipeline = await Pipeline.open(location.href, 1);
+  const follower = new Follower(pipeline);
+  const sides = [];
+  const find = pipeline.detector.find;
+  pipeline.detector.find = function (image, side) {
+    sides.push(side ?? 0);
+    return find.call(this, image, side);
+  };
+  const analyses = [];
+  for (const [time, data] of frames) {
+    const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+    analyses.push(await pipeline.follow(follower, new Blob([bytes]), time));
+    sides.push(null);
+  }
+  return [analyses, sides];
 }"""
 DETECT = """async (data) => {
   const { Pipeline } = await import("./engine/pipeline.js");
@@ -217,6 +238,64 @@ def test_readings_are_those_of_python(browse: Any, sixty: list[tuple[str, bytes]
     assert np.quantile(probabilities, 0.8) < 0.02
     assert max(probabilities) < 0.15
     assert np.max(others, axis=0).max() < 0.02
+
+
+def _frames(examples: Path) -> list[tuple[float, bytes]]:
+    """A face that moves, leaves for a while, and has company at the end; the last frame was wound back to."""
+    portraits = [
+        Image.open(examples / f"portrait_{name}.jpg").convert("RGB").resize((240, 240))
+        for name in ("smiling", "neutral")
+    ]
+    frames = []
+    for step in range(25):
+        picture = Image.new("RGB", (640, 360), portraits[0].getpixel((2, 2)))
+        if not 8 <= step < 11:
+            picture.paste(portraits[0], (10 + 5 * step, 60))
+        if step > 14:
+            picture.paste(portraits[1], (380, 80 - step))
+        content = io.BytesIO()
+        picture.save(content, "PNG")
+        frames.append((step / 10, content.getvalue()))
+    return [*frames, (0.3, frames[-1][1])]
+
+
+def test_frames_are_followed_as_in_python(browse: Any, python: Pipeline, examples: Path) -> None:
+    """The same boxes in every frame, and the detector runs at the same frames."""
+    frames = _frames(examples)
+    follower = Follower(python)
+    expected = [follower(images.read(content), time) for time, content in frames]
+    told = [[time, coded(content)] for time, content in frames]
+    analyses, sides = browse().page.evaluate(FOLLOW, told)
+    searches = " ".join("end" if side is None else str(side) for side in sides).split("end")
+    # After a frame without a face the next is searched at the small size, unless a search is due.
+    small = str(MienDetector.first)
+    before = [(), *(faces for faces, _ in expected)]
+    wanted = ["0" if due else "" if seen else small for seen, (_, due) in zip(before, expected, strict=False)]
+    assert [one.strip() for one in searches[:-1]] == wanted
+    assert {"", "0", small} == set(wanted)
+    assert {0, 1, 2} == {len(faces) for faces, _ in expected}
+    for (faces, _), found in zip(expected, analyses, strict=True):
+        assert len(found["faces"]) == len(faces)
+        for ours, theirs in zip(faces, of_browser(found).faces, strict=True):
+            assert np.abs(np.subtract(ours.box.corners, theirs.box.corners)).max() < 1.5
+            assert ours.detection.score == pytest.approx(theirs.detection.score, abs=0.02)
+            assert ours.expression == theirs.expression
+
+
+def test_a_stream_takes_frames_with_their_time(browse: Any) -> None:
+    page = browse().page
+    page.evaluate(OPEN, 1)
+    found = page.evaluate(
+        """async () => {
+          const stream = mien.stream();
+          const canvas = new OffscreenCanvas(64, 48);
+          canvas.getContext("2d").fillRect(0, 0, 64, 48);
+          const answers = [await stream.analyse(canvas, { time: 1.5, name: "film" }), await stream.analyse(canvas)];
+          await stream.close();
+          return answers.map(({ source, time, faces }) => [source, time > 1, faces.length]);
+        }"""
+    )
+    assert found == [["film", True, 0], ["array", True, 0]]
 
 
 def test_the_rows_are_those_of_predict(browse: Any, examples: Path, python: Pipeline) -> None:

@@ -8,6 +8,7 @@ from mien import __version__, actions, landmarks
 from mien.faces import action_reader, align, detect, detector_network, landmarker, pipeline, visibility
 from mien.io import columns, images
 from mien.labels import EXPRESSIONS
+from mien.video import tracking
 
 
 def settings() -> dict[str, Any]:
@@ -65,6 +66,13 @@ def settings() -> dict[str, Any]:
             "tilt": landmarker.TILT,
             "turned": landmarker.TURNED,
             "turn_factor": landmarker.TURN_FACTOR,
+        },
+        "tracking": {
+            "shortest": tracking.SHORTEST,
+            "longest": tracking.LONGEST,
+            "sure": tracking.SURE,
+            "faintest": tracking._FAINTEST,
+            "together": tracking._TOGETHER,
         },
         "align": {"template": align.TEMPLATE.tolist(), "sharpest": align.MAX_SAMPLES},
         "visibility": {"size": visibility.SIZE},

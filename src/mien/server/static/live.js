@@ -126,7 +126,7 @@ async function follow(mine) {
       if (!mine.stream?.open()) mine.stream = await api.stream(keyNeeded);
       if (mine !== running) return mine.stream.close();
       const begun = performance.now();
-      const answer = await mine.stream.ask(shot);
+      const answer = await mine.stream.ask(shot, time);
       if (mine !== running) return;
       mine.took = [...mine.took.slice(-9), [begun, performance.now()]];
       take(mine, answer, time);

@@ -69,6 +69,23 @@ class Analyser {
     return this.#call("analyse", { source: bitmap, options }, [bitmap]);
   }
 
+  /**
+   * A stream of the frames of one camera or video, in order, which takes less time than pictures: in between two searches
+   * faces are followed from where they were, as `mien video` does. `analyse` takes what the analyser's takes, except
+   * files, and the frame's `time` in seconds; a new face beside others can be missed for up to 0.8 s.
+   */
+  stream() {
+    this.#count += 1;
+    const stream = this.#count;
+    return {
+      analyse: async (source, { time = performance.now() / 1000, ...options } = {}) => {
+        const bitmap = await createImageBitmap(source, { colorSpaceConversion: "none" });
+        return this.#call("follow", { source: bitmap, stream, time, options }, [bitmap]);
+      },
+      close: () => this.#call("forget", { stream }),
+    };
+  }
+
   /** Set the operating point: `prior` ("trained", "uniform" or shares by label) and `adaptation` (a file of `mien adapt`). */
   async operate({ prior = null, adaptation = null }) {
     this.labels = await this.#call("operate", { prior, adaptation });

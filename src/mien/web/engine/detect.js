@@ -6,7 +6,7 @@ const FARTHEST = 8; // logarithm of the largest distance to an edge, in strides
 
 const area = (box) => box.width * box.height;
 
-function intersection(a, b) {
+export function intersection(a, b) {
   const width = Math.min(a.x + a.width, b.x + b.width) - Math.max(a.x, b.x);
   const height = Math.min(a.y + a.height, b.y + b.height) - Math.max(a.y, b.y);
   return width > 0 && height > 0 ? width * height : 0;
@@ -31,9 +31,12 @@ export class Detector {
     this.options = settings.detector;
   }
 
-  /** Detections { box, score, roll } of a picture, largest first; `roll` is the quarter turn of the head, in degrees. */
-  async find(image) {
-    const { minimum, first, side } = this.options;
+  /**
+   * Detections { box, score, roll } of a picture, largest first; `roll` is the quarter turn of the head, in degrees. `side`:
+   * the longest side to search at.
+   */
+  async find(image, side = this.options.side) {
+    const { minimum, first } = this.options;
     const windows = windowsOf(image, this.options.long);
     // All windows together cost at most as much as two thorough searches, or one small search each.
     const many = windows.length > 2 * this.options.long;

@@ -36,7 +36,16 @@ export class Pipeline {
   async analyse(source, { name = "array", boxes = null, embeddings = false } = {}) {
     const image = await decode(source, this.settings.pipeline.max_pixels);
     const detections = boxes ? boxes.map((box) => ({ box, score: 1 })) : await this.detector.find(image);
-    const faces = detections.length ? await this.#measure(image, detections) : [];
+    return this.#analysis(image, await this.locate(image, detections), name, embeddings);
+  }
+
+  /** Analyse the next frame, at `time` seconds, of the video or camera of a `Follower`. */
+  async follow(follower, source, time, { name = "array", embeddings = false } = {}) {
+    const image = await decode(source, this.settings.pipeline.max_pixels);
+    return { ...(await this.#analysis(image, await follower.locate(image, time), name, embeddings)), time };
+  }
+
+  async #analysis(image, faces, name, embeddings) {
     const readings = await this.#read(faces, embeddings);
     return {
       source: name,
@@ -57,8 +66,12 @@ export class Pipeline {
   }
 
   /** Located and aligned faces with their quality, without detections that are no faces. */
-  async #measure(image, detections) {
-    const located = await this.landmarker.locate(image, detections);
+  async locate(image, detections) {
+    return detections.length ? this.measure(image, detections, await this.landmarker.locate(image, detections)) : [];
+  }
+
+  /** The same from what the landmark network saw in each detection. */
+  async measure(image, detections, located) {
     const faces = [];
     for (const [n, { points, presence, pose }] of located.entries()) {
       const needed = neededPresence(detections[n].score, this.settings.pipeline);

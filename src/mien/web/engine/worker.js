@@ -1,8 +1,10 @@
 // The pipeline in a Web Worker. Each message asks for one thing and is answered, in order.
 
+import { Follower } from "./follower.js";
 import { Pipeline } from "./pipeline.js";
 
 let pipeline = null;
+const followers = new Map(); // by the number of their stream
 
 const CALLS = {
   async open({ root, threads }) {
@@ -19,6 +21,17 @@ const CALLS = {
     } finally {
       source.close?.();
     }
+  },
+  async follow({ source, stream, time, options }) {
+    if (!followers.has(stream)) followers.set(stream, new Follower(pipeline));
+    try {
+      return await pipeline.follow(followers.get(stream), source, time, options);
+    } finally {
+      source.close?.();
+    }
+  },
+  async forget({ stream }) {
+    followers.delete(stream);
   },
 };
 

@@ -65,11 +65,21 @@ export interface Options {
 
 export type Picture = Blob | HTMLImageElement | HTMLCanvasElement | HTMLVideoElement | ImageBitmap | ImageData | OffscreenCanvas;
 
+/** The frames of one camera or video, in order. */
+export interface Stream {
+  /** Analyse the next frame, at `time` seconds (now, if left out). Faces are followed from the frame before. */
+  analyse(frame: Exclude<Picture, Blob>, options?: { time?: number; name?: string; embeddings?: boolean }): Promise<Analysis>;
+  /** Forget its faces. */
+  close(): Promise<void>;
+}
+
 export interface Analyser {
   /** The labels, in the order of the columns. */
   labels: string[];
   /** Analyse a picture; of a video its present frame. Rejects with a MienError for a picture that cannot be read. */
   analyse(picture: Picture, options?: Options): Promise<Analysis>;
+  /** A stream of frames, which takes less time than pictures; a new face beside others can be missed for up to 0.8 s. */
+  stream(): Stream;
   /**
    * Set the label shares to expect ("trained", "uniform" or shares by label; null: what the card recommends) and a
    * correction (the content of a file of `mien adapt`; null: none). Gives the labels.

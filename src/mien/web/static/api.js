@@ -30,12 +30,13 @@ export const rows = async (analysis) => (await analyser()).rows(analysis);
 export async function stream() {
   const opened = await analyser();
   const columns = opened.columns();
+  const frames = opened.stream();
   return {
     columns,
     open: () => true,
-    close: () => {},
-    async ask(canvas) {
-      const analysis = await opened.analyse(canvas);
+    close: () => frames.close(),
+    async ask(canvas, time) {
+      const analysis = await frames.analyse(canvas, { time });
       return { analysis, rows: opened.rows(analysis).map((row) => columns.map((name) => row[name])) };
     },
   };
