@@ -22,6 +22,7 @@ import numpy as np
 from mien.editing import eyes, lip_contour, mouth_interior
 from mien.editing.action_basis import ActionBasis
 from mien.editing.geometry import ACTIVE, FaceFrame, Geometry, lip_gap
+from mien.editing.head_turn import HeadTurn
 from mien.editing.occlusion import covered
 from mien.editing.photo import Photo, open_photo
 from mien.editing.plan import Plan, plan
@@ -383,14 +384,17 @@ def asked_plan(
     current = geometry.strengths(seen, shares)
     change = change_for(target, current, intensity, relative)
     further, opened = np.zeros_like(shape), 0.0
+    camera = HeadTurn.load().camera(shape)
+    upright = float(camera[1, 1])  # the turned eyes are closer together, and lips part downwards
     if target.actions and basis is not None:
         measured = {} if face.reading is None else face.reading.actions
-        further = min(intensity, 1.0) * basis.moved(target.action_changes(measured, relative))
+        moved = basis.moved(target.action_changes(measured, relative))
+        further = min(intensity, 1.0) * moved @ camera.T
         opened = _parted(shape + further) - _parted(shape)
     if isinstance(mouth, int | float):
-        return plan(geometry, face.points, change, float(mouth), further=further)
+        return plan(geometry, face.points, change, upright * mouth, further=further)
     leaving = smile_leaves(target, current, intensity) if mouth == "auto" and not relative else 0.0
-    gap = lips_for(target, intensity, mouth, lip_gap(shape) * (1 - leaving))
+    gap = upright * lips_for(target, intensity, mouth, lip_gap(shape) / upright * (1 - leaving))
     if mouth == "auto":
         gap = max(0.0, gap + opened)
     return plan(geometry, face.points, change, gap, refill=leaving > 0.5, further=further)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-MAX_YAW: Final = 25.0
+MAX_YAW: Final = 35.0
 """Largest yaw in degrees: beyond it half of the face is hidden and would be invented."""
 MIN_FACE: Final = 48.0
 """Smallest height of a face's box, pixels."""
