@@ -28,6 +28,7 @@ from mien.editing.photo import Photo, open_photo
 from mien.editing.plan import Plan, plan
 from mien.editing.render import render, skin_statistics
 from mien.editing.results import (
+    MAX_CUT,
     MAX_JITTER,
     MAX_YAW,
     MIN_FACE,
@@ -331,12 +332,7 @@ class Editor:
                 "it may be covered, blurred or badly lit"
             )
         doubts += covered(photo.rgb, face.points)
-        inner = face.points[JAW.stop :]
-        if (
-            (face.points[JAW][5:16] > [width - 1, height - 1]).any()
-            or (inner < 0).any()
-            or (inner > [width - 1, height - 1]).any()
-        ):
+        if _is_cut(face.points, width, height):
             doubts.append("part of the face lies outside the photo")
         if doubts and not force:
             raise EditRefused(
@@ -404,6 +400,16 @@ def _parted(shape: Array) -> float:
     """The signed mean distance of the inner lips of a canonical shape, negative where they overlap."""
     upper, lower = np.array(INNER_LIP_PAIRS).T
     return float((shape[lower, 1] - shape[upper, 1]).mean())
+
+
+def _is_cut(points: Array, width: int, height: int) -> bool:
+    """Whether part of the face lies outside a photo of that size."""
+
+    def outside(part: Array) -> float:
+        return float(max((part - [width - 1, height - 1]).max(), (-part).max()))
+
+    jaw, inner = points[JAW][5:16], points[JAW.stop :]
+    return outside(jaw) > MAX_CUT * FaceFrame.of(points).unit or outside(inner) > 0
 
 
 def _looks(box: Array) -> Array:
