@@ -243,6 +243,10 @@ class Editor:
         colour, done = photo.colour, []
         for number in chosen:
             flags = self._doubts(photo, located[number], force)
+            if any(wanted.gaze) and (why := eyes.unturnable(photo.colour, located[number].points)):
+                raise EditRefused(
+                    f"{photo.source}: face {number}: {why}: choose a photo with both eyes open, or leave out the gaze"
+                )
             drawn = self.plan(located[number], wanted, intensity, mouth, relative)
             if drawn.share < MIN_SHARE:
                 raise EditRefused(
@@ -387,13 +391,21 @@ def asked_plan(
         moved = basis.moved(target.action_changes(measured, relative))
         further = min(intensity, 1.0) * moved @ camera.T
         opened = _parted(shape + further) - _parted(shape)
+    part = min(1.0, intensity / 0.3)  # so that intensity is a smooth control from 0
+    gaze = eyes.reachable((target.gaze[0] * part, target.gaze[1] * part), shape)
+    further = further + eyes.followed(gaze, shape)
     if isinstance(mouth, int | float):
-        return plan(geometry, face.points, change, upright * mouth, further=further)
+        return _looking(plan(geometry, face.points, change, upright * mouth, further=further), gaze)
     leaving = smile_leaves(target, current, intensity) if mouth == "auto" and not relative else 0.0
     gap = upright * lips_for(target, intensity, mouth, lip_gap(shape) / upright * (1 - leaving))
     if mouth == "auto":
         gap = max(0.0, gap + opened)
-    return plan(geometry, face.points, change, gap, refill=leaving > 0.5, further=further)
+    return _looking(plan(geometry, face.points, change, gap, refill=leaving > 0.5, further=further), gaze)
+
+
+def _looking(drawn: Plan, gaze: tuple[float, float]) -> Plan:
+    """The plan with a gaze, as far as it is drawn."""
+    return replace(drawn, gaze=(gaze[0] * drawn.share, gaze[1] * drawn.share)) if any(gaze) else drawn
 
 
 def _parted(shape: Array) -> float:
@@ -427,6 +439,11 @@ def _record(
 ) -> FaceEdit:
     if drawn.share < 1:
         flags = (*flags, f"weakened to {drawn.share:.0%} so that the skin does not fold")
+    if any(target.gaze) and intensity >= 0.3 and drawn.share == 1 and drawn.gaze != target.gaze:
+        flags = (
+            *flags,
+            f"the eyes turned by {drawn.gaze[0]:.2f},{drawn.gaze[1]:.2f}, so that the irises stay in them",
+        )
     return FaceEdit(
         face=number,
         box=face.box,
@@ -436,6 +453,7 @@ def _record(
         folding=drawn.warp.folding,
         gap_before=lip_gap(drawn.source),
         gap_after=lip_gap(drawn.target),
+        gaze=drawn.gaze,
         flags=flags,
         before=face.reading,
     )

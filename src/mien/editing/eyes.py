@@ -4,6 +4,9 @@ The flow stretches what lies between the lids, and an iris is round. So between 
 unmoved. Near the lids it gives way to what the flow draws there: lashes and the shadow of the lid move with it. Where
 lids part, they uncover what the photo does not show. There the iris is continued as a disc, by the median colour
 at each distance from its centre, and the white of the eye by that of the same eye.
+
+Eyes that look elsewhere are drawn so too: the iris moves as a disc, the white beside it is stretched or taken in as far
+as the corners, which stay, and the lids follow a glance up or down, as on the ICT-FaceKit head.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import cv2
 import numpy as np
 
 from mien.editing.geometry import FaceFrame
+from mien.editing.head_turn import HeadTurn
 from mien.editing.mouth_interior import SAMPLES, Opening, window_of
 from mien.editing.warp import look_up
 from mien.io.images import LUMA
@@ -31,6 +35,15 @@ if TYPE_CHECKING:
 
 RADIUS: Final = 0.093
 """Radius of an iris in eye distances: 5.9 of 63 mm, which varies little between adults."""
+GLANCE: Final = 0.0418
+"""Displacement of an iris that turns by 15 degrees, in eye distances: on the ICT-FaceKit head its centre lies 0.16 eye
+distances from the centre of the eyeball."""
+_FOLLOWS: Final = {"up": (0.6, 0.28), "down": (0.95, 0.28)}
+"""Share of a glance up or down with which the upper and the lower lid follow it on that head."""
+_MARGIN: Final = 0.65
+"""Least distance of a turned iris's centre from the corners of the eye, in its radii."""
+_MOVES: Final = (1.15, 2.2)
+"""Distances from a turned iris's centre, in its radii, within which all moves with it, and beyond which nothing."""
 _RADII: Final = (0.074, 0.112)
 """Radii between which the edge of an iris is looked for."""
 _STEEP: Final = 6.0
@@ -79,10 +92,58 @@ def draw(
     for group, iris in ((RIGHT_EYE, RIGHT_IRIS), (LEFT_EYE, LEFT_IRIS)):
         moved = np.abs(plan.target[group] - plan.source[group]).max()
         source, target = (opening_of(shape[group]) for shape in points)
-        if moved > _STILL and source.ratio > _OPEN:
+        if (moved > _STILL or any(plan.gaze)) and source.ratio > _OPEN:
             eye = Eye.of(colour, source, points[0, iris], plan.frame.unit)
             if _edge(colour, source, eye.centre, eye.unit) > _UNSEEN:
-                _draw(colour, eye, target, region, new, touched)
+                shift = plan.frame.turn @ displacement(plan.gaze, plan.source)
+                _draw(colour, eye, target, region, new, touched, shift)
+
+
+def displacement(gaze: tuple[float, float], shape: Array) -> Array:
+    """Displacement [2] of the irises of a canonical shape [P, 2] by a `gaze` (across, up) in units of 15 degrees."""
+    upright = HeadTurn.load().camera(shape)[1, 1]  # the eyes of a turned head are closer together
+    return np.asarray(GLANCE * upright * np.array([gaze[0], -gaze[1]]))
+
+
+def followed(gaze: tuple[float, float], shape: Array) -> Array:
+    """Displacement [P, 2] of the lids of a canonical shape that follow a gaze up or down."""
+    down, moved = displacement(gaze, shape)[1], np.zeros_like(shape)
+    upper, lower = _FOLLOWS["down" if down > 0 else "up"]
+    for lids in (RIGHT_EYE, LEFT_EYE):
+        moved[lids][1:4, 1] = upper * down
+        moved[lids][5:8, 1] = lower * down
+    return moved
+
+
+def reachable(gaze: tuple[float, float], shape: Array) -> tuple[float, float]:
+    """The largest share of a gaze with which both irises of a canonical shape [P, 2] stay between the corners and the
+    lids."""
+
+    def stays(share: float) -> bool:
+        part = gaze[0] * share, gaze[1] * share
+        lids = shape + followed(part, shape)
+        for group, iris in ((RIGHT_EYE, RIGHT_IRIS), (LEFT_EYE, LEFT_IRIS)):
+            x, y = shape[iris] + displacement(part, shape)
+            corners = np.sort(lids[group][[0, 4], 0]) + np.array([1, -1]) * _MARGIN * RADIUS
+            beyond = x < min(corners[0], shape[iris, 0]) or x > max(corners[1], shape[iris, 0])
+            if beyond or y < lids[group][1:4, 1].min() or y > lids[group][5:8, 1].max():
+                return False
+        return True
+
+    share = next((share for share in np.linspace(1, 0, 21) if stays(share)), 0.0)
+    return float(gaze[0] * share), float(gaze[1] * share)
+
+
+def unturnable(colour: Pixels, points: Array) -> str:
+    """Why the eyes of a face with landmarks [P, 2] in a photo [H, W, 3] cannot be turned; empty if they can."""
+    unit = FaceFrame.of(points).unit
+    for group, iris in ((RIGHT_EYE, RIGHT_IRIS), (LEFT_EYE, LEFT_IRIS)):
+        opening = opening_of(points[group])
+        if opening.ratio <= _OPEN:
+            return "an eye is closed"
+        if _edge(colour, opening, _disc(colour, opening, points[iris], unit)[0], unit) <= _UNSEEN:
+            return "an iris is not seen"
+    return ""
 
 
 def opening_of(lids: Array) -> Opening:
@@ -306,8 +367,9 @@ def _draw(
     region: Region,
     new: NDArray[np.float32],
     touched: NDArray[np.bool_],
+    shift: Array,
 ) -> None:
-    """Draw one eye on `new` between the lids `target`, in place."""
+    """Draw one eye on `new` between the lids `target`, in place, turned so that its iris moves by `shift` [2]."""
     window = window_of(target, region)
     rows, columns = (np.arange(part.start, part.stop) for part in window)
     if not eye.measured or not len(rows) or not len(columns):
@@ -318,12 +380,29 @@ def _draw(
     above, below = depth * width, (height - depth) * width  # in eye distances
     share = np.minimum(above / _LASHES[0], below / _LASHES[1]).clip(0, 1) * ((t > 0) & (t < 1))
     share = (share * share * (3 - 2 * share))[..., None]
-    seen = visible(eye.opening, places, eye.unit)[..., None]
     own = colour[
         rows[0] + region.top : rows[-1] + region.top + 1,
         columns[0] + region.left : columns[-1] + region.left + 1,
     ]
+    shown: Pixels = own
+    if shift.any():
+        away = np.linalg.norm(places - eye.centre - shift, axis=-1) / eye.radius
+        far = np.clip((away - _MOVES[0]) / (_MOVES[1] - _MOVES[0]), 0, 1)
+        moves = (1 - far * far * (3 - 2 * far))[..., None]
+        _sheared(new, window, moves[..., 0] * shift[0] * (above / _LASHES[0]).clip(0, 1))
+        places = places - moves * shift
+        shown = look_up(colour, places.astype(np.float32))
+    seen = visible(eye.opening, places, eye.unit)[..., None]
     shade = 1 - _SHADE * np.exp(-above.clip(0) / 0.03)[..., None]
-    ball = seen * own + (1 - seen) * shade * eye.ball(colour, places)
+    ball = seen * shown + (1 - seen) * shade * eye.ball(colour, places)
     new[window] += share * (ball - new[window])
     touched[window] |= (share[..., 0] > 0) & (np.abs(new[window] - own).max(axis=2) > 0.5)
+
+
+def _sheared(new: NDArray[np.float32], window: tuple[slice, slice], across: Array) -> None:
+    """Move what the flow drew in a window of `new` by `across` [h, w] pixels to the right, in place: under the upper
+    lid, where the eyeball gives way to it, the iris would else stay where it was."""
+    rows, columns = (np.arange(part.start, part.stop) for part in window)
+    x, y = np.meshgrid(columns, rows)
+    where = np.stack([x - across, y], axis=-1).astype(np.float32)
+    new[window] = look_up(new, where, cv2.INTER_LINEAR)

@@ -49,6 +49,7 @@ class FaceEdit:
         applied: the intensity applied: less than `intensity` if the fold guard weakened the edit.
         folding: smallest Jacobian determinant of the map; it is at least 0.15, and 1 where nothing moves.
         gap_before, gap_after: mean distance of the inner lips, in eye distances.
+        gaze: how far the eyes were turned, (across, up), in units of 15 degrees.
         flags: notes, such as quality problems that `force` overrode.
         before, after: the recogniser's reading of the face before and after; None without a recogniser.
     """
@@ -61,6 +62,7 @@ class FaceEdit:
     folding: float
     gap_before: float
     gap_after: float
+    gaze: tuple[float, float] = (0.0, 0.0)
     flags: tuple[str, ...] = ()
     before: Reading | None = None
     after: Reading | None = None
