@@ -183,6 +183,14 @@ def test_an_edit_is_that_of_the_editor(
     moved = client.edit(neutral, None, actions={"jawOpen": 0.4}, mark=False)
     by_hand = editor(neutral, Target.of_actions({"jawOpen": 0.4}))
     np.testing.assert_array_equal(moved.image, by_hand.image)
+    for target in (None, "sadness"):
+        turned = client.edit(neutral, target, gaze=(0.5, -0.25), mark=False)
+        glance = Target.of_gaze(0.5, -0.25)
+        by_hand = editor(neutral, glance if target is None else Target.parse(target) & glance)
+        np.testing.assert_array_equal(turned.image, by_hand.image)
+        assert turned.faces == by_hand.faces
+        assert turned.target == by_hand.target
+    by_hand = editor(neutral, Target.of_actions({"jawOpen": 0.4}))
     marked = client.edit(neutral, None, actions={"jawOpen": 0.4})
     assert (marked.image != by_hand.image).any()
     with pytest.raises(ConfigError, match="happyness"):

@@ -53,7 +53,7 @@ EDITS = {
 
 def words(options: dict[str, Any]) -> list[str]:
     """Options as the command line writes them."""
-    names = {"target": "to"}
+    names = {"target": "to", "actions": "au"}
     written = []
     for name, value in options.items():
         written.append("--" + names.get(name, name).replace("_", "-"))
@@ -355,21 +355,40 @@ def test_any_face_of_a_group_is_edited_alike(
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), expected.image)
 
 
-def test_marks_and_facial_actions_are_alike(
-    portrait: Path, pipeline: Pipeline, client: Any, command: Callable[..., Any], tmp_path: Path
+@pytest.mark.parametrize(
+    ("asked", "options"),
+    [
+        ("actions", {"actions": "smile=0.6,jawOpen=0.2"}),
+        ("gaze", {"gaze": "-0.6,0.3"}),
+        ("all", {"target": "anger", "actions": "jawOpen=0.2", "gaze": "-0.6,0.3"}),
+    ],
+)
+def test_marks_facial_actions_and_gaze_are_alike(
+    portrait: Path,
+    pipeline: Pipeline,
+    client: Any,
+    command: Callable[..., Any],
+    tmp_path: Path,
+    asked: str,
+    options: dict[str, str],
 ) -> None:
     from mien.editing.provenance import write_edit
     from mien.editing.target import Target
 
-    edit = Editor.load(pipeline)(portrait, Target.parse_actions("smile=0.6,jawOpen=0.2"))
+    target = {
+        "actions": Target.of_actions({"smile": 0.6, "jawOpen": 0.2}),
+        "gaze": Target.of_gaze(-0.6, 0.3),
+        "all": Target.parse("anger") & Target.of_actions({"jawOpen": 0.2}) & Target.of_gaze(-0.6, 0.3),
+    }[asked]
+    edit = Editor.load(pipeline)(portrait, target)
     plain, one, two = (tmp_path / name for name in ("plain.png", "one.png", "two.png"))
     write_edit(edit, plain, provenance=False)
-    ran = command("edit", portrait, "--no-provenance", "--out", one, "--au", "smile=0.6,jawOpen=0.2")
+    ran = command("edit", portrait, "--no-provenance", "--out", one, *words(options))
     assert ran.code == 0, ran.err
     answer = client.post(
         "/v1/edits",
         files={"file": ("p.png", portrait.read_bytes(), "image/png")},
-        data={"actions": "smile=0.6,jawOpen=0.2", "format": "png"},
+        data={**options, "format": "png"},
     )
     two.write_bytes(answer.content)
     assert (images.read(plain) != edit.image).any(), "the mark is in the pixels"

@@ -146,6 +146,7 @@ class Client:
         intensity: float = 1.0,
         *,
         actions: Mapping[str, float] | None = None,
+        gaze: tuple[float, float] | None = None,
         face: int | Literal["all"] = 0,
         mouth: Literal["auto", "keep", "open", "close"] = "auto",
         relative: bool = False,
@@ -158,8 +159,9 @@ class Client:
 
         Args:
             picture: as for `analyse`. target: an expression, "neutral", a blend, or (valence, arousal); None with
-                `actions` alone.
+                `actions` or `gaze` alone.
             actions: facial actions to set, as of `Target.of_actions`.
+            gaze: (across, up) to turn the eyes by, as of `Target.of_gaze`.
             mark: put the invisible mark into the pixels (`mien.editing.mark`).
             intensity: as of `Editor.__call__`, and so are face, mouth, relative and force.
             consent: the person agreed; recorded in the provenance.
@@ -193,6 +195,8 @@ class Client:
             )
         if actions:
             towards["actions"] = ",".join(f"{action}={value}" for action, value in actions.items())
+        if gaze is not None:
+            towards["gaze"] = f"{gaze[0]},{gaze[1]}"
         fields = {
             **towards, "intensity": intensity, "face": face, "mouth": mouth, "relative": relative, "force": force,
             "consent": consent, "mark": mark, "format": format,

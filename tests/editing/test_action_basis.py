@@ -25,7 +25,7 @@ def editor() -> Editor:
 
 def test_the_sides_mirror_each_other_and_gaze_moves_nothing() -> None:
     basis = ActionBasis.load()
-    other = basis.displacement[:, MIRRORED_POINTS] * [-1, 1]
+    other = basis.displacement[:, MIRRORED_POINTS] * [-1, 1, 1]
     np.testing.assert_allclose(other[MIRROR], basis.displacement, atol=1e-6)
     np.testing.assert_allclose(basis.gain[MIRROR], basis.gain)
     assert {"mouthSmileLeft", "jawOpen", "browInnerUp"} <= set(basis.editable)

@@ -19,7 +19,7 @@ from mien.editing.photo import Photo, open_photo
 from mien.editing.results import Edit, EditRefused, Located
 from mien.editing.warp import FOLD_LIMIT, Region
 from mien.errors import ConfigError, ExtraMissing, ImageError, NoFace, OutputExists
-from mien.landmarks import LEFT_BROW, LEFT_MOUTH_CORNER, OUTER_LIPS, RIGHT_BROW, RIGHT_MOUTH_CORNER
+from mien.landmarks import JAW, LEFT_BROW, LEFT_MOUTH_CORNER, OUTER_LIPS, RIGHT_BROW, RIGHT_MOUTH_CORNER
 
 c2pa = pytest.importorskip("c2pa")
 
@@ -215,6 +215,27 @@ def test_several_faces_are_edited_one_or_all(editor: Editor, examples: Path) -> 
 
 
 # Refusals
+
+
+@pytest.mark.parametrize(
+    ("side", "out", "refused"),
+    [("bottom", 0.1, False), ("bottom", 0.2, True), ("left", 0.2, True), ("right", 0.2, True)],
+)
+def test_a_jaw_may_lie_as_far_outside_as_its_points_err(
+    editor: Editor, photo: Photo, located: list[Located], out: float, refused: bool, side: str
+) -> None:
+    """Press photographs are often cut at the chin."""
+    jaw, unit = located[0].points[JAW][5:16], FaceFrame.of(located[0].points).unit
+    height, width = photo.rgb.shape[:2]
+    by = {
+        "bottom": [0, height - 1 + out * unit - jaw[:, 1].max()],
+        "left": [-out * unit - jaw[:, 0].min(), 0],
+        "right": [width - 1 + out * unit - jaw[:, 0].max(), 0],
+    }[side]
+    edit = editor.apply(
+        photo, [replace(located[0], points=located[0].points + by)], "sadness", 0.1, force=True
+    )
+    assert any("outside" in flag for flag in edit.flags) == refused
 
 
 def test_no_face_is_said(editor: Editor) -> None:

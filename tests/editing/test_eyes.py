@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,10 +13,13 @@ from mien.editing import eyes
 from mien.editing.editor import Editor
 from mien.editing.geometry import FaceFrame
 from mien.editing.photo import open_photo
+from mien.editing.provenance import facts
 from mien.editing.render import render
+from mien.editing.results import EditRefused
 from mien.editing.target import Target
+from mien.errors import ConfigError
 from mien.evaluation.editor.irises import iris_ratios
-from mien.landmarks import LEFT_EYE, LEFT_IRIS, RIGHT_EYE, RIGHT_IRIS
+from mien.landmarks import LEFT_EYE, LEFT_IRIS, MIRROR, RIGHT_EYE, RIGHT_IRIS
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +127,89 @@ def test_eyes_that_the_network_missed_are_found(editor: Editor, examples: Path, 
     np.testing.assert_array_equal(
         eyes.settled(photo.rgb, right)[[RIGHT_IRIS, LEFT_IRIS]], right[[RIGHT_IRIS, LEFT_IRIS]]
     )
+
+
+@pytest.mark.parametrize("gaze", [(1.0, 0.0), (-1.0, 0.0), (0.5, 0.0)])
+@pytest.mark.parametrize("expression", ["", "sadness"])
+def test_a_gaze_moves_the_irises_as_far_as_it_says(
+    editor: Editor, examples: Path, gaze: tuple[float, float], expression: str
+) -> None:
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    face = editor.locate(photo)[0]
+    unit = FaceFrame.of(face.points).unit
+    target = Target.of_gaze(*gaze)
+    edit = editor.apply(photo, [face], Target.parse(expression) & target if expression else target)
+    assert edit.faces[0].gaze == pytest.approx(gaze)
+    recorded = facts(edit, consent=True)
+    assert recorded["faces"][0]["gaze"] == pytest.approx({"across": gaze[0], "up": gaze[1]})
+    assert f"gaze {gaze[0]:g},{gaze[1]:g}" in recorded["target"]
+    for lids, iris in ((RIGHT_EYE, RIGHT_IRIS), (LEFT_EYE, LEFT_IRIS)):
+        opening = eyes.opening_of(face.points[lids])
+        before = eyes.Eye.of(photo.rgb, opening, face.points[iris], unit).centre
+        wanted = before + 0.0418 * unit * np.array([gaze[0], -gaze[1]])
+        after = eyes.Eye.of(edit.image, opening, wanted, unit).centre
+        assert after[0] == pytest.approx(wanted[0], abs=0.014 * unit)  # lids hide the edge above and below
+
+
+def test_a_glance_aside_changes_only_the_eyes(editor: Editor, examples: Path) -> None:
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    face = editor.locate(photo)[0]
+    edit = editor.apply(photo, [face], Target.of_gaze(0.8, 0.0))
+    eyeballs = np.zeros(photo.rgb.shape[:2], np.uint8)
+    for lids in (RIGHT_EYE, LEFT_EYE):
+        cv2.fillPoly(eyeballs, [np.rint(face.points[lids]).astype(np.int32)], 1)
+    beside = cv2.dilate(eyeballs, np.ones((7, 7), np.uint8)) == 0
+    np.testing.assert_array_equal(edit.image[beside], photo.rgb[beside])
+    assert (edit.image != photo.rgb)[eyeballs > 0].mean() > 0.3
+    assert edit.faces[0].flags == ()
+
+
+def test_a_mirrored_face_looks_the_mirrored_way(editor: Editor, examples: Path) -> None:
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    face = editor.locate(photo)[0]
+    width = photo.rgb.shape[1]
+    mirrored = replace(face, points=face.points[MIRROR] * [-1, 1] + [width - 1, 0])
+    edit = editor.apply(photo, [face], Target.of_gaze(0.7, 0.4)).image.astype(int)
+    other = open_photo(np.ascontiguousarray(photo.rgb[:, ::-1]))
+    back = editor.apply(other, [mirrored], Target.of_gaze(-0.7, 0.4)).image[:, ::-1].astype(int)
+    assert np.abs(edit - back).max() <= 12
+    assert np.abs(edit - back).mean() < 0.01
+
+
+def test_irises_stay_between_the_corners(editor: Editor, examples: Path) -> None:
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    face = editor.locate(photo)[0]
+    points = face.points.copy()
+    frame = FaceFrame.of(points)
+    points[[RIGHT_IRIS, LEFT_IRIS]] += 0.11 * frame.turn[:, 0]
+    shape = frame.to_canonical(points)
+    across, up = eyes.reachable((1.0, 0.0), shape)
+    assert 0 <= across < 0.8
+    assert up == 0
+    assert eyes.reachable((-1.0, 0.0), shape) == (-1.0, 0.0)
+    edit = editor.apply(photo, [replace(face, points=points)], Target.of_gaze(1.0, 0.0))
+    assert edit.faces[0].gaze[0] == pytest.approx(across)
+    assert any("irises stay" in flag for flag in edit.flags)
+
+
+def test_closed_eyes_are_not_turned(editor: Editor, examples: Path) -> None:
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    face = editor.locate(photo)[0]
+    points = face.points.copy()
+    points[RIGHT_EYE][5:8] = points[RIGHT_EYE][3:0:-1] + np.array([0, 1])
+    with pytest.raises(EditRefused, match="an eye is closed"):
+        editor.apply(photo, [replace(face, points=points)], Target.of_gaze(0.5, 0.0), force=True)
+    flat = open_photo(np.full_like(photo.rgb, 128))
+    with pytest.raises(EditRefused, match="an iris is not seen"):
+        editor.apply(flat, [face], Target.of_gaze(0.5, 0.0), force=True)
+
+
+def test_gaze_in_words() -> None:
+    assert Target.parse_gaze("0.5, -0.25").gaze == (0.5, -0.25)
+    alone = Target.of_gaze(0.5, 0.0)
+    assert not alone.is_neutral, "the expression stays"
+    assert (Target.parse("neutral") & alone).is_neutral
+    assert str(Target.parse("anger") & alone) == "anger and gaze 0.5,0"
+    for text in ("0.5", "a,b", "0,0,0", "nan,0", "1.2,0", "0,-1.01"):
+        with pytest.raises(ConfigError, match="gaze"):
+            Target.parse_gaze(text)

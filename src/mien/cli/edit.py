@@ -57,6 +57,13 @@ def edit(
             metavar="ACTIONS", help="Facial actions to set, alone or with --to: smile=0.6,browInnerUp=0.4"
         ),
     ] = None,
+    gaze: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ACROSS,UP",
+            help="Turn the eyes, alone or with the others: -1 to 1 each, 1 is 15 degrees.",
+        ),
+    ] = None,
     like: Annotated[
         Path | None, typer.Option(help="Set the facial actions of the largest face in this photo.")
     ] = None,
@@ -131,7 +138,7 @@ def edit(
     Edit pictures of yourself or of people who agreed. The result shows an expression; it is not evidence of a feeling.
     """
     begun = time.monotonic()
-    target = _target(to, valence, arousal, grid, au, like)
+    target = _target(to, valence, arousal, grid, au, like, gaze)
     options.check_resume(resume, overwrite)
     from mien.editing import edit_files
     from mien.editing.editor import Editor
@@ -178,19 +185,22 @@ def _target(
     grid: str | None,
     au: str | None,
     like: Path | None,
+    gaze: str | None,
 ) -> Target:
     """The target of the options; the actions of --like are added when the photo is read."""
     from mien.editing.target import Target
 
-    affect, moved = valence is not None or arousal is not None, au is not None or like is not None
+    affect = valence is not None or arousal is not None
+    moved = au is not None or like is not None or gaze is not None
     if to is not None and not to.strip():
         raise ConfigError("--to is empty: name an expression, neutral, or a blend")
     if (to is not None and affect) or (to is None and not affect and grid is None and not moved):
         raise ConfigError(
-            "choose an expression with --to, or --valence and --arousal, or facial actions with --au or --like"
+            "choose an expression with --to, or --valence and --arousal, or facial actions with --au or --like, "
+            "or a direction of the eyes with --gaze"
         )
     if grid is not None and moved:
-        raise ConfigError("--grid is a sheet of expressions: leave out --au and --like")
+        raise ConfigError("--grid is a sheet of expressions: leave out --au, --like and --gaze")
     wanted = []
     if affect:
         wanted.append(Target.of_affect(valence or 0.0, arousal or 0.0))
@@ -198,7 +208,9 @@ def _target(
         wanted.append(Target.parse(to or "neutral"))
     if au is not None:
         wanted.append(Target.parse_actions(au))
-    return reduce(and_, wanted, Target({}, "")) if len(wanted) != 1 else wanted[0]
+    if gaze is not None:
+        wanted.append(Target.parse_gaze(gaze))
+    return reduce(and_, wanted) if wanted else Target({}, "")
 
 
 def _with_other_photos(

@@ -34,7 +34,8 @@ class ActionBasis:
     """The displacements of the actions.
 
     Attributes:
-        displacement: [52, P, 2] of each action at 1, in eye distances; 0 for those that no point shows.
+        displacement: [52, P, 3] of each action at 1, in eye distances, to the right, down and towards the viewer; 0 for
+            those that no point shows.
         gain: [52] the displacement's amount for one unit of the measured action.
     """
 
@@ -52,7 +53,7 @@ class ActionBasis:
         return tuple(name for name, moved in zip(ACTIONS, self.displacement, strict=True) if moved.any())
 
     def moved(self, changes: Array) -> Array:
-        """The displacement [P, 2] for changes [52] of the measured actions, each at most `LARGEST` times the whole."""
+        """The displacement [P, 3] for changes [52] of the measured actions, each at most `LARGEST` times the whole."""
         return np.asarray(np.tensordot(np.clip(changes * self.gain, -LARGEST, LARGEST), self.displacement, 1))
 
 
@@ -61,7 +62,7 @@ def _shipped() -> ActionBasis:
     content, _ = cards.verified(cards.FOLDER / "editor" / "action_basis.npz")
     with np.load(BytesIO(content), allow_pickle=False) as arrays:
         displacement, gain = (arrays[name].astype(np.float64) for name in ("displacement", "gain"))
-    if displacement.shape != (len(ACTIONS), len(POINTS), 2) or gain.shape != (len(ACTIONS),):
+    if displacement.shape != (len(ACTIONS), len(POINTS), 3) or gain.shape != (len(ACTIONS),):
         raise WeightsError(
             "the editor's actions have the wrong form: fit them again with mien.training.editor.fit_actions"
         )

@@ -513,8 +513,10 @@ def edit_video(
     from mien.io.video import VideoWriter
 
     target.check(intensity)
-    if target.actions:
-        raise ConfigError(f"{path}: facial actions are edited in photos, not in videos: choose an expression")
+    if target.actions or any(target.gaze):
+        raise ConfigError(
+            f"{path}: facial actions and gaze are edited in photos, not in videos: choose an expression"
+        )
     outputs.check(out, overwrite=True, reads=[path], suffixes=(".mp4",))
     order = Order(target, intensity, mouth, relative, seed)
     track = follow(editor, path, face, order)

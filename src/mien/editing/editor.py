@@ -22,11 +22,13 @@ import numpy as np
 from mien.editing import eyes, lip_contour, mouth_interior
 from mien.editing.action_basis import ActionBasis
 from mien.editing.geometry import ACTIVE, FaceFrame, Geometry, lip_gap
+from mien.editing.head_turn import HeadTurn
 from mien.editing.occlusion import covered
 from mien.editing.photo import Photo, open_photo
 from mien.editing.plan import Plan, plan
 from mien.editing.render import render, skin_statistics
 from mien.editing.results import (
+    MAX_CUT,
     MAX_JITTER,
     MAX_YAW,
     MIN_FACE,
@@ -241,6 +243,10 @@ class Editor:
         colour, done = photo.colour, []
         for number in chosen:
             flags = self._doubts(photo, located[number], force)
+            if any(wanted.gaze) and (why := eyes.unturnable(photo.colour, located[number].points)):
+                raise EditRefused(
+                    f"{photo.source}: face {number}: {why}: choose a photo with both eyes open, or leave out the gaze"
+                )
             drawn = self.plan(located[number], wanted, intensity, mouth, relative)
             if drawn.share < MIN_SHARE:
                 raise EditRefused(
@@ -330,12 +336,7 @@ class Editor:
                 "it may be covered, blurred or badly lit"
             )
         doubts += covered(photo.rgb, face.points)
-        inner = face.points[JAW.stop :]
-        if (
-            (face.points[JAW][5:16] > [width - 1, height - 1]).any()
-            or (inner < 0).any()
-            or (inner > [width - 1, height - 1]).any()
-        ):
+        if _is_cut(face.points, width, height):
             doubts.append("part of the face lies outside the photo")
         if doubts and not force:
             raise EditRefused(
@@ -383,23 +384,44 @@ def asked_plan(
     current = geometry.strengths(seen, shares)
     change = change_for(target, current, intensity, relative)
     further, opened = np.zeros_like(shape), 0.0
+    camera = HeadTurn.load().camera(shape)
+    upright = float(camera[1, 1])  # the turned eyes are closer together, and lips part downwards
     if target.actions and basis is not None:
         measured = {} if face.reading is None else face.reading.actions
-        further = min(intensity, 1.0) * basis.moved(target.action_changes(measured, relative))
+        moved = basis.moved(target.action_changes(measured, relative))
+        further = min(intensity, 1.0) * moved @ camera.T
         opened = _parted(shape + further) - _parted(shape)
+    part = min(1.0, intensity / 0.3)  # so that intensity is a smooth control from 0
+    gaze = eyes.reachable((target.gaze[0] * part, target.gaze[1] * part), shape)
+    further = further + eyes.followed(gaze, shape)
     if isinstance(mouth, int | float):
-        return plan(geometry, face.points, change, float(mouth), further=further)
+        return _looking(plan(geometry, face.points, change, upright * mouth, further=further), gaze)
     leaving = smile_leaves(target, current, intensity) if mouth == "auto" and not relative else 0.0
-    gap = lips_for(target, intensity, mouth, lip_gap(shape) * (1 - leaving))
+    gap = upright * lips_for(target, intensity, mouth, lip_gap(shape) / upright * (1 - leaving))
     if mouth == "auto":
         gap = max(0.0, gap + opened)
-    return plan(geometry, face.points, change, gap, refill=leaving > 0.5, further=further)
+    return _looking(plan(geometry, face.points, change, gap, refill=leaving > 0.5, further=further), gaze)
+
+
+def _looking(drawn: Plan, gaze: tuple[float, float]) -> Plan:
+    """The plan with a gaze, as far as it is drawn."""
+    return replace(drawn, gaze=(gaze[0] * drawn.share, gaze[1] * drawn.share)) if any(gaze) else drawn
 
 
 def _parted(shape: Array) -> float:
     """The signed mean distance of the inner lips of a canonical shape, negative where they overlap."""
     upper, lower = np.array(INNER_LIP_PAIRS).T
     return float((shape[lower, 1] - shape[upper, 1]).mean())
+
+
+def _is_cut(points: Array, width: int, height: int) -> bool:
+    """Whether part of the face lies outside a photo of that size."""
+
+    def outside(part: Array) -> float:
+        return float(max((part - [width - 1, height - 1]).max(), (-part).max()))
+
+    jaw, inner = points[JAW][5:16], points[JAW.stop :]
+    return outside(jaw) > MAX_CUT * FaceFrame.of(points).unit or outside(inner) > 0
 
 
 def _looks(box: Array) -> Array:
@@ -417,6 +439,11 @@ def _record(
 ) -> FaceEdit:
     if drawn.share < 1:
         flags = (*flags, f"weakened to {drawn.share:.0%} so that the skin does not fold")
+    if any(target.gaze) and intensity >= 0.3 and drawn.share == 1 and drawn.gaze != target.gaze:
+        flags = (
+            *flags,
+            f"the eyes turned by {drawn.gaze[0]:.2f},{drawn.gaze[1]:.2f}, so that the irises stay in them",
+        )
     return FaceEdit(
         face=number,
         box=face.box,
@@ -426,6 +453,7 @@ def _record(
         folding=drawn.warp.folding,
         gap_before=lip_gap(drawn.source),
         gap_after=lip_gap(drawn.target),
+        gaze=drawn.gaze,
         flags=flags,
         before=face.reading,
     )

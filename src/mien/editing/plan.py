@@ -9,6 +9,7 @@ import numpy as np
 
 from mien.editing import mouth_interior
 from mien.editing.geometry import FaceFrame, Geometry, lip_gap
+from mien.editing.head_turn import HeadTurn
 from mien.editing.warp import FOLD_LIMIT, Warp, warp_between
 from mien.landmarks import INNER_LIP_PAIRS, OUTER_LIPS
 
@@ -30,7 +31,7 @@ class Plan:
     """The planned edit of one face. `share` in 0..1 is how much of the request can be done without folding; `source`
     and `target` [P, 2] canonical points; `change` [K] of strengths and `gap` after `share`. `refill`: the mouth
     interior of the photo does not fit and is replaced. `gain` [GRID, GRID]: log gain applied to the drawn face at the
-    end (`mien.editing.corrector`).
+    end (`mien.editing.corrector`). `gaze` (across, up): how far the eyes turn, in units of 15 degrees.
     """
 
     frame: FaceFrame
@@ -42,6 +43,7 @@ class Plan:
     share: float
     refill: bool = False
     gain: Array | None = None
+    gaze: tuple[float, float] = (0.0, 0.0)
 
 
 def plan(
@@ -53,14 +55,16 @@ def plan(
     further: Array | float = 0.0,
 ) -> Plan:
     """Plan the change of strengths [K] and of the lip gap, weakened until the map does not fold. `further` [P, 2] is a
-    displacement that is added, such as that of facial actions.
+    displacement that is added, such as that of facial actions; that of the strengths is turned as the head is
+    (`mien.editing.head_turn`).
 
     Lips that part or close too far are weakened alone, if that is enough: brows and eyes keep their strength. `share`
     is 0 when even a hundredth of the change folds.
     """
     frame = FaceFrame.of(points)
     source = frame.to_canonical(points)
-    now = lip_gap(source)
+    now, turn = lip_gap(source), HeadTurn.load()
+    geometry = turn.seen(geometry, turn.camera(source))
 
     def attempt(share: float, parting: float = 1.0) -> Plan:
         wanted = now + share * parting * (gap - now)

@@ -91,6 +91,7 @@ def facts(edit: Edit, consent: bool = False, mark: dict[str, Any] | None = None)
                 "strengths": face.asked,
                 "intensity": face.intensity,
                 "applied": round(face.applied, 4),
+                **({"gaze": dict(zip(("across", "up"), face.gaze, strict=True))} if any(face.gaze) else {}),
                 "flags": list(face.flags),
             }
             for face in edit.faces

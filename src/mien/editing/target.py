@@ -59,12 +59,15 @@ BARES: Final = ("happiness", "fear", "anger", "disgust")
 @dataclass(frozen=True)
 class Target:
     """Strengths by expression, each in 0..1, and values of facial actions, each in -1..1; without any it is neutral.
-    `text` is the request as given.
+    `text` is the request as given. `gaze` (across, up), each in -1..1, turns the eyes by up to 15 degrees from where
+    they look; with `keeps` that is all, and the expression stays.
     """
 
     strengths: dict[str, float] = field(default_factory=dict)
     text: str = "neutral"
     actions: dict[str, float] = field(default_factory=dict)
+    gaze: tuple[float, float] = (0.0, 0.0)
+    keeps: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Target:
@@ -146,6 +149,33 @@ class Target:
         return cls.of_actions(values, text)
 
     @classmethod
+    def of_gaze(cls, across: float, up: float) -> Target:
+        """Eyes turned to the right of the picture (the person's own left) and up, in units of 15 degrees; negative
+        values turn them to the left and down. The expression stays, unless it is joined with `&`.
+
+        Raises:
+            ConfigError: a value lies outside -1..1.
+        """
+        if not (-1 <= across <= 1 and -1 <= up <= 1):
+            raise ConfigError(f"gaze {across:g},{up:g}: both lie in -1 to 1, 1 is 15 degrees")
+        return cls({}, f"gaze {across:g},{up:g}", gaze=(float(across), float(up)), keeps=True)
+
+    @classmethod
+    def parse_gaze(cls, text: str) -> Target:
+        """Read "0.5,-0.2".
+
+        Raises:
+            ConfigError: these are not two numbers, or as for `of_gaze`.
+        """
+        try:
+            across, up = (float(part) for part in text.split(","))
+        except ValueError:
+            across = up = math.nan
+        if not (math.isfinite(across) and math.isfinite(up)):
+            raise ConfigError(f"gaze '{text}' is not across,up: write for example 0.5,0")
+        return cls.of_gaze(across, up)
+
+    @classmethod
     def of_face(cls, reading: Reading, name: str) -> Target:
         """The measured actions of another face, without gaze; `name` is how the request is called.
 
@@ -162,9 +192,15 @@ class Target:
         return cls({}, f"like {name}", actions)
 
     def __and__(self, other: Target) -> Target:
-        """Both targets together; an action of `other` replaces the same of this one."""
+        """Both targets together; an action of `other` replaces the same of this one, and so does its gaze."""
         text = " and ".join(target.text for target in (self, other))
-        return Target(self.strengths | other.strengths, text, self.actions | other.actions)
+        return Target(
+            self.strengths | other.strengths,
+            text,
+            self.actions | other.actions,
+            other.gaze if any(other.gaze) else self.gaze,
+            self.keeps and other.keeps,
+        )
 
     def __str__(self) -> str:
         return self.text
@@ -172,7 +208,7 @@ class Target:
     @property
     def is_neutral(self) -> bool:
         """Whether the target is neutral."""
-        return not any(self.strengths.values()) and not self.actions
+        return not any(self.strengths.values()) and not self.actions and not self.keeps
 
     def action_changes(
         self, measured: Mapping[str, float | None], relative: bool = False
@@ -214,7 +250,7 @@ def change_for(
     """
     if target.is_neutral:
         return -SHOWN * current * min(intensity, 1.0)
-    if not target.strengths:  # actions alone keep the rest of the face
+    if not target.strengths:  # actions and gaze alone keep the rest of the face
         return np.zeros(len(ACTIVE))
     asked = np.array([target.strengths.get(name, 0.0) * strength_of(name, intensity) for name in ACTIVE])
     if relative:

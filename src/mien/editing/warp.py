@@ -18,6 +18,7 @@ import numpy as np
 
 from mien.editing.geometry import HIGH, LOW, FaceFrame
 from mien.landmarks import (
+    CHIN,
     INNER_LIPS,
     JAW,
     LEFT_BROW,
@@ -39,6 +40,9 @@ SMOOTHING = 5e-4
 """Ridge of the spline: displacements may be missed by about this share, which suppresses noise of the points."""
 _BESIDE = ((0.08, 0.9), (0.17, 0.75))
 """Distances beside a corner of the mouth, in eye distances, and the share of the corner's motion there."""
+_ROOM: Final = 0.5
+"""Largest of these distances over that from the corner to the jaw, which is near on the far side of a turned head: the
+cheek's outline does not follow the corner."""
 BESIDE: Final = 0.12
 """Reach of the flow beside the jaw, in eye distances."""
 BELOW: Final = 0.5
@@ -204,7 +208,9 @@ def warp_between(source: Array, target: Array) -> Warp:
     fade = rim_fade(queries)[:, None] * flow_reach(source, target).reshape(-1, 1)
     # The skin beside the corners of the mouth follows them; these points are in both splines, so that they agree there.
     corners = [RIGHT_MOUTH_CORNER, LEFT_MOUTH_CORNER]
-    beside = [target[corners] + [[-away, 0.0], [away, 0.0]] for away, _ in _BESIDE]
+    near = np.minimum(1.0, _ROOM * _to_jaw(target) / _BESIDE[-1][0])
+    outward = np.stack([near * [-1, 1], [0.0, 0.0]], axis=1)
+    beside = [target[corners] + away * outward for away, _ in _BESIDE]
     following = [share * (source - target)[corners] for _, share in _BESIDE]
     places = np.concatenate([target, *beside, ANCHORS])
     values = np.concatenate([source - target, *following, np.zeros_like(ANCHORS)])
@@ -215,6 +221,19 @@ def warp_between(source: Array, target: Array) -> Warp:
         spline = _solve(places[kept], values[kept], SMOOTHING)
         flows.append((_evaluate(spline, far[:, kept], queries) * fade).reshape(GRID, GRID, 2))
     return Warp(source, target, flows[0], flows[1], folding(target, flows[0], flows[1]))
+
+
+def _to_jaw(shape: Array) -> Array:
+    """Distance of the right and the left corner of the mouth to the jaw at their height, [2], at least 0.02."""
+    jaw, chin = shape[JAW], CHIN - JAW.start
+    room = []
+    for corner, side, sign in (
+        (RIGHT_MOUTH_CORNER, jaw[: chin + 1], -1),
+        (LEFT_MOUTH_CORNER, jaw[: chin - 1 : -1], 1),
+    ):
+        edge = np.interp(shape[corner, 1], np.maximum.accumulate(side[:, 1]), side[:, 0])
+        room.append(sign * (edge - shape[corner, 0]))
+    return np.maximum(room, 0.02)
 
 
 def folding(target: Array, upper: Array, lower: Array) -> float:

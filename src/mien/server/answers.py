@@ -11,6 +11,8 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING, Any, Final
 
 from mien.errors import ConfigError, ExtraMissing, ImageError, MienError, NoFace, NotAPicture, TooLarge
@@ -135,7 +137,9 @@ class Answers:
             wanted.append(Target.of_affect(asked.valence, asked.arousal))
         if asked.actions is not None:
             wanted.append(Target.parse_actions(asked.actions))
-        target = wanted[0] if len(wanted) == 1 else wanted[0] & wanted[1]
+        if asked.gaze is not None:
+            wanted.append(Target.parse_gaze(asked.gaze))
+        target = reduce(and_, wanted)
         photo = open_photo(data, self._limits.pixels)
         edit = editor.apply(
             photo,

@@ -40,6 +40,12 @@ class EditRequest(Frozen):
         description="facial actions to set, alone or with a target",
         examples=["smile=0.6,browInnerUp=0.4"],
     )
+    gaze: str | None = Field(
+        None,
+        description="how far to turn the eyes to the right of the picture and up, each in -1 to 1, 1 is 15 degrees; "
+        "alone or with the others",
+        examples=["0.5,0"],
+    )
     valence: float | None = Field(None, ge=-1, le=1, description="with arousal, instead of target")
     arousal: float | None = Field(None, ge=-1, le=1, description="with valence, instead of target")
     intensity: float = Field(1.0, ge=0, le=1.25, description="1 is a full expression")
@@ -59,8 +65,8 @@ class EditRequest(Frozen):
     def _one_target(self) -> EditRequest:
         affect = (self.valence is not None) + (self.arousal is not None)
         given = (self.target is not None) + (affect == 2)
-        if affect == 1 or given > 1 or (given == 0 and self.actions is None):
-            raise ValueError("pass either target, or both valence and arousal, or actions")
+        if affect == 1 or given > 1 or (given == 0 and self.actions is None and self.gaze is None):
+            raise ValueError("pass either target, or both valence and arousal, or actions or gaze")
         return self
 
 
@@ -75,6 +81,9 @@ class EditedFace(BaseModel):
     folding: float = Field(description="smallest Jacobian determinant of the map; 1 where nothing moves")
     gap_before: float = Field(description="mean distance of the inner lips, in eye distances")
     gap_after: float
+    gaze: tuple[float, float] = Field(
+        (0.0, 0.0), description="how far the eyes were turned, in units of 15 degrees"
+    )
     flags: list[str]
     before: Reading | None = None
     after: Reading | None = None

@@ -23,15 +23,15 @@ def test_a_blendshape_moves_its_action_in_eye_distances(tmp_path: Path) -> None:
     np.savez(tmp_path / "head.npz", neutral=neutral, expression=expression, expression_names=np.array(names))
     moved = displacements(tmp_path / "head.npz")
     chin = moved[ACTIONS.index("jawOpen"), 8]
-    assert chin == pytest.approx([0, 0.5])
-    assert moved[ACTIONS.index("browInnerUp"), 8] == pytest.approx([0, 1.0]), "both sides together"
+    assert chin == pytest.approx([0, 0.5, 0])
+    assert moved[ACTIONS.index("browInnerUp"), 8] == pytest.approx([0, 1.0, 0]), "both sides together"
     left, right = (moved[ACTIONS.index(f"mouthSmile{side}")] for side in ("Left", "Right"))
-    assert left[8] == pytest.approx([0, 0.5])
+    assert left[8] == pytest.approx([0, 0.5, 0])
     np.testing.assert_allclose(mirrored(left), right)
     assert not moved[ACTIONS.index("mouthFrownLeft")].any()
     assert not moved[ACTIONS.index("eyeLookUpLeft")].any()
     assert not moved[:, [RIGHT_IRIS, LEFT_IRIS]].any()
-    assert moved.shape == (52, len(POINTS), 2)
+    assert moved.shape == (52, len(POINTS), 3)
 
 
 def test_the_gain_undoes_a_weak_edit_alike_on_both_sides() -> None:

@@ -47,7 +47,7 @@ _STEADY: Final = 2.0
 
 
 def displacements(heads: Path) -> Array:
-    """The displacement [52, P, 2] of each action, in eye distances; 0 for gaze and for what no point shows."""
+    """The displacement [52, P, 3] of each action, in eye distances; 0 for gaze and for what no point shows."""
     names, delta = head_displacements(heads)
     delta *= held()[:, None]
     # Which blendshapes make up an action: where ARKit has one for both sides, those of both.
@@ -56,7 +56,7 @@ def displacements(heads: Path) -> Array:
     moved[[name.startswith(GAZE) for name in ACTIONS]] = 0
     # The vertices of both sides do not mirror each other exactly.
     moved = (moved + mirrored(moved)[MIRROR]) / 2
-    moved[np.abs(moved).max(axis=(1, 2)) < LEAST] = 0
+    moved[np.abs(moved[..., :2]).max(axis=(1, 2)) < LEAST] = 0
     return moved
 
 
@@ -116,7 +116,7 @@ def main(
         rises = measured(ActionBasis(moved, gain), (record.path for record in spread), people)
         gain = gains(rises, gain)
     np.savez_compressed(
-        out / "action_basis.npz", displacement=moved.astype(np.float32), gain=gain.astype(np.float32)
+        out / "action_basis.npz", displacement=moved.astype(np.float16), gain=gain.astype(np.float32)
     )
     for place, (name, factor) in enumerate(zip(ACTIONS, gain, strict=True)):
         known = rises[np.isfinite(rises[:, place]), place]

@@ -93,8 +93,10 @@ _LIDS = [i for eye in (RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS) for i in range(eye[0
 
 
 def mirrored(shapes: Array) -> Array:
-    """Canonical shapes or displacements [..., P, 2] of the mirrored face."""
-    return np.asarray(shapes[..., MIRROR, :] * [-1, 1])
+    """Canonical shapes or displacements [..., P, 2 or 3] of the mirrored face."""
+    across = np.ones(shapes.shape[-1])
+    across[0] = -1
+    return np.asarray(shapes[..., MIRROR, :] * across)
 
 
 def symmetric(displacement: Array) -> Array:
@@ -139,11 +141,11 @@ def faces_of(points: Path, ferplus: Path) -> tuple[Array, Array, NDArray[np.intp
 
 
 def head_displacements(heads: Path) -> tuple[list[str], Array]:
-    """The names of the head's e blendshapes and their displacements [e, P, 2] of our points, in eye distances; the
-    irises stay."""
+    """The names of the head's e blendshapes and their displacements [e, P, 3] of our points, in eye distances: to the
+    right, down and towards the viewer; the irises stay."""
     with np.load(heads) as data:
         names = [str(name) for name in data["expression_names"]]
-        delta = data["expression"][:, HEAD_VERTICES, :2].astype(np.float64) * [1, -1]
+        delta = data["expression"][:, HEAD_VERTICES].astype(np.float64) * [1, -1, 1]
         neutral = data["neutral"][HEAD_VERTICES, :2].astype(np.float64)
     eyes = neutral[list(LEFT_EYE_CORNERS)].mean(axis=0) - neutral[list(RIGHT_EYE_CORNERS)].mean(axis=0)
     delta /= float(np.linalg.norm(eyes))
@@ -157,7 +159,7 @@ def anatomy(heads: Path) -> Array:
 
     def unit(name: str) -> Array:
         sides = [name] if name in names else [f"{name}_L", f"{name}_R"]
-        return np.asarray(sum(delta[names.index(side)] for side in sides))
+        return np.asarray(sum(delta[names.index(side), :, :2] for side in sides))
 
     moved = np.stack([sum(w * unit(name) for name, w in UNITS[k].items()) for k in ACTIVE])
     one_sided = ACTIVE.index("contempt")
