@@ -396,6 +396,56 @@ def test_marks_facial_actions_and_gaze_are_alike(
     np.testing.assert_array_equal(images.read(two), images.read(plain))
 
 
+def test_own_teeth_are_alike(
+    portrait: Path,
+    examples: Path,
+    pipeline: Pipeline,
+    client: Any,
+    command: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    smiling = examples / "portrait_smiling.jpg"
+    expected = Editor.load(pipeline).with_teeth_of(smiling)(portrait, "happiness", 1.0)
+    assert "mouth interior filled from 'portrait_smiling.jpg'" in expected.flags
+
+    one, many, read = tmp_path / "one.png", tmp_path / "many", Path.read_bytes
+    times: list[str] = []
+
+    def count(path: Path) -> bytes:
+        times.append(path.name)
+        return read(path)
+
+    asked = ["--to", "happiness", "--teeth-from", smiling, "--no-provenance", "--no-mark"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", count)
+        ran = command("edit", portrait, *asked, "--out", one)
+    assert ran.code == 0, ran.err
+    assert times.count(smiling.name) == 1, "the photo of the teeth is read once"
+    np.testing.assert_array_equal(images.read(one), expected.image)
+    ran = command("edit", portrait, portrait.parent, "--i-have-consent", *asked, "--out", many)
+    assert ran.code == 0, ran.err
+    np.testing.assert_array_equal(images.read(many / portrait.name), expected.image)
+
+    files = {
+        "file": ("p.png", portrait.read_bytes(), "image/png"),
+        "teeth_from": (smiling.name, smiling.read_bytes(), "image/jpeg"),
+    }
+    answer = client.post("/v1/edits", files=files, data={"target": "happiness", "mark": "false"})
+    assert answer.status_code == 200, answer.text
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), expected.image)
+
+    with mien.Client("http://testserver") as remote:
+        remote._http = client
+        sent = remote.edit(portrait, "happiness", teeth_from=smiling, mark=False)
+        np.testing.assert_array_equal(sent.image, expected.image)
+        assert sent.faces == expected.faces
+        with pytest.raises(mien.MienError, match=r"^teeth_from: .*the lips are closed"):
+            remote.edit(portrait, "happiness", teeth_from=portrait)
+        with pytest.raises(mien.MienError, match=r"^teeth_from: .*no face found"):
+            remote.edit(portrait, "happiness", teeth_from=np.full((90, 90, 3), 120, np.uint8))
+
+
 def test_options_of_finding_faces_reach_the_editor(
     group: Path, command: Callable[..., Any], tmp_path: Path
 ) -> None:

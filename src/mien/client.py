@@ -132,7 +132,7 @@ class Client:
             ServerError: the server cannot be reached, or refuses for a reason of its own.
         """
         name, data = _sendable(picture)
-        files = [("file", (_base(name), data)), *_baseline(baseline)]
+        files = [("file", (_base(name), data)), *_second("baseline", baseline)]
         return self._analysis(name, files)
 
     def _analysis(self, name: str, files: list[tuple[str, tuple[str, bytes]]]) -> Analysis:
@@ -147,6 +147,7 @@ class Client:
         *,
         actions: Mapping[str, float] | None = None,
         gaze: tuple[float, float] | None = None,
+        teeth_from: Picture | None = None,
         face: int | Literal["all"] = 0,
         mouth: Literal["auto", "keep", "open", "close"] = "auto",
         relative: bool = False,
@@ -162,6 +163,7 @@ class Client:
                 `actions` or `gaze` alone.
             actions: facial actions to set, as of `Target.of_actions`.
             gaze: (across, up) to turn the eyes by, as of `Target.of_gaze`.
+            teeth_from: another picture of the person, to take their own teeth from (`Editor.with_teeth_of`).
             mark: put the invisible mark into the pixels (`mien.editing.mark`).
             intensity: as of `Editor.__call__`, and so are face, mouth, relative and force.
             consent: the person agreed; recorded in the provenance.
@@ -171,9 +173,9 @@ class Client:
             The edit. Its `photo.data` is the file as the server signed it.
 
         Raises:
-            ImageError: the picture cannot be read, or is too large for the server.
+            ImageError: a picture cannot be read, or is too large for the server.
             NoFace: there is no face, or not that many.
-            EditRefused: the edit would not be credible.
+            EditRefused: the edit would not be credible, or `teeth_from` shows no teeth.
             ConfigError: the target or another value is wrong.
             ServerError: as of `analyse`.
         """
@@ -201,7 +203,7 @@ class Client:
             **towards, "intensity": intensity, "face": face, "mouth": mouth, "relative": relative, "force": force,
             "consent": consent, "mark": mark, "format": format,
         }  # fmt: skip
-        files = [("file", (_base(name), data))]
+        files = [("file", (_base(name), data)), *_second("teeth_from", teeth_from)]
         answer = self._send("POST", "/v1/edits", name, lambda _: files, fields).json()
         edited = base64.b64decode(answer["image"])
         known = FaceEdit.__dataclass_fields__.keys()
@@ -233,7 +235,7 @@ class Client:
             NoFace, ConfigError, ServerError: as of `analyse`, for the baseline and the server.
         """
         listed = list(pictures)
-        neutral = _baseline(baseline)
+        neutral = _second("baseline", baseline)
         limits = self._send("GET", "/v1/service").json()["limits"]
         most = min(MANY, int(limits["job_pictures"]))
         size = min(BYTES, int(limits["job_bytes"]) // 2)
@@ -297,7 +299,7 @@ class Client:
             "files": ",".join(["frames.jsonl", *places]), "every": every, "smooth": smooth,
         }  # fmt: skip
         within = isinstance(baseline, str) and not Path(baseline).exists() and parsed(baseline) is not None
-        neutral = [] if within else _baseline(baseline)
+        neutral = [] if within else _second("baseline", baseline)
         fields |= {"baseline": baseline} if within else {}
 
         def form(stack: ExitStack) -> list[tuple[str, tuple[str, Any]]]:
@@ -478,7 +480,8 @@ def _error(status: int, problem: Mapping[str, Any], name: str) -> MienError:
     kind = classes.get(code)
     if kind is None:
         return ServerError(message, status, code)
-    named = issubclass(kind, ImageError | VideoError | NoFace) and name and not message.startswith("baseline")
+    second = message.startswith(("baseline", "teeth_from"))
+    named = issubclass(kind, ImageError | VideoError | NoFace) and name and not second
     return kind(f"{describe(name)}: {message}" if named else message)
 
 
@@ -520,12 +523,12 @@ def _sendable(picture: Picture) -> tuple[str, bytes]:
     return name, cast("BytesIO", picture).read()
 
 
-def _baseline(picture: Picture | None) -> list[tuple[str, tuple[str, bytes]]]:
-    """The field of a form with the picture of a neutral face."""
+def _second(field: str, picture: Picture | None) -> list[tuple[str, tuple[str, bytes]]]:
+    """The field of a form with a second picture, if there is one."""
     if picture is None:
         return []
     name, data = _sendable(picture)
-    return [("baseline", (_base(name), data))]
+    return [(field, (_base(name), data))]
 
 
 def _parts(

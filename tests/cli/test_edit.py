@@ -254,12 +254,15 @@ def test_own_teeth_come_from_another_photo(examples: Path, tmp_path: Path) -> No
 
 def test_another_photo_of_teeth_is_another_request(examples: Path, tmp_path: Path) -> None:
     """`--resume` refuses results with other teeth."""
-    from mien.editing.edit_files import EditSettings, digest_of
+    from mien.editing.edit_files import EditSettings, with_own_teeth
+    from mien.editing.editor import Editor
     from mien.editing.target import Target
 
-    first, second = (digest_of(examples / f"portrait_{name}.jpg") for name in ("smiling", "neutral"))
-    stated = [
-        EditSettings(target=Target.parse("happiness"), teeth_from=digest).settings({})
-        for digest in ("", first, second)
+    smiling = images.read(examples / "portrait_smiling.jpg")
+    images.write(tmp_path / "first.png", smiling)
+    images.write(tmp_path / "second.png", smiling // 2)
+    request, editor = EditSettings(target=Target.parse("happiness")), Editor.load(threads=1)
+    stated = [request] + [
+        with_own_teeth(editor, request, tmp_path / name)[1] for name in ("first.png", "second.png")
     ]
-    assert len({json.dumps(settings, sort_keys=True) for settings in stated}) == 3
+    assert len({json.dumps(asked.settings({}), sort_keys=True) for asked in stated}) == 3

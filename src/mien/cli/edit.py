@@ -217,12 +217,10 @@ def _with_other_photos(
     editor: Editor, request: EditSettings, like: Path | None, teeth_from: Path | None
 ) -> tuple[Editor, EditSettings]:
     """The editor and the request with what they take from other photos: facial actions and teeth."""
-    from mien.editing.edit_files import digest_of
+    from mien.editing.edit_files import with_own_teeth
 
     request = replace(request, target=_liked(editor, like, request.target))
-    if teeth_from is None:
-        return editor, request
-    return editor.with_teeth_of(teeth_from), replace(request, teeth_from=digest_of(teeth_from))
+    return (editor, request) if teeth_from is None else with_own_teeth(editor, request, teeth_from)
 
 
 def _liked(editor: Editor, like: Path | None, target: Target) -> Target:

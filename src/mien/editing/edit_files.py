@@ -97,9 +97,15 @@ class EditJob:
     several: bool
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def with_own_teeth(editor: Editor, request: EditSettings, path: Path) -> tuple[Editor, EditSettings]:
+    """The editor with the teeth that a photo shows, and the request that records that photo; it is read once.
+
+    Raises:
+        ImageError, NoFace, EditRefused: as of `Editor.with_teeth_of`.
+    """
+    photo = open_photo(path, editor.pipeline.max_pixels)
+    digest = hashlib.sha256(photo.data).hexdigest()
+    return editor.with_teeth_of(photo), replace(request, teeth_from=digest)
 
 
 def resolve(
