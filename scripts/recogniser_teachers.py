@@ -18,108 +18,22 @@ rare labels at the cost of three points of accuracy, and .1 is the better choice
 from __future__ import annotations
 
 import argparse
-import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
 
 from mien.data.config import SourceConfig
 from mien.data.cropping import load_crops, source_records, to_samples
 from mien.data.predictions import Predictions
+from mien.evaluation.editor.judges import FaceApi
 from mien.io import cards
-from mien.io.onnx import session
-from mien.labels import EXPRESSIONS
-from mien.methods.dlib_resnet import tensorflow_tensors
 from mien.release.export import run_onnx
 
 SHARE = 0.2
 """Of face-api's logits, in units of ours."""
 
-ZOOM = 0.95
-"""Share of the crop's side that face-api sees; face-api itself crops by the boxes of a detector."""
-
-SIDE, MEAN = 112, (122.782, 117.001, 104.298)
-"""Of face-api's input: pixels, and what is taken from RGB 0..255 before the division by 255."""
-
-ORDER = {"neutral": 0, "happiness": 1, "sadness": 2, "anger": 3, "fear": 4, "disgust": 5, "surprise": 6}
-"""Where face-api has a label."""
-
 Floats = NDArray[np.float32]
-
-
-class FaceApi(nn.Module):
-    """The expression network of face-api: four blocks of four summed convolutions, a mean, one linear layer.
-
-    Args:
-        manifest: `face_expression_model-weights_manifest.json`, its .bin beside it.
-    """
-
-    def __init__(self, manifest: Path) -> None:
-        super().__init__()
-        self.tensors = tensorflow_tensors(manifest)
-        self.session: Any = None
-
-    @torch.no_grad()
-    def logits(self, crops: NDArray[np.uint8], batch: int = 128) -> Floats:
-        """Logits [n, 8] in our order of grey crops [n, s, s], less their mean; 0 for contempt."""
-        parts = [self._logits(np.asarray(crops[row : row + batch])) for row in range(0, len(crops), batch)]
-        return np.concatenate(parts)
-
-    def _logits(self, crops: NDArray[np.uint8]) -> Floats:
-        side = crops.shape[1]
-        edge = round(side * (1 - ZOOM) / 2)
-        inner = torch.from_numpy(np.array(crops))[:, None, edge : side - edge, edge : side - edge].float()
-        images = functional.interpolate(inner, size=SIDE, mode="bilinear", align_corners=False)
-        seven = self._run(images.expand(-1, 3, -1, -1).contiguous())
-        seven = seven - seven.mean(axis=1, keepdims=True)
-        out = np.zeros((len(crops), len(EXPRESSIONS)), dtype=np.float32)
-        for label, place in ORDER.items():
-            out[:, EXPRESSIONS.index(label)] = seven[:, place]
-        return out
-
-    def _run(self, images: Tensor) -> Floats:
-        """The network by ONNX Runtime, which is several times as fast here."""
-        if self.session is None:
-            content = io.BytesIO()
-            program = torch.onnx.export(
-                self,
-                (images[:2],),
-                dynamic_shapes=({0: torch.export.Dim("n", min=1, max=4096)},),
-                dynamo=True,
-                verbose=False,
-            )
-            assert program is not None
-            program.save(content)
-            self.session = session(content.getvalue())
-        answer: Floats = self.session.run(None, {self.session.get_inputs()[0].name: images.numpy()})[0]
-        return answer
-
-    def forward(self, images: Tensor) -> Tensor:
-        maps = (images - torch.tensor(MEAN)[:, None, None]) / 255
-        for block in range(4):
-            total = functional.relu(self._filter(maps, f"dense{block}/conv0", 2))
-            for place in (1, 2, 3):
-                total = total + self._filter(functional.relu(total), f"dense{block}/conv{place}", 1)
-            maps = functional.relu(total)
-        return maps.mean(dim=(2, 3)) @ self.tensors["fc/weights"] + self.tensors["fc/bias"]
-
-    def _filter(self, maps: Tensor, name: str, stride: int) -> Tensor:
-        """A 3 x 3 convolution, whole or split into depth and point; at stride 2 TensorFlow pads the far sides."""
-        padded = functional.pad(maps, (0, 1, 0, 1) if stride == 2 else (1, 1, 1, 1))
-        bias = self.tensors[f"{name}/bias"]
-        if f"{name}/filters" in self.tensors:
-            return functional.conv2d(
-                padded, self.tensors[f"{name}/filters"].permute(3, 2, 0, 1), bias, stride
-            )
-        depth = self.tensors[f"{name}/depthwise_filter"].permute(2, 3, 0, 1)
-        point = self.tensors[f"{name}/pointwise_filter"].permute(3, 2, 0, 1)
-        deep = functional.conv2d(padded, depth, stride=stride, groups=len(depth))
-        return functional.conv2d(deep, point, bias)
 
 
 def main() -> None:

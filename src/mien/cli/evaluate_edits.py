@@ -33,6 +33,15 @@ def evaluate_edits(
             "without it the editor's own landmark network measures motion."
         ),
     ] = None,
+    second_judge: Annotated[
+        Path | None,
+        typer.Option(
+            help="Second expression judge: face_expression_model-weights_manifest.json of npm @vladmandic/face-api."
+        ),
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="A folder of photos on whose frontal faces refusals are counted.")
+    ] = None,
     photo: Annotated[
         Path | None, typer.Option(help="A photo on which an edit at 12 megapixels is timed.")
     ] = None,
@@ -59,8 +68,8 @@ def evaluate_edits(
     from mien.evaluation.editor import benchmark
     from mien.io import outputs
 
-    if ferplus is None and london is None and photo is None:
-        raise ConfigError("nothing to measure on: pass --ferplus, --london or --photo")
+    if all(place is None for place in (ferplus, london, photos, photo)):
+        raise ConfigError("nothing to measure on: pass --ferplus, --london, --photos or --photo")
     begun = time.monotonic()
     outputs.check_folder(out, benchmark.FILES, overwrite=overwrite)
     found = benchmark.run(
@@ -71,6 +80,8 @@ def evaluate_edits(
         out,
         names=options.words(editors),
         points_file=points,
+        second_file=second_judge,
+        photos=photos,
         large=photo,
         count=count,
         every=every,

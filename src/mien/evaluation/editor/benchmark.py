@@ -1,11 +1,12 @@
 """The benchmark of `mien evaluate-edits`: several editors, judged by networks that are not used in editing.
 
-Two sets of pictures that no part of the editor was fitted on:
+Sets of pictures that no part of the editor was fitted on:
 
 - *FERPlus*, validation and test split by the majority rule: its neutral faces are edited, its emotional faces measure
   the judge on real expressions. Many pictures, small and grey: accuracy, Frechet distance, monotony.
 - *London pairs* (Face Research Lab London Set): the same people neutral and smiling, in colour. Few, large: identity,
-  motion, refusals, mouths, and the comparison with a real smile.
+  motion, refusals, mouths, the comparison with a real smile, and with the real neutral face of a smile taken away.
+- any folder of *photos*: how many of their frontal faces are refused.
 
 Every stage is stored in the results' folder as soon as it is measured, and is not measured again unless the editor's
 weights, its code or the counts change: an interrupted evaluation continues where it stopped.
@@ -38,10 +39,19 @@ from mien.errors import DatasetNotFound, NoFace
 from mien.evaluation.editor import metrics
 from mien.evaluation.editor.editors import variants
 from mien.evaluation.editor.irises import iris_ratios
-from mien.evaluation.editor.judges import JUDGED, Identity, MiniXception, Points, grey_crop
+from mien.evaluation.editor.judges import (
+    JUDGED,
+    SECOND_SIDE,
+    FaceApi,
+    Identity,
+    MiniXception,
+    Points,
+    grey_crop,
+)
 from mien.evaluation.editor.metrics import ASKED, GROUPED, POOLED, EditFunction, LocatedFaces
 from mien.evaluation.editor.table import StageCache, Table
 from mien.evaluation.intervals import Interval, wilson
+from mien.faces import align
 from mien.io import atomic, images
 from mien.types import LineProgress
 
@@ -65,6 +75,12 @@ MONOTONE: Final = 100
 MOVING: Final = 25
 """Number of faces for each landmark response."""
 IDENTIFIED: Final = ("happiness", "surprise", "anger")
+SIDED: Final = ("sadness", "anger", "surprise")
+"""Expressions of which edits of mirrored photos are compared."""
+FRONTAL: Final = 25.0
+"""Largest yaw, in degrees, of a face in `photos` that counts."""
+LARGE: Final = 80
+"""Least side of its box, in pixels."""
 
 
 def ferplus(
@@ -222,18 +238,28 @@ def real_people(judge: MiniXception, identity: Identity, pairs: Pairs) -> tuple[
 
 
 def on_people(
-    draw: EditFunction, judge: MiniXception, identity: Identity, pairs: Pairs, own: Array
+    draw: EditFunction,
+    judge: MiniXception,
+    identity: Identity,
+    pairs: Pairs,
+    own: Array,
+    second: FaceApi | None = None,
 ) -> Figures:
-    """Six expressions at strength 1 on the neutral photos: accuracy, refusals, identity."""
+    """Six expressions at strength 1 on the neutral photos: accuracy, refusals, identity, and changes of the
+    background."""
     people = len(pairs.neutral)
     jobs = [(n, name, 1.0) for name in ASKED for n in range(people)]
     apart: list[float] = []
+    behind: list[float] = []
+    crops: list[Pixels] = []
 
     def embed(job: int, rgb: Pixels) -> None:
         source, target, _ = jobs[job]
+        points = pairs.neutral.faces[source].points
         if target in IDENTIFIED:
-            points = pairs.neutral.faces[source].points
             apart.append(float(np.linalg.norm(identity(rgb, points) - own[source])))
+        behind.append(metrics.background_changed(pairs.neutral.photos[source].rgb, rgb))
+        crops.append(align.crop(rgb, align.face_matrix(points), SECOND_SIDE, grey=True))
 
     edits = metrics.edit_all(draw, judge, pairs.neutral, jobs, whole=False, keep=embed)
     found = {f"london/accuracy/{n}": metrics.accuracy(edits.shares, edits.targets, n) for n in ASKED}
@@ -241,7 +267,16 @@ def on_people(
     sources = [source for source, target, _ in jobs if target in IDENTIFIED]
     found["london/identity"] = metrics.mean_by_source(np.array(apart), sources)
     found["london/same"] = wilson(int((np.array(apart) < metrics.SAME).sum()), len(apart))
-    hits = edits.shares.argmax(axis=1) == [JUDGED.index(target) for target in edits.targets]
+    found["london/background"] = metrics.mean_by_source(np.array(behind), edits.sources)
+    wanted = [JUDGED.index(target) for target in edits.targets]
+    hits = edits.shares.argmax(axis=1) == wanted
+    found["london/accuracy/mean"] = metrics.mean_by_source(hits.astype(np.float64), edits.sources)
+    if second is not None:
+        shares = second(np.stack(crops))
+        found |= {f"london/second/{n}": metrics.accuracy(shares, edits.targets, n) for n in ASKED}
+        found["london/second/mean"] = metrics.mean_by_source(
+            (shares.argmax(axis=1) == wanted).astype(np.float64), edits.sources
+        )
     groups = np.array(pairs.groups)
     for group in GROUPED:
         if group in pairs.groups:
@@ -283,6 +318,66 @@ def on_pairs(draw: EditFunction, editor: Editor, judge: MiniXception, find: Find
         "london/self": metrics.mean_by_source(np.array(same), everyone),
         **({"london/mouth": metrics.ratio_by_source(*np.array(open_mouths).T)} if open_mouths else {}),
     }
+
+
+def on_mirrored(draw: EditFunction, pairs: Pairs) -> Figures:
+    """How much edits prefer a side of the face, over `SIDED`."""
+    sources = list(range(min(MOVING, len(pairs.neutral))))
+    each = [
+        metrics.sidedness(draw, pairs.neutral.photos[n], pairs.neutral.faces[n], name)
+        for n in sources
+        for name in SIDED
+    ]
+    return {"london/side": metrics.mean_by_source(np.array(each), np.repeat(sources, len(SIDED)).tolist())}
+
+
+def on_smiles(draw: EditFunction, judge: MiniXception, pairs: Pairs) -> Figures:
+    """Edits of the smiling photos to neutral, against the person's real neutral face, and to anger."""
+    crops: dict[str, list[Pixels]] = {"neutral": [], "anger": []}
+    after, before = [], []
+    for n, (photo, face) in enumerate(zip(pairs.smiling.photos, pairs.smiling.faces, strict=True)):
+        for name, shown in crops.items():
+            try:
+                rgb, _ = draw(photo, face, name, 1.0, None)
+            except EditRefused:
+                rgb = photo.rgb
+            shown.append(pairs.smiling.crop(n, rgb))
+            if name == "neutral":
+                real = pairs.neutral.faces[n].points
+                left = metrics.smile_left(photo.rgb, face.points, rgb, pairs.neutral.photos[n].rgb, real)
+                after.append(left[0])
+                before.append(left[1])
+    found = {
+        f"london/smile/{name}": metrics.accuracy(judge(np.stack(shown))[0], [name] * len(shown), name)
+        for name, shown in crops.items()
+    }
+    return found | {"london/smile/left": metrics.ratio_by_source(np.array(after), np.array(before))}
+
+
+def refused_photos(editor: Editor, folder: Path) -> Figures:
+    """Share of the frontal, large faces in a folder of photos that are refused for happiness at 1.
+
+    Raises:
+        DatasetNotFound: there is no such face.
+    """
+    refused, total = 0, 0
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in images.SUFFIXES):
+        photo = Photo(images.read(path), source=str(path))
+        try:
+            faces = editor.locate(photo)
+        except NoFace:
+            continue
+        for number, face in enumerate(faces):
+            if abs(face.yaw) > FRONTAL or min(face.box.width, face.box.height) < LARGE:
+                continue
+            total += 1
+            try:
+                editor.apply(photo, faces, "happiness", 1.0, face=number)
+            except EditRefused:
+                refused += 1
+    if not total:
+        raise DatasetNotFound(f"{folder}: no frontal face of {LARGE} pixels or more in its photos")
+    return {"photos/refused": wilson(refused, total)}
 
 
 def motion(draw: EditFunction, editor: Editor, find: Find, pairs: Pairs) -> Figures:
@@ -378,6 +473,8 @@ def run(
     *,
     names: list[str],
     points_file: Path | None = None,
+    second_file: Path | None = None,
+    photos: Path | None = None,
     large: Path | None = None,
     count: int = 550,
     every: int = 1,
@@ -388,8 +485,10 @@ def run(
 
     Args:
         judge_file, identity_file, points_file: the judges, see `mien.evaluation.editor.judges`; without `points_file`
-        the editor's own network finds the landmarks. ferplus_root, london_root, large: FERPlus in its official layout,
-        the London set, and one photo to time on; the figures of a set that is not given are left out.
+        the editor's own network finds the landmarks.
+        second_file: the second judge of expressions; None leaves out its figures.
+        ferplus_root, london_root, photos, large: FERPlus in its official layout, the London set, a folder of photos to
+            count refusals on, and one photo to time on; the figures of a set that is not given are left out.
         names: the editors, see `mien.evaluation.editor.editors.variants`.
         count: sources of each pooled expression; the Frechet distance is taken on four times as many.
         every: take each `every`-th London pair.
@@ -401,6 +500,7 @@ def run(
 
     torch.set_num_threads(threads or torch.get_num_threads())
     judge, identity = MiniXception(judge_file), Identity(identity_file)
+    second = None if second_file is None else FaceApi(second_file)
     store = StageCache(out / "stages.json")
     references: Figures = {}
     facts: dict[str, Any] = {
@@ -416,6 +516,7 @@ def run(
         "every": every,
         "identity": digest(identity_file)[:12],
         "points": digest(points_file)[:12] if points_file is not None else "",
+        "second": digest(second_file)[:12] if second_file is not None else "",
     }
     figures: dict[str, Figures] = {}
     if ferplus_root is not None:
@@ -457,12 +558,17 @@ def run(
             draw = way.draw(False)
             figures.setdefault(name, {})
             for stage, measure in {
-                "people": partial(on_people, draw, judge, identity, pairs, own),
+                "people": partial(on_people, draw, judge, identity, pairs, own, second),
                 "pairs": partial(on_pairs, draw, way.editor, judge, find, pairs),
                 "motion": partial(motion, draw, way.editor, find, pairs),
                 "irises": partial(round_irises, draw, way.editor, pairs),
+                "mirrored": partial(on_mirrored, draw, pairs),
+                "smiles": partial(on_smiles, draw, judge, pairs),
             }.items():
                 figures[name] |= store.get(f"{stage}/{name}", depends | way.depends, measure)
+    if photos is not None:
+        for name, way in variants(Editor.load(threads=threads), names).items():
+            figures[name] = figures.get(name, {}) | refused_photos(way.editor, photos)
     if large is not None:
         for name, way in variants(Editor.load(measure=False, threads=threads), names).items():
             figures[name] = figures.get(name, {}) | seconds(way.editor, large)

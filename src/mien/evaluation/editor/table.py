@@ -25,6 +25,11 @@ LINES: Final[dict[str, tuple[str, str]]] = {
     **{f"spearman/{name}": (f"strength against reading, {name}", ">= 0.9 / 0.8") for name in POOLED},
     "fold": ("maps that do not fold", "1"),
     **{f"london/accuracy/{name}": (f"London: judged {name}, at 1", "") for name in ASKED},
+    "london/accuracy/mean": ("London: judged as asked, mean of the six", ""),
+    **{f"london/second/{name}": (f"London: by the second judge {name}, at 1", "") for name in ASKED},
+    "london/second/mean": ("London: by the second judge as asked, mean of the six", ""),
+    "london/background": ("London: background pixels changed", "0"),
+    "london/side": ("London: edit of the mirrored photo against the mirrored edit", "<= 0.02"),
     "london/refused": ("London: refused, six expressions at 1", "<= 0.03"),
     "london/identity": ("London: identity distance to the photo", "<= 0.40"),
     "london/same": ("London: same person by dlib (< 0.6)", ">= 0.99"),
@@ -38,7 +43,11 @@ LINES: Final[dict[str, tuple[str, str]]] = {
     "london/pair/happy": ("London: judged happy with the real smile's lips", "real - 0.05"),
     "london/pair/lips": ("London: lips' error to the real smile over unedited", "<= 0.8"),
     "london/self": ("London: PSNR of neutral asked of neutral, dB", ">= 38"),
+    "london/smile/left": ("London: smile to neutral, error to the real neutral face over that of the smile", "<= 0.6"),
+    "london/smile/neutral": ("London: smile to neutral, judged neutral", ""),
+    "london/smile/anger": ("London: smile to anger, judged anger", ">= 0.6"),
     "london/mouth": ("London: error of a filled mouth over that of one flat tone", "<= 0.55"),
+    "photos/refused": ("photos: frontal faces of 80 px or more refused", "<= 0.15"),
     "seconds": ("12 megapixels, one face, s on two threads", "<= 2"),
 }  # fmt: skip
 """Each figure of the table: its title, and the requirement for the full editor (`docs/editing.md`)."""
