@@ -13,7 +13,7 @@ Each set becomes one file `<set>.npz` in a folder, and is made once:
 
 Faces are located as `mien` does it: by our landmark network, with the whole picture as the face's box.
 
-Tests: tests/training/actions/test_train.py, and `complete` in tests/training/actions/test_teacher.py.
+Tests: tests/training/actions/test_faces.py, test_train.py beside it, and `complete` in test_teacher.py.
 """
 
 from __future__ import annotations
