@@ -13,9 +13,11 @@ from mien.training.actions.draws import ActionDraws, middle, mirrored, moved
 from mien.training.actions.faces import STORED, ActionFaces
 from mien.training.actions.teacher import TAUGHT
 
+EXACT = np.float32(0.01)
+
 
 def faces(count: int, seed: int = 0) -> ActionFaces:
-    """Dark crops with a white dot at the nose tip."""
+    """Dark crops with a white dot at the nose tip; the exact points are those, moved by a hundredth."""
     random = np.random.default_rng(seed)
     points = random.uniform(0.3, 0.7, (count, len(POINTS), 2)).astype(np.float32)
     crops = np.full((count, STORED, STORED), 40, np.uint8)
@@ -25,7 +27,7 @@ def faces(count: int, seed: int = 0) -> ActionFaces:
     actions = random.random((count, len(ACTIONS)), np.float32)
     gaze = random.uniform(-20, 20, (count, 2)).astype(np.float32)
     names = np.arange(count).astype(str)
-    return ActionFaces(names, crops, points, actions, np.full_like(actions, np.nan), gaze)
+    return ActionFaces(names, crops, points, actions, np.full_like(actions, np.nan), gaze, points + EXACT)
 
 
 def test_the_points_move_with_the_crop() -> None:
@@ -54,6 +56,34 @@ def test_mirroring_exchanges_the_sides() -> None:
     assert said[ACTIONS.index("mouthSmileRight")] == 1 == said.sum()
     expected = points[RIGHT_EYE_CORNERS[0]] * [-1, 1] + [1, 0]
     np.testing.assert_allclose(there[LEFT_EYE_CORNERS[0]], expected, atol=1e-6)
+
+
+def test_exact_points_move_and_mirror_with_the_face() -> None:
+    renderings = faces(5, seed=9)
+    batch = next(iter(ActionDraws(faces(0), renderings, 16, 1.0, 4)))
+    apart = (batch.places - batch.points).numpy()
+    # A mirrored face has its offset to the other side; noise on the points and the turn of the crop are small.
+    across, down = np.median(apart, axis=1).T
+    assert (np.abs(np.abs(across) - EXACT) < 0.003).all()
+    assert (np.abs(down - EXACT) < 0.003).all()
+    assert (across > 0).any()
+    assert (across < 0).any()
+
+
+def test_photographs_have_no_exact_points() -> None:
+    some = faces(5)
+    photographs = ActionFaces(
+        some.names,
+        some.crops,
+        some.points,
+        some.actions,
+        some.again,
+        some.gaze,
+        np.full_like(some.places, np.nan),
+    )
+    batch = next(iter(ActionDraws(photographs, faces(0), 4, 0.5, 4)))
+    assert batch.places.isnan().all()
+    assert batch.points.isfinite().all()
 
 
 def test_batches_repeat_and_know_which_truth_is_whose() -> None:

@@ -12,7 +12,7 @@ from mien.faces.action_reader import SIZE
 from mien.io.onnx import session
 from mien.landmarks import MIRROR as MIRRORED_POINTS
 from mien.landmarks import POINTS
-from mien.training.actions.network import ActionNet, action_loss, export, spreads
+from mien.training.actions.network import ActionNet, _at, action_loss, export, point_loss, spreads
 
 
 def test_the_loss_counts_every_action_alike_and_only_what_is_known() -> None:
@@ -26,6 +26,34 @@ def test_the_loss_counts_every_action_alike_and_only_what_is_known() -> None:
 def test_spreads_are_variances_of_what_is_known() -> None:
     values = torch.tensor([[0.0, torch.nan, 0.5], [1.0, 0.3, 0.5], [0.5, 0.7, 0.5]])
     assert torch.allclose(spreads(values), torch.tensor([1 / 6, 0.04, 0.004]))
+
+
+def test_the_loss_of_points_is_their_mean_distance_in_pixels_where_they_are_known() -> None:
+    target = torch.full((2, 3, 2), 0.5)
+    target[1] = torch.nan
+    said = torch.full((2, 3, 2), 0.5)
+    assert point_loss(said, target) == 0
+    said[:, :, 0] += 8 / SIZE
+    assert torch.isclose(
+        point_loss(said, target), torch.tensor(7.7), atol=0.01
+    )  # less .3, below which it is smooth
+    assert point_loss(said, torch.full_like(target, torch.nan)) == 0
+
+
+def test_the_network_looks_at_the_crop_around_each_point() -> None:
+    torch.manual_seed(0)
+    network = ActionNet((4, 4, 8, 8), 16).eval()
+    crops = torch.zeros(1, 1, SIZE, SIZE)
+    crops[0, 0, 10, 60] = 255
+    points = torch.full((1, len(POINTS), 2), 0.5)
+    points[0, 0] = torch.tensor([60.5, 10.5]) / SIZE
+    points[0, 1] = torch.tensor([10.5, 60.5]) / SIZE
+    dots = _at(crops, points)
+    assert dots[0, 0, 0] == 255
+    assert dots[0, 0, 1] == 0
+    _, corrected = network(crops, points)
+    assert corrected.shape == (2, *points.shape)
+    assert 0 < (corrected - points).abs().max() < 0.2
 
 
 def test_the_export_answers_a_mirrored_face_with_the_mirrored_actions(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def labels(tmp_path: Path) -> Path:
     np.savez(folder / "muxspace.npz", names=photographs.names, again=again, **stored)
     split = np.array(["train", "valid", "unseen"] * 3)
     stored = {"crops": renderings.crops, "points": renderings.points, "actions": renderings.actions}
-    stored["gaze"] = renderings.gaze
+    stored |= {"gaze": renderings.gaze, "places": renderings.places}
     np.savez(folder / "muxspace-gaze.npz", names=photographs.names[2:8], gaze=photographs.gaze[2:8])
     np.savez(folder / "rendered.npz", names=renderings.names, again=renderings.again, split=split, **stored)
     return folder
@@ -74,6 +74,31 @@ def test_one_command_trains_exports_measures_and_writes_the_card(labels: Path, t
     further = CliRunner().invoke(app, ["train", str(config), "--resume", "--set", "steps=5"])
     assert further.exit_code == 0, further.output
     assert cards.read(out / "actions.json").fields["recipe"]["steps"] == 5
+
+
+def test_a_training_starts_from_a_smaller_network_that_it_repeats_at_first(
+    labels: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    config = configured(tree_of(labels, tmp_path / "run"), "actions.yaml")
+    small = ActionMethod(config).network.eval()
+    start = tmp_path / "small.safetensors"
+    checkpoint.save(start, small, {"name": "small"})
+    batch = next(iter(ActionDraws(faces(0), faces(3), 4, 1.0, 0)))
+    with torch.no_grad():
+        before, _ = small(batch.crops.float(), batch.points)
+
+    tree = tree_of(labels, tmp_path / "run", start=str(start))
+    tree["method"] |= {"hidden": 24}
+    wider = configured(tree, "actions.yaml")
+    task = train.ActionTask(wider, faces(0), faces(3), {}, lambda line: None)
+    with torch.no_grad():
+        after, _ = task.averaged.eval()(batch.crops.float(), batch.points)
+    np.testing.assert_allclose(after, before, atol=1e-5)
+
+    tree["method"] |= {"hidden": 8}
+    with pytest.raises(ConfigError, match="another network"):
+        train.ActionTask(configured(tree, "actions.yaml"), faces(0), faces(3), {}, lambda line: None)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,10 @@ Floats = NDArray[Any]  # float32 or float64
 Pixels = NDArray[Any]  # uint8
 
 
+_NOISE = 0.003
+"""Standard deviation of the noise on the points, in sides of the crop."""
+
+
 class ActionCrops(NamedTuple):
     """A batch.
 
@@ -33,12 +37,14 @@ class ActionCrops(NamedTuple):
         taught: float32 [n, 54], the teachers' answers: 52 actions, NaN for renderings and for actions that the teacher
             does not see, and the gaze in units of `mien.training.actions.network.GLANCE`.
         exact: float32 [n, 54], the exact values of renderings likewise, NaN for photographs.
+        places: float32 [n, P, 2], the exact points of renderings, NaN for photographs.
     """
 
     crops: Tensor
     points: Tensor
     taught: Tensor
     exact: Tensor
+    places: Tensor
 
 
 class ActionDraws(torch.utils.data.IterableDataset[ActionCrops]):
@@ -71,33 +77,32 @@ class ActionDraws(torch.utils.data.IterableDataset[ActionCrops]):
         for step in count(self._step):
             random = np.random.default_rng((self._seed, step))
             rows = [self._face(random) for _ in range(self.batch)]
-            crops, points, taught, exact = (np.stack(part) for part in zip(*rows, strict=True))
-            yield ActionCrops(
-                torch.from_numpy(crops)[:, None],
-                torch.from_numpy(points),
-                torch.from_numpy(taught),
-                torch.from_numpy(exact),
-            )
+            crops, *others = (torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True))
+            yield ActionCrops(crops[:, None], *others)
 
-    def _face(self, random: np.random.Generator) -> tuple[Pixels, Floats, Floats, Floats]:
+    def _face(self, random: np.random.Generator) -> tuple[Pixels, Floats, Floats, Floats, Floats]:
         rendered = random.random() < self.share
         faces = self.renderings if rendered else self.photographs
         number = int(random.integers(len(faces)))
         actions, gaze = faces.actions[number], faces.gaze[number] / GLANCE
-        crop, points = moved(faces.crops[number], faces.points[number], random)
+        both = np.stack([faces.points[number], faces.places[number]])
+        crop, both = moved(faces.crops[number], both, random)
         if random.random() < 0.5:
-            crop, points, actions = mirrored(crop, points, actions)
+            crop, both, actions = mirrored(crop, both, actions)
             gaze = gaze * [-1, 1]
+        points, places = both
+        points = points + random.normal(0, _NOISE, points.shape).astype(np.float32)
         taught = np.append(np.where(TAUGHT, actions, np.nan), gaze)
         exact = np.append(actions, gaze)
         nothing = np.full(len(exact), np.nan)
         known = (nothing, exact) if rendered else (taught, nothing)
-        return spoilt(crop, random), points, known[0].astype(np.float32), known[1].astype(np.float32)
+        taught, exact = (part.astype(np.float32) for part in known)
+        return spoilt(crop, random), points, taught, exact, places
 
 
 def moved(crop: Pixels, points: Floats, random: np.random.Generator) -> tuple[Pixels, Floats]:
-    """A stored crop with alignment noise: shifted by up to 3 %, scaled by up to 6 %, turned by up to 4 degrees, and its
-    points with a little noise."""
+    """A stored crop with alignment noise: shifted by up to 3 %, scaled by up to 6 %, turned by up to 4 degrees, and
+    points [..., 2] in it."""
     turn, scale = np.radians(random.uniform(-4, 4)), float(np.exp(random.uniform(-0.06, 0.06)))
     cosine, sine = scale * np.cos(turn), scale * np.sin(turn)
     linear = np.array([[cosine, -sine], [sine, cosine]])
@@ -106,8 +111,7 @@ def moved(crop: Pixels, points: Floats, random: np.random.Generator) -> tuple[Pi
     unit = (0.5 - STORED / 2) / SIZE + 0.5
     warp = np.concatenate([linear, (SIZE * (linear @ [unit, unit] + shift) - 0.5)[:, None]], axis=1)
     image = cv2.warpAffine(crop, warp, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    there = points @ linear.T + shift + random.normal(0, 0.003, points.shape)
-    return np.asarray(image, np.uint8), there.astype(np.float32)
+    return np.asarray(image, np.uint8), (points @ linear.T + shift).astype(np.float32)
 
 
 def middle(crops: Pixels) -> Pixels:
@@ -117,8 +121,9 @@ def middle(crops: Pixels) -> Pixels:
 
 
 def mirrored(crop: Pixels, points: Floats, actions: Floats) -> tuple[Pixels, Floats, Floats]:
-    """The mirror image, with its points in unit coordinates and its actions."""
-    return crop[:, ::-1], (points * [-1, 1] + [1, 0])[MIRRORED_POINTS].astype(np.float32), actions[MIRROR]
+    """The mirror image, with points [..., P, 2] in unit coordinates and its actions."""
+    there = (points * [-1, 1] + [1, 0])[..., MIRRORED_POINTS, :]
+    return crop[:, ::-1], there.astype(np.float32), actions[MIRROR]
 
 
 def spoilt(crop: Pixels, random: np.random.Generator) -> Pixels:

@@ -8,11 +8,12 @@ Each set becomes one file `<set>.npz` in a folder, and is made once:
 - `actions` [n, 52] in 0..1, NaN where unknown: the teacher's answers, or the exact values of a rendering;
 - for sets used only for measuring, `again` [n, 52]: the teacher's answers for a shifted square;
 - for renderings, `gaze` [n, 2]: yaw and pitch in degrees of the upright face, as the network states them. For
-  photographs they are in `<set>-gaze.npz`, with `names`; NaN where the teacher of gaze has no answer.
+  photographs they are in `<set>-gaze.npz`, with `names`; NaN where the teacher of gaze has no answer;
+- for renderings, `places` [n, 112, 2]: the exact points in the same coordinates as `points`; NaN for photographs.
 
 Faces are located as `mien` does it: by our landmark network, with the whole picture as the face's box.
 
-Tests: tests/training/actions/test_train.py, and `complete` in tests/training/actions/test_teacher.py.
+Tests: tests/training/actions/test_faces.py, test_train.py beside it, and `complete` in test_teacher.py.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class ActionFaces:
     actions: Floats
     again: Floats
     gaze: Floats
+    places: Floats
 
     def __len__(self) -> int:
         return len(self.names)
@@ -145,7 +147,9 @@ def known(root: Path, teacher: ActionTeacher | None) -> dict[str, NDArray[Any]]:
     Raises:
         ConfigError: it holds renderings of the eight expressions.
     """
-    landmarker, rows, splits, gazes = Landmarker.load(threads=1), [], [], []
+    landmarker, rows, splits, gazes, places = Landmarker.load(threads=1), [], [], [], []
+    with np.load(root / rendered.POINTS) as file:
+        exact_points = dict(zip(file["names"].tolist(), file["points"], strict=True))
     for record in rendered.READER(root):
         if "jawOpen" not in record.attributes:
             raise ConfigError(
@@ -167,8 +171,15 @@ def known(root: Path, teacher: ActionTeacher | None) -> dict[str, NDArray[Any]]:
         rows.append((record.name, crop, unit, exact, again))
         splits.append(record.attributes["person"] if test else record.split)
         known = [float(record.attributes.get(name, np.nan)) for name in ("gaze_yaw", "gaze_pitch")]
-        gazes.append(upright(np.array([known]), align.face_matrix(points)[None])[0])
-    return {**_arrays(rows), "split": np.array(splits), "gaze": np.array(gazes, np.float32)}
+        matrix = align.face_matrix(points)
+        gazes.append(upright(np.array([known]), matrix[None])[0])
+        places.append(align.apply(matrix, exact_points[record.name]))
+    return {
+        **_arrays(rows),
+        "split": np.array(splits),
+        "gaze": np.array(gazes, np.float32),
+        "places": np.array(places, np.float32),
+    }
 
 
 def complete(
@@ -265,7 +276,7 @@ def read(folder: Path, sets: Iterable[str], renders: bool) -> dict[str, ActionFa
     return held
 
 
-_PARTS: Final = ("names", "crops", "points", "actions", "again", "gaze")
+_PARTS: Final = ("names", "crops", "points", "actions", "again", "gaze", "places")
 _NONE: Final = ActionFaces(
     np.empty(0, "U1"),
     np.empty((0, STORED, STORED), np.uint8),
@@ -273,6 +284,7 @@ _NONE: Final = ActionFaces(
     np.empty((0, len(ACTIONS)), np.float32),
     np.empty((0, len(ACTIONS)), np.float32),
     np.empty((0, 2), np.float32),
+    np.empty((0, len(POINTS), 2), np.float32),
 )
 
 
@@ -282,6 +294,8 @@ def _load(path: Path) -> tuple[ActionFaces, NDArray[Any]]:
         split = file.get("split", np.array([]))
     if "gaze" not in parts:
         parts["gaze"] = _gaze(path.with_name(f"{path.stem}-gaze.npz"), parts["names"])
+    if "places" not in parts:
+        parts["places"] = np.full_like(parts["points"], np.nan)
     return ActionFaces(**parts), split
 
 

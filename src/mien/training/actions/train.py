@@ -14,7 +14,7 @@ import copy
 import hashlib
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, cast
 
@@ -36,7 +36,7 @@ from mien.training import checkpoint, optim, processor, run_folder
 from mien.training.actions import faces, intensity, measure
 from mien.training.actions.draws import ActionCrops, ActionDraws
 from mien.training.actions.faces import ActionFaces
-from mien.training.actions.network import GLANCE, OUTPUTS, ActionNet, action_loss, export, spreads
+from mien.training.actions.network import GLANCE, OUTPUTS, ActionNet, action_loss, export, point_loss, spreads
 from mien.training.actions.teacher import TAUGHT
 from mien.training.config import OptimConfig
 from mien.training.landmarks.teacher import roots_of, save
@@ -53,6 +53,10 @@ JUDGED: Final = 1000
 MEASURED: Final = 0.5
 """Smallest Pearson's correlation, with the exact values of unseen people or else with the teacher on unseen people, at
 which an action counts as measured."""
+
+
+PLACES: Final = 0.5
+"""Weight of a pixel's mean distance between the corrected and the exact points of renderings."""
 
 
 class ActionNetworkConfig(Frozen):
@@ -81,6 +85,9 @@ class ActionsConfig(Frozen):
     )
     people: Path | None = Field(
         None, description="neutral/ and smiling/ pictures of the same people, to measure on"
+    )
+    start: Path | None = Field(
+        None, description="weights to start from, a .safetensors of this training; without it they are random"
     )
     out: Path = Path("runs/actions")
     steps: int = Field(12_000, ge=1)
@@ -188,10 +195,11 @@ class ActionMethod(Method):
 
     def forward(self, batch: ActionCrops, turn: str) -> Terms:
         images = batch.crops.float().contiguous(memory_format=torch.channels_last)
-        said = self.network(images, batch.points)
+        said, corrected = self.network(images, batch.points)
         return {
             "taught": (1 - self._share) * action_loss(said, batch.taught, self.taught),
             "exact": self._share * action_loss(said, batch.exact, self.exact),
+            "places": self._share * PLACES * point_loss(corrected, batch.places),
         }
 
 
@@ -215,6 +223,8 @@ class ActionTask(Task):
         self._data = (photographs, renderings, config.batch, config.share, config.seed)
         self.folder, self.seed, self.state = config.out, config.seed, {}
         self.method = ActionMethod(config)
+        if config.start is not None:
+            fill(self.method.network, config.start)
         if len(photographs):
             taught = np.where(TAUGHT, photographs.actions, np.nan)
             self.method.taught.copy_(_spreads(taught, photographs.gaze))
@@ -246,6 +256,30 @@ class ActionTask(Task):
             for name, values in figures.items():
                 self.note(f"step {epoch.step:,}  {name}: {_summary(name, values)}")
         return epoch.means
+
+
+def fill(network: ActionNet, start: Path) -> None:
+    """Fill a network with the weights of `start`, in place.
+
+    Layers that `start` has not keep their random weights. Where a layer has more inputs or outputs than there, the
+    further weights are 0, so at first they change nothing.
+
+    Raises:
+        ConfigError: `start` has a layer that the network has not, or a larger one.
+        WeightsError: it is missing or damaged.
+    """
+    own = network.state_dict()
+    for name, weights in checkpoint.load(start).tensors.items():
+        if name not in own or not _fits(weights.shape, own[name].shape):
+            raise ConfigError(
+                f"start: {start} is another network ({name}): leave it out, or set `method` as there"
+            )
+        own[name].zero_()[tuple(slice(0, size) for size in weights.shape)] = weights
+
+
+def _fits(small: Sequence[int], large: Sequence[int]) -> bool:
+    """Whether an array of the shape `small` is a part of one of the shape `large`."""
+    return len(small) == len(large) and all(one <= other for one, other in zip(small, large, strict=True))
 
 
 def _spreads(actions: Any, gaze: Any) -> Tensor:
@@ -360,6 +394,12 @@ def _rounded(value: float) -> float | None:
     return round(value, 3) if math.isfinite(value) else None
 
 
+def _initialisation(start: Path | None) -> str:
+    if start is None:
+        return "random"
+    return f"{start.name} of SHA-256 {hashlib.sha256(start.read_bytes()).hexdigest()}; new layers random"
+
+
 _SOURCES: Final = {
     "ferplus": "FERPlus (votes MIT; web pictures of the ICML 2013 challenge, for research), every other or third "
     "training face, labelled by the teacher",
@@ -370,7 +410,7 @@ _SOURCES: Final = {
 }
 _PLACES: Final = (
     "labels", "teacher", "gaze_teacher", "ferplus", "muxspace", "diffusionfer", "rendered", "expressions", "people",
-    "out",
+    "start", "out",
 )  # fmt: skip
 """Keys of the configuration that are paths on one machine; the card leaves them out."""
 
@@ -416,7 +456,7 @@ def card_of(
         "teacher": "MediaPipe Face Landmarker (mesh and blendshape networks), Google, Apache-2.0"
         + ("; for gaze gaze-estimation-adas-0002, Intel, Apache-2.0" if config.gaze_teacher else "")
         + "; used to label, not shipped",
-        "initialisation": "random",
+        "initialisation": _initialisation(config.start),
         "terms": "Weights: Apache-2.0 with mien. Data as stated. No picture is contained in the weights file.",
         "recipe": {
             "command": "mien train configs/actions.yaml",
