@@ -69,6 +69,10 @@ def test_every_bundled_face_is_found(pipeline: Pipeline, photographs: list[Path]
     }  # fmt: skip
 
 
+def test_a_pipeline_prints_as_its_detector_and_labels(pipeline: Pipeline) -> None:
+    assert repr(pipeline) == f"Pipeline(MienDetector, labels {', '.join(pipeline.labels)})"
+
+
 def test_a_batch_equals_singles_exactly(pipeline: Pipeline, photographs: list[Path]) -> None:
     assert pipeline(photographs) == [pipeline(path) for path in photographs]
 

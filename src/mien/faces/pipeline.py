@@ -147,6 +147,9 @@ class Pipeline:
         """The recogniser's labels, in the order of `probabilities`."""
         return getattr(self.recogniser, "labels", EXPRESSIONS)
 
+    def __repr__(self) -> str:
+        return f"Pipeline({type(self.detector).__name__}, labels {', '.join(self.labels)})"
+
     @overload
     def __call__(self, pictures: Picture) -> Analysis: ...  # type: ignore[overload-overlap]  # str is a Sequence too
 
