@@ -30,7 +30,8 @@ class Plan:
     """The planned edit of one face. `share` in 0..1 is how much of the request can be done without folding; `source`
     and `target` [P, 2] canonical points; `change` [K] of strengths and `gap` after `share`. `refill`: the mouth
     interior of the photo does not fit and is replaced. `gain` [GRID, GRID]: log gain applied to the drawn face at the
-    end (`mien.editing.corrector`).
+    end (`mien.editing.corrector`). `full` [P, 2]: canonical points at intensity 1, by which the example of a mouth is
+    chosen, so that it is the same at every intensity; None takes `target`.
     """
 
     frame: FaceFrame
@@ -42,6 +43,7 @@ class Plan:
     share: float
     refill: bool = False
     gain: Array | None = None
+    full: Array | None = None
 
 
 def plan(
