@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from mien.cli.main import app
 from mien.editing import edit_video as film
+from mien.editing.action_basis import ActionBasis
 from mien.editing.edit_video import FADE, Flicker, Track, edit_video, presence, smooth, typical
 from mien.editing.editor import Editor
 from mien.editing.geometry import ACTIVE
@@ -34,24 +35,28 @@ def editor() -> Editor:
     return Editor.load(measure=False, threads=1)
 
 
-@pytest.fixture(scope="module")
-def clip(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A portrait that drifts and turns a little before a noisy camera, with three dark frames; 24 frames."""
+def _drift(path: Path, examples: Path, count: int, dark: range = range(0)) -> Path:
+    """A portrait that drifts and turns a little before a noisy camera."""
     from mien.io.video import VideoWriter
 
-    path = tmp_path_factory.mktemp("clip") / "drift.mp4"
     picture = images.read(examples / "portrait_neutral.jpg")
     scale = SIZE[1] / picture.shape[0]
     random = np.random.default_rng(0)
     made = VideoWriter(path, *SIZE, 25.0)
-    for n in range(24):
+    for n in range(count):
         turn = cv2.getRotationMatrix2D((picture.shape[1] / 2, picture.shape[0] / 2), 0.3 * n, scale)
         turn[:, 2] += np.array(SIZE) / 2 - [picture.shape[1] / 2, picture.shape[0] / 2] + [0.7 * n, 0]
         frame = cv2.warpAffine(picture, turn, SIZE, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
         noisy = frame + random.normal(0, 3, frame.shape)
-        made.add(np.zeros_like(frame) if n in DARK else noisy.clip(0, 255).astype(np.uint8), n / 25)
+        made.add(np.zeros_like(frame) if n in dark else noisy.clip(0, 255).astype(np.uint8), n / 25)
     made.finish()
     return path
+
+
+@pytest.fixture(scope="module")
+def clip(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 frames, three of them dark."""
+    return _drift(tmp_path_factory.mktemp("clip") / "drift.mp4", examples, 24, DARK)
 
 
 def _track(count: int = 40, jitter: float = 0.0) -> Track:
@@ -169,6 +174,101 @@ def test_what_shows_what_is_asked_is_left_and_the_rest_is_changed() -> None:
     relative = film.Order(Target.parse("happiness"), 0.5, relative=True)
     assert relative.aim(np.zeros(len(ACTIVE)))[ACTIVE.index("happiness")] == 0.5
     assert not film.Order(Target.parse("neutral")).aim(track.strengths[-1].astype(float)).any()
+
+
+def test_the_mouth_interior_is_not_exchanged_where_lips_part_by_about_the_limit() -> None:
+    """Filled or not, a mouth must not change with every word; but a grin keeps its own teeth."""
+
+    class Speaking(film.Order):
+        openings = iter([0.021, 0.018] * 10 + [0.0] * 20 + [0.019] * 20)
+
+        def lips(self, current: np.ndarray, gap: float) -> tuple[float, float, bool]:
+            opening = next(self.openings)
+            return 1.0, opening, opening > film.PARTS
+
+    decided = film.decide(_track(60), Speaking(Target.parse("happiness")))
+    assert (decided.refill[:15] == 1).all()
+    assert not decided.refill[25:].any()
+
+
+def test_facial_actions_are_set_against_what_each_frame_shows() -> None:
+    """A face that begins to smile by itself after a second, asked for a smile of 0.5."""
+    from mien.actions import ACTIONS
+
+    track, smile, jaw = _track(50), ACTIONS.index("mouthSmileLeft"), ACTIONS.index("jawOpen")
+    track.actions = np.zeros((50, len(ACTIONS)), np.float32)
+    track.actions[:, jaw] = np.nan
+    track.actions[25:, smile] = 0.5
+    track.strengths[25:, ACTIVE.index("happiness")] = 0.6
+    order = film.Order(Target.parse_actions("smile=0.5"))
+    basis = ActionBasis.load()
+    decided = film.decide(track, order, basis)
+    assert (decided.actions[:10, smile] > 0.49).all()
+    assert np.abs(decided.actions[-8:, smile]).max() < 0.01
+    assert np.abs(np.diff(decided.actions[:, smile])).max() < 0.1, "it does not jump"
+    assert not decided.change.any(), "the rest of the face is kept"
+    assert not decided.actions[:, jaw].any()
+    relative = film.decide(track, film.Order(Target.parse_actions("smile=0.3"), 0.5, relative=True), basis)
+    np.testing.assert_allclose(relative.actions[:, smile], 0.15)
+
+
+def test_a_clip_is_edited_by_facial_actions(editor: Editor, examples: Path, tmp_path: Path) -> None:
+    steady = _drift(tmp_path / "steady.mp4", examples, 10)
+    target = Target.parse_actions("smile=0.5,jawOpen=0.1")
+    _, done = edit_video(editor, steady, tmp_path / "o.mp4", target)
+    face = done.edit.faces[0]
+    assert done.edited == 10
+    assert done.flicker < 1.1
+    assert face.asked == target.actions
+    assert face.gap_after > face.gap_before + 0.03
+    assert not any("reads" in flag for flag in face.flags)
+
+
+@pytest.fixture(scope="module")
+def grin(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A grin that becomes sharp after four frames."""
+    from mien.io.video import VideoWriter
+
+    path = tmp_path_factory.mktemp("grin") / "grin.mp4"
+    picture = images.read(examples / "portrait_smiling.jpg")
+    height, width = (size // 2 * 2 for size in picture.shape[:2])
+    made = VideoWriter(path, width, height, 25.0)
+    for n in range(8):
+        frame = picture[:height, :width]
+        frame = frame if n >= 4 else cv2.GaussianBlur(frame, (0, 0), 2.5)
+        made.add(np.ascontiguousarray(frame), n / 25)
+    made.finish()
+    return path
+
+
+def test_a_person_keeps_the_teeth_that_the_clip_shows(
+    editor: Editor, grin: Path, clip: Path, examples: Path
+) -> None:
+    order = film.Order(Target.parse("happiness"))
+    track = film.follow(editor, grin, order=order)
+    (mouth,) = track.teeth.values()
+    assert mouth.own
+    assert float(mouth.name.removeprefix("grin.mp4 at ").removesuffix(" s")) >= 0.15, "where they are sharp"
+    assert not film.follow(editor, clip, order=order).teeth, "closed lips show none"
+    assert not film.follow(editor, grin, order=film.Order(Target.parse("surprise"))).teeth
+    given = editor.with_teeth_of(examples / "portrait_smiling.jpg")
+    assert not film.follow(given, grin, order=order).teeth, "a named photo comes first"
+
+
+def test_each_shot_has_one_mouth(editor: Editor, clip: Path, grin: Path) -> None:
+    order = film.Order(Target.parse("happiness"))
+    for path, own in ((clip, False), (grin, True)):
+        track = film.follow(editor, path, order=order)
+        points = smooth(track)
+        mouths = film.ShotMouths(editor, track, points, film.decide(track, order), order)
+        place = points[0].astype(float)
+        drawn = film.plan(editor.geometry, place, np.zeros(len(ACTIVE)), 0.1, True)
+        around = SkinStatistics(np.array([200.0, 150.0, 120.0]), 1.0, 180.0)
+        first = mouths(0, drawn, around)
+        other = SkinStatistics(around.skin / 2, 1.0, 60.0, 0.8)
+        assert mouths(0, drawn, other) is first
+        assert first.own == own
+        assert list(mouths.used) == [first.name]
 
 
 def test_trials_move_the_frames_about_them() -> None:

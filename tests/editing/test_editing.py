@@ -25,6 +25,7 @@ from mien.editing.warp import (
     _jacobian,
     above_mouth,
     grid_points,
+    look_up,
     mouth_line,
     pixel_map,
     pull,
@@ -305,12 +306,12 @@ def test_filled_interior_follows_the_light_on_eyes_and_seed() -> None:
     opening = mouth_interior.Opening.of(_lens(height=0.2) * 100 + 50)
     y, x = np.mgrid[40:60, 60:140]
     places = np.stack([x, y], axis=-1).astype(float)
-    look = mouth_interior.choose(opening.ratio, 1.0)
+    light = mouth_interior.SkinStatistics(np.array([200.0, 150.0, 128.0]), 0.0, 180.0)
+    look = mouth_interior.choose(opening, 1.0, 0.9, 0.0, light)
 
     def drawn(white: float, skin: float = 1.0, grain: float = 0.0, seed: int = 0) -> np.ndarray:
-        return mouth_interior.filled(
-            look, opening, places, mouth_interior.SkinStatistics(look.skin * skin, grain, white), seed
-        )
+        around = mouth_interior.SkinStatistics(light.skin * skin, grain, white)
+        return mouth_interior.filled(look, opening, places, around, seed)
 
     bright, dim = drawn(180.0), drawn(50.0)
     assert dim.mean() < 0.7 * bright.mean()
@@ -319,6 +320,73 @@ def test_filled_interior_follows_the_light_on_eyes_and_seed() -> None:
     noisy = [drawn(150.0, grain=3.0, seed=seed) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(noisy[0], noisy[1])
     assert np.abs(noisy[0] - noisy[2]).mean() > 0.5
+
+
+def test_the_bank_has_mouths_of_many_shapes_with_and_without_teeth() -> None:
+    mouths = mouth_interior.examples()[::2]
+    assert len(mouths) >= 40
+    assert len({mouth.name for mouth in mouths}) == len(mouths)
+    assert min(np.linalg.norm(mouth.opening.left - mouth.opening.right) for mouth in mouths) >= 96
+    for bares, least in ((True, 25), (False, 8)):
+        ratios = [mouth.opening.ratio for mouth in mouths if mouth.bares == bares]
+        assert len(ratios) >= least
+        assert max(ratios) > 2 * min(ratios)
+
+
+def test_no_lips_remain_around_the_mouths_of_the_bank() -> None:
+    """Their rims are no redder than what they hold, so that no fair lip shows on dark skin."""
+    for mouth in mouth_interior.examples()[::2]:
+        if mouth.bares and mouth.row > 0.8:
+            t = np.linspace(0.2, 0.8, 40)
+            shares = np.array([[-0.15], [0.5], [1.15]])
+            places = mouth.opening.at(np.tile(t, (3, 1)), shares * mouth.opening.height_at(t))
+            above, inside, below = look_up(mouth.picture.astype(np.float32), places.astype(np.float32))
+            red = [float((part[:, 0] - part[:, 1]).mean()) for part in (above, inside, below)]
+            assert max(red[0], red[2]) < red[1] + 35, mouth.name
+
+
+def test_the_nearest_mouth_is_chosen() -> None:
+    for number in (0, 7, 31, -1):
+        mouth = mouth_interior.examples()[number]
+        found = mouth_interior.choose(mouth.opening, float(mouth.bares), mouth.width, mouth.yaw, mouth.light)
+        assert found.bares == mouth.bares
+        if not mouth.bares or mouth.row > 0.9:
+            assert found is mouth
+        other = mouth.mirrored()
+        back = mouth_interior.choose(other.opening, float(other.bares), other.width, other.yaw, other.light)
+        assert back.name.split()[0] == found.name.split()[0]
+        assert back is not found
+    wide = mouth_interior.Opening.of(_lens(height=0.35) * 100)
+    light = mouth_interior.examples()[0].light
+    assert mouth_interior.choose(wide, 0.0, 0.8, 0.0, light).opening.ratio > 0.15
+    smile = mouth_interior.choose(mouth_interior.Opening.of(_lens(height=0.15) * 100), 1.0, 1.0, 0.0, light)
+    assert smile.row > 0.7, "the lower lip of a smile lies at the teeth"
+
+
+def test_a_mirrored_mouth_is_drawn_as_the_mirror_image() -> None:
+    mouth = next(mouth for mouth in mouth_interior.examples() if mouth.bares)
+    opening = mouth_interior.Opening.of(_lens(height=0.2) * 100 + 50)
+    y, x = np.mgrid[40:60, 60:141]
+    places = np.stack([x, y], axis=-1).astype(float)
+    around = mouth_interior.SkinStatistics(mouth.light.skin, 0.0, 150.0)
+    one, two = (mouth_interior.filled(look, opening, places, around, 0) for look in (mouth, mouth.mirrored()))
+    np.testing.assert_allclose(one, two[:, ::-1], atol=2)
+
+
+def test_teeth_are_never_bluish_on_skin_of_any_tone() -> None:
+    opening = mouth_interior.Opening.of(_lens(height=0.15) * 100 + 50)
+    t, share = np.meshgrid(np.linspace(0.3, 0.7, 20), np.linspace(0.3, 0.7, 8))
+    places = opening.at(t, share * opening.height_at(t))
+    for skin in ([235.0, 200.0, 190.0], [190.0, 140.0, 110.0], [80.0, 60.0, 52.0]):
+        around = mouth_interior.SkinStatistics(np.array(skin), 0.0, 160.0)
+        for mouth in mouth_interior.examples()[::2]:
+            if mouth.bares:
+                drawn = mouth_interior.filled(mouth, opening, places, around, 0).reshape(-1, 3)
+                light = drawn[drawn @ LUMA > np.percentile(drawn @ LUMA, 70)].mean(axis=0)
+                assert light[2] < light[0], (mouth.name, skin)
+    blue = mouth_interior.SkinStatistics(np.array([60.0, 80.0, 200.0]), 0.0, 160.0)
+    drawn = mouth_interior.filled(mouth_interior.examples()[0], opening, places, blue, 0).mean(axis=(0, 1))
+    assert drawn[2] > 1.5 * drawn[0], "blue light is on the teeth too"
 
 
 def test_whites_of_the_eyes_are_read_where_they_are_large_enough() -> None:

@@ -406,7 +406,8 @@ def test_own_teeth_are_drawn_as_they_are_between_the_same_lips(editor: Editor, e
     places = opening.at(t, share * opening.height_at(t))
     drawn = mouth_interior.filled(able.teeth, opening, places, around, 0)
     real = smiling.rgb[tuple(np.rint(places[..., ::-1]).astype(int).transpose(2, 0, 1))]
-    bite = mouth_interior.filled(mouth_interior.examples()["bite"], opening, places, around, 0)
+    usual = mouth_interior.choose(opening, 1.0, 0.9, 0.0, around)
+    bite = mouth_interior.filled(usual, opening, places, around, 0)
     error, others = (np.abs(shown - real).mean() for shown in (drawn, bite))
     assert error < 12
     assert error < 0.5 * others
@@ -431,6 +432,21 @@ def test_own_teeth_fill_the_lips_of_another_photo(
     # An expression that shows no teeth has its own mouth interior.
     surprised = [way.apply(photo, located, "surprise", 1.0).image for way in (editor, able)]
     np.testing.assert_array_equal(*surprised)
+
+
+def test_a_person_has_one_mouth_at_every_intensity(
+    editor: Editor, photo: Photo, located: list[Located]
+) -> None:
+    """A slider or an animation must not exchange the teeth."""
+    for name in ("happiness", "surprise", "fear"):
+        flags = [
+            flag
+            for intensity in (0.75, 0.85, 1.0, 1.2)
+            for flag in editor.apply(photo, located, name, intensity).flags
+            if "filled" in flag
+        ]
+        assert len(flags) == 4
+        assert len(set(flags)) == 1
 
 
 def test_closed_lips_have_no_teeth_to_take(editor: Editor, examples: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mien.actions import ACTIONS
+from mien.editing.head_turn import HeadTurn
 from mien.errors import WeightsError
 from mien.io import cards
 from mien.landmarks import POINTS
@@ -55,6 +56,10 @@ class ActionBasis:
     def moved(self, changes: Array) -> Array:
         """The displacement [P, 3] for changes [52] of the measured actions, each at most `LARGEST` times the whole."""
         return np.asarray(np.tensordot(np.clip(changes * self.gain, -LARGEST, LARGEST), self.displacement, 1))
+
+    def seen(self, changes: Array, shape: Array) -> Array:
+        """The same as seen on the canonical shape [P, 2] of a face, on a head that may be turned: [P, 2]."""
+        return np.asarray(self.moved(changes) @ HeadTurn.load().camera(shape).T)
 
 
 @lru_cache(maxsize=1)

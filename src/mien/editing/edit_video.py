@@ -6,6 +6,11 @@ back, and the change is adjusted until it reads as requested. Changes, lips and 
 symmetrically, so without lag, and in the second pass the frames are drawn and written one by one. The person's own
 movements (talking, blinking, turning) are kept; a frame that already shows what is requested is not changed.
 
+Facial actions are set in every frame against what is measured there, smoothed likewise.
+
+Parted lips are filled with one mouth per shot, as another one in the next frame would flicker: the person's own from
+the frame of the shot that shows their teeth best, else the example that fits where the lips part most.
+
 Frames without a face, or with a head turned too far, are not edited; the edit fades over the frames before and after.
 """
 
@@ -14,21 +19,23 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
 
-from mien.editing import lip_contour
+from mien.actions import ACTIONS
+from mien.editing import lip_contour, mouth_interior
 from mien.editing.corrector import _APART, OnnxCorrector, reach, window_matrix
+from mien.editing.editor import parted
 from mien.editing.geometry import ACTIVE, HIGH, LOW, FaceFrame, lip_gap
 from mien.editing.label import Label, visible_label
-from mien.editing.mouth_interior import SkinStatistics
+from mien.editing.mouth_interior import Example, SkinStatistics
 from mien.editing.photo import Photo
 from mien.editing.plan import Plan, plan
-from mien.editing.render import render, skin_statistics
+from mien.editing.render import mouth_for, render, skin_statistics
 from mien.editing.results import MAX_YAW, MIN_FACE, Edit, EditRefused, FaceEdit
 from mien.editing.target import MAX_INTENSITY, change_for, lips_for, smile_leaves
 from mien.errors import ConfigError
@@ -46,6 +53,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mien.editing.action_basis import ActionBasis
     from mien.editing.editor import Editor
     from mien.editing.target import Mouth, Target
 
@@ -76,6 +84,12 @@ CHANGE_SPREAD: Final = 0.06
 """Standard deviation in seconds of the smoothing of changes."""
 LIPS_SPREAD: Final = 0.2
 """Standard deviation in seconds of the smoothing of the lip gap on which changes are based; short, to keep speech."""
+ACTIONS_SPREAD: Final = 0.2
+"""The same of changes of facial actions, as their readings are noisier than those of expressions."""
+PARTS: Final = 0.02
+"""Opening of the lips by an edit, in eye distances, from which the mouth interior is filled, ..."""
+PARTS_STILL: Final = 0.005
+"""... and down to which it stays filled in the frames before and after."""
 UNSEEN: Final = 0.02
 """Sum of changed strengths below which a frame is not edited."""
 SHAPE_SPREAD: Final = 0.08
@@ -92,13 +106,16 @@ _BLOCK: Final = 1024
 class Track:
     """One face in a video of n frames: `points` [n, P, 2] in pixels, NaN where it must not be edited; `times` [n] in
     seconds; `shots` [n]; `strengths` [n, K] as read, NaN where there are no points; and `trials`: (frame, change of
-    strengths [K] that reads as requested there)."""
+    strengths [K] that reads as requested there). `actions` [n, 52] as read, if facial actions are to be edited, and
+    `teeth` the person's own mouth in those shots that show it."""
 
     points: NDArray[np.float32]
     times: Array
     shots: NDArray[np.intp]
     strengths: NDArray[np.float32]
     trials: list[tuple[int, Array]]
+    actions: NDArray[np.float32] | None = None
+    teeth: dict[int, Example] = field(default_factory=dict)
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -118,6 +135,10 @@ class Order:
 
     def aim(self, current: Array) -> Array:
         """Strengths [..., K] to aim for, given the `current` ones [..., K]."""
+        if (
+            not self.target.strengths and not self.target.is_neutral
+        ):  # actions alone keep the rest of the face
+            return current
         share = min(self.intensity, 1.0)
         if self.target.is_neutral:
             asked = current * (1 - share)
@@ -140,6 +161,13 @@ class Order:
         # When a strength is lowered, the displacement grows faster than the reading.
         return np.where(np.abs(missing) < 1e-9, 0.0, np.where(missing < 0, np.maximum(guess, missing), guess))
 
+    def actions(self, measured: Array) -> Array:
+        """Change of the facial actions [52], given the measured ones [52], NaN where they are not."""
+        known = {
+            name: value for name, value in zip(ACTIONS, measured.tolist(), strict=True) if value == value
+        }
+        return min(self.intensity, 1.0) * self.target.action_changes(known, self.relative)
+
     def lips(self, current: Array, gap: float) -> tuple[float, float, bool]:
         """(keep, opening, refill): the lip gap becomes `gap * keep + opening`; `refill` replaces the mouth interior."""
         auto = self.mouth == "auto" and not self.relative
@@ -153,18 +181,20 @@ class Order:
         keep = min(wanted, base) / gap if gap > 1e-6 else 1.0
         opening = max(wanted - base, 0.0)
         # Lips that the edit parts get a filled interior in all frames, or it would change with every word.
-        return keep, opening, leaving > 0.5 or opening > 0.02
+        return keep, opening, leaving > 0.5 or opening > PARTS
 
 
 @dataclass(frozen=True)
 class Decisions:
     """The edit of each of n frames: `change` [n, K] of strengths, the lip gap becomes `gap * keep + opening`, both
-    [n], and `refill` [n] in 0..1 is how much of the mouth interior is replaced."""
+    [n], `refill` [n] in 0..1 is how much of the mouth interior is replaced, and `actions` [n, 52] the change of facial
+    actions."""
 
     change: Array
     keep: Array
     opening: Array
     refill: Array
+    actions: Array
 
 
 @dataclass(frozen=True)
@@ -186,8 +216,12 @@ def follow(editor: Editor, path: Path, face: int = 0, order: Order | None = None
     strengths: list[NDArray[np.float32]] = []
     times, shots = [], []
     trials: list[tuple[int, Array]] = []
+    actions: list[NDArray[np.float32]] = []
+    teeth: dict[int, tuple[float, Example]] = {}
+    own = order is not None and editor.teeth is None and order.target.teeth >= 0.5
     gone = np.full((len(POINTS), 2), np.nan, np.float32)
     unread = np.full(len(ACTIVE), np.nan, np.float32)
+    unmeasured = np.full(len(ACTIONS), np.nan, np.float32)
     counter = Shots()
     last: NDArray[np.float32] | None = None
     searched = tried = -np.inf
@@ -217,18 +251,51 @@ def follow(editor: Editor, path: Path, face: int = 0, order: Order | None = None
             if tracked is None or not _fit(tracked, yaw, picture.rgb):
                 points.append(gone)
                 strengths.append(unread)
+                actions.append(unmeasured)
                 continue
             place64 = tracked.astype(np.float64)
-            refined = lip_contour.refine(picture.rgb, place64)[0]
+            refined, lips = lip_contour.refine(picture.rgb, place64)
             points.append(refined.astype(np.float32))
             current = read(editor, picture.rgb, place64)
             strengths.append(current.astype(np.float32))
+            moved = order is not None and bool(order.target.actions)
+            actions.append(_actions(editor, picture.rgb, place64) if moved else unmeasured)
+            if own and lips == "open":  # seen in the photo, not by the network alone
+                _keep_teeth(
+                    teeth, counter.number, picture.rgb, refined, yaw, f"{path.name} at {picture.time:.2f} s"
+                )
             if order is not None and picture.time - tried >= READ:
                 tried = picture.time
                 change = attempt(editor, picture.rgb, refined, current, order, offset)
                 offset = change - order.change(current)
                 trials.append((len(points) - 1, change))
-    return Track(np.stack(points), np.array(times), np.array(shots), np.stack(strengths), trials)
+    measured = np.stack(actions) if order is not None and order.target.actions else None
+    shown = {shot: mouth for shot, (_, mouth) in teeth.items()}
+    return Track(
+        np.stack(points), np.array(times), np.array(shots), np.stack(strengths), trials, measured, shown
+    )
+
+
+def _actions(editor: Editor, rgb: Pixels, points: Array) -> NDArray[np.float32]:
+    """The facial actions [52] of a face with the network's points [P, 2], NaN where they are not measured."""
+    reader = editor.pipeline.actions
+    if reader is None or not editor.measure:
+        return np.full(len(ACTIONS), np.nan, np.float32)
+    crop = align.crop(rgb, align.face_matrix(points), editor.pipeline.recogniser.size, grey=True)
+    return np.asarray(reader(crop[None], points[None])[0][0], np.float32)
+
+
+def _keep_teeth(
+    best: dict[int, tuple[float, Example]], shot: int, rgb: Pixels, points: Array, yaw: float, name: str
+) -> None:
+    """Keep the mouth of a frame in `best`, by shot, if it shows the person's teeth better than those before."""
+    frame = FaceFrame.of(points)
+    if lip_gap(frame.to_canonical(points)) < mouth_interior.PARTED:
+        return
+    mouth = mouth_interior.own_mouth(rgb, points, skin_statistics(rgb, frame, points), name)
+    score = mouth_interior.legibility(mouth) * (1 - abs(yaw) / MAX_YAW)
+    if score > best.get(shot, (0.0,))[0]:
+        best[shot] = score, mouth
 
 
 def read(editor: Editor, rgb: Pixels, points: Array) -> Array:
@@ -297,15 +364,17 @@ def _shares(editor: Editor, rgb: Pixels, points: Array) -> Array | None:
     return np.array([reading.probabilities[name] for name in ACTIVE])
 
 
-def decide(track: Track, order: Order) -> Decisions:
-    """The edit of each frame: the first estimate plus what the nearest trials added."""
+def decide(track: Track, order: Order, basis: ActionBasis | None = None) -> Decisions:
+    """The edit of each frame: the first estimate plus what the nearest trials added, and the changes of facial actions,
+    which also part the lips, by a `basis` of actions."""
     count = len(track.points)
     change, keep, opening = np.zeros((count, len(ACTIVE))), np.ones(count), np.zeros(count)
-    refill = np.zeros(count)
+    refill, actions = np.zeros(count), np.zeros((count, len(ACTIONS)))
     for run in _runs(track):
         times = track.times[run]
         current = track.strengths[run].astype(np.float64)
-        gaps = np.array([lip_gap(FaceFrame.of(points).to_canonical(points)) for points in track.points[run]])
+        shapes = [FaceFrame.of(points).to_canonical(points) for points in track.points[run]]
+        gaps = np.array([lip_gap(shape) for shape in shapes])
         steady = _averaged(times, gaps[:, None], LIPS_SPREAD)[:, 0]
         guess = np.stack([order.change(strengths) for strengths in current])
         trials = [(frame, tried) for frame, tried in track.trials if run.start <= frame < run.stop]
@@ -315,12 +384,34 @@ def decide(track: Track, order: Order) -> Decisions:
             guess += np.stack([np.interp(times, at, column) for column in added.T], axis=1)
         lip_rows = [order.lips(strengths, gap) for strengths, gap in zip(current, steady, strict=True)]
         lips_ = np.array(lip_rows, np.float64).reshape(-1, 3)
+        if track.actions is not None and basis is not None:
+            asked = np.stack([order.actions(row) for row in track.actions[run].astype(np.float64)])
+            actions[run] = _averaged(times, asked, ACTIONS_SPREAD)
+            if order.mouth == "auto":
+                opened = [
+                    parted(shape + basis.seen(changes, shape)) - parted(shape)
+                    for shape, changes in zip(shapes, actions[run], strict=True)
+                ]
+                lips_[:, 1] += opened
+                lips_[:, 2] = np.maximum(lips_[:, 2], np.array(opened) > PARTS)
+        lips_[:, 2] = _joined(lips_[:, 2] > 0, lips_[:, 1] > PARTS_STILL)
         change[run] = _averaged(times, guess, CHANGE_SPREAD)
         smoothed = _averaged(times, lips_, CHANGE_SPREAD)
         keep[run], opening[run], refill[run] = smoothed.T
     refill[refill < 0.02] = 0
     refill[refill > 0.98] = 1
-    return Decisions(change, keep, opening, refill)
+    return Decisions(change, keep, opening, refill, actions)
+
+
+def _joined(sure: NDArray[np.bool_], likely: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The frames [n] that are `sure`, and those that are `likely` and joined to one by others, so that values about a
+    limit do not switch."""
+    either = sure | likely
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], either.astype(int), [0]])))
+    out = np.zeros_like(sure)
+    for start, stop in ends.reshape(-1, 2):
+        out[start:stop] = sure[start:stop].any()
+    return out
 
 
 def smooth(track: Track, spread: float = SHAPE_SPREAD) -> NDArray[np.float32]:
@@ -442,6 +533,7 @@ def typical(seen: Sequence[SkinStatistics]) -> SkinStatistics:
         np.median([frame.skin for frame in seen], axis=0),
         float(np.median([frame.grain for frame in seen])),
         float(np.median([frame.white for frame in seen])),
+        float(np.median([frame.side for frame in seen])),
     )
 
 
@@ -500,6 +592,7 @@ def edit_video(
         path: the video.
         out: path of the result; its suffix gives the format, .mp4. Nothing is left there.
         face: which face, by size at the start of a shot.
+        target: expressions, facial actions, or both; the actions are set against those measured in each frame.
         smoothed: smooth the points in time; otherwise every frame is drawn at its own points.
         label: draw this visible notice into every frame.
         sound: copy the sound.
@@ -513,9 +606,9 @@ def edit_video(
     from mien.io.video import VideoWriter
 
     target.check(intensity)
-    if target.actions or any(target.gaze):
+    if any(target.gaze):
         raise ConfigError(
-            f"{path}: facial actions and gaze are edited in photos, not in videos: choose an expression"
+            f"{path}: gaze is edited in photos, not in videos: choose an expression or facial actions"
         )
     outputs.check(out, overwrite=True, reads=[path], suffixes=(".mp4",))
     order = Order(target, intensity, mouth, relative, seed)
@@ -528,13 +621,14 @@ def edit_video(
             f"{path}: only {usable} of {several(count, 'frame')} show face {face} large, straight and whole "
             "enough: cut the clip, or choose another"
         )
-    decided = decide(track, order)
+    decided = decide(track, order, editor.actions)
     points = smooth(track, SHAPE_SPREAD if smoothed else 0.0)
     shares = presence(track)
     flicker, back, lowest, folding, edited, kept = Flicker(), ReadBack(order), 1.0, 1.0, 0, 0
     first: tuple[Pixels, Pixels, Plan] | None = None
     held = None if editor.corrector is None else TemporalCorrector(editor.corrector)
     lights: dict[int, deque[SkinStatistics]] = {}
+    mouths = ShotMouths(editor, track, points, decided, order)
     # In the folder of the result, so that a full disk is noticed there.
     with (
         tempfile.TemporaryDirectory(prefix=".mien-", dir=out.absolute().parent) as folder,
@@ -547,9 +641,13 @@ def edit_video(
                 if shares[n] > 0:
                     place = points[n].astype(np.float64)
                     change = shares[n] * decided.change[n]
-                    now = lip_gap(FaceFrame.of(place).to_canonical(place))
+                    shape = FaceFrame.of(place).to_canonical(place)
+                    now = lip_gap(shape)
                     gap = now + shares[n] * (now * decided.keep[n] + decided.opening[n] - now)
-                    if np.abs(change).sum() < UNSEEN and abs(gap - now) < UNSEEN / 10:
+                    gap, moved = max(gap, 0.0), shares[n] * decided.actions[n]
+                    further = editor.actions.seen(moved, shape) if editor.actions and moved.any() else 0.0
+                    still = np.abs(change).sum() < UNSEEN and np.abs(moved).max() < UNSEEN
+                    if still and abs(gap - now) < UNSEEN / 10:
                         kept += 1
                     else:
                         lights = lights if shot in lights else {shot: deque(maxlen=LIT)}
@@ -559,16 +657,18 @@ def edit_video(
                             place,
                             change,
                             gap,
-                            float(decided.refill[n]),
+                            float(shares[n] * decided.refill[n]),
+                            further,
                             order,
                             held,
                             shot,
                             lights[shot],
+                            mouths,
                         )
                         edited += 1
                         lowest, folding = min(lowest, drawn.share), min(folding, drawn.warp.folding)
                         first = first or (picture.rgb, rgb, drawn)
-                        if shares[n] == 1:
+                        if shares[n] == 1 and (target.strengths or target.is_neutral):
                             shown = drawn.frame.to_picture(drawn.target)
                             back.add(editor, rgb, shown, track.strengths[n].astype(np.float64), picture.time)
                     flicker.add(shot, place, picture.rgb, rgb)
@@ -591,13 +691,14 @@ def edit_video(
         flags.insert(1, f"{kept} left, which show it already")
     if back.missing:
         flags.insert(1, str(back))
+    flags += [f"mouth interior filled from '{name}'" for name in mouths.used]
     if lowest < 1:
         flags.append(f"in some frames weakened to {lowest:.0%} so that the skin does not fold")
     box = box_of_points(points[int(np.argmax(track.known))])
     record = FaceEdit(
         face=face,
         box=Box(float(box[0]), float(box[1]), float(box[2] - box[0]), float(box[3] - box[1])),
-        asked=dict(target.strengths),
+        asked=target.strengths | target.actions,
         intensity=intensity,
         applied=intensity * lowest,
         folding=folding,
@@ -649,18 +750,22 @@ def _drawn(
     change: Array,
     gap: float,
     refill: float,
+    further: Array | float,
     order: Order,
     held: TemporalCorrector | None,
     shot: int,
     lights: deque[SkinStatistics],
+    mouths: ShotMouths,
 ) -> tuple[Pixels, Plan]:
     """One edited frame; while the mouth interior is partly replaced, both versions are drawn and blended."""
     teeth = order.target.teeth
-    drawn = plan(editor.geometry, points, change, gap, refill > 0)
-    if held is not None:
-        drawn = held(shot, rgb, drawn, editor.shading, teeth, order.seed)
+    drawn = plan(editor.geometry, points, change, gap, refill > 0, further)
     lights.append(skin_statistics(rgb, drawn.frame, points))
     around = typical(lights)
+    drawn = replace(drawn, full=mouths.widest(shot))
+    if held is not None:
+        drawn = held(shot, rgb, drawn, editor.shading, teeth, order.seed)
+    example = mouths(shot, drawn, around)
     ways = []
     for replaced in (True,) if refill == 1 else (False,) if refill == 0 else (True, False):
         way = replace(drawn, refill=replaced)
@@ -673,12 +778,51 @@ def _drawn(
                 order.seed,
                 interiors=editor.interiors,
                 around=around,
-                example=editor.teeth if teeth >= 0.5 else None,
+                example=example,
             )[0]
         )
     if len(ways) == 2:
         return np.asarray(cv2.addWeighted(ways[0], refill, ways[1], 1 - refill, 0), np.uint8), drawn
     return ways[0], drawn
+
+
+class ShotMouths:
+    """The mouth that fills parted lips, one for each shot; `used` names those that were drawn."""
+
+    def __init__(
+        self, editor: Editor, track: Track, points: NDArray[np.float32], decided: Decisions, order: Order
+    ) -> None:
+        self._editor, self._track, self._points = editor, track, points
+        self._decided, self._bares = decided, order.target.teeth >= 0.5
+        self._widest: dict[int, Array] = {}
+        self._chosen: dict[int, Example] = {}
+        self.used: dict[str, None] = {}
+
+    def widest(self, shot: int) -> Array:
+        """The canonical points [P, 2] after the edit of the frame of a shot in which the lips part most."""
+        if shot not in self._widest:
+            frames = np.flatnonzero(self._track.known & (self._track.shots == shot))
+            shapes = [
+                FaceFrame.of(place).to_canonical(place) for place in self._points[frames].astype(np.float64)
+            ]
+            decided = self._decided
+            gaps = [
+                lip_gap(shape) * decided.keep[n] + decided.opening[n]
+                for n, shape in zip(frames, shapes, strict=True)
+            ]
+            most = int(np.argmax(gaps))
+            shape = np.median(shapes, axis=0)
+            self._widest[shot] = self._editor.geometry.move(shape, decided.change[frames[most]], gaps[most])
+        return self._widest[shot]
+
+    def __call__(self, shot: int, drawn: Plan, around: SkinStatistics) -> Example:
+        """The mouth of a shot, in the light of its first edited frames."""
+        if shot not in self._chosen:
+            own = self._editor.teeth or self._track.teeth.get(shot) if self._bares else None
+            self._chosen[shot] = own or mouth_for(drawn, float(self._bares), around)
+        if drawn.refill:
+            self.used[self._chosen[shot].name] = None
+        return self._chosen[shot]
 
 
 class TemporalCorrector:

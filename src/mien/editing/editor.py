@@ -134,9 +134,9 @@ class Editor:
                 f"{photo.source}: the lips are closed: choose a photo on which the person shows the teeth"
             )
         self._doubts(photo, face, force=False)
-        skin = skin_statistics(photo.rgb, frame, face.points).skin
+        light = skin_statistics(photo.rgb, frame, face.points)
         name = PurePath(photo.source).name  # results record it
-        return replace(self, teeth=mouth_interior.own_mouth(photo.rgb, face.points, skin, name))
+        return replace(self, teeth=mouth_interior.own_mouth(photo.rgb, face.points, light, name))
 
     def without_pictures(self) -> Editor:
         """This editor with its flow alone, without shading and mouth interiors. For comparison."""
@@ -379,36 +379,44 @@ def asked_plan(
     `Editor.plan`.
     """
     shape = FaceFrame.of(face.points).to_canonical(face.points)
-    seen = FaceFrame.of(face.network_points).to_canonical(face.network_points)
-    shares = None if face.reading is None else np.array([face.reading.probabilities[name] for name in ACTIVE])
-    current = geometry.strengths(seen, shares)
-    change = change_for(target, current, intensity, relative)
-    further, opened = np.zeros_like(shape), 0.0
-    camera = HeadTurn.load().camera(shape)
+    current = _current(geometry, face)
+    turn = HeadTurn.load()
+    camera = turn.camera(shape)
     upright = float(camera[1, 1])  # the turned eyes are closer together, and lips part downwards
-    if target.actions and basis is not None:
-        measured = {} if face.reading is None else face.reading.actions
-        moved = basis.moved(target.action_changes(measured, relative))
-        further = min(intensity, 1.0) * moved @ camera.T
-        opened = _parted(shape + further) - _parted(shape)
+
+    def asked(intensity: float) -> tuple[Array, float, Array, bool]:
+        """Change of strengths, lip gap, further displacement, and whether the mouth interior is replaced."""
+        change = change_for(target, current, intensity, relative)
+        further, opened = np.zeros_like(shape), 0.0
+        if target.actions and basis is not None:
+            measured = {} if face.reading is None else face.reading.actions
+            further = min(intensity, 1.0) * basis.seen(target.action_changes(measured, relative), shape)
+            opened = parted(shape + further) - parted(shape)
+        if isinstance(mouth, int | float):
+            return change, upright * mouth, further, False
+        leaving = smile_leaves(target, current, intensity) if mouth == "auto" and not relative else 0.0
+        gap = upright * lips_for(target, intensity, mouth, lip_gap(shape) / upright * (1 - leaving))
+        return change, max(0.0, gap + opened) if mouth == "auto" else gap, further, leaving > 0.5
+
     part = min(1.0, intensity / 0.3)  # so that intensity is a smooth control from 0
     gaze = eyes.reachable((target.gaze[0] * part, target.gaze[1] * part), shape)
+    change, gap, further, refill = asked(intensity)
+    whole, widest, furthest, _ = asked(1.0)
+    full = turn.seen(geometry, camera).move(shape, whole, widest, furthest)
     further = further + eyes.followed(gaze, shape)
-    if isinstance(mouth, int | float):
-        return _looking(plan(geometry, face.points, change, upright * mouth, further=further), gaze)
-    leaving = smile_leaves(target, current, intensity) if mouth == "auto" and not relative else 0.0
-    gap = upright * lips_for(target, intensity, mouth, lip_gap(shape) / upright * (1 - leaving))
-    if mouth == "auto":
-        gap = max(0.0, gap + opened)
-    return _looking(plan(geometry, face.points, change, gap, refill=leaving > 0.5, further=further), gaze)
+    drawn = plan(geometry, face.points, change, gap, refill=refill, further=further)
+    looking = (gaze[0] * drawn.share, gaze[1] * drawn.share) if any(gaze) else drawn.gaze
+    return replace(drawn, full=full, gaze=looking)
 
 
-def _looking(drawn: Plan, gaze: tuple[float, float]) -> Plan:
-    """The plan with a gaze, as far as it is drawn."""
-    return replace(drawn, gaze=(gaze[0] * drawn.share, gaze[1] * drawn.share)) if any(gaze) else drawn
+def _current(geometry: Geometry, face: Located) -> Array:
+    """The strengths [K] that a face shows."""
+    seen = FaceFrame.of(face.network_points).to_canonical(face.network_points)
+    shares = None if face.reading is None else np.array([face.reading.probabilities[name] for name in ACTIVE])
+    return geometry.strengths(seen, shares)
 
 
-def _parted(shape: Array) -> float:
+def parted(shape: Array) -> float:
     """The signed mean distance of the inner lips of a canonical shape, negative where they overlap."""
     upper, lower = np.array(INNER_LIP_PAIRS).T
     return float((shape[lower, 1] - shape[upper, 1]).mean())

@@ -5,13 +5,14 @@ the upper lip and that of the lower lip. A place inside it has the coordinates (
 it is sampled from the photo or an example: upper teeth keep their position below the upper lip and their proportions,
 and the lower lip covers the rest.
 
-The shipped examples are four mouths of synthetic faces (DiffusionFER, CC0): a closed bite, a laugh, parted lips and
-a wide opening. They are matched to the face in brightness, by the whites of its eyes, in tint and grain.
+The shipped examples are mouths of generated faces (DiffusionFER, CC0), with teeth and without, each also mirrored
+(`mien.training.editor.mouth_bank`). The one with the opening nearest to that of the lips is taken, of a head turned and
+lit alike, and matched to the face in brightness, by the whites of its eyes, in tint and grain.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ import cv2
 import numpy as np
 
 from mien.editing.warp import look_up
-from mien.io import cards
+from mien.io import cards, images
 from mien.io.images import LUMA
 from mien.landmarks import INNER_LIPS, LEFT_EYE, RIGHT_EYE
 
@@ -46,8 +47,40 @@ _ROW = 0.85
 shorter than usual."""
 _CORNER = 0.22
 """Share of the mouth's width at each corner over which an opening tapers to a point."""
+_NEAR_SHAPE = 0.05
+"""Difference of openings, in widths of the mouth, that weighs as much as `_NEAR_YAW` and `_NEAR_SIDE`. Our choice."""
+_NEAR_WIDTH = 0.08
+"""Difference of the widths of two mouths, in eye distances."""
+_NEAR_YAW = 0.1
+"""Difference of the turns of two heads, about ten degrees."""
+_NEAR_SIDE = 0.4
+"""Difference of the light from the side, as a logarithm."""
+_NEAR_LEVEL = 0.6
+"""Difference of the brightness of the skin, as a logarithm."""
+_NEAR_ROW = 0.1
+"""Share of an opening without teeth, of what they should fill, that weighs as much as these; and of a stretch."""
+_TALLER = 1.4
+"""Most that a mouth is stretched downwards before another one is preferred."""
+_FILLS = 0.8
+"""Share of an opening that teeth fill where it is no higher than `_ROW_HEIGHT`."""
+_ROW_HEIGHT = 0.15
+"""Mean height of a row of teeth, in widths of the mouth."""
+_TONGUE = 0.65
+"""Luma of a tongue, or of what is brightest in a mouth without teeth, over that of teeth. Our choice."""
+_TEETH_HUE = np.array([1.03, 0.99, 0.965])
+"""Mean colour of teeth over its luma, of the shipped examples; of 42 people of the London Set 1.04, 0.99, 0.95."""
+_SKIN_HUE = np.array([1.23, 0.925, 0.79])
+"""Mean colour of the skin over its luma, of the shipped examples."""
+_HUES = 0.15
+"""Difference of hues between people's skin, as a logarithm of channels."""
 _RELIT = (0.5, 1.6)
 """Limits of the ratio by which the person's own mouth is made darker or lighter."""
+_LEAST_WIDTH = 16.0
+"""Least width in pixels of a mouth that teeth are taken from without being asked for."""
+_LEAST_ROW = 0.4
+"""Least share of its opening that teeth fill."""
+_LIT = 0.75
+"""Least luma of its teeth over that of the cheeks."""
 PARTED = 0.045
 """Mean lip gap, in eye distances, from which a mouth shows teeth that can be taken."""
 SHOWS = 0.022
@@ -111,69 +144,162 @@ def _along(right: Array, left: Array, places: Array) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
-class Example:
-    """An example of a mouth: its picture [h, w, 3] (RGB, uint8), its opening, and the mean colour [3] of the skin
-    beside it. `own`: it is the person's own, from another photo (`own_mouth`)."""
-
-    name: str
-    picture: NDArray[np.uint8]
-    opening: Opening
-    skin: Array
-    own: bool = False
-
-    @cached_property
-    def bright(self) -> float:
-        """Luma of its teeth: the 90th percentile."""
-        t, share = np.meshgrid(np.linspace(0.05, 0.95, 40), np.linspace(0.05, 0.95, 20))
-        places = self.opening.at(t, share * self.opening.height_at(t)).astype(np.float32)
-        return float(np.percentile(look_up(self.picture.astype(np.float32), places) @ LUMA, 90))
-
-
-@dataclass(frozen=True)
 class SkinStatistics:
     """Light and noise of a face: mean colour `skin` [3] of the cheeks, standard deviation `grain` of their noise, and
-    luma `white` of the whites of the eyes, all in 0..255."""
+    luma `white` of the whites of the eyes, all in 0..255; `side` is the logarithm of the luma of the cheek on the right
+    of the picture over that on the left."""
 
     skin: Array
     grain: float
     white: float
+    side: float = 0.0
+
+
+@dataclass(frozen=True)
+class Example:
+    """An example of a mouth: its picture [h, w, 3] (RGB, uint8), its opening, and the light on its face. `own`: it is
+    the person's own, from another photo (`own_mouth`). `bares`: it shows teeth rather than the mouth's cavity; `row`:
+    share of the opening that they fill. `yaw`: how far its head is turned (`mien.editing.geometry.covariates`).
+    `width`: of the mouth, in eye distances."""
+
+    name: str
+    picture: NDArray[np.uint8]
+    opening: Opening
+    light: SkinStatistics
+    own: bool = False
+    bares: bool = True
+    row: float = 1.0
+    yaw: float = 0.0
+    width: float = 0.9
+
+    @cached_property
+    def teeth(self) -> Array:
+        """Colour [3] of its teeth, or of what is brightest in it: the mean of its brightest tenth."""
+        t, share = np.meshgrid(np.linspace(0.05, 0.95, 40), np.linspace(0.05, 0.95, 20))
+        places = self.opening.at(t, share * self.opening.height_at(t)).astype(np.float32)
+        seen = look_up(self.picture.astype(np.float32), places).reshape(-1, 3)
+        luma = seen @ LUMA
+        return np.asarray(seen[luma >= np.percentile(luma, 90)].mean(axis=0), np.float64)
+
+    def mirrored(self) -> Example:
+        """The same mouth on the other side of the mirror."""
+        last = np.array([self.picture.shape[1] - 1, 0.0])
+        opening = replace(
+            self.opening,
+            right=self.opening.left * [-1, 1] + last,
+            left=self.opening.right * [-1, 1] + last,
+            upper=self.opening.upper[::-1],
+            lower=self.opening.lower[::-1],
+        )
+        return replace(
+            self,
+            name=f"{self.name} mirrored",
+            picture=np.ascontiguousarray(self.picture[:, ::-1]),
+            opening=opening,
+            light=replace(self.light, side=-self.light.side),
+            yaw=-self.yaw,
+        )
 
 
 @lru_cache(maxsize=1)
-def examples() -> dict[str, Example]:
-    """The shipped examples, by name.
+def examples() -> tuple[Example, ...]:
+    """The shipped examples; after each its mirror image.
 
     Raises:
         WeightsError: the file is missing, damaged or does not match its card.
     """
     content, _ = cards.verified(cards.FOLDER / "editor" / "mouths.npz")
+    found = []
     with np.load(BytesIO(content), allow_pickle=False) as arrays:
-        return {
-            name: Example(
-                name, arrays[f"{name}_picture"], Opening.of(arrays[f"{name}_contour"]), arrays[f"{name}_skin"]
+        sheet = images.read(arrays["sheet"].tobytes())
+        skins, lights = arrays["skin"].astype(np.float64), arrays["light"].astype(np.float64)
+        for n, (left, top, width, height) in enumerate(arrays["places"]):
+            white, side, yaw, row, width_ = lights[n]
+            example = Example(
+                str(arrays["names"][n]),
+                np.ascontiguousarray(sheet[top : top + height, left : left + width]),
+                Opening.of(arrays["contours"][n].astype(np.float64)),
+                SkinStatistics(skins[n], 0.0, white, side),
+                bares=bool(arrays["bares"][n]),
+                row=row,
+                yaw=yaw,
+                width=width_,
             )
-            for name in (str(word) for word in arrays["names"])
-        }
+            found += [example, example.mirrored()]
+    return tuple(found)
 
 
-def own_mouth(rgb: Pixels, points: Array, skin: Array, name: str) -> Example:
-    """The mouth between the inner lips of landmarks [P, 2] in a photo [h, w, 3] (uint8), with the mean colour [3] of
-    its `skin`."""
+@lru_cache(maxsize=1)
+def _features() -> Array:
+    """What `choose` compares [n, F], of each of `examples`."""
+    return np.stack(
+        [_features_of(mouth.opening, mouth.width, mouth.yaw, mouth.light) for mouth in examples()]
+    )
+
+
+def _features_of(opening: Opening, width: float, yaw: float, light: SkinStatistics) -> Array:
+    places = slice(4, -4, 3)
+    height, middle = opening.lower - opening.upper, (opening.lower + opening.upper) / 2
+    count = len(height[places])
+    shape = np.concatenate([height[places], 0.5 * (middle[places] - middle.mean())])
+    level = np.log(max(float(light.skin @ LUMA), 1.0))
+    lit = light.side / _NEAR_SIDE, level / _NEAR_LEVEL
+    return np.array([*shape / (_NEAR_SHAPE * np.sqrt(count)), width / _NEAR_WIDTH, yaw / _NEAR_YAW, *lit])
+
+
+def own_mouth(rgb: Pixels, points: Array, light: SkinStatistics, name: str) -> Example:
+    """The mouth between the inner lips of landmarks [P, 2] in a photo [h, w, 3] (uint8), and the light there."""
     contour = points[INNER_LIPS]
     size = np.array(rgb.shape[1::-1])
     margin = 0.1 * float(np.linalg.norm(contour[10] - contour[0]))
     low = np.floor(contour.min(axis=0) - margin).astype(int).clip(0, size - 1)
     high = (np.ceil(contour.max(axis=0) + margin).astype(int) + 1).clip(low + 1, size)
     picture = np.ascontiguousarray(rgb[low[1] : high[1], low[0] : high[0]])
-    return Example(name, picture, Opening.of(contour - low), skin, own=True)
+    opening = Opening.of(contour - low)
+    return Example(name, picture, opening, light, own=True, row=row_of(picture, opening))
 
 
-def choose(ratio: float, teeth: float) -> Example:
-    """The example for an opening of this height over width; a high `teeth`, in 0..1, prefers those with teeth."""
-    known = examples()
-    if teeth >= 0.5:
-        return known["bite"] if ratio < 0.17 else known["laugh"]
-    return known["parted"] if ratio < 0.09 else known["wide"]
+def row_of(picture: Pixels, opening: Opening) -> float:
+    """Share of the middle of an opening in a picture that shows teeth: nearly as light as its lightest tenth, and
+    nearly grey."""
+    t, share = np.meshgrid(np.linspace(0.2, 0.8, 40), np.linspace(0.04, 0.96, 24))
+    places = opening.at(t, share * opening.height_at(t)).astype(np.float32)
+    colour = look_up(picture.astype(np.float32), places)
+    luma = colour @ LUMA
+    light = luma[luma >= np.percentile(luma, 90)].mean()
+    return float(((luma > 0.6 * light) & (np.ptp(colour, axis=2) < 70)).mean())
+
+
+def legibility(mouth: Example) -> float:
+    """How well a person's own mouth shows their teeth, to compare several pictures of them: the share of the opening
+    that teeth fill, times how sharp they are; 0 where it is narrow or dark, or where little of it is teeth."""
+    across = float(np.linalg.norm(mouth.opening.left - mouth.opening.right))
+    light = float(mouth.teeth @ LUMA)
+    if across < _LEAST_WIDTH or mouth.row < _LEAST_ROW or light < _LIT * float(mouth.light.skin @ LUMA):
+        return 0.0
+    t, share = np.meshgrid(np.linspace(0.2, 0.8, 48), np.linspace(0.1, 0.9, 12))
+    places = mouth.opening.at(t, share * mouth.opening.height_at(t)).astype(np.float32)
+    luma = look_up(mouth.picture.astype(np.float32), places) @ LUMA
+    return mouth.row * float(np.abs(np.diff(luma, axis=1)).mean()) / light
+
+
+def choose(opening: Opening, teeth: float, width: float, yaw: float, light: SkinStatistics) -> Example:
+    """The example with the nearest opening, width, turn of the head and light; of those with teeth if `teeth`, in
+    0..1, is at least 0.5, else of those without. `width`, `yaw` and `light` are those of `Example`.
+
+    A mouth that is stretched shows the gaps between its teeth. In a smile the lower lip lies at the upper teeth, so
+    where the lips part by no more than the height of a row of teeth, that row fills the opening.
+    """
+    apart = np.linalg.norm(_features() - _features_of(opening, width, yaw, light), axis=1)
+    taller = np.array([opening.ratio / mouth.opening.ratio for mouth in examples()])
+    apart = np.hypot(apart, np.maximum(taller - _TALLER, 0) / _NEAR_ROW)
+    bares = teeth >= 0.5
+    if bares:
+        row = np.array([mouth.row for mouth in examples()])
+        least = _FILLS * min(1.0, _ROW_HEIGHT / max(opening.ratio, 1e-3))
+        apart = np.hypot(apart, np.maximum(least - row, 0) / _NEAR_ROW)
+    apart[[mouth.bares != bares for mouth in examples()]] = np.inf
+    return examples()[int(apart.argmin())]
 
 
 def _depth_in(example: Opening, t: Array, depth: Array, height: Array) -> Array:
@@ -229,29 +355,42 @@ def filled(
     t, depth, height = target.locate(places)
     if example.own:
         places = example.opening.at(np.clip(t, 0, 1), _depth_in(example.opening, t, depth, height))
-        light = float(around.skin @ LUMA) / max(float(example.skin @ LUMA), 1.0)
+        light = float(around.skin @ LUMA) / max(float(example.light.skin @ LUMA), 1.0)
         own = look_up(example.picture.astype(np.float32), places.astype(np.float32), cv2.INTER_CUBIC)
         return np.asarray(own * np.float32(np.clip(light, *_RELIT)), np.float32)
     inside = np.clip(t, 0, 1)
     across = 0.5 + _ROW * (inside - 0.5)
     where = example.opening.at(across, _depth_in(example.opening, across, depth, height)).astype(np.float32)
     look = look_up(example.picture.astype(np.float32), where)
-    ratio = np.clip(around.skin / example.skin, 0.2, 1.6)
     teeth = min(_TEETH * around.white**0.4, _BRIGHTEST * around.white)
-    # The light tints them too, but less than the skin.
-    tint = (ratio / float(ratio.mean())) ** 0.35
-    gain = min(teeth / example.bright, 1.15) * tint
+    level = teeth if example.bares else _TONGUE * teeth
+    gain = min(level / max(float(example.teeth @ LUMA), 1.0), 1.15) * _tint(example, around)
     # Lips and cheeks shade the interior, most under the upper lip and towards the corners.
     width = np.maximum(height, 1e-3)
     under = np.exp(-np.clip(depth, 0, None) / (0.10 * width + 0.012))
     over = np.exp(-np.clip(height - depth, 0, None) / (0.10 * width + 0.01))
-    shade = (1 - 0.45 * under - 0.2 * over) * (1 - 0.55 * np.abs(2 * inside - 1) ** 4)
+    shade = (1 - 0.25 * under - 0.1 * over) * (1 - 0.6 * np.abs(2 * inside - 1) ** 4)
     noise = np.random.default_rng(seed).normal(0, around.grain, look.shape[:2])
     soft = np.asarray(cv2.GaussianBlur(noise, (0, 0), 0.7)) * 1.7
     # The darkest part of a mouth is its lining, a dark red that scales with the skin's brightness.
     lining = around.skin * [0.26, 0.13, 0.13]
     drawn = np.maximum(look * gain * np.clip(shade, 0.2, 1)[..., None], lining)
     return np.asarray(drawn + soft[..., None], np.float32)
+
+
+def _tint(example: Example, around: SkinStatistics) -> Array:
+    """The gain of each channel [3], 1 in luma, that gives an example the hue of teeth in the light of a face.
+
+    Teeth are warm (`_TEETH_HUE`), hardly depending on the skin. Hues of skin differ by some 15 % between people; what
+    is beyond that comes from the light, and falls on the teeth too.
+    """
+    hue = around.skin / max(float(around.skin @ LUMA), 1.0)
+    apart = np.log(np.clip(hue, 0.05, None) / _SKIN_HUE)
+    usual = np.clip(apart, -_HUES, _HUES)
+    wanted = _TEETH_HUE * np.exp(0.1 * usual + 0.8 * (apart - usual))
+    own = example.teeth / max(float(example.teeth @ LUMA), 1.0) if example.bares else _TEETH_HUE
+    tint = wanted / np.maximum(own, 0.05)
+    return np.asarray(tint / float(tint @ LUMA))
 
 
 def white_of(colour: Pixels, points: Array) -> float | None:

@@ -31,7 +31,9 @@ class Plan:
     """The planned edit of one face. `share` in 0..1 is how much of the request can be done without folding; `source`
     and `target` [P, 2] canonical points; `change` [K] of strengths and `gap` after `share`. `refill`: the mouth
     interior of the photo does not fit and is replaced. `gain` [GRID, GRID]: log gain applied to the drawn face at the
-    end (`mien.editing.corrector`). `gaze` (across, up): how far the eyes turn, in units of 15 degrees.
+    end (`mien.editing.corrector`). `gaze` (across, up): how far the eyes turn, in units of 15 degrees. `full` [P, 2]:
+    canonical points at intensity 1, by which the example of a mouth is chosen, so that it is the same at every
+    intensity; None takes `target`.
     """
 
     frame: FaceFrame
@@ -44,6 +46,7 @@ class Plan:
     refill: bool = False
     gain: Array | None = None
     gaze: tuple[float, float] = (0.0, 0.0)
+    full: Array | None = None
 
 
 def plan(

@@ -13,7 +13,7 @@ import numpy as np
 
 from mien.editing import eyes, mouth_interior
 from mien.editing.face_mask import FaceMask
-from mien.editing.geometry import FaceFrame, lip_gap
+from mien.editing.geometry import FaceFrame, covariates, lip_gap
 from mien.editing.plan import REFILL, Plan
 from mien.editing.warp import Region, mouth_line, pixel_map, pull
 from mien.io.images import LUMA
@@ -207,12 +207,19 @@ def _mouth(
         note = []
     else:
         scale = np.iinfo(colour.dtype).max / 255
-        look = example or mouth_interior.choose(target.ratio, teeth)
+        look = example or mouth_for(plan_, teeth, around)
         inner = mouth_interior.filled(look, target, places, around, seed) * scale
         note = [f"mouth interior filled from {'' if look.own else 'the example '}'{look.name}'"]
     new[window] = mask * inner + (1 - mask) * new[window]
     touched[window] |= mask[..., 0] > 0
     return note
+
+
+def mouth_for(plan_: Plan, teeth: float, around: mouth_interior.SkinStatistics) -> mouth_interior.Example:
+    """The example of a mouth that fits a plan best, in the light of `around`."""
+    opening = mouth_interior.opening_of(plan_.target if plan_.full is None else plan_.full)
+    width = float(np.linalg.norm(opening.left - opening.right))
+    return mouth_interior.choose(opening, teeth, width, float(covariates(plan_.source)[0]), around)
 
 
 def _close(plan_: Plan, region: Region, new: NDArray[np.float32], touched: NDArray[np.bool_]) -> None:
@@ -255,11 +262,13 @@ def skin_statistics(colour: Pixels, frame: FaceFrame, points: Array) -> mouth_in
                 luma, cv2.CV_32F, np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
             )
             grains.append(np.sqrt(np.pi / 2) / 6 * np.abs(edges[1:-1, 1:-1]).mean())
-    skin, grain = np.array([180.0, 140.0, 120.0]), 1.5
+    skin, grain, side = np.array([180.0, 140.0, 120.0]), 1.5, 0.0
+    if len(means) == 2:
+        side = float(np.log(max(means[1] @ LUMA, 1.0) / max(means[0] @ LUMA, 1.0)))
     if means:
         skin, grain = np.mean(means, axis=0).astype(np.float64), float(np.mean(grains))
     white, light = mouth_interior.white_of(colour, points), float(skin @ LUMA)
     # If darker than the skin, it is a lens, a shadow or a lid.
     return mouth_interior.SkinStatistics(
-        skin, grain, light if white is None or white < _LENS * light else white
+        skin, grain, light if white is None or white < _LENS * light else white, side
     )

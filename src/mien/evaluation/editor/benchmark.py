@@ -307,16 +307,11 @@ def on_pairs(draw: EditFunction, editor: Editor, judge: MiniXception, find: Find
         same.append(min(metrics.psnr(photo.rgb, unchanged), 99.0))
     everyone = list(range(len(after)))
     shares = judge(np.stack(crops))[0]
-    filled = [
-        metrics.fill_error(photo, face.points)
-        for photo, face in zip(pairs.smiling.photos, pairs.smiling.faces, strict=True)
-    ]
-    open_mouths = [pair for pair in filled if pair is not None]
     return {
         "london/pair/happy": metrics.accuracy(shares, ["happiness"] * len(shares), "happiness"),
         "london/pair/lips": metrics.ratio_by_source(np.array(after), np.array(before)),
         "london/self": metrics.mean_by_source(np.array(same), everyone),
-        **({"london/mouth": metrics.ratio_by_source(*np.array(open_mouths).T)} if open_mouths else {}),
+        **mouths(editor, pairs),
     }
 
 
@@ -378,6 +373,19 @@ def refused_photos(editor: Editor, folder: Path) -> Figures:
     if not total:
         raise DatasetNotFound(f"{folder}: no frontal face of {LARGE} pixels or more in its photos")
     return {"photos/refused": wilson(refused, total)}
+
+
+def mouths(editor: Editor, pairs: Pairs) -> Figures:
+    """Error of the mouth interior of smiles over that of one flat tone, with an example's teeth and with the person's
+    own (`metrics.mouth_error`)."""
+    found = {}
+    sides = (pairs.neutral.photos, pairs.neutral.faces, pairs.smiling.photos, pairs.smiling.faces)
+    for name, own in (("london/mouth", False), ("london/mouth/own", True)):
+        errors = [metrics.mouth_error(editor, *pair, own) for pair in zip(*sides, strict=True)]
+        known = [error for error in errors if error is not None]
+        if known:
+            found[name] = metrics.ratio_by_source(*np.array(known).T)
+    return found
 
 
 def motion(draw: EditFunction, editor: Editor, find: Find, pairs: Pairs) -> Figures:

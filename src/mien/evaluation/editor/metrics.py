@@ -15,8 +15,10 @@ import numpy as np
 from mien.editing import mouth_interior
 from mien.editing.geometry import FaceFrame, lip_gap
 from mien.editing.photo import Photo
+from mien.editing.render import skin_statistics
 from mien.editing.results import EditRefused
 from mien.editing.target import Target
+from mien.editing.warp import look_up
 from mien.evaluation.editor.judges import JUDGED, grey_crop, square_of
 from mien.evaluation.intervals import Interval, Resampling, interval, wilson
 from mien.evaluation.metrics import frechet, spearman
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
 
 VERSION: Final = "3"
 """Version of these definitions, printed with every table. Changes in 2: motion and lips by dlib's points instead of
-FaceMesh, strength against reading on 100 faces instead of 25, a mouth's error within the outline of its inner lips. In
-3: a second judge of expressions, background, mirrored faces, smiles taken away, and refused photos."""
+FaceMesh, strength against reading on 100 faces instead of 25. In 3: a mouth's error is that of an edit (`mouth_error`);
+a second judge of expressions, background, mirrored faces, smiles taken away, and refused photos."""
 POOLED: Final = ("happiness", "surprise", "sadness", "anger")
 """Expressions with enough held-out pictures of each for a Frechet distance."""
 ASKED: Final = (*POOLED, "disgust", "fear")
@@ -271,36 +273,43 @@ def psnr(first: Pixels, second: Pixels) -> float:
     return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
 
 
-def fill_error(photo: Photo, points: Array) -> tuple[float, float] | None:
-    """Error of a filled mouth against the real one, and the error of a fill with the real mouth's mean colour.
+def mouth_error(
+    editor: Editor, neutral: Photo, face: Located, smiling: Photo, smile: Located, own: bool = False
+) -> tuple[float, float] | None:
+    """Error of the mouth interior of an edit against the same person's real smile, and the error of one flat tone.
 
-    Mean absolute difference of luma inside the inner lips of landmarks [P, 2], over the standard deviation of luma in
-    the lower half of the face; None for closed lips.
+    The neutral photo is edited to happiness at 1 with the lip gap of the smile; the teeth come from an example, or from
+    the photo of the smile itself if `own`, so that then the error is that of transfer alone. Both interiors are sampled
+    at the same shares of the width and height between their inner lips, without the outermost 5 and 10 %, where the
+    points are inexact. The first error is the mean absolute difference of luma, the second that of the real interior
+    from its own mean; their ratio is 1 for a flat tone of the right brightness. None where the smile shows no teeth
+    (lips apart by less than `mouth_interior.PARTED`, or less than 40 % of the interior nearly as light as the cheeks),
+    or where the edit is refused.
     """
-    frame = FaceFrame.of(points)
-    if lip_gap(frame.to_canonical(points)) < 2 * mouth_interior.SHOWS:
+    frame = FaceFrame.of(smile.points)
+    gap = lip_gap(frame.to_canonical(smile.points))
+    truth = _between_lips(smiling.rgb, smile.points)
+    cheeks = float(skin_statistics(smiling.rgb, frame, smile.points).skin @ LUMA)
+    if gap < mouth_interior.PARTED or np.percentile(truth, 60) < 0.95 * cheeks:
         return None
-    from mien.editing.render import skin_statistics
+    try:
+        able = replace(editor.with_teeth_of(smiling) if own else editor, measure=False)
+        drawn = able.plan(face, Target.parse("happiness"), 1.0, gap)
+        shown = able.apply(neutral, [face], "happiness", 1.0, mouth=gap).image
+    except EditRefused:
+        return None
+    if able.corrector is not None:
+        drawn = able.corrector(neutral.colour, drawn, able.shading, 1.0, 0)
+    found = _between_lips(shown, drawn.frame.to_picture(drawn.target))
+    return float(np.abs(found - truth).mean()), float(np.abs(truth - truth.mean()).mean())
 
+
+def _between_lips(rgb: Pixels, points: Array) -> Array:
+    """Luma [17, 46] between the inner lips of landmarks [P, 2], by height and width."""
+    t, share = np.meshgrid(np.linspace(0.05, 0.95, 46), np.linspace(0.1, 0.9, 17))
     opening = mouth_interior.opening_of(points)
-    low, high = (np.array(f(points[OUTER_LIPS], axis=0), int).clip(0) for f in (np.min, np.max))
-    high = np.minimum(high, photo.rgb.shape[1::-1])
-    if (high <= low).any():
-        return None
-    places = np.stack(np.meshgrid(np.arange(low[0], high[0]), np.arange(low[1], high[1])), axis=-1).astype(
-        np.float64
-    )
-    outline = np.rint(points[INNER_LIPS] - low).astype(np.int32)
-    inside = cv2.fillPoly(np.zeros(places.shape[:2], np.uint8), [outline], 1) > 0
-    around = skin_statistics(photo.rgb, frame, points)
-    drawn = mouth_interior.filled(mouth_interior.choose(opening.ratio, 1.0), opening, places, around, 0)
-    truth = photo.rgb[low[1] : high[1], low[0] : high[0]] @ LUMA
-    box = square_of(points).clip(0).astype(int)
-    lower = photo.rgb[(box[1] + box[3]) // 2 : box[3], box[0] : box[2]] @ LUMA
-    scale = float(lower.std())
-    error = np.abs(drawn @ LUMA - truth)[inside].mean()
-    constant = np.abs(truth[inside] - np.median(truth[inside])).mean()
-    return float(error) / scale, float(constant) / scale
+    places = opening.at(t, share * opening.height_at(t)).astype(np.float32)
+    return np.asarray(look_up(rgb.astype(np.float32), places) @ LUMA, np.float64)
 
 
 def small(picture: Pixels, side: int) -> Pixels:

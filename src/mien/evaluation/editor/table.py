@@ -46,7 +46,8 @@ LINES: Final[dict[str, tuple[str, str]]] = {
     "london/smile/left": ("London: smile to neutral, error to the real neutral face over that of the smile", "<= 0.6"),
     "london/smile/neutral": ("London: smile to neutral, judged neutral", ""),
     "london/smile/anger": ("London: smile to anger, judged anger", ">= 0.6"),
-    "london/mouth": ("London: error of a filled mouth over that of one flat tone", "<= 0.55"),
+    "london/mouth": ("London: error of a filled mouth over that of one flat tone", "< 1"),
+    "london/mouth/own": ("London: the same with the person's own teeth", "< 0.6"),
     "photos/refused": ("photos: frontal faces of 80 px or more refused", "<= 0.15"),
     "seconds": ("12 megapixels, one face, s on two threads", "<= 2"),
 }  # fmt: skip

@@ -1,7 +1,6 @@
-"""Fit the editor's landmark blendshapes and shading maps, and cut its mouth examples, in a few minutes on one core.
+"""Fit the editor's landmark blendshapes and shading maps, in a few minutes on one core.
 
-    python -m mien.training.editor.fit_blendshapes --points LABELS --ferplus DIR --heads ict_facekit.npz
-    --diffusionfer DIR --out DIR
+    python -m mien.training.editor.fit_blendshapes --points LABELS --ferplus DIR --heads ict_facekit.npz --out DIR
 
 Two sources give each expression's displacement of the landmarks, and are mixed by `PRIOR_SHARE`:
 
@@ -26,7 +25,6 @@ import typer
 
 from mien.editing.geometry import ACTIVE, FaceFrame, covariates, lip_gap
 from mien.editing.warp import ANCHORS, GRID, grid_points, look_up, thin_plate
-from mien.io import images
 from mien.labels import EXPRESSIONS
 from mien.landmarks import (
     INNER_LIPS,
@@ -358,76 +356,15 @@ def _inside_face(mean: Array) -> NDArray[np.bool_]:
     return mask > 0
 
 
-# Mouth examples: picture, cut (centre x, y; width; angle in degrees) and the lips' edges in a 200 x 150 cut with a
-# mouth 160 wide, drawn by hand since labels confuse upper teeth with the lip; a patch of skin (x, y, width, height).
-EXAMPLES: dict[str, Any] = {
-    "bite": (
-        "happy/nnfoqmaj_1.jpg",
-        [(28, 79), (40, 74), (60, 73.5), (80, 73.5), (100, 73.5), (120, 73.5), (140, 72.5), (160, 72.5), (176, 75)],
-        [(28, 79), (40, 87), (60, 92.5), (80, 94.5), (100, 95), (120, 93.5), (140, 90.5), (160, 84), (176, 75)],
-        (60, 115, 30, 12),
-    ),
-    "laugh": (
-        "happy/tldtjgnj_1.jpg",
-        [(31, 76), (45, 73), (60, 73.5), (80, 73.5), (100, 74), (120, 72.5), (140, 71.5), (155, 71), (168, 74)],
-        [(31, 76), (45, 89), (60, 97), (75, 103), (100, 106), (120, 105.5), (140, 100), (155, 88), (168, 74)],
-        (60, 118, 40, 10),
-    ),
-    "wide": (
-        "angry/ijoikokkk_6.jpg",
-        [(40, 75), (45, 62), (52, 53), (60, 46), (70, 41), (80, 37), (100, 37), (120, 35), (135, 37), (148, 42),
-         (156, 52), (162, 77)],
-        [(40, 75), (45, 90), (55, 100), (65, 106), (80, 108), (100, 108.5), (120, 108), (135, 105), (150, 97),
-         (158, 87), (162, 77)],
-        (10, 60, 20, 20),
-    ),
-    "parted": (
-        "fear/btyqkxcl_4.jpg",
-        [(30, 72), (45, 65), (55, 62), (65, 55), (75, 51.5), (90, 49), (100, 50), (110, 49), (125, 49), (138, 52),
-         (150, 58), (165, 65), (176, 70)],
-        [(30, 72), (45, 76), (60, 79), (80, 82), (100, 84), (120, 82), (140, 78), (160, 75), (176, 70)],
-        (150, 15, 35, 12),
-    ),
-}  # fmt: skip
-
-
-def cut_mouths(points: Path, diffusionfer: Path) -> dict[str, Any]:
-    """The arrays of `mien.editing.mouth_interior.examples`: small colour cuts of four synthetic mouths (CC0)."""
-    with np.load(points) as labels:
-        names, found = [str(name) for name in labels["names"]], labels["points"].astype(np.float64)
-    arrays: dict[str, Any] = {"names": np.array(list(EXAMPLES))}
-    for name, (file, upper, lower, (x, y, w, h)) in EXAMPLES.items():
-        lips = found[names.index(file)]
-        right, left = lips[INNER_LIPS.start - 20], lips[INNER_LIPS.start - 10]
-        across = left - right
-        width = float(np.linalg.norm(across))
-        turn = cv2.getRotationMatrix2D(
-            tuple((right + left) / 2), float(np.degrees(np.arctan2(across[1], across[0]))), 160 / width
-        )
-        turn[:, 2] += np.array([100, 70]) - (right + left) / 2
-        picture = images.read(diffusionfer / "images" / file)
-        cut = cv2.warpAffine(picture, turn, (200, 150), flags=cv2.INTER_LANCZOS4)
-        xs = np.linspace(upper[0][0], upper[-1][0], 11)
-        edges = [np.stack([xs, np.interp(xs, *np.array(edge, float).T)], axis=1) for edge in (upper, lower)]
-        contour = np.concatenate([edges[0], edges[1][9:0:-1]])
-        low = contour.min(axis=0).astype(int) - 8
-        high = contour.max(axis=0).astype(int) + 9
-        arrays[f"{name}_picture"] = cut[low[1] : high[1], low[0] : high[0]]
-        arrays[f"{name}_contour"] = contour - low
-        arrays[f"{name}_skin"] = cut[y : y + h, x : x + w].reshape(-1, 3).mean(axis=0)
-    return arrays
-
-
 def main(
     points: Annotated[
         Path, typer.Option(help="folder with ferplus_train.npz and diffusionfer.npz of the teacher")
     ],
     ferplus: Annotated[Path, typer.Option(help="packed FERPlus: labels.csv and FER2013Train.npz")],
     heads: Annotated[Path, typer.Option(help="ict_facekit.npz")],
-    diffusionfer: Annotated[Path, typer.Option()],
     out: Annotated[Path, typer.Option(help="folder for the arrays, in the package weights/editor")],
 ) -> None:
-    """Write geometry.npz, shading.npz and mouths.npz."""
+    """Write geometry.npz and shading.npz."""
     cv2.setNumThreads(1)
     shapes, shares, rows = faces_of(points / "ferplus_train.npz", ferplus)
     geometry = mixed_smile(
@@ -444,7 +381,6 @@ def main(
         mean=mean.astype(np.float32),
         amount=np.float32(AMOUNT),
     )
-    np.savez_compressed(out / "mouths.npz", **cut_mouths(points / "diffusionfer.npz", diffusionfer))
 
 
 if __name__ == "__main__":
