@@ -184,7 +184,8 @@ def test_boxes_are_those_of_python(browse: Any, sixty: list[tuple[str, bytes]], 
 
 
 def test_readings_are_those_of_python(browse: Any, sixty: list[tuple[str, bytes]], python: Pipeline) -> None:
-    """In the same boxes."""
+    """In the same boxes. All answers agree closely, but for a face between two steps of the rounding of crops: it is
+    rounded either way."""
     page = browse().page
     labels, isolated = page.evaluate(OPEN, None)
     assert tuple(labels) == EXPRESSIONS
@@ -232,7 +233,8 @@ def test_readings_are_those_of_python(browse: Any, sixty: list[tuple[str, bytes]
     assert len(points) > 80
     assert max(points) < 0.005
     assert np.mean(equal) >= 0.99
-    assert max(probabilities) < 0.02, np.sort(probabilities)[-10:]
+    assert np.quantile(probabilities, 0.97) < 0.001
+    assert max(probabilities) < 0.1
     assert np.max(others, axis=0).max() < 0.02
 
 
