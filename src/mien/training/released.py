@@ -117,9 +117,10 @@ def _floats(content: bytes) -> dict[str, NDArray[np.float32]]:
             if name in stored:
                 # Exact sums take whole numbers, see mien.release.quantise; their weights are divided by the steps.
                 whole = made.get(node.input[0])
-                steps = whole is not None and whole.op_type == "Round" and name == node.input[1]
-                factor = stored[made[whole.input[0]].input[1]] if steps else 1
-                found[_plain_name(name)] = (stored[name] * factor).astype(np.float32)
+                values = stored[name]
+                if whole is not None and whole.op_type == "Round" and name == node.input[1]:
+                    values = values * stored[made[whole.input[0]].input[1]]
+                found[_plain_name(name)] = values.astype(np.float32)
                 continue
             scaled = made[name]
             values, scale = stored[scaled.input[0]], stored[scaled.input[1]]
