@@ -184,9 +184,8 @@ def test_boxes_are_those_of_python(browse: Any, sixty: list[tuple[str, bytes]], 
 
 
 def test_readings_are_those_of_python(browse: Any, sixty: list[tuple[str, bytes]], python: Pipeline) -> None:
-    """In the same boxes. The recogniser is an 8-bit network: one value in a hundred thousand that a processor's kernel
-    rounds to the other side becomes a tenth of all values at the end. So most probabilities are held closely, and all
-    of them loosely."""
+    """In the same boxes. All answers agree closely, but for a face between two steps of the rounding of crops: it is
+    rounded either way."""
     page = browse().page
     labels, isolated = page.evaluate(OPEN, None)
     assert tuple(labels) == EXPRESSIONS
@@ -234,9 +233,8 @@ def test_readings_are_those_of_python(browse: Any, sixty: list[tuple[str, bytes]
     assert len(points) > 80
     assert max(points) < 0.005
     assert np.mean(equal) >= 0.99
-    assert np.median(probabilities) < 0.005
-    assert np.quantile(probabilities, 0.8) < 0.02
-    assert max(probabilities) < 0.15
+    assert np.quantile(probabilities, 0.97) < 0.001
+    assert max(probabilities) < 0.1
     assert np.max(others, axis=0).max() < 0.02
 
 

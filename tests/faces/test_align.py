@@ -132,6 +132,34 @@ def photo() -> NDArray[np.uint8]:
     return cv2.GaussianBlur(random.integers(0, 256, (300, 400, 3), dtype=np.uint8), (0, 0), 2)
 
 
+def test_rounding_moves_no_pixel_of_a_crop_by_more_than_a_fifth() -> None:
+    anchors, _ = faces(300, seed=3)
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1], [0.5, 0.5]])
+    for matrix in align.fit(anchors):
+        spots = align.apply(align.invert(matrix), corners)
+        moved = align.apply(align.settled(matrix, 80), spots) - corners
+        assert 80 * np.linalg.norm(moved, axis=1).max() < 0.2
+
+
+def test_a_crop_does_not_depend_on_the_last_digits_of_points() -> None:
+    """Points that differ as between two processors give the same matrix, but for one face in hundreds."""
+    anchors, _ = faces(1000, seed=4)
+    noise = np.random.default_rng(5).normal(0, 1e-6, anchors.shape)
+    first, second = (
+        np.array([align.settled(matrix, 80) for matrix in align.fit(given)])
+        for given in (anchors, anchors + noise)
+    )
+    assert np.all(align.fit(anchors) != align.fit(anchors + noise), axis=(1, 2)).mean() > 0.9
+    assert (first != second).any(axis=(1, 2)).mean() < 0.01
+
+
+def test_rounding_twice_is_rounding_once() -> None:
+    anchors, _ = faces(50, seed=6)
+    for matrix in align.fit(anchors):
+        once = align.settled(matrix, 80)
+        assert align.settled(once, 80) == pytest.approx(once, rel=1e-9, abs=1e-9)
+
+
 def test_an_upright_crop_at_full_scale_is_a_copy(photo: NDArray[np.uint8]) -> None:
     assert np.array_equal(align.crop(photo, square(70, 40, 64), 64), photo[40:104, 70:134])
 

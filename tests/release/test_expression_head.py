@@ -128,6 +128,22 @@ def test_the_whole_recipe_ends_in_weights_with_another_head(
         assert list(default.probabilities.values()) == pytest.approx(expected / expected.sum(), abs=1e-4)
 
 
+def test_the_network_is_quantised_again_if_asked(released: tuple[Path, Path], tmp_path: Path) -> None:
+    """The embedding stays as it was but for its codes."""
+    network, faces = released
+    said: list[str] = []
+    made = expression_head.build(_config(network, faces, quantise=True), tmp_path / "out", said.append)
+    assert any(line.startswith("int8: ") for line in said)
+    card = json.loads(made.with_suffix(".json").read_text(encoding="utf-8"))
+    assert card["recipe"]["head"]["quantise"] is True
+    crops = np.stack([face.pixels[..., 0] for face in drawings.faces(40, size=48)])
+    before, after = (
+        np.array([one.embedding for one in OnnxRecogniser.load(path)(crops, embeddings=True)])
+        for path in (network, made)
+    )
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.98
+
+
 def test_a_network_without_a_linear_head_is_refused(released: tuple[Path, Path]) -> None:
     content = released[0].read_bytes()
     with pytest.raises(WeightsError, match="the new one"):

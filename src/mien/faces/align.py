@@ -59,6 +59,10 @@ def face_matrix(points: ArrayLike, template: ArrayLike = TEMPLATE) -> Matrix:
     return matrix
 
 
+ANGLE_STEP = 0.125
+"""Degrees to which the angle of a crop is rounded, see `settled`."""
+
+
 def fit(anchors: ArrayLike, template: ArrayLike = TEMPLATE) -> NDArray[np.float64]:
     """The similarity that brings each face's anchors closest to the template, in the least squares sense.
 
@@ -137,6 +141,31 @@ def scale_of(matrix: ArrayLike) -> float:
     """Unit lengths per picture pixel; times the crop's size this is the magnification of a crop."""
     linear = np.asarray(matrix, dtype=np.float64)
     return float(np.hypot(linear[0, 0], linear[1, 0]))
+
+
+def settled(matrix: ArrayLike, size: int) -> Matrix:
+    """The matrix [2, 3] of a square of `size` pixels, rounded in its place, so that no crop depends on kernels.
+
+    Points from a network in floating point differ by about 1e-5 pixels between processors. A warp rounds places to a
+    32nd of a pixel, so without this some pixels of the crop would differ too, and an int8 network amplifies that. See
+    `grid` for the steps; a value that lies between two of them is still rounded either way, rarely.
+    """
+    (a, _, _), (b, _, _) = np.asarray(matrix, dtype=np.float64)
+    side = 1 / scale_of(matrix)
+    step = grid(side / size)
+    angle = np.radians(round(float(np.degrees(np.arctan2(b, a))) / ANGLE_STEP) * ANGLE_STEP)
+    side = round(side / step) * step
+    x, y = np.round(apply(invert(matrix), [0.5, 0.5]) / step) * step
+    cosine, sine = np.cos(angle) / side, np.sin(angle) / side
+    return np.array(
+        [[cosine, -sine, 0.5 - cosine * x + sine * y], [sine, cosine, 0.5 - sine * x - cosine * y]]
+    )
+
+
+def grid(pixel: float) -> float:
+    """The step, in pixels of the picture, to which places and sides of a crop are rounded: a power of two, between a
+    16th and an eighth of one of the crop's pixels, which are `pixel` pixels of the picture wide (our choice)."""
+    return float(2.0 ** np.floor(np.log2(pixel / 8)))
 
 
 def crop(image: NDArray[np.uint8], matrix: ArrayLike, size: int, grey: bool = False) -> NDArray[np.uint8]:

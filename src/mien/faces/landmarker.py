@@ -9,6 +9,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
+from mien.faces import align
 from mien.io.onnx import Network, ThreadedBatches
 from mien.landmarks import LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS, Floats, Pixels
 
@@ -107,6 +108,7 @@ class Landmarker:
         self, image: Pixels, views: Sequence[tuple[Floats, float, float]]
     ) -> tuple[Floats, Floats, Floats]:
         """As `__call__`, for squares of a centre, a side and an angle in degrees."""
+        views = [settled(*view) for view in views]
         points = np.empty((len(views), len(POINTS), 2), np.float32)
         presence, pose = np.empty(len(views), np.float32), np.empty((len(views), 3), np.float32)
 
@@ -120,6 +122,13 @@ class Landmarker:
 
         self._team.map(look, len(views))
         return points, presence, pose
+
+
+def settled(centre: Floats, side: float, angle: float) -> tuple[Floats, float, float]:
+    """A square, rounded as by `mien.faces.align.settled`: the network sees the same pixels on every processor."""
+    step = align.grid(side / SIDE)
+    turn = round(angle / align.ANGLE_STEP) * align.ANGLE_STEP
+    return np.round(np.asarray(centre, np.float64) / step) * step, max(round(side / step), 1) * step, turn
 
 
 def grey_cut(image: Pixels, centre: Floats, side: float, angle: float = 0.0) -> tuple[Pixels, Floats]:

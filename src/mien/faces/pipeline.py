@@ -323,7 +323,8 @@ class Pipeline:
                 continue
             kept.append(number)
             sides.append(1 / align.scale_of(matrix))
-            crops.append(align.crop(rgb, matrix, self.recogniser.size, grey=True))
+            size = self.recogniser.size
+            crops.append(align.crop(rgb, align.settled(matrix, size), size, grey=True))
         faces = []
         seen = self.visibility(np.stack(crops)) if crops else ()
         for number, side, crop, share in zip(kept, sides, crops, seen, strict=True):

@@ -40,6 +40,7 @@ from mien.io import atomic, cards
 from mien.labels import EXPRESSIONS, UNLABELLED, listed
 from mien.methods.base import AffectHead, Recognition, ccc
 from mien.release import export
+from mien.release.quantise import CALIBRATION, quantise
 from mien.training import checkpoint
 from mien.training.config import RunConfig
 from mien.types import LineProgress
@@ -226,10 +227,10 @@ def _make(
     affect_report, head = _affect(config, plain, run, splits, outputs, progress)
     if head is not None:
         method.affect = head
-    ranged = np.random.default_rng(0).permutation(len(splits["train"]))[: export.CALIBRATION]
+    ranged = np.random.default_rng(0).permutation(len(splits["train"]))[:CALIBRATION]
     agreed = export.to_onnx(method, run.data.size, run.data.colour, plain, check)
     progress(f"fp32: largest relative difference from torch {agreed.relative:.2e}")
-    export.quantise(plain, target, np.array(splits["train"].images[np.sort(ranged)]))
+    quantise(plain, target, np.array(splits["train"].images[np.sort(ranged)]))
     valid_plain = accuracy_of(export.run_onnx(plain, splits["valid"].images)["logits"], splits["valid"])
     valid = export.run_onnx(target, splits["valid"].images)
     valid_int8 = accuracy_of(valid["logits"], splits["valid"])

@@ -1,4 +1,4 @@
-"""Export a checkpoint to ONNX: fp32, then static int8, each checked against the checkpoint.
+"""Export a checkpoint to ONNX, checked against the checkpoint; `mien.release.quantise` makes it int8.
 
 The exported network takes uint8 crops and includes the scaling of pixel values, so that no preprocessing is needed. See
 `mien.faces.recognise` for its contract.
@@ -6,15 +6,9 @@ The exported network takes uint8 crops and includes the scaling of pixel values,
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import tempfile
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +19,6 @@ from mien.data.transforms import normalise, to_float
 from mien.errors import WeightsError
 from mien.io.onnx import session
 from mien.methods.base import Recognition
-
-CALIBRATION = 256
-"""Number of crops on which int8 ranges are measured."""
-
-PERCENTILE = 99.995
-"""Share of the activations, in per cent, that int8 ranges cover. Our choice by measurement on FERPlus validation: the
-logits were nearer to fp32 (root mean square difference .113) than with ranges that cover everything (.160)."""
 
 TOLERANCE = 1e-3
 """Largest difference of a logit between torch and fp32 ONNX, relative to the largest logit."""
@@ -140,62 +127,6 @@ def to_onnx(method: Recognition, size: int, colour: bool, path: Path, check: NDA
     return agreed
 
 
-def quantise(source: Path, target: Path, calibration: NDArray[np.uint8]) -> None:
-    """Write a static int8 copy: QDQ form, uint8 activations, int8 weights per channel, ranges from `calibration`.
-
-    The nodes that `sensitive_nodes` names stay in floating point.
-
-    Args:
-        source: fp32 network from `to_onnx`.
-        target: path of the int8 network.
-        calibration: representative uint8 crops, from training data.
-    """
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    batch = min(32, len(calibration))  # the percentile method needs batches of one size
-
-    class CropReader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.batches: Iterator[dict[str, Any]] = (
-                {"crops": np.ascontiguousarray(calibration[start : start + batch])}
-                for start in range(0, len(calibration) - batch + 1, batch)
-            )
-
-        def get_next(self) -> dict[str, Any] | None:
-            return next(self.batches, None)
-
-    quiet = logging.getLogger()
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
-    try:
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            prepared = Path(folder) / "prepared.onnx"
-            quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-            quantize_static(
-                str(prepared),
-                str(target),
-                CropReader(),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                calibrate_method=CalibrationMethod.Percentile,
-                extra_options={"CalibPercentile": PERCENTILE},
-                op_types_to_quantize=["Conv", "Add", "Gemm", "MatMul"],
-                nodes_to_exclude=list(sensitive_nodes(prepared)),
-            )
-    finally:
-        quiet.setLevel(level)
-    without_traces(target)
-
-
 def without_traces(path: Path) -> None:
     """Remove the exporter's traces of this machine from a network's file: paths of source files, and stacks."""
     import onnx
@@ -208,19 +139,3 @@ def without_traces(path: Path) -> None:
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
         del value.metadata_props[:]
     onnx.save(model, str(path))
-
-
-def sensitive_nodes(path: Path, first: int = 3, last: int = 2) -> tuple[str, ...]:
-    """Names of the nodes that int8 would affect most: matrix products (the heads), the first and the last convolutions.
-
-    Our choice, by measurement on a MobileFaceNet at 80 px (FERPlus validation, ranges by percentile). With the stem
-    (the first three), the widening convolution and the learned pooling (the last two) in floating point, 98.6 % of the
-    first classes agreed with fp32 and 0.1 points of accuracy were lost; with the last two alone 98.2 % and 0.2 points;
-    with every convolution in int8, ranges by extremes, 94 % and 0.9 points. The rate was the same within noise.
-    """
-    import onnx
-
-    nodes = onnx.load(str(path)).graph.node
-    convolutions = [node.name for node in nodes if node.op_type == "Conv"]
-    heads = [node.name for node in nodes if node.op_type in ("Gemm", "MatMul")]
-    return (*heads, *convolutions[:first], *convolutions[len(convolutions) - last :])

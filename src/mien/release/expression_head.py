@@ -9,6 +9,7 @@ logits follow uniform shares; the card states these and the shares of the first 
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from mien.io import atomic, cards
 from mien.labels import EXPRESSIONS, UNLABELLED
 from mien.release import export
 from mien.release.build import Certainty, ElsewhereConfig, accuracy_of, elsewhere, measured
+from mien.release.quantise import CALIBRATION, dequantised, quantise
 from mien.training import checkpoint
 from mien.training.config import RunConfig
 from mien.types import LineProgress
@@ -55,6 +57,10 @@ class HeadConfig(Frozen):
 
     name: str
     network: Path = Field(description="an .onnx file with its card, as `mien release` wrote them")
+    quantise: bool = Field(
+        False,
+        description="first quantise the network again, with ranges from the main set's training faces",
+    )
     main: SourceConfig = Field(description="the set for selection (validation) and evaluation (test)")
     sources: tuple[HeadSource, ...] = Field(min_length=1, description="the sets to fit the head to")
     penalty: float = Field(
@@ -215,17 +221,32 @@ def build(config: HeadConfig, out: Path, progress: LineProgress) -> Path:
     content, card = cards.verified(cards.weights_file(config.network))
     recipe = card.fields["recipe"]
     run = RunConfig(**recipe["config"])
-    sets = []
-    for source in config.sources:
-        progress(f"reading {source.root.name}")
-        sets.append(_embedded(config.network, source, run))
-    progress("fitting the head")
-    weights, offsets = fit(sets, config.penalty)
     with atomic.adding(out, last=".onnx") as unfinished:
         target = unfinished / f"{config.name}.onnx"
-        target.write_bytes(replaced(content, weights, offsets))
+        target.write_bytes(_quantised(content, config, run, progress) if config.quantise else content)
+        sets = []
+        for source in config.sources:
+            progress(f"reading {source.root.name}")
+            sets.append(_embedded(target, source, run))
+        progress("fitting the head")
+        weights, offsets = fit(sets, config.penalty)
+        target.write_bytes(replaced(target.read_bytes(), weights, offsets))
         _write_card(config, card, run, sets, target, progress)
     return out / target.name
+
+
+def _quantised(content: bytes, config: HeadConfig, run: RunConfig, progress: LineProgress) -> bytes:
+    """The network with the same weights in the int8 form of today."""
+    records = [record for record in source_records(config.main) if record.split == "train"]
+    images = _samples(records, config.main, run).images
+    crops = np.array(images[np.sort(np.random.default_rng(0).permutation(len(images))[:CALIBRATION])])
+    with tempfile.TemporaryDirectory() as folder:
+        plain, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+        plain.write_bytes(dequantised(content))
+        quantise(plain, target, crops)
+        agreed = export.compare(*(export.run_onnx(path, crops)["logits"] for path in (plain, target)))
+        progress(f"int8: {agreed.agreement:.1%} of the first classes as in float, on {len(crops)} crops")
+        return target.read_bytes()
 
 
 def _embedded(network: Path, source: HeadSource, run: RunConfig) -> Embedded:
@@ -303,7 +324,7 @@ def _write_card(
         "recipe": {
             **before.fields["recipe"],
             "head": {
-                **config.model_dump(mode="json", include={"sources", "penalty", "prior", "main"}),
+                **config.model_dump(mode="json", include={"sources", "penalty", "prior", "main", "quantise"}),
                 "on": before.fields["sha256"],
                 "released_at": checkpoint.commit(),
             },

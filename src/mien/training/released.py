@@ -115,7 +115,12 @@ def _floats(content: bytes) -> dict[str, NDArray[np.float32]]:
             continue
         for name in node.input[1:]:
             if name in stored:
-                found[name] = stored[name].astype(np.float32)
+                # Exact sums take whole numbers, see mien.release.quantise; their weights are divided by the steps.
+                whole = made.get(node.input[0])
+                values = stored[name]
+                if whole is not None and whole.op_type == "Round" and name == node.input[1]:
+                    values = values * stored[made[whole.input[0]].input[1]]
+                found[_plain_name(name)] = values.astype(np.float32)
                 continue
             scaled = made[name]
             values, scale = stored[scaled.input[0]], stored[scaled.input[1]]
@@ -127,5 +132,5 @@ def _floats(content: bytes) -> dict[str, NDArray[np.float32]]:
 
 
 def _plain_name(name: str) -> str:
-    """A quantised tensor's name without what the quantiser added."""
-    return name.removesuffix("_quantized")
+    """A quantised tensor's name without what the quantiser added, once or twice."""
+    return name.removesuffix("_quantized").replace("_DequantizeLinear_Output", "")

@@ -74,7 +74,11 @@ def settings() -> dict[str, Any]:
             "faintest": tracking._FAINTEST,
             "together": tracking._TOGETHER,
         },
-        "align": {"template": align.TEMPLATE.tolist(), "sharpest": align.MAX_SAMPLES},
+        "align": {
+            "template": align.TEMPLATE.tolist(),
+            "sharpest": align.MAX_SAMPLES,
+            "angle_step": align.ANGLE_STEP,
+        },
         "visibility": {"size": visibility.SIZE},
         "action_reader": {"size": action_reader.SIZE, "shut": actions.SHUT, "lids": actions.LIDS},
     }

@@ -1,6 +1,6 @@
 // Align faces by three points, as mien.faces.align: the eyes' centres and the base of the nose come to fixed places.
 
-import { luma, resize, warp } from "./pixels.js";
+import { inverse, luma, resize, warp } from "./pixels.js";
 
 const mean = (points, places) => [0, 1].map((axis) => places.reduce((sum, place) => sum + points[place][axis], 0) / places.length);
 
@@ -27,6 +27,32 @@ export function faceMatrix(points, { align, landmarks }) {
   return [
     [a, -b, goal[0] - a * centre[0] + b * centre[1]],
     [b, a, goal[1] - b * centre[0] - a * centre[1]],
+  ];
+}
+
+const rounded = (value, step) => Math.round(value / step) * step;
+
+/** The step to which places and sides of a crop are rounded; `pixel` is the width of one of its pixels in the picture. */
+const grid = (pixel) => 2 ** Math.floor(Math.log2(pixel / 8));
+
+/** The centre, side and angle in degrees of a square that is cut to `size` pixels, rounded as mien.faces.align.settled. */
+export function settledView({ centre, side, angle }, size, { angle_step: turn }) {
+  const step = grid(side / size);
+  return { centre: centre.map((place) => rounded(place, step)), side: Math.max(rounded(side, step), step), angle: rounded(angle, turn) };
+}
+
+/** The matrix of a square with its place rounded, so that its pixels are the same on every processor. */
+export function settled(matrix, size, { align }) {
+  const [[a, b, c], [d, e, f]] = inverse(matrix);
+  const centre = [(a + b) / 2 + c, (d + e) / 2 + f];
+  const angle = (Math.atan2(matrix[1][0], matrix[0][0]) * 180) / Math.PI;
+  const view = settledView({ centre, side: 1 / scaleOf(matrix), angle }, size, align);
+  const [x, y] = view.centre;
+  const radians = (view.angle * Math.PI) / 180;
+  const [cosine, sine] = [Math.cos(radians) / view.side, Math.sin(radians) / view.side];
+  return [
+    [cosine, -sine, 0.5 - cosine * x + sine * y],
+    [sine, cosine, 0.5 - sine * x - cosine * y],
   ];
 }
 

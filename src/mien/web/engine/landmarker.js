@@ -1,5 +1,6 @@
 // From a face's box to 112 points, presence and head pose, as mien.faces.landmarker.
 
+import { settledView } from "./align.js";
 import { blocks, cut, inverse, luma, warp } from "./pixels.js";
 
 const radians = (degrees) => (degrees * Math.PI) / 180;
@@ -16,6 +17,7 @@ export class Landmarker {
     this.network = network;
     this.known = settings.landmarks;
     this.limits = settings.landmarker;
+    this.align = settings.align;
   }
 
   /**
@@ -61,8 +63,9 @@ export class Landmarker {
     return faces.map((face, n) => ({ points: face.points, pose: face.pose, presence: first[n].presence, last: face.presence }));
   }
 
-  async #look(image, views) {
+  async #look(image, given) {
     const { side, batch } = this.limits;
+    const views = given.map((view) => settledView(view, side, this.align));
     const count = this.known.points;
     const faces = [];
     for (let start = 0; start < views.length; start += batch) {

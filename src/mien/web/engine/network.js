@@ -31,8 +31,8 @@ export class Network {
     Object.assign(this, { ort, session, card });
   }
 
-  /** Open the network `name` of the folder at `address`. */
-  static async open(ort, address, name) {
+  /** Open the network `name` of the folder at `address`; `runtime` is a promise of what `openRuntime` gives. */
+  static async open(runtime, address, name) {
     const content = async (suffix) => file(new URL(`${name}${suffix}`, address));
     const [bytes, card] = await Promise.all([content(".onnx").then((answer) => answer.arrayBuffer()), content(".json").then((answer) => answer.json())]);
     // Browsers have SHA-256 only on secure addresses, which any but a test's or an intranet's is.
@@ -42,6 +42,7 @@ export class Network {
       if (hexadecimal !== card.sha256) throw new MienError(`${name}.onnx is not the network of its card: copy the whole folder to the web server again`);
     }
     const options = { executionProviders: ["wasm"], graphOptimizationLevel: "all", extra: { session: { intra_op: { allow_spinning: "0" } } } };
+    const ort = await runtime;
     const session = await ort.InferenceSession.create(new Uint8Array(bytes), options);
     return new Network(ort, session, card);
   }

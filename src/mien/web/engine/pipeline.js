@@ -1,7 +1,7 @@
 // From a picture to its faces, as mien.faces.pipeline. Runs in a Web Worker, or wherever a module may await.
 
 import { ActionReader } from "./action_reader.js";
-import { crop, faceMatrix, scaleOf } from "./align.js";
+import { crop, faceMatrix, scaleOf, settled } from "./align.js";
 import { Detector } from "./detect.js";
 import { decode } from "./images.js";
 import { Landmarker } from "./landmarker.js";
@@ -15,11 +15,13 @@ export class Pipeline {
   /** Open the networks of a folder that `mien web` wrote, at the address `root`, which ends with a slash. */
   static async open(root, threads) {
     const address = (path) => new URL(path, root);
-    const [settings, ort] = await Promise.all([file(address("engine/settings.json")).then((answer) => answer.json()), openRuntime(address("runtime/"), threads)]);
-    const pipeline = new Pipeline();
+    const ort = openRuntime(address("runtime/"), threads); // all files are asked for at once
     const network = (name) => Network.open(ort, address("weights/"), name);
-    const [detector, landmarks, recogniser, visibility, actions] = await Promise.all(["detector", "landmarks", "recogniser", "visibility", "actions"].map(network));
-    return Object.assign(pipeline, {
+    const [settings, detector, landmarks, recogniser, visibility, actions] = await Promise.all([
+      file(address("engine/settings.json")).then((answer) => answer.json()),
+      ...["detector", "landmarks", "recogniser", "visibility", "actions"].map(network),
+    ]);
+    return Object.assign(new Pipeline(), {
       settings,
       detector: new Detector(detector, settings),
       landmarker: new Landmarker(landmarks, settings),
@@ -77,7 +79,8 @@ export class Pipeline {
       const needed = neededPresence(detections[n].score, this.settings.pipeline);
       const matrix = presence >= needed ? faceMatrix(points, this.settings) : null;
       if (!matrix) continue;
-      faces.push({ detection: detections[n], points, presence, pose, matrix, crop: crop(image, matrix, this.recogniser.size, this.settings) });
+      const { size } = this.recogniser;
+      faces.push({ detection: detections[n], points, presence, pose, matrix, crop: crop(image, settled(matrix, size, this.settings), size, this.settings) });
     }
     const visible = await this.#visible(faces.map((face) => face.crop));
     for (const [n, face] of faces.entries()) face.quality = this.#quality(face, image, visible[n]);
