@@ -38,7 +38,7 @@ def stated_by_the_package() -> dict[str, Any]:
     from mien.actions import ACTIONS
     from mien.batch import plan
     from mien.data import protocols
-    from mien.faces import detect, pipeline
+    from mien.faces import detect, detector_network, pipeline
     from mien.io import images
     from mien.landmarks import POINTS
     from mien.server import live, protocol, uploads
@@ -74,7 +74,7 @@ def stated_by_the_package() -> dict[str, Any]:
             "people": identities._PEOPLE,
         },
         "detector": {
-            "unsure": pipeline.UNSURE,
+            "unsure": detector_network.UNSURE,
             "presence": round(pipeline.needed_presence(0.0, pipeline.PRESENCE), 4),
             "first": detect.MienDetector.first,
             "side": detect.MienDetector.side,

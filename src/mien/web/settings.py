@@ -27,7 +27,7 @@ def settings() -> dict[str, Any]:
         "columns": [column.name for column in columns.columns_of(landmarks=False)],
         "pipeline": {
             "presence": pipeline.PRESENCE,
-            "unsure": pipeline.UNSURE,
+            "unsure": detector_network.UNSURE,
             "unsure_odds": pipeline.UNSURE_ODDS,
             "soft": pipeline.SOFT,
             "doubtful": pipeline.DOUBTFUL,
@@ -46,6 +46,9 @@ def settings() -> dict[str, Any]:
             "multiple": detector_network.MULTIPLE,
             "grey": detector_network.GREY,
             "merged": detector_network.OVERLAP,
+            "unsure": detector_network.UNSURE,
+            "crop": detect.CROP,
+            "crop_aspect": detect.CROP_ASPECT,
             "overlap": detect.OVERLAP,
             "inside": detect.INSIDE,
         },

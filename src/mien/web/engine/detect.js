@@ -1,6 +1,6 @@
 // Faces of a picture, as mien.faces.detect: the network, its decoding, and the search at rising sizes.
 
-import { blocks, cut, resize, sampled } from "./pixels.js";
+import { blocks, cut, picture, resize, sampled } from "./pixels.js";
 
 const FARTHEST = 8; // logarithm of the largest distance to an edge, in strides
 
@@ -36,6 +36,19 @@ export class Detector {
    * the longest side to search at.
    */
   async find(image, side = this.options.side) {
+    const { minimum, crop, crop_aspect: aspect, unsure } = this.options;
+    const { width, height } = image;
+    const longest = Math.max(width, height);
+    const found = await this.#search(image, side);
+    if (longest > crop || longest > aspect * Math.min(width, height) || surest(found) >= unsure) return found;
+    // A face that fills the picture lacks the surroundings by which the network tells one.
+    const room = Math.floor(longest / 2);
+    const around = await this.#search(surrounded(image, room), side);
+    if (surest(around) <= surest(found)) return found;
+    return around.map((one) => within(one, room, image)).filter(({ box }) => box.height >= minimum);
+  }
+
+  async #search(image, side) {
     const { minimum, first } = this.options;
     const windows = windowsOf(image, this.options.long);
     // All windows together cost at most as much as two thorough searches, or one small search each.
@@ -126,6 +139,30 @@ function best(found, overlap) {
     if (!kept.some((other) => same(other.box))) kept.push({ ...candidate, box });
   }
   return kept;
+}
+
+const surest = (found) => Math.max(0, ...found.map(({ score }) => score));
+
+/** The picture with its edge repeated `room` pixels outwards. */
+function surrounded(image, room) {
+  const { channels } = image;
+  const wider = picture(image.width + 2 * room, image.height + 2 * room, channels);
+  const inside = (place, length) => Math.min(Math.max(place - room, 0), length - 1);
+  for (let y = 0, to = 0; y < wider.height; y += 1) {
+    const row = inside(y, image.height) * image.width;
+    for (let x = 0; x < wider.width; x += 1) {
+      const from = (row + inside(x, image.width)) * channels;
+      for (let channel = 0; channel < channels; channel += 1, to += 1) wider.data[to] = image.data[from + channel];
+    }
+  }
+  return wider;
+}
+
+/** A detection in a picture with `room` pixels added on each side, in those of the picture itself, cut to it. */
+function within({ box, ...rest }, room, { width, height }) {
+  const [x, y] = [Math.max(0, box.x - room), Math.max(0, box.y - room)];
+  const [right, bottom] = [Math.min(width, box.x + box.width - room), Math.min(height, box.y + box.height - room)];
+  return { ...rest, box: { x, y, width: Math.max(0, right - x), height: Math.max(0, bottom - y) } };
 }
 
 /** RGB bytes with grey at the right and at the bottom. */
