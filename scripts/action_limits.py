@@ -77,17 +77,19 @@ def from_points(
 
 
 def answers(network: ActionNet, some: ActionFaces) -> tuple[Floats, Floats]:
-    """The actions [n, 52] and the points corrected once and twice [2, n, P, 2]."""
+    """The actions [n, 52], as the mean over the faces and their mirror images, and the corrected points [n, P, 2]."""
     crops, actions, corrected = middle(some.crops), [], []
+    mirrored = (some.points * [-1, 1] + [1, 0])[:, MIRRORED_POINTS].astype(np.float32)
     for first in range(0, len(some), 128):
         rows = slice(first, first + 128)
+        images = torch.from_numpy(crops[rows])[:, None].float()
         with torch.no_grad():
-            said, points = network(
-                torch.from_numpy(crops[rows])[:, None].float(), torch.from_numpy(some.points[rows])
-            )
-        actions.append(said[:, : len(ACTIONS)].numpy())
-        corrected.append(points.numpy())
-    return np.concatenate(actions), np.concatenate(corrected, axis=1)
+            plain, points = network(images, torch.from_numpy(some.points[rows]))
+            other, _ = network(images.flip(3), torch.from_numpy(mirrored[rows]))
+        plain, other = (said[:, : len(ACTIONS)].numpy() for said in (plain, other))
+        actions.append((plain + other[:, MIRROR]) / 2)
+        corrected.append(points[-1].numpy())
+    return np.concatenate(actions), np.concatenate(corrected)
 
 
 def against_rest(said: Floats, some: ActionFaces) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def limits(labels: Path, network: ActionNet) -> dict[str, Any]:
         "from the given points": _mean(given),
         "distance": {
             "given": apart(unseen.points, unseen.places),
-            "corrected": apart(corrected[-1], unseen.places),
+            "corrected": apart(corrected, unseen.places),
         },
         "network": {
             "mean": _mean(reached),

@@ -9,6 +9,7 @@ import pytest
 
 from mien.actions import ACTIONS, MIRROR
 from mien.landmarks import LEFT_EYE_CORNERS, LEFT_IRIS, POINTS, RIGHT_EYE_CORNERS, RIGHT_IRIS
+from mien.training.editor import fit_actions
 from mien.training.editor.fit_actions import STEP, displacements, gains
 from mien.training.editor.fit_blendshapes import HEAD_VERTICES, mirrored
 
@@ -49,3 +50,12 @@ def test_the_gain_undoes_a_weak_edit_alike_on_both_sides() -> None:
         gain = gains(rises, gain)
     assert gain[jaw] == 3.0
     assert gain[brow] == pytest.approx(1 / 3)
+
+
+def test_the_folder_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_actions, "displacements", lambda heads: np.zeros((52, len(POINTS), 2)))
+    monkeypatch.setattr(fit_actions, "measured", lambda basis, pictures, each: np.full((1, 52), np.nan))
+    monkeypatch.setitem(fit_actions.READERS, "diffusionfer", lambda root: [])
+    fit_actions.main(tmp_path / "head.npz", tmp_path, tmp_path / "new" / "editor", people=2)
+    with np.load(tmp_path / "new" / "editor" / "action_basis.npz") as file:
+        assert (file["gain"] == 1).all()

@@ -103,11 +103,14 @@ def measured(basis: ActionBasis, pictures: Iterable[Path], each: int) -> Array:
 def main(
     heads: Annotated[Path, typer.Option(help="ict_facekit.npz")],
     diffusionfer: Annotated[Path, typer.Option(help="its folder")],
-    out: Annotated[Path, typer.Option(help="folder for action_basis.npz, in the package weights/editor")],
+    out: Annotated[
+        Path, typer.Option(help="folder for action_basis.npz, made if missing; in the package weights/editor")
+    ],
     people: Annotated[int, typer.Option(help="faces to measure the gain on")] = 40,
 ) -> None:
     """Write action_basis.npz."""
     cv2.setNumThreads(1)
+    out.mkdir(parents=True, exist_ok=True)
     moved = displacements(heads)
     records = READERS["diffusionfer"](diffusionfer)
     spread = records[:: max(1, len(records) // (2 * people))]
