@@ -40,8 +40,7 @@ def evaluate_edits(
         ),
     ] = None,
     photos: Annotated[
-        Path | None,
-        typer.Option(help="A folder of photos: how many of their frontal faces are refused is counted."),
+        Path | None, typer.Option(help="A folder of photos: how many of their frontal faces are refused.")
     ] = None,
     photo: Annotated[
         Path | None, typer.Option(help="A photo on which an edit at 12 megapixels is timed.")
