@@ -233,7 +233,8 @@ def test_readings_are_those_of_python(browse: Any, sixty: list[tuple[str, bytes]
     assert len(points) > 80
     assert max(points) < 0.005
     assert np.mean(equal) >= 0.99
-    assert np.quantile(probabilities, 0.97) < 0.001
+    # A place that lies between two steps of `align.settled` is rounded either way, which shows in faces of few pixels.
+    assert np.quantile(probabilities, 0.99) < 0.001
     assert max(probabilities) < 0.1
     assert np.max(others, axis=0).max() < 0.02
 

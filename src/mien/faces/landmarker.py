@@ -68,7 +68,7 @@ class Landmarker:
         heads (None: upright); where a face is not clearly so, the other quarter turns of its box are tried too.
         Roll is in -180..180.
         """
-        boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+        boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
         angles = np.zeros(len(boxes)) if rolls is None else np.asarray(rolls, np.float64)
         views = [(*square_of(box), float(angle)) for box, angle in zip(boxes, angles, strict=True)]
         points, presence, pose, last = self._looks(image, views)
@@ -150,7 +150,7 @@ def box_of_points(points: Floats) -> Floats:
     (width, height), centre = high - low, (low + high) / 2
     half = np.array([width / 2, TALLER * height / 2])
     centre = centre - [0, LIFT * height]
-    return np.concatenate([centre - half, centre + half]).astype(np.float32)
+    return np.concatenate([centre - half, centre + half])
 
 
 def square_of(box: Floats) -> tuple[Floats, float]:
@@ -160,6 +160,7 @@ def square_of(box: Floats) -> tuple[Floats, float]:
 
 def upright_square(points: Floats) -> tuple[Floats, float, float]:
     """Centre, side and angle in degrees of the square, turned with the eyes, for a face of known points [P, 2]."""
+    points = np.asarray(points, np.float64)
     along = points[list(LEFT_EYE_CORNERS)].mean(axis=0) - points[list(RIGHT_EYE_CORNERS)].mean(axis=0)
     angle = np.arctan2(along[1], along[0])
     axes = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

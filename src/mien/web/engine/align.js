@@ -30,7 +30,11 @@ export function faceMatrix(points, { align, landmarks }) {
   ];
 }
 
-const rounded = (value, step) => Math.round(value / step) * step;
+/** A multiple of the step; halves to the even one, as NumPy rounds. */
+const rounded = (value, step) => {
+  const steps = value / step;
+  return (Math.abs(steps % 1) === 0.5 ? 2 * Math.round(steps / 2) : Math.round(steps)) * step;
+};
 
 /** The step to which places and sides of a crop are rounded; `pixel` is the width of one of its pixels in the picture. */
 const grid = (pixel) => 2 ** Math.floor(Math.log2(pixel / 8));

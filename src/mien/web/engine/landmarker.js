@@ -80,8 +80,9 @@ export class Landmarker {
       for (const [n, { angle }] of part.entries()) {
         const [[a, b, c], [d, e, f]] = inverse(maps[n]);
         const at = (place) => {
-          const [x, y] = [0, 1].map((axis) => points[(n * count + place) * 2 + axis] * side - 0.5);
-          return [a * x + b * y + c, d * x + e * y + f];
+          // In single precision as in Python, or a square would now and then be rounded to another place.
+          const [x, y] = [0, 1].map((axis) => Math.fround(points[(n * count + place) * 2 + axis] * side - 0.5));
+          return [a * x + b * y + c, d * x + e * y + f].map(Math.fround);
         };
         const [yaw, pitch, roll] = pose.subarray(n * 3, n * 3 + 3);
         faces.push({ points: Array.from({ length: count }, (_, place) => at(place)), presence: presence[n], pose: [yaw, pitch, roll + angle] });
