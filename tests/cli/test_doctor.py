@@ -27,7 +27,7 @@ def test_it_says_what_is_here_in_eighty_columns(command: Any) -> None:
         "Versions",
         "System",
         "Extras",
-        "Weights: 10 of 10",
+        "Weights: 11 of 11",
         "Places",
         "Terminal",
         "Speed: --threads",
@@ -52,7 +52,7 @@ def test_damaged_weights_are_a_problem(command: Any, monkeypatch: pytest.MonkeyP
     )
     ran = command("doctor")
     assert ran.code == 1
-    assert "Weights: 0 of 10" in ran.out
+    assert "Weights: 0 of 11" in ran.out
     assert ran.out.endswith("  a.onnx: wrong: reinstall mien\n")
 
 
