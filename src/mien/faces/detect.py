@@ -218,7 +218,7 @@ class MienDetector(Searching):
         found = _search(image, self)
         if not _may_be_a_crop(image.shape) or _surest(found) >= detector_network.UNSURE:
             return found
-        # A face that fills the picture lacks the surroundings by which the network tells one.
+        # Without surroundings the network tells a face less surely.
         room = max(image.shape[:2]) // 2
         wider = cv2.copyMakeBorder(image, room, room, room, room, cv2.BORDER_REPLICATE)
         around = _search(np.asarray(wider, np.uint8), self)

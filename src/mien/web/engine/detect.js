@@ -41,7 +41,7 @@ export class Detector {
     const longest = Math.max(width, height);
     const found = await this.#search(image, side);
     if (longest > crop || longest > aspect * Math.min(width, height) || surest(found) >= unsure) return found;
-    // A face that fills the picture lacks the surroundings by which the network tells one.
+    // Without surroundings the network tells a face less surely.
     const room = Math.floor(longest / 2);
     const around = await this.#search(surrounded(image, room), side);
     if (surest(around) <= surest(found)) return found;
