@@ -122,7 +122,7 @@ def ask(
 
 def _moved(teacher: ActionTeacher, image: Pixels, points: Floats, random: np.random.Generator) -> Answer:
     """The teacher's answer for a square shifted by up to 5 % and scaled by up to 10 %."""
-    mesh, _ = teacher.look(image, *teacher.square(points))
+    mesh, _ = teacher.mesh(image, teacher.square(points))
     return teacher.again(
         image, mesh, random.uniform(-0.05, 0.05, 2), float(np.exp(random.uniform(-0.1, 0.1)))
     )

