@@ -26,7 +26,7 @@ from mien.actions import ACTIONS, MIRROR
 from mien.faces.action_reader import SIZE
 from mien.landmarks import MIRROR as MIRRORED_POINTS
 from mien.landmarks import POINTS
-from mien.training import halves
+from mien.training import onnx_export
 from mien.training.landmarks.network import convolution, stages
 
 _SPREAD_FLOOR = 0.004
@@ -160,8 +160,7 @@ class _BothSides(nn.Module):
 
 
 def export(network: ActionNet, path: Path) -> None:
-    """Write ONNX: `crops` uint8 [n, 80, 80], `points` float32 [n, P, 2] -> `actions` [n, 52], `gaze` [n, 2]; weights in
-    half precision."""
+    """Write ONNX: `crops` uint8 [n, 80, 80], `points` float32 [n, P, 2] -> `actions` [n, 52], `gaze` [n, 2]."""
     network = network.eval().to(memory_format=torch.contiguous_format)
     example = (torch.zeros(2, SIZE, SIZE, dtype=torch.uint8), torch.zeros(2, len(POINTS), 2))
-    halves.export(_BothSides(network), example, path, ["crops", "points"], ["actions", "gaze"])
+    onnx_export.export(_BothSides(network), example, path, ["crops", "points"], ["actions", "gaze"])

@@ -41,6 +41,7 @@ from mien.training.actions.teacher import TAUGHT
 from mien.training.config import OptimConfig
 from mien.training.landmarks.teacher import roots_of, save
 from mien.training.loop import Run, fabric_of, notes, silent
+from mien.training.onnx_export import STORED
 from mien.training.task import Budget, Epoch, Task
 from mien.types import EventProgress, LineProgress
 
@@ -435,8 +436,8 @@ def card_of(
         "bytes": weights.stat().st_size,
         "parameters": sum(value.numel() for value in network.parameters()),
         "architecture": f"3x3 convolutions with ReLU, {config.method.widths[0]} to {config.method.widths[-1]} "
-        "channels, beside one layer for the points; the mean over the face and its mirror image; stored in half "
-        "precision, computed in float32",
+        "channels, beside one layer for the points; the mean over the face and its mirror image",
+        "storage": STORED,
         "input": {
             "crops": f"uint8 [n, {SIZE}, {SIZE}], luma of faces aligned by mien.faces.align",
             "points": f"float32 [n, {len(POINTS)}, 2], mien.landmarks.POINTS in unit coordinates of the crop",

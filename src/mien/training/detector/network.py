@@ -24,7 +24,7 @@ from torch.nn import functional
 from mien.errors import WeightsError
 from mien.faces.detector_network import CHANNELS, STRIDES
 from mien.io import torch_files
-from mien.training import halves
+from mien.training import onnx_export
 
 WIDTH: Final = 64
 """Channels from stride 4 on."""
@@ -204,11 +204,10 @@ class ShippedDetector(nn.Module):
 
 
 def export(network: DetectorNet, path: Path) -> None:
-    """Write `ShippedDetector` as ONNX: `image` uint8 [1, h, w, 3] -> `stride8`, `stride16`, `stride32`; weights in half
-    precision."""
+    """Write `ShippedDetector` as ONNX: `image` uint8 [1, h, w, 3] -> `stride8`, `stride16`, `stride32`."""
     network = network.eval().to(memory_format=torch.contiguous_format)
     outputs = [f"stride{stride}" for stride in STRIDES]
     axes: dict[str, dict[int, str]] = {"image": {1: "h", 2: "w"}}
     axes |= {name: {2: f"h{stride}", 3: f"w{stride}"} for name, stride in zip(outputs, STRIDES, strict=True)}
     example = (torch.zeros(1, 64, 96, 3, dtype=torch.uint8),)
-    halves.export(ShippedDetector(network), example, path, ["image"], outputs, axes)
+    onnx_export.export(ShippedDetector(network), example, path, ["image"], outputs, axes)

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from mien.faces.landmarker import SIDE
 from mien.landmarks import GROUPS, POINTS
-from mien.training import halves
+from mien.training import onnx_export
 
 MODES = 80
 """Number of principal modes of the points in their crops (shape, place, rotation, size); the network predicts weights
@@ -129,7 +129,7 @@ class _Shipped(nn.Module):
 
 
 def export(network: LandmarkNet, path: Path) -> None:
-    """Write ONNX: `images` uint8 [n, 1, 64, 64] -> `points`, `presence`, `pose`; weights in half precision."""
+    """Write ONNX: `images` uint8 [n, 1, 64, 64] -> `points`, `presence`, `pose`."""
     network = network.eval().to(memory_format=torch.contiguous_format)
     example = (torch.zeros(2, 1, SIDE, SIDE, dtype=torch.uint8),)
-    halves.export(_Shipped(network), example, path, ["images"], ["points", "presence", "pose"])
+    onnx_export.export(_Shipped(network), example, path, ["images"], ["points", "presence", "pose"])

@@ -39,6 +39,7 @@ from mien.training.landmarks import teacher
 from mien.training.landmarks.crops import Draws, LandmarkCrops, LandmarkFaces, read_backgrounds, read_faces
 from mien.training.landmarks.network import MODES, LandmarkNet, export, point_loss, point_weights, pose_loss
 from mien.training.loop import Run, fabric_of, notes, silent
+from mien.training.onnx_export import STORED
 from mien.training.task import Budget, Epoch, Task
 from mien.types import EventProgress, LineProgress
 
@@ -342,7 +343,8 @@ def card_of(
         "bytes": weights.stat().st_size,
         "parameters": sum(value.numel() for value in training.network.parameters()),
         "architecture": f"3x3 convolutions with ReLU, {config.method.widths[0]} to {config.method.widths[-1]} "
-        f"channels, a linear layer to {MODES} modes of the points; stored in half precision, computed in float32",
+        f"channels, a linear layer to {MODES} modes of the points",
+        "storage": STORED,
         "input": {
             "name": "images",
             "type": f"uint8 [n, 1, {SIDE}, {SIDE}]",
