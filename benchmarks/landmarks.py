@@ -44,7 +44,8 @@ def main(
                 np.linspace(0, len(faces.images) - 1, min(limit, len(faces.images))).astype(int)
             )
             for pixels in (48,) if name == "ferplus" else (128, 48):
-                errors, presence, pose = measure(landmarker, some, pixels)
+                by_point, presence, pose = measure(landmarker, some, pixels)
+                errors = np.nanmean(by_point, axis=1)
                 print(
                     f"{looks} look(s) {name:12} {pixels:3} px n={len(errors)} error {interval(errors)} % "
                     f"median {np.median(errors):.2f} % kept {interval(100.0 * (presence > 0.5))} % "

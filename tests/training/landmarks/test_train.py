@@ -21,7 +21,8 @@ from mien.cli.main import app
 from mien.errors import ConfigError, TrainingError
 from mien.faces.landmarker import SIDE, Landmarker
 from mien.io import cards, torch_files
-from mien.landmarks import LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS
+from mien.landmarks import GROUPS, LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS
+from mien.training import checkpoint
 from mien.training.landmarks import teacher, train
 from mien.training.landmarks.crops import Draws
 from mien.training.landmarks.network import MODES
@@ -48,6 +49,9 @@ def test_one_command_trains_exports_measures_and_writes_the_card(
     assert str(tmp_path) not in card.text()  # a card says nothing of the machine
     (figure,) = card.fields["metrics"]["error_percent"]
     assert figure == "ferplus, 48 px, n=5"
+    assert set(card.fields["metrics"]["error_percent_by_part_median"][figure]) == set(GROUPS)
+    master = checkpoint.load(tmp_path / "run" / "landmarks.safetensors")
+    assert master.tensors["modes"].shape == (MODES, 2 * len(POINTS))
     points, presence, pose = Landmarker.load(weights, threads=1)(
         np.zeros((48, 48, 3), np.uint8), np.array([[0, 0, 47, 47]], np.float32)
     )
@@ -109,7 +113,10 @@ def test_measure_gives_no_error_to_whoever_knows() -> None:
             return (points + off)[None], np.array([0.9]), (pose + turned)[None]
 
     errors, presence, pose = measure(Knows(), faces, 1000)  # type: ignore[arg-type]
-    assert errors == pytest.approx(1.0)
+    assert errors.shape == (len(faces.images), len(POINTS))
+    labelled = np.isfinite(faces.points).all(axis=2)
+    assert errors[labelled] == pytest.approx(1.0)
+    assert np.isnan(errors[~labelled]).all()
     assert presence == pytest.approx(0.9)
     assert pose.mean(axis=0) == pytest.approx([1, 2, 3])
 
