@@ -104,7 +104,7 @@ def _on_sets(landmarker: Landmarker, sets: dict[str, LandmarkFaces], limit: int)
                 "error_percent": interval(errors),
                 "median_percent": round(float(np.median(errors)), 2),
                 "kept_percent": interval(100.0 * (presence > 0.5)),
-                "pose_off_degrees": np.round(pose.mean(axis=0), 1).tolist(),
+                "pose_off_degrees": np.round(pose.mean(axis=0, dtype=float), 1).tolist(),
             }
     return found
 
