@@ -13,7 +13,7 @@ const DIRECTIONS = {
   up: { words: "Up or down", aria: "gaze up or down", arrows: ["↓", "↑"], ways: ["down", "up"] },
 };
 
-/** The controls, to be put among those of the movements. `tell` is called when somebody has moved them. */
+/** The controls, to be put among the sliders of the movements; `tell` hears of each change. */
 export function controls(tell) {
   changed = tell;
   const rows = Object.entries(DIRECTIONS).map(([name, { words, aria }]) => {
