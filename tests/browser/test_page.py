@@ -437,7 +437,7 @@ def test_the_eyes_are_turned_by_sliders_and_in_a_field(visit: Any, examples: Pat
     assert answer["faces"][0]["gaze"] == pytest.approx([0.6, 0])
     page.wait_for_selector("#edit-save:enabled")
     assert page.locator("#record-target").inner_text() == "eyes turned 9° to the photo’s right"
-    assert re.match(r"Gaze .* before, → [^0]\d*° .* after\.", page.locator("#edit-back").inner_text())
+    assert re.match(r"Gaze .* before, → [^0]\d*°.* after\.", page.locator("#edit-back").inner_text())
 
     box = page.locator("#gaze-field").bounding_box()
     page.wait_for_selector("#edit-stage:not(.busy)")

@@ -44,8 +44,6 @@ KEPT = [
 """Colours of the page that small dots and lines have, which a photo beside them would take from the palette."""
 WASH, ARM = rgb("#f3efe8"), 0.55
 """The ground of the dial, and how opaque its arm is."""
-ALIKE = 2
-"""Largest difference of a value, of 255, of pixels that have one of these colours."""
 
 
 def shoot(page: Any, name: str) -> None:
@@ -63,13 +61,15 @@ def shoot(page: Any, name: str) -> None:
     shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     arms = [[round(ARM * a + (1 - ARM) * b) for a, b in zip(one, WASH, strict=True)] for one in KEPT]
     kept = np.array([*KEPT, *arms])
-    small = shot.quantize(256 - len(kept), dither=Image.Dither.FLOYDSTEINBERG)
-    places, pixels = np.array(small), np.asarray(shot, dtype=np.int16)
+    own = (shot.quantize(256 - len(kept)).getpalette() or [])[: 768 - kept.size]
+    own += [0] * (768 - kept.size - len(own))
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(own)
+    places = np.array(shot.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))
     for place, colour in enumerate(kept, start=256 - len(kept)):
-        places[(np.abs(pixels - colour) <= ALIKE).all(axis=2)] = place
+        places[(np.asarray(shot) == colour).all(axis=2)] = place
     full = Image.fromarray(places, "P")
-    own = (small.getpalette() or [])[: 768 - kept.size]
-    full.putpalette([*own, *[0] * (768 - kept.size - len(own)), *kept.ravel().tolist()])
+    full.putpalette([*own, *kept.ravel().tolist()])
     full.save(folder / f"{name}.png", optimize=True)
 
 
@@ -126,7 +126,7 @@ def test_screenshots_of_the_live_view(visit: Any, film: Path) -> None:
     video = page.locator("#live-video")
     while video.evaluate("node => node.currentTime") < 5.8:  # the film is in its surprise
         page.wait_for_timeout(50)
-    video.evaluate("node => node.pause()")
+    video.evaluate("node => { node.pause(); node.controls = false; }")
     shoot(page, "live")
     page.locator("#live-summary").click()
     summary = page.frame_locator("#film-page iframe")

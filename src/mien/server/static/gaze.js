@@ -76,12 +76,11 @@ export function clear() {
 /** What is asked for, as the form field `gaze`; empty where the eyes stay. */
 export const text = () => (any() ? degrees().map((value) => (value / MOST).toFixed(4)).join(",") : "");
 
+/** The directions that are not 0, in whole degrees: [name, degrees]. */
+const turned = (across, up) => [["across", across], ["up", up]].filter(([, value]) => Math.round(value) !== 0);
+
 /** Degrees across and up in words: "8° to the photo’s right and 3° up". */
-const inWords = (across, up) =>
-  [["across", across], ["up", up]]
-    .filter(([, value]) => Math.round(value) !== 0)
-    .map(([name, value]) => `${Math.abs(Math.round(value))}° ${way(name, value)}`)
-    .join(" and ");
+const inWords = (across, up) => turned(across, up).map(([name, value]) => `${Math.abs(Math.round(value))}° ${way(name, value)}`).join(" and ");
 
 /** What is asked for in words. */
 export const words = () => `eyes turned ${inWords(...degrees())}`;
@@ -95,6 +94,6 @@ export function shortfall(drawn) {
 /** What is read back of the gaze: pieces of a sentence. `before` and `after` are readings. */
 export function told(before, after) {
   if (!before.gaze || !after.gaze) return [];
-  const value = ({ gaze: { yaw, pitch } }) => h("b", null, `${arrow("across", yaw)} ${arrow("up", pitch)}`);
+  const value = ({ gaze: { yaw, pitch } }) => h("b", null, turned(yaw, pitch).map((one) => arrow(...one)).join(" ") || "straight ahead");
   return ["Gaze ", value(before), " before, ", value(after), " after. "];
 }
