@@ -51,7 +51,7 @@ def close_up(editor: Editor, london: Path) -> images.Rgb:
     for name, targets in CLOSE:
         photo = Photo(read(london, name))
         located = editor.locate(photo)
-        row = [labelled(face_crop(photo.rgb, located[0], CLOSE_WIDTH), name)]
+        row = [labelled(face_crop(photo.rgb, located[0], CLOSE_WIDTH), "photograph")]
         for target in targets:
             shown = editor.apply(photo, located, target, 1.0).image
             row.append(labelled(face_crop(shown, located[0], CLOSE_WIDTH), target))
@@ -71,7 +71,7 @@ def worst(editor: Editor, london: Path, judge: MiniXception) -> images.Rgb:
             crop = grey_crop(shown, square_of(located[0].points))
             share = float(judge(crop[None])[0][0, JUDGED.index(target)])
             pair = np.concatenate([before, face_crop(shown, located[0], WORST_WIDTH)], axis=1)
-            found.append((share, target, labelled(pair, f"{target[:8]} {share:.2f}")))
+            found.append((share, target, labelled(pair, f"{target} {share:.2f}")))
     chosen: list[tuple[float, str, images.Rgb]] = []
     for entry in sorted(found, key=lambda entry: entry[0]):
         if sum(entry[1] == other[1] for other in chosen) < 2:
@@ -108,7 +108,7 @@ def main() -> None:
         smiles = name.endswith("_08")
         photo = Photo(read(asked.london, name))
         located = editor.locate(photo)
-        row = [labelled(face_crop(photo.rgb, located[0], asked.width), name)]
+        row = [labelled(face_crop(photo.rgb, located[0], asked.width), "photograph")]
         for target in ("neutral", *TARGETS[1:]) if smiles else TARGETS:
             for strength in STRENGTHS:
                 start = time.process_time()
@@ -119,7 +119,7 @@ def main() -> None:
                     shown, refused = photo.rgb, refused + 1
                 spent, edits = spent + time.process_time() - start, edits + 1
                 cell = face_crop(shown, located[0], asked.width)
-                row.append(labelled(cell, f"{target[:4]} {strength}"))
+                row.append(labelled(cell, f"{target} {strength}"))
         rows.append(np.concatenate(row, axis=1))
         print(
             name,

@@ -1,16 +1,17 @@
 """How long the editor of the page takes from a moved slider to the changed picture, in a browser.
 
 A server on this machine, a headless Chromium (the system's; `MIEN_CHROMIUM` names another), and the strength slider
-moved to one value after another, each when the picture of the one before is there. Other work on the machine adds to
-the times, so the processor time of server and browser is stated too: on an idle machine, where hardly any of it runs at
-the same time, a move takes about as long. Goal: 0.3 s of it.
+moved to one value after another, each when the picture of the one before is there. Goal: a median of 0.3 s on an idle
+machine. Other work on the machine adds to the times, and less to the processor time of server and browser, so its load
+and that time are printed too. The two work at the same time on several cores, so a move takes less than they use.
 
-    python benchmarks/page.py [--moves 40]
+    python benchmarks/page.py [--moves 40] [--json docs/reports/page/figures.json]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import statistics
@@ -29,7 +30,7 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).parent.parent
 PORTRAIT = ROOT / "examples" / "portrait_neutral.jpg"
 GOAL = 0.3
-SIDES = {"a portrait of 512 px": 512, "a face of 512 px": 1587}
+SIDES = {"portrait of 512 px": 512, "face of 512 px": 1587}
 """Widths to which the portrait is scaled; its face's box is .323 of its width."""
 MOVE = """value => new Promise(resolve => {
   const stage = document.getElementById("edit-stage");
@@ -46,19 +47,24 @@ MOVE = """value => new Promise(resolve => {
 
 
 def main() -> None:
-    """Print the times for each picture; exit 1 if the processor time misses the goal."""
+    """Print the times for each picture; exit 1 if a median misses the goal."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--moves", type=int, default=40, help="movements of the slider for each picture")
-    moves = parser.parse_args().moves
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    given = parser.parse_args()
+    load = os.getloadavg()[0]
+    print(
+        f"other work on the machine before the start: {load:.1f} of {os.cpu_count()} processors; it adds to the times"
+    )
     found = os.environ.get("MIEN_CHROMIUM") or shutil.which("chromium")
     server = subprocess.Popen(
         [sys.executable, "-m", "mien", "serve", "--port", "8799"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    kept = True
+    figures: dict[str, dict[str, float]] = {}
     try:
         _wait("http://127.0.0.1:8799/ready")
         with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
@@ -69,18 +75,21 @@ def main() -> None:
                 photo = Path(folder) / "photo.jpg"
                 with Image.open(PORTRAIT) as portrait:
                     portrait.resize((side, side * portrait.height // portrait.width)).save(photo, quality=92)
-                times, worked = _measure(browser, photo, moves)
-                tenth = len(times) // 10
-                kept &= worked <= GOAL
+                times, worked = _measure(browser, photo, given.moves)
+                median, tenth = statistics.median(times), len(times) // 10
+                figures[name] = {"median": round(median, 3), "processor": round(worked, 3)}
                 print(
-                    f"{name}: median {statistics.median(times):.3f} s, fastest tenth {times[tenth]:.3f} s, slowest "
+                    f"{name}: median {median:.3f} s, fastest tenth {times[tenth]:.3f} s, slowest "
                     f"tenth {times[-1 - tenth]:.3f} s; processor time of a move {worked:.3f} s  "
-                    f"[{'kept' if worked <= GOAL else 'MISSED'}]"
+                    f"[{'kept' if median <= GOAL else 'MISSED'}]"
                 )
     finally:
         server.terminate()
         server.wait()
-    sys.exit(not kept)
+    if given.json is not None:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_text(json.dumps({"seconds": figures}, indent=1) + "\n", encoding="utf-8")
+    sys.exit(any(each["median"] > GOAL for each in figures.values()))
 
 
 def _wait(address: str) -> None:
@@ -97,6 +106,7 @@ def _wait(address: str) -> None:
 def _measure(browser: Any, photo: Path, moves: int) -> tuple[list[float], float]:
     """Seconds of each move, sorted, and the mean processor seconds of a move."""
     page = browser.new_page(viewport={"width": 1280, "height": 860})
+    page.set_default_timeout(180_000)  # other work may hold it up
     page.goto("http://127.0.0.1:8799")
     page.wait_for_selector("html[data-ready]")
     page.evaluate("sessionStorage.setItem('purpose', 'trial')")

@@ -1,10 +1,13 @@
-"""Makes the three pictures of the documentation's home page from the bundled photographs: docs/images/home/.
+"""Makes pictures of the documentation from the bundled photographs: those of its home page, docs/images/home/, and two
+of the tutorials, docs/images/tutorials/group.jpg and edit.jpg.
 
     python scripts/home_pictures.py
 
 `analysis.jpg` is three photographs as `mien predict --annotate` marks them, `edit.jpg` one portrait and four edits of
 it, `video.jpg` five frames of a clip (an edit of the same portrait that comes and goes) as `mien video --annotate`
-marks them, above the curves of two probabilities. Tests: tests/test_docs_home.py.
+marks them, above the curves of two probabilities. `group.jpg` is group_1.jpg as `mien predict --annotate` marks it, the
+tutorials' `edit.jpg` what `mien edit --to happiness --intensity 0.9` makes of the portrait.
+Tests: tests/test_docs_home.py.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from mien.video.analyser import Analyser
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 PICTURES = ROOT / "docs" / "images" / "home"
+TUTORIALS = ROOT / "docs" / "images" / "tutorials"
 SIDE: Final = 400  # pixels of a photograph
 GAP: Final = 8
 RATE: Final = 20  # frames per second
@@ -74,6 +78,20 @@ def analysis(pipeline: mien.Pipeline) -> Rgb:
     names = ("astronaut.png", "portrait_neutral.jpg", "portrait_smiling.jpg")
     pictures = [images.read(EXAMPLES / name) for name in names]
     return beside([square(annotate.draw(rgb, pipeline(rgb))) for rgb in pictures])
+
+
+def group(pipeline: mien.Pipeline) -> Rgb:
+    """An annotated photograph of six people."""
+    rgb = images.read(EXAMPLES / "group_1.jpg")
+    drawn = annotate.draw(rgb, pipeline(rgb))
+    size = 1000, round(1000 * rgb.shape[0] / rgb.shape[1])
+    return np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def smile(editor: mien.Editor) -> Rgb:
+    """A portrait, and its edit into a smile."""
+    edit = editor(EXAMPLES / "portrait_neutral.jpg", "happiness", 0.9)
+    return beside([square(edit.original.rgb), square(edit.image)], 2 * GAP)
 
 
 def edits(editor: mien.Editor) -> Rgb:
@@ -130,11 +148,13 @@ def video(pipeline: mien.Pipeline, editor: mien.Editor) -> Rgb:
 
 
 def main() -> None:
-    """Write the three pictures."""
+    """Write the pictures."""
     pipeline = mien.load(threads=1)
     editor = mien.Editor.load(pipeline)
     PICTURES.mkdir(exist_ok=True)
     images.write(PICTURES / "analysis.jpg", analysis(pipeline), 88)
+    images.write(TUTORIALS / "group.jpg", group(pipeline), 88)
+    images.write(TUTORIALS / "edit.jpg", smile(editor), 88)
     images.write(PICTURES / "edit.jpg", edits(editor), 88)
     images.write(PICTURES / "video.jpg", video(pipeline, editor), 88)
 

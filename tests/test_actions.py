@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.actions import ACTIONS, GAZE, MIRROR, SIDES, UNIT_NAMES, UNITS, WORDS, other_side, units
+from mien.actions import ACTIONS, GAZE, MIRROR, SIDES, UNIT_NAMES, UNITS, WORDS, named, other_side, units
+from mien.errors import ConfigError
 
 
 def actions(**values: float) -> dict[str, float | None]:
@@ -77,3 +78,24 @@ def test_the_words_of_movements_are_those_of_the_page() -> None:
     groups = script.partition("const GROUPS")[2].partition("const WHOLE")[0]
     assert dict(re.findall(r'(\w+): "([^"]+)"', groups)) == WORDS
     assert {name for name in SIDES if not name.startswith(GAZE)} == set(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("smlie", "smile"),
+        ("mouthSmlie", "mouthSmile"),
+        ("inerUp", "innerUp"),
+        ("jawOpn", "jawOpen"),
+    ],
+)
+def test_a_misspelt_action_is_answered_with_the_nearest(text: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean '{near}'"):
+        named(text)
+    assert named(near)
+
+
+def test_without_a_near_one_every_movement_is_named_once() -> None:
+    with pytest.raises(ConfigError, match="action unit such as AU12") as caught:
+        named("zzzz")
+    assert str(caught.value).count("cheekPuff") == 1

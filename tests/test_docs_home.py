@@ -29,8 +29,10 @@ def test_the_home_page_shows_the_three_pictures_with_a_description(script: Modul
     assert all((ROOT / "docs" / path).is_file() for path in shown.values())
 
 
-def test_the_stored_analysis_is_what_the_script_draws_now(script: ModuleType) -> None:
-    drawn = script.analysis(mien.load(threads=1)).astype(float)
-    stored = images.read(script.PICTURES / "analysis.jpg").astype(float)
+@pytest.mark.parametrize("name", ["analysis", "group"])
+def test_the_stored_analyses_are_what_the_script_draws_now(script: ModuleType, name: str) -> None:
+    drawn = getattr(script, name)(mien.load(threads=1)).astype(float)
+    folder = script.TUTORIALS if name == "group" else script.PICTURES
+    stored = images.read(folder / f"{name}.jpg").astype(float)
     assert stored.shape == drawn.shape
     assert np.abs(stored - drawn).mean() < 4, "run  python scripts/home_pictures.py"

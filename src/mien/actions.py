@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import ConfigError, nearest
+from mien.errors import ConfigError, similar
 
 
 def _sided(*names: str) -> tuple[str, ...]:
@@ -138,7 +139,11 @@ def named(text: str) -> tuple[str, ...]:
         sides = {"": (*needed.both, *needed.left, *needed.right), "L": needed.left, "R": needed.right}
         if sides.get(side):
             return sides[side]
-    raise ConfigError(f"'{text}' is no facial action: {nearest(text, [*SIDES, *ACTIONS, *UNITS])}")
+    ends = [name.lstrip(ascii_lowercase) for name in SIDES]
+    alone = [end[0].lower() + end[1:] for end in ends if end and ends.count(end) == 1]
+    close = similar(text, [*SIDES, *ACTIONS, *UNITS, *alone])
+    hint = f"did you mean '{close}'?" if close else f"use an action unit such as AU12, or {', '.join(SIDES)}"
+    raise ConfigError(f"'{text}' is no facial action: {hint}")
 
 
 VERSION: Final = 1

@@ -110,5 +110,5 @@ def nearest(word: str, known: list[str]) -> str:
     return (
         f"did you mean '{close}'?"
         if (close := similar(word, known))
-        else f"known: {', '.join(sorted(known))}"
+        else f"known: {', '.join(sorted({*known}))}"
     )

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -361,7 +362,7 @@ def test_a_slider_for_every_movement_that_can_be_edited_starts_at_what_the_face_
     assert {one["name"]: tuple(one["actions"]) for one in movements} == {
         name: sides for name, sides in SIDES.items() if not name.startswith(GAZE)
     }
-    assert page.locator("#moves-first input").count() == 13
+    assert page.locator("#moves-first .move input").count() == 13
     assert not slider(page, "dimples").is_visible()
     page.locator("#moves-more summary").click()
     for one in editable:
@@ -411,6 +412,50 @@ def test_moved_movements_are_drawn_read_back_and_put_back(visit: Any, examples: 
     assert page.locator("#by-moves").is_visible()
     assert page.locator(".move.moved").count() == 0
     assert page.locator("#edit-back").inner_text() == ""
+
+
+def by_gaze(answer: Any) -> bool:
+    return "/v1/edits" in answer.url and "gaze" in answer.json()["target"]
+
+
+def test_the_eyes_are_turned_by_sliders_and_in_a_field(visit: Any, examples: Path) -> None:
+    page = open_movements(visit(), examples / "portrait_neutral.jpg")
+    across, up = slider(page, "gaze to the side"), slider(page, "gaze up or down")
+    assert (across.input_value(), across.get_attribute("aria-valuetext")) == ("0", "as it is")
+    across.focus()
+    with page.expect_response(by_gaze) as waiting:
+        page.keyboard.press("PageUp")
+    degrees = int(across.input_value())
+    assert degrees > 0
+    assert across.get_attribute("aria-valuetext") == f"{degrees} degrees to the photo’s right"
+    page.wait_for_selector("#edit-stage:not(.busy)")
+    with page.expect_response(by_gaze) as waiting:
+        across.fill("9")
+    answer = waiting.value.json()
+    assert answer["target"] == "gaze 0.6,0"
+    assert answer["faces"][0]["asked"] == {}
+    assert answer["faces"][0]["gaze"] == pytest.approx([0.6, 0])
+    page.wait_for_selector("#edit-save:enabled")
+    assert page.locator("#record-target").inner_text() == "eyes turned 9° to the photo’s right"
+    assert re.match(r"Gaze .* before, → [^0]\d*°.* after\.", page.locator("#edit-back").inner_text())
+
+    box = page.locator("#gaze-field").bounding_box()
+    page.wait_for_selector("#edit-stage:not(.busy)")
+    with page.expect_response(by_gaze):  # the lower left
+        page.mouse.click(box["x"] + 0.2 * box["width"], box["y"] + 0.7 * box["height"])
+    assert int(across.input_value()) < -9
+    assert int(up.input_value()) < -5
+    page.wait_for_selector("#edit-stage:not(.busy)")
+    assert move(page, "mouth open", 0.6)["target"].startswith("jawOpen=0.6 and gaze -")
+    assert page.locator("#record-target").inner_text().endswith("° down; mouth open 60 %")
+
+    page.get_by_role("button", name="Undo: gaze").press("Enter")
+    assert page.evaluate("document.activeElement.ariaLabel") == "gaze to the side"
+    assert page.locator("#record-target").inner_text() == "mouth open 60 %", "the other movements stay"
+    across.fill("-4")
+    page.locator("#edit-reset").click()
+    assert (across.input_value(), up.input_value()) == ("0", "0")
+    assert pixels(page, 0) == pixels(page, 1)
 
 
 def test_the_movements_are_those_of_the_chosen_face(
@@ -605,6 +650,11 @@ def test_the_camera_is_read_live_and_recorded(visit: Any, models: dict[str, Any]
     assert page.locator("#live-stage .box").count() == 1
     page.wait_for_selector("#live-panel .moves")
     assert page.locator("#live-title").inner_text() in page.locator("#live-labels span").all_inner_texts()
+    page.locator("#live-curves rect").first.wait_for(state="attached")
+    fills = page.locator("#live-curves rect").evaluate_all(
+        "all => all.map((one) => one.getAttribute('fill'))"
+    )
+    assert all(one != other for one, other in pairwise(fills)), "a label that lasts is one piece"
     page.locator("#live-record").click()
     page.locator("#live-count", has_text=re.compile(r"^(?:[3-9]|\d\d+) rows")).wait_for()
     page.locator("#live-record").click()
@@ -780,8 +830,8 @@ MESSAGES = {
     "the picture holds 120 faces, the limit is 100: send it in parts, or start the server with a higher --max-faces": (
         "The picture holds 120 faces, the limit is 100: send it in parts."
     ),
-    "bytes: the head is turned by 31 degrees, more than 25: choose another photo, or pass force (--force)": (
-        "Bytes: the head is turned by 31 degrees, more than 25: choose another photo."
+    "face 0: the head is turned by 31 degrees, more than 25: choose another photo, or pass force (--force)": (
+        "Face 0: the head is turned by 31 degrees, more than 25: choose another photo."
     ),
 }
 
@@ -795,6 +845,8 @@ def test_messages_are_words_for_people(visit: Any) -> None:
         plain, ["defect", "a defect of mien (ZeroDivisionError): report it with the server's log"]
     )
     assert "ZeroDivisionError" not in told
+    told = page.evaluate(plain, ["not_a_picture", "is not a picture (it begins with the text 'hello')"])
+    assert told.startswith("That is not a picture.")
 
 
 @pytest.fixture
@@ -881,6 +933,7 @@ def test_axe_finds_nothing_and_nothing_overflows(
     page.locator("#moves-more summary").click()
     page.get_by_role("button", name="L/R: smile, left and right apart").click()
     move(page, "smile, left", 0.7)
+    slider(page, "gaze to the side").fill("9")
     check("movements")
     like(page, examples / "portrait_smiling.jpg")
     page.wait_for_selector("#like-remove:visible")

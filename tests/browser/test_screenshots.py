@@ -20,14 +20,37 @@ pytestmark = [
     pytest.mark.skipif(not SHIPPED.exists(), reason="the recogniser's weights are not in this package"),
 ]
 
-DESK = {"viewport": {"width": 1160, "height": 800}}
+DESK = {"viewport": {"width": 1160, "height": 860}}
 PHONE = {"viewport": {"width": 390, "height": 800}, "is_mobile": True, "has_touch": True}
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+KEPT = [
+    rgb(colour)
+    for colour in (
+        *COLOURS.values(),
+        "#d3c31f",
+        "#1f5f5b",
+        "#1f7a74",
+        "#7fcac1",
+        "#b04a16",
+        "#ffffff",
+        "#faf8f4",
+    )
+]
+"""Colours of the page that small dots and lines have, which a photo beside them would take from the palette."""
+WASH, ARM = rgb("#f3efe8"), 0.55
+"""The ground of the dial, and how opaque its arm is."""
 
 
 def shoot(page: Any, name: str) -> None:
     """Keep what the window shows, with 256 colours: a quarter of the bytes."""
     import io
 
+    import numpy as np
     from PIL import Image
 
     page.mouse.move(0, 0)
@@ -36,13 +59,18 @@ def shoot(page: Any, name: str) -> None:
     folder = Path(os.environ["MIEN_SCREENSHOTS"])
     folder.mkdir(parents=True, exist_ok=True)
     shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    # A strip of the expressions' colours below, cut off again, keeps small dots from losing theirs to a photo.
-    wide = Image.new("RGB", (shot.width, shot.height + 160), "white")
-    wide.paste(shot)
-    for number, colour in enumerate([*COLOURS.values(), "#d3c31f", "#1f5f5b"]):
-        wide.paste(colour, (number * 110, shot.height, number * 110 + 110, shot.height + 160))
-    small = wide.quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
-    small.crop((0, 0, *shot.size)).save(folder / f"{name}.png", optimize=True)
+    arms = [[round(ARM * a + (1 - ARM) * b) for a, b in zip(one, WASH, strict=True)] for one in KEPT]
+    kept = np.array([*KEPT, *arms])
+    own = (shot.quantize(256 - len(kept)).getpalette() or [])[: 768 - kept.size]
+    own += [0] * (768 - kept.size - len(own))
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(own)
+    places = np.array(shot.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))
+    for place, colour in enumerate(kept, start=256 - len(kept)):
+        places[(np.asarray(shot) == colour).all(axis=2)] = place
+    full = Image.fromarray(places, "P")
+    full.putpalette([*own, *kept.ravel().tolist()])
+    full.save(folder / f"{name}.png", optimize=True)
 
 
 def test_screenshots_of_a_desk(visit: Any, examples: Path) -> None:
@@ -95,7 +123,10 @@ def test_screenshots_of_the_live_view(visit: Any, film: Path) -> None:
     page.set_input_files("#file-film", str(film))
     one.state_purpose()
     page.wait_for_selector("#live-panel .dial")
-    page.wait_for_timeout(4700)  # the film is in the middle of its surprise
+    video = page.locator("#live-video")
+    while video.evaluate("node => node.currentTime") < 5.8:  # the film is in its surprise
+        page.wait_for_timeout(50)
+    video.evaluate("node => { node.pause(); node.controls = false; }")
     shoot(page, "live")
     page.locator("#live-summary").click()
     summary = page.frame_locator("#film-page iframe")
@@ -110,7 +141,7 @@ def test_screenshot_of_a_summary_page(
     from mien.video.process import Orders, run
 
     run(Orders(film, page=tmp_path / "page.html"), lambda: models["pipeline"])
-    page = chromium.new_page(viewport={"width": 900, "height": 1220})
+    page = chromium.new_page(viewport={"width": 900, "height": 1074})
     page.goto((tmp_path / "page.html").as_uri())
     shoot(page, "page")
     page.close()

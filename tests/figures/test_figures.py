@@ -24,6 +24,7 @@ from mien.figures import (
     reliability,
     saliency,
 )
+from mien.figures.palette import MARKERS
 from mien.labels import CIRCUMPLEX, EXPRESSIONS
 
 
@@ -286,3 +287,9 @@ def test_overlay_tints_only_hot_places() -> None:
         len(saliency.draw(np.repeat(crops, 3, axis=0), np.repeat(heat, 3, axis=0), ["a"] * 3, columns=2).axes)
         == 8
     )
+
+
+def test_no_mark_lies_hidden_below_the_disc_of_neutral() -> None:
+    figure = embedding.draw(np.eye(2)[[0, 1, 0, 1]], ["fear"] * 4, np.zeros((2, 2)), ["contempt", "neutral"])
+    first, last = (line.get_marker() for line in figure.axes[0].lines)
+    assert (first, last) == (MARKERS["neutral"], MARKERS["contempt"])

@@ -293,9 +293,14 @@ def test_ctrl_c_leaves_a_page_of_what_was_done(tmp_path: Path, examples: Path, r
     assert 0 < int(found[1]) < 400
 
 
-def test_a_title_is_what_was_given_or_the_common_folder(tmp_path: Path) -> None:
+def test_a_title_is_what_was_given_or_the_common_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sources = [str(tmp_path / "trip" / "a" / "1.jpg"), str(tmp_path / "trip" / "b" / "2.jpg")]
     assert picture_report.title_of(["trip/"], sources) == "trip"
     assert picture_report.title_of(["x/1.jpg", "y/2.jpg"], sources) == "trip"
     assert picture_report.title_of(["@list.txt"], sources) == "trip"
     assert picture_report.title_of(["-"], []) == "0 pictures"
+    (tmp_path / "trip" / "a").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "trip" / "a")
+    assert [picture_report.title_of([here], sources) for here in (".", "./", "..")] == ["a", "a", "trip"]

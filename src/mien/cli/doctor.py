@@ -59,11 +59,11 @@ def _section(heading: str, values: dict[str, str]) -> str:
 
 def _extra(extra: Extra) -> str:
     if not extra.missing:
-        return hanging(extra.serves, 19, f"  {extra.name:<8}  ok     ")
+        return hanging(extra.serves, 19, f"  {extra.name:<9} ok     ")
     away = ", ".join(extra.missing)
     return "\n".join(
         [
-            hanging(f"{extra.serves} (not installed: {away})", 19, f"  {extra.name:<8}  not    "),
+            hanging(f"{extra.serves} (not installed: {away})", 19, f"  {extra.name:<9} not    "),
             f"{'':19}{extra.remedy}",
         ]
     )

@@ -13,6 +13,7 @@ import numpy as np
 from mien.editing.geometry import FaceFrame
 from mien.editing.target import Target
 from mien.errors import ExtraMissing, ImageError
+from mien.io.lettering import font
 from mien.wording import signed
 
 if TYPE_CHECKING:
@@ -46,21 +47,18 @@ def face_crop(rgb: Rgb, located: Located, width: int) -> Rgb:
 
 
 def labelled(rgb: Rgb, text: str) -> Rgb:
-    """The picture with a caption on a dark bar along its lower edge."""
+    """The picture with a caption on a dark bar along its lower edge, small enough to be whole."""
+    from PIL import Image, ImageDraw
+
     height, width = rgb.shape[:2]
-    out = np.concatenate([rgb, np.full((max(16, width // 11), width, 3), 28, np.uint8)])
-    size = width / 420
-    cv2.putText(
-        out,
-        text,
-        (4, height + int(width / 16)),
-        cv2.FONT_HERSHEY_SIMPLEX,
-        size,
-        (235, 235, 235),
-        1,
-        cv2.LINE_AA,
+    bar = max(16, width // 11)
+    size = next(
+        size for size in range(round(0.75 * bar), 0, -1) if font(size, text).getlength(text) <= width - 8
     )
-    return out
+    out = Image.fromarray(np.concatenate([rgb, np.full((bar, width, 3), 28, np.uint8)]))
+    place = (4, height + bar / 2)
+    ImageDraw.Draw(out).text(place, text, (235, 235, 235), font(size, text), anchor="lm")
+    return np.asarray(out)
 
 
 def grid(

@@ -112,7 +112,8 @@ def draw(
             label=f"{shown[word]} ({int(inside.sum())})", rasterized=len(points) > 500,
         )  # fmt: skip
     marked = [] if prototypes is None else [(float(x), float(y)) for x, y in np.asarray(prototypes)]
-    for word, (x, y) in zip(names, marked, strict=False):
+    # The disc of neutral would cover a mark at its place.
+    for word, (x, y) in sorted(zip(names, marked, strict=False), key=lambda one: one[0] != "neutral"):
         axis.plot(
             x, y, marker=palette.marker(word, classes), color=colour_of(word, classes), markersize=13,
             markeredgecolor=palette.INK, markeredgewidth=1.4, zorder=5,

@@ -438,7 +438,8 @@ def _facts(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
 def title_of(given: Sequence[str], sources: Sequence[Source]) -> str:
     """A title for the pictures: what was given if that is one path, else their deepest common folder."""
     if len(given) == 1 and not given[0].startswith(("@", "-")):
-        return describe(given[0]).rstrip("/\\") or given[0]
+        unnamed = not given[0].strip("./\\")  # such as the current folder
+        return describe(Path(given[0]).resolve().name if unnamed else given[0]).rstrip("/\\") or given[0]
     files = [str(Path(source).absolute().parent) for source in sources if isinstance(source, str)]
     return (describe(Path(os.path.commonpath(files)).name) if files else "") or several(
         len(sources), "picture"

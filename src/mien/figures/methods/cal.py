@@ -42,7 +42,10 @@ def curve(samples: int = 128, c: float = 10.0, k: float = 4.0) -> Figure:
     axis.axvline(LARGEST, color=pages.FAINT, linewidth=1, linestyle=(0, (4, 3)), label="largest used")
     axis.set(xlim=(0, 1), ylim=(0, None), xlabel="correlation of the pair", ylabel="margin, squared distance")
     axis.set_title(
-        f"batch of {samples} faces, c = {c:g}, K = {k:g}", loc="right", fontsize=8, color=palette.INK
+        f"batch of {samples} faces; confidence interval with c = {c:g}, K = {k:g}",
+        loc="right",
+        fontsize=8,
+        color=palette.INK,
     )
     palette.legend(axis, loc="upper left")
     return figure

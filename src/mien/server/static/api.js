@@ -16,6 +16,7 @@ export class Problem extends Error {
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 
 // What a person at the page can do differs from what a program or the server's owner can.
+const NO_PICTURE = "That is not a picture. Choose a JPEG, PNG, WebP or HEIC file.";
 const WORDS = {
   defect: "Something went wrong on the server. Try another photo, and tell the person who runs the server.",
   loading: "The server is still starting. Try again in a few seconds.",
@@ -32,7 +33,9 @@ const WORDS = {
   no_video: "This server cannot read whole videos. Tell the person who runs it.",
   no_job: "The server no longer has this video. Try again.",
   damaged_video: "The video cannot be read: the file is damaged, or of a kind that is not read. Try an MP4 or WebM file.",
-  wrong_media_type: "That is not a picture. Choose a JPEG, PNG, WebP or HEIC file.",
+  damaged_picture: "The picture cannot be read: its file is damaged. Copy, download or convert it again.",
+  not_a_picture: NO_PICTURE,
+  wrong_media_type: NO_PICTURE,
 };
 
 /** A refusal in words for people: what only the server's owner or a program can do is left out. */

@@ -164,7 +164,7 @@ function values({ face, number }) {
     h("td", { class: "n" }, percent(reading.probabilities[label])),
     h("td", { class: "n" }, signed(reading.valence)),
     h("td", { class: "n" }, signed(reading.arousal)),
-    h("td", { class: "soft" }, movements(face, 2).map(([words]) => words).join(", ")),
+    h("td", { class: "soft moved" }, movements(face, 2).map(([words]) => words).join(", ")),
   ];
 }
 

@@ -67,6 +67,19 @@ export function arrows(group, choose) {
   });
 }
 
+/** Follow the pointer over an element, in shares of its width and height. */
+export function drag(element, move) {
+  const at = (event) => {
+    const box = element.getBoundingClientRect();
+    move((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+  };
+  element.addEventListener("pointerdown", (event) => {
+    element.setPointerCapture(event.pointerId);
+    at(event);
+  });
+  element.addEventListener("pointermove", (event) => element.hasPointerCapture(event.pointerId) && at(event));
+}
+
 /** Show a problem in a notice, with what can be done about it. */
 export function trouble(notice, problem, ...actions) {
   notice.replaceChildren(h("p", null, problem.message), ...actions);

@@ -1,8 +1,9 @@
 // The editor: one face at the size of the screen while it changes, the whole photo at full size on download.
 
 import * as api from "./api.js";
-import { $, arrows, colour, download, h, percent, say, signed, trouble } from "./dom.js";
+import { $, arrows, colour, download, drag, h, percent, say, signed, trouble } from "./dom.js";
 import { around, bitmapOf, cut, dial, fit, ranked, top } from "./draw.js";
+import * as gaze from "./gaze.js";
 import * as moves from "./moves.js";
 
 const TARGETS = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear"];
@@ -92,19 +93,6 @@ function holds() {
   });
   for (const kind of ["pointerup", "pointercancel"]) stage.addEventListener(kind, () => before(false));
   stage.addEventListener("contextmenu", (event) => event.preventDefault()); // a long press is not one
-}
-
-/** Follow the pointer over an element, in shares of its width and height. */
-function drag(element, move) {
-  const at = (event) => {
-    const box = element.getBoundingClientRect();
-    move((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
-  };
-  element.addEventListener("pointerdown", (event) => {
-    element.setPointerCapture(event.pointerId);
-    at(event);
-  });
-  element.addEventListener("pointermove", (event) => element.hasPointerCapture(event.pointerId) && at(event));
 }
 
 const mode = () => document.querySelector("#edit-form input[name=mode]:checked").value;
@@ -236,7 +224,7 @@ const fields = () => ({
   ...{
     expression: () => ({ target: target(), intensity: $("intensity").value }),
     affect: () => ({ valence: $("valence").value, arousal: $("arousal").value, intensity: $("intensity").value }),
-    moves: () => ({ actions: moves.text(), intensity: 1 }),
+    moves: () => ({ ...moves.fields(), intensity: 1 }),
   }[mode()](),
   mouth: $("mouth").value,
   consent: $("consent").checked,
@@ -298,18 +286,19 @@ function paint(picture) {
   picture?.close();
 }
 
-function tell({ before, after, flags }, asked) {
+function tell({ before, after, flags, gaze: turned }, asked) {
   const label = (reading) => (([name, share]) => `${name} ${percent(share)}`)(ranked(reading.probabilities)[0]);
   const reads = () => h("span", null, "Reads as ", h("b", null, label(before)), " before, ", h("b", null, label(after)), " after.");
-  const told = () => asked.actions && h("span", { class: "told" }, moves.told(before.actions, after.actions));
+  const told = () => (asked.actions || asked.gaze) && h("span", { class: "told" }, moves.told(before, after));
   $("edit-back").replaceChildren(...(before && after ? [told(), reads()].filter(Boolean) : []));
-  $("edit-said").replaceChildren(...flags.map(inWords).filter(Boolean).map((note) => h("p", null, note)));
+  $("edit-said").replaceChildren(...flags.map((flag) => inWords(flag, turned)).filter(Boolean).map((note) => h("p", null, note)));
 }
 
 /** A note of the editor in words for people; what only concerns how it draws is left out. */
-function inWords(flag) {
+function inWords(flag, turned) {
   if (flag.startsWith("forced although ")) return `Edited although ${flag.replace("forced although ", "")}.`;
   if (flag.startsWith("weakened to ")) return `Drawn ${flag}.`;
+  if (flag.startsWith("the eyes turned by ")) return gaze.shortfall(turned);
   return flag.startsWith("mouth interior ") ? "The photo does not show the inside of this mouth, so it is made up." : null;
 }
 

@@ -255,8 +255,19 @@ function curves(history) {
     s("line", { class: "zero", x1: 0, x2: wide, y1: high / 2, y2: high / 2 }),
     s("path", { class: "valence", d: line("valence") }),
     s("path", { class: "arousal", d: line("arousal") }),
-    history.slice(1).map((one, n) => s("rect", { x: x(history[n].time), y: high + 6, width: Math.max(0.5, x(one.time) - x(history[n].time) + 0.3), height: 10, fill: colour(one.label) })),
+    spells(history).map(({ label, from, to }) => s("rect", { x: x(from), y: high + 6, width: Math.max(0.5, x(to) - x(from)), height: 10, fill: colour(label) })),
   );
+}
+
+/** The spells of time with one label: frames one by one would show the joints between them. */
+function spells(history) {
+  const found = [];
+  for (const [n, { label, time }] of history.slice(1).entries()) {
+    const last = found.at(-1);
+    if (last?.label === label) last.to = time;
+    else found.push({ label, from: history[n].time, to: time });
+  }
+  return found;
 }
 
 function record() {

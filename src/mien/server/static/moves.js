@@ -4,6 +4,7 @@ import { MOVEMENTS } from "./actions.js";
 import * as api from "./api.js";
 import { $, clamp, h, icon, percent, say, trouble } from "./dom.js";
 import { around, bitmapOf, cut } from "./draw.js";
+import * as gaze from "./gaze.js";
 
 const FIRST = ["browInnerUp", "browDown", "browOuterUp", "eyeBlink", "eyeWide", "eyeSquint", "cheekSquint", "noseSneer", "jawOpen", "mouthSmile", "mouthFrown", "mouthPucker", "mouthPress"];
 const APART = 0.1; // sides of another face that differ by this much get a slider each
@@ -25,6 +26,7 @@ export function setUp(ofService, tell) {
   rows = MOVEMENTS.filter(({ name }) => name !== "tongueOut").map(row);
   fill($("moves-first"), rows.filter(({ name }) => FIRST.includes(name)));
   fill($("moves-rest"), rows.filter(({ name }) => !FIRST.includes(name)));
+  $("moves-first").querySelector("[data-group=Eyes]").after(gaze.controls(tell));
   $("like-remove").addEventListener("click", () => {
     unlike();
     $("like-pick").focus();
@@ -35,7 +37,7 @@ export function setUp(ofService, tell) {
 
 function fill(place, some) {
   const groups = Object.entries(Object.groupBy(some, ({ group }) => group));
-  place.replaceChildren(...groups.map(([group, those]) => h("fieldset", { class: "part" }, h("legend", null, group), those.map(({ node }) => node))));
+  place.replaceChildren(...groups.map(([group, those]) => h("fieldset", { class: "part", "data-group": group }, h("legend", null, group), those.map(({ node }) => node))));
 }
 
 /** A movement: its words, a slider or two, a way to move the sides apart, and a way back. */
@@ -134,13 +136,17 @@ export function clear() {
     mine.split = false;
     draw(mine);
   }
+  gaze.clear();
   unlike();
 }
 
-export const any = () => wanted.size > 0;
+export const any = () => wanted.size > 0 || gaze.any();
 
-/** What is asked for, as the form field `actions`; both sides alike by the movement's name. */
-export const text = () =>
+/** What is asked for, as fields of the form. */
+export const fields = () => Object.fromEntries(Object.entries({ actions: text(), gaze: gaze.text() }).filter(([, value]) => value));
+
+/** The movements that are asked for; both sides alike by the movement's name. */
+const text = () =>
   rows
     .filter(isMoved)
     .flatMap(({ name, actions }) => {
@@ -162,21 +168,22 @@ const asked = () => {
 
 /** What is asked for in words. */
 export function words() {
-  const all = asked();
+  const all = [...(gaze.any() ? [gaze.words()] : []), ...asked().map(([name, actions]) => `${name} ${percent(mean(actions, at))}`)];
   const more = all.length > NAMED ? `, and ${all.length - NAMED} more` : "";
-  return all.slice(0, NAMED).map(([name, actions]) => `${name} ${percent(mean(actions, at))}`).join("; ") + more;
+  return all.slice(0, NAMED).join("; ") + more;
 }
 
-/** What is read back of the largest movements: pieces of a sentence. `before` and `after` hold values by action. */
+/** What is read back of the gaze and of the largest movements: pieces of a sentence. `before` and `after` are readings. */
 export function told(before, after) {
-  const all = asked();
-  const known = ([, actions]) => actions.every((action) => before[action] != null && after[action] != null);
-  const pieces = all.filter(known).slice(0, TOLD).flatMap(([name, actions], place) => {
-    const value = (values) => percent(mean(actions, (action) => values[action]));
+  const [all, looks] = [asked(), gaze.any() ? gaze.told(before, after) : []];
+  const known = ([, actions]) => actions.every((action) => before.actions[action] != null && after.actions[action] != null);
+  const most = looks.length ? TOLD - 1 : TOLD;
+  const pieces = all.filter(known).slice(0, most).flatMap(([name, actions], place) => {
+    const value = (reading) => percent(mean(actions, (action) => reading.actions[action]));
     return [place ? `; ${name} ` : `${capital(name)} `, h("b", null, value(before)), " before, ", h("b", null, value(after)), " after"];
   });
-  if (pieces.length) return [...pieces, ". "];
-  return all.length ? [`${capital(all[0][0])} cannot be read back. `] : [];
+  if (pieces.length) return [...looks, ...pieces, ". "];
+  return all.length ? [...looks, `${capital(all[0][0])} cannot be read back. `] : looks;
 }
 
 const capital = (sentence) => sentence.charAt(0).toUpperCase() + sentence.slice(1);
