@@ -74,7 +74,7 @@ def turned(head: Head) -> dict[str, Any]:
             side = yaw if number % 2 else -yaw
             frame = FaceFrame.of(seen(head, mesh, side))
             shape = frame.to_canonical(seen(head, mesh, side))
-            camera = turn.camera(shape)
+            camera = turn.pose(shape).camera
             for name in basis.editable:
                 place = ACTIONS.index(name)
                 moved = mesh + AMOUNT * head.expression[belong[:, place]].sum(axis=0)

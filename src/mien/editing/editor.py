@@ -381,8 +381,7 @@ def asked_plan(
     shape = FaceFrame.of(face.points).to_canonical(face.points)
     current = _current(geometry, face)
     turn = HeadTurn.load()
-    camera = turn.camera(shape)
-    upright = float(camera[1, 1])  # the turned eyes are closer together, and lips part downwards
+    pose = turn.pose(shape)
 
     def asked(intensity: float) -> tuple[Array, float, Array, bool]:
         """Change of strengths, lip gap, further displacement, and whether the mouth interior is replaced."""
@@ -390,21 +389,21 @@ def asked_plan(
         further, opened = np.zeros_like(shape), 0.0
         if target.actions and basis is not None:
             measured = {} if face.reading is None else face.reading.actions
-            further = min(intensity, 1.0) * basis.seen(target.action_changes(measured, relative), shape)
+            further = min(intensity, 1.0) * basis.seen(target.action_changes(measured, relative), pose)
             opened = parted(shape + further) - parted(shape)
         if isinstance(mouth, int | float):
-            return change, upright * mouth, further, False
+            return change, pose.upright * mouth, further, False
         leaving = smile_leaves(target, current, intensity) if mouth == "auto" and not relative else 0.0
-        gap = upright * lips_for(target, intensity, mouth, lip_gap(shape) / upright * (1 - leaving))
+        gap = pose.upright * lips_for(target, intensity, mouth, lip_gap(shape) / pose.upright * (1 - leaving))
         return change, max(0.0, gap + opened) if mouth == "auto" else gap, further, leaving > 0.5
 
     part = min(1.0, intensity / 0.3)  # so that intensity is a smooth control from 0
-    gaze = eyes.reachable((target.gaze[0] * part, target.gaze[1] * part), shape)
+    gaze = eyes.reachable((target.gaze[0] * part, target.gaze[1] * part), shape, pose)
     change, gap, further, refill = asked(intensity)
     whole, widest, furthest, _ = asked(1.0)
-    full = turn.seen(geometry, camera).move(shape, whole, widest, furthest)
-    further = further + eyes.followed(gaze, shape)
-    drawn = plan(geometry, face.points, change, gap, refill=refill, further=further)
+    full = turn.seen(geometry, pose).move(shape, whole, widest, furthest)
+    further = further + eyes.followed(gaze, pose)
+    drawn = plan(geometry, face.points, change, gap, refill=refill, further=further, pose=pose)
     looking = (gaze[0] * drawn.share, gaze[1] * drawn.share) if any(gaze) else drawn.gaze
     return replace(drawn, full=full, gaze=looking)
 
