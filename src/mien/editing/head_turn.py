@@ -49,7 +49,7 @@ class HeadPose:
 
     @property
     def upright(self) -> float:
-        """Canonical length of one eye distance down the head: over 1 on a turned head, whose eyes are seen closer
+        """Canonical length of one eye distance down the head: over 1 on a turned head, as its eyes are seen closer
         together."""
         return float(self.camera[1, 1])
 

@@ -11,7 +11,7 @@ from mien.editing import mouth_interior
 from mien.editing.geometry import FaceFrame, Geometry, lip_gap
 from mien.editing.head_turn import HeadPose, HeadTurn
 from mien.editing.warp import FOLD_LIMIT, Warp, warp_between
-from mien.landmarks import INNER_LIP_PAIRS, OUTER_LIPS
+from mien.landmarks import INNER_LIP_PAIRS, LEFT_BROW, LEFT_EYE, OUTER_LIPS, RIGHT_BROW, RIGHT_EYE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +24,11 @@ _PARTINGS = (0.8, 0.6)
 """Shares of the change of the lip gap that are tried alone before the whole edit is weakened."""
 _PARTS = 0.03
 """Least change of the lip gap, in eye distances, that can be the cause of a fold."""
+
+_AROUND_EYES = np.r_[RIGHT_BROW, LEFT_BROW, RIGHT_EYE, LEFT_EYE]
+_EYES = 0.03
+"""Displacement of a brow or a lid, in eye distances, from which an edit is one of the eyes too. At strength 1 it is at
+most 0.017 for happiness, 0.007 for contempt, and 0.089 (sadness) to 0.13 (fear) for the others."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,12 @@ def plan(
         else:
             high = trial.share, trial.warp.folding
     return best if best is not None else attempt(0.0)
+
+
+def moves_eyes(plan: Plan) -> bool:
+    """Whether a brow or a lid moves by more than `_EYES`, or the eyes turn."""
+    moved = np.linalg.norm((plan.target - plan.source)[_AROUND_EYES], axis=1)
+    return any(plan.gaze) or bool(moved.max() > _EYES)
 
 
 def _clear_of_teeth(source: Array, now: float, gap: float, refill: bool) -> Array:
