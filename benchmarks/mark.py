@@ -4,7 +4,8 @@
     python benchmarks/mark.py PICTURES... --false-alarms 100000
 
 PICTURES are files and folders; the .npz files of FERPlus and tar files of pictures count as folders. Each picture is
-cut and resized at random from a fixed seed, to the sizes asked for (the side of a square of the same area).
+cut and resized at random from a fixed seed, to the sizes asked for (the side of a square of the same area). Detection
+is also written to docs/reports/edit-mark, in the order of `CHANGES`.
 
 False alarms are counted on unmarked crops at 4 alignments each, drawn at random from the 220 that a search has. `find`
 accepts the largest score of at most 40 alignments, which the known carriers choose; the score is independent of these.
@@ -16,6 +17,7 @@ distribution falls faster). Five crops of each picture are cut before, and four 
 from __future__ import annotations
 
 import argparse
+import json
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +31,9 @@ from PIL import Image
 from mien.editing import mark
 from mien.editing.photo import Photo
 from mien.io.images import Rgb
+from mien.training import checkpoint
 
+OUT = Path(__file__).parent.parent / "docs" / "reports" / "edit-mark" / "mark.json"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -160,7 +164,8 @@ def cut(rgb: Rgb, random: np.random.Generator) -> Rgb:
 
 
 def detection(paths: list[Path], sizes: list[int], number: int) -> None:
-    """Print how often the mark is found after each change, the PSNR and the time."""
+    """Write how often the mark is found after each change, the PSNR and the time, and print it."""
+    figures: dict[str, object] = {"commit": checkpoint.commit()}
     for side in sizes:
         source = pictures(paths, np.random.default_rng(side))
         random = np.random.default_rng(side + 1)
@@ -187,6 +192,15 @@ def detection(paths: list[Path], sizes: list[int], number: int) -> None:
         )
         for name, hits in found.items():
             print(f"  {name:40} {np.mean(hits):.3f}", flush=True)
+        figures[str(side)] = {
+            "pictures": len(ratios),
+            "found": [round(float(np.mean(hits)), 3) for hits in found.values()],
+            "least PSNR": round(float(min(ratios)), 1),
+            "median PSNR": round(float(np.median(ratios)), 1),
+            "largest change": int(max(peaks)),
+        }
+        OUT.parent.mkdir(parents=True, exist_ok=True)
+        OUT.write_text(json.dumps(figures | {"changes": list(CHANGES)}, indent=1) + "\n", encoding="utf-8")
 
 
 def false_alarms(paths: list[Path], number: int) -> None:

@@ -16,16 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from mien.actions import ACTIONS, GAZE, SIDES
+from mien.actions import GAZE, SIDES
 from mien.editing.editor import Editor
-from mien.editing.photo import open_photo
-from mien.editing.results import EditRefused
-from mien.editing.target import Target
-from mien.errors import NoFace
 from mien.training import checkpoint
+from mien.training.editor.fit_actions import STEP, raised
 
 OUT = Path(__file__).parent.parent / "docs" / "reports" / "action-edits" / "round_trip.json"
-STEP = 0.4
 TWELVE = (
     "mouthSmile", "mouthFrown", "mouthUpperUp", "mouthLowerDown", "mouthPucker", "mouthStretch",
     "jawOpen", "browInnerUp", "browDown", "browOuterUp", "eyeBlink", "eyeSquint",
@@ -38,32 +34,25 @@ def round_trip(editor: Editor, pictures: Iterable[Path]) -> dict[str, Any]:
     rises: dict[str, list[float]] = {name: [] for name in TWELVE}
     others: dict[str, list[float]] = {name: [] for name in TWELVE}
     refused, people = 0, 0
-    for path in pictures:
-        photo = open_photo(path)
-        try:
-            located = editor.locate(photo)
-        except NoFace:
-            continue
+    for changes in raised(editor, pictures, lambda face: TWELVE):
         people += 1
-        for name in TWELVE:
-            try:
-                edit = editor.apply(photo, located, Target.of_actions({name: STEP}), relative=True)
-            except EditRefused:
+        for name, change in changes.items():
+            if change is None:
                 refused += 1
                 continue
-            if edit.before is None or edit.after is None:
-                continue
-            before, after = edit.before.actions, edit.after.actions
-            change = {
-                action: (after[action] or 0.0) - (before[action] or 0.0)
-                for action in ACTIONS
-                if before[action] is not None and not action.startswith(GAZE)
-            }
             sides = [change[side] for side in SIDES[name] if side in change]
             if sides:
                 rises[name].append(float(np.mean(sides)))
                 others[name].append(
-                    float(np.mean([abs(one) for action, one in change.items() if action not in SIDES[name]]))
+                    float(
+                        np.mean(
+                            [
+                                abs(one)
+                                for action, one in change.items()
+                                if action not in SIDES[name] and not action.startswith(GAZE)
+                            ]
+                        )
+                    )
                 )
     return {
         "people": people,

@@ -10,13 +10,16 @@ Written to docs/reports/edit-geometry are
 - `gaze`: on every STEP-th (4) London person, how far our own reading of the eyes follows a gaze, in degrees.
 - `neutral`: of every STEP-th smiling London person who is read as smiling, how far the picture of the cheeks and the
   mouth is from that of the person's neutral photo, in levels of luma, before and after an edit to neutral. Both are
-  sampled in the canonical frame, with the same mean colour.
+  sampled in the canonical frame, with the same mean colour. `points`: what would be left if the points of the edit were
+  those of the neutral photo itself, with and without the edit's shading: the rest is skin, light and pose, which no
+  displacement changes.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +30,13 @@ from mien.actions import ACTIONS
 from mien.data.synthetic.head import Head, arkit, load_head, rotation
 from mien.editing.action_basis import ActionBasis
 from mien.editing.editor import Editor
-from mien.editing.geometry import FaceFrame
+from mien.editing.geometry import FaceFrame, lip_gap
 from mien.editing.head_turn import HeadTurn
 from mien.editing.photo import open_photo
+from mien.editing.render import render
 from mien.editing.results import EditRefused
 from mien.editing.target import Target
+from mien.editing.warp import warp_between
 from mien.io import atomic
 from mien.io.images import LUMA
 from mien.landmarks import LEFT_IRIS, RIGHT_IRIS
@@ -74,7 +79,7 @@ def turned(head: Head) -> dict[str, Any]:
             side = yaw if number % 2 else -yaw
             frame = FaceFrame.of(seen(head, mesh, side))
             shape = frame.to_canonical(seen(head, mesh, side))
-            camera = turn.camera(shape)
+            camera = turn.pose(shape).camera
             for name in basis.editable:
                 place = ACTIONS.index(name)
                 moved = mesh + AMOUNT * head.expression[belong[:, place]].sum(axis=0)
@@ -129,13 +134,24 @@ def neutral(editor: Editor, pairs: list[tuple[Path, Path]]) -> dict[str, Any]:
         face = editor.locate(photo)[0]
         if face.reading is None or face.reading.probabilities["happiness"] < SMILING:
             continue
-        wanted = view(other.rgb, editor.locate(other)[0].points)
+        calm_points = editor.locate(other)[0].points
+        wanted = view(other.rgb, calm_points)
         edit = editor.apply(photo, [face], "neutral").image
-        shown = [view(rgb, face.points) for rgb in (photo.rgb, edit)]
+        planned = editor.plan(face, Target.parse("neutral"), 1.0)
+        own = FaceFrame.of(calm_points).to_canonical(calm_points)
+        known = replace(planned, target=own, warp=warp_between(planned.source, own), gap=lip_gap(own))
+        best = [render(photo.colour, known, shading, 0.0)[0] for shading in (None, editor.shading)]
+        shown = [view(rgb, face.points) for rgb in (photo.rgb, edit, *best)]
         rows.append([[np.sqrt(((v - wanted)[m] ** 2).mean()) for v in shown] for m in parts.values()])
     found: dict[str, Any] = {"people": len(rows)}
-    for name, (before, after) in zip(parts, np.mean(rows, axis=0), strict=True):
-        found[name] = {"before": round(before, 1), "after": round(after, 1), "left": round(after / before, 2)}
+    for name, (before, after, points, shaded) in zip(parts, np.mean(rows, axis=0), strict=True):
+        found[name] = {
+            "before": round(before, 1),
+            "after": round(after, 1),
+            "left": round(after / before, 2),
+            "points": round(points / before, 2),
+            "points and shading": round(shaded / before, 2),
+        }
     return found
 
 

@@ -12,6 +12,7 @@ import pytest
 from mien.editing import eyes
 from mien.editing.editor import Editor
 from mien.editing.geometry import FaceFrame
+from mien.editing.head_turn import HeadTurn
 from mien.editing.photo import open_photo
 from mien.editing.provenance import facts
 from mien.editing.render import render
@@ -189,10 +190,11 @@ def test_irises_stay_between_the_corners(editor: Editor, examples: Path) -> None
     frame = FaceFrame.of(points)
     points[[RIGHT_IRIS, LEFT_IRIS]] += 0.11 * frame.turn[:, 0]
     shape = frame.to_canonical(points)
-    across, up = eyes.reachable((1.0, 0.0), shape)
+    pose = HeadTurn.load().pose(shape)
+    across, up = eyes.reachable((1.0, 0.0), shape, pose)
     assert 0 <= across < 0.8
     assert up == 0
-    assert eyes.reachable((-1.0, 0.0), shape) == (-1.0, 0.0)
+    assert eyes.reachable((-1.0, 0.0), shape, pose) == (-1.0, 0.0)
     edit = editor.apply(photo, [replace(face, points=points)], Target.of_gaze(1.0, 0.0))
     assert edit.faces[0].gaze[0] == pytest.approx(across)
     assert any("irises stay" in flag for flag in edit.flags)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from mien.editing.action_basis import ActionBasis
 from mien.editing.corrector import OnnxCorrector
+from mien.editing.editor import Editor
 from mien.editing.geometry import ACTIVE, FaceFrame, Geometry
 from mien.editing.head_turn import HeadTurn
+from mien.editing.photo import open_photo
 from mien.editing.plan import plan
+from mien.editing.target import Target
 from mien.errors import WeightsError
 from mien.landmarks import LEFT_MOUTH_CORNER, RIGHT_MOUTH_CORNER
 
@@ -37,15 +42,15 @@ def test_a_displacement_is_projected_as_the_head_is_turned(yaw: int, pitch: int)
     frame = FaceFrame.of(points)
     shape, push = frame.to_canonical(points), np.array([0.1, -0.05, 0.2])
     moved = frame.to_canonical(seen(turn.head + push, yaw, pitch)) - shape
-    np.testing.assert_allclose(moved, np.tile(turn.camera(shape) @ push, (len(shape), 1)), atol=1e-9)
-    assert turn.yaw(shape) == pytest.approx(yaw, abs=0.6)
+    np.testing.assert_allclose(moved, np.tile(turn.pose(shape).camera @ push, (len(shape), 1)), atol=1e-9)
+    assert turn.pose(shape).yaw == pytest.approx(yaw, abs=0.6)
 
 
 def test_a_head_seen_from_the_front_moves_as_the_geometry_says() -> None:
     turn, geometry = HeadTurn.load(), Geometry.load()
-    camera = turn.camera(turn.head[:, :2])
-    np.testing.assert_allclose(camera, np.eye(3)[:2], atol=2e-3)  # the head is stored in half precision
-    same = turn.seen(geometry, camera)
+    pose = turn.pose(turn.head[:, :2])
+    np.testing.assert_allclose(pose.camera, np.eye(3)[:2], atol=2e-3)  # the head is stored in half precision
+    same = turn.seen(geometry, pose)
     np.testing.assert_allclose(same.displacement(SMILE, 0.1), geometry.displacement(SMILE, 0.1), atol=2e-3)
 
 
@@ -54,14 +59,14 @@ def test_an_expression_does_not_turn_the_head() -> None:
     for number in np.flatnonzero(basis.displacement.any(axis=(1, 2))):
         head = turn.head + 0.7 * basis.displacement[number]
         points = seen(head, 25)
-        assert abs(turn.yaw(FaceFrame.of(points).to_canonical(points)) - 25) < 1.6
+        assert abs(turn.pose(FaceFrame.of(points).to_canonical(points)).yaw - 25) < 1.6
 
 
 def test_on_the_far_side_a_smile_goes_back_more_than_out() -> None:
     turn, geometry = HeadTurn.load(), Geometry.load()
     points = seen(turn.head, 30)  # the nose points to the right, so the left corner is the far one
     shape = FaceFrame.of(points).to_canonical(points)
-    moved = turn.seen(geometry, turn.camera(shape)).displacement(SMILE, 0.0)
+    moved = turn.seen(geometry, turn.pose(shape)).displacement(SMILE, 0.0)
     near, far = -moved[RIGHT_MOUTH_CORNER, 0], moved[LEFT_MOUTH_CORNER, 0]
     assert near > 2 * far
     unturned = geometry.displacement(SMILE, 0.0)
@@ -103,3 +108,20 @@ def test_the_correction_is_less_on_a_turned_head() -> None:
 def test_damaged_depths_are_an_error() -> None:
     with pytest.raises(WeightsError, match=r"'basis' is missing.*fit_depths"):
         HeadTurn.from_arrays({"head": np.zeros((112, 3)), "basis": np.zeros((2, 2))})
+
+
+@pytest.mark.parametrize(
+    "target",
+    [Target.parse("happiness"), Target.of_actions({"smile": 0.6}), Target.of_gaze(1.0, 1.0)],
+    ids=["expression", "actions", "gaze"],
+)
+def test_the_pose_is_fitted_once_for_an_edit(
+    target: Target, examples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor = Editor.load(threads=1, measure=False)
+    photo = open_photo(examples / "portrait_neutral.jpg")
+    located, fitted = editor.locate(photo), []
+    fit = HeadTurn.pose
+    monkeypatch.setattr(HeadTurn, "pose", lambda turn, shape: fitted.append(shape) or fit(turn, shape))
+    editor.apply(photo, located, target)
+    assert len(fitted) == 1

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from mien.actions import ACTIONS
-from mien.editing.head_turn import HeadTurn
-from mien.errors import WeightsError
 from mien.io import cards
+from mien.io.arrays import shaped, stored
 from mien.landmarks import POINTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from mien.editing.head_turn import HeadPose
 
     Array = NDArray[np.float64]
 
@@ -44,8 +44,22 @@ class ActionBasis:
     gain: Array
 
     @classmethod
+    def from_arrays(cls, arrays: dict[str, Any]) -> ActionBasis:
+        """Check shapes and freeze.
+
+        Raises:
+            WeightsError: an array is missing or has another shape.
+        """
+        shapes = {"displacement": (len(ACTIONS), len(POINTS), 3), "gain": (len(ACTIONS),)}
+        return cls(**shaped(arrays, shapes, "the actions' displacements", "mien.training.editor.fit_actions"))
+
+    @classmethod
     def load(cls) -> ActionBasis:
-        """The shipped basis."""
+        """The shipped basis.
+
+        Raises:
+            WeightsError: the file is missing or not of this form.
+        """
         return _shipped()
 
     @property
@@ -57,18 +71,11 @@ class ActionBasis:
         """The displacement [P, 3] for changes [52] of the measured actions, each at most `LARGEST` times the whole."""
         return np.asarray(np.tensordot(np.clip(changes * self.gain, -LARGEST, LARGEST), self.displacement, 1))
 
-    def seen(self, changes: Array, shape: Array) -> Array:
-        """The same as seen on the canonical shape [P, 2] of a face, on a head that may be turned: [P, 2]."""
-        return np.asarray(self.moved(changes) @ HeadTurn.load().camera(shape).T)
+    def seen(self, changes: Array, pose: HeadPose) -> Array:
+        """The same as seen in the canonical frame of a head that may be turned: [P, 2]."""
+        return np.asarray(self.moved(changes) @ pose.camera.T)
 
 
 @lru_cache(maxsize=1)
 def _shipped() -> ActionBasis:
-    content, _ = cards.verified(cards.FOLDER / "editor" / "action_basis.npz")
-    with np.load(BytesIO(content), allow_pickle=False) as arrays:
-        displacement, gain = (arrays[name].astype(np.float64) for name in ("displacement", "gain"))
-    if displacement.shape != (len(ACTIONS), len(POINTS), 3) or gain.shape != (len(ACTIONS),):
-        raise WeightsError(
-            "the editor's actions have the wrong form: fit them again with mien.training.editor.fit_actions"
-        )
-    return ActionBasis(displacement, gain)
+    return ActionBasis.from_arrays(stored(cards.FOLDER / "editor" / "action_basis.npz"))

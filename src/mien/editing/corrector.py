@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 
 from mien.editing.geometry import ACTIVE, HIGH, LOW, FaceFrame
-from mien.editing.head_turn import HeadTurn
 from mien.editing.plan import Plan
 from mien.editing.render import render, skin_statistics
 from mien.editing.shading import one_side
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mien.editing.head_turn import HeadPose
     from mien.editing.shading import Shading
 
     Array = NDArray[np.float64]
@@ -162,9 +162,9 @@ def symmetric(flows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((flows[0] + back) / 2, np.float32)
 
 
-def _trusted(source: Array) -> float:
-    """Share of a correction that a face with the canonical shape [P, 2] gets: less on a turned head."""
-    return float(np.interp(abs(HeadTurn.load().yaw(source)), *_TURNED))
+def _trusted(pose: HeadPose) -> float:
+    """Share of a correction that a face gets: less on a turned head."""
+    return float(np.interp(abs(pose.yaw), *_TURNED))
 
 
 @dataclass(frozen=True)
@@ -215,5 +215,5 @@ class OnnxCorrector:
 
     def taken(self, plan: Plan, answer: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Plan:
         """`plan` corrected by an output of the network, scaled by the size of its change."""
-        size = np.float32(self.amount * reach(plan.change) * _trusted(plan.source))
+        size = np.float32(self.amount * reach(plan.change) * _trusted(plan.pose))
         return corrected(plan, size * answer[0], size * answer[1])

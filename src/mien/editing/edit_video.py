@@ -31,6 +31,7 @@ from mien.editing import lip_contour, mouth_interior
 from mien.editing.corrector import _APART, OnnxCorrector, reach, window_matrix
 from mien.editing.editor import parted
 from mien.editing.geometry import ACTIVE, HIGH, LOW, FaceFrame, lip_gap
+from mien.editing.head_turn import HeadPose, HeadTurn
 from mien.editing.label import Label, visible_label
 from mien.editing.mouth_interior import Example, SkinStatistics
 from mien.editing.photo import Photo
@@ -325,7 +326,7 @@ def attempt(editor: Editor, rgb: Pixels, points: Array, current: Array, order: O
     inside = FaceFrame(_UNIT * np.eye(2), -LOW * _UNIT - 0.5)
     shape = frame.to_canonical(points)
     place = inside.to_picture(shape)
-    gap = lip_gap(shape)
+    gap, pose = lip_gap(shape), HeadTurn.load().pose(shape)
     aim, guess = order.aim(current), order.change(current)
     keep, opening, refill = order.lips(current, gap)
     if not guess.any() and abs(keep - 1) * gap + opening < 1e-6:
@@ -334,7 +335,7 @@ def attempt(editor: Editor, rgb: Pixels, points: Array, current: Array, order: O
     teeth = order.target.teeth
     best, least = change, np.inf
     for _ in range(TRIALS):
-        drawn = plan(editor.geometry, place, change, gap * keep + opening, refill)
+        drawn = plan(editor.geometry, place, change, gap * keep + opening, refill, pose=pose)
         if editor.corrector is not None:
             drawn = editor.corrector(small, drawn, editor.shading, teeth, order.seed)
         shown, _ = render(small, drawn, editor.shading, teeth, order.seed, interiors=editor.interiors)
@@ -388,8 +389,9 @@ def decide(track: Track, order: Order, basis: ActionBasis | None = None) -> Deci
             asked = np.stack([order.actions(row) for row in track.actions[run].astype(np.float64)])
             actions[run] = _averaged(times, asked, ACTIONS_SPREAD)
             if order.mouth == "auto":
+                turn = HeadTurn.load()
                 opened = [
-                    parted(shape + basis.seen(changes, shape)) - parted(shape)
+                    parted(shape + basis.seen(changes, turn.pose(shape))) - parted(shape)
                     for shape, changes in zip(shapes, actions[run], strict=True)
                 ]
                 lips_[:, 1] += opened
@@ -645,7 +647,8 @@ def edit_video(
                     now = lip_gap(shape)
                     gap = now + shares[n] * (now * decided.keep[n] + decided.opening[n] - now)
                     gap, moved = max(gap, 0.0), shares[n] * decided.actions[n]
-                    further = editor.actions.seen(moved, shape) if editor.actions and moved.any() else 0.0
+                    pose = HeadTurn.load().pose(shape)
+                    further = editor.actions.seen(moved, pose) if editor.actions and moved.any() else 0.0
                     still = np.abs(change).sum() < UNSEEN and np.abs(moved).max() < UNSEEN
                     if still and abs(gap - now) < UNSEEN / 10:
                         kept += 1
@@ -659,6 +662,7 @@ def edit_video(
                             gap,
                             float(shares[n] * decided.refill[n]),
                             further,
+                            pose,
                             order,
                             held,
                             shot,
@@ -751,6 +755,7 @@ def _drawn(
     gap: float,
     refill: float,
     further: Array | float,
+    pose: HeadPose,
     order: Order,
     held: TemporalCorrector | None,
     shot: int,
@@ -759,7 +764,7 @@ def _drawn(
 ) -> tuple[Pixels, Plan]:
     """One edited frame; while the mouth interior is partly replaced, both versions are drawn and blended."""
     teeth = order.target.teeth
-    drawn = plan(editor.geometry, points, change, gap, refill > 0, further)
+    drawn = plan(editor.geometry, points, change, gap, refill > 0, further, pose)
     lights.append(skin_statistics(rgb, drawn.frame, points))
     around = typical(lights)
     drawn = replace(drawn, full=mouths.widest(shot))

@@ -21,11 +21,12 @@ import numpy as np
 
 from mien.editing import eyes, lip_contour, mouth_interior
 from mien.editing.action_basis import ActionBasis
+from mien.editing.foreground import Foreground
 from mien.editing.geometry import ACTIVE, FaceFrame, Geometry, lip_gap
 from mien.editing.head_turn import HeadTurn
-from mien.editing.occlusion import covered
+from mien.editing.occlusion import covered, eyes_are_dark
 from mien.editing.photo import Photo, open_photo
-from mien.editing.plan import Plan, plan
+from mien.editing.plan import Plan, moves_eyes, plan
 from mien.editing.render import render, skin_statistics
 from mien.editing.results import (
     MAX_CUT,
@@ -133,7 +134,7 @@ class Editor:
             raise EditRefused(
                 f"{photo.source}: the lips are closed: choose a photo on which the person shows the teeth"
             )
-        self._doubts(photo, face, force=False)
+        self._doubts(photo, face, force=False, eyes=False)
         light = skin_statistics(photo.rgb, frame, face.points)
         name = PurePath(photo.source).name  # results record it
         return replace(self, teeth=mouth_interior.own_mouth(photo.rgb, face.points, light, name))
@@ -242,21 +243,24 @@ class Editor:
         chosen = range(len(located)) if face == "all" else [face]
         colour, done = photo.colour, []
         for number in chosen:
-            flags = self._doubts(photo, located[number], force)
+            drawn = self.plan(located[number], wanted, intensity, mouth, relative)
+            flags = self._doubts(photo, located[number], force, moves_eyes(drawn) or any(wanted.gaze))
             if any(wanted.gaze) and (why := eyes.unturnable(photo.colour, located[number].points)):
                 raise EditRefused(
                     f"{photo.source}: face {number}: {why}: choose a photo with both eyes open, or leave out the gaze"
                 )
-            drawn = self.plan(located[number], wanted, intensity, mouth, relative)
             if drawn.share < MIN_SHARE:
                 raise EditRefused(
                     f"{photo.source}: face {number}: the skin would fold at any useful strength: "
                     "ask for less, or choose a photo with a clearer view of this face"
                 )
+            rgb, points = photo.with_colour(colour).rgb, located[number].points
+            front = Foreground.of(rgb, points, opaque=eyes_are_dark(rgb, points))
+            bare = colour if front is None else front.removed(colour)
             if self.corrector is not None:
-                drawn = self.corrector(colour, drawn, self.shading, wanted.teeth, seed)
-            colour, notes = render(
-                colour,
+                drawn = self.corrector(bare, drawn, self.shading, wanted.teeth, seed)
+            new, notes = render(
+                bare,
                 drawn,
                 self.shading,
                 wanted.teeth,
@@ -264,6 +268,10 @@ class Editor:
                 interiors=self.interiors,
                 example=self.teeth if wanted.teeth >= 0.5 else None,
             )
+            if front is not None:
+                new = front.laid_over(new, bare, colour)
+                notes = (*notes, f"{' and '.join(front.kinds)}: left where it is")
+            colour = new
             done.append(_record(number, located[number], wanted, intensity, drawn, (*flags, *notes)))
         edited = photo.with_colour(colour)
         return Edit(edited, photo, tuple(self._measured(edited, done)), str(wanted))
@@ -320,8 +328,9 @@ class Editor:
         spread = np.sqrt(((views - mean) ** 2).sum(axis=2).mean(axis=0))
         return mean, float(spread.mean()) / distance
 
-    def _doubts(self, photo: Photo, face: Located, force: bool) -> tuple[str, ...]:
-        """Reasons not to edit this face: raised as an error, or with `force` returned as flags."""
+    def _doubts(self, photo: Photo, face: Located, force: bool, eyes: bool = True) -> tuple[str, ...]:
+        """Reasons not to edit this face: raised as an error, or with `force` returned as flags. `eyes`: the edit moves
+        the eyes, so they must be seen."""
         height, width = photo.colour.shape[:2]
         doubts = []
         if abs(face.yaw) > MAX_YAW:
@@ -335,7 +344,7 @@ class Editor:
                 f"its points are uncertain (by {face.jitter:.1%} of the eye distance, {MAX_JITTER:.1%} at most): "
                 "it may be covered, blurred or badly lit"
             )
-        doubts += covered(photo.rgb, face.points)
+        doubts += covered(photo.rgb, face.points, eyes)
         if _is_cut(face.points, width, height):
             doubts.append("part of the face lies outside the photo")
         if doubts and not force:
@@ -381,8 +390,7 @@ def asked_plan(
     shape = FaceFrame.of(face.points).to_canonical(face.points)
     current = _current(geometry, face)
     turn = HeadTurn.load()
-    camera = turn.camera(shape)
-    upright = float(camera[1, 1])  # the turned eyes are closer together, and lips part downwards
+    pose = turn.pose(shape)
 
     def asked(intensity: float) -> tuple[Array, float, Array, bool]:
         """Change of strengths, lip gap, further displacement, and whether the mouth interior is replaced."""
@@ -390,21 +398,21 @@ def asked_plan(
         further, opened = np.zeros_like(shape), 0.0
         if target.actions and basis is not None:
             measured = {} if face.reading is None else face.reading.actions
-            further = min(intensity, 1.0) * basis.seen(target.action_changes(measured, relative), shape)
+            further = min(intensity, 1.0) * basis.seen(target.action_changes(measured, relative), pose)
             opened = parted(shape + further) - parted(shape)
         if isinstance(mouth, int | float):
-            return change, upright * mouth, further, False
+            return change, pose.upright * mouth, further, False
         leaving = smile_leaves(target, current, intensity) if mouth == "auto" and not relative else 0.0
-        gap = upright * lips_for(target, intensity, mouth, lip_gap(shape) / upright * (1 - leaving))
+        gap = pose.upright * lips_for(target, intensity, mouth, lip_gap(shape) / pose.upright * (1 - leaving))
         return change, max(0.0, gap + opened) if mouth == "auto" else gap, further, leaving > 0.5
 
     part = min(1.0, intensity / 0.3)  # so that intensity is a smooth control from 0
-    gaze = eyes.reachable((target.gaze[0] * part, target.gaze[1] * part), shape)
+    gaze = eyes.reachable((target.gaze[0] * part, target.gaze[1] * part), shape, pose)
     change, gap, further, refill = asked(intensity)
     whole, widest, furthest, _ = asked(1.0)
-    full = turn.seen(geometry, camera).move(shape, whole, widest, furthest)
-    further = further + eyes.followed(gaze, shape)
-    drawn = plan(geometry, face.points, change, gap, refill=refill, further=further)
+    full = turn.seen(geometry, pose).move(shape, whole, widest, furthest)
+    further = further + eyes.followed(gaze, pose)
+    drawn = plan(geometry, face.points, change, gap, refill=refill, further=further, pose=pose)
     looking = (gaze[0] * drawn.share, gaze[1] * drawn.share) if any(gaze) else drawn.gaze
     return replace(drawn, full=full, gaze=looking)
 

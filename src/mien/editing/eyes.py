@@ -18,15 +18,15 @@ import cv2
 import numpy as np
 
 from mien.editing.geometry import FaceFrame
-from mien.editing.head_turn import HeadTurn
 from mien.editing.mouth_interior import SAMPLES, Opening, window_of
 from mien.editing.warp import look_up
 from mien.io.images import LUMA
-from mien.landmarks import LEFT_EYE, LEFT_IRIS, NOSE_TIP, RIGHT_EYE, RIGHT_IRIS
+from mien.landmarks import LEFT_EYE, LEFT_IRIS, NOSE_TIP, POINTS, RIGHT_EYE, RIGHT_IRIS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mien.editing.head_turn import HeadPose
     from mien.editing.plan import Plan
     from mien.editing.warp import Region
 
@@ -95,19 +95,18 @@ def draw(
         if (moved > _STILL or any(plan.gaze)) and source.ratio > _OPEN:
             eye = Eye.of(colour, source, points[0, iris], plan.frame.unit)
             if _edge(colour, source, eye.centre, eye.unit) > _UNSEEN:
-                shift = plan.frame.turn @ displacement(plan.gaze, plan.source)
+                shift = plan.frame.turn @ displacement(plan.gaze, plan.pose)
                 _draw(colour, eye, target, region, new, touched, shift)
 
 
-def displacement(gaze: tuple[float, float], shape: Array) -> Array:
-    """Displacement [2] of the irises of a canonical shape [P, 2] by a `gaze` (across, up) in units of 15 degrees."""
-    upright = HeadTurn.load().camera(shape)[1, 1]  # the eyes of a turned head are closer together
-    return np.asarray(GLANCE * upright * np.array([gaze[0], -gaze[1]]))
+def displacement(gaze: tuple[float, float], pose: HeadPose) -> Array:
+    """Displacement [2] of the irises of a head by a `gaze` (across, up) in units of 15 degrees."""
+    return np.asarray(GLANCE * pose.upright * np.array([gaze[0], -gaze[1]]))
 
 
-def followed(gaze: tuple[float, float], shape: Array) -> Array:
-    """Displacement [P, 2] of the lids of a canonical shape that follow a gaze up or down."""
-    down, moved = displacement(gaze, shape)[1], np.zeros_like(shape)
+def followed(gaze: tuple[float, float], pose: HeadPose) -> Array:
+    """Displacement [P, 2] of the lids of a head that follow a gaze up or down."""
+    down, moved = displacement(gaze, pose)[1], np.zeros((len(POINTS), 2))
     upper, lower = _FOLLOWS["down" if down > 0 else "up"]
     for lids in (RIGHT_EYE, LEFT_EYE):
         moved[lids][1:4, 1] = upper * down
@@ -115,15 +114,15 @@ def followed(gaze: tuple[float, float], shape: Array) -> Array:
     return moved
 
 
-def reachable(gaze: tuple[float, float], shape: Array) -> tuple[float, float]:
-    """The largest share of a gaze with which both irises of a canonical shape [P, 2] stay between the corners and the
-    lids."""
+def reachable(gaze: tuple[float, float], shape: Array, pose: HeadPose) -> tuple[float, float]:
+    """The largest share of a gaze with which both irises of a canonical shape [P, 2], on a head that stands so, stay
+    between the corners and the lids."""
 
     def stays(share: float) -> bool:
         part = gaze[0] * share, gaze[1] * share
-        lids = shape + followed(part, shape)
+        lids = shape + followed(part, pose)
         for group, iris in ((RIGHT_EYE, RIGHT_IRIS), (LEFT_EYE, LEFT_IRIS)):
-            x, y = shape[iris] + displacement(part, shape)
+            x, y = shape[iris] + displacement(part, pose)
             corners = np.sort(lids[group][[0, 4], 0]) + np.array([1, -1]) * _MARGIN * RADIUS
             beyond = x < min(corners[0], shape[iris, 0]) or x > max(corners[1], shape[iris, 0])
             if beyond or y < lids[group][1:4, 1].min() or y > lids[group][5:8, 1].max():

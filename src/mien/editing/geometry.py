@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mien.errors import WeightsError
 from mien.io import cards
+from mien.io.arrays import shaped, stored
 from mien.labels import EXPRESSIONS
 from mien.landmarks import (
     INNER_LIP_PAIRS,
@@ -162,16 +161,9 @@ class Geometry:
             "reader": (k, p * 2),
             "noise": (k,),
         }
-        values: dict[str, Any] = {}
-        for name, shape in shapes.items():
-            if name not in arrays or np.shape(arrays[name]) != shape:
-                raise WeightsError(
-                    f"the geometry: '{name}' is missing or not {shape}: refit it with "
-                    "mien.training.editor.fit_blendshapes"
-                )
-            array = np.asarray(arrays[name], np.float64)
-            values[name] = array if shape else float(array)
-        return cls(**values)
+        maker = "mien.training.editor.fit_blendshapes"
+        values: dict[str, Any] = {**shaped(arrays, shapes, "the geometry", maker)}
+        return cls(**values | {"neutral_gap": float(values["neutral_gap"])})
 
     @classmethod
     def load(cls) -> Geometry:
@@ -248,6 +240,4 @@ def _seam_shift(shape: Array, moved: Array) -> Array:
 
 @lru_cache(maxsize=1)
 def _shipped() -> Geometry:
-    content, _ = cards.verified(cards.FOLDER / "editor" / "geometry.npz")
-    with np.load(BytesIO(content), allow_pickle=False) as arrays:
-        return Geometry.from_arrays({name: arrays[name] for name in arrays.files})
+    return Geometry.from_arrays(stored(cards.FOLDER / "editor" / "geometry.npz"))

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mien.editing.geometry import ACTIVE, FaceFrame, Geometry
-from mien.errors import WeightsError
 from mien.io import cards
+from mien.io.arrays import shaped, stored
 from mien.landmarks import JAW, LEFT_IRIS, POINTS, RIGHT_IRIS
 
 if TYPE_CHECKING:
@@ -33,6 +32,35 @@ if TYPE_CHECKING:
 
 _FITTED = np.setdiff1d(np.arange(len(POINTS)), [*range(JAW.start, JAW.stop), RIGHT_IRIS, LEFT_IRIS])
 """Points from which the pose is fitted."""
+
+
+@dataclass(frozen=True)
+class HeadPose:
+    """How a head stands.
+
+    Attributes:
+        turn: [2, 3] the first two rows of its rotation.
+        camera: [2, 3] from lengths on the head to canonical ones, in which the turned eyes are one unit apart too: how
+            a displacement in depth looks. Seen from the front it is [[1, 0, 0], [0, 1, 0]].
+    """
+
+    turn: Array
+    camera: Array
+
+    @property
+    def upright(self) -> float:
+        """Canonical length of one eye distance down the head: over 1 on a turned head, as its eyes are seen closer
+        together."""
+        return float(self.camera[1, 1])
+
+    @property
+    def yaw(self) -> float:
+        """The head's yaw in degrees, with the sign of `mien.landmarks`."""
+        turn = self.turn
+        roll = np.arctan2(turn[1, 0], turn[0, 0])  # the canonical frame of a turned face is a little tilted
+        across = np.cos(roll) * turn[0, 2] + np.sin(roll) * turn[1, 2]
+        forward = turn[0, 0] * turn[1, 1] - turn[0, 1] * turn[1, 0]
+        return float(np.degrees(np.arctan2(across, forward)))
 
 
 @dataclass(frozen=True)
@@ -60,13 +88,7 @@ class HeadTurn:
         """
         p, k = len(POINTS), len(ACTIVE)
         shapes = {"head": (p, 3), "basis": (k, p), "basis_open": (k, p), "opening": (p,)}
-        for name, shape in shapes.items():
-            if name not in arrays or np.shape(arrays[name]) != shape:
-                raise WeightsError(
-                    f"the depths: '{name}' is missing or not {shape}: fit them again with "
-                    "mien.training.editor.fit_depths"
-                )
-        return cls(**{name: np.asarray(arrays[name], np.float64) for name in shapes})
+        return cls(**shaped(arrays, shapes, "the depths", "mien.training.editor.fit_depths"))
 
     @classmethod
     def load(cls) -> HeadTurn:
@@ -77,33 +99,19 @@ class HeadTurn:
         """
         return _shipped()
 
-    def turn(self, shape: Array) -> Array:
-        """The first two rows [2, 3] of the rotation of a head with the canonical shape [P, 2]."""
+    def pose(self, shape: Array) -> HeadPose:
+        """How the head with the canonical shape [P, 2] stands. One edit asks for it once and passes it on."""
         model, seen = self.head[_FITTED], shape[_FITTED]
         free = np.linalg.lstsq(model - model.mean(axis=0), seen - seen.mean(axis=0), rcond=None)[0].T
         u, _, v = np.linalg.svd(free, full_matrices=False)
-        return np.asarray(u @ v)  # the nearest rotation's
+        turn = np.asarray(u @ v)  # the nearest rotation's
+        return HeadPose(turn, np.asarray(np.linalg.solve(FaceFrame.of(self.head @ turn.T).turn, turn)))
 
-    def yaw(self, shape: Array) -> float:
-        """The head's yaw in degrees, with the sign of `mien.landmarks`."""
-        turn = self.turn(shape)
-        roll = np.arctan2(turn[1, 0], turn[0, 0])  # the canonical frame of a turned face is a little tilted
-        across = np.cos(roll) * turn[0, 2] + np.sin(roll) * turn[1, 2]
-        forward = turn[0, 0] * turn[1, 1] - turn[0, 1] * turn[1, 0]
-        return float(np.degrees(np.arctan2(across, forward)))
-
-    def camera(self, shape: Array) -> Array:
-        """How a displacement in depth looks on a face with the canonical shape [P, 2]: the matrix [2, 3] from lengths
-        on the head to canonical ones, in which the turned eyes are one unit apart too. Seen from the front it is
-        [[1, 0, 0], [0, 1, 0]]."""
-        turn = self.turn(shape)
-        return np.asarray(np.linalg.solve(FaceFrame.of(self.head @ turn.T).turn, turn))
-
-    def seen(self, geometry: Geometry, camera: Array) -> Geometry:
-        """A geometry with the displacements of a head that is seen through `camera` [2, 3]."""
-        across, depth = camera[:, :2].T, camera[:, 2]
+    def seen(self, geometry: Geometry, pose: HeadPose) -> Geometry:
+        """A geometry with the displacements of a head that stands so."""
+        across, depth = pose.camera[:, :2].T, pose.camera[:, 2]
         # One unit of lip gap stays one unit of the turned face's own.
-        upright = float(camera[1, 1])
+        upright = pose.upright
         return replace(
             geometry,
             basis=geometry.basis @ across + self.basis[..., None] * depth,
@@ -114,6 +122,4 @@ class HeadTurn:
 
 @lru_cache(maxsize=1)
 def _shipped() -> HeadTurn:
-    content, _ = cards.verified(cards.FOLDER / "editor" / "depths.npz")
-    with np.load(BytesIO(content), allow_pickle=False) as arrays:
-        return HeadTurn.from_arrays({name: arrays[name] for name in arrays.files})
+    return HeadTurn.from_arrays(stored(cards.FOLDER / "editor" / "depths.npz"))

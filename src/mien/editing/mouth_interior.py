@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -22,6 +21,7 @@ import numpy as np
 
 from mien.editing.warp import look_up
 from mien.io import cards, images
+from mien.io.arrays import stored
 from mien.io.images import LUMA
 from mien.landmarks import INNER_LIPS, LEFT_EYE, RIGHT_EYE
 
@@ -208,24 +208,22 @@ def examples() -> tuple[Example, ...]:
     Raises:
         WeightsError: the file is missing, damaged or does not match its card.
     """
-    content, _ = cards.verified(cards.FOLDER / "editor" / "mouths.npz")
-    found = []
-    with np.load(BytesIO(content), allow_pickle=False) as arrays:
-        sheet = images.read(arrays["sheet"].tobytes())
-        skins, lights = arrays["skin"].astype(np.float64), arrays["light"].astype(np.float64)
-        for n, (left, top, width, height) in enumerate(arrays["places"]):
-            white, side, yaw, row, width_ = lights[n]
-            example = Example(
-                str(arrays["names"][n]),
-                np.ascontiguousarray(sheet[top : top + height, left : left + width]),
-                Opening.of(arrays["contours"][n].astype(np.float64)),
-                SkinStatistics(skins[n], 0.0, white, side),
-                bares=bool(arrays["bares"][n]),
-                row=row,
-                yaw=yaw,
-                width=width_,
-            )
-            found += [example, example.mirrored()]
+    arrays, found = stored(cards.FOLDER / "editor" / "mouths.npz"), []
+    sheet = images.read(arrays["sheet"].tobytes())
+    skins, lights = arrays["skin"].astype(np.float64), arrays["light"].astype(np.float64)
+    for n, (left, top, width, height) in enumerate(arrays["places"]):
+        white, side, yaw, row, width_ = lights[n]
+        example = Example(
+            str(arrays["names"][n]),
+            np.ascontiguousarray(sheet[top : top + height, left : left + width]),
+            Opening.of(arrays["contours"][n].astype(np.float64)),
+            SkinStatistics(skins[n], 0.0, white, side),
+            bares=bool(arrays["bares"][n]),
+            row=row,
+            yaw=yaw,
+            width=width_,
+        )
+        found += [example, example.mirrored()]
     return tuple(found)
 
 

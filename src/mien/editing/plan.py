@@ -9,9 +9,9 @@ import numpy as np
 
 from mien.editing import mouth_interior
 from mien.editing.geometry import FaceFrame, Geometry, lip_gap
-from mien.editing.head_turn import HeadTurn
+from mien.editing.head_turn import HeadPose, HeadTurn
 from mien.editing.warp import FOLD_LIMIT, Warp, warp_between
-from mien.landmarks import INNER_LIP_PAIRS, OUTER_LIPS
+from mien.landmarks import INNER_LIP_PAIRS, LEFT_BROW, LEFT_EYE, OUTER_LIPS, RIGHT_BROW, RIGHT_EYE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,15 +25,20 @@ _PARTINGS = (0.8, 0.6)
 _PARTS = 0.03
 """Least change of the lip gap, in eye distances, that can be the cause of a fold."""
 
+_AROUND_EYES = np.r_[RIGHT_BROW, LEFT_BROW, RIGHT_EYE, LEFT_EYE]
+_EYES = 0.03
+"""Displacement of a brow or a lid, in eye distances, from which an edit is one of the eyes too. At strength 1 it is at
+most 0.017 for happiness, 0.007 for contempt, and 0.089 (sadness) to 0.13 (fear) for the others."""
+
 
 @dataclass(frozen=True)
 class Plan:
     """The planned edit of one face. `share` in 0..1 is how much of the request can be done without folding; `source`
-    and `target` [P, 2] canonical points; `change` [K] of strengths and `gap` after `share`. `refill`: the mouth
-    interior of the photo does not fit and is replaced. `gain` [GRID, GRID]: log gain applied to the drawn face at the
-    end (`mien.editing.corrector`). `gaze` (across, up): how far the eyes turn, in units of 15 degrees. `full` [P, 2]:
-    canonical points at intensity 1, by which the example of a mouth is chosen, so that it is the same at every
-    intensity; None takes `target`.
+    and `target` [P, 2] canonical points; `pose` of the head; `change` [K] of strengths and `gap` after `share`.
+    `refill`: the mouth interior of the photo does not fit and is replaced. `gain` [GRID, GRID]: log gain applied to
+    the drawn face at the end (`mien.editing.corrector`). `gaze` (across, up): how far the eyes turn, in units of 15
+    degrees. `full` [P, 2]: canonical points at intensity 1, by which the example of a mouth is chosen, so that it is
+    the same at every intensity; None takes `target`.
     """
 
     frame: FaceFrame
@@ -43,6 +48,7 @@ class Plan:
     gap: float
     warp: Warp
     share: float
+    pose: HeadPose
     refill: bool = False
     gain: Array | None = None
     gaze: tuple[float, float] = (0.0, 0.0)
@@ -56,10 +62,11 @@ def plan(
     gap: float,
     refill: bool = False,
     further: Array | float = 0.0,
+    pose: HeadPose | None = None,
 ) -> Plan:
     """Plan the change of strengths [K] and of the lip gap, weakened until the map does not fold. `further` [P, 2] is a
-    displacement that is added, such as that of facial actions; that of the strengths is turned as the head is
-    (`mien.editing.head_turn`).
+    displacement that is added, such as that of facial actions; that of the strengths is turned as the head is:
+    by its `pose`, or None to fit one.
 
     Lips that part or close too far are weakened alone, if that is enough: brows and eyes keep their strength. `share`
     is 0 when even a hundredth of the change folds.
@@ -67,13 +74,14 @@ def plan(
     frame = FaceFrame.of(points)
     source = frame.to_canonical(points)
     now, turn = lip_gap(source), HeadTurn.load()
-    geometry = turn.seen(geometry, turn.camera(source))
+    stands = turn.pose(source) if pose is None else pose
+    geometry = turn.seen(geometry, stands)
 
     def attempt(share: float, parting: float = 1.0) -> Plan:
         wanted = now + share * parting * (gap - now)
         target = geometry.move(source, share * change, wanted, share * further) if share > 0 else source
         warp = warp_between(_clear_of_teeth(source, now, wanted, refill), target)
-        return Plan(frame, source, target, share * change, wanted, warp, share, refill)
+        return Plan(frame, source, target, share * change, wanted, warp, share, stands, refill)
 
     trial = attempt(1.0)
     if trial.warp.folding >= FOLD_LIMIT:
@@ -94,6 +102,12 @@ def plan(
         else:
             high = trial.share, trial.warp.folding
     return best if best is not None else attempt(0.0)
+
+
+def moves_eyes(plan: Plan) -> bool:
+    """Whether a brow or a lid moves by more than `_EYES`, or the eyes turn."""
+    moved = np.linalg.norm((plan.target - plan.source)[_AROUND_EYES], axis=1)
+    return any(plan.gaze) or bool(moved.max() > _EYES)
 
 
 def _clear_of_teeth(source: Array, now: float, gap: float, refill: bool) -> Array:

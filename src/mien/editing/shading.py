@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import cv2
@@ -16,9 +15,9 @@ import numpy as np
 
 from mien.editing.geometry import ACTIVE
 from mien.editing.warp import ANCHORS, GRID, grid_points, look_up, rim_fade, thin_plate
-from mien.errors import WeightsError
 from mien.io import cards
-from mien.landmarks import INNER_LIPS, LEFT_EYE, RIGHT_EYE
+from mien.io.arrays import shaped, stored
+from mien.landmarks import INNER_LIPS, LEFT_EYE, POINTS, RIGHT_EYE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,11 +91,11 @@ class Shading:
 
 @lru_cache(maxsize=1)
 def _shipped() -> Shading:
-    content, _ = cards.verified(cards.FOLDER / "editor" / "shading.npz")
-    with np.load(BytesIO(content), allow_pickle=False) as arrays:
-        maps, mean, amount = arrays["maps"], arrays["mean"], float(arrays["amount"])
-    if maps.shape != (len(ACTIVE), GRID, GRID):
-        raise WeightsError(
-            "the shading maps have the wrong form: fit them again with mien.training.editor.fit_blendshapes"
-        )
-    return Shading(maps.astype(np.float32), mean.astype(np.float64), amount)
+    shapes = {"maps": (len(ACTIVE), GRID, GRID), "mean": (len(POINTS), 2), "amount": ()}
+    found = shaped(
+        stored(cards.FOLDER / "editor" / "shading.npz"),
+        shapes,
+        "the shading maps",
+        "mien.training.editor.fit_blendshapes",
+    )
+    return Shading(found["maps"].astype(np.float32), found["mean"], float(found["amount"]))

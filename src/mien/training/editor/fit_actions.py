@@ -12,7 +12,8 @@ Tests: tests/training/editor/test_fit_actions.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -26,7 +27,7 @@ from mien.data.synthetic.head import arkit
 from mien.editing.action_basis import ActionBasis
 from mien.editing.editor import Editor
 from mien.editing.photo import open_photo
-from mien.editing.results import EditRefused
+from mien.editing.results import EditRefused, Located
 from mien.editing.target import Target
 from mien.errors import NoFace
 from mien.training.editor.fit_blendshapes import head_displacements, held, mirrored
@@ -70,33 +71,62 @@ def gains(rises: NDArray[Any], gain: Array) -> Array:
     return np.asarray(np.where(known.any(axis=0), np.clip(gain * factor, *_LIMITS), gain))
 
 
-def measured(basis: ActionBasis, pictures: Iterable[Path], each: int) -> Array:
-    """The rises [n, 52] of the edited actions in pictures of one face; NaN where one cannot be edited or measured."""
-    editor = Editor.load(correct=False, threads=1).with_actions(basis)
-    rows: list[Array] = []
+def raised(
+    editor: Editor, pictures: Iterable[Path], wanted: Callable[[Located], Iterable[str]]
+) -> Iterator[dict[str, dict[str, float] | None]]:
+    """Edits of the largest face of each picture that has one: each movement that is `wanted` of it, raised by `STEP`
+    from what the face shows.
+
+    Yields:
+        By movement, how much each measured action changes; None for a refused edit.
+    """
     for path in pictures:
         photo = open_photo(path)
         try:
             located = editor.locate(photo)
         except NoFace:
             continue
-        row = np.full(len(ACTIONS), np.nan)
-        for name, sides in SIDES.items():
-            known = {} if located[0].reading is None else located[0].reading.actions
-            before = [known.get(side) for side in sides]
-            if any(one is None or one > 0.5 for one in before) or sides[0] not in basis.editable:
-                continue
+        changes: dict[str, dict[str, float] | None] = {}
+        for name in wanted(located[0]):
             try:
                 edit = editor.apply(photo, located, Target.of_actions({name: STEP}), relative=True)
             except EditRefused:
-                break
-            for side, start in zip(sides, before, strict=True):
-                end = edit.after.actions.get(side) if edit.after is not None else None
-                if start is not None and end is not None:
-                    row[ACTIONS.index(side)] = end - start
+                changes[name] = None
+                continue
+            before, after = (
+                {} if reading is None else reading.actions for reading in (edit.before, edit.after)
+            )
+            changes[name] = {
+                action: end - start
+                for action in ACTIONS
+                if (start := before.get(action)) is not None and (end := after.get(action)) is not None
+            }
+        yield changes
+
+
+def measured(basis: ActionBasis, pictures: Iterable[Path], each: int) -> Array:
+    """The rises [n, 52] of the edited actions in pictures of one face, of the first `each` with a face; NaN where one
+    cannot be edited or measured."""
+    editor = Editor.load(correct=False, threads=1).with_actions(basis)
+
+    def wanted(face: Located) -> list[str]:
+        """The movements that have room to rise."""
+        known = {} if face.reading is None else face.reading.actions
+        room = [
+            name
+            for name, sides in SIDES.items()
+            if all((value := known.get(side)) is not None and value <= 0.5 for side in sides)
+        ]
+        return [name for name in room if SIDES[name][0] in basis.editable]
+
+    rows: list[Array] = []
+    for changes in islice(raised(editor, pictures, wanted), each):
+        row = np.full(len(ACTIONS), np.nan)
+        for name, change in changes.items():
+            for side in SIDES[name]:
+                if change is not None and side in change:
+                    row[ACTIONS.index(side)] = change[side]
         rows.append(row)
-        if len(rows) == each:
-            break
     return np.array(rows)
 
 
