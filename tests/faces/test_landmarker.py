@@ -161,7 +161,7 @@ def test_a_face_turned_by_any_angle_is_read_upright(
         found, presence, now = landmarker(turned, box)
         expected = points[0] @ there[:, :2].T + there[:, 2]
         assert np.linalg.norm(found - expected, axis=2).mean(axis=1).max() < 0.1 * span, angle
-        assert presence[0] > 0.95
+        assert presence[0] > 0.7, "what a doubtful detection needs"
         assert np.abs((now[:, 2] - pose[0, 2] - angle + 180) % 360 - 180).max() < 5
         assert np.abs(now[:, 2]).max() <= 180
 
