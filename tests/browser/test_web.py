@@ -502,6 +502,31 @@ def test_the_camera_is_read_here(browse: Any, located: str) -> None:
     assert page.evaluate("document.getElementById('live-video').srcObject") is None
 
 
+def test_a_frame_that_came_during_an_analysis_is_read_at_once(browse: Any, located: str) -> None:
+    """Here frames come only while one is analysed, so a page that waits for the next one reads no second."""
+    one = browse(permissions=["camera"])
+    page = one.page
+    page.evaluate(located)
+    page.evaluate(
+        """() => {
+          const due = [];
+          globalThis.frame = () => due.splice(0).forEach((call) => call());
+          HTMLVideoElement.prototype.requestVideoFrameCallback = (call) => void due.push(call);
+          const post = Worker.prototype.postMessage;
+          Worker.prototype.postMessage = function (message, ...rest) {
+            if (message.call === "follow") setTimeout(frame);
+            return post.call(this, message, ...rest);
+          };
+        }"""
+    )
+    page.locator("#tab-live").click()
+    page.locator("#live-empty [data-live-camera]").click()
+    one.state_purpose()
+    page.locator("#live-record").click()
+    page.evaluate("frame()")
+    page.locator("#live-count", has_text="3 rows").wait_for()
+
+
 def test_dropped_folders_are_opened_to_the_bottom(browse: Any) -> None:
     found = browse().page.evaluate(
         """async () => {
