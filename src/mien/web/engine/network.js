@@ -2,6 +2,7 @@
 // it can, since what it asks for takes longest.
 
 import { MienError } from "./errors.js";
+import { unpacked } from "./weights.js";
 
 const NETWORKS = ["detector", "landmarks", "recogniser", "visibility", "actions"];
 
@@ -30,7 +31,7 @@ async function file(address) {
 async function openRuntime(address, threads) {
   const module = (name) => import(new URL(name, address).href);
   const [binary, ort] = await Promise.all([
-    unpacked(new URL("ort-wasm-simd-threaded.bin", address)),
+    decompressed(new URL("ort-wasm-simd-threaded.bin", address)),
     module("ort.wasm.min.mjs"),
     module("ort-wasm-simd-threaded.mjs"), // which the other imports later
   ]);
@@ -40,7 +41,7 @@ async function openRuntime(address, threads) {
   return ort;
 }
 
-async function unpacked(address) {
+async function decompressed(address) {
   const { body } = await file(address);
   return new Response(body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
@@ -60,9 +61,15 @@ class Network {
       const hexadecimal = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
       if (hexadecimal !== card.sha256) throw new MienError(`${name}.onnx is not the network of its card: copy the whole folder to the web server again`);
     }
-    const options = { executionProviders: ["wasm"], graphOptimizationLevel: "all", extra: { session: { intra_op: { allow_spinning: "0" } } } };
+    const options = {
+      executionProviders: ["wasm"],
+      graphOptimizationLevel: "all",
+      // There are no constants to compute when the weights are floats.
+      extra: { session: { intra_op: { allow_spinning: "0" } }, optimization: { disable_specified_optimizers: "ConstantFolding" } },
+    };
+    const model = unpacked(new Uint8Array(bytes));
     const ort = await runtime;
-    const session = await ort.InferenceSession.create(new Uint8Array(bytes), options);
+    const session = await ort.InferenceSession.create(model, options);
     return new Network(ort, session, card);
   }
 
