@@ -183,6 +183,47 @@ def test_boxes_are_those_of_python(browse: Any, sixty: list[tuple[str, bytes]], 
     assert compared > 30
 
 
+@pytest.mark.parametrize("name", ["detector", "landmarks", "actions"])
+def test_weights_become_the_floats_that_onnx_runtime_would_make(
+    browse: Any, weights: Path, name: str
+) -> None:
+    """To the last bit; what else the file holds stays."""
+    onnx = pytest.importorskip("onnx")
+    page = browse().page
+    found = page.evaluate(
+        """async (name) => {
+          const { unpacked } = await import("./engine/weights.js");
+          const bytes = unpacked(new Uint8Array(await (await fetch(`weights/${name}.onnx`)).arrayBuffer()));
+          const texts = [];
+          for (let at = 0; at < bytes.length; at += 30000) {
+            texts.push(String.fromCharCode(...bytes.subarray(at, at + 30000)));
+          }
+          return btoa(texts.join(""));
+        }""",
+        name,
+    )
+    model, packed = onnx.load_from_string(base64.b64decode(found)), onnx.load(str(weights / f"{name}.onnx"))
+    onnx.checker.check_model(model)
+    values = {one.name: onnx.numpy_helper.to_array(one) for one in packed.graph.initializer}
+    undone, rest = 0, []
+    for node in packed.graph.node:
+        if node.input and all(each in values for each in node.input):
+            parts = [values.pop(each) for each in node.input]
+            values[node.output[0]] = parts[0].astype(np.float32) * (
+                parts[1] if len(parts) > 1 else np.float32(1)
+            )
+            undone += 1
+        else:
+            rest.append(node.SerializeToString())
+    assert undone > 10
+    made = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
+    assert made.keys() == values.keys()
+    for key, value in values.items():
+        assert made[key].dtype == value.dtype
+        assert (made[key] == value).all(), key
+    assert [node.SerializeToString() for node in model.graph.node] == rest
+
+
 def test_readings_are_those_of_python(browse: Any, sixty: list[tuple[str, bytes]], python: Pipeline) -> None:
     """In the same boxes. All answers agree closely, but for a face between two steps of the rounding of crops: it is
     rounded either way."""
@@ -500,6 +541,31 @@ def test_the_camera_is_read_here(browse: Any, located: str) -> None:
     assert [int(row["frame"]) for row in table] == sorted(int(row["frame"]) for row in table)
     page.locator("#live-stop").click()
     assert page.evaluate("document.getElementById('live-video').srcObject") is None
+
+
+def test_a_frame_that_came_during_an_analysis_is_read_at_once(browse: Any, located: str) -> None:
+    """Here frames come only while one is analysed, so a page that waits for the next one reads no second."""
+    one = browse(permissions=["camera"])
+    page = one.page
+    page.evaluate(located)
+    page.evaluate(
+        """() => {
+          const due = [];
+          globalThis.frame = () => due.splice(0).forEach((call) => call());
+          HTMLVideoElement.prototype.requestVideoFrameCallback = (call) => void due.push(call);
+          const post = Worker.prototype.postMessage;
+          Worker.prototype.postMessage = function (message, ...rest) {
+            if (message.call === "follow") setTimeout(frame);
+            return post.call(this, message, ...rest);
+          };
+        }"""
+    )
+    page.locator("#tab-live").click()
+    page.locator("#live-empty [data-live-camera]").click()
+    one.state_purpose()
+    page.locator("#live-record").click()
+    page.evaluate("frame()")
+    page.locator("#live-count", has_text="3 rows").wait_for()
 
 
 def test_dropped_folders_are_opened_to_the_bottom(browse: Any) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from mien.actions import ACTIONS
 from mien.cli.main import app
 from mien.editing import edit_video as film
 from mien.editing.action_basis import ActionBasis
@@ -355,3 +356,18 @@ def test_a_blink_does_not_dim_the_teeth_of_a_shot() -> None:
     found = typical(seen)
     assert found.white == 180
     np.testing.assert_allclose(found.skin, skin + 5)
+
+
+def test_frames_are_read_as_photos_are(examples: Path) -> None:
+    """In the same crop, whose place is rounded, so that readings do not depend on the processor."""
+    editor = Editor.load(threads=1)
+    rgb = images.read(examples / "portrait_smiling.jpg")
+    (face,) = located = editor.pipeline.find(rgb)
+    (reading,) = editor.pipeline.read(located)
+    points = np.array(face[1].points)
+    shares = film._shares(editor, rgb, points)
+    assert shares is not None
+    assert shares.tolist() == [reading.probabilities[name] for name in ACTIVE]
+    known = {name: value for name, value in reading.actions.items() if value is not None}
+    actions = dict(zip(ACTIONS, film._actions(editor, rgb, points).tolist(), strict=True))
+    assert {name: actions[name] for name in known} == known

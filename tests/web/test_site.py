@@ -51,6 +51,20 @@ def test_whatever_the_page_refers_to_is_there(files: dict[str, bytes]) -> None:
             assert (Path(name).parent / other).as_posix() in files, f"{name} imports {other}"
 
 
+def test_the_page_asks_for_all_of_its_modules_at_once(files: dict[str, bytes]) -> None:
+    html = files["index.html"].decode()
+    asked = re.findall(r'<link rel="modulepreload" href="([^"]+)">', html)
+    needed = {"api.js", "app.js"}
+    for name in asked:
+        imports = re.findall(r'(?:from|import) "(\./[^"]+)"', files[name].decode())
+        needed |= {(Path(name).parent / other).as_posix() for other in imports}
+    assert sorted(asked) == sorted(needed)
+    # The networks are opened first, without waiting for the modules of the page.
+    assert asked[:2] == ["api.js", "engine/analyser.js"]
+    assert '<script type="module" src="api.js" async></script>' in html
+    assert "engine/pipeline.js" not in asked
+
+
 def test_modules_ask_only_for_elements_that_the_page_has(files: dict[str, bytes]) -> None:
     there = set(References(files["index.html"].decode()).identifiers)
     asked = {
@@ -77,7 +91,7 @@ def test_the_page_has_nothing_that_needs_a_server(files: dict[str, bytes]) -> No
 
 def test_the_servers_page_has_nothing_of_the_browsers() -> None:
     page = References((site.PAGE / "index.html").read_text(encoding="utf-8"))
-    assert "manifest.webmanifest" not in page.found
+    assert {"manifest.webmanifest", "api.js"}.isdisjoint(page.found)
     assert "tab-edit" in page.identifiers
     assert "adapt-pick" not in page.identifiers
 

@@ -282,7 +282,7 @@ def _actions(editor: Editor, rgb: Pixels, points: Array) -> NDArray[np.float32]:
     reader = editor.pipeline.actions
     if reader is None or not editor.measure:
         return np.full(len(ACTIONS), np.nan, np.float32)
-    crop = align.crop(rgb, align.face_matrix(points), editor.pipeline.recogniser.size, grey=True)
+    crop = align.face_crop(rgb, align.face_matrix(points), editor.pipeline.recogniser.size)
     return np.asarray(reader(crop[None], points[None])[0][0], np.float32)
 
 
@@ -360,7 +360,7 @@ def _fit(points: Array, yaw: float, rgb: Pixels) -> bool:
 def _shares(editor: Editor, rgb: Pixels, points: Array) -> Array | None:
     if editor.recogniser is None:
         return None
-    crop = align.crop(rgb, align.face_matrix(points), editor.recogniser.size, grey=True)
+    crop = align.face_crop(rgb, align.face_matrix(points), editor.recogniser.size)
     reading = editor.recogniser(crop[None])[0]
     return np.array([reading.probabilities[name] for name in ACTIVE])
 

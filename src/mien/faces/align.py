@@ -200,6 +200,17 @@ def crop(image: NDArray[np.uint8], matrix: ArrayLike, size: int, grey: bool = Fa
     return np.asarray(square, dtype=np.uint8)
 
 
+def face_crop(image: NDArray[np.uint8], matrix: ArrayLike, size: int) -> NDArray[np.uint8]:
+    """What the recogniser and the action reader see of a face: `crop` as luma [size, size], its place `settled`.
+
+    Args:
+        image: [height, width, 3] RGB uint8.
+        matrix: [2, 3] from `face_matrix`.
+        size: side of the recogniser's input, pixels.
+    """
+    return crop(image, settled(matrix, size), size, grey=True)
+
+
 def feather(size: int, margin: float = 10 / 64) -> NDArray[np.float32]:
     """A mask [size, size]: 1 inside, falling smoothly to 0 at the rim over `margin` of the side."""
     position = (np.arange(size) + 0.5) / size

@@ -321,8 +321,7 @@ class Pipeline:
                 continue
             kept.append(number)
             sides.append(1 / align.scale_of(matrix))
-            size = self.recogniser.size
-            crops.append(align.crop(rgb, align.settled(matrix, size), size, grey=True))
+            crops.append(align.face_crop(rgb, matrix, self.recogniser.size))
         faces = []
         seen = self.visibility(np.stack(crops)) if crops else ()
         for number, side, crop, share in zip(kept, sides, crops, seen, strict=True):

@@ -55,9 +55,10 @@ def site(runtime: dict[str, bytes], weights: Path | None = None) -> dict[str, by
         files[name] = (PAGE / name).read_bytes()
     for path in sorted((PAGE / "examples").iterdir()):
         files[f"examples/{path.name}"] = path.read_bytes()
-    files["index.html"] = page((PAGE / "index.html").read_text(encoding="utf-8")).encode()
     for path in sorted((SOURCE / "static").iterdir()):
         files[path.name] = path.read_bytes()
+    html = page((PAGE / "index.html").read_text(encoding="utf-8"))
+    files["index.html"] = html.replace("{modules}", _preloads(files)).encode()
     files["sw.js"] = _service_worker(files)
     return files
 
@@ -95,6 +96,20 @@ def page(html: str) -> str:
         r"^[ \t]*<!--server-->.*?<!--/server-->\n|<!--server-->.*?<!--/server-->", "", html, flags=parts
     )
     return re.sub(r"<!--browser\s(.*?)-->", lambda found: found[1].strip(), kept, flags=re.DOTALL)
+
+
+def _preloads(files: dict[str, bytes]) -> str:
+    """Links by which a browser asks for all of the page's modules at once, not for each when it has read what imports
+    it; those first that open the networks."""
+    found: list[str] = []
+    waiting = ["api.js", "app.js"]
+    while waiting:
+        name = waiting.pop(0)
+        if name not in found:
+            found.append(name)
+            others = re.findall(r'from "\./([^"]+)"', files[name].decode())
+            waiting[:0] = [(Path(name).parent / other).as_posix() for other in others]
+    return "\n".join(f'<link rel="modulepreload" href="{name}">' for name in found)
 
 
 def _service_worker(files: dict[str, bytes]) -> bytes:

@@ -110,8 +110,9 @@ function controls(on) {
   $("live-summary")?.toggleAttribute("hidden", !clip || !film?.can());
 }
 
-/** Have a frame analysed, show its answer, and only then take the next. */
+/** Have a frame analysed, show its answer, and only then take the next: the one that is shown, if it is a new one. */
 async function follow(mine) {
+  const fresh = frames(mine);
   while (mine === running) {
     await fresh();
     if (mine !== running) return;
@@ -143,12 +144,25 @@ async function follow(mine) {
   }
 }
 
-/** Wait for a frame that has not been shown yet; a video that is paused or has ended has none. */
-const fresh = () =>
-  new Promise((resolve) => {
-    if (video().requestVideoFrameCallback) video().requestVideoFrameCallback(resolve);
-    else requestAnimationFrame(resolve);
-  });
+/**
+ * A function that waits until a frame is shown that was not there when it was called last; a video that is paused or has
+ * ended has none. It does not wait for the next frame where one came meanwhile: of 30 in a second every other would be
+ * lost to an analysis that takes 40 ms.
+ */
+function frames(mine) {
+  const ask = video().requestVideoFrameCallback ? (call) => video().requestVideoFrameCallback(call) : requestAnimationFrame;
+  let [shown, wake] = [false, null];
+  const watch = () => {
+    shown = true;
+    wake?.();
+    if (mine === running) ask(watch);
+  };
+  ask(watch);
+  return async () => {
+    if (!shown) await new Promise((resolve) => (wake = resolve));
+    shown = false;
+  };
+}
 
 function take(mine, { analysis, rows: values }, time) {
   if (recording) {

@@ -1,6 +1,6 @@
 // Align faces by three points, as mien.faces.align: the eyes' centres and the base of the nose come to fixed places.
 
-import { inverse, luma, resize, warp } from "./pixels.js";
+import { inverse, luma, resize, rounded, warp } from "./pixels.js";
 
 const mean = (points, places) => [0, 1].map((axis) => places.reduce((sum, place) => sum + points[place][axis], 0) / places.length);
 
@@ -30,11 +30,8 @@ export function faceMatrix(points, { align, landmarks }) {
   ];
 }
 
-/** A multiple of the step; halves to the even one, as NumPy rounds. */
-const rounded = (value, step) => {
-  const steps = value / step;
-  return (Math.abs(steps % 1) === 0.5 ? 2 * Math.round(steps / 2) : Math.round(steps)) * step;
-};
+/** The nearest multiple of the step. */
+const toStep = (value, step) => rounded(value / step) * step;
 
 /** The step to which places and sides of a crop are rounded; `pixel` is the width of one of its pixels in the picture. */
 const grid = (pixel) => 2 ** Math.floor(Math.log2(pixel / 8));
@@ -42,7 +39,7 @@ const grid = (pixel) => 2 ** Math.floor(Math.log2(pixel / 8));
 /** The centre, side and angle in degrees of a square that is cut to `size` pixels, rounded as mien.faces.align.settled. */
 export function settledView({ centre, side, angle }, size, { angle_step: turn }) {
   const step = grid(side / size);
-  return { centre: centre.map((place) => rounded(place, step)), side: Math.max(rounded(side, step), step), angle: rounded(angle, turn) };
+  return { centre: centre.map((place) => toStep(place, step)), side: Math.max(toStep(side, step), step), angle: toStep(angle, turn) };
 }
 
 /** The matrix of a square with its place rounded, so that its pixels are the same on every processor. */

@@ -1,7 +1,7 @@
 // What a page uses: the pipeline in a Web Worker, so that the page stays responsive.
 
 import { columns, rows } from "./columns.js";
-import { MienError } from "./images.js";
+import { MienError } from "./errors.js";
 
 export { MienError };
 

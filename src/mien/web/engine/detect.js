@@ -1,6 +1,6 @@
 // Faces of a picture, as mien.faces.detect: the network, its decoding, and the search at rising sizes.
 
-import { blocks, cut, picture, resize, sampled } from "./pixels.js";
+import { blocks, cut, picture, resize, rounded, sampled } from "./pixels.js";
 
 const FARTHEST = 8; // logarithm of the largest distance to an edge, in strides
 
@@ -53,7 +53,7 @@ export class Detector {
     const windows = windowsOf(image, this.options.long);
     // All windows together cost at most as much as two thorough searches, or one small search each.
     const many = windows.length > 2 * this.options.long;
-    const most = many ? Math.max(Math.min(first, side), Math.round(side * Math.sqrt((2 * this.options.long) / windows.length))) : side;
+    const most = many ? Math.max(Math.min(first, side), rounded(side * Math.sqrt((2 * this.options.long) / windows.length))) : side;
     const found = [];
     for (const [left, top, right, bottom] of windows) {
       const whole = windows.length === 1;
@@ -188,13 +188,10 @@ function sidesOf(longest, first, most, further) {
   return [...sides, last];
 }
 
-/** A whole number, halves to the even one. */
-const even = (value) => (value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value));
-
 /** The picture with a longest side of `side`. Whole blocks of pixels are averaged; what is left is less than a factor of two. */
 function resizedTo(image, side) {
   const scale = side / Math.max(image.width, image.height);
-  const [width, height] = [image.width, image.height].map((length) => Math.max(1, even(length * scale)));
+  const [width, height] = [image.width, image.height].map((length) => Math.max(1, rounded(length * scale)));
   const step = Math.min(Math.floor(1 / scale), image.width, image.height);
   if (step < 2) return resize(image, width, height);
   const [across, down] = [image.width / (width * step), image.height / (height * step)];
@@ -209,7 +206,7 @@ function windowsOf({ width, height }, long) {
   if (length <= long * breadth) return [[0, 0, width, height]];
   const window = long * breadth;
   const count = Math.ceil((length - window) / ((long - 1) * breadth)) + 1;
-  const starts = Array.from({ length: count }, (_, n) => even((n * (length - window)) / (count - 1)));
+  const starts = Array.from({ length: count }, (_, n) => rounded((n * (length - window)) / (count - 1)));
   return starts.map((start) => {
     const end = Math.min(length, start + window);
     return width > height ? [start, 0, end, height] : [0, start, width, end];

@@ -1,14 +1,7 @@
 // From a file, or anything else that a browser can draw, to upright pixels.
 
+import { MienError } from "./errors.js";
 import { picture } from "./pixels.js";
-
-/** A problem that the person can fix; its message names the cause and the remedy. */
-export class MienError extends Error {
-  constructor(message) {
-    super(message);
-    this.name = "MienError";
-  }
-}
 
 const STRIP = 4e6; // pixels that are drawn at once: some phones allow no large canvas
 

@@ -1,6 +1,6 @@
 // The label shares to expect, and corrections fitted by `mien adapt`, as mien.faces.operating_point.
 
-import { MienError } from "./images.js";
+import { MienError } from "./errors.js";
 
 /** Shares of the labels in their order, summing to 1, from an object by name; labels without one share the rest. */
 export function expectedShares(prior, labels) {

@@ -5,23 +5,16 @@ import { crop, faceMatrix, scaleOf, settled } from "./align.js";
 import { Detector } from "./detect.js";
 import { decode } from "./images.js";
 import { Landmarker } from "./landmarker.js";
-import { file, Network, openRuntime } from "./network.js";
+import { openNetworks } from "./network.js";
 import { resize, sharpness } from "./pixels.js";
 import { Recogniser } from "./recognise.js";
 
 const radians = (degrees) => (degrees * Math.PI) / 180;
 
 export class Pipeline {
-  /** Open the networks of a folder that `mien web` wrote, at the address `root`, which ends with a slash. */
-  static async open(root, threads) {
-    const address = (path) => new URL(path, root);
-    const ort = openRuntime(address("runtime/"), threads); // all files are asked for at once
-    const network = (name) => Network.open(ort, address("weights/"), name);
-    const [settings, detector, landmarks, recogniser, visibility, actions] = await Promise.all([
-      file(address("engine/settings.json")).then((answer) => answer.json()),
-      ...["detector", "landmarks", "recogniser", "visibility", "actions"].map(network),
-    ]);
-    return Object.assign(new Pipeline(), {
+  /** The pipeline of the networks and settings that `openNetworks` gives. */
+  constructor({ settings, detector, landmarks, recogniser, visibility, actions }) {
+    Object.assign(this, {
       settings,
       detector: new Detector(detector, settings),
       landmarker: new Landmarker(landmarks, settings),
@@ -29,6 +22,10 @@ export class Pipeline {
       visibility,
       actions: new ActionReader(actions, settings),
     });
+  }
+
+  static async open(root, threads) {
+    return new Pipeline(await openNetworks(root, threads));
   }
 
   /**

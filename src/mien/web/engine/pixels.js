@@ -7,8 +7,8 @@ export const picture = (width, height, channels) => ({ width, height, channels, 
 
 const clamp = (value, low, high) => (value < low ? low : value > high ? high : value);
 
-/** Round halves to the even number, as OpenCV does. */
-function rounded(value) {
+/** The nearest whole number, of two equally near the even one, as OpenCV, NumPy and Python round. */
+export function rounded(value) {
   const whole = Math.floor(value);
   const rest = value - whole;
   return rest > 0.5 || (rest === 0.5 && whole & 1) ? whole + 1 : whole;

@@ -1,14 +1,17 @@
 // The pipeline in a Web Worker. Each message asks for one thing and is answered, in order.
 
-import { Follower } from "./follower.js";
-import { Pipeline } from "./pipeline.js";
+import { openNetworks } from "./network.js";
 
 let pipeline = null;
+let Follower = null;
 const followers = new Map(); // by the number of their stream
 
 const CALLS = {
   async open({ root, threads }) {
-    pipeline = await Pipeline.open(root, threads);
+    // The networks are asked for before the modules that use them.
+    const [networks, { Pipeline }, follower] = await Promise.all([openNetworks(root, threads), import("./pipeline.js"), import("./follower.js")]);
+    pipeline = new Pipeline(networks);
+    ({ Follower } = follower);
     return { settings: pipeline.settings, labels: pipeline.recogniser.labels };
   },
   async operate(point) {

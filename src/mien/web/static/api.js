@@ -13,11 +13,26 @@ function analyser() {
   return opening;
 }
 
+analyser().catch(() => {}); // at once, while the page is put together; who waits for it is told of a failure
+
 /** Wait until the networks are loaded; the page is there before they are. */
 export const ready = async () => void (await analyser());
 
+let tell = null;
+
+/** Kept when the first file has been analysed. */
+export const answered = new Promise((resolve) => {
+  tell = resolve;
+});
+
 /** Analyse a file. */
-export const analyse = async (file) => (await analyser()).analyse(file, { name: file.webkitRelativePath || file.name });
+export async function analyse(file) {
+  try {
+    return await (await analyser()).analyse(file, { name: file.webkitRelativePath || file.name });
+  } finally {
+    tell();
+  }
+}
 
 /** Use a file of `mien adapt`, or none. */
 export const adapt = async (adaptation) => (await analyser()).operate({ adaptation });

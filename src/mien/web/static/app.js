@@ -5,6 +5,8 @@ import { $, trouble } from "./dom.js";
 import * as live from "./live.js";
 import { setUp } from "./shell.js";
 
+const PATIENCE = 4000; // milliseconds
+
 /** Let a file of `mien adapt` correct the labels. */
 function adapting() {
   const said = $("adapt-said");
@@ -33,9 +35,10 @@ function adapting() {
   });
 }
 
-/** Keep the page for visits without a network. */
+/** Keep the page for visits without a network: after the first result, or a while, as it fetches every file again. */
 async function keep() {
   if (!navigator.serviceWorker) return;
+  await Promise.race([api.answered, new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
   await navigator.serviceWorker.register("sw.js");
   await navigator.serviceWorker.ready;
   $("offline").textContent = "This device has kept the page: it works without a network now.";
@@ -51,4 +54,4 @@ try {
 } catch (problem) {
   trouble($("read-problem"), problem);
 }
-keep().catch(() => {}); // last, so that the first result comes soon; without it the page needs a network each time
+keep().catch(() => {}); // without it the page needs a network each time
