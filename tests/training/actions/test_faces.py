@@ -6,19 +6,24 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from mien.actions import ACTIONS
 from mien.data.readers import manifest, rendered
 from mien.data.records import Record
+from mien.errors import ConfigError
 from mien.faces.landmarker import Landmarker
 from mien.io import images
 from mien.training.actions import faces
+
+FACE = np.s_[110:378, 118:386]
+"""The face in the portrait, with a little around it."""
 
 
 def test_the_exact_points_of_a_rendering_are_in_the_coordinates_of_the_crop(
     examples: Path, tmp_path: Path
 ) -> None:
-    picture = images.read(examples / "portrait_neutral.jpg")
+    picture = np.ascontiguousarray(images.read(examples / "portrait_neutral.jpg")[FACE])
     height, width = picture.shape[:2]
     points, _, _ = Landmarker.load(threads=1)(picture, np.array([[0, 0, width - 1, height - 1]]))
     exact = points[0] + [0.02 * width, 0]
@@ -43,3 +48,8 @@ def test_the_exact_points_of_a_rendering_are_in_the_coordinates_of_the_crop(
     assert (apart[:, 0] > 0.01).all()
     assert np.ptp(apart, axis=0).max() < 1e-5
     assert (read.actions == 0.25).all()
+
+
+def test_pictures_without_any_face_are_named_as_the_problem() -> None:
+    with pytest.raises(ConfigError, match="no face"):
+        faces._arrays([])

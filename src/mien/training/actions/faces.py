@@ -129,6 +129,8 @@ def _moved(teacher: ActionTeacher, image: Pixels, points: Floats, random: np.ran
 
 
 def _arrays(rows: list[tuple[Any, ...]]) -> dict[str, NDArray[Any]]:
+    if not rows:
+        raise ConfigError("no face was found in any picture of a set: each must be filled by one face")
     names, crops, points, actions, again = zip(*rows, strict=True)
     return {
         "names": np.array(names),
