@@ -15,6 +15,7 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+import mien
 from mien.editing.editor import Editor
 from mien.editing.geometry import FaceFrame
 from mien.editing.photo import Photo, open_photo
@@ -617,3 +618,9 @@ def test_stretched_irises_are_seen_in_edits(editor: Editor, examples: Path) -> N
     assert found["london/iris/fear"].value == pytest.approx(1.2, abs=0.08)
     assert found["london/iris/anger"].value == pytest.approx(1, abs=0.02)
     assert set(found) == {f"london/iris/{name}" for name in metrics.ASKED}
+
+
+def test_stages_are_of_the_code_that_edits_and_measures() -> None:
+    found = {path.relative_to(Path(mien.__file__).parent).as_posix() for path in benchmark._code()}
+    assert {"editing/render.py", "editing/plan.py", "evaluation/editor/metrics.py"} <= found
+    assert len(benchmark._drawing()) == 12

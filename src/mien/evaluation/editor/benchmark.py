@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
+from mien import editing
 from mien.data.duplicates import hash_of
 from mien.editing import eyes
 from mien.editing.editor import Editor
@@ -461,11 +462,15 @@ def _content(*sets: Iterable[Pixels]) -> str:
     return found.hexdigest()
 
 
+def _code() -> list[Path]:
+    """The files of the code that edits and measures."""
+    folders = (Path(__file__).parent, Path(editing.__file__).parent)
+    return [path for folder in folders for path in sorted(folder.glob("*.py"))]
+
+
 def _drawing() -> str:
-    """A short hash of the code that edits and measures: a change of it invalidates stored stages."""
-    folder = Path(__file__).parent
-    files = [*sorted(folder.glob("*.py")), folder.parent / "edit.py"]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+    """A short hash of that code: a change of it invalidates stored stages."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in _code())).hexdigest()[:12]
 
 
 FILES: Final = ("table.md", "table.json")
