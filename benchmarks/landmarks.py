@@ -31,9 +31,9 @@ from mien.faces.detect import MienDetector
 from mien.faces.landmarker import MARGIN, SIDE, Landmarker
 from mien.io import images
 from mien.landmarks import POINTS
-from mien.training.landmarks.crops import Draws, LandmarkFaces, read_backgrounds, read_faces
+from mien.training.landmarks.crops import Draws, read_backgrounds, read_faces
 from mien.training.landmarks.teacher import Teacher
-from mien.training.landmarks.train import configured, inter_ocular, interval, measure
+from mien.training.landmarks.train import configured, inter_ocular, interval, judge
 
 MARKED = {
     "jaw_10": 129, "right_eye_4": 22, "left_eye_4": 23, "irises_0": 0, "irises_1": 1, "nose_base_1": 64,
@@ -66,7 +66,7 @@ def main(
         landmarker = Landmarker.load(weights, threads=1)
         landmarker.looks = looks
         found[f"{looks} looks"] = {
-            "sets": _on_sets(landmarker, sets, limit),
+            "sets": judge(landmarker, sets, limit),
             "backgrounds": _on_backgrounds(landmarker, patches),
             "milliseconds": _speed(landmarker),
         }
@@ -90,23 +90,6 @@ class _AsLandmarker:
 
     def __call__(self, image: NDArray[Any], boxes: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         return (np.array([self._teacher(image, box).points for box in boxes]),)
-
-
-def _on_sets(landmarker: Landmarker, sets: dict[str, LandmarkFaces], limit: int) -> dict[str, Any]:
-    found = {}
-    for name, faces in sets.items():
-        some = faces.take(np.linspace(0, len(faces.images) - 1, min(limit, len(faces.images))).astype(int))
-        for pixels in (48,) if name == "ferplus" else (128, 48):
-            by_point, presence, pose = measure(landmarker, some, pixels)
-            errors = np.nanmean(by_point, axis=1)
-            found[f"{name} {pixels} px"] = {
-                "faces": len(errors),
-                "error_percent": interval(errors),
-                "median_percent": round(float(np.median(errors)), 2),
-                "kept_percent": interval(100.0 * (presence > 0.5)),
-                "pose_off_degrees": np.round(pose.mean(axis=0, dtype=float), 1).tolist(),
-            }
-    return found
 
 
 def _on_backgrounds(landmarker: Landmarker, patches: list[NDArray[Any]]) -> dict[str, Any]:
