@@ -269,17 +269,15 @@ def _rims(lab: NDArray[np.uint8], shape: Array) -> Mask:
     if rims.any():
         alike = np.linalg.norm(lab - np.median(lab[rims], axis=0), axis=2) < _OWN_COLOUR
         passing |= own & ~_filled(eyes, size, 0.015) & (line > _LINE[0]) & alike
-    _, parts = cv2.connectedComponents(passing.astype(np.uint8))
-    return np.asarray(np.isin(parts, np.setdiff1d(np.unique(parts[rims]), [0])))
+    return _touching(passing, rims)
 
 
 def _lenses(lab: NDArray[np.uint8], shape: Array) -> Mask:
     """Dark lenses: what is dark and hangs together with an eye."""
-    dark = (lab[..., 0] < 0.6 * np.median(lab[-_UNIT // 5 :, :, 0])).astype(np.uint8)
-    dark[: round((-0.45 - float(_CORNER[1])) * _UNIT)] = 0
+    dark = lab[..., 0] < 0.6 * np.median(lab[-_UNIT // 5 :, :, 0])
+    dark[: round((-0.45 - float(_CORNER[1])) * _UNIT)] = False
     eyes = _filled([shape[eye] for eye in (RIGHT_EYE, LEFT_EYE)], lab.shape[:2])
-    _, parts = cv2.connectedComponents(dark)
-    return np.asarray(np.isin(parts, np.setdiff1d(np.unique(parts[eyes]), [0])))
+    return _touching(dark, eyes)
 
 
 def _hair(lab: NDArray[np.uint8], shape: Array) -> Mask | None:
@@ -300,20 +298,20 @@ def _hair(lab: NDArray[np.uint8], shape: Array) -> Mask | None:
         alike = np.linalg.norm(lab - usual, axis=2) < _ALIKE
         front |= (cv2.morphologyEx(front.astype(np.uint8), cv2.MORPH_CLOSE, across) > 0) & own & alike
     above = min(float(brow[:, 1].min()) for brow in brows) - _ABOVE
-    hanging = _from_above(front, y < above)
+    hanging = _touching(front, y < above)
     for brow, eye in zip(brows, (RIGHT_EYE, LEFT_EYE), strict=True):
         corners = np.sort(shape[eye][[0, 4], 0])
         hull = _hull(np.concatenate([brow, brow - [0, _BESIDE], shape[eye]]))
         over = _filled([hull], size) & (x > corners[0]) & (x < corners[1])
         if (hanging & over).sum() > _HANGS * over.sum():
-            return hanging | _from_above(other, y < above)
+            return hanging | _touching(other, y < above)
     return None
 
 
-def _from_above(mask: Mask, above: Mask) -> Mask:
-    """The parts of `mask` [h, w] that reach the rows `above` [h]."""
+def _touching(mask: Mask, where: Mask) -> Mask:
+    """The parts of `mask` [h, w] that reach the cells [h, w] or the rows [h] `where`."""
     _, parts = cv2.connectedComponents(mask.astype(np.uint8))
-    return np.asarray(np.isin(parts, np.setdiff1d(np.unique(parts[above]), [0])))
+    return np.asarray(np.isin(parts, np.setdiff1d(np.unique(parts[where]), [0])))
 
 
 def _lines(lab: NDArray[np.uint8]) -> Map:
