@@ -7,7 +7,6 @@ runs at the same speed, and only the rounding of the weights is lost.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mien.io import cards
+from mien.training import checkpoint
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -99,8 +99,7 @@ def compress(path: Path) -> None:
     onnx.save(model, str(path))
     if path.with_suffix(".json").is_file():
         fields = cards.read(path.with_suffix(".json")).fields
-        content = path.read_bytes()
-        stated = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "storage": STORED}
+        stated = {"sha256": checkpoint.digest(path), "bytes": path.stat().st_size, "storage": STORED}
         cards.write(path, {**fields, **stated})
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mien.errors import ConfigError
 from mien.landmarks import MIRROR, POINTS
-from mien.training import face_mesh
+from mien.training import checkpoint, face_mesh
 from mien.training.face_mesh import VERTICES, Square
 from mien.training.landmarks import teacher
 
@@ -70,3 +70,19 @@ def test_a_label_is_the_mean_of_the_picture_and_its_mirror_image(monkeypatch: py
 
 def test_each_point_has_a_vertex_of_its_own() -> None:
     assert len(set(teacher._VERTICES)) == len(POINTS)
+
+
+def test_labels_of_another_teacher_are_refused(ferplus: tuple[Path, Path], tmp_path: Path) -> None:
+    """Points of two teachers lie at different places, and nothing else would tell that a set mixes them."""
+    task, roots = tmp_path / "face_landmarker.task", {"ferplus_test": ferplus[0]}
+    task.write_bytes(b"a teacher")
+    with np.load(ferplus[1] / "ferplus_test.npz") as labels:
+        arrays = dict(labels)
+    for told in ({}, {"teacher": np.array("0" * 64)}):  # older labels do not say who made them
+        teacher.save(tmp_path / "ferplus_test.npz", {**arrays, **told})
+        with pytest.raises(
+            ConfigError, match=r"ferplus_test\.npz: was labelled by another teacher.*remove it"
+        ):
+            teacher.complete(tmp_path, roots, task, None, 1, lambda _: None)
+    teacher.save(tmp_path / "ferplus_test.npz", {**arrays, "teacher": np.array(checkpoint.digest(task))})
+    teacher.complete(tmp_path, roots, task, None, 1, lambda _: None)

@@ -10,7 +10,6 @@ scale, on the region that the first result encloses.
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from mien.errors import ConfigError, DatasetNotFound
 from mien.io import atomic, images
 from mien.landmarks import GROUPS, MIRROR
 from mien.training import face_mesh
+from mien.training.checkpoint import digest
 from mien.training.face_mesh import FaceMesh
 from mien.types import LineProgress
 
@@ -222,7 +222,7 @@ def label_all(teacher: Teacher, faces: Iterable[tuple[str, Pixels]]) -> dict[str
 
 
 def _made_of(head: Path, identities: range, each: int) -> str:
-    return f"yaw {_TURN[0]} {hashlib.sha256(head.read_bytes()).hexdigest()} {identities} {each}"
+    return f"yaw {_TURN[0]} {digest(head)} {identities} {each}"
 
 
 _TURN: Final = (70.0, 30.0, 25.0)
@@ -260,23 +260,32 @@ def complete(
         progress: called with a line about each file before it is made.
 
     Raises:
-        ConfigError: labels are missing and there is no teacher, or existing renderings are of another head or other
-            people.
+        ConfigError: labels are missing and there is no teacher, or existing ones are of another teacher, or existing
+            renderings of another head or other people.
         DatasetNotFound: a folder does not hold its set.
     """
     cv2.setNumThreads(1)
     folder.mkdir(parents=True, exist_ok=True)
     missing = [name for name in roots if not (folder / f"{name}.npz").is_file()]
+    if task is not None and task.is_file():
+        for name in roots.keys() - set(missing):
+            with np.load(folder / f"{name}.npz") as stored:
+                if "teacher" not in stored or str(stored["teacher"]) != digest(task):
+                    raise ConfigError(
+                        f"{folder / name}.npz: was labelled by another teacher than {task}: remove it to label the "
+                        "set again"
+                    )
     if missing and task is None:
         raise ConfigError(
             f"{folder / missing[0]}.npz: no such labels: name in 'teacher' the file face_landmarker.task, "
             "to make them"
         )
     if missing and task is not None:
-        teacher = Teacher(task)
+        teacher, made_by = Teacher(task), digest(task)
         for name in missing:
             progress(f"labelling {name}")
-            save(folder / f"{name}.npz", label_all(teacher, FACES[name](roots[name])))
+            labels = label_all(teacher, FACES[name](roots[name]))
+            save(folder / f"{name}.npz", {**labels, "teacher": np.array(made_by)})
     rendered = {"train": range(identities), "test": range(10_000, 10_000 + max(1, identities // 10))}
     for split, people in rendered.items() if head is not None else ():
         path = folder / f"rendered_{split}.npz"

@@ -11,7 +11,6 @@ the result; `landmarks.safetensors` beside it holds the weights in full precisio
 from __future__ import annotations
 
 import copy
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -373,7 +372,7 @@ def card_of(
     return {
         "name": NAME,
         "task": f"{len(POINTS)} facial points, face presence and head pose from a face box",
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "sha256": checkpoint.digest(weights),
         "bytes": weights.stat().st_size,
         "parameters": sum(value.numel() for value in training.network.parameters()),
         "architecture": f"3x3 convolutions with ReLU, {config.method.widths[0]} to {config.method.widths[-1]} "
